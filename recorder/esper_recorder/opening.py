@@ -1,0 +1,168 @@
+"""What happens when a recorder is opened: the run's folder and header, the lock, recovery, the next attempt."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from esper_recorder import durable
+from esper_recorder.lock import RankLock
+from esper_recorder.recovery import recover
+from esper_schemas.errors import RunExistsError, UsageError
+from esper_schemas.run_directory import RankDirectory, RunDirectory
+from esper_schemas.run_files import Attempt, RunHeader, ValueLossDefinition, check_run_id
+
+Resume = Literal["never", "allow", "must"]
+
+_VERSIONED = ("torch", "numpy", "pyarrow", "gymnasium", "stable_baselines3")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRank:
+    """A rank that is ours to write: locked, recovered, its next attempt recorded."""
+
+    run: RunDirectory
+    rank: RankDirectory
+    run_id: str
+    lock: RankLock
+    attempt: Attempt
+    next_segment: int
+    first_seq: int
+
+
+def now() -> str:
+    """The time in ISO 8601, UTC, to the microsecond."""
+    return datetime.now(UTC).isoformat()
+
+
+def environment_number(name: str, default: int) -> int:
+    """A whole number that a launcher such as torchrun put into the environment.
+
+    Raises:
+        UsageError: the variable is set to something else.
+    """
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise UsageError(f"environment variable {name} must be a whole number, found {text!a}")
+    return int(text)
+
+
+def new_run_id() -> str:
+    """A run id from the time and three random bytes, which sorts by age."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def open_rank(
+    root: str | os.PathLike[str],
+    *,
+    run_id: str | None,
+    resume: Resume,
+    rank: int,
+    world_size: int,
+    described: Mapping[str, Any],
+    value_loss_definition: ValueLossDefinition | None,
+) -> OpenedRank:
+    """Create the run or join it, take the lock, recover what a killed attempt left, begin an attempt.
+
+    Raises:
+        UsageError: an argument is wrong, or the run must exist and does not.
+        RunExistsError: it exists and `resume` is "never".
+        RunLockedError: another process writes it.
+        RunDamagedError: what is there cannot be recovered without losing data.
+        OSError: a folder or file cannot be created.
+    """
+    if resume not in ("never", "allow", "must"):
+        raise UsageError(f"resume must be 'never', 'allow' or 'must', found {resume!a}")
+    if not 0 <= rank < world_size:
+        raise UsageError(f"rank must be from 0 to world_size − 1 = {world_size - 1}, found {rank}")
+    if run_id is None and (world_size > 1 or resume == "must"):
+        raise UsageError("run_id=… is missing: it is needed to resume a run, and when several ranks write one")
+    run_id = new_run_id() if run_id is None else check_run_id(run_id)
+    run = RunDirectory(Path(root) / run_id)
+    place = run.rank(rank)
+    exists = place.path.exists() if world_size > 1 else run.path.exists()
+    if exists and resume == "never":
+        raise RunExistsError(
+            f"run {run.path} exists already: choose another run_id, or open it with resume='allow' to add an attempt"
+        )
+    if not exists and resume == "must":
+        raise UsageError(f"there is no run {run.path} to resume; open it with resume='allow' to begin one")
+    header = _header(run_id, world_size, described, value_loss_definition)
+    for folder in place.folders:
+        durable.make_folder(folder)
+    lock = RankLock(place.lock_path)
+    try:
+        try:
+            durable.create(run.header_path, header.to_bytes())
+        except FileExistsError:
+            run_id = run.header().run_id  # ours already: resumed, or created by another rank
+        recovered = recover(place)
+        attempt = _next_attempt(place, recovered.next_seq)
+        durable.replace(place.attempt_path(attempt.attempt), attempt.to_bytes())
+    except BaseException:
+        lock.release()
+        raise
+    return OpenedRank(run, place, run_id, lock, attempt, recovered.next_segment, recovered.next_seq)
+
+
+def _next_attempt(place: RankDirectory, next_seq: int) -> Attempt:
+    earlier = place.attempts()
+    if earlier:  # rows that were dropped at its very end used up their numbers too
+        last = earlier[-1]
+        next_seq = max(next_seq, last.first_seq + last.rows + last.dropped_rows)
+    return Attempt(attempt=len(earlier), started=now(), first_seq=next_seq, pid=os.getpid(), host=socket.gethostname())
+
+
+def _header(
+    run_id: str, world_size: int, described: Mapping[str, Any], definition: ValueLossDefinition | None
+) -> RunHeader:
+    try:
+        config = json.loads(json.dumps(dict(described.get("config") or {}), default=str))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"config must be a mapping of names to JSON values ({error})") from None
+    definition = definition or replace(ValueLossDefinition(), assumed=True)
+    return RunHeader(
+        run_uuid=str(uuid.uuid4()),
+        run_id=run_id,
+        created=now(),
+        trainer=described.get("trainer"),
+        env=described.get("env"),
+        device=described.get("device"),
+        value_loss_definition=asdict(definition),
+        world_size=world_size,
+        host=socket.gethostname(),
+        versions=_versions(),
+        git_commit=_git_commit(),
+        config=config,
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("esper-recorder", *(name for name in _VERSIONED if name in sys.modules)):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    """The commit that the working directory stands at, if it is in a git repository."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None

@@ -1,0 +1,152 @@
+"""Appends row messages to the active file of one segment."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+from typing import Any
+
+from esper_recorder import durable
+from esper_schemas.metrics import Dtype
+from esper_schemas.payload import REQUIRED
+from esper_schemas.row_message import RowEncoder, RowLayout
+from esper_schemas.run_directory import RankDirectory
+
+_PLAIN_TYPES = frozenset({float, int, bool})
+FILLED_IN = ("seq", "wall_time", "elapsed_secs")
+"""Columns that the recorder fills in when the caller does not."""
+
+_MAX_ENCODERS = 256
+
+
+class PlainRowEncoder:
+    """Encodes rows that carry one fixed set of metrics, all of them plain Python numbers: the fast path.
+
+    Anything else (None, tensors, NumPy numbers, a float where an integer belongs) is refused with TypeError
+    or `struct.error`, and goes through `esper_schemas.payload.validate` instead.
+    """
+
+    __slots__ = ("_bools", "_encode", "_get")
+
+    def __init__(self, encoder: RowEncoder, columns: Mapping[str, Dtype], present: frozenset[str]) -> None:
+        names = [name for name in columns if name in present]
+        self._get: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*names)
+        self._encode = encoder.encode
+        self._bools = [name for name in names if columns[name] == "bool"]
+
+    def __call__(self, row: Mapping[str, Any]) -> bytes:
+        """The message of `row`; raises TypeError or struct.error if its values are not all plain."""
+        values = self._get(row)
+        if not _PLAIN_TYPES.issuperset(map(type, values)):
+            raise TypeError
+        for name in self._bools:  # struct would take any number for a bool
+            if type(row[name]) is not bool:
+                raise TypeError
+        return self._encode(values)
+
+
+class SegmentWriter:
+    """The active file of one segment. Rows are never split across segments, and never half there.
+
+    A row is one `write()` to an append-only descriptor. If that fails the file is cut back to its last
+    whole row; if even that fails the segment is `suspect` and must not be written to any more.
+
+    Raises:
+        OSError: the file cannot be created or written.
+    """
+
+    def __init__(self, rank: RankDirectory, layout: RowLayout) -> None:
+        self.layout = layout
+        self.path = rank.active_path(layout.identity.segment)
+        self.rows = 0
+        self.size = 0
+        self.last_seq = layout.identity.first_seq - 1
+        self.opened_at = time.monotonic()
+        self.suspect = False
+        self._synced_size = 0
+        self._encoders: dict[frozenset[str], RowEncoder] = {}
+        self._plain_encoders: dict[tuple[str, ...], PlainRowEncoder] = {}
+        self.plain_encoder = self._plain_encoders.get
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(self.path, flags, 0o644)
+        try:
+            self.append(layout.header, self.last_seq)
+            self.rows = 0
+        except BaseException:
+            self.close()
+            self.path.unlink()  # nothing is in it yet, and its number is used again
+            raise
+
+    def append(self, message: bytes, seq: int) -> None:
+        """Append one row message with sequence number `seq`.
+
+        Raises:
+            OSError: it could not be written; the file ends in its last whole row, or the segment is suspect.
+        """
+        try:
+            written = os.write(self._descriptor, message)
+            if written < len(message):
+                self._write_rest(message, written)
+        except BaseException:  # KeyboardInterrupt too: it may come when the row is already there
+            self._settle(len(message), seq)
+            raise
+        self.size += len(message)
+        self.rows += 1
+        self.last_seq = seq
+
+    def _write_rest(self, message: bytes, written: int) -> None:
+        while written < len(message):
+            written += os.write(self._descriptor, message[written:])
+
+    def _settle(self, length: int, seq: int) -> None:
+        """After an error: count the row if it is wholly there, else cut the file back."""
+        try:
+            if os.fstat(self._descriptor).st_size == self.size + length:
+                self.size += length
+                self.rows += 1
+                self.last_seq = seq
+            else:
+                os.ftruncate(self._descriptor, self.size)
+        except OSError:
+            self.suspect = True
+
+    def encode(self, row: Mapping[str, Any]) -> bytes:
+        """The message of a validated row, given as column → plain number."""
+        present = frozenset(row)
+        return self._encoder(present).encode([row[name] for name in self.layout.columns if name in present])
+
+    def learn(self, names: tuple[str, ...]) -> None:
+        """Prepare the fast path for rows that come with exactly these metrics, in this order.
+
+        Sets whose validity depends on more than each value alone are left to `validate`.
+        """
+        present = frozenset(names) | frozenset(FILLED_IN)
+        if "skip_reason" in present or not present.issuperset(REQUIRED):
+            return
+        if len(self._plain_encoders) >= _MAX_ENCODERS:
+            self._plain_encoders.clear()
+        self._plain_encoders[names] = PlainRowEncoder(self._encoder(present), self.layout.columns, present)
+
+    def _encoder(self, present: frozenset[str]) -> RowEncoder:
+        encoder = self._encoders.get(present)
+        if encoder is None:
+            if len(self._encoders) >= _MAX_ENCODERS:
+                self._encoders.clear()
+            encoder = self._encoders[present] = self.layout.encoder(present)
+        return encoder
+
+    def sync(self) -> None:
+        """Make what was appended so far, and the file's name, safe against power loss."""
+        size = self.size
+        if size == self._synced_size:
+            return
+        os.fsync(self._descriptor)
+        if not self._synced_size:
+            durable.sync_folder(self.path.parent)
+        self._synced_size = size
+
+    def close(self) -> None:
+        """Close the file; it stays as it is."""
+        os.close(self._descriptor)

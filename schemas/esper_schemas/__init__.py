@@ -1,0 +1,47 @@
+"""The contract between recorder and analyzer: metrics, payload, Arrow schema, run directory, segment scan."""
+
+from esper_schemas.errors import (
+    EsperError,
+    FormatVersionError,
+    NotARunError,
+    PayloadError,
+    RunDamagedError,
+    RunExistsError,
+    RunLockedError,
+    UsageError,
+)
+from esper_schemas.metrics import HISTORY_LENGTH, LOSS_RATIO_BANDS, SKIP_REASONS, Bands, Level, Limit, Metric
+from esper_schemas.payload import METRICS, PPOUpdatePayload
+from esper_schemas.run_directory import RankDirectory, RunDirectory, find_runs, resolve_run
+from esper_schemas.run_files import Attempt, RunHeader, Seal, ValueLossDefinition
+from esper_schemas.segments import RankFollower, read_segments
+
+__all__ = [
+    "HISTORY_LENGTH",
+    "LOSS_RATIO_BANDS",
+    "METRICS",
+    "SKIP_REASONS",
+    "Attempt",
+    "Bands",
+    "EsperError",
+    "FormatVersionError",
+    "Level",
+    "Limit",
+    "Metric",
+    "NotARunError",
+    "PPOUpdatePayload",
+    "PayloadError",
+    "RankDirectory",
+    "RankFollower",
+    "RunDamagedError",
+    "RunDirectory",
+    "RunExistsError",
+    "RunHeader",
+    "RunLockedError",
+    "Seal",
+    "UsageError",
+    "ValueLossDefinition",
+    "find_runs",
+    "read_segments",
+    "resolve_run",
+]

@@ -1,0 +1,45 @@
+"""Every error that Esper raises, as one tree.
+
+    EsperError                    base; str(error) is one line: expected, found, what to do
+    ├── UsageError                the caller asked for something that cannot be (also a ValueError)
+    │   ├── PayloadError          a value, or a set of values, that is no PPO update
+    │   └── RunExistsError        the run id is taken and resuming was not asked for
+    ├── NotARunError              nothing to read: no such folder, or no Esper run in it
+    ├── RunLockedError            another process is writing this rank of the run
+    ├── RunDamagedError           bytes on disk that break a promise of FORMAT.md; says where
+    └── FormatVersionError        written by a newer Esper than this one
+
+An `OSError` of the disk is passed on as it is where the caller can act on it.
+"""
+
+
+class EsperError(Exception):
+    """Base of all errors of Esper; `str(error)` is one line that says what to do."""
+
+
+class UsageError(EsperError, ValueError):
+    """The caller asked for something that cannot be."""
+
+
+class PayloadError(UsageError):
+    """A value, or a set of values, that is no PPO update."""
+
+
+class RunExistsError(UsageError):
+    """The run id is taken and resuming was not asked for."""
+
+
+class NotARunError(EsperError):
+    """There is nothing to read: no such folder, or no Esper run in it."""
+
+
+class RunLockedError(EsperError):
+    """Another process is writing this rank of the run."""
+
+
+class RunDamagedError(EsperError):
+    """Bytes on disk break a promise of FORMAT.md; the message says where."""
+
+
+class FormatVersionError(EsperError):
+    """The run was written by a newer Esper than this one."""

@@ -1,0 +1,171 @@
+"""The small JSON files of a run: header (`run.json`), attempts and seals; each owns its own read and write."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from esper_schemas.errors import FormatVersionError, RunDamagedError, UsageError
+from esper_schemas.row_message import FORMAT_VERSION
+
+EndStatus = Literal["finished", "failed", "interrupted"]
+
+MAX_JSON_BYTES = 16 * 1024 * 1024
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def check_run_id(run_id: object) -> str:
+    """`run_id` if it can be the name of a run's folder.
+
+    Raises:
+        UsageError: it is no string of 1 to 128 letters, digits, '.', '_' and '-', starting with a letter or digit.
+    """
+    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+        raise UsageError(
+            f"a run id is 1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or digit; found {run_id!a}"
+        )
+    return run_id
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RunDamagedError: it is unreadable, too large, or no JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        if len(data) > MAX_JSON_BYTES:
+            raise ValueError(f"larger than {MAX_JSON_BYTES} bytes")
+        value = json.loads(data)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunDamagedError(f"{path}: expected a JSON object, found none ({error})") from None
+    if not isinstance(value, dict):
+        raise RunDamagedError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _JsonFile:
+    """A record that is one JSON object; fields unknown to this version are ignored when reading."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the record from `path`; errors as `read_json`, and RunDamagedError if a field is missing."""
+        values = read_json(path)
+        known = {entry.name for entry in fields(cls)}
+        try:
+            return cls(**{name: value for name, value in values.items() if name in known})
+        except (TypeError, ValueError) as error:
+            raise RunDamagedError(f"{path}: {error}") from None
+
+    def to_bytes(self) -> bytes:
+        """The JSON text, indented for people, ending in a newline."""
+        return (json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str) + "\n").encode()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValueLossDefinition:
+    """What a trainer's "value loss" is, and how it was brought to the half-MSE scale of the column.
+
+    Attributes:
+        source: The trainer's own formula, in words.
+        factor: What the trainer's number was multiplied by before it was recorded.
+        clipping: `max` per sample of clipped and unclipped error, `clipped` error only, or `none`.
+        clip_range: Half-width of the value clip; None if there is none.
+        reduction: What the recorded number averages.
+        coefficient_included: Whether the source number already contained its loss coefficient.
+        targets_normalised: Whether the value targets were scaled.
+        assumed: True when the trainer declared nothing; the half-MSE definition is then taken on trust.
+    """
+
+    source: str = "0.5 * mean((V - G)^2)"
+    factor: float = 1.0
+    clipping: Literal["max", "clipped", "none", "unknown"] = "unknown"
+    clip_range: float | None = None
+    reduction: Literal["all minibatches", "last minibatch", "unknown"] = "unknown"
+    coefficient_included: bool = False
+    targets_normalised: bool | None = None
+    assumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunHeader(_JsonFile):
+    """Who and how: `run.json`, written once when the run is created."""
+
+    format: int = FORMAT_VERSION
+    run_uuid: str
+    run_id: str
+    created: str
+    trainer: str | None = None
+    env: str | None = None
+    device: str | None = None
+    value_loss_definition: Mapping[str, Any] = field(default_factory=dict)
+    world_size: int = 1
+    host: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.format, int) or isinstance(self.format, bool):
+            raise ValueError(f"format must be a whole number, found {self.format!r}")
+        if self.format > FORMAT_VERSION:
+            raise FormatVersionError(
+                f"run {self.run_id!a} has format {self.format}, newer than the {FORMAT_VERSION} that this Esper "
+                "reads; upgrade it"
+            )
+        for name in ("config", "versions", "value_loss_definition"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(f"{name} must be a JSON object")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt(_JsonFile):
+    """One run of the trainer's process: `attempts/0000.json`, rewritten when it ends or drops rows.
+
+    `status` is None until the attempt has ended; a process that was killed leaves it so. `started` and
+    `ended` are ISO 8601, UTC. `rows` and `dropped_rows` are this attempt's own.
+    """
+
+    attempt: int
+    started: str
+    ended: str | None = None
+    status: EndStatus | None = None
+    reason: str | None = None
+    first_seq: int = 0
+    rows: int = 0
+    dropped_rows: int = 0
+    last_drop_reason: str | None = None
+    pid: int | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seal(_JsonFile):
+    """What a sealed segment holds: `seals/00000000.json`, written just before the Parquet file appears.
+
+    `updates_rise` says that each row's update is greater than that of the row before, so that a reader
+    need not look for superseded rows. `rows_lost` is how many rows were cut off as damaged when it was sealed;
+    their sequence numbers are not used again.
+    """
+
+    segment: int
+    attempt: int
+    sha256: str
+    bytes: int
+    rows: int
+    first_seq: int
+    last_seq: int
+    first_update: int | None
+    last_update: int | None
+    updates_rise: bool
+    rows_lost: int = 0
