@@ -1,0 +1,156 @@
+"""The command line of the recorder: `esper-rec`. It parses, calls one function and prints."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from esper_recorder.train.config import DEFAULT_ENV, ENV_PRESETS, GYMNASIUM_PRESET, PPOConfig, option_name
+from esper_recorder.train.signals import Signals
+from esper_schemas.errors import EsperError, UsageError
+
+if TYPE_CHECKING:
+    from esper_recorder.train.command import Outcome
+
+EXIT_USAGE = 2
+EXIT_CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class OneLineErrors(click.Group):
+    """A command group that reports every error of usage in one line on stderr, with exit code 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command and end the process with its exit code."""
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(EXIT_USAGE)
+        except click.ClickException as error:
+            _fail(error.format_message())
+        except EsperError as error:
+            _fail(str(error))
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(EXIT_CODES[signal.SIGINT])
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> typing.NoReturn:
+    click.echo(f"esper-rec: {' '.join(message.split())}", err=True)
+    sys.exit(EXIT_USAGE)
+
+
+def parameter_options(parameters: Sequence[Field[Any]]) -> Callable[[_Command], _Command]:
+    """Give a command one option per field of `PPOConfig`; an option not given is None."""
+    kinds = typing.get_type_hints(PPOConfig)
+
+    def decorate(command: _Command) -> _Command:
+        for parameter in reversed(parameters):
+            # An optional field, such as `float | None`, is an option of the type that is not None.
+            kind = kinds[parameter.name]
+            plain = next((t for t in typing.get_args(kind) if t is not types.NoneType), kind)
+            name, default = option_name(parameter.name), parameter.default
+            shown = {True: "on", False: "off"}.get(default, default) if plain is bool else default
+            suffix = "" if default is None else f"  [default: {shown}]"
+            command = click.option(
+                f"{name}/--no-{name.removeprefix('--')}" if plain is bool else name,
+                parameter.name,
+                type=plain,
+                default=None,
+                help=parameter.metadata["description"] + suffix,
+            )(command)
+        return command
+
+    return decorate
+
+
+def describe_presets() -> str:
+    """The defaults that differ by environment, as options."""
+    presets = {**ENV_PRESETS, "any other Gymnasium id": GYMNASIUM_PRESET}
+    described = []
+    for env, preset in presets.items():
+        options = [
+            option_name(name) if value is True else f"{option_name(name)} {value}" for name, value in preset.items()
+        ]
+        if options:
+            described.append(f"{env}: {' '.join(options)}")
+    return f"Defaults by environment: {'; '.join(described)}. The run's header keeps every value in force."
+
+
+_RUN_PARAMETERS, _HYPERPARAMETERS = fields(PPOConfig)[:5], fields(PPOConfig)[5:]
+
+
+@click.group(cls=OneLineErrors)
+@click.version_option(package_name="esper-recorder", prog_name="esper-rec")
+def main() -> None:
+    """Record PPO training runs.
+
+    Example: esper-rec train
+    """
+
+
+@main.command(epilog=describe_presets())
+@parameter_options(_RUN_PARAMETERS)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    help="Where to train; auto takes CUDA where it is usable.  [default: auto]",
+)
+@click.option("--out", "root", default="runs", help="Folder that the run is created in.  [default: runs]")
+@click.option("--run-id", default=None, help="Name of the run; made from the time if absent.")
+@parameter_options(_HYPERPARAMETERS)
+@click.option("--no-value-clip", is_flag=True, help="Value loss ½·MSE, without a value clip.")
+def train(no_value_clip: bool, device: str, root: str, run_id: str | None, **given: Any) -> None:
+    """Train PPO and record every update.
+
+    Example: esper-rec train --env Pendulum-v1 --seed 1
+    """
+    overrides = {name: value for name, value in given.items() if value is not None}
+    if no_value_clip:
+        if "value_clip" in overrides:
+            raise click.UsageError("give either --value-clip or --no-value-clip, not both")
+        overrides["value_clip"] = None
+    config = PPOConfig.for_env(overrides.pop("env", DEFAULT_ENV), **overrides)
+    signals = Signals()
+    outcome = None
+    with signals.installed():
+        try:
+            outcome = _train(config, device, Path(root), run_id, signals)
+        except KeyboardInterrupt:
+            if signals.signum is None:
+                raise
+    if outcome is not None:
+        click.echo(outcome.describe())
+    if signals.signum is not None:
+        click.get_current_context().exit(EXIT_CODES[signals.signum])
+
+
+def _train(config: PPOConfig, device: str, root: Path, run_id: str | None, signals: Signals) -> Outcome:
+    """Import what only training needs, and train.
+
+    Raises:
+        EsperError: torch or gymnasium is missing, or as `run_training`.
+    """
+    try:
+        from rich.console import Console
+
+        from esper_recorder.train.command import run_training
+    except ImportError as error:
+        if error.name not in ("torch", "gymnasium"):
+            raise
+        raise UsageError(
+            f"esper-rec train needs {error.name}, which is not installed: pip install 'esper-recorder[train]'"
+        ) from None
+    console = Console(stderr=True)
+    return run_training(config, device_name=device, root=root, run_id=run_id, signals=signals, console=console)

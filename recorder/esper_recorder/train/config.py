@@ -1,0 +1,187 @@
+"""Every hyper-parameter of the built-in PPO trainer: default, bounds and help text, in one frozen dataclass.
+
+The options of `esper-rec train` and the configuration in a run's header are both derived from `PPOConfig`.
+This module imports no torch, so that `esper-rec --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from esper_schemas.errors import UsageError
+
+DEFAULT_ENV = "CartPole-v1"
+
+
+def _parameter(
+    default: Any,
+    description: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    exclusive: bool = False,
+) -> Any:
+    """Declare a hyper-parameter; `exclusive` takes `low` itself out of the allowed range."""
+    bounds = {"low": low, "high": high, "exclusive": exclusive}
+    return field(default=default, metadata={"description": description, **bounds})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PPOConfig:
+    """Hyper-parameters of one training run; the defaults train CartPole-v1.
+
+    Fields of `total_steps` and `updates` exclude each other; whichever is given decides the length of
+    the run, see `num_updates`. Use `for_env` to start from the preset of an environment.
+
+    Raises:
+        UsageError: a value is out of its range, or two values contradict each other.
+    """
+
+    env: str = _parameter(
+        DEFAULT_ENV,
+        "Environment: CartPole-v1 is built in and runs on the training device, any other Gymnasium id is"
+        " made by Gymnasium; the prefix gym: forces Gymnasium (gym:CartPole-v1).",
+    )
+    num_envs: int = _parameter(64, "Environments stepped side by side.", low=1)
+    total_steps: int | None = _parameter(
+        None, "Length of the run in environment steps, rounded up to whole updates.", low=1
+    )
+    updates: int | None = _parameter(None, "Length of the run in PPO updates, instead of --total-steps.", low=1)
+    seed: int = _parameter(0, "Seed of everything random; a CPU run repeats exactly.", low=0, high=2**31 - 1)
+
+    rollout_steps: int = _parameter(64, "Steps of each environment per update.", low=1)
+    epochs: int = _parameter(4, "Passes over the rollout per update.", low=1)
+    minibatches: int = _parameter(4, "Minibatches per epoch.", low=1)
+    gamma: float = _parameter(0.995, "Discount factor.", low=0, high=1)
+    gae_lambda: float = _parameter(0.95, "λ of generalised advantage estimation.", low=0, high=1)
+    learning_rate: float = _parameter(4e-4, "Learning rate of Adam.", low=0, exclusive=True)
+    anneal_lr: bool = _parameter(True, "Lower the learning rate linearly to zero over the run.")
+    clip_range: float = _parameter(0.2, "Policy clip: the ratio is held in 1 ± this.", low=0, exclusive=True)
+    value_clip: float | None = _parameter(
+        10.0,
+        "Value clip, on the scale of the value targets; none with --no-value-clip (½·MSE).",
+        low=0,
+        exclusive=True,
+    )
+    vf_coef: float = _parameter(0.5, "Weight of the value loss.", low=0)
+    entropy_coef: float = _parameter(0.03, "Weight of the entropy bonus.", low=0)
+    max_grad_norm: float = _parameter(0.5, "Global L2 norm the gradient is clipped to.", low=0, exclusive=True)
+    target_kl: float | None = _parameter(
+        None,
+        "Stop an update after the epoch whose mean KL divergence exceeds this; off by default, because"
+        " it makes the device wait once per epoch.",
+        low=0,
+        exclusive=True,
+    )
+    normalize_advantage: bool = _parameter(True, "Bring the advantages of a rollout to mean 0, deviation 1.")
+    scale_value_targets: bool = _parameter(
+        True, "Divide value targets by the running standard deviation of the returns."
+    )
+    value_scale_decay: float = _parameter(
+        0.8, "Decay per update of that running standard deviation.", low=0, high=0.999
+    )
+    normalize_observations: bool = _parameter(False, "Bring observations to mean 0, deviation 1 by running statistics.")
+    hidden_size: int = _parameter(64, "Units in each hidden layer of policy and value network.", low=1)
+    hidden_layers: int = _parameter(2, "Hidden layers of policy and value network.", low=1)
+    log_std_init: float = _parameter(0.0, "Initial log standard deviation of continuous actions.", low=-20, high=2)
+    adam_eps: float = _parameter(1e-5, "ε of Adam.", low=0, exclusive=True)
+    threads: int = _parameter(1, "CPU threads of torch; one is fastest for networks as small as these.", low=1)
+
+    def __post_init__(self) -> None:
+        for parameter in fields(self):
+            _check_bounds(parameter.name, getattr(self, parameter.name), parameter.metadata)
+        if self.total_steps is not None and self.updates is not None:
+            raise UsageError("give either --total-steps or --updates, not both")
+        if self.minibatches > self.samples_per_rollout:
+            raise UsageError(
+                f"--minibatches must be at most num_envs × rollout_steps = {self.samples_per_rollout},"
+                f" found {self.minibatches}"
+            )
+
+    @classmethod
+    def for_env(cls, env: str, **overrides: Any) -> PPOConfig:
+        """The configuration of `env`: defaults, then its preset, then what the caller overrides.
+
+        Raises:
+            UsageError: as the constructor.
+        """
+        preset = dict(preset_of(env))
+        if "updates" in overrides:
+            preset.pop("total_steps", None)
+        return cls(**{**preset, **overrides, "env": env})
+
+    @property
+    def samples_per_rollout(self) -> int:
+        """Rows of one rollout, rows that only reset an environment included."""
+        return self.num_envs * self.rollout_steps
+
+    @property
+    def num_updates(self) -> int:
+        """PPO updates of the run."""
+        if self.updates is not None:
+            return self.updates
+        return math.ceil((self.total_steps or DEFAULT_TOTAL_STEPS) / self.samples_per_rollout)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every hyper-parameter by name, for the run header; `num_updates` included."""
+        return asdict(self) | {"num_updates": self.num_updates}
+
+
+DEFAULT_TOTAL_STEPS = 450_560
+"""Length of a run, in environment steps, where neither its preset nor the caller says otherwise."""
+
+GYMNASIUM_PRESET: Mapping[str, Any] = {
+    "num_envs": 16,
+    "rollout_steps": 128,
+    "total_steps": 500_000,
+    "gamma": 0.99,
+    "learning_rate": 5e-4,
+    "epochs": 10,
+    "entropy_coef": 0.01,
+    "normalize_observations": True,
+}
+"""What differs from the defaults for environments of Gymnasium that have no preset of their own."""
+
+ENV_PRESETS: dict[str, Mapping[str, Any]] = {
+    "CartPole-v1": {},
+    "Acrobot-v1": {**GYMNASIUM_PRESET, "total_steps": 200_000, "epochs": 4, "learning_rate": 1e-3},
+    "Pendulum-v1": {
+        **GYMNASIUM_PRESET,
+        "rollout_steps": 200,
+        "total_steps": 200_000,
+        "minibatches": 8,
+        "gamma": 0.95,
+        "learning_rate": 1e-3,
+        "entropy_coef": 0.0,
+    },
+}
+"""What differs from the defaults for environments that we have tried."""
+
+
+def preset_of(env: str) -> Mapping[str, Any]:
+    """What differs from the defaults for the environment id `env`, with or without the prefix gym:."""
+    return ENV_PRESETS.get(env.removeprefix("gym:"), GYMNASIUM_PRESET)
+
+
+def option_name(parameter: str) -> str:
+    """The command-line option of a hyper-parameter: rollout_steps -> --rollout-steps."""
+    return "--" + parameter.replace("_", "-")
+
+
+def _check_bounds(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    if value is None or isinstance(value, (bool, str)):
+        return
+    low, high, exclusive = bounds["low"], bounds["high"], bounds["exclusive"]
+    too_low = low is not None and (value <= low if exclusive else value < low)
+    too_high = high is not None and value > high
+    if math.isfinite(value) and not too_low and not too_high:
+        return
+    wanted = []
+    if low is not None:
+        wanted.append(f"{'greater than' if exclusive else 'at least'} {low:g}")
+    if high is not None:
+        wanted.append(f"at most {high:g}")
+    raise UsageError(f"{option_name(name)} must be {' and '.join(wanted) or 'finite'}, found {value:g}")

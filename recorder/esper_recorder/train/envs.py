@@ -1,0 +1,140 @@
+"""What the trainer asks of an environment, and the built-in CartPole-v1 that lives on the training device.
+
+All environments here reset on the *next* step: the row after an episode's last step holds the final
+observation, its action is ignored, and `valid` is False there. That row is where truncation takes the
+value to bootstrap from; it is no sample and enters no loss and no statistic.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Discrete:
+    """Actions 0 … n − 1."""
+
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Continuous actions of `size` dimensions; the environment's bounds apply inside `step` only."""
+
+    size: int
+
+
+ActionSpace = Discrete | Box
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What N environments answered to one action each, on the training device.
+
+    Attributes:
+        observations: [N, D] float32, what comes next; the final observation where an episode ended.
+        rewards: [N] float32.
+        terminated: [N] bool, the episode reached a terminal state.
+        truncated: [N] bool, the episode was cut off.
+        valid: [N] bool, False where the environment only reset itself and ignored the action.
+    """
+
+    observations: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    valid: Tensor
+
+
+class VectorEnv(Protocol):
+    """N environments stepped together, with next-step resets."""
+
+    num_envs: int
+    observation_size: int
+    action_space: ActionSpace
+    name: str
+
+    def reset(self) -> Tensor:
+        """Start new episodes everywhere: observations [N, D] float32."""
+
+    def step(self, actions: Tensor) -> Step:
+        """Take one action each: int64 [N], or float32 [N, A]."""
+
+    def close(self) -> None:
+        """Give up what the environments hold."""
+
+
+class CartPole:
+    """CartPole-v1 in torch: dynamics, termination and 500-step truncation as Gymnasium's.
+
+    The state is float64 as there. Everything happens on `device`, nothing waits for it. Equations:
+    Florian, "Correct equations for the dynamics of the cart-pole system" (2007); Euler steps.
+    """
+
+    GRAVITY = 9.8
+    POLE_MASS = 0.1
+    TOTAL_MASS = 1.1
+    HALF_POLE_LENGTH = 0.5
+    POLE_MASS_LENGTH = POLE_MASS * HALF_POLE_LENGTH
+    FORCE = 10.0
+    STEP_SECS = 0.02
+    MAX_ANGLE = 12 * 2 * math.pi / 360
+    MAX_POSITION = 2.4
+    MAX_STEPS = 500
+
+    observation_size = 4
+    action_space: ActionSpace = Discrete(2)
+    name = "CartPole-v1 (built-in)"
+
+    def __init__(self, num_envs: int, *, seed: int, device: torch.device) -> None:
+        self.num_envs = num_envs
+        self.device = device
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.state = torch.zeros((4, num_envs), dtype=torch.float64, device=device)
+        self.steps = torch.zeros(num_envs, dtype=torch.int32, device=device)
+        self.done = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self._rewards = torch.ones(num_envs, device=device)
+
+    def reset(self) -> Tensor:
+        """Start new episodes everywhere: observations [N, 4] float32."""
+        self.state = self._start_states()
+        self.steps.zero_()
+        self.done = torch.zeros_like(self.done)
+        return self._observations()
+
+    def step(self, actions: Tensor) -> Step:
+        """Push left (0) or right (1): actions [N] int64. Rewards are 1 on every valid row."""
+        valid = ~self.done
+        self.state = torch.where(valid, self._advance(self.state, actions), self._start_states())
+        self.steps = torch.where(valid, self.steps + 1, 0)
+        outside = (self.state[0].abs() > self.MAX_POSITION) | (self.state[2].abs() > self.MAX_ANGLE)
+        terminated = outside & valid
+        truncated = (self.steps >= self.MAX_STEPS) & valid
+        self.done = terminated | truncated
+        return Step(self._observations(), self._rewards * valid, terminated, truncated, valid)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _advance(self, state: Tensor, actions: Tensor) -> Tensor:
+        """State [4, N] (position, velocity, angle, angular velocity) one Euler step later."""
+        _, velocity, angle, angular_velocity = state
+        force = self.FORCE * (2 * actions - 1)
+        cos, sin = angle.cos(), angle.sin()
+        temp = (force + self.POLE_MASS_LENGTH * angular_velocity.square() * sin) / self.TOTAL_MASS
+        inertia = self.HALF_POLE_LENGTH * (4.0 / 3.0 - self.POLE_MASS * cos.square() / self.TOTAL_MASS)
+        angular_acceleration = (self.GRAVITY * sin - cos * temp) / inertia
+        acceleration = temp - self.POLE_MASS_LENGTH * angular_acceleration * cos / self.TOTAL_MASS
+        derivative = torch.stack((velocity, acceleration, angular_velocity, angular_acceleration))
+        return state + self.STEP_SECS * derivative
+
+    def _start_states(self) -> Tensor:
+        return torch.empty_like(self.state).uniform_(-0.05, 0.05, generator=self.generator)
+
+    def _observations(self) -> Tensor:
+        return self.state.T.float()

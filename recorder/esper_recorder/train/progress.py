@@ -1,0 +1,95 @@
+"""Show how training goes, on stderr: a live bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from esper_recorder.train.trainer import Progress
+
+PLAIN_INTERVAL_SECS = 5.0
+"""Time between two lines where the output is no terminal."""
+
+LEVEL_STYLES = {"healthy": "green", "warning": "yellow", "critical": "bold red", "unknown": "dim"}
+
+
+class ProgressDisplay:
+    """A context manager; call it with each `Progress`.
+
+    A bar with speed, value loss, mean return and health where `console` is a terminal that can redraw a
+    line; else the first and last update and one line per `PLAIN_INTERVAL_SECS`, without escape codes.
+    """
+
+    def __init__(self, console: Console, num_updates: int) -> None:
+        self._console = console
+        self._num_updates = num_updates
+        self._last_line = -float("inf")
+        self._level_of = _load_level_of()
+        self._bar: Bar | None = None
+        self._task = TaskID(0)
+        if console.is_terminal and not console.is_dumb_terminal:
+            self._bar = Bar(
+                TextColumn("update {task.completed:.0f}/{task.total:.0f}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[status]}"),
+                TimeRemainingColumn(),
+                console=console,
+                refresh_per_second=8,
+            )
+            self._task = self._bar.add_task("train", total=num_updates, status="starting")
+
+    def __enter__(self) -> ProgressDisplay:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show the state after an update."""
+        level = "critical" if progress.skipped else self._level_of("value_loss", progress.value_loss)
+        if self._bar is not None:
+            style = LEVEL_STYLES.get(level, "dim")
+            status = f"{describe(progress)} [{style}]{level}[/]"
+            self._bar.update(self._task, completed=progress.update + 1, status=status)
+            return
+        now = time.monotonic()
+        is_last = progress.update + 1 == self._num_updates
+        if is_last or now - self._last_line >= PLAIN_INTERVAL_SECS:
+            self._last_line = now
+            line = f"update {progress.update + 1}/{self._num_updates}  {describe(progress)}  {level}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def describe(progress: Progress) -> str:
+    """Speed, value loss and mean return in words; a dash where nothing was measured yet."""
+    speed = progress.env_steps / max(progress.elapsed_secs, 1e-9)
+    skipped = "  skipped" if progress.skipped else ""
+    return (
+        f"{speed:,.0f} steps/s  value loss {format_number(progress.value_loss, 3)}"
+        f"  return {format_number(progress.mean_return, 1)}{skipped}"
+    )
+
+
+def format_number(value: float | None, decimals: int) -> str:
+    """`value` with that many decimals, or a dash for None."""
+    return "—" if value is None else f"{value:.{decimals}f}"
+
+
+def _load_level_of() -> Callable[[str, float | None], str]:
+    # Imported here, because it brings polars along, which nothing else of the recorder needs.
+    from esper_analyzer.health import level_of
+
+    return level_of

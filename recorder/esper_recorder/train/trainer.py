@@ -1,0 +1,248 @@
+"""The training loop: rollout, update, one copy of all statistics to the host, one row for the recorder."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from esper_recorder.train.config import PPOConfig
+from esper_recorder.train.envs import VectorEnv
+from esper_recorder.train.networks import ActorCritic
+from esper_recorder.train.ppo import PPO, Minibatch, UpdateResult
+from esper_recorder.train.rollout import EpisodeWindow, RolloutCollector
+from esper_recorder.train.statistics import rollout_statistics, to_host
+from esper_schemas.errors import UsageError
+
+_COUNTS = ("samples", "episodes", "nan_grad_count", "inf_grad_count")
+_DEFINED_IF = {
+    "returns_defined": ("explained_variance", "value_nrmse"),
+    "correlation_defined": ("v_return_correlation",),
+    "advantages_defined": ("advantage_skewness",),
+}
+
+
+class RecorderLike(Protocol):
+    """What the trainer needs of `esper_recorder.Recorder`."""
+
+    def record(self, **values: Any) -> bool:
+        """Record one update by keyword."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the training stands after an update; None where nothing was measured yet.
+
+    `mean_return` is the mean return of the last 100 episodes, `elapsed_secs` counts from the start of `train`.
+    """
+
+    update: int
+    num_updates: int
+    env_steps: int
+    elapsed_secs: float
+    value_loss: float | None
+    mean_return: float | None
+    skipped: bool
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of `auto`, `cpu` or `cuda`; `auto` takes CUDA where it is usable.
+
+    Raises:
+        UsageError: `cuda` was asked for and is not usable.
+    """
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise UsageError("--device cuda: torch finds no usable CUDA device here; use --device cpu or auto")
+    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+
+
+class Trainer:
+    """One training run: model, environments and what is left to do.
+
+    Everything random comes from generators seeded by `config.seed`, so on the CPU two runs of one
+    configuration give identical numbers. Sets torch's number of CPU threads for the whole process.
+    """
+
+    def __init__(self, config: PPOConfig, env: VectorEnv, device: torch.device) -> None:
+        if device.type == "cpu":
+            torch.set_num_threads(config.threads)
+        self.config = config
+        self.device = device
+        initial = torch.Generator().manual_seed(config.seed)
+        self.model = ActorCritic(env.observation_size, env.action_space, config, initial).to(device)
+        generator = torch.Generator(device).manual_seed(config.seed)
+        self.ppo = PPO(self.model, config, generator)
+        self.collector = RolloutCollector(env, self.model, config, generator)
+        self.episodes = EpisodeWindow(device)
+        self.env_steps = 0
+        self.mean_return: float | None = None
+        self.progress: Progress | None = None
+
+    def train(
+        self,
+        recorder: RecorderLike,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        heartbeat: Callable[[], None] | None = None,
+    ) -> None:
+        """Train to the end of the run, one row per update; `progress` tells how far it came.
+
+        Args:
+            recorder: Takes each update.
+            on_progress: Called after each update.
+            heartbeat: Called between environment steps and between minibatches; what it raises ends
+                the training, and the update in progress leaves no row.
+        """
+        started = time.monotonic()
+        for update in range(self.config.num_updates):
+            values = self.run_update(update, heartbeat=heartbeat)
+            recorder.record(**values)
+            self.progress = Progress(
+                update=update,
+                num_updates=self.config.num_updates,
+                env_steps=self.env_steps,
+                elapsed_secs=time.monotonic() - started,
+                value_loss=values.get("value_loss"),
+                mean_return=self.mean_return,
+                skipped=values["skipped"],
+            )
+            if on_progress is not None:
+                on_progress(self.progress)
+
+    def run_update(
+        self,
+        update: int,
+        *,
+        heartbeat: Callable[[], None] | None = None,
+        on_minibatch: Callable[[Minibatch], None] | None = None,
+    ) -> dict[str, Any]:
+        """Collect a rollout, train on it, and return the row to record, by the metrics table's names.
+
+        An update that meets a loss or a gradient that is not finite is rolled back to where it began:
+        parameters, optimiser and running statistics. Its row says so and keeps what was measured.
+        """
+        learning_rate = self._learning_rate(update)
+        before = self._snapshot()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        clock = _Clock(self.device)
+        rollout = self.collector.collect(heartbeat)
+        clock.lap()
+        measured = rollout_statistics(rollout)
+        measured["mean_return"] = self.episodes.update(rollout)
+        if self.model.normalizer is not None:
+            self.model.normalizer.update(rollout.raw_observations, rollout.valid)
+        result = self.ppo.update(rollout, learning_rate=learning_rate, on_minibatch=on_minibatch, heartbeat=heartbeat)
+        clock.lap()
+        measured |= self.ppo.statistics.results()
+        measured |= {
+            "episodes_total": self.episodes.count,
+            "value_target_scale": self.model.return_scale.scale,
+        }
+        values = to_host(measured)
+        has_episodes = values.pop("episodes_total") > 0
+        window_mean = values.pop("mean_return")
+        self.mean_return = window_mean if has_episodes else None
+        self.env_steps += int(values["samples"])
+        skip_reason = _skip_reason(values)
+        if skip_reason is not None:
+            self._restore(before)
+        rollout_secs, update_secs = clock.lap_secs()
+        return {
+            "update": update,
+            "env_steps": self.env_steps,
+            "learning_rate": learning_rate,
+            "entropy_coef": self.config.entropy_coef,
+            "vf_coef": self.config.vf_coef,
+            "clip_range": self.config.clip_range,
+            "rollout_secs": rollout_secs,
+            "update_secs": update_secs,
+            "skipped": skip_reason is not None,
+            "skip_reason": skip_reason,
+            **_row(values, result),
+            **_gpu_memory(self.device),
+        }
+
+    def _learning_rate(self, update: int) -> float:
+        remaining = 1.0 - update / self.config.num_updates if self.config.anneal_lr else 1.0
+        return self.config.learning_rate * remaining
+
+    def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        return state, copy.deepcopy(self.ppo.optimizer.state_dict())
+
+    def _restore(self, snapshot: tuple[dict[str, Tensor], dict[str, Any]]) -> None:
+        state, optimizer = snapshot
+        self.model.load_state_dict(state)
+        self.ppo.optimizer.load_state_dict(optimizer)
+
+
+def _skip_reason(values: dict[str, float]) -> int | None:
+    """The code of `esper_schemas.metrics.SKIP_REASONS` for an update to roll back, or None."""
+    if values["samples"] == 0:
+        return 5
+    if not (math.isfinite(values["policy_loss"]) and math.isfinite(values["value_loss"])):
+        return 1
+    if values["nan_grad_count"] or values["inf_grad_count"]:
+        return 2
+    return None
+
+
+def _row(values: dict[str, float], result: UpdateResult) -> dict[str, Any]:
+    """What was measured as fields of the metrics table, None where a number would mean nothing."""
+    row: dict[str, Any] = dict(values)
+    for flag, names in _DEFINED_IF.items():
+        if not row.pop(flag):
+            row.update(dict.fromkeys(names))
+    for name in _COUNTS:
+        row[name] = int(row[name])
+    if not row["samples"]:
+        row = {name: row[name] for name in _COUNTS}
+    if not row["episodes"]:
+        row |= {"episode_return_mean": None, "episode_length_mean": None}
+    return row | {
+        "epochs_run": result.epochs_run,
+        "minibatches": result.minibatches,
+        "early_stop_epoch": result.early_stop_epoch,
+    }
+
+
+def _gpu_memory(device: torch.device) -> dict[str, int]:
+    if device.type != "cuda":
+        return {}
+    return {
+        "gpu_memory_allocated_bytes": torch.cuda.memory_allocated(device),
+        "gpu_memory_reserved_bytes": torch.cuda.memory_reserved(device),
+        "gpu_memory_peak_bytes": torch.cuda.max_memory_allocated(device),
+    }
+
+
+class _Clock:
+    """Lap times on the device's own clock; reading them waits for nothing once the results are here."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._is_cuda = device.type == "cuda"
+        self._marks: list[Any] = []
+        self.lap()
+
+    def lap(self) -> None:
+        """End a lap here."""
+        if self._is_cuda:
+            self._marks.append(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
+            self._marks[-1].record()
+        else:
+            self._marks.append(time.perf_counter())
+
+    def lap_secs(self) -> list[float]:
+        """Seconds of each lap."""
+        laps = zip(self._marks, self._marks[1:], strict=False)
+        if self._is_cuda:
+            return [start.elapsed_time(end) / 1000.0 for start, end in laps]
+        return [end - start for start, end in laps]

@@ -1,0 +1,247 @@
+"""`esper-rec train` as a person meets it: real processes, real signals, one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import polars as pl
+import pytest
+import torch
+
+from esper_recorder.train.config import PPOConfig, option_name
+
+COMMAND = [sys.executable, "-c", "from esper_recorder.cli import main; main()"]
+ESCAPE = "\x1b"
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `esper-rec` to its end, its output in pipes."""
+    env = {**os.environ, **environment}
+    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+
+
+def attempt_of(run_path: Path) -> dict[str, Any]:
+    """How the run's only attempt began and ended."""
+    loaded: dict[str, Any] = json.loads((run_path / "rank-0000/attempts/0000.json").read_text())
+    return loaded
+
+
+def test_a_short_run_records_every_update_and_says_what_to_type_next(tmp_path: Path) -> None:
+    """Summary on stdout, talk on stderr, neither with escape codes; the run is finished and sealed."""
+    done = run("train", "--updates", "3", "--num-envs", "4", "--run-id", "first", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert ESCAPE not in done.stdout + done.stderr
+    assert "updates     3 of 3" in done.stdout
+    assert "esper-analyze report --run runs/first" in done.stdout
+    assert "esper-analyze tail --run runs/first" in done.stdout
+    assert "recording to runs/first" in done.stderr
+    assert "update 3/3" in done.stderr
+    rows = pl.read_parquet(tmp_path / "runs/first/rank-0000/segments/*.parquet")
+    assert rows["update"].to_list() == [0, 1, 2]
+    assert attempt_of(tmp_path / "runs/first")["status"] == "finished"
+    header = json.loads((tmp_path / "runs/first/run.json").read_text())
+    assert header["config"] == PPOConfig(updates=3, num_envs=4).to_dict() | {
+        "env_implementation": "CartPole-v1 (built-in)"
+    }
+    assert header["value_loss_definition"]["clipping"] == "max"
+    assert header["value_loss_definition"]["assumed"] is False
+
+    again = run("train", "--updates", "3", "--run-id", "first", cwd=tmp_path)
+    assert again.returncode == 2
+    assert again.stderr.count("\n") == 1
+    assert "first" in again.stderr
+
+
+def test_options_reach_the_header(tmp_path: Path) -> None:
+    """What is given on the command line, a value loss without clip included, stands in the run's header."""
+    options = ["--no-value-clip", "--no-anneal-lr", "--gamma", "0.9", "--seed", "7", "--env", "gym:CartPole-v1"]
+    size = ["--updates", "1", "--num-envs", "2", "--rollout-steps", "16"]
+    done = run("train", *options, *size, "--out", "elsewhere", "--run-id", "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    header = json.loads((tmp_path / "elsewhere/r/run.json").read_text())
+    config = header["config"]
+    assert (config["value_clip"], config["anneal_lr"], config["gamma"], config["seed"]) == (None, False, 0.9, 7)
+    assert header["value_loss_definition"]["clipping"] == "none"
+    assert header["env"] == "gym:CartPole-v1"
+    assert config["env_implementation"].startswith("CartPole-v1 (gymnasium ")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_properly(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """Ctrl-C and SIGTERM: rows sealed, status interrupted with the signal's name, a word on how to look at it."""
+    arguments = ["train", "--updates", "100000", "--num-envs", "4", "--run-id", "r"]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        wait_for_rows(tmp_path / "runs/r")
+        child.send_signal(number)
+        child.send_signal(number)  # an impatient second one must not stop the sealing
+        out, err = child.communicate(timeout=30)
+    assert child.returncode == code, err
+    assert "Traceback" not in err
+    assert "interrupted" in err
+    assert "esper-analyze report --run runs/r" in out
+    attempt = attempt_of(tmp_path / "runs/r")
+    assert (attempt["status"], attempt["reason"]) == ("interrupted", number.name)
+    rows = pl.read_parquet(tmp_path / "runs/r/rank-0000/segments/*.parquet")
+    assert rows["update"].to_list() == list(range(attempt["rows"]))
+    assert len(rows) > 0
+    assert not list((tmp_path / "runs/r/rank-0000/active").iterdir())
+
+
+def wait_for_rows(run_path: Path) -> None:
+    """Wait until the run's active segment holds more than its schema."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        sizes = [file.stat().st_size for file in run_path.glob("rank-0000/active/*")]
+        if sizes and sizes[0] > 0 and max(sizes) > 20_000:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no rows within 30 s")
+
+
+def test_a_signal_before_there_is_a_run_ends_without_a_traceback(tmp_path: Path) -> None:
+    """Ctrl-C while torch is still being imported: exit code 130 and no folder left behind."""
+    with subprocess.Popen(
+        [*COMMAND, "train"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        wait_for_import_of_torch(child.pid)
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=30)
+    assert child.returncode == 130, err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def wait_for_import_of_torch(pid: int) -> None:
+    """Wait until the process has begun to load torch's libraries."""
+    maps = Path(f"/proc/{pid}/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc")
+    deadline = time.monotonic() + 30
+    while "libtorch" not in maps.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--env", "NoSuchEnv-v0"], "NoSuchEnv"),
+        (["--device", "cuda"], "--device cuda"),
+        (["--device", "tpu"], "tpu"),
+        (["--gamma", "2"], "--gamma must be at least 0 and at most 1, found 2"),
+        (["--num-envs", "many"], "many"),
+        (["--updates", "3", "--total-steps", "9"], "not both"),
+        (["--value-clip", "3", "--no-value-clip"], "not both"),
+        (["--no-such-option"], "--no-such-option"),
+        (["--run-id", "a/b"], "a/b"),
+        (["--out", "/dev/null/runs"], "--out /dev/null/runs"),
+    ],
+)
+def test_a_mistake_gives_one_line_and_no_run(tmp_path: Path, arguments: list[str], words: str) -> None:
+    """Exit code 2, one line on stderr that names the mistake, nothing on stdout, nothing on disk."""
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is CUDA here")
+    done = run("train", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.startswith("esper-rec: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_environment_that_fails_leaves_a_sealed_run_and_one_line(tmp_path: Path) -> None:
+    """An exception of the environment ends the run as failed, with its rows, and no traceback."""
+    (tmp_path / "broken_env.py").write_text(BROKEN_ENV)
+    arguments = ["--env", "broken_env:Broken-v0", "--num-envs", "2", "--rollout-steps", "16", "--run-id", "r"]
+    done = run("train", *arguments, "--minibatches", "1", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "RuntimeError: the motor is on fire" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    attempt = attempt_of(tmp_path / "runs/r")
+    assert (attempt["status"], attempt["rows"]) == ("failed", 3)
+
+
+BROKEN_ENV = """
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv
+
+class Broken(CartPoleEnv):
+    calls = 0
+    def step(self, action):
+        Broken.calls += 1
+        if Broken.calls > 100:
+            raise RuntimeError("the motor is on fire")
+        return super().step(action)
+
+gymnasium.register("Broken-v0", Broken)
+"""
+
+
+@pytest.mark.parametrize("missing", ["torch", "gymnasium"])
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(tmp_path: Path, missing: str) -> None:
+    """Without torch or gymnasium: one line with the pip command, exit code 2."""
+    code = f"import sys; sys.modules[{missing!r}] = None; from esper_recorder.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert missing in done.stderr
+    assert "pip install 'esper-recorder[train]'" in done.stderr
+
+
+def test_the_command_line_loads_torch_only_to_train(tmp_path: Path) -> None:
+    """Importing the command line, and its help, load neither torch nor polars nor gymnasium."""
+    code = "import sys, esper_recorder.cli; print([m for m in ('torch', 'polars', 'gymnasium') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+    assert run("--version", cwd=tmp_path).stdout.startswith("esper-rec")
+
+
+def test_help_names_every_hyperparameter(tmp_path: Path) -> None:
+    """Each field of the configuration is an option with its default; presets are printed."""
+    text = " ".join(run("train", "--help", cwd=tmp_path).stdout.split())
+    for parameter in fields(PPOConfig):
+        assert option_name(parameter.name) in text
+        assert parameter.metadata["description"].split(":")[0][:20] in text
+    assert "Pendulum-v1: --num-envs" in text
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_a_terminal_gets_a_bar_and_colour_unless_it_wants_none(tmp_path: Path, no_color: bool) -> None:
+    """On a terminal a redrawn bar with speed, value loss, return and health; NO_COLOR takes the colour out."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    environment |= {"TERM": "xterm-256color", "COLUMNS": "120"} | ({"NO_COLOR": "1"} if no_color else {})
+    arguments = [*COMMAND[1:], "train", "--updates", "40", "--num-envs", "8", "--run-id", "r"]
+    child = pexpect.spawn(
+        sys.executable,
+        arguments,
+        cwd=str(tmp_path),
+        env=environment,
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(24, 120),
+    )
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    screen = child.before
+    assert "update 40/40" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
+    assert "value loss" in screen
+    assert "steps/s" in screen
+    assert ESCAPE in screen
+    colours = re.findall(r"\x1b\[(?:3\d|38|9\d)[0-9;]*m", screen)
+    assert bool(colours) is not no_color
