@@ -1,0 +1,209 @@
+"""The chart of a metric over the updates, with its threshold lines, drawn by plotext in any number of cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import plotext
+import polars as pl
+
+from esper_analyzer.buckets import Buckets
+from esper_analyzer.style import Style, to_ascii
+from esper_schemas.metrics import Bands
+
+LOG_DECADES = 2.0
+"""The scale is logarithmic when positive values span more than this many powers of ten."""
+
+_LINE, _WARNING, _CRITICAL, _FRAME = 14, 3, 1, 8  # palette numbers: cyan, yellow, red, grey
+_NOT_FINITE_MARK = "!"
+_MIN_TICK_DISTANCE = 0.08  # as share of the height
+
+_THEME = "esper"
+plotext.add_theme(_THEME, text=_FRAME)  # no background anywhere: the terminal's own, be it light or dark
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Maps values to the height of the chart, 0 to 1; plotext sees nothing else, since large numbers abort it."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        if self.log:
+            return (math.log10(value) - self.low) / (self.high - self.low)
+        if math.isfinite(self.high - self.low):
+            return (value - self.low) / (self.high - self.low)
+        return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
+
+    def shows(self, value: float) -> bool:
+        return (not self.log or value > 0.0) and 0.0 <= self(value) <= 1.0
+
+
+def draw_chart(buckets: Buckets, bands: Bands | None, *, width: int, height: int, style: Style) -> list[str]:
+    """The chart as `height` lines of `width` cells, with the escape codes for colour if the style has it.
+
+    Each column shows the smallest and the largest value of the updates it stands for, so no spike is lost. A
+    value that is not finite is a red `!` at the top, at its update. Thresholds are dotted lines where the axis
+    reaches them.
+    """
+    frame = _fold(buckets.frame, 2 * max(width - 8, 1))
+    finite = frame.filter(pl.col("min").is_not_null())
+    scale = _scale(finite, [bound for bound, _ in _limits(bands)])
+    limits = [(bound, color) for bound, color in _limits(bands) if finite.height and _is_in_view(bound, scale)]
+    first, last = (int(frame["first"][0]), int(frame["last"][-1])) if frame.height else (0, 1)
+    across = _Scale(first, max(last, first + 1))
+    with _figure() as figure:
+        figure.plot_size(width, height)
+        for bound, color in limits:
+            _draw(figure, [i / (width - 1) for i in range(width)], [scale(bound)] * width, "┈", _pixel(color))
+        xs, ys = _path(finite, across, scale)
+        if xs:
+            marker = plotext.marker("braille" if style.unicode else "*", _pixel(_LINE))
+            figure.draw(figure.signal(xs, ys, marker=marker).lines(True).density("full"))
+        broken = [across(update) for update in frame.filter(pl.col("nonfinite") > 0)["first"]]
+        _draw(figure, broken, [1.0] * len(broken), _NOT_FINITE_MARK, _pixel(9, "bold"))
+        _axes(figure, across, scale, [bound for bound, _ in limits], width, height)
+        text: str = figure.build().string(colorless=not style.color)
+    lines = text.rstrip("\n").split("\n")
+    return lines if style.unicode else [to_ascii(line) for line in lines]
+
+
+@contextmanager
+def _figure() -> Iterator[plotext.figure]:
+    """plotext's one figure, cleared, free of the terminal's size and of its own colours."""
+    plotext.terminal.limit(False, False)
+    figure = plotext.figure
+    figure.clear()
+    figure.theme(_THEME)
+    try:
+        yield figure
+    finally:
+        figure.clear()
+
+
+def _pixel(color: int, style: str | None = None) -> plotext.pixel:
+    return plotext.pixel(color, "default", style)
+
+
+def _fold(frame: pl.DataFrame, columns: int) -> pl.DataFrame:
+    """Neighbouring buckets merged until there is about one for each column of dots."""
+    if frame.height <= columns:
+        return frame
+    first, last = frame["first"][0], frame["last"][-1]
+    column = ((pl.col("first") - first) * columns // (last - first + 1)).alias("column")
+    return frame.group_by(column, maintain_order=True).agg(
+        pl.col("first").min(),
+        pl.col("last").max(),
+        pl.col("min").min(),
+        pl.col("max").max(),
+        pl.col("nonfinite").sum(),
+    )
+
+
+def _draw(figure: plotext.figure, xs: list[float], ys: list[float], mark: str, pixel: plotext.pixel) -> None:
+    if xs:
+        figure.draw(figure.signal(xs, ys, marker=plotext.marker(mark, pixel)))
+
+
+def _is_in_view(bound: float, scale: _Scale) -> bool:
+    """Whether a threshold is worth a line: not where it cannot be told from the bottom of the chart."""
+    return scale.shows(bound) and (scale.log or scale(bound) >= _MIN_TICK_DISTANCE / 2)
+
+
+def _path(finite: pl.DataFrame, across: _Scale, scale: _Scale) -> tuple[list[float], list[float]]:
+    """One line through the extremes of every column, from the end that is nearer to the column before."""
+    xs: list[float] = []
+    ys: list[float] = []
+    for first, last, low, high in finite.select("first", "last", "min", "max").iter_rows():
+        x, ends = across((first + last) / 2), [scale(low), scale(high)]
+        if ys and abs(ends[1] - ys[-1]) < abs(ends[0] - ys[-1]):
+            ends.reverse()
+        for y in ends if low != high else ends[:1]:
+            xs.append(x)
+            ys.append(y)
+    return xs, ys
+
+
+def _limits(bands: Bands | None) -> list[tuple[float, int]]:
+    if bands is None:
+        return []
+    critical = [(limit.bound, _CRITICAL) for limit in bands.critical]
+    return [(limit.bound, _WARNING) for limit in bands.warning] + critical
+
+
+def _scale(finite: pl.DataFrame, bounds: Sequence[float]) -> _Scale:
+    """The range of the values, widened to the nearest threshold above if that is not far, and by a margin."""
+    if not finite.height:
+        return _Scale(0.0, 1.0)
+    low, high = float(finite["min"].min()), float(finite["max"].max())  # type: ignore[arg-type]
+    near = [bound for bound in bounds if high < bound <= 2 * high]
+    high = min(near, default=high)
+    if low > 0.0 and math.log10(high) - math.log10(low) > LOG_DECADES:
+        bottom, top = math.log10(low), math.log10(high)
+        margin = 0.04 * (top - bottom)
+        return _Scale(bottom - margin, top + margin, log=True)
+    margin = 0.12 * (high / 2 - low / 2) or 0.5 * abs(high) or 0.5
+    floor = 0.0 if 0.0 <= low < 0.3 * high else low - margin
+    return _Scale(max(floor, -1.7e308), min(high + margin, 1.7e308))
+
+
+def _axes(
+    figure: plotext.figure, across: _Scale, scale: _Scale, bounds: Sequence[float], width: int, height: int
+) -> None:
+    figure.axes(True)
+    figure.axes(False, axis="x", side="upper")
+    figure.axes(False, axis="y", side="right")
+    values = _value_ticks(scale, bounds, max(2, height // 4))
+    y, x = figure.ruler("y", "left"), figure.ruler("x", "lower")
+    y.lim(0.0, 1.0)
+    y.ticks([scale(value) for value in values], [_label(value).rjust(7) for value in values])
+    updates = _update_ticks(across, max(2, width // 16))
+    x.lim(0.0, 1.0)
+    x.ticks([across(update) for update in updates], [str(update) for update in updates])
+
+
+def _label(value: float) -> str:
+    size = abs(value)
+    if size != 0.0 and not 1e-4 <= size < 1e5:
+        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:.6g}" if size < 1 else f"{value:.4g}"
+
+
+def _value_ticks(scale: _Scale, bounds: Sequence[float], most: int) -> list[float]:
+    """Round values, and the thresholds in view in place of those that are too near them."""
+    if scale.log:
+        decades = range(max(math.ceil(scale.low), -307), min(math.floor(scale.high), 308) + 1)
+        step = max(1, math.ceil(len(decades) / most))
+        ticks = [10.0**decade for decade in decades[::step]]
+    else:
+        ticks = _round_steps(scale.low, scale.high, most)
+    shown: list[float] = []
+    for bound in bounds:  # two thresholds may be too near each other as well; the first one is labelled
+        if scale.shows(bound) and _is_apart(bound, shown, scale):
+            shown.append(bound)
+    return sorted(shown + [tick for tick in ticks if _is_apart(tick, shown, scale)])
+
+
+def _is_apart(value: float, others: Sequence[float], scale: _Scale) -> bool:
+    return all(abs(scale(value) - scale(other)) >= _MIN_TICK_DISTANCE for other in others)
+
+
+def _update_ticks(across: _Scale, most: int) -> list[int]:
+    ticks = {round(tick) for tick in _round_steps(across.low, across.high, most)}
+    return sorted(tick for tick in ticks if across.shows(tick))
+
+
+def _round_steps(low: float, high: float, most: int) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten between two values, about `most` of them."""
+    span = high - low
+    if not (math.isfinite(span) and span > 0.0):
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span / most))
+    step = next((power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= most), 10 * power)
+    start = math.ceil(low / step)
+    return [(start + i) * step for i in range(math.floor(high / step) - start + 1)]

@@ -1,0 +1,80 @@
+"""Following a run while it is written: each refresh takes in what is new, and nothing else."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from esper_analyzer.run import Run, Status
+from esper_analyzer.segment_index import SegmentIndex, to_frame
+from esper_analyzer.view import View
+from esper_schemas.run_directory import RankDirectory
+from esper_schemas.segments import RankFollower
+
+
+class _FollowerFrom(RankFollower):
+    """Follows a rank from a segment on, what came before having been read otherwise."""
+
+    def __init__(self, rank: RankDirectory, segment: int) -> None:
+        super().__init__(rank)
+        self._number = segment
+
+
+class LiveRun:
+    """One rank of a run and a `View` of it that `refresh` brings up to date.
+
+    What is sealed already is read once, lazily. Rows of a new attempt that go back behind the newest update
+    retire what they supersede: the view is then built anew from the run.
+
+    Attributes:
+        run: the run.
+        rank: number of the rank.
+        view: its state.
+        damage: number of faults that are damage.
+    """
+
+    def __init__(self, run: Run, rank: int = 0) -> None:
+        self.run = run
+        self.rank = rank
+        index = run.index(rank)
+        active = [piece.number for piece in index.pieces if piece.path is None]
+        start = min(active, default=index.next_active)
+        sealed = SegmentIndex(pieces=[piece for piece in index.pieces if piece.number < start])
+        self.damage = sum(fault.is_damage for fault in index.faults)
+        self.view = View()
+        self.view.add(run.updates_of([sealed]))
+        self._last_seq = sealed.pieces[-1].last_seq if sealed.pieces else -1
+        self._follower = _FollowerFrom(run.directory.rank(rank), start)
+
+    def close(self) -> None:
+        """Close the file that is being followed."""
+        self._follower.close()
+
+    def status(self) -> Status:
+        """State of the rank now."""
+        return self.run.status(self.rank)
+
+    def refresh(self) -> pl.DataFrame:
+        """Take in the rows that are new, and return them (all columns); empty if there are none.
+
+        Raises:
+            OSError: a file exists and cannot be read.
+            FormatVersionError: a segment was written by a newer Esper.
+        """
+        frames = [to_frame(batch) for batch in self._follower.poll() if batch.num_rows]
+        if not frames:
+            return pl.DataFrame()
+        rows = pl.concat(frames, how="diagonal")
+        self._last_seq = int(rows["seq"][-1])
+        updates = rows["update"]
+        last = self.view.last_update
+        rises = (last is None or updates[0] > last) and bool((updates.diff().drop_nulls() > 0).all())
+        if rises:
+            self.view.add(rows.lazy())
+        else:
+            self.view = View()
+            self.view.add(self.run.updates(self.rank).filter(pl.col("seq") <= self._last_seq))
+        return rows
+
+    def check(self) -> None:
+        """Look at the run's files again for damage; for when it has ended, or now and then."""
+        self.damage = sum(fault.is_damage for fault in self.run.faults(self.rank))

@@ -1,0 +1,305 @@
+"""The report: everything that can be said about a run, as one object whose fields are the keys of its JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from esper_analyzer.alerts import MAX_ALERTS, Alert, find_alerts
+from esper_analyzer.current_view import rises
+from esper_analyzer.health import LEVELS, LOSS_RATIO, loss_ratio
+from esper_analyzer.run import Run, Status
+from esper_analyzer.segment_index import Fault, SegmentIndex
+from esper_analyzer.snapshot import MetricState, metric_names, take_snapshot
+from esper_analyzer.summary import Summary, Value, summarise
+from esper_analyzer.trends import Trend
+from esper_analyzer.verdict import WINDOW, RunFacts, Verdict, judge
+from esper_schemas.metrics import Level
+
+FORMAT = "esper-report/1"
+
+Range = tuple[int, int]
+"""First and last update of a range, both inclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSection:
+    """Who and what: from the run's header and attempts."""
+
+    run_id: str
+    path: str
+    status: Status
+    trainer: str | None
+    env: str | None
+    device: str | None
+    value_loss_definition: Mapping[str, Any]
+    world_size: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatesSection:
+    """Which updates there are.
+
+    Attributes:
+        rows: updates in the view, that is without superseded rows.
+        first, last: first and last update; None if there is none.
+        missing: inclusive ranges of updates between those that are not there.
+        skipped: updates that the trainer skipped.
+        dropped: rows that the recorder had to drop.
+        superseded: rows that a later attempt, or a later row of the same update, replaced.
+    """
+
+    rows: int
+    first: int | None
+    last: int | None
+    missing: list[Range]
+    skipped: int
+    dropped: int
+    superseded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Share of the measured values in each level; None where no level is known."""
+
+    healthy: float | None = None
+    warning: float | None = None
+    critical: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Level of the last value, the most extreme value of the worst level and where it was, share of each level."""
+
+    level: Level
+    worst: Value
+    worst_update: int | None
+    share: Share
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSection:
+    """One metric over the run, and now. Extremes and averages are over finite values; `nonfinite` counts the rest."""
+
+    last: Value
+    min: Value
+    max: Value
+    mean: float | None
+    median: float | None
+    nonfinite: int | None
+    history: list[Value]
+    trend: Trend
+    health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class RatioSection:
+    """Lv/Lp = abs(value_loss) / abs(policy_loss)."""
+
+    last: Value
+    median: float | None
+    health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class IntegritySection:
+    """The run's files: segments, bytes, and whatever is not as promised."""
+
+    segments_sealed: int
+    segments_active: int
+    bytes: int
+    faults: list[Fault]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that can be said about a run; `to_json` gives the stable document `esper-report/1`."""
+
+    run: RunSection
+    updates: UpdatesSection
+    metrics: dict[str, MetricSection]
+    ratio: RatioSection
+    alerts: list[Alert]
+    verdict: Verdict
+    integrity: IntegritySection
+    format: str = field(default=FORMAT)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a fault of the files is damage; a torn end is not."""
+        return any(fault.is_damage for fault in self.integrity.faults)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain dictionaries and lists, `format` first; NaN and infinities still are floats."""
+        return {"format": self.format, **asdict(self)}
+
+    def to_json(self, *, ascii_only: bool = False) -> str:
+        """The report as strict JSON: NaN and infinities are strings, times are ISO 8601."""
+        return json.dumps(strict(self.to_dict()), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+
+
+def build_report(run: Run, rank: int | None = 0) -> Report:
+    """Report on one rank of a run, or on all ranks together (`rank=None`).
+
+    Raises:
+        NotARunError: the run has no such rank.
+        FormatVersionError: a segment was written by a newer Esper.
+    """
+    status = run.status(rank)
+    indices = {number: run.index(number, verify=True) for number in run.selected_ranks(rank)}
+    faults = [fault for number, index in indices.items() for fault in run.faults_of(number, index)]
+    rows = run.updates_of(list(indices.values())).with_columns(loss_ratio())
+    if len(indices) > 1:
+        rows = rows.sort("update", "rank")
+    names = metric_names(rows.collect_schema())
+    summaries = summarise(rows, names)
+    snapshot = take_snapshot(rows)
+    sections = {name: _metric(snapshot[name], summaries[name]) for name in names}
+    ratio = sections.pop(LOSS_RATIO)
+    missing = {number: missing_updates(run.updates_of([index]), index) for number, index in indices.items()}
+    updates = _updates(run, indices, missing, rows, summaries)
+    crossed = [name for name in names if summaries[name].warning or summaries[name].critical]
+    return Report(
+        run=_run(run, rank, status),
+        updates=updates,
+        metrics=sections,
+        ratio=RatioSection(ratio.last, ratio.median, ratio.health),
+        alerts=_alerts(run, indices, crossed, missing),
+        verdict=_verdict(run, indices, missing, updates, faults, summaries["return_std"].median),
+        integrity=IntegritySection(
+            segments_sealed=sum(index.sealed for index in indices.values()),
+            segments_active=sum(index.active for index in indices.values()),
+            bytes=sum(index.bytes for index in indices.values()),
+            faults=faults,
+        ),
+    )
+
+
+def _alerts(
+    run: Run, indices: Mapping[int, SegmentIndex], crossed: Sequence[str], missing: Mapping[int, Sequence[Range]]
+) -> list[Alert]:
+    """Alerts of each rank by itself, the newest last."""
+    found = [
+        alert
+        for number, index in indices.items()
+        for alert in find_alerts(run.updates_of([index]), crossed, missing[number])
+    ]
+    found.sort(key=lambda alert: alert.update)
+    return found[-MAX_ALERTS:]
+
+
+def _verdict(
+    run: Run,
+    indices: Mapping[int, SegmentIndex],
+    missing: Mapping[int, Sequence[Range]],
+    updates: UpdatesSection,
+    faults: Sequence[Fault],
+    return_std: float | None,
+) -> Verdict:
+    """The verdict; of several ranks the worst, with every rank's reasons under its number."""
+    verdicts: dict[int, Verdict] = {}
+    for number, index in indices.items():
+        rows = run.updates_of([index])
+        facts = RunFacts(
+            updates=rows.select(pl.len()).collect().item(),
+            missing=missing[number],
+            dropped=updates.dropped,
+            damage=sum(fault.is_damage for fault in faults),
+            return_std=return_std if return_std is not None and math.isfinite(return_std) else None,
+            definition_is_assumed=run.definition_is_assumed,
+        )
+        verdicts[number] = judge(rows.tail(WINDOW).collect(), facts)
+    if len(verdicts) < 2:
+        return next(iter(verdicts.values()), judge(pl.DataFrame(), RunFacts(updates=0)))
+    worst_first = sorted(verdicts.items(), key=lambda item: -LEVELS.index(item[1].level))
+    reasons = [f"Rank {number}: {reason}" for number, verdict in worst_first for reason in verdict.reasons]
+    return Verdict(worst_first[0][1].level, reasons)
+
+
+def _run(run: Run, rank: int | None, status: Status) -> RunSection:
+    header = run.header
+    return RunSection(
+        run_id=header.run_id,
+        path=str(run.path),
+        status=status,
+        trainer=header.trainer,
+        env=header.env,
+        device=header.device,
+        value_loss_definition=dict(header.value_loss_definition),
+        world_size=header.world_size,
+        attempts=max((run.attempt_count(number) for number in run.selected_ranks(rank)), default=0),
+    )
+
+
+def _updates(
+    run: Run,
+    indices: Mapping[int, SegmentIndex],
+    missing: Mapping[int, Sequence[Range]],
+    rows: pl.LazyFrame,
+    summaries: Mapping[str, Summary],
+) -> UpdatesSection:
+    update = summaries["update"]
+    dropped = 0
+    for number, index in indices.items():
+        recorded = run.updates_of([index], all_attempts=True).select(pl.col("dropped_before").sum()).collect().item()
+        dropped += max(recorded or 0, run.dropped_rows(number))
+    return UpdatesSection(
+        rows=update.measured,
+        first=_integer(update.min),
+        last=_integer(update.max),
+        missing=sorted({gap for gaps in missing.values() for gap in gaps}),
+        skipped=rows.select(pl.col("skipped").sum()).collect().item() or 0,
+        dropped=dropped,
+        superseded=sum(index.rows for index in indices.values()) - update.measured,
+    )
+
+
+def missing_updates(rows: pl.LazyFrame, index: SegmentIndex) -> list[Range]:
+    """Inclusive ranges of updates between the first and the last that are not in these rows of one rank."""
+    pieces = index.pieces
+    if not pieces or (rises(pieces) and pieces[-1].last_update - pieces[0].first_update + 1 == index.rows):
+        return []
+    before = pl.col("update").shift(1)
+    gaps = rows.select(first=before + 1, last=pl.col("update") - 1).filter(pl.col("last") >= pl.col("first"))
+    return [(first, last) for first, last in gaps.collect().iter_rows()]
+
+
+def _metric(state: MetricState, summary: Summary) -> MetricSection:
+    share = Share(summary.healthy, summary.warning, summary.critical)
+    return MetricSection(
+        last=state.last,
+        min=summary.min,
+        max=summary.max,
+        mean=summary.mean,
+        median=summary.median,
+        nonfinite=summary.nonfinite if summary.measured else None,
+        history=state.history,
+        trend=state.trend,
+        health=Health(state.level, summary.worst, summary.worst_update, share),
+    )
+
+
+def _integer(value: Value) -> int | None:
+    return int(value) if isinstance(value, (int, float)) else None
+
+
+def strict(value: Any) -> Any:
+    """A value that strict JSON can hold: floats that are not finite become strings, times ISO 8601."""
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value

@@ -1,0 +1,163 @@
+"""The report as text that fits 80 columns: verdict first, then the losses, every metric, alerts, files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from textwrap import wrap
+
+from rich.text import Text
+
+from esper_analyzer.alerts import Alert
+from esper_analyzer.health import LOSS_RATIO
+from esper_analyzer.report import IntegritySection, MetricSection, Report, RunSection, UpdatesSection
+from esper_analyzer.screen import LOSSES, metric_row, table_head
+from esper_analyzer.snapshot import MetricState, as_number
+from esper_analyzer.style import (
+    STATUS_STYLE,
+    clean,
+    compact,
+    count,
+    duration,
+    fit,
+    level_text,
+    size,
+    trend_mark,
+)
+from esper_analyzer.trends import Trend
+
+WIDTH = 80
+MAX_ALERTS = 10
+MAX_FAULTS = 20
+
+_NAME_WIDTH = 22
+_NOT_IN_TABLE = ("update", "wall_time", "elapsed_secs", "skip_reason")
+
+
+def report_lines(report: Report) -> Iterator[Text]:
+    """The lines of the text report."""
+    yield from _heading(report.run, report.updates, report.metrics)
+    yield Text()
+    yield Text("Verdict  ").append_text(level_text(report.verdict.level))
+    for reason in report.verdict.reasons:
+        yield from _wrapped(reason, "  - ", "    ")
+    if not report.updates.rows:
+        yield from _integrity(report.integrity)
+        return
+    yield from _losses(report)
+    yield from _metrics(report.metrics)
+    yield from _alerts(report.alerts)
+    yield from _integrity(report.integrity)
+
+
+def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
+    status = Text(run.status, style=STATUS_STYLE[run.status])
+    yield Text().append(fit(clean(run.run_id), WIDTH - 14), style="bold").append("  ").append_text(status)
+    yield from _wrapped(clean(run.path), "  ", "  ", style="dim")
+    parts = [" on ".join(clean(part) for part in (run.trainer, run.env) if part)]
+    parts += [clean(run.device)] if run.device else []
+    parts += [f"{run.world_size} ranks"] if run.world_size > 1 else []
+    parts += [f"{run.attempts} attempts"] if run.attempts != 1 else []
+    steps, begun, ended = metrics["env_steps"].last, metrics["wall_time"].min, metrics["wall_time"].max
+    parts += [f"{count(int(as_number(steps) or 0))} steps"] if steps is not None else []
+    if isinstance(begun, datetime) and isinstance(ended, datetime):
+        parts.append(f"{begun:%Y-%m-%d %H:%M} UTC, {duration((ended - begun).total_seconds())}")
+    yield from _wrapped(" · ".join(part for part in parts if part), "  ", "  ")
+    yield from _wrapped(describe_updates(updates), "  ", "  ")
+
+
+def describe_updates(updates: UpdatesSection) -> str:
+    """Which updates there are and are not, as one sentence without an end."""
+    if not updates.rows:
+        return "no updates yet"
+    parts = [f"{count(updates.rows)} updates, {updates.first} to {updates.last}"]
+    if updates.rows == 1:
+        parts = [f"1 update, {updates.first}"]
+    if updates.missing:
+        gone = sum(last - first + 1 for first, last in updates.missing)
+        shown = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in updates.missing[:5])
+        parts.append(f"{count(gone)} missing ({shown}{', …' if len(updates.missing) > 5 else ''})")
+    for number, what in (
+        (updates.skipped, "skipped"),
+        (updates.dropped, "dropped"),
+        (updates.superseded, "superseded"),
+    ):
+        parts += [f"{count(number)} {what}"] if number else []
+    return ", ".join(parts)
+
+
+def _losses(report: Report) -> Iterator[Text]:
+    yield Text()
+    yield table_head(WIDTH)
+    for name, title in LOSSES.items():
+        if name != LOSS_RATIO:
+            yield metric_row(name, title, _state(report.metrics[name]), WIDTH)
+            continue
+        state = MetricState(report.ratio.last, [], Trend("unknown"), report.ratio.health.level)
+        row = metric_row(name, title, state, WIDTH)
+        if report.ratio.median is not None:
+            median = f"  median {compact(report.ratio.median)}"
+            row = row[:21].append(median.ljust(39), style="dim").append_text(row[60:])
+        yield row
+
+
+def _state(metric: MetricSection) -> MetricState:
+    return MetricState(metric.last, metric.history, metric.trend, metric.health.level)
+
+
+def _metrics(metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
+    yield Text()
+    heads = "".join(head.rjust(9) for head in ("last", "min", "median", "max"))
+    yield Text(f"  {'metric':{_NAME_WIDTH}}{heads}  {'change':10}level", style="dim")
+    for name, metric in metrics.items():
+        if metric.nonfinite is None or name in _NOT_IN_TABLE:
+            continue
+        line = Text(f"  {fit(clean(name), _NAME_WIDTH - 1):{_NAME_WIDTH}}")
+        for value in (metric.last, metric.min, metric.median, metric.max):
+            line.append(compact(value).rjust(9))
+        mark = trend_mark(metric.trend)
+        mark.truncate(9)
+        line.append("  ").append_text(mark)
+        if metric.health.level != "unknown":
+            line.append(" " * (WIDTH - 8 - line.cell_len)).append_text(level_text(metric.health.level))
+        line.rstrip()
+        yield line
+        if metric.nonfinite:
+            yield Text(f"    {count(metric.nonfinite)} not finite", style="bold red")
+
+
+def _alerts(alerts: Sequence[Alert]) -> Iterator[Text]:
+    yield Text()
+    if not alerts:
+        yield Text("Alerts  none")
+        return
+    shown = alerts[-MAX_ALERTS:]
+    more = f", the newest {len(shown)}" if len(alerts) > len(shown) else ""
+    yield Text(f"Alerts{more}")
+    width = max(len(str(alert.update)) for alert in shown)
+    for alert in shown:
+        line = Text(f"  update {alert.update:>{width}}  ").append_text(level_text(alert.level))
+        line.append(" " * max(0, width + 20 - line.cell_len)).append(clean(alert.message))
+        line.truncate(WIDTH, overflow="ellipsis")
+        yield line
+
+
+def _integrity(integrity: IntegritySection) -> Iterator[Text]:
+    sealed, active = integrity.segments_sealed, integrity.segments_active
+    yield Text()
+    total = f"{sealed} sealed segment{'s' * (sealed != 1)}, {active} active, {size(integrity.bytes)}"
+    faults = len(integrity.faults)
+    yield Text(f"Files  {total}, {f'{faults} fault' + 's' * (faults != 1) if faults else 'no faults'}")
+    for fault in integrity.faults[:MAX_FAULTS]:
+        where = f"rank {fault.rank}" + (f", segment {fault.segment}" if fault.segment is not None else "")
+        where += f", offset {fault.offset}" if fault.offset is not None else ""
+        style = "bold red" if fault.is_damage else ""
+        yield from _wrapped(f"{fault.kind}: {where}: {clean(fault.message)}", "  - ", "    ", style=style)
+    if faults > MAX_FAULTS:
+        yield Text(f"  … and {faults - MAX_FAULTS} more")
+
+
+def _wrapped(text: str, first: str, rest: str, style: str = "") -> Iterator[Text]:
+    lines = wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    for line in lines:
+        yield Text(line, style=style)

@@ -1,0 +1,74 @@
+"""The current state of a run: last value, history, trend and level of each metric, from a frame of updates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from esper_analyzer.health import LOSS_RATIO, levels_of, loss_ratio
+from esper_analyzer.summary import Value, histories
+from esper_analyzer.trends import Trend, trend_of
+from esper_schemas.metrics import HISTORY_LENGTH, Level
+
+NOT_METRICS = ("run_id", "rank", "attempt", "seq", "dropped_before")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricState:
+    """One metric now.
+
+    Attributes:
+        last: the newest value that was measured; None if there is none.
+        history: the last values that were measured, newest last (at most 10, unless asked for otherwise).
+        trend: where they are going.
+        level: level of the last value by the table's thresholds.
+    """
+
+    last: Value
+    history: list[Value]
+    trend: Trend
+    level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The current state of a run: the last update, and each metric by name; `loss_ratio` is Lv/Lp."""
+
+    update: int | None
+    metrics: dict[str, MetricState]
+
+    def __getitem__(self, name: str) -> MetricState:
+        return self.metrics[name]
+
+
+def metric_names(schema: pl.Schema) -> list[str]:
+    """Columns that are metrics: those of the table, then the user's own."""
+    return [name for name in schema if name not in NOT_METRICS]
+
+
+def take_snapshot(updates: pl.LazyFrame, length: int = HISTORY_LENGTH) -> Snapshot:
+    """State after the last row of `updates`, with histories of up to `length` values."""
+    with_ratio = updates.with_columns(loss_ratio())
+    names = metric_names(with_ratio.collect_schema())
+    found = histories(with_ratio, names, max(length, HISTORY_LENGTH))
+    levels = levels_of({name: as_number(values[-1]) for name, values in found.items() if values}, found)
+    metrics = {
+        name: MetricState(
+            last=values[-1] if values else None,
+            history=values[-length:],
+            trend=trend_of(name if name != LOSS_RATIO else "", map(as_number, values)),
+            level=levels[name],
+        )
+        for name, values in found.items()
+    }
+    last = metrics["update"].last
+    return Snapshot(int(last) if isinstance(last, int) else None, metrics)
+
+
+def as_number(value: Value) -> float | None:
+    """A value as float; a time in seconds since 1970."""
+    if value is None:
+        return None
+    return value.timestamp() if isinstance(value, datetime) else float(value)
