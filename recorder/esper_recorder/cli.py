@@ -87,7 +87,7 @@ def describe_presets() -> str:
     return f"Defaults by environment: {'; '.join(described)}. The run's header keeps every value in force."
 
 
-_RUN_PARAMETERS, _HYPERPARAMETERS = fields(PPOConfig)[:5], fields(PPOConfig)[5:]
+_RUN_PARAMETERS, _HYPERPARAMETERS = fields(PPOConfig)[:6], fields(PPOConfig)[6:]
 
 
 @click.group(cls=OneLineErrors)
@@ -109,9 +109,16 @@ def main() -> None:
 )
 @click.option("--out", "root", default="runs", help="Folder that the run is created in.  [default: runs]")
 @click.option("--run-id", default=None, help="Name of the run; made from the time if absent.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on from the checkpoint of the run --run-id, or of the latest under --out, as a new attempt of it. It keeps"
+    " its options; --updates or --total-steps give it another length, over which the learning rate is then"
+    " annealed, and --checkpoint-updates may change too. A run that is complete is left as it is.",
+)
 @parameter_options(_HYPERPARAMETERS)
 @click.option("--no-value-clip", is_flag=True, help="Value loss ½·MSE, without a value clip.")
-def train(no_value_clip: bool, device: str, root: str, run_id: str | None, **given: Any) -> None:
+def train(resume: bool, no_value_clip: bool, device: str, root: str, run_id: str | None, **given: Any) -> None:
     """Train PPO and record every update.
 
     Example: esper-rec train --env Pendulum-v1 --seed 1
@@ -121,12 +128,12 @@ def train(no_value_clip: bool, device: str, root: str, run_id: str | None, **giv
         if "value_clip" in overrides:
             raise click.UsageError("give either --value-clip or --no-value-clip, not both")
         overrides["value_clip"] = None
-    config = PPOConfig.for_env(overrides.pop("env", DEFAULT_ENV), **overrides)
+    config = None if resume else PPOConfig.for_env(overrides.pop("env", DEFAULT_ENV), **overrides)
     signals = Signals()
     outcome = None
     with signals.installed():
         try:
-            outcome = _train(config, device, Path(root), run_id, signals)
+            outcome = _train(config, overrides, device_name=device, root=Path(root), run_id=run_id, signals=signals)
         except KeyboardInterrupt:
             if signals.signum is None:
                 raise
@@ -136,16 +143,16 @@ def train(no_value_clip: bool, device: str, root: str, run_id: str | None, **giv
         click.get_current_context().exit(EXIT_CODES[signals.signum])
 
 
-def _train(config: PPOConfig, device: str, root: Path, run_id: str | None, signals: Signals) -> Outcome:
-    """Import what only training needs, and train.
+def _train(config: PPOConfig | None, given: dict[str, Any], **where: Any) -> Outcome:
+    """Import what only training needs, and train with `config`; without one, resume with what was `given`.
 
     Raises:
-        EsperError: torch or gymnasium is missing, or as `run_training`.
+        EsperError: torch or gymnasium is missing, or as `run_training` and `resume_training`.
     """
     try:
         from rich.console import Console
 
-        from esper_recorder.train.command import run_training
+        from esper_recorder.train.command import resume_training, run_training
     except ImportError as error:
         if error.name not in ("torch", "gymnasium"):
             raise
@@ -153,4 +160,6 @@ def _train(config: PPOConfig, device: str, root: Path, run_id: str | None, signa
             f"esper-rec train needs {error.name}, which is not installed: pip install 'esper-recorder[train]'"
         ) from None
     console = Console(stderr=True)
-    return run_training(config, device_name=device, root=root, run_id=run_id, signals=signals, console=console)
+    if config is None:
+        return resume_training(given, console=console, **where)
+    return run_training(config, console=console, **where)

@@ -30,17 +30,27 @@ class PendingRow:
 
     row: dict[str, Any]
     fetch: Callable[[], dict[str, Any]] | None = None
+    fault: Exception | None = None
+
+    def fetch_now(self) -> None:
+        """Wait for values that are still on their way; what goes wrong is kept for `resolve` to raise."""
+        fetch, self.fetch = self.fetch, None
+        if fetch is not None:
+            try:
+                self.row |= {name: coerce(name, dtype_of(name), value) for name, value in fetch().items()}
+            except Exception as error:
+                self.fault = error
 
     def resolve(self) -> dict[str, Any]:
         """The whole row; waits for values that are still on their way.
 
         Raises:
             PayloadError: a value that arrived does not fit its column.
+            RuntimeError: the device failed.
         """
-        if self.fetch is not None:
-            arrived = self.fetch()
-            self.fetch = None
-            self.row |= {name: coerce(name, dtype_of(name), value) for name, value in arrived.items()}
+        self.fetch_now()
+        if self.fault is not None:
+            raise self.fault
         return self.row
 
 
@@ -81,12 +91,13 @@ class DeviceCapture:
             raise PayloadError(f"a row can take {WIDTH} values from a device, found {len(tensors)}")
         if not self._free:
             raise PayloadError(f"the device is {SLOTS} updates behind; no slot is free for another")
-        slot = self._free.popleft()
+        slot = self._free[0]
         first = next(iter(tensors.values()))
         bits = self._torch.stack([self._bits(tensor).to(first.device) for tensor in tensors.values()])
         self._ring[slot, : len(tensors)].copy_(bits, non_blocking=True)
         if self._events is not None:
             self._events[slot].record(self._torch.cuda.current_stream(first.device))
+        self._free.popleft()  # last, so that an error of the device costs no slot
         is_float = {name: tensor.is_floating_point() for name, tensor in tensors.items()}
         return PendingRow(row, lambda: self._arrived(slot, is_float))
 
@@ -98,10 +109,12 @@ class DeviceCapture:
         return scalar.to(self._torch.int64)
 
     def _arrived(self, slot: int, is_float: Mapping[str, bool]) -> dict[str, Any]:
-        if self._events is not None:
-            self._events[slot].synchronize()
-        bits = self._ring[slot, : len(is_float)].tolist()
-        self._free.append(slot)
+        try:
+            if self._events is not None:
+                self._events[slot].synchronize()
+            bits = self._ring[slot, : len(is_float)].tolist()
+        finally:
+            self._free.append(slot)
         return {
             name: struct.unpack("<d", struct.pack("<q", value))[0] if is_float[name] else value
             for name, value in zip(is_float, bits, strict=True)

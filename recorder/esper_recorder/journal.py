@@ -50,49 +50,52 @@ class Journal:
         self._retired: deque[SegmentWriter] = deque()
 
     def append(self, row: dict[str, Any]) -> None:
-        """Append one validated row, given as column → plain number, `seq` among them.
+        """Append one validated row, given as column → plain number, `seq` among them; once only, if tried again.
 
         Raises:
             OSError: it could not be written; it may be tried again.
         """
         gap = row["seq"] - self.last_seq - 1
+        if gap < 0:
+            return  # it was written, and an error came after that
         row.pop("dropped_before", None)  # from an earlier try
         if gap:
             row["dropped_before"] = gap
         new = [name for name in row if name not in self._columns]
         if new:
+            self.retire()  # first, since an interrupt may come in between: no segment lacks a column of `_columns`
             self._extras.update(dict.fromkeys(new))
             self._columns = column_types(self._extras)
-            self.retire()
         writer = self.usable_writer()
         writer.append(writer.encode(row), row["seq"])
-        self.appended(writer)
-
-    def appended(self, writer: SegmentWriter) -> None:
-        """After an append to `writer`: retire it when it is full."""
-        if writer.rows >= self._limits.rows or writer.size >= self._limits.bytes:
+        if writer.is_full:
             self.retire()
 
     def usable_writer(self) -> SegmentWriter:
-        """The writer of the current segment, opening the next one if there is none, or a suspect one.
+        """The writer of the current segment; opens the next one if there is none, or it takes no more.
 
         Raises:
             OSError: the segment cannot be created.
         """
-        if self.writer is not None and self.writer.suspect:
+        if self.writer is not None and (self.writer.suspect or self.writer.is_full):
             self.retire()
         if self.writer is None:
             identity = SegmentIdentity(
                 self._run_id, self._rank.rank, self._attempt, self._next_segment, self.last_seq + 1
             )
-            self.writer = SegmentWriter(self._rank, RowLayout.create(identity, self._extras))
+            self.writer = SegmentWriter(
+                self._rank, RowLayout.create(identity, self._extras), self._limits.rows, self._limits.bytes
+            )
             self._next_segment += 1
         return self.writer
 
     def retire(self) -> None:
         """Write no more into the current segment; `seal_retired` turns it into Parquet."""
-        writer, self.writer = self.writer, None
+        writer = self.writer
         if writer is not None:
+            writer.settle()
+            # From here on only `append` is called, so that no signal handler can come in between.
+            self.writer = None
             self._retired_last_seq = writer.last_seq
             self._retired_rows += writer.rows
             self._retired.append(writer)
@@ -105,17 +108,15 @@ class Journal:
     @property
     def last_seq(self) -> int:
         """Sequence number of the last row on disk."""
-        return self._retired_last_seq if self.writer is None else self.writer.last_seq
+        if self.writer is None:
+            return self._retired_last_seq
+        self.writer.settle()
+        return self.writer.last_seq
 
     @property
     def rows(self) -> int:
         """Rows appended in this attempt."""
         return self._retired_rows + (0 if self.writer is None else self.writer.rows)
-
-    @property
-    def has_retired(self) -> bool:
-        """Whether a segment waits to be sealed."""
-        return bool(self._retired)
 
     def seal_retired(self) -> None:
         """Seal every retired segment, the oldest first.
@@ -129,6 +130,8 @@ class Journal:
             try:
                 seal(self._rank, read_active(writer.layout.identity.segment, writer.path))
             except OSError:
+                for waiting in self._retired:
+                    waiting.sync()  # until they are sealed, the active files are all there is
                 raise
             except BaseException:
                 self._retired.popleft().close()  # trying again would not help; the active file stays

@@ -37,8 +37,12 @@ class RankLock:
                         f"{path} is held by another writer ({ascii(holder)[1:-1]}); stop it, or choose another run id"
                     ) from None
                 time.sleep(0.01)
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(_holder()).encode() + b"\n", 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(_holder()).encode() + b"\n", 0)
+        except OSError:
+            os.close(self._descriptor)
+            raise
 
     def release(self) -> None:
         """Give the lock up. In a forked child this only closes the copy, and the parent keeps the lock."""

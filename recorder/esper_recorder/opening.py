@@ -31,7 +31,11 @@ _VERSIONED = ("torch", "numpy", "pyarrow", "gymnasium", "stable_baselines3")
 
 @dataclass(frozen=True, slots=True)
 class OpenedRank:
-    """A rank that is ours to write: locked, recovered, its next attempt recorded."""
+    """A rank that is ours to write: locked, recovered, its next attempt recorded.
+
+    `first_seq` is what the first row continues from. `attempt.first_seq` is the number that it gets, which is higher
+    where the attempt before ended in dropped rows.
+    """
 
     run: RunDirectory
     rank: RankDirectory
@@ -94,9 +98,7 @@ def open_rank(
     place = run.rank(rank)
     exists = place.path.exists() if world_size > 1 else run.path.exists()
     if exists and resume == "never":
-        raise RunExistsError(
-            f"run {run.path} exists already: choose another run_id, or open it with resume='allow' to add an attempt"
-        )
+        raise _taken(run)
     if not exists and resume == "must":
         raise UsageError(f"there is no run {run.path} to resume; open it with resume='allow' to begin one")
     header = _header(run_id, world_size, described, value_loss_definition)
@@ -109,16 +111,31 @@ def open_rank(
         except FileExistsError:
             run_id = run.header().run_id  # ours already: resumed, or created by another rank
         recovered = recover(place)
-        attempt = _next_attempt(place, recovered.next_seq)
+        earlier = place.attempts()
+        if earlier and resume == "never":  # by a process that opened it in the same instant, and has ended
+            raise _taken(run)
+        continues_from = _seq_on_disk(earlier, recovered.next_seq)
+        attempt = _next_attempt(earlier, continues_from)
         durable.replace(place.attempt_path(attempt.attempt), attempt.to_bytes())
     except BaseException:
         lock.release()
         raise
-    return OpenedRank(run, place, run_id, lock, attempt, recovered.next_segment, recovered.next_seq)
+    return OpenedRank(run, place, run_id, lock, attempt, recovered.next_segment, continues_from)
 
 
-def _next_attempt(place: RankDirectory, next_seq: int) -> Attempt:
-    earlier = place.attempts()
+def _taken(run: RunDirectory) -> RunExistsError:
+    return RunExistsError(
+        f"run {run.path} exists already: choose another run_id, or open it with resume='allow' to add an attempt"
+    )
+
+
+def _seq_on_disk(earlier: list[Attempt], next_seq: int) -> int:
+    """What the first new row continues from: rows that were on disk once and are gone leave a gap, as damage does."""
+    last_seq = earlier[-1].last_seq if earlier else None
+    return next_seq if last_seq is None else max(next_seq, last_seq + 1)
+
+
+def _next_attempt(earlier: list[Attempt], next_seq: int) -> Attempt:
     if earlier:  # rows that were dropped at its very end used up their numbers too
         last = earlier[-1]
         next_seq = max(next_seq, last.first_seq + last.rows + last.dropped_rows)
@@ -129,7 +146,10 @@ def _header(
     run_id: str, world_size: int, described: Mapping[str, Any], definition: ValueLossDefinition | None
 ) -> RunHeader:
     try:
-        config = json.loads(json.dumps(dict(described.get("config") or {}), default=str))
+        config = json.loads(
+            json.dumps(dict(described.get("config") or {}), default=str),
+            parse_constant=str,  # NaN and Infinity are no JSON; they become text
+        )
     except (TypeError, ValueError) as error:
         raise UsageError(f"config must be a mapping of names to JSON values ({error})") from None
     definition = definition or replace(ValueLossDefinition(), assumed=True)

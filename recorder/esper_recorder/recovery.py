@@ -37,12 +37,14 @@ def recover(rank: RankDirectory) -> RecoveredRank:
     for leftover in [*rank.path.rglob("*.tmp")]:
         leftover.unlink()
     next_segment = next_seq = 0
+    last_sealed: int | None = None
     for number in sorted(rank.segment_numbers()):
         next_segment = number + 1
         active = rank.active_path(number)
         if rank.sealed_path(number).exists():
-            durable.unlink(active)
-            next_seq = _seq_after(rank, number)
+            last_sealed = number
+            if active.exists():
+                durable.unlink(active)
             continue
         segment = read_active(number, active)
         if segment.identity is None:
@@ -51,8 +53,10 @@ def recover(rank: RankDirectory) -> RecoveredRank:
             if segment.end.kind != "corrupt":
                 next_segment = number  # no row was ever in it: its number is free again
             continue
-        record = seal(rank, segment)
-        next_seq = record.last_seq + 1 + record.rows_lost
+        seal(rank, segment)
+        last_sealed = number
+    if last_sealed is not None:
+        next_seq = _seq_after(rank, last_sealed)
     return RecoveredRank(next_segment, next_seq)
 
 
@@ -60,5 +64,7 @@ def _seq_after(rank: RankDirectory, number: int) -> int:
     record = rank.seal(number)
     if record is not None:
         return record.last_seq + 1 + record.rows_lost
-    seqs = pq.read_table(rank.sealed_path(number), columns=["seq"], partitioning=None).column("seq")
-    return int(seqs[-1].as_py()) + 1 if len(seqs) else 0
+    table = pq.read_table(rank.sealed_path(number), columns=["seq"], partitioning=None)
+    if table.num_rows:
+        return int(table.column("seq")[-1].as_py()) + 1
+    return int(table.schema.metadata[b"esper.first_seq"])

@@ -37,8 +37,12 @@ def seal(rank: RankDirectory, segment: ActiveSegment) -> Seal:
     table = pa.Table.from_batches([segment.rows]).replace_schema_metadata(_metadata(segment.identity))
     parquet = to_parquet(table)
     aside = segment.path.with_suffix(".parquet.tmp")
-    durable.write_new(aside, parquet)
-    _compare(table, aside)
+    try:
+        durable.write_new(aside, parquet)
+        _compare(table, aside)
+    except BaseException:
+        aside.unlink(missing_ok=True)  # it may be what fills the disk
+        raise
     record = _describe(segment, parquet)
     durable.replace(rank.seal_path(segment.number), record.to_bytes())
     keep_broken(segment)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from esper_recorder import durable
@@ -57,27 +58,29 @@ class SegmentWriter:
         OSError: the file cannot be created or written.
     """
 
-    def __init__(self, rank: RankDirectory, layout: RowLayout) -> None:
+    def __init__(self, rank: RankDirectory, layout: RowLayout, max_rows: int, max_bytes: int) -> None:
         self.layout = layout
+        self._max_rows = min(max_rows, max(1, max_bytes // layout.row_bytes))
         self.path = rank.active_path(layout.identity.segment)
         self.rows = 0
         self.size = 0
         self.last_seq = layout.identity.first_seq - 1
         self.opened_at = time.monotonic()
         self.suspect = False
+        self.is_full = False
         self._synced_size = 0
         self._encoders: dict[frozenset[str], RowEncoder] = {}
         self._plain_encoders: dict[tuple[str, ...], PlainRowEncoder] = {}
         self.plain_encoder = self._plain_encoders.get
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(self.path, flags, 0o644)
+        self._cut_short: tuple[int, int, int] | None = None
+        self._descriptor = _create(self.path, len(layout.header))
         try:
-            self.append(layout.header, self.last_seq)
-            self.rows = 0
+            self._write_rest(layout.header, 0)
         except BaseException:
             self.close()
             self.path.unlink()  # nothing is in it yet, and its number is used again
             raise
+        self.size = len(layout.header)
 
     def append(self, message: bytes, seq: int) -> None:
         """Append one row message with sequence number `seq`.
@@ -85,32 +88,42 @@ class SegmentWriter:
         Raises:
             OSError: it could not be written; the file ends in its last whole row, or the segment is suspect.
         """
+        size, rows = self.size + len(message), self.rows + 1
         try:
             written = os.write(self._descriptor, message)
             if written < len(message):
                 self._write_rest(message, written)
+            # From here to the end of the block nothing is called, so that no signal handler can come in between.
+            self.size = size
+            self.rows = rows
+            self.last_seq = seq
+            if rows >= self._max_rows:
+                self.is_full = True
         except BaseException:  # KeyboardInterrupt too: it may come when the row is already there
-            self._settle(len(message), seq)
+            self._cut_short = (size, rows, seq)
+            self.settle()
             raise
-        self.size += len(message)
-        self.rows += 1
-        self.last_seq = seq
 
     def _write_rest(self, message: bytes, written: int) -> None:
         while written < len(message):
             written += os.write(self._descriptor, message[written:])
 
-    def _settle(self, length: int, seq: int) -> None:
-        """After an error: count the row if it is wholly there, else cut the file back."""
+    def settle(self) -> None:
+        """After an append that was cut short: count the row if it is wholly there, else cut the file back.
+
+        Does nothing otherwise. To be called again if an interrupt cuts this short, too.
+        """
+        if self._cut_short is None:
+            return
+        size, rows, seq = self._cut_short
         try:
-            if os.fstat(self._descriptor).st_size == self.size + length:
-                self.size += length
-                self.rows += 1
-                self.last_seq = seq
+            if os.fstat(self._descriptor).st_size == size:
+                self.size, self.rows, self.last_seq = size, rows, seq
             else:
                 os.ftruncate(self._descriptor, self.size)
         except OSError:
             self.suspect = True
+        self._cut_short = None
 
     def encode(self, row: Mapping[str, Any]) -> bytes:
         """The message of a validated row, given as column → plain number."""
@@ -123,7 +136,7 @@ class SegmentWriter:
         Sets whose validity depends on more than each value alone are left to `validate`.
         """
         present = frozenset(names) | frozenset(FILLED_IN)
-        if "skip_reason" in present or not present.issuperset(REQUIRED):
+        if "skip_reason" in names or not set(FILLED_IN).isdisjoint(names) or not present.issuperset(REQUIRED):
             return
         if len(self._plain_encoders) >= _MAX_ENCODERS:
             self._plain_encoders.clear()
@@ -150,3 +163,18 @@ class SegmentWriter:
     def close(self) -> None:
         """Close the file; it stays as it is."""
         os.close(self._descriptor)
+
+
+def _create(path: Path, header_bytes: int) -> int:
+    """Create a segment's file for appending.
+
+    What an interrupt left of an earlier try to create it is replaced, if it is too short to hold any row.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o644)
+    except FileExistsError:
+        if path.stat().st_size > header_bytes:
+            raise
+        path.unlink()
+        return os.open(path, flags, 0o644)

@@ -38,18 +38,23 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
     """
     if dtype == "float64" and type(value) is float:
         return value
+    given = value
     try:
-        if isinstance(value, (str, bytes)):
+        if isinstance(value, (str, bytes, bytearray, memoryview)):  # float() would parse their text
             raise TypeError
+        if hasattr(value, "item"):  # NumPy numbers and tensors, which float() would warn of if they have a gradient
+            value = value.item()
         if dtype == "float64":
             return float(value)
         if dtype == "timestamp" and isinstance(value, datetime):
             return (value - _EPOCH) // datetime.resolution
         whole = _whole(value)
+    except OSError:  # no number raises it, but a signal handler that ends a wait does (TimeoutError)
+        raise
     except Exception as error:  # a foreign number type may raise anything from __float__ or __index__
         detail = " ".join(str(error).split())
         raise PayloadError(
-            f"{name} must be one {dtype} number, found {type(value).__name__} {_short(value)}"
+            f"{name} must be one {dtype} number, found {type(given).__name__} {_short(given)}"
             + (f" ({detail})" if detail else "")
         ) from None
     if dtype == "bool":
@@ -62,8 +67,6 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
 
 
 def _whole(value: Any) -> int:
-    if hasattr(value, "item"):  # NumPy scalars and zero-dimensional tensors
-        value = value.item()
     if isinstance(value, float):
         if not value.is_integer():
             raise ValueError("not a whole number")

@@ -41,6 +41,7 @@ _DTYPE_OF_ARROW = {arrow: dtype for dtype, arrow in ARROW_TYPES.items()}
 
 _PREFIX = struct.Struct("<iI")  # continuation marker −1, length of the metadata that follows
 _CONTINUATION = -1
+_ROW_MARK = b"\xff\xff\xff\xff"  # the continuation marker as bytes; inside a header it occurs nowhere
 _CELL = 8  # bytes of one validity cell and of one value cell
 _CHECKSUM_BYTES = 8  # hexadecimal digits, which are never zero bytes
 _CHECKSUM_MARK = b"\x01"  # before the digits in a header; not printable, so no name there can look like them
@@ -186,6 +187,8 @@ class RowLayout:
         """
         length = _message_length(data)
         if length > len(data):
+            if _ROW_MARK in data[_PREFIX.size :]:  # rows follow, so the header was whole once
+                raise RunDamagedError("offset 0: the header says that it is longer than it is")
             return None
         header = bytes(data[:length])
         try:
@@ -285,8 +288,8 @@ def _checksum_around(header: bytes, at: int) -> int:
 
 
 def _is_torn(rest: memoryview, row_bytes: int) -> bool:
-    """Whether a write was cut short: less than a row is left, or the file ends in zeros never written."""
-    return len(rest) < row_bytes or not any(rest[row_bytes - _CHECKSUM_BYTES :])
+    """Whether a write was cut short: less than a row is left, or zeros stand from the row's last byte to the end."""
+    return len(rest) < row_bytes or not any(rest[row_bytes - 1 :])
 
 
 def _find_once(data: bytes, pattern: bytes) -> int:

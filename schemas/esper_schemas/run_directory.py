@@ -169,8 +169,11 @@ def resolve_run(run: str | Path | None, root: Path) -> RunDirectory:
     """
     if run is not None:
         for path in (root / run, Path(run)):
-            if (path / HEADER_NAME).is_file():
-                return RunDirectory(path)
+            try:
+                if (path / HEADER_NAME).is_file():
+                    return RunDirectory(path)
+            except OSError as error:  # a name too long, a folder that may not be looked into
+                raise NotARunError(f"{ascii(str(path))[1:-1]} cannot be a run: {error.strerror}") from None
     runs = list(find_runs(root)) if root.is_dir() else []
     if run is None and runs:
         return runs[-1]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from esper_schemas.errors import FormatVersionError, RunDamagedError, UsageError
 from esper_schemas.row_message import FORMAT_VERSION
@@ -61,15 +62,30 @@ class _JsonFile:
     def read(cls, path: Path) -> Self:
         """Read the record from `path`; errors as `read_json`, and RunDamagedError if a field is missing."""
         values = read_json(path)
-        known = {entry.name for entry in fields(cls)}
+        types = get_type_hints(cls)
+        known = {name: value for name, value in values.items() if name in types}
+        for name, value in known.items():
+            if not _fits(value, types[name]):
+                raise RunDamagedError(f"{path}: {name} has no such value as {ascii(value)[:60]}")
         try:
-            return cls(**{name: value for name, value in values.items() if name in known})
+            return cls(**known)
         except (TypeError, ValueError) as error:
             raise RunDamagedError(f"{path}: {error}") from None
 
     def to_bytes(self) -> bytes:
-        """The JSON text, indented for people, ending in a newline."""
-        return (json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str) + "\n").encode()
+        """The JSON text, indented for people, ending in a newline; what UTF-8 cannot hold is escaped."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str) + "\n"
+        return text.encode("utf-8", "backslashreplace")
+
+
+def _fits(value: object, declared: Any) -> bool:
+    """Whether a JSON value can stand in a field of the declared type; a Literal only says that it is text."""
+    if get_origin(declared) in (Union, UnionType):
+        return any(_fits(value, option) for option in get_args(declared))
+    if get_origin(declared) is Literal:
+        declared = str
+    kind = get_origin(declared) or declared
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,16 +132,11 @@ class RunHeader(_JsonFile):
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.format, int) or isinstance(self.format, bool):
-            raise ValueError(f"format must be a whole number, found {self.format!r}")
         if self.format > FORMAT_VERSION:
             raise FormatVersionError(
                 f"run {self.run_id!a} has format {self.format}, newer than the {FORMAT_VERSION} that this Esper "
                 "reads; upgrade it"
             )
-        for name in ("config", "versions", "value_loss_definition"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise ValueError(f"{name} must be a JSON object")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +144,8 @@ class Attempt(_JsonFile):
     """One run of the trainer's process: `attempts/0000.json`, rewritten when it ends or drops rows.
 
     `status` is None until the attempt has ended; a process that was killed leaves it so. `started` and
-    `ended` are ISO 8601, UTC. `rows` and `dropped_rows` are this attempt's own.
+    `ended` are ISO 8601, UTC. `rows` and `dropped_rows` are this attempt's own; `last_seq` is the number of
+    the last row on disk. All three are as of when this was written.
     """
 
     attempt: int
@@ -142,6 +154,7 @@ class Attempt(_JsonFile):
     status: EndStatus | None = None
     reason: str | None = None
     first_seq: int = 0
+    last_seq: int | None = None
     rows: int = 0
     dropped_rows: int = 0
     last_drop_reason: str | None = None

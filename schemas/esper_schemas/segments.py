@@ -85,8 +85,7 @@ def read_active(number: int, path: Path) -> ActiveSegment:
         end = ScanEnd("corrupt" if any(data) else "torn", 0, str(error))
         return ActiveSegment(number, path, None, None, end, len(data))
     if layout is None:
-        end = ScanEnd("torn" if data else "clean", 0, "the header is not whole" if data else "")
-        return ActiveSegment(number, path, None, None, end, len(data))
+        return ActiveSegment(number, path, None, None, _cut_header(data), len(data))
     start = len(layout.header)
     rows, end = layout.scan(data[start:], offset=start, next_seq=layout.identity.first_seq)
     batch = with_identity(layout.decode(data[start:], rows), layout.identity)
@@ -95,7 +94,9 @@ def read_active(number: int, path: Path) -> ActiveSegment:
 
 
 def read_segments(rank: RankDirectory, start: int = 0) -> Iterator[Segment]:
-    """Every segment of a rank from number `start` on, in order, as it is found at the moment it is looked at.
+    """Every segment of a rank from number `start` on, in order: together what stood there at one moment.
+
+    Rows that are written during the reading may be missing at the end, but never in between.
 
     Raises:
         OSError: an active file exists and cannot be read.
@@ -103,14 +104,20 @@ def read_segments(rank: RankDirectory, start: int = 0) -> Iterator[Segment]:
     """
     number = start
     while True:
-        segment: Segment | None = _read_segment(rank, number)
-        if segment is None:
-            # The listing only serves to notice a hole; what it shows is then looked for properly.
-            if number >= max(rank.segment_numbers(), default=-1):
-                return
-            segment = _read_segment(rank, number) or MissingSegment(number)
-        yield segment
+        # Whoever creates a later segment writes no more into this one: look for it before this one is read. Only
+        # a listing shows that the next one is missing although later ones are there.
+        is_last = not _exists(rank, number + 1) and max(rank.segment_numbers(), default=-1) <= number
+        segment = _read_segment(rank, number)
+        if segment is None and is_last:
+            return
+        yield segment or MissingSegment(number)
+        if is_last and not isinstance(segment, SealedSegment):
+            return
         number += 1
+
+
+def _exists(rank: RankDirectory, number: int) -> bool:
+    return rank.active_path(number).exists() or rank.sealed_path(number).exists()
 
 
 def _read_segment(rank: RankDirectory, number: int) -> SealedSegment | ActiveSegment | None:
@@ -124,22 +131,24 @@ def _read_segment(rank: RankDirectory, number: int) -> SealedSegment | ActiveSeg
 
 
 class RankFollower:
-    """Follows one rank of a run: each `poll` returns the rows that are new since the last one.
+    """Follows one rank of a run from segment `start` on: each `poll` returns the rows that are new since the last one.
 
     It keeps the active file open, so that a segment that is sealed and unlinked meanwhile is still read to
-    its end. A torn end is a write in progress, so it is looked at again; a corrupt one is passed over once
-    a later segment exists, and is listed in `faults`.
+    its end. What follows the whole rows is looked at again each time, since it may be a write in progress; once a
+    later segment exists it is passed over, and listed in `faults`.
     """
 
-    def __init__(self, rank: RankDirectory) -> None:
+    def __init__(self, rank: RankDirectory, start: int = 0) -> None:
         self.rank = rank
         self.faults: list[str] = []
-        self._number = 0
+        self._number = start
         self._descriptor: int | None = None
         self._layout: RowLayout | None = None
         self._offset = 0
         self._next_seq = 0
         self._end = ScanEnd("clean", 0)
+        self._has_rows = False
+        self._is_idle = True  # the last look found nothing new
 
     def __enter__(self) -> Self:
         return self
@@ -162,20 +171,31 @@ class RankFollower:
         """
         batches: list[pa.RecordBatch] = []
         while True:
-            # Whoever creates segment n+1 writes no more into n: look for it before the last read of n.
-            is_last = not self._exists(self._number + 1)
-            if self._descriptor is None and not self._open():
-                if not is_last or self._exists_later():
-                    self._give_up("the segment is missing")
-                    continue
-                return batches
-            batches += self._read_on()
+            # Whoever creates a later segment writes no more into this one: look for it before the last read.
+            # Only a listing shows that the next one is missing although later ones are there.
+            is_last = not _exists(self.rank, self._number + 1)
+            if is_last and self._is_idle:
+                is_last = max(self.rank.segment_numbers(), default=-1) <= self._number
+            if self._open():
+                new = self._read_on()
+                self._is_idle = not new
+                batches += new
+            elif not is_last:
+                self._end = ScanEnd("corrupt", 0, "the segment is missing")
             if is_last:
                 return batches
             self._advance()
 
     def _open(self) -> bool:
-        """Open the current segment; a sealed one is opened as a file that holds no more to follow."""
+        """Open the current segment, a sealed one as a file that holds no more to follow; False if it is not there.
+
+        Until its first row was read it is opened anew each time: a file without rows may be removed, and its
+        number used again.
+        """
+        if self._descriptor is not None:
+            if self._has_rows:
+                return True
+            self._start(self._number)
         if self.rank.sealed_path(self._number).exists():
             return True
         try:
@@ -184,26 +204,18 @@ class RankFollower:
             return self.rank.sealed_path(self._number).exists()
         return True
 
-    def _exists(self, number: int) -> bool:
-        return self.rank.active_path(number).exists() or self.rank.sealed_path(number).exists()
-
-    def _exists_later(self) -> bool:
-        return max(self.rank.segment_numbers(), default=-1) > self._number
-
     def _read_on(self) -> list[pa.RecordBatch]:
         if self._descriptor is None:
             return self._read_sealed()
-        if self._end.kind == "corrupt":
-            return []
         data = _read_from(self._descriptor, self._offset)
         if self._layout is None:
             try:
                 self._layout = RowLayout.read(data)
             except RunDamagedError as error:
-                if any(data):
-                    self._end = ScanEnd("corrupt", 0, str(error))
+                self._end = ScanEnd("corrupt" if any(data) else "torn", 0, str(error))
                 return []
             if self._layout is None:
+                self._end = _cut_header(data)
                 return []
             self._offset = len(self._layout.header)
             self._next_seq = self._layout.identity.first_seq
@@ -212,6 +224,7 @@ class RankFollower:
         rows, self._end = layout.scan(data, offset=self._offset, next_seq=self._next_seq)
         if not rows:
             return []
+        self._has_rows = True
         batch = with_identity(layout.decode(data, rows), layout.identity)
         self._offset += rows * layout.row_bytes
         self._next_seq = batch.column("seq")[rows - 1].as_py() + 1
@@ -236,15 +249,21 @@ class RankFollower:
             self.faults.append(
                 f"segment {self._number}: {self._end.kind} at offset {self._end.offset}: {self._end.cause}"
             )
+        self._start(self._number + 1)
+
+    def _start(self, number: int) -> None:
+        """Begin a segment, with nothing of it read."""
         self.close()
-        self._number += 1
+        self._number = number
         self._layout = None
         self._offset = 0
         self._end = ScanEnd("clean", 0)
+        self._has_rows = False
+        self._is_idle = True
 
-    def _give_up(self, cause: str) -> None:
-        self._end = ScanEnd("corrupt", 0, cause)
-        self._advance()
+
+def _cut_header(data: bytes) -> ScanEnd:
+    return ScanEnd("torn", 0, "the header is not whole") if data else ScanEnd("clean", 0)
 
 
 def _read_from(descriptor: int, offset: int) -> bytes:

@@ -1,0 +1,50 @@
+# `make demo` and `make test` set up what they need; nothing else has to be done on a fresh machine.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test lint check bench torture wheel-check pictures clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+setup: $(READY) ## virtual environment with everything for use and development
+
+demo: setup ## train CartPole, record it, show the run
+	$(BIN)/esper-rec train
+	$(BIN)/esper-analyze tail --once
+	$(BIN)/esper-analyze report
+
+test: setup ## the whole suite, within about five minutes
+	$(BIN)/python -m pytest -m "not torture"
+
+lint: setup ## ruff, mypy --strict, the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## what must be green before a commit
+
+bench: setup ## cost of record() and of reading, beside peers, in one run
+	$(BIN)/python tests/bench/record_cost.py
+	$(BIN)/python tests/bench/read_cost.py
+
+torture: setup ## the long runs
+	$(BIN)/python -m pytest -m torture --timeout 3600
+
+wheel-check: ## build the wheel, install it outside the checkout, run the commands
+	bash tests/wheel_check.sh $(PYTHON)
+
+pictures: setup ## make the pictures of the README again, from a real run
+	$(BIN)/python analyzer/pictures/make.py
+
+clean: ## remove what the targets above made, except recorded runs
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,56 @@
+"""Fixtures that several test folders share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from esper_schemas import RunDirectory, read_segments
+from esper_schemas.segments import ActiveSegment, SealedSegment
+
+
+@pytest.fixture
+def read_rows() -> Callable[..., list[dict[str, Any]]]:
+    """A function that reads every row of one rank as column → value, without looking for damage."""
+
+    def read(run: Path, rank: int = 0) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for segment in read_segments(RunDirectory(run).rank(rank)):
+            if isinstance(segment, SealedSegment):
+                rows += pq.read_table(segment.path, partitioning=None).to_pylist()
+            elif isinstance(segment, ActiveSegment) and segment.rows is not None:
+                rows += segment.rows.to_pylist()
+        return rows
+
+    return read
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that runs a script in a process of its own, with further arguments as its `sys.argv[1:]`."""
+
+    def run(script: str, *args: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", script, *map(str, args)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env={name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")},
+        )
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher's variables around the test run say nothing about the runs that tests record."""
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,42 @@
+"""The notebooks run from top to bottom on a real run."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `runs/`, holding a short CartPole run, and `notebooks/`."""
+    place = tmp_path_factory.mktemp("place")
+    command = [sys.executable, "-m", "esper_recorder", "train", "--updates", "12", "--run-id", "short"]
+    subprocess.run(command, cwd=place, check=True, timeout=120)
+    (place / "notebooks").mkdir()
+    return place
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter packages, not ours
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(notebook: Path, place: Path) -> None:
+    """Each cell runs without an error, and at least one of them shows a picture."""
+    shutil.copy(notebook, place / "notebooks")
+    document = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+    NotebookClient(document, timeout=120, resources={"metadata": {"path": str(place / "notebooks")}}).execute()
+    outputs = [output for cell in document.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs(notebook: Path) -> None:
+    """Outputs are stripped, so that a notebook changes only when its text does."""
+    cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
+    assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in cells)
