@@ -38,8 +38,11 @@ class _Group(click.Group):
             sys.stdout.flush()
         except (KeyboardInterrupt, click.Abort):
             return INTERRUPTED
-        except click.ClickException as error:
+        except click.exceptions.NoArgsIsHelpError as error:
             error.show()
+            return WRONG_USAGE
+        except click.ClickException as error:
+            click.echo(f"esper-analyze: {clean(' '.join(error.format_message().split()))}", err=True)
             return WRONG_USAGE
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit has nowhere to go

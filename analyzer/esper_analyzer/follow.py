@@ -7,16 +7,7 @@ import polars as pl
 from esper_analyzer.run import Run, Status
 from esper_analyzer.segment_index import SegmentIndex, to_frame
 from esper_analyzer.view import View
-from esper_schemas.run_directory import RankDirectory
 from esper_schemas.segments import RankFollower
-
-
-class _FollowerFrom(RankFollower):
-    """Follows a rank from a segment on, what came before having been read otherwise."""
-
-    def __init__(self, rank: RankDirectory, segment: int) -> None:
-        super().__init__(rank)
-        self._number = segment
 
 
 class LiveRun:
@@ -43,7 +34,7 @@ class LiveRun:
         self.view = View()
         self.view.add(run.updates_of([sealed]))
         self._last_seq = sealed.pieces[-1].last_seq if sealed.pieces else -1
-        self._follower = _FollowerFrom(run.directory.rank(rank), start)
+        self._follower = RankFollower(run.directory.rank(rank), start)
 
     def close(self) -> None:
         """Close the file that is being followed."""

@@ -71,7 +71,8 @@ def draw_screen(view: View, frame: Frame, *, width: int, height: int, style: Sty
         bottom.append(_line(Text(frame.note, style="dim"), width))
     chart_height = max(4, room - len(top) - len(bottom) - 1)
     bands = METRICS[CHART_METRIC].bands
-    title = _line(Text("value loss", style="bold").append(f"  {bands}", style="dim"), width)
+    limits = "; ".join(str(bands).split("; ")[:2])  # that what is not finite is critical, the marks in the chart say
+    title = _line(Text("value loss", style="bold").append(f"  {limits}", style="dim"), width)
     if view.rows:
         chart = draw_chart(view.chart, bands, width=width - 1, height=chart_height, style=style)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -118,8 +119,8 @@ def index_segments(rank: RankDirectory, *, start: int = 0, verify: bool = False)
     Args:
         rank: folder of the rank.
         start: number of the segment to begin with; from another one than 0, the faults mean nothing.
-        verify: whether to hold sealed segments against the checksum of their seal; without that their size and
-            footer are checked. A segment that fails either check is left out.
+        verify: whether to hold sealed segments against the checksum of their seal, and their footers; without that
+            only their size is checked. A segment that fails a check is left out.
 
     Raises:
         FormatVersionError: a segment was written by a newer Esper.
@@ -182,7 +183,7 @@ def _sealed(
 ) -> tuple[Piece | None, int | None]:
     """The piece of a sealed segment, and the sequence number that the next one must begin with.
 
-    What the piece holds stands in its seal, where there is one; its columns in the file's footer.
+    What the piece holds stands in its seal, where there is one; the file's footer is read only to verify it.
     """
     number, path = segment.number, segment.path
     index.sealed += 1
@@ -201,15 +202,15 @@ def _sealed(
             raise RunDamagedError(f"{path}: expected {seal.bytes} bytes, found {size}")
         if seal and verify and sha256(path.read_bytes()).hexdigest() != seal.sha256:
             raise RunDamagedError(f"{path}: its checksum is not the one in its seal")
-        footer = pq.ParquetFile(path, memory_map=False)
-        _check_version(path, footer.metadata.metadata or {})
-        schema = _polars_schema(footer.schema_arrow)
-        if footer.metadata.num_rows == 0:
+        if seal is None or seal.extras is None or verify:
+            schema = _check_footer(path, seal)
+        else:
+            schema = _schema_with(tuple(seal.extras))
+        if seal and seal.rows == 0:
             return None, next_seq
         if seal is None or seal.first_update is None or seal.last_update is None:
-            return _piece(number, pl.read_parquet(path, glob=False, hive_partitioning=False), path), next_seq
-        if seal.rows != footer.metadata.num_rows:
-            raise RunDamagedError(f"{path}: expected {seal.rows} rows, found {footer.metadata.num_rows}")
+            frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+            return _piece(number, frame, path) if frame.height else None, next_seq
     except FormatVersionError:
         raise
     except RunDamagedError as error:
@@ -232,6 +233,20 @@ def _sealed(
         schema=schema,
     )
     return piece, next_seq
+
+
+@cache
+def _schema_with(extras: tuple[str, ...]) -> pl.Schema:
+    return pl.Schema({**SCHEMA, **dict.fromkeys(extras, pl.Float64())})
+
+
+def _check_footer(path: Path, seal: Seal | None) -> pl.Schema:
+    """Columns of a sealed segment by its footer, which must be of a version that we read and agree with the seal."""
+    footer = pq.ParquetFile(path, memory_map=False)
+    _check_version(path, footer.metadata.metadata or {})
+    if seal and seal.rows != footer.metadata.num_rows:
+        raise RunDamagedError(f"{path}: expected {seal.rows} rows, found {footer.metadata.num_rows}")
+    return _polars_schema(footer.schema_arrow)
 
 
 def _read_seal(rank: RankDirectory, number: int, index: SegmentIndex) -> Seal | None:

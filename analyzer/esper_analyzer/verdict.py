@@ -175,7 +175,9 @@ def _critic(recent: pl.DataFrame, facts: RunFacts) -> list[_Finding]:
     errors = normalised_value_error(recent, facts.return_std)
     if errors:
         error = median(errors)
-        said = f"The critic's squared error is {100 * error:.3g} % of the variance of the returns {over}"
+        said = (
+            f"The critic's squared error is {100 * error:.3g} % of the variance that returns usually have here {over}"
+        )
         said += ": worse than predicting their mean." if error > NMSE_WARNING else "."
         return [_Finding(_nmse_level(errors), said), *_explained_variance(recent, facts, over)]
     explained = _explained(recent, facts)

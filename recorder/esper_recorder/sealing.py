@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esper_recorder import durable
+from esper_schemas.coercion import RECORDER_COLUMNS
 from esper_schemas.errors import RunDamagedError
+from esper_schemas.payload import METRICS
 from esper_schemas.row_message import FORMAT_VERSION, SegmentIdentity
 from esper_schemas.run_directory import RankDirectory
 from esper_schemas.run_files import Seal
@@ -124,4 +126,5 @@ def _describe(segment: ActiveSegment, parquet: bytes) -> Seal:
         last_update=int(updates[-1]) if len(seqs) else None,
         updates_rise=bool((updates[1:] > updates[:-1]).all()),
         rows_lost=segment.rows_lost,
+        extras=[name for name in segment.rows.schema.names if name not in METRICS and name not in RECORDER_COLUMNS],
     )

@@ -179,6 +179,8 @@ def resolve_run(run: str | Path | None, root: Path) -> RunDirectory:
         return runs[-1]
     known = ", ".join(entry.path.name for entry in runs[-5:]) or "none"
     missing = f"no run {run}" if run is not None else "no run"
+    if run is not None and Path(run).is_dir():
+        missing = f"{run} is no Esper run, for it holds no {HEADER_NAME}, and there is no run of that name"
     raise NotARunError(
         f"{ascii(missing)[1:-1]} under {root} (latest there: {known}); give a path or a name with --run and --root"
     )

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -62,7 +63,7 @@ class _JsonFile:
     def read(cls, path: Path) -> Self:
         """Read the record from `path`; errors as `read_json`, and RunDamagedError if a field is missing."""
         values = read_json(path)
-        types = get_type_hints(cls)
+        types = _types(cls)  # type: ignore[arg-type]  # mypy takes a class of slots for not hashable
         known = {name: value for name, value in values.items() if name in types}
         for name, value in known.items():
             if not _fits(value, types[name]):
@@ -76,6 +77,11 @@ class _JsonFile:
         """The JSON text, indented for people, ending in a newline; what UTF-8 cannot hold is escaped."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str) + "\n"
         return text.encode("utf-8", "backslashreplace")
+
+
+@cache
+def _types(record: type) -> dict[str, Any]:
+    return get_type_hints(record)
 
 
 def _fits(value: object, declared: Any) -> bool:
@@ -168,7 +174,7 @@ class Seal(_JsonFile):
 
     `updates_rise` says that each row's update is greater than that of the row before, so that a reader
     need not look for superseded rows. `rows_lost` is how many rows were cut off as damaged when it was sealed;
-    their sequence numbers are not used again.
+    their sequence numbers are not used again. `extras` are the columns that the user added.
     """
 
     segment: int
@@ -182,3 +188,4 @@ class Seal(_JsonFile):
     last_update: int | None
     updates_rise: bool
     rows_lost: int = 0
+    extras: list[str] | None = None

@@ -33,7 +33,7 @@ def analyze(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         (["report", "--run", "absent"], "no run absent under"),
         (["tail", "--run", "absent", "--once"], "no run absent under"),
         (["replay", "--run", "absent"], "no run absent under"),
-        (["report", "--run", "."], "no run . under"),
+        (["report", "--run", "."], ". is no Esper run"),
         (["report", "--root", "nowhere"], "no run under nowhere"),
         (["runs", "--root", "nowhere"], "nowhere is no folder of runs"),
         (["runs", "--root", "empty"], "empty holds no runs"),

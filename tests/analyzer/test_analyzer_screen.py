@@ -78,6 +78,13 @@ CURVES: dict[str, list[float | None]] = {
 }
 
 
+def test_a_chart_has_no_background_of_its_own() -> None:
+    """No cell sets a background colour, so that the chart looks right on dark and on light terminals."""
+    chart = "".join(draw_chart(buckets(CURVES["falling"]), BANDS, width=80, height=20, style=COLOR))
+    assert "\x1b[38;5;" in chart
+    assert "\x1b[48;" not in chart
+
+
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize(("width", "height"), [(60, 6), (60, 20), (110, 24), (20, 4)])
 @pytest.mark.parametrize("style", [PLAIN, COLOR, ASCII])
