@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,15 +19,22 @@ from esper_schemas.segments import ActiveSegment, SealedSegment
 
 @pytest.fixture
 def read_rows() -> Callable[..., list[dict[str, Any]]]:
-    """A function that reads every row of one rank as column → value, without looking for damage."""
+    """A function that reads every row of one rank as column → value, without looking for damage.
 
-    def read(run: Path, rank: int = 0) -> list[dict[str, Any]]:
+    It takes the run's folder, and the columns that are wanted, of which absent ones are None.
+    """
+
+    def read(run: Path, rank: int = 0, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for segment in read_segments(RunDirectory(run).rank(rank)):
             if isinstance(segment, SealedSegment):
-                rows += pq.read_table(segment.path, partitioning=None).to_pylist()
+                table = pq.read_table(segment.path, partitioning=None)
             elif isinstance(segment, ActiveSegment) and segment.rows is not None:
-                rows += segment.rows.to_pylist()
+                table = pa.Table.from_batches([segment.rows])
+            else:
+                continue
+            found = table if columns is None else table.select([name for name in columns if name in table.schema.names])
+            rows += [{**dict.fromkeys(columns or ()), **row} for row in found.to_pylist()]
         return rows
 
     return read

@@ -14,13 +14,14 @@ from esper_schemas.metrics import HISTORY_LENGTH, LOSS_RATIO_BANDS, SKIP_REASONS
 from esper_schemas.payload import METRICS, PPOUpdatePayload
 from esper_schemas.run_directory import RankDirectory, RunDirectory, find_runs, resolve_run
 from esper_schemas.run_files import Attempt, RunHeader, Seal, ValueLossDefinition
-from esper_schemas.segments import RankFollower, read_segments
+from esper_schemas.segments import ActiveSegment, MissingSegment, RankFollower, SealedSegment, read_segments
 
 __all__ = [
     "HISTORY_LENGTH",
     "LOSS_RATIO_BANDS",
     "METRICS",
     "SKIP_REASONS",
+    "ActiveSegment",
     "Attempt",
     "Bands",
     "EsperError",
@@ -28,6 +29,7 @@ __all__ = [
     "Level",
     "Limit",
     "Metric",
+    "MissingSegment",
     "NotARunError",
     "PPOUpdatePayload",
     "PayloadError",
@@ -39,6 +41,7 @@ __all__ = [
     "RunHeader",
     "RunLockedError",
     "Seal",
+    "SealedSegment",
     "UsageError",
     "ValueLossDefinition",
     "find_runs",
