@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from esper_recorder import Recorder
-from esper_recorder.train.config import PPOConfig
+from esper_recorder.train.checkpoint import CHECKPOINT_NAME, Checkpoint, unusable
+from esper_recorder.train.checkpointing import CheckpointWriter
+from esper_recorder.train.config import PPOConfig, spell_option
+from esper_recorder.train.envs import RestorableEnv
 from esper_recorder.train.gym_envs import make_env
 from esper_recorder.train.progress import ProgressDisplay, format_number
 from esper_recorder.train.rollout import EPISODE_WINDOW
 from esper_recorder.train.signals import Signals
 from esper_recorder.train.trainer import Progress, Trainer, resolve_device
 from esper_schemas import ValueLossDefinition
-from esper_schemas.errors import EsperError, UsageError
+from esper_schemas.errors import EsperError, NotARunError, UsageError
+from esper_schemas.run_directory import RunDirectory, find_runs
+from esper_schemas.run_files import check_run_id
+
+TRAINER_NAME = "esper-rec train"
+
+RESUME_SEED_STEP = 1_000_003
+"""Added to the seed of the environments for each update before a resume; a prime, far from the seeds people use."""
 
 
 class TrainingFailedError(EsperError):
@@ -27,26 +40,31 @@ class TrainingFailedError(EsperError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where a run was recorded and how far it came; `progress` is None before the first update."""
+    """Where a run was recorded and how far it came; `progress` is None if no update was made."""
 
     path: Path
     progress: Progress | None
-    interrupted: bool
+    interrupted: bool = False
+    resumed_at: int | None = None
 
     def describe(self) -> str:
         """A short summary, and what to type next."""
         run = shlex.quote(str(self.path))
         lines = [f"run         {self.path}"]
         if self.progress is not None:
+            resumed = f", resumed after {self.resumed_at}" if self.resumed_at is not None else ""
             lines += [
-                f"updates     {self.progress.update + 1} of {self.progress.num_updates}"
+                f"updates     {self.progress.update + 1} of {self.progress.num_updates}{resumed}"
                 f" ({self.progress.env_steps:,} steps, {self.progress.elapsed_secs:.1f} s)",
                 f"return      {format_number(self.progress.mean_return, 1)}"
                 f" (mean of the last {EPISODE_WINDOW} episodes)",
                 f"value loss  {format_number(self.progress.value_loss, 3)}",
             ]
-        lines += ["", f"Next: esper-analyze report --run {run}", f"      esper-analyze tail --run {run}"]
-        return "\n".join(lines)
+        following = [f"esper-analyze report --run {run}", f"esper-analyze tail --run {run}"]
+        if self.interrupted and (self.path / CHECKPOINT_NAME).exists():
+            root, name = shlex.quote(str(self.path.parent)), shlex.quote(self.path.name)
+            following.insert(0, f"esper-rec train --resume --out {root} --run-id {name}")
+        return "\n".join([*lines, "", "Next: " + "\n      ".join(following)])
 
 
 def run_training(
@@ -54,23 +72,22 @@ def run_training(
 ) -> Outcome:
     """Train with `config` and record the run under `root`; talk goes to `console`.
 
-    A signal ends the run properly: sealed, with the status `interrupted`.
+    A signal ends the run properly: sealed, with the status `interrupted` and a checkpoint.
 
     Raises:
         UsageError: the environment, the device or `root` cannot be used; no run was created then.
         TrainingFailedError: something else went wrong while training; the run is sealed as `failed`.
     """
     device = resolve_device(device_name)
-    env = make_env(config.env, config.num_envs, seed=config.seed, device=device)
-    try:
+    with closing(make_env(config.env, config.num_envs, seed=config.seed, device=device)) as env:
         trainer = Trainer(config, env, device)
-        display = ProgressDisplay(console, config.num_updates)
+        episodes = "continue" if isinstance(env, RestorableEnv) else "restart"
         try:
             recorder = Recorder.open(
                 root,
                 run_id=run_id,
-                config=config.to_dict() | {"env_implementation": env.name},
-                trainer="esper-rec train",
+                config=config.to_dict() | {"env_implementation": env.name, "episodes_on_resume": episodes},
+                trainer=TRAINER_NAME,
                 env=config.env,
                 device=str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
                 value_loss_definition=value_loss_definition(config),
@@ -78,36 +95,141 @@ def run_training(
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"--out {root}: no run can be created there: {reason}") from None
-        with recorder:
-            console.print(f"recording to {recorder.path}", markup=False, highlight=False, soft_wrap=True)
-            interrupted = _train(trainer, recorder, signals, display)
-            if interrupted:
-                console.print(f"interrupted by {signals.name}; the run is sealed", highlight=False)
-    finally:
-        env.close()
+        interrupted = _train(trainer, recorder, signals, console, f"recording to {recorder.path}")
     return Outcome(recorder.path, trainer.progress, interrupted)
 
 
-def _train(trainer: Trainer, recorder: Recorder, signals: Signals, display: ProgressDisplay) -> bool:
-    """Train to the end or to a signal, and close the recorder; whether it was a signal."""
+def resume_training(
+    given: Mapping[str, Any],
+    *,
+    device_name: str,
+    root: Path,
+    run_id: str | None,
+    signals: Signals,
+    console: Console,
+) -> Outcome:
+    """Go on with the run `run_id` under `root`, or with the latest there, from its checkpoint, as a new attempt.
+
+    `given` are the hyper-parameters of the command line; see `PPOConfig.resumed_with` for those that may differ.
+    A run that is complete is left as it is.
+
+    Raises:
+        UsageError: there is no checkpoint that can be used, or an option contradicts it; the run is left as it is.
+        NotARunError: there is no such run.
+        RunLockedError: another process is writing it.
+        RunDamagedError: its records are damaged.
+        TrainingFailedError: as `run_training`.
+    """
+    run = _find_run(root, run_id)
+    header, path = run.header(), run.path / CHECKPOINT_NAME
+    checkpoint = Checkpoint.read(path)
+    if checkpoint.run_uuid != header.run_uuid:
+        raise unusable(path, "it is of another run")
+    config = checkpoint.config.resumed_with(given)
+    if ":" in config.env.removeprefix("gym:") and "env" not in given:
+        raise UsageError(
+            f"resuming {run.path} would import the module of its environment: say that you trust it by"
+            f" giving {spell_option('env', config.env)}"
+        )
+    device = _same_device(checkpoint, device_name)
+    trainer = _set_up(checkpoint, config, device, path)
+    with closing(trainer.collector.env) as env:
+        done = trainer.next_update
+        if config.num_updates < done:
+            raise UsageError(f"{run.path} has made {done} updates already, more than {config.num_updates}")
+        attempts = run.rank(0).attempts()
+        if config.num_updates == done and attempts and attempts[-1].status == "finished":
+            _say(console, f"{run.path} is complete with {done} updates; --updates N makes it longer")
+            return Outcome(run.path, None)
+        try:
+            recorder = Recorder.open(root, run_id=run.path.name, resume="must")
+        except OSError as error:
+            raise UsageError(f"{run.path} cannot be written: {error.strerror or error}") from None
+        restart = "" if isinstance(env, RestorableEnv) else "; episodes that were cut off start anew"
+        greeting = f"resuming {run.path} after {done} of {config.num_updates} updates{restart}"
+        interrupted = _train(trainer, recorder, signals, console, greeting)
+    return Outcome(run.path, trainer.progress, interrupted, resumed_at=done)
+
+
+def _set_up(checkpoint: Checkpoint, config: PPOConfig, device: torch.device, path: Path) -> Trainer:
+    """A trainer, and its environments, that goes on from `checkpoint`, which was read from `path`.
+
+    Raises:
+        UsageError: the environment cannot be made, or the checkpoint does not fit its own configuration.
+    """
+    done = checkpoint.state.get("next_update")
+    # Where episodes start anew they must not be those that the run began with.
+    seed = (config.seed + RESUME_SEED_STEP * done) % 2**31 if isinstance(done, int) else config.seed
+    env = None
     try:
-        with signals.deferred(), display:
-            trainer.train(recorder, on_progress=display, heartbeat=signals.check)
-    except KeyboardInterrupt:
-        signals.ignore()
-        recorder.close(status="interrupted", reason=signals.name)
-        return True
-    except Exception as error:
-        recorder.close(status="failed", reason=f"{type(error).__name__}: {error}")
-        if os.environ.get("ESPER_TRACEBACK"):
+        env = make_env(config.env, config.num_envs, seed=seed, device=device)
+        trainer = Trainer(config, env, device)
+        trainer.load_state_dict(checkpoint.state)
+    except Exception as error:  # a file made on purpose may ask for networks of any size
+        if env is not None:
+            env.close()
+        elif isinstance(error, UsageError):
             raise
-        raise TrainingFailedError(
-            f"training failed with {type(error).__name__}: {error}; what was recorded is sealed in"
-            f" {recorder.path}; ESPER_TRACEBACK=1 shows where it happened"
-        ) from error
-    signals.ignore()
-    recorder.close()
+        reason = str(error) if isinstance(error, UsageError) else f"setting it up ends in {type(error).__name__}"
+        raise unusable(path, reason) from None
+    return trainer
+
+
+def _find_run(root: Path, run_id: str | None) -> RunDirectory:
+    if run_id is not None:
+        return RunDirectory(root / check_run_id(run_id))
+    runs = list(find_runs(root)) if root.is_dir() else []
+    if not runs:
+        raise NotARunError(f"there is no run under {root} to resume; name its folder with --out")
+    return runs[-1]
+
+
+def _same_device(checkpoint: Checkpoint, device_name: str) -> torch.device:
+    """The device that the run was trained on: random generators cannot go on elsewhere.
+
+    Raises:
+        UsageError: it is not here, or another was asked for.
+    """
+    if device_name not in ("auto", checkpoint.device):
+        raise UsageError(f"--device {device_name}: the run was begun with --device {ascii(checkpoint.device)[1:-1]}")
+    if checkpoint.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("the run was trained on CUDA, and torch finds no usable CUDA device here")
+    return resolve_device("cuda" if checkpoint.device == "cuda" else "cpu")
+
+
+def _train(trainer: Trainer, recorder: Recorder, signals: Signals, console: Console, greeting: str) -> bool:
+    """Say `greeting`, train to the end or to a signal, close the recorder; whether it was a signal."""
+    run = RunDirectory(recorder.path)
+    display = ProgressDisplay(console, trainer.config.num_updates, done=trainer.next_update)
+    with recorder:
+        _say(console, greeting)
+        checkpoints = CheckpointWriter(trainer, run, run.rank(recorder.rank), lambda text: _say(console, text))
+        try:
+            with signals.deferred(), display:
+                checkpoints.write(trainer.resumable)
+                trainer.train(recorder, on_progress=display, heartbeat=signals.check, on_row=checkpoints.after_row)
+                checkpoints.write(trainer.resumable)
+        except KeyboardInterrupt:
+            signals.ignore()
+            checkpoints.write(trainer.resumable)
+            recorder.close(status="interrupted", reason=signals.name)
+            _say(console, f"interrupted by {signals.name}; the run is sealed")
+            return True
+        except Exception as error:
+            recorder.close(status="failed", reason=f"{type(error).__name__}: {error}")
+            if os.environ.get("ESPER_TRACEBACK"):
+                raise
+            raise TrainingFailedError(
+                f"training failed with {type(error).__name__}: {error}; what was recorded is sealed in"
+                f" {recorder.path}; ESPER_TRACEBACK=1 shows where it happened"
+            ) from error
+        signals.ignore()
+        recorder.close()
     return False
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def value_loss_definition(config: PPOConfig) -> ValueLossDefinition:

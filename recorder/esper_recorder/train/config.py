@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self, get_args, get_type_hints
 
 from esper_schemas.errors import UsageError
 
@@ -51,6 +51,11 @@ class PPOConfig:
     )
     updates: int | None = _parameter(None, "Length of the run in PPO updates, instead of --total-steps.", low=1)
     seed: int = _parameter(0, "Seed of everything random; a CPU run repeats exactly.", low=0, high=2**31 - 1)
+    checkpoint_updates: int = _parameter(
+        10,
+        "Write a checkpoint for --resume every so many updates, at the start, at the end and on Ctrl-C; 0 writes none.",
+        low=0,
+    )
 
     rollout_steps: int = _parameter(64, "Steps of each environment per update.", low=1)
     epochs: int = _parameter(4, "Passes over the rollout per update.", low=1)
@@ -113,6 +118,46 @@ class PPOConfig:
             preset.pop("total_steps", None)
         return cls(**{**preset, **overrides, "env": env})
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration that `values` were taken from by `dataclasses.asdict`.
+
+        Raises:
+            UsageError: a name is missing or unknown, a value is of a wrong type, or as the constructor.
+        """
+        kinds = get_type_hints(cls)
+        if values.keys() != kinds.keys():
+            differing = ", ".join(ascii(name) for name in sorted(map(str, values.keys() ^ kinds.keys())))
+            raise UsageError(f"this version of Esper has other hyper-parameters, see {differing[:200]}")
+        for name, value in values.items():
+            kind = get_args(kinds[name]) or (kinds[name],)
+            if type(value) not in kind and not (type(value) is int and float in kind):
+                raise UsageError(f"{option_name(name)} has no such value as {ascii(value)[:60]}")
+        return cls(**values)
+
+    def resumed_with(self, given: Mapping[str, Any]) -> Self:
+        """This configuration with what may be given anew when its run is resumed: `CHANGED_BY_RESUME`.
+
+        Raises:
+            UsageError: `given` contradicts anything else; the message names every such option.
+        """
+        contradicting = {
+            name: value
+            for name, value in given.items()
+            if name not in CHANGED_BY_RESUME and value != getattr(self, name)
+        }
+        if contradicting:
+            wanted = ", ".join(spell_option(name, value) for name, value in contradicting.items())
+            own = ", ".join(spell_option(name, getattr(self, name)) for name in contradicting)
+            raise UsageError(
+                f"{wanted}: the run was begun with {own}, and a resumed run keeps its options;"
+                " only --updates or --total-steps, and --checkpoint-updates, can be given anew"
+            )
+        changes = {name: given[name] for name in CHANGED_BY_RESUME if name in given}
+        if "updates" in changes or "total_steps" in changes:
+            changes = {"updates": None, "total_steps": None} | changes
+        return replace(self, **changes)
+
     @property
     def samples_per_rollout(self) -> int:
         """Rows of one rollout, rows that only reset an environment included."""
@@ -132,6 +177,9 @@ class PPOConfig:
 
 DEFAULT_TOTAL_STEPS = 450_560
 """Length of a run, in environment steps, where neither its preset nor the caller says otherwise."""
+
+CHANGED_BY_RESUME = ("total_steps", "updates", "checkpoint_updates")
+"""Fields that `esper-rec train --resume` takes from the command line; all others are the run's own."""
 
 GYMNASIUM_PRESET: Mapping[str, Any] = {
     "num_envs": 16,
@@ -169,6 +217,14 @@ def preset_of(env: str) -> Mapping[str, Any]:
 def option_name(parameter: str) -> str:
     """The command-line option of a hyper-parameter: rollout_steps -> --rollout-steps."""
     return "--" + parameter.replace("_", "-")
+
+
+def spell_option(parameter: str, value: Any) -> str:
+    """How a hyper-parameter is given on the command line: --gamma 0.99, --no-anneal-lr."""
+    option = option_name(parameter)
+    if value is None or value is False:
+        return "--no-" + option.removeprefix("--")
+    return option if value is True else f"{option} {ascii(value)[1:-1] if isinstance(value, str) else value}"
 
 
 def _check_bounds(name: str, value: Any, bounds: Mapping[str, Any]) -> None:

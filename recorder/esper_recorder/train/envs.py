@@ -8,8 +8,9 @@ value to bootstrap from; it is no sample and enters no loss and no statistic.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -69,6 +70,17 @@ class VectorEnv(Protocol):
         """Give up what the environments hold."""
 
 
+@runtime_checkable
+class RestorableEnv(Protocol):
+    """An environment whose whole state can be taken out and put back, so that a checkpoint can hold it."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that decides what the next steps give; copies."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state`, which has the names, shapes and dtypes that `state_dict` gives."""
+
+
 class CartPole:
     """CartPole-v1 in torch: dynamics, termination and 500-step truncation as Gymnasium's.
 
@@ -120,6 +132,22 @@ class CartPole:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State, running episodes and generator; copies."""
+        return {
+            "state": self.state.clone(),
+            "steps": self.steps.clone(),
+            "done": self.done.clone(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state`; RuntimeError if the generator does not take its part."""
+        self.generator.set_state(state["generator"])
+        self.state.copy_(state["state"])
+        self.steps.copy_(state["steps"])
+        self.done.copy_(state["done"])
 
     def _advance(self, state: Tensor, actions: Tensor) -> Tensor:
         """State [4, N] (position, velocity, angle, angular velocity) one Euler step later."""

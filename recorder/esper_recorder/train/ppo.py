@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -94,6 +94,26 @@ class PPO:
                 if float((kl - kl_before) / (samples - samples_before)) > self.config.target_kl:
                     return UpdateResult(epoch, executed, epoch)
         return UpdateResult(self.config.epochs, executed, None)
+
+    def optimizer_state(self) -> dict[str, dict[str, Tensor]]:
+        """Adam's state of each parameter by name, copied; before its first step the zeros that it begins from."""
+        states = {}
+        for name, parameter in self.model.named_parameters():
+            initial = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+            current = self.optimizer.state.get(parameter, initial)
+            states[name] = {key: current[key].detach().clone() for key in initial}
+        return states
+
+    def load_optimizer_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on from `state`, of which copies are taken."""
+        for name, parameter in self.model.named_parameters():
+            self.optimizer.state[parameter] = {
+                key: value.to(parameter.device, copy=True) for key, value in state[name].items()
+            }
 
     def _rescale_targets(self, rollout: Rollout) -> Tensor:
         """Take the rollout's returns into the target scale; what targets are divided by, 0-d float32."""

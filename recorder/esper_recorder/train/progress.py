@@ -25,7 +25,7 @@ class ProgressDisplay:
     line; else the first and last update and one line per `PLAIN_INTERVAL_SECS`, without escape codes.
     """
 
-    def __init__(self, console: Console, num_updates: int) -> None:
+    def __init__(self, console: Console, num_updates: int, *, done: int = 0) -> None:
         self._console = console
         self._num_updates = num_updates
         self._last_line = -float("inf")
@@ -41,7 +41,7 @@ class ProgressDisplay:
                 console=console,
                 refresh_per_second=8,
             )
-            self._task = self._bar.add_task("train", total=num_updates, status="starting")
+            self._task = self._bar.add_task("train", total=num_updates, completed=done, status="starting")
 
     def __enter__(self) -> ProgressDisplay:
         if self._bar is not None:
@@ -75,10 +75,9 @@ class ProgressDisplay:
 
 def describe(progress: Progress) -> str:
     """Speed, value loss and mean return in words; a dash where nothing was measured yet."""
-    speed = progress.env_steps / max(progress.elapsed_secs, 1e-9)
     skipped = "  skipped" if progress.skipped else ""
     return (
-        f"{speed:,.0f} steps/s  value loss {format_number(progress.value_loss, 3)}"
+        f"{progress.steps_per_sec:,.0f} steps/s  value loss {format_number(progress.value_loss, 3)}"
         f"  return {format_number(progress.mean_return, 1)}{skipped}"
     )
 

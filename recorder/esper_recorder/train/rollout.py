@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from esper_recorder.train.config import PPOConfig
-from esper_recorder.train.envs import Step, VectorEnv
+from esper_recorder.train.envs import RestorableEnv, Step, VectorEnv
 from esper_recorder.train.losses import generalized_advantages
 from esper_recorder.train.networks import ActorCritic
 
@@ -81,6 +82,26 @@ class RolloutCollector:
         self._observations = raw[-1]
         return self._finish(torch.stack(raw), torch.stack(actions), steps)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Environments and running episodes, copied; empty where the environment cannot be restored."""
+        if not isinstance(self.env, RestorableEnv):
+            return {}
+        return {
+            "observations": self._observations.clone(),
+            "returns": self._return.clone(),
+            "lengths": self._length.clone(),
+            "env": self.env.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`; from an empty one, episodes start anew and those cut off are never counted."""
+        if not isinstance(self.env, RestorableEnv):
+            return
+        self.env.load_state_dict(state["env"])
+        self._observations = _copy_to(self._observations, state["observations"])
+        self._return = _copy_to(self._return, state["returns"])
+        self._length = _copy_to(self._length, state["lengths"])
+
     def _finish(self, raw: Tensor, actions: Tensor, steps: list[Step]) -> Rollout:
         rewards = torch.stack([step.rewards for step in steps])
         terminated = torch.stack([step.terminated for step in steps])
@@ -150,3 +171,17 @@ class EpisodeWindow:
         self._returns = extended.scatter(0, slot, rollout.episode_returns)[:EPISODE_WINDOW]
         self.count = total
         return self._returns.sum() / total.clamp(max=EPISODE_WINDOW)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The window, copied."""
+        return {"returns": self._returns.clone(), "count": self.count.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state`."""
+        self._returns = _copy_to(self._returns, state["returns"])
+        self.count = _copy_to(self.count, state["count"])
+
+
+def _copy_to(place: Tensor, value: Tensor) -> Tensor:
+    """A copy of `value` on the device of `place`."""
+    return value.to(place.device, copy=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
+from esper_recorder.train.checkpoint import check_alike
 from esper_recorder.train.config import PPOConfig
 from esper_recorder.train.envs import VectorEnv
 from esper_recorder.train.networks import ActorCritic
@@ -39,13 +38,15 @@ class RecorderLike(Protocol):
 class Progress:
     """Where the training stands after an update; None where nothing was measured yet.
 
-    `mean_return` is the mean return of the last 100 episodes, `elapsed_secs` counts from the start of `train`.
+    `mean_return` is the mean return of the last 100 episodes. `elapsed_secs` and `steps_per_sec` are of this call of
+    `train`, so what was trained before a resume is in neither.
     """
 
     update: int
     num_updates: int
     env_steps: int
     elapsed_secs: float
+    steps_per_sec: float
     value_loss: float | None
     mean_return: float | None
     skipped: bool
@@ -68,6 +69,10 @@ class Trainer:
 
     Everything random comes from generators seeded by `config.seed`, so on the CPU two runs of one
     configuration give identical numbers. Sets torch's number of CPU threads for the whole process.
+
+    Attributes:
+        next_update: The update to make next, or the one that is being made.
+        resumable: `state_dict()` as of the last moment between two updates; never that of an update cut short.
     """
 
     def __init__(self, config: PPOConfig, env: VectorEnv, device: torch.device) -> None:
@@ -81,9 +86,11 @@ class Trainer:
         self.ppo = PPO(self.model, config, generator)
         self.collector = RolloutCollector(env, self.model, config, generator)
         self.episodes = EpisodeWindow(device)
+        self.next_update = 0
         self.env_steps = 0
         self.mean_return: float | None = None
         self.progress: Progress | None = None
+        self.resumable = self.state_dict()
 
     def train(
         self,
@@ -91,30 +98,37 @@ class Trainer:
         *,
         on_progress: Callable[[Progress], None] | None = None,
         heartbeat: Callable[[], None] | None = None,
+        on_row: Callable[[bool], None] | None = None,
     ) -> None:
-        """Train to the end of the run, one row per update; `progress` tells how far it came.
+        """Train from `next_update` to the end of the run, one row per update; `progress` tells how far it came.
 
         Args:
             recorder: Takes each update.
+            on_row: Called between updates, after each row, with what `recorder` answered to it.
             on_progress: Called after each update.
             heartbeat: Called between environment steps and between minibatches; what it raises ends
                 the training, and the update in progress leaves no row.
         """
-        started = time.monotonic()
-        for update in range(self.config.num_updates):
+        started, steps_before = time.monotonic(), self.env_steps
+        for update in range(self.next_update, self.config.num_updates):
             values = self.run_update(update, heartbeat=heartbeat)
-            recorder.record(**values)
+            is_safe = recorder.record(**values)
+            elapsed = time.monotonic() - started
             self.progress = Progress(
                 update=update,
                 num_updates=self.config.num_updates,
                 env_steps=self.env_steps,
-                elapsed_secs=time.monotonic() - started,
+                elapsed_secs=elapsed,
+                steps_per_sec=(self.env_steps - steps_before) / max(elapsed, 1e-9),
                 value_loss=values.get("value_loss"),
                 mean_return=self.mean_return,
                 skipped=values["skipped"],
             )
+            if on_row is not None:
+                on_row(is_safe)
             if on_progress is not None:
                 on_progress(self.progress)
+        self.resumable = self.state_dict()
 
     def run_update(
         self,
@@ -129,7 +143,8 @@ class Trainer:
         parameters, optimiser and running statistics. Its row says so and keeps what was measured.
         """
         learning_rate = self._learning_rate(update)
-        before = self._snapshot()
+        self.next_update = update
+        before = self.resumable = self.state_dict()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         clock = _Clock(self.device)
@@ -153,7 +168,9 @@ class Trainer:
         self.env_steps += int(values["samples"])
         skip_reason = _skip_reason(values)
         if skip_reason is not None:
-            self._restore(before)
+            self.model.load_state_dict(before["model"])
+            self.ppo.load_optimizer_state(before["optimizer"])
+        self.next_update = update + 1
         rollout_secs, update_secs = clock.lap_secs()
         return {
             "update": update,
@@ -170,18 +187,43 @@ class Trainer:
             **_gpu_memory(self.device),
         }
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides what the next updates give, copied: nested dicts of tensors and whole numbers.
+
+        It holds running statistics (they are buffers of the model) and all generators. Environment and running
+        episodes are in it if the environment is a `RestorableEnv`.
+        """
+        return {
+            "next_update": self.next_update,
+            "env_steps": self.env_steps,
+            "model": {name: tensor.clone() for name, tensor in self.model.state_dict().items()},
+            "optimizer": self.ppo.optimizer_state(),
+            "generator": self.ppo.generator.get_state(),
+            "episodes": self.episodes.state_dict(),
+            "collector": self.collector.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`, which a trainer of the same configuration and kind of device gave.
+
+        Raises:
+            UsageError: it is of another shape, or a value in it cannot be.
+        """
+        check_alike(state, self.state_dict(), "state")
+        try:
+            self.ppo.generator.set_state(state["generator"])
+            self.collector.load_state_dict(state["collector"])
+        except RuntimeError as error:
+            raise UsageError(f"no state of a random generator ({type(error).__name__})") from None
+        self.model.load_state_dict(state["model"])
+        self.ppo.load_optimizer_state(state["optimizer"])
+        self.episodes.load_state_dict(state["episodes"])
+        self.next_update, self.env_steps = state["next_update"], state["env_steps"]
+        self.resumable = self.state_dict()
+
     def _learning_rate(self, update: int) -> float:
         remaining = 1.0 - update / self.config.num_updates if self.config.anneal_lr else 1.0
         return self.config.learning_rate * remaining
-
-    def _snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        return state, copy.deepcopy(self.ppo.optimizer.state_dict())
-
-    def _restore(self, snapshot: tuple[dict[str, Tensor], dict[str, Any]]) -> None:
-        state, optimizer = snapshot
-        self.model.load_state_dict(state)
-        self.ppo.optimizer.load_state_dict(optimizer)
 
 
 def _skip_reason(values: dict[str, float]) -> int | None:

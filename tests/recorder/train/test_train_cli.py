@@ -51,7 +51,8 @@ def test_a_short_run_records_every_update_and_says_what_to_type_next(tmp_path: P
     assert attempt_of(tmp_path / "runs/first")["status"] == "finished"
     header = json.loads((tmp_path / "runs/first/run.json").read_text())
     assert header["config"] == PPOConfig(updates=3, num_envs=4).to_dict() | {
-        "env_implementation": "CartPole-v1 (built-in)"
+        "env_implementation": "CartPole-v1 (built-in)",
+        "episodes_on_resume": "continue",
     }
     assert header["value_loss_definition"]["clipping"] == "max"
     assert header["value_loss_definition"]["assumed"] is False

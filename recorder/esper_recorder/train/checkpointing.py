@@ -1,0 +1,72 @@
+"""Writes the checkpoint of a run that is being trained: now and then, whole, and never ahead of the rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from esper_recorder import durable
+from esper_recorder.train.checkpoint import CHECKPOINT_NAME, Checkpoint
+from esper_recorder.train.trainer import Trainer
+from esper_schemas.run_directory import RankDirectory, RunDirectory
+
+
+class CheckpointWriter:
+    """Keeps `checkpoint.pt` of the run that `trainer` trains; the caller holds the run's lock.
+
+    The file is replaced in one step, and not before the rows up to it are safe against power loss: rows that
+    wait in memory put it off, the others are synced. A disk that refuses is reported once; training goes on.
+    """
+
+    def __init__(self, trainer: Trainer, run: RunDirectory, rank: RankDirectory, say: Callable[[str], None]) -> None:
+        self.path = run.path / CHECKPOINT_NAME
+        self._trainer = trainer
+        self._rank = rank
+        self._run_uuid = run.header().run_uuid
+        self._say = say
+        self._interval = trainer.config.checkpoint_updates
+        self._rows_are_safe = True
+        self._written: int | None = None  # the update that the file goes on with
+
+    def after_row(self, is_safe: bool) -> None:
+        """Write a checkpoint if one is due; `is_safe` is what the recorder answered to the last row."""
+        self._rows_are_safe = is_safe
+        if self._interval and self._trainer.next_update >= (self._written or 0) + self._interval:
+            self.write(self._trainer.state_dict())
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Write `state`, of the trainer, unless the file is as new, or rows before it might still be lost."""
+        update = state["next_update"]
+        is_older = self._written is not None and update <= self._written
+        if not self._interval or not self._rows_are_safe or is_older:
+            return
+        data = Checkpoint(self._run_uuid, self._trainer.config, self._trainer.device.type, state).to_bytes()
+        aside = self.path.with_name(self.path.name + ".tmp")
+        try:
+            aside.unlink(missing_ok=True)  # a killed process left it; or it is a link, not to be written through
+            self._sync_rows()
+            durable.replace(self.path, data)
+        except OSError as error:
+            self._complain(error)
+            return
+        self._written = update
+
+    def _complain(self, error: OSError) -> None:
+        self._say(f"no checkpoint could be written to {self.path} ({error.strerror or error}); training goes on")
+        self._say = _say_nothing
+
+    def _sync_rows(self) -> None:
+        for path in self._rank.active_folder.glob("*.arrows"):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:  # sealed in the meantime, and with that synced
+                continue
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _say_nothing(_message: str) -> None:
+    pass
