@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -61,17 +61,29 @@ class _JsonFile:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the record from `path`; errors as `read_json`, and RunDamagedError if a field is missing."""
+        """Read the record from `path`.
+
+        Raises:
+            FileNotFoundError, RunDamagedError: as `read_json`, and if a field is missing or of another type.
+            FormatVersionError: it was written by a newer Esper.
+        """
         values = read_json(path)
         types = _types(cls)  # type: ignore[arg-type]  # mypy takes a class of slots for not hashable
+        version = values.get("format", FORMAT_VERSION)
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise FormatVersionError(
+                f"{path} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade it"
+            )
         known = {name: value for name, value in values.items() if name in types}
+        required = [entry.name for entry in fields(cls) if entry.default is entry.default_factory is MISSING]
+        if missing := [name for name in required if name not in known]:
+            raise RunDamagedError(
+                f"{path}: expected {', '.join(missing)}, found no such key; it is not a file of Esper"
+            )
         for name, value in known.items():
             if not _fits(value, types[name]):
                 raise RunDamagedError(f"{path}: {name} has no such value as {ascii(value)[:60]}")
-        try:
-            return cls(**known)
-        except (TypeError, ValueError) as error:
-            raise RunDamagedError(f"{path}: {error}") from None
+        return cls(**known)
 
     def to_bytes(self) -> bytes:
         """The JSON text, indented for people, ending in a newline; what UTF-8 cannot hold is escaped."""
@@ -136,13 +148,6 @@ class RunHeader(_JsonFile):
     versions: Mapping[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.format > FORMAT_VERSION:
-            raise FormatVersionError(
-                f"run {self.run_id!a} has format {self.format}, newer than the {FORMAT_VERSION} that this Esper "
-                "reads; upgrade it"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
