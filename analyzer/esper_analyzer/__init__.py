@@ -4,11 +4,12 @@ from esper_analyzer.alerts import Alert
 from esper_analyzer.health import LEVEL_TYPE, LEVELS, level, level_of, levels_of, loss_ratio, severity
 from esper_analyzer.report import Report
 from esper_analyzer.run import Run, Status, open_run
-from esper_analyzer.segment_index import SCHEMA, Fault
+from esper_analyzer.segment_index import SCHEMA
 from esper_analyzer.snapshot import MetricState, Snapshot, take_snapshot
 from esper_analyzer.sparklines import sparkline
 from esper_analyzer.trends import Trend, trend, trend_of
 from esper_analyzer.verdict import RunFacts, Verdict, judge
+from esper_schemas.faults import Fault
 
 __all__ = [
     "LEVELS",

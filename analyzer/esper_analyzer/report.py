@@ -15,11 +15,12 @@ from esper_analyzer.alerts import MAX_ALERTS, Alert, find_alerts
 from esper_analyzer.current_view import rises
 from esper_analyzer.health import LEVELS, LOSS_RATIO, loss_ratio
 from esper_analyzer.run import Run, Status
-from esper_analyzer.segment_index import Fault, SegmentIndex
+from esper_analyzer.segment_index import SegmentIndex
 from esper_analyzer.snapshot import MetricState, metric_names, take_snapshot
 from esper_analyzer.summary import Summary, Value, summarise
 from esper_analyzer.trends import Trend
 from esper_analyzer.verdict import WINDOW, RunFacts, Verdict, judge
+from esper_schemas.faults import Fault
 from esper_schemas.metrics import Level
 
 FORMAT = "esper-report/1"

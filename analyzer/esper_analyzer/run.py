@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from esper_analyzer import current_view
-from esper_analyzer.segment_index import Fault, SegmentIndex, index_segments
+from esper_analyzer.segment_index import SegmentIndex, index_segments
 from esper_schemas.errors import EsperError, FormatVersionError, NotARunError
+from esper_schemas.faults import Fault
 from esper_schemas.run_directory import RankDirectory, RunDirectory, resolve_run
 from esper_schemas.run_files import Attempt, RunHeader
 

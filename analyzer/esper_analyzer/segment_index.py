@@ -7,20 +7,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esper_schemas.errors import FormatVersionError, RunDamagedError
+from esper_schemas.faults import Fault, FaultKind, KnownLosses
 from esper_schemas.payload import METRICS
 from esper_schemas.row_message import FORMAT_VERSION
 from esper_schemas.run_directory import RankDirectory
 from esper_schemas.run_files import Seal
 from esper_schemas.segments import ActiveSegment, MissingSegment, SealedSegment, read_segments
-
-FaultKind = Literal["torn", "corrupt", "missing", "unreadable", "lost"]
 
 _Seq = TypeVar("_Seq", int, None)
 
@@ -43,32 +42,6 @@ SCHEMA = pl.Schema(
     }
 )
 """Columns and types of every row, before any metric that the user added (Float64)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something about the bytes of a run that is not as promised.
-
-    Attributes:
-        rank: rank whose folder it is in.
-        segment: number of the segment; None where the fault is in another file.
-        kind: `torn` (a write cut short, which a crash leaves: no damage), `corrupt` (bytes that cannot be),
-            `missing` (a segment that is not there), `unreadable` (a file that cannot be read), `lost`
-            (sequence numbers that no row and no recorded drop explains).
-        offset: byte in the file at which it begins; None where that means nothing.
-        message: one line on what was expected and found.
-    """
-
-    rank: int
-    segment: int | None
-    kind: FaultKind
-    offset: int | None
-    message: str
-
-    @property
-    def is_damage(self) -> bool:
-        """Whether the run's data is damaged by it; a torn end is not damage."""
-        return self.kind != "torn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +99,16 @@ def index_segments(rank: RankDirectory, *, start: int = 0, verify: bool = False)
         FormatVersionError: a segment was written by a newer Esper.
     """
     index = SegmentIndex()
+    known = KnownLosses(rank)
     expected_seq = 0
     for segment in _segments(rank, start, index):
         if isinstance(segment, MissingSegment):
-            index.faults.append(_fault(rank, segment.number, "missing", None, "the segment is missing"))
+            if known.unexplained_segments(segment.number, segment.number):
+                index.faults.append(_fault(rank, segment.number, "missing", None, "the segment is missing"))
             expected_seq = _seq_after(_read_seal(rank, segment.number, index), expected_seq)
             continue
         if isinstance(segment, SealedSegment):
-            piece, next_seq = _sealed(rank, segment, index, verify=verify)
+            piece, next_seq = _sealed(rank, segment, index, known, verify=verify)
         else:
             piece, next_seq = _active(rank, segment, index)
         if piece is None:
@@ -142,11 +117,13 @@ def index_segments(rank: RankDirectory, *, start: int = 0, verify: bool = False)
         dropped = piece.first_seq - expected_seq
         if dropped:
             dropped -= _dropped_before_first(piece)
-        if dropped:
+        if dropped and (dropped < 0 or known.unexplained_rows(piece.first_seq - dropped, piece.first_seq - 1)):
             said = f"expected sequence number {piece.first_seq - dropped}, found {piece.first_seq}"
             index.faults.append(_fault(rank, piece.number, "lost", None, said))
         expected_seq = piece.last_seq + 1 if next_seq is None else next_seq
         index.pieces.append(piece)
+    if start == 0:
+        index.faults += known.faults()
     return index
 
 
@@ -179,7 +156,7 @@ def _active(rank: RankDirectory, segment: ActiveSegment, index: SegmentIndex) ->
 
 
 def _sealed(
-    rank: RankDirectory, segment: SealedSegment, index: SegmentIndex, *, verify: bool
+    rank: RankDirectory, segment: SealedSegment, index: SegmentIndex, known: KnownLosses, *, verify: bool
 ) -> tuple[Piece | None, int | None]:
     """The piece of a sealed segment, and the sequence number that the next one must begin with.
 
@@ -192,7 +169,7 @@ def _sealed(
     if seal is None:
         index.faults.append(_fault(rank, number, "missing", None, f"no seal record {rank.seal_path(number)}"))
     next_seq = _seq_after(seal, None)
-    if seal and seal.rows_lost:
+    if seal and known.unexplained_rows(seal.last_seq + 1, seal.last_seq + seal.rows_lost):
         said = f"{seal.rows_lost} rows that were damaged before it was sealed are lost"
         index.faults.append(_fault(rank, number, "lost", None, said))
     try:

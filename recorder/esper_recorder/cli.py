@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,8 +21,11 @@ from esper_schemas.errors import EsperError, UsageError
 
 if TYPE_CHECKING:
     from esper_recorder.train.command import Outcome
+    from esper_schemas.faults import Fault
+    from esper_schemas.verification import Verification
 
 EXIT_USAGE = 2
+EXIT_DAMAGED = 3
 EXIT_CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -163,3 +168,107 @@ def _train(config: PPOConfig | None, given: dict[str, Any], **where: Any) -> Out
     if config is None:
         return resume_training(given, console=console, **where)
     return run_training(config, console=console, **where)
+
+
+def run_argument(command: _Command) -> _Command:
+    """`RUN` and `--root`: which run is meant."""
+    root = click.option("--root", default="runs", help="Folder that RUN is looked for in.  [default: runs]")
+    return click.argument("run")(root(command))
+
+
+@main.command()
+@run_argument
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="[default: text]")
+def verify(run: str, root: str, form: str) -> None:
+    """Check every promise of a run on disk: path, or name under --root.
+
+    Exit code 3 if it is damaged. Torn ends, leftovers and what a repair has recorded as lost are listed, and are no
+    damage. The run may be being recorded.
+
+    Example: esper-rec verify mine
+    """
+    from esper_schemas.verification import count_segments, find_run, verify_run
+
+    found = find_run(run, Path(root))
+    with _progress("verifying", count_segments(found)) as step, _os_errors():
+        made = verify_run(found, step)
+    if form == "json":
+        click.echo(json.dumps(made.to_dict(), indent=2))
+    else:
+        _print_faults(made)
+    click.get_current_context().exit(EXIT_DAMAGED if made.is_damaged else 0)
+
+
+@main.command()
+@run_argument
+def repair(run: str, root: str) -> None:
+    """Bring a damaged run back to readable; path, or name under --root.
+
+    What is whole is not touched, what cannot stay is moved to repairs/*.broken, what is lost is written down. Exit code
+    3 if damage is left all the same.
+
+    Example: esper-rec repair mine
+    """
+    from esper_recorder.repair import repair_run
+    from esper_schemas.verification import count_segments, find_run
+
+    found = find_run(run, Path(root))
+    with _progress("repairing", count_segments(found)) as step, _os_errors():
+        made = repair_run(found, step)
+    for line in made.done or ["nothing to repair"]:
+        click.echo(_shown(line))
+    _print_faults(made.verification)
+    click.get_current_context().exit(EXIT_DAMAGED if made.verification.is_damaged else 0)
+
+
+def _print_faults(made: Verification) -> None:
+    for fault in made.faults:
+        click.echo(_shown(f"{made.run_id or made.path} {_place(fault)}{fault.kind}: {fault.message}"))
+    damage = sum(fault.is_damage for fault in made.faults)
+    losses = sum(fault.kind == "repaired" for fault in made.faults)
+    named = (
+        (damage, "fault"),
+        (losses, "recorded loss"),
+        (len(made.faults) - damage - losses, "note"),
+        (made.ranks, "rank"),
+        (made.segments, "segment"),
+        (made.rows, "row"),
+    )
+    counts = [
+        f"{number:,} {name}{'' if number == 1 else 'es' if name.endswith('s') else 's'}" for number, name in named
+    ]
+    state = "damaged; esper-rec repair brings back what is left" if damage else "no damage"
+    click.echo(_shown(f"{made.path}: {state} ({', '.join(counts)})"))
+
+
+def _place(fault: Fault) -> str:
+    parts = [("rank", fault.rank), ("segment", fault.segment), ("offset", fault.offset)]
+    return "".join(f"{name} {number} " for name, number in parts if number is not None)
+
+
+def _shown(text: str) -> str:
+    """A line with nothing in it that a terminal would act on: names may come from someone else."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """A disk that refuses is an error in one line, too."""
+    try:
+        yield
+    except OSError as error:
+        raise click.ClickException(_shown(f"{error.strerror}: {error.filename}")) from None
+
+
+@contextmanager
+def _progress(what: str, segments: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error, if that is a terminal and there is enough to do; gives the step to call."""
+    if segments < 50 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"{what} segments", total=segments)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,175 @@
+"""What can be wrong with the files of a run, and the records in which a repair says what is lost for good."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from esper_schemas.errors import RunDamagedError
+from esper_schemas.run_directory import RankDirectory
+from esper_schemas.run_files import _JsonFile
+
+FaultKind = Literal["torn", "corrupt", "missing", "unreadable", "lost", "foreign", "repaired", "note"]
+
+_HARMLESS = frozenset({"torn", "repaired", "note"})
+
+MAX_SEQ = 2**62
+"""No sequence number that is really one comes near it; sums of those below it never overflow."""
+
+Range = tuple[int, int]
+"""First and last number of a range, both inclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something about the bytes of a run that is not as promised.
+
+    Attributes:
+        rank: rank whose folder it is in; None where it is in none.
+        segment: number of the segment; None where the fault is in another file.
+        kind: `torn` (a write cut short, which a crash leaves: no damage), `corrupt` (bytes that cannot be),
+            `missing` (a file that is not there), `unreadable` (a file that cannot be read), `lost`
+            (sequence numbers that no row and no recorded drop explains), `foreign` (a file that does not belong there),
+            `repaired` (rows that are lost for good, as a repair has recorded: no damage any more), `note` (no damage
+            either: leftovers).
+        offset: byte in the file at which it begins; None where that means nothing.
+        message: one line on what was expected and found.
+    """
+
+    rank: int | None
+    segment: int | None
+    kind: FaultKind
+    offset: int | None
+    message: str
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether the run's data is damaged by it; a torn end is not damage, nor is what a repair has dealt with."""
+        return self.kind not in _HARMLESS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loss:
+    """Rows, or segments, that are gone for good; each range may be unknown, both ends are inclusive."""
+
+    first_segment: int | None = None
+    last_segment: int | None = None
+    first_seq: int | None = None
+    last_seq: int | None = None
+    cause: str = ""
+
+    def __str__(self) -> str:
+        parts = []
+        for name, first, last in (
+            ("segment", self.first_segment, self.last_segment),
+            ("row", self.first_seq, self.last_seq),
+        ):
+            if first is not None and last is not None:
+                parts.append(f"{name} {first}" if first == last else f"{name}s {first} to {last}")
+        return f"{' and '.join(parts) or 'rows of unknown number'} lost ({self.cause})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repair(_JsonFile):
+    """What one repair of a rank did: `repairs/0000.json`. What it cut off is kept in `repairs/0000.broken/`.
+
+    `losses` are objects with the fields of `Loss`. What they name is explained: it is listed as `repaired` from
+    then on, and is no damage any more.
+    """
+
+    repair: int
+    repaired: str
+    losses: list[Any]
+    done: list[str] = field(default_factory=list)
+
+    def parsed(self, path: Path) -> list[Loss]:
+        """The losses; RunDamagedError, which names `path`, if one of them is none."""
+        found = []
+        for entry in self.losses:
+            known: dict[str, Any] = {}
+            if isinstance(entry, dict):
+                known = {name: entry.get(name) for name in Loss.__slots__}
+            *numbers, cause = known.values() or ("no object",)
+            if not all(number is None or _is_count(number) for number in numbers) or not isinstance(cause, str):
+                raise RunDamagedError(f"{path}: a loss has no such values as {ascii(entry)[:60]}")
+            found.append(Loss(**known))
+        return found
+
+
+def is_plain_file(path: Path) -> bool:
+    """Whether it can be read without waiting for ever; raises FileNotFoundError if it is not there."""
+    return stat.S_ISREG(path.stat().st_mode)
+
+
+def repairs_folder(rank: RankDirectory) -> Path:
+    """Folder of the records of repairs and of what they moved aside; there is none before the first repair."""
+    return rank.path / "repairs"
+
+
+def repair_paths(rank: RankDirectory) -> list[Path]:
+    """The records of repairs, oldest first."""
+    folder = repairs_folder(rank)
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix == ".json" and path.stem.isdecimal())
+
+
+class KnownLosses:
+    """Everything that the repairs of one rank have recorded as lost.
+
+    Attributes:
+        losses: the losses, the oldest repair first.
+        unreadable: the records that cannot be read, and why.
+    """
+
+    def __init__(self, rank: RankDirectory) -> None:
+        self.losses: list[Loss] = []
+        self.unreadable: dict[Path, str] = {}
+        self._rank = rank.rank
+        for path in repair_paths(rank):
+            try:
+                if not is_plain_file(path):
+                    raise RunDamagedError(f"{path}: expected a file, found something else")
+                self.losses += Repair.read(path).parsed(path)
+            except (RunDamagedError, OSError) as error:
+                self.unreadable[path] = str(error)
+        self._rows = _ranges((loss.first_seq, loss.last_seq) for loss in self.losses)
+        self._segments = _ranges((loss.first_segment, loss.last_segment) for loss in self.losses)
+
+    def unexplained_rows(self, first: int, last: int) -> list[Range]:
+        """Those ranges of sequence numbers within `first` … `last` that no repair has recorded as lost."""
+        return _without(first, last, self._rows)
+
+    def unexplained_segments(self, first: int, last: int) -> list[Range]:
+        """Those ranges of segment numbers within `first` … `last` that no repair has recorded as lost."""
+        return _without(first, last, self._segments)
+
+    def faults(self) -> list[Fault]:
+        """One fault of kind `repaired` for each loss, so that what is lost stays visible; and unreadable records."""
+        found = [Fault(self._rank, loss.first_segment, "repaired", None, str(loss)) for loss in self.losses]
+        return found + [
+            Fault(self._rank, None, "unreadable", None, " ".join(cause.split())) for cause in self.unreadable.values()
+        ]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEQ
+
+
+def _ranges(pairs: Iterable[tuple[int | None, int | None]]) -> list[Range]:
+    return sorted((first, last) for first, last in pairs if first is not None and last is not None)
+
+
+def _without(first: int, last: int, known: list[Range]) -> list[Range]:
+    """What is left of `first` … `last` without the sorted ranges `known`."""
+    left = []
+    for start, end in known:
+        if start > last:
+            break
+        if start > first:
+            left.append((first, start - 1))
+        first = max(first, end + 1)
+    return [*left, (first, last)] if first <= last else left
