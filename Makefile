@@ -37,7 +37,7 @@ bench: setup ## cost of record() and of reading, beside peers, in one run
 	$(BIN)/python tests/bench/record_cost.py
 	$(BIN)/python tests/bench/read_cost.py
 
-torture: setup ## the long runs
+torture: setup ## the long runs, within about 25 minutes; ends in a table of what was broken and what held
 	$(BIN)/python -m pytest -m torture --timeout 3600
 
 wheel-check: ## build the wheel, install it outside the checkout, run the commands
