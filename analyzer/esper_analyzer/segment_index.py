@@ -103,9 +103,10 @@ def index_segments(rank: RankDirectory, *, start: int = 0, verify: bool = False)
     expected_seq = 0
     for segment in _segments(rank, start, index):
         if isinstance(segment, MissingSegment):
-            if known.unexplained_segments(segment.number, segment.number):
-                index.faults.append(_fault(rank, segment.number, "missing", None, "the segment is missing"))
-            expected_seq = _seq_after(_read_seal(rank, segment.number, index), expected_seq)
+            for first, last in known.unexplained_segments(segment.number, segment.last):
+                said = "the segment is missing" if first == last else f"segments {first} to {last} are missing"
+                index.faults.append(_fault(rank, first, "missing", None, said))
+            expected_seq = _seq_after(_read_seal(rank, segment.last, index), expected_seq)
             continue
         if isinstance(segment, SealedSegment):
             piece, next_seq = _sealed(rank, segment, index, known, verify=verify)
@@ -135,7 +136,7 @@ def _segments(
     while True:
         try:
             for segment in read_segments(rank, number):
-                number = segment.number + 1
+                number = (segment.last if isinstance(segment, MissingSegment) else segment.number) + 1
                 yield segment
             return
         except OSError as error:

@@ -207,24 +207,38 @@ class BackgroundWriter:
             self.say("hook", f"on_update raised {type(error).__name__}: {error}")
 
     def _keep_house(self) -> None:
-        """Sync, rotate by age, seal, and note drops."""
+        """Sync, rotate by age, seal, and note drops.
+
+        Everything written is synced before a segment is sealed, and again when sealing many takes long, so that
+        power loss costs no more while segments end faster than they are sealed.
+        """
         with self.lock:
             self.journal.retire_if_old()
-            writer = self.journal.writer
-        if writer is not None:
-            try:
-                writer.sync()
-            except OSError as error:  # what was not synced may be gone, and the kernel will not say so twice
-                with self.lock:
-                    writer.suspect = True
-                    self.take_over()
-                self.say("sync", f"fsync failed ({error}); recording goes on in a new segment")
+        self._sync()
+        synced_at = monotonic()
         try:
-            self.journal.seal_retired()
+            while self.journal.seal_oldest():
+                if monotonic() - synced_at >= SYNC_INTERVAL_SECS:
+                    self._sync()
+                    synced_at = monotonic()
         except OSError as error:
             self.say("seal", f"sealing failed ({error}); it is tried again, and the rows stay readable meanwhile")
         if self.dropped_rows != self._record.dropped_rows:
             self._write_attempt()
+
+    def _sync(self) -> None:
+        """Make what was written so far safe against power loss, as far as the disk lets us."""
+        writer = self.journal.writer
+        try:
+            self.journal.sync_retired()  # until they are sealed, their active files are all there is
+            if writer is not None:
+                writer.sync()
+        except OSError as error:  # what was not synced may be gone, and the kernel will not say so twice
+            if writer is not None:
+                with self.lock:
+                    writer.suspect = True
+                    self.take_over()
+            self.say("sync", f"fsync failed ({error}); recording goes on in a new segment")
 
     def _finish(self) -> None:
         """The end of the attempt: all that can be written is written, within a bounded time."""
@@ -248,7 +262,9 @@ class BackgroundWriter:
             if self._pending:
                 return False
             self.journal.retire()
-            self.journal.seal_retired()
+            self._sync()
+            while self.journal.seal_oldest():
+                pass
             self._write_attempt()
         except Exception as error:
             self.say("seal", f"the run could not be sealed ({error}); its rows stay readable as they are")

@@ -90,7 +90,7 @@ class Journal:
         return self.writer
 
     def retire(self) -> None:
-        """Write no more into the current segment; `seal_retired` turns it into Parquet."""
+        """Write no more into the current segment; `seal_oldest` turns it into Parquet."""
         writer = self.writer
         if writer is not None:
             writer.settle()
@@ -118,25 +118,33 @@ class Journal:
         """Rows appended in this attempt."""
         return self._retired_rows + (0 if self.writer is None else self.writer.rows)
 
-    def seal_retired(self) -> None:
-        """Seal every retired segment, the oldest first.
+    def sync_retired(self) -> None:
+        """Make every retired segment safe against power loss; until it is sealed, its active file is all there is.
 
         Raises:
-            OSError: a step failed; that segment stays retired and may be tried again.
+            OSError: a file could not be synced.
+        """
+        for writer in tuple(self._retired):
+            writer.sync()
+
+    def seal_oldest(self) -> bool:
+        """Seal the oldest retired segment; False if there is none.
+
+        Raises:
+            OSError: a step failed; the segment stays retired and may be tried again.
             RunDamagedError: the disk or the memory returned other bytes than were written.
         """
-        while self._retired:
-            writer = self._retired[0]
-            try:
-                seal(self._rank, read_active(writer.layout.identity.segment, writer.path))
-            except OSError:
-                for waiting in self._retired:
-                    waiting.sync()  # until they are sealed, the active files are all there is
-                raise
-            except BaseException:
+        if not self._retired:
+            return False
+        writer = self._retired[0]
+        try:
+            seal(self._rank, read_active(writer.layout.identity.segment, writer.path))
+        except BaseException as error:
+            if not isinstance(error, OSError):
                 self._retired.popleft().close()  # trying again would not help; the active file stays
-                raise
-            self._retired.popleft().close()
+            raise
+        self._retired.popleft().close()
+        return True
 
     def close_files(self) -> None:
         """Close every file without sealing, as a forked child does with its parent's."""

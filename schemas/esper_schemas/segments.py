@@ -48,9 +48,10 @@ class ActiveSegment:
 
 @dataclass(frozen=True, slots=True)
 class MissingSegment:
-    """A segment that is not there although later ones are."""
+    """A segment, or all from `number` to `last`, that are not there although later ones are."""
 
     number: int
+    last: int
 
 
 Segment = SealedSegment | ActiveSegment | MissingSegment
@@ -108,12 +109,17 @@ def read_segments(rank: RankDirectory, start: int = 0) -> Iterator[Segment]:
         # a listing shows that the next one is missing although later ones are there.
         is_last = not _exists(rank, number + 1) and max(rank.segment_numbers(), default=-1) <= number
         segment = _read_segment(rank, number)
-        if segment is None and is_last:
+        if segment is not None:
+            yield segment
+            if is_last and not isinstance(segment, SealedSegment):
+                return
+            number += 1
+        elif is_last:
             return
-        yield segment or MissingSegment(number)
-        if is_last and not isinstance(segment, SealedSegment):
-            return
-        number += 1
+        else:
+            following = min((later for later in rank.segment_numbers() if later > number), default=number + 1)
+            yield MissingSegment(number, following - 1)
+            number = following
 
 
 def _exists(rank: RankDirectory, number: int) -> bool:

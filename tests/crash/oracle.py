@@ -115,7 +115,7 @@ class Found:
 def rows_of(segment: Segment, faults: list[str]) -> pa.Table | None:
     """The rows of a segment, None if it has none; what is wrong with it is added to `faults`."""
     if isinstance(segment, MissingSegment):
-        faults.append(f"segment {segment.number} is missing")
+        faults.append(f"segments {segment.number} to {segment.last} are missing")
         return None
     if isinstance(segment, SealedSegment):
         try:

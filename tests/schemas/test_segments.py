@@ -59,7 +59,7 @@ def _offline(rank: _Rank) -> tuple[list[int], list[str]]:
     faults: list[str] = []
     for segment in read_segments(rank.directory):
         if isinstance(segment, MissingSegment):
-            faults.append(f"{segment.number} missing")
+            faults += [f"{number} missing" for number in range(segment.number, segment.last + 1)]
         elif isinstance(segment, SealedSegment):
             try:
                 seqs += pq.read_table(segment.path, columns=["seq"]).column("seq").to_pylist()
@@ -361,7 +361,7 @@ import sys
 from esper_recorder import Recorder
 with Recorder.open(sys.argv[1], run_id="r", segment_rows=int(sys.argv[2])) as recorder:
     for i in range(int(sys.argv[3])):
-        assert recorder.record(update=i, policy_loss=0.5 * i, value_loss=float(i))
+        recorder.record(update=i, policy_loss=0.5 * i, value_loss=float(i))  # False on a slow disk: written later
 """
 
 
