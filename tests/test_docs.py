@@ -9,6 +9,7 @@ import pytest
 from click import Group
 
 from esper_analyzer.cli import main as esper_analyze
+from esper_analyzer.rules import INFORMING, SIGNALS
 from esper_recorder.cli import main as esper_rec
 from esper_schemas import METRICS
 from esper_schemas.errors import EsperError
@@ -63,3 +64,10 @@ def test_promises_name_tests_that_exist() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)`", (PROJECT / "schemas" / "FORMAT.md").read_text())
     assert named
     assert all((PROJECT / name).exists() for name in named)
+
+
+def test_every_signal_is_documented() -> None:
+    """Each signal of the report stands in the analyzer's README."""
+    readme = (PROJECT / "analyzer" / "README.md").read_text()
+    for name in (*SIGNALS, *INFORMING):
+        assert f"`{name}`" in readme, name

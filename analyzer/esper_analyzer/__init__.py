@@ -1,39 +1,69 @@
 """The instrument that reads recorded PPO runs: histories, trends, health, verdict, live and offline."""
 
 from esper_analyzer.alerts import Alert
+from esper_analyzer.comparison import Comparison, compare
 from esper_analyzer.health import LEVEL_TYPE, LEVELS, level, level_of, levels_of, loss_ratio, severity
+from esper_analyzer.judge import Judge
+from esper_analyzer.monitor import LiveMonitor, live_monitor
 from esper_analyzer.report import Report
 from esper_analyzer.run import Run, Status, open_run
 from esper_analyzer.segment_index import SCHEMA
+from esper_analyzer.settings import Settings, find_settings, read_settings
 from esper_analyzer.snapshot import MetricState, Snapshot, take_snapshot
 from esper_analyzer.sparklines import sparkline
-from esper_analyzer.trends import Trend, trend, trend_of
-from esper_analyzer.verdict import RunFacts, Verdict, judge
+from esper_analyzer.trends import (
+    CONFIDENT,
+    Trend,
+    long_trend,
+    long_trend_change,
+    long_trend_confidence,
+    long_trend_of,
+    trend,
+    trend_change,
+    trend_confidence,
+    trend_of,
+)
+from esper_analyzer.verdict import RunFacts, Verdict, conclude
 from esper_schemas.faults import Fault
 
 __all__ = [
+    "CONFIDENT",
     "LEVELS",
     "LEVEL_TYPE",
     "SCHEMA",
     "Alert",
+    "Comparison",
     "Fault",
+    "Judge",
+    "LiveMonitor",
     "MetricState",
     "Report",
     "Run",
     "RunFacts",
+    "Settings",
     "Snapshot",
     "Status",
     "Trend",
     "Verdict",
-    "judge",
+    "compare",
+    "conclude",
+    "find_settings",
     "level",
     "level_of",
     "levels_of",
+    "live_monitor",
+    "long_trend",
+    "long_trend_change",
+    "long_trend_confidence",
+    "long_trend_of",
     "loss_ratio",
     "open_run",
+    "read_settings",
     "severity",
     "sparkline",
     "take_snapshot",
     "trend",
+    "trend_change",
+    "trend_confidence",
     "trend_of",
 ]

@@ -1,4 +1,4 @@
-"""Alerts: the updates at which a metric entered a worse level than it had the update before."""
+"""Alerts: what a rule saw, from when to when, what it usually means and what to look at next."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
-from esper_analyzer.health import LEVELS, LOSS_RATIO, bands_of, severity
-from esper_analyzer.verdict import WARM_UP_UPDATES
-from esper_schemas.metrics import COMPARISONS, Bands, Level
-from esper_schemas.payload import METRICS
+from esper_analyzer.rules import Rule
+from esper_schemas.metrics import COMPARISONS, Level
 
 MAX_ALERTS = 100
-"""The newest this many alerts are kept."""
+"""Of the alerts that are over, the newest this many are kept in a report."""
+
+SEVERITY_LEVELS: tuple[Level, Level, Level] = ("healthy", "warning", "critical")
+"""Level of each severity, 0 to 2."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A metric entered a worse level.
+    """Something was beyond its bound for long enough.
 
     Attributes:
-        update: where it did.
-        metric: which one; `update` where updates are missing before this one.
-        level: the level that it entered.
-        value: the metric's value; the number of missing updates for `update`.
-        message: one line with the value and the threshold that it crossed.
+        update: the update at which it was raised.
+        metric: the metric or signal; `update` where updates are missing before this one.
+        level: warning or critical.
+        value: the number at that update; how many updates are missing for `update`.
+        message: what was seen and since when, what it usually means and what to look at next.
+        since: first update of those beyond the bound that raised it.
+        until: first update at which it was over; None while it lasts.
     """
 
     update: int
@@ -34,68 +35,79 @@ class Alert:
     level: Level
     value: float
     message: str
+    since: int
+    until: int | None
 
 
-def find_alerts(updates: pl.LazyFrame, names: Iterable[str], missing: Sequence[tuple[int, int]] = ()) -> list[Alert]:
-    """The newest alerts of a run, the newest last.
+@dataclass(slots=True)
+class Episode:
+    """A stretch of updates in which one rule was beyond a bound; it becomes an `Alert`.
 
-    Thresholds apply after the first 10 updates; a value that is not finite counts from the first one on.
-    Lv/Lp gives no alerts, since it is beyond its thresholds in sound runs too.
-
-    Args:
-        updates: rows in order.
-        names: metrics to look at: those that have been beyond a threshold at all.
-        missing: ranges of missing updates.
+    Attributes:
+        rule: the rule.
+        severity: 1 warning, 2 critical.
+        since: first update of the stretch that was beyond the bound.
+        update: the update at which it had been so for long enough.
+        value: the number at that update.
+        detail: what else is known, for the sentence; may be empty.
+        until: first update at which it was over; None while it lasts.
     """
-    found = [_gap(first, last) for first, last in missing[-MAX_ALERTS:]]
-    for name in names:
-        if name == LOSS_RATIO or bands_of(name) is None:
-            continue
-        for update, value, level in entries(updates, name).tail(MAX_ALERTS).collect().iter_rows():
-            found.append(Alert(update, name, LEVELS[level + 1], float(value), describe(name, float(value), level)))
-    order = list(METRICS)
-    found.sort(key=lambda alert: (alert.update, order.index(alert.metric)))
-    return found[-MAX_ALERTS:]
+
+    rule: Rule
+    severity: int
+    since: int
+    update: int
+    value: float
+    detail: str = ""
+    until: int | None = None
+
+    def alert(self) -> Alert:
+        """The alert as it stands now."""
+        message = f"{self.describe(self.value, self.update)} {self.rule.meaning}"
+        level = SEVERITY_LEVELS[self.severity]
+        return Alert(self.update, self.rule.metric, level, self.value, message, self.since, self.until)
+
+    def describe(self, value: float | None, update: int) -> str:
+        """One sentence on the number as it is at `update`: how large, beyond which bound, since when."""
+        rule = self.rule
+        since = f" since update {self.since}" if self.since != update else f" at update {update}"
+        if rule.sentence is not None:
+            return f"{rule.sentence(self.value)}{since}{self.detail}."
+        bound = None if value is None else _bound(rule, value, self.severity)
+        if value is None or not bound:  # it has come back, and not been so for long enough
+            seen = f"{_shown(rule, self.value)}{_bound(rule, self.value, self.severity)} at update {self.update}"
+            return f"{rule.title} was {seen}{'' if value is None else f', and is {_shown(rule, value)} now'}."
+        return f"{rule.title} is {_shown(rule, value)}{bound}{since}."
 
 
-def entries(updates: pl.LazyFrame, name: str) -> pl.LazyFrame:
-    """Rows (`update`, `value`, `severity`) at which a metric entered a worse level than its value before."""
-    bands = bands_of(name)
-    others = [bands.only_if.low, bands.only_if.high] if bands and bands.only_if else []
-    value = pl.col(name).cast(pl.Float64)
-    rows = updates.select("update", name, *others).with_row_index("row")
-    rows = rows.filter(pl.col(name).is_not_null()).select("row", "update", value=value, severity=_counted(name))
-    before = pl.col("severity").shift(1).fill_null(0)
-    entered = (pl.col("severity") > before) & (pl.col("severity") > 0)
-    in_force = (pl.col("row") >= WARM_UP_UPDATES) | ~pl.col("value").is_finite()
-    return rows.filter(entered & in_force).select("update", "value", "severity")
+def gap_alerts(missing: Sequence[tuple[int, int]]) -> list[Alert]:
+    """An alert for each range of missing updates; only of the newest."""
+    return [_gap(first, last) for first, last in missing[-MAX_ALERTS:]]
 
 
-def _counted(name: str) -> pl.Expr:
-    """Severity of each value; three skipped updates in a row are critical."""
-    if name != "skipped":
-        return severity(name).fill_null(0)
-    skipped = pl.col(name).cast(pl.Int8)
-    in_a_row = skipped + skipped.shift(1).fill_null(0) + skipped.shift(2).fill_null(0)
-    return pl.when(in_a_row == 3).then(2).otherwise(skipped).cast(pl.Int8)
+def newest(alerts: Iterable[Alert]) -> list[Alert]:
+    """The newest alerts, and older ones that last, in order of their updates; the worse first where two share one."""
+    ordered = sorted(alerts, key=lambda alert: (alert.update, alert.level != "critical", alert.metric))
+    return [alert for alert in ordered[:-MAX_ALERTS] if alert.until is None] + ordered[-MAX_ALERTS:]
 
 
-def describe(name: str, value: float, severity: int) -> str:
-    """One line on a metric's value: which threshold it crossed."""
-    if name == "skipped":
-        return "the third update in a row was skipped" if severity == 2 else "the update was skipped"
+def _bound(rule: Rule, value: float, severity: int) -> str:
+    """The bound that a value is beyond, in brackets; empty if it is beyond none."""
     if not math.isfinite(value):
-        return f"{name} is {'NaN' if math.isnan(value) else value}"
-    limit = _limit(bands_of(name), value, severity)
-    return f"{name} {value:.4g} is {LEVELS[severity + 1]}{f' ({limit})' if limit else ''}"
+        return " (not finite)"
+    limits = rule.bands.critical if severity == 2 else (*rule.bands.warning, *rule.bands.critical)
+    for limit in limits:
+        if COMPARISONS[limit.comparison](value, limit.bound):
+            return f" ({limit.comparison} {rule.shown(limit.bound)})"
+    return ""
 
 
-def _limit(bands: Bands | None, value: float, severity: int) -> str:
-    limits = () if bands is None else bands.critical if severity == 2 else bands.warning
-    return next((str(limit) for limit in limits if COMPARISONS[limit.comparison](value, limit.bound)), "")
+def _shown(rule: Rule, value: float) -> str:
+    return rule.shown(value) if math.isfinite(value) else "NaN" if math.isnan(value) else str(value)
 
 
 def _gap(first: int, last: int) -> Alert:
     count = last - first + 1
-    what = f"update {first} is missing" if count == 1 else f"updates {first} to {last} are missing"
-    return Alert(last + 1, "update", "warning", float(count), what)
+    what = f"Update {first} is missing." if count == 1 else f"Updates {first} to {last} are missing."
+    meaning = "Usually the trainer or its log lost them, or numbers its updates with gaps."
+    return Alert(last + 1, "update", "warning", float(count), f"{what} {meaning}", first, last + 1)

@@ -8,18 +8,26 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
 import click
 import polars as pl
 from rich.text import Text
 
 from esper_analyzer import tail as screens
+from esper_analyzer.check import FailOn, check_report
+from esper_analyzer.check_formats import Form, summary, write_check
+from esper_analyzer.comparison import compare as compare_runs
+from esper_analyzer.comparison_axis import By
+from esper_analyzer.comparison_text import compare_lines
 from esper_analyzer.overview import overview_lines
 from esper_analyzer.report_text import report_lines
 from esper_analyzer.run import Run, open_run
+from esper_analyzer.settings import DEFAULT_SETTINGS, Settings, find_settings, read_settings
 from esper_analyzer.style import Style, clean, write_lines
+from esper_analyzer.terminal import terminal_size
 from esper_schemas.errors import EsperError, NotARunError, RunDamagedError, UsageError
+from esper_schemas.metrics import Direction
 
 FINE, WRONG_USAGE, DAMAGED, INTERRUPTED = 0, 2, 3, 130
 
@@ -31,6 +39,14 @@ class _Group(click.Group):
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         sys.exit(self._exit_code(args, prog_name, extra))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's, whose own answer to a reader that went away would be exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _forget_stdout()
+            return FINE
 
     def _exit_code(self, args: Sequence[str] | None, prog_name: str | None, extra: dict[str, Any]) -> int:
         try:
@@ -45,7 +61,7 @@ class _Group(click.Group):
             click.echo(f"esper-analyze: {clean(' '.join(error.format_message().split()))}", err=True)
             return WRONG_USAGE
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit has nowhere to go
+            _forget_stdout()
             return FINE
         except (EsperError, OSError) as error:
             text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
@@ -55,6 +71,11 @@ class _Group(click.Group):
             click.echo(f"esper-analyze: a segment cannot be read ({clean(' '.join(str(error).split()))})", err=True)
             return DAMAGED
         return code if isinstance(code, int) else FINE
+
+
+def _forget_stdout() -> None:
+    """For when its reader went away: the flush at exit has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version() -> str:
@@ -78,20 +99,49 @@ def run_options(command: _Command) -> _Command:
     return run(root_option(rank(command)))
 
 
-def chosen_run(run: str | None, root: Path) -> Run:
+def thresholds_option(command: _Command) -> _Command:
+    """`--thresholds`: the user's own thresholds."""
+    return click.option(
+        "--thresholds",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="TOML file of thresholds. Default: [tool.esper.thresholds] of the nearest pyproject.toml that has it.",
+    )(command)
+
+
+def output_option(command: _Command) -> _Command:
+    """`-o`: a file in place of standard output."""
+    return click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")(
+        command
+    )
+
+
+def chosen_settings(thresholds: Path | None) -> Settings:
+    """The thresholds that are in force; when they are the user's own, say on standard error where they are from."""
+
+    def warn(line: str) -> None:
+        click.echo(f"warning: {clean(line)}", err=True)
+
+    settings = find_settings(Path(), warn=warn) if thresholds is None else read_settings(thresholds)
+    if settings.source is not None:
+        click.echo(f"thresholds: {clean(settings.source)}", err=True)
+    return settings
+
+
+def chosen_run(run: str | None, root: Path, settings: Settings = DEFAULT_SETTINGS) -> Run:
     """The run that is meant; when none was named, say on standard error which one was taken."""
-    opened = open_run(run, root)
+    opened = open_run(run, root, settings=settings)
     if run is None:
         click.echo(f"latest run: {clean(opened.path)}", err=True)
     return opened
 
 
-def awaited_run(run: str | None, root: Path, interval: float) -> Run:
-    """As `chosen_run`, but a run that is not there yet is waited for; says so once, on standard error."""
+def awaited_run(run: str | None, root: Path, interval: float, settings: Settings) -> tuple[Run, bool]:
+    """As `chosen_run`, but a run that is not there yet is waited for, and whether it was; says so once."""
     said = False
     while True:
         try:
-            return chosen_run(run, root)
+            return chosen_run(run, root, settings), said
         except NotARunError:
             if not said:
                 click.echo(f"waiting for {f'run {clean(run)}' if run else 'a run'} under {clean(root)}", err=True)
@@ -117,13 +167,15 @@ def main() -> None:
 
 @main.command()
 @root_option
-def runs(root: Path) -> None:
+@thresholds_option
+def runs(root: Path, thresholds: Path | None) -> None:
     """List the runs under a folder. Example: esper-analyze runs --root runs"""
-    write_lines(overview_lines(root))
+    write_lines(overview_lines(root, chosen_settings(thresholds)))
 
 
 @main.command()
 @run_options
+@thresholds_option
 @click.option(
     "--interval",
     default=screens.INTERVAL_SECS,
@@ -133,34 +185,56 @@ def runs(root: Path) -> None:
 )
 @click.option("--once", is_flag=True, help="Print one frame and end.")
 @click.option("--wait", is_flag=True, help="Wait for the run if it is not there yet.")
-def tail(run: str | None, root: Path, rank: str, interval: float, once: bool, wait: bool) -> int:
+@click.option(
+    "--on-alert", metavar="CMD", help="Shell command to run for each new alert, with the alert as JSON on stdin."
+)
+def tail(
+    run: str | None,
+    root: Path,
+    rank: str,
+    thresholds: Path | None,
+    interval: float,
+    once: bool,
+    wait: bool,
+    on_alert: str | None,
+) -> int:
     """Watch a run while it is recorded. Example: esper-analyze tail --run my-run"""
-    number = chosen_rank(rank) or 0
-    opened = awaited_run(run, root, interval) if wait else chosen_run(run, root)
-    damage = screens.once(opened, number) if once else screens.follow(opened, number, interval=interval)
+    if once and on_alert is not None:
+        raise UsageError("--on-alert is for alerts raised while the tail goes on; leave --once out")
+    if on_alert is not None and not on_alert.strip():
+        raise UsageError("--on-alert must be a command, found none")
+    number, settings = chosen_rank(rank) or 0, chosen_settings(thresholds)
+    opened, is_new = awaited_run(run, root, interval, settings) if wait else (chosen_run(run, root, settings), False)
+    if once:
+        damage = screens.once(opened, number)
+    else:
+        damage = screens.follow(opened, number, interval=interval, on_alert=on_alert, is_new=is_new)
     return DAMAGED if damage else FINE
 
 
 @main.command()
 @run_options
+@thresholds_option
 @click.option(
     "--speed",
     type=click.FloatRange(0.0),
     help="How many times faster than recorded; 0 is as fast as possible. Default: such that it takes 25 seconds.",
 )
-def replay(run: str | None, root: Path, rank: str, speed: float | None) -> None:
+def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, speed: float | None) -> None:
     """Show a recorded run from its beginning. Example: esper-analyze replay --run my-run --speed 10"""
-    screens.replay(chosen_run(run, root), chosen_rank(rank) or 0, speed=speed)
+    screens.replay(chosen_run(run, root, chosen_settings(thresholds)), chosen_rank(rank) or 0, speed=speed)
 
 
 @main.command()
 @run_options
+@thresholds_option
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")
-def report(run: str | None, root: Path, rank: str, form: str, output: Path | None) -> int:
+@output_option
+def report(run: str | None, root: Path, rank: str, thresholds: Path | None, form: str, output: Path | None) -> int:
     """Report on a run. Example: esper-analyze report --run my-run --format json"""
-    made = chosen_run(run, root).report(chosen_rank(rank, or_all=True))
-    lines: list[Text] = [Text(made.to_json())] if form == "json" else list(report_lines(made))
+    settings = chosen_settings(thresholds)
+    made = chosen_run(run, root, settings).report(chosen_rank(rank, or_all=True))
+    lines: list[Text] = [Text(made.to_json())] if form == "json" else list(report_lines(made, settings.thresholds))
     if output is not None:
         output.write_text("".join(f"{line.plain}\n" for line in lines), encoding="utf-8")
     elif form == "json":
@@ -168,4 +242,106 @@ def report(run: str | None, root: Path, rank: str, form: str, output: Path | Non
         sys.stdout.write(text if Style.of(sys.stdout).unicode else made.to_json(ascii_only=True) + "\n")
     else:
         write_lines(lines)
+    return DAMAGED if made.is_damaged else FINE
+
+
+@main.command()
+@run_options
+@thresholds_option
+@click.option(
+    "--fail-on",
+    type=click.Choice(["warning", "critical"]),
+    default="critical",
+    show_default=True,
+    help="The level that fails.",
+)
+@click.option(
+    "--gate",
+    "gates",
+    multiple=True,
+    metavar="METRIC[,METRIC…]",
+    help="Fail also when one of these metrics is at that level: its last value, or an alert in force on it.",
+)
+@click.option("--format", "form", type=click.Choice(get_args(Form)), default="text", show_default=True)
+@output_option
+def check(
+    run: str | None,
+    root: Path,
+    rank: str,
+    thresholds: Path | None,
+    fail_on: FailOn,
+    gates: tuple[str, ...],
+    form: Form,
+    output: Path | None,
+) -> int:
+    """Pass or fail a run, by exit code. Example: esper-analyze check --run my-run --gate explained_variance"""
+    names = [name.strip() for given in gates for name in given.split(",")]
+    if not all(names):
+        raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
+    number, settings = chosen_rank(rank, or_all=True), chosen_settings(thresholds)
+    opened = chosen_run(run, root, settings)
+    made = opened.report(number)
+    by_rank = {one: opened.report(one) for one in opened.ranks()} if number is None and names else {}
+    found = check_report(made, fail_on=fail_on, gates=names, ranks=by_rank, settings=settings)
+    if output is not None:
+        output.write_text(write_check(found, form, Style(color=False, unicode=True), 80), encoding="utf-8")
+        click.echo(summary(found), err=True)
+        return found.exit_code
+    text = write_check(found, form, Style.of(sys.stdout), terminal_size(sys.stdout)[0])
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads may stop, and the outcome stays
+        _forget_stdout()
+    return found.exit_code
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="RUN RUN…")
+@root_option
+@thresholds_option
+@click.option("--rank", default="0", show_default=True, help="Rank of each run to read.")
+@click.option(
+    "--by",
+    type=click.Choice(["updates", "steps", "time"]),
+    help="What to align the runs by. Default: environment steps where all runs have them, else updates.",
+)
+@click.option("--metric", default="value_loss", show_default=True, help="What to compare: any recorded metric.")
+@click.option(
+    "--better",
+    type=click.Choice(["lower", "higher"]),
+    help="Which way is better, where the metrics table does not say.",
+)
+@click.option("--group-by", metavar="KEY[,KEY…]", help="Group runs that agree in these hyper-parameters.")
+@click.option("--no-group", is_flag=True, help="Do not group runs that differ in nothing but the seed.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def compare(
+    names: tuple[str, ...],
+    root: Path,
+    thresholds: Path | None,
+    rank: str,
+    by: By | None,
+    metric: str,
+    better: Direction | None,
+    group_by: str | None,
+    no_group: bool,
+    form: str,
+) -> int:
+    """Show runs side by side, groups of seeds together. Example: esper-analyze compare run-a run-b --by updates"""
+    if group_by is not None and no_group:
+        raise UsageError("give either --group-by or --no-group, not both")
+    settings = chosen_settings(thresholds)
+    made = compare_runs(
+        [open_run(name, root, settings=settings) for name in names],
+        by=by,
+        metric=metric,
+        better=better,
+        rank=chosen_rank(rank) or 0,
+        group=not no_group,
+        group_by=None if group_by is None else [key for key in group_by.split(",") if key],
+    )
+    if form == "json":
+        sys.stdout.write(made.to_json(ascii_only=not Style.of(sys.stdout).unicode) + "\n")
+    else:
+        write_lines(compare_lines(made, terminal_size(sys.stdout)[0]))
     return DAMAGED if made.is_damaged else FINE

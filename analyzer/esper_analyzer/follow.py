@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
+from esper_analyzer.alerts import Alert, Episode, gap_alerts
 from esper_analyzer.run import Run, Status
 from esper_analyzer.segment_index import SegmentIndex, to_frame
 from esper_analyzer.view import View
@@ -21,6 +24,7 @@ class LiveRun:
         rank: number of the rank.
         view: its state.
         damage: number of faults that are damage.
+        raised: alerts that the rows of the last refresh raised, in order of their updates.
     """
 
     def __init__(self, run: Run, rank: int = 0) -> None:
@@ -31,7 +35,8 @@ class LiveRun:
         start = min(active, default=index.next_active)
         sealed = SegmentIndex(pieces=[piece for piece in index.pieces if piece.number < start])
         self.damage = sum(fault.is_damage for fault in index.faults)
-        self.view = View()
+        self.raised: list[Alert] = []
+        self.view = View(run.settings)
         self.view.add(run.updates_of([sealed]))
         self._last_seq = sealed.pieces[-1].last_seq if sealed.pieces else -1
         self._follower = RankFollower(run.directory.rank(rank), start)
@@ -47,10 +52,13 @@ class LiveRun:
     def refresh(self) -> pl.DataFrame:
         """Take in the rows that are new, and return them (all columns); empty if there are none.
 
+        `raised` then holds what these rows raised; what older rows had raised is not in it again.
+
         Raises:
             OSError: a file exists and cannot be read.
             FormatVersionError: a segment was written by a newer Esper.
         """
+        self.raised = []
         frames = [to_frame(batch) for batch in self._follower.poll() if batch.num_rows]
         if not frames:
             return pl.DataFrame()
@@ -60,11 +68,18 @@ class LiveRun:
         last = self.view.last_update
         rises = (last is None or updates[0] > last) and bool((updates.diff().drop_nulls() > 0).all())
         if rises:
-            self.view.add(rows.lazy())
+            episodes = self.view.add(rows.lazy())
         else:
-            self.view = View()
-            self.view.add(self.run.updates(self.rank).filter(pl.col("seq") <= self._last_seq))
+            self.view = View(self.run.settings)
+            episodes = self.view.add(self.run.updates(self.rank).filter(pl.col("seq") <= self._last_seq))
+        self.raised = self._alerts_at(set(updates.to_list()), episodes)
         return rows
+
+    def _alerts_at(self, updates: set[int], episodes: Sequence[Episode]) -> list[Alert]:
+        """The alerts that were raised at one of these updates: a view that was built anew has raised older ones too."""
+        gaps = [gap for gap in self.view.missing if gap[1] + 1 in updates]
+        alerts = [*gap_alerts(gaps), *(episode.alert() for episode in episodes if episode.update in updates)]
+        return sorted(alerts, key=lambda alert: alert.update)
 
     def check(self) -> None:
         """Look at the run's files again for damage; for when it has ended, or now and then."""

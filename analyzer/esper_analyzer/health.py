@@ -26,14 +26,19 @@ _SEVERITY: dict[Level, int | None] = {"unknown": None, "healthy": 0, "warning": 
 _NOT_FINITE = 2.0
 
 
-def bands_of(metric: str | Metric) -> Bands | None:
+Thresholds = Mapping[str, Bands]
+"""Bands by the name of a metric, or `loss_ratio`."""
+
+DEFAULT_THRESHOLDS: Thresholds = {
+    **{name: metric.bands for name, metric in METRICS.items() if metric.bands is not None},
+    LOSS_RATIO: LOSS_RATIO_BANDS,
+}
+"""The thresholds of the metrics table."""
+
+
+def bands_of(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Bands | None:
     """Thresholds of a metric, or of `loss_ratio`; None where there are none, as for what a user added."""
-    if isinstance(metric, Metric):
-        return metric.bands
-    if metric == LOSS_RATIO:
-        return LOSS_RATIO_BANDS
-    known = METRICS.get(metric)
-    return known.bands if known else None
+    return metric.bands if isinstance(metric, Metric) else thresholds.get(metric)
 
 
 def loss_ratio() -> pl.Expr:
@@ -43,14 +48,14 @@ def loss_ratio() -> pl.Expr:
     return pl.when(defined).then(value.abs() / policy.abs()).alias(LOSS_RATIO)
 
 
-def severity(metric: str | Metric) -> pl.Expr:
+def severity(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> pl.Expr:
     """0 healthy, 1 warning, 2 critical, null unknown (Int8), by the table's thresholds.
 
     A null is unknown, and so is every value of a metric without thresholds. Critical is looked at first. A
     band that counts only within a spread of two other columns needs those columns in the frame.
     """
     name = metric.name if isinstance(metric, Metric) else metric
-    bands = bands_of(metric)
+    bands = bands_of(metric, thresholds)
     if bands is None:
         return pl.lit(None, pl.Int8).alias(name)
     value = pl.col(name).cast(pl.Float64)
@@ -69,37 +74,53 @@ def severity(metric: str | Metric) -> pl.Expr:
     )
 
 
-def level(metric: str | Metric) -> pl.Expr:
+def level(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> pl.Expr:
     """Level of each value of a metric (Enum `LEVEL_TYPE`): the raw rule, value by value; see `severity`."""
-    return (severity(metric).fill_null(-1) + 1).cast(pl.UInt8).cat.to(LEVEL_TYPE)
+    return (severity(metric, thresholds).fill_null(-1) + 1).cast(pl.UInt8).cat.to(LEVEL_TYPE)
 
 
-def level_of(metric: str | Metric, value: float | None, row: Mapping[str, float | None] | None = None) -> Level:
+def level_of(
+    metric: str | Metric,
+    value: float | None,
+    row: Mapping[str, float | None] | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+) -> Level:
     """Level of one value of a metric, or of `loss_ratio`, by the same expression as a whole column.
 
     Args:
         metric: metric, its name in the metrics table, `loss_ratio`, or any other name (then unknown).
         value: the number; None is unknown.
         row: further values of the same update, for a band that depends on other columns.
+        thresholds: those of the table by default, here and in the functions below.
     """
     name = metric.name if isinstance(metric, Metric) else metric
-    return levels_of({**(row or {}), name: value}, [metric])[name]
+    return levels_of({**(row or {}), name: value}, [metric], thresholds)[name]
 
 
-def levels_of(row: Mapping[str, float | None], metrics: Iterable[str | Metric]) -> dict[str, Level]:
+def levels_of(
+    row: Mapping[str, float | None],
+    metrics: Iterable[str | Metric],
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+) -> dict[str, Level]:
     """Level of each of these metrics in one update, whose values are given by column name."""
     names = {metric.name if isinstance(metric, Metric) else metric: metric for metric in metrics}
     levels: dict[str, Level] = dict.fromkeys(names, "unknown")
-    judged = {name: metric for name, metric in names.items() if row.get(name) is not None and bands_of(metric)}
+    judged = {
+        name: metric for name, metric in names.items() if row.get(name) is not None and bands_of(metric, thresholds)
+    }
     needed = set(judged)
     for metric in judged.values():
-        bands = bands_of(metric)
+        bands = bands_of(metric, thresholds)
         needed |= {bands.only_if.low, bands.only_if.high} if bands and bands.only_if else set()
     frame = pl.DataFrame({name: pl.Series([row.get(name)], dtype=pl.Float64) for name in needed})
-    return levels | frame.select(level(metric) for metric in judged.values()).to_dicts()[0] if judged else levels
+    return (
+        levels | frame.select(level(metric, thresholds) for metric in judged.values()).to_dicts()[0]
+        if judged
+        else levels
+    )
 
 
-def badness(metric: str | Metric) -> pl.Expr:
+def badness(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> pl.Expr:
     """How bad each value is (Float64): grows with the level, and within a level towards its extreme.
 
     Between −1 and 1 within a level, 4 more for each level; not finite and critical is above all else, the
@@ -107,8 +128,8 @@ def badness(metric: str | Metric) -> pl.Expr:
     metric can be compared. Null where the level is unknown.
     """
     name = metric.name if isinstance(metric, Metric) else metric
-    bands = bands_of(metric)
-    rank = severity(metric)
+    bands = bands_of(metric, thresholds)
+    rank = severity(metric, thresholds)
     if bands is None:
         return rank.cast(pl.Float64)
     value = pl.col(name).cast(pl.Float64)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from esper_analyzer.follow import LiveRun
 from esper_analyzer.run import Run
+from esper_analyzer.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.snapshot import as_number
 from esper_analyzer.style import STATUS_STYLE, clean, count, fit, level_text, number
 from esper_schemas.errors import EsperError, NotARunError
@@ -17,8 +18,8 @@ from esper_schemas.run_directory import RunDirectory, find_runs
 _MIN_NAME_WIDTH, _MAX_NAME_WIDTH = 12, 36
 
 
-def overview_lines(root: Path) -> Iterator[Text]:
-    """One line for each run under `root`, the oldest first, below a heading.
+def overview_lines(root: Path, settings: Settings = DEFAULT_SETTINGS) -> Iterator[Text]:
+    """One line for each run under `root`, judged by `settings`, the oldest first, below a heading.
 
     Raises:
         NotARunError: there is no such folder, or no run in it.
@@ -32,15 +33,15 @@ def overview_lines(root: Path) -> Iterator[Text]:
         line = Text(fit(clean(directory.path.name), width))
         line.append(" " * (width - line.cell_len) + "  ")
         try:
-            yield line.append_text(_state(directory))
+            yield line.append_text(_state(directory, settings))
         except EsperError as error:
             line.append(clean(error), style="bold red")
             line.truncate(100, overflow="ellipsis")
             yield line
 
 
-def _state(directory: RunDirectory) -> Text:
-    run = Run(directory)
+def _state(directory: RunDirectory, settings: Settings) -> Text:
+    run = Run(directory, settings)
     live = LiveRun(run, min(run.ranks(), default=0))
     try:
         live.refresh()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -11,15 +12,16 @@ from typing import Any
 
 import polars as pl
 
-from esper_analyzer.alerts import MAX_ALERTS, Alert, find_alerts
+from esper_analyzer.alerts import MAX_ALERTS, Alert, gap_alerts, newest
 from esper_analyzer.current_view import rises
-from esper_analyzer.health import LEVELS, LOSS_RATIO, loss_ratio
+from esper_analyzer.health import LOSS_RATIO, loss_ratio
+from esper_analyzer.judge import Judge
 from esper_analyzer.run import Run, Status
 from esper_analyzer.segment_index import SegmentIndex
 from esper_analyzer.snapshot import MetricState, metric_names, take_snapshot
 from esper_analyzer.summary import Summary, Value, summarise
 from esper_analyzer.trends import Trend
-from esper_analyzer.verdict import WINDOW, RunFacts, Verdict, judge
+from esper_analyzer.verdict import RunFacts, Verdict, conclude, worst_first
 from esper_schemas.faults import Fault
 from esper_schemas.metrics import Level
 
@@ -97,6 +99,7 @@ class MetricSection:
     nonfinite: int | None
     history: list[Value]
     trend: Trend
+    long_trend: Trend
     health: Health
 
 
@@ -121,12 +124,16 @@ class IntegritySection:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that can be said about a run; `to_json` gives the stable document `esper-report/1`."""
+    """Everything that can be said about a run; `to_json` gives the stable document `esper-report/1`.
+
+    `signals` are those of `esper_analyzer.signals` after the last update, of several ranks those of the worst.
+    """
 
     run: RunSection
     updates: UpdatesSection
     metrics: dict[str, MetricSection]
     ratio: RatioSection
+    signals: dict[str, float | None]
     alerts: list[Alert]
     verdict: Verdict
     integrity: IntegritySection
@@ -160,20 +167,22 @@ def build_report(run: Run, rank: int | None = 0) -> Report:
     if len(indices) > 1:
         rows = rows.sort("update", "rank")
     names = metric_names(rows.collect_schema())
-    summaries = summarise(rows, names)
-    snapshot = take_snapshot(rows)
+    thresholds = run.settings.thresholds
+    summaries = summarise(rows, names, thresholds)
+    snapshot = take_snapshot(rows, thresholds=thresholds)
     sections = {name: _metric(snapshot[name], summaries[name]) for name in names}
     ratio = sections.pop(LOSS_RATIO)
     missing = {number: missing_updates(run.updates_of([index]), index) for number, index in indices.items()}
     updates = _updates(run, indices, missing, rows, summaries)
-    crossed = [name for name in names if summaries[name].warning or summaries[name].critical]
+    alerts, verdict, signals = _judgement(run, indices, missing, faults)
     return Report(
         run=_run(run, rank, status),
         updates=updates,
         metrics=sections,
         ratio=RatioSection(ratio.last, ratio.median, ratio.health),
-        alerts=_alerts(run, indices, crossed, missing),
-        verdict=_verdict(run, indices, missing, updates, faults, summaries["return_std"].median),
+        signals=signals,
+        alerts=alerts,
+        verdict=verdict,
         integrity=IntegritySection(
             segments_sealed=sum(index.sealed for index in indices.values()),
             segments_active=sum(index.active for index in indices.values()),
@@ -183,45 +192,37 @@ def build_report(run: Run, rank: int | None = 0) -> Report:
     )
 
 
-def _alerts(
-    run: Run, indices: Mapping[int, SegmentIndex], crossed: Sequence[str], missing: Mapping[int, Sequence[Range]]
-) -> list[Alert]:
-    """Alerts of each rank by itself, the newest last."""
-    found = [
-        alert
-        for number, index in indices.items()
-        for alert in find_alerts(run.updates_of([index]), crossed, missing[number])
-    ]
-    found.sort(key=lambda alert: alert.update)
-    return found[-MAX_ALERTS:]
-
-
-def _verdict(
-    run: Run,
-    indices: Mapping[int, SegmentIndex],
-    missing: Mapping[int, Sequence[Range]],
-    updates: UpdatesSection,
-    faults: Sequence[Fault],
-    return_std: float | None,
-) -> Verdict:
-    """The verdict; of several ranks the worst, with every rank's reasons under its number."""
+def _judgement(
+    run: Run, indices: Mapping[int, SegmentIndex], missing: Mapping[int, Sequence[Range]], faults: Sequence[Fault]
+) -> tuple[list[Alert], Verdict, dict[str, float | None]]:
+    """Alerts, the newest last, the verdict and the signals; of several ranks the worst, with all reasons by rank."""
+    alerts: list[Alert] = []
     verdicts: dict[int, Verdict] = {}
+    judges: dict[int, Judge] = {}
     for number, index in indices.items():
-        rows = run.updates_of([index])
-        facts = RunFacts(
-            updates=rows.select(pl.len()).collect().item(),
-            missing=missing[number],
-            dropped=updates.dropped,
-            damage=sum(fault.is_damage for fault in faults),
-            return_std=return_std if return_std is not None and math.isfinite(return_std) else None,
-            definition_is_assumed=run.definition_is_assumed,
-        )
-        verdicts[number] = judge(rows.tail(WINDOW).collect(), facts)
-    if len(verdicts) < 2:
-        return next(iter(verdicts.values()), judge(pl.DataFrame(), RunFacts(updates=0)))
-    worst_first = sorted(verdicts.items(), key=lambda item: -LEVELS.index(item[1].level))
-    reasons = [f"Rank {number}: {reason}" for number, verdict in worst_first for reason in verdict.reasons]
-    return Verdict(worst_first[0][1].level, reasons)
+        judge = judges[number] = Judge(run.settings.rules)
+        episodes = list(deque(judge.advance_all(run.updates_of([index])), maxlen=MAX_ALERTS))
+        if len(episodes) == MAX_ALERTS:  # some may have been left out that still last
+            episodes += [episode for episode in judge.in_force.values() if episode.update < episodes[0].update]
+        alerts += [*gap_alerts(missing[number]), *(episode.alert() for episode in episodes)]
+        damage = sum(fault.is_damage for fault in faults if fault.rank == number)
+        facts = RunFacts(missing[number], _dropped(run, number, index), damage, run.remarks)
+        verdicts[number] = conclude(judge, facts)
+    if not verdicts:
+        nobody = Judge()
+        return [], conclude(nobody, RunFacts()), nobody.signals()
+    ordered = sorted(verdicts, key=lambda number: worst_first(verdicts[number].level))
+    verdict = verdicts[ordered[0]]
+    if len(verdicts) > 1:
+        reasons = [f"Rank {number}: {reason}" for number in ordered for reason in verdicts[number].reasons]
+        verdict = Verdict(verdict.level, reasons)
+    return newest(alerts), verdict, judges[ordered[0]].signals()
+
+
+def _dropped(run: Run, number: int, index: SegmentIndex) -> int:
+    """Rows that a rank dropped, by what its rows and its attempts say."""
+    recorded = run.updates_of([index], all_attempts=True).select(pl.col("dropped_before").sum()).collect().item()
+    return max(recorded or 0, run.dropped_rows(number))
 
 
 def _run(run: Run, rank: int | None, status: Status) -> RunSection:
@@ -247,17 +248,13 @@ def _updates(
     summaries: Mapping[str, Summary],
 ) -> UpdatesSection:
     update = summaries["update"]
-    dropped = 0
-    for number, index in indices.items():
-        recorded = run.updates_of([index], all_attempts=True).select(pl.col("dropped_before").sum()).collect().item()
-        dropped += max(recorded or 0, run.dropped_rows(number))
     return UpdatesSection(
         rows=update.measured,
         first=_integer(update.min),
         last=_integer(update.max),
         missing=sorted({gap for gaps in missing.values() for gap in gaps}),
         skipped=rows.select(pl.col("skipped").sum()).collect().item() or 0,
-        dropped=dropped,
+        dropped=sum(_dropped(run, number, index) for number, index in indices.items()),
         superseded=sum(index.rows for index in indices.values()) - update.measured,
     )
 
@@ -283,6 +280,7 @@ def _metric(state: MetricState, summary: Summary) -> MetricSection:
         nonfinite=summary.nonfinite if summary.measured else None,
         history=state.history,
         trend=state.trend,
+        long_trend=state.long_trend,
         health=Health(state.level, summary.worst, summary.worst_update, share),
     )
 

@@ -9,7 +9,7 @@ from textwrap import wrap
 from rich.text import Text
 
 from esper_analyzer.alerts import Alert
-from esper_analyzer.health import LOSS_RATIO
+from esper_analyzer.health import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds
 from esper_analyzer.report import IntegritySection, MetricSection, Report, RunSection, UpdatesSection
 from esper_analyzer.screen import LOSSES, metric_row, table_head
 from esper_analyzer.snapshot import MetricState, as_number
@@ -21,10 +21,12 @@ from esper_analyzer.style import (
     duration,
     fit,
     level_text,
+    percentage,
     size,
     trend_mark,
 )
 from esper_analyzer.trends import Trend
+from esper_schemas.faults import Fault
 
 WIDTH = 80
 MAX_ALERTS = 10
@@ -34,8 +36,8 @@ _NAME_WIDTH = 22
 _NOT_IN_TABLE = ("update", "wall_time", "elapsed_secs", "skip_reason")
 
 
-def report_lines(report: Report) -> Iterator[Text]:
-    """The lines of the text report."""
+def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Iterator[Text]:
+    """The lines of the text report, which was made with these thresholds."""
     yield from _heading(report.run, report.updates, report.metrics)
     yield Text()
     yield Text("Verdict  ").append_text(level_text(report.verdict.level))
@@ -44,7 +46,7 @@ def report_lines(report: Report) -> Iterator[Text]:
     if not report.updates.rows:
         yield from _integrity(report.integrity)
         return
-    yield from _losses(report)
+    yield from _losses(report, thresholds)
     yield from _metrics(report.metrics)
     yield from _alerts(report.alerts)
     yield from _integrity(report.integrity)
@@ -86,23 +88,39 @@ def describe_updates(updates: UpdatesSection) -> str:
     return ", ".join(parts)
 
 
-def _losses(report: Report) -> Iterator[Text]:
+def _losses(report: Report, thresholds: Thresholds) -> Iterator[Text]:
     yield Text()
     yield table_head(WIDTH)
     for name, title in LOSSES.items():
         if name != LOSS_RATIO:
-            yield metric_row(name, title, _state(report.metrics[name]), WIDTH)
+            yield metric_row(name, title, _state(report.metrics[name]), WIDTH, thresholds)
             continue
-        state = MetricState(report.ratio.last, [], Trend("unknown"), report.ratio.health.level)
+        none = Trend("unknown")
+        state = MetricState(report.ratio.last, [], none, none, report.ratio.health.level)
         row = metric_row(name, title, state, WIDTH)
         if report.ratio.median is not None:
             median = f"  median {compact(report.ratio.median)}"
             row = row[:21].append(median.ljust(39), style="dim").append_text(row[60:])
         yield row
+    yield from _long_trends(report)
+    if report.ratio.health.level == "critical":
+        said = "Lv/Lp is beyond its bounds in most sound runs, and by itself decides nothing."
+        yield from _wrapped(said, "  ", "  ", style="dim")
+
+
+def _long_trends(report: Report) -> Iterator[Text]:
+    """Where the losses have been going slowly, where there are updates enough to tell."""
+    said = []
+    for name, title in LOSSES.items():
+        slow = report.metrics[name].long_trend if name in report.metrics else Trend("unknown")
+        if slow.change is not None and slow.confidence is not None:
+            said.append(f"{title} {percentage(slow.change)} {slow.label} ({100 * slow.confidence:.0f}% sure)")
+    if said:
+        yield from _wrapped(f"Over 30 updates: {', '.join(said)}", "  ", "  ", style="dim")
 
 
 def _state(metric: MetricSection) -> MetricState:
-    return MetricState(metric.last, metric.history, metric.trend, metric.health.level)
+    return MetricState(metric.last, metric.history, metric.trend, metric.long_trend, metric.health.level)
 
 
 def _metrics(metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
@@ -137,9 +155,12 @@ def _alerts(alerts: Sequence[Alert]) -> Iterator[Text]:
     width = max(len(str(alert.update)) for alert in shown)
     for alert in shown:
         line = Text(f"  update {alert.update:>{width}}  ").append_text(level_text(alert.level))
-        line.append(" " * max(0, width + 20 - line.cell_len)).append(clean(alert.message))
-        line.truncate(WIDTH, overflow="ellipsis")
-        yield line
+        indent = width + 20
+        said = wrap(clean(alert.message), WIDTH - indent, break_on_hyphens=False)
+        yield line.append(" " * max(0, indent - line.cell_len)).append(said[0])
+        if alert.until is not None:
+            said.append(f"Over since update {alert.until}.")
+        yield from (Text(" " * indent + rest, style="dim") for rest in said[1:])
 
 
 def _integrity(integrity: IntegritySection) -> Iterator[Text]:
@@ -149,12 +170,18 @@ def _integrity(integrity: IntegritySection) -> Iterator[Text]:
     faults = len(integrity.faults)
     yield Text(f"Files  {total}, {f'{faults} fault' + 's' * (faults != 1) if faults else 'no faults'}")
     for fault in integrity.faults[:MAX_FAULTS]:
-        where = f"rank {fault.rank}" + (f", segment {fault.segment}" if fault.segment is not None else "")
-        where += f", offset {fault.offset}" if fault.offset is not None else ""
         style = "bold red" if fault.is_damage else ""
-        yield from _wrapped(f"{fault.kind}: {where}: {clean(fault.message)}", "  - ", "    ", style=style)
+        yield from _wrapped(describe_fault(fault), "  - ", "    ", style=style)
     if faults > MAX_FAULTS:
         yield Text(f"  … and {faults - MAX_FAULTS} more")
+
+
+def describe_fault(fault: Fault) -> str:
+    """Kind, place and message of a fault as one line."""
+    where = "no rank" if fault.rank is None else f"rank {fault.rank}"
+    where += f", segment {fault.segment}" if fault.segment is not None else ""
+    where += f", offset {fault.offset}" if fault.offset is not None else ""
+    return f"{fault.kind}: {where}: {clean(fault.message)}"
 
 
 def _wrapped(text: str, first: str, rest: str, style: str = "") -> Iterator[Text]:

@@ -13,6 +13,7 @@ import polars as pl
 
 from esper_analyzer import current_view
 from esper_analyzer.segment_index import SegmentIndex, index_segments
+from esper_analyzer.settings import DEFAULT_SETTINGS, Settings
 from esper_schemas.errors import EsperError, FormatVersionError, NotARunError
 from esper_schemas.faults import Fault
 from esper_schemas.run_directory import RankDirectory, RunDirectory, resolve_run
@@ -31,19 +32,25 @@ STALE_GAPS = 10
 _WORST_FIRST: tuple[Status, ...] = ("crashed", "failed", "stale", "live", "interrupted", "finished")
 
 
-def open_run(run: str | os.PathLike[str] | None = None, root: str | os.PathLike[str] = "runs") -> Run:
+def open_run(
+    run: str | os.PathLike[str] | None = None,
+    root: str | os.PathLike[str] = "runs",
+    *,
+    settings: Settings = DEFAULT_SETTINGS,
+) -> Run:
     """Open a run for reading, whether it is finished, live or broken.
 
     Args:
         run: path of the run's folder, or its name under `root`; the latest run under `root` if None.
         root: folder of runs.
+        settings: thresholds and rules to judge by; see `read_settings`.
 
     Raises:
         NotARunError: there is no such run.
         RunDamagedError: its header cannot be read.
         FormatVersionError: it was written by a newer Esper.
     """
-    return Run(resolve_run(None if run is None else Path(run), Path(root)))
+    return Run(resolve_run(None if run is None else Path(run), Path(root)), settings)
 
 
 class Run:
@@ -52,10 +59,16 @@ class Run:
     Attributes:
         path: the run's folder.
         header: who wrote the run, and how (`run.json`).
+        settings: thresholds and rules that it is judged by.
     """
 
-    def __init__(self, directory: RunDirectory) -> None:
+    def __init__(self, directory: RunDirectory, settings: Settings = DEFAULT_SETTINGS) -> None:
+        if any("\udc80" <= char <= "\udcff" for char in str(directory.path)):  # bytes that are no UTF-8
+            raise NotARunError(
+                f"{ascii(str(directory.path))} is no UTF-8 path, which cannot be read; rename the folder"
+            )
         self.directory = directory
+        self.settings = settings
         self.path = directory.path
         self.header: RunHeader = directory.header()
 
@@ -125,7 +138,7 @@ class Run:
         """Current state: last value, history of 10, trend and level of each metric."""
         from esper_analyzer.snapshot import take_snapshot
 
-        return take_snapshot(self.updates(rank))
+        return take_snapshot(self.updates(rank), thresholds=self.settings.thresholds)
 
     def report(self, rank: int | None = 0) -> Report:
         """The object behind every report format; `rank=None` reports on all ranks together."""
@@ -175,10 +188,14 @@ class Run:
         return faults
 
     @cached_property
-    def definition_is_assumed(self) -> bool:
-        """Whether the trainer did not say what its value loss is."""
+    def remarks(self) -> list[str]:
+        """What has to be said beside a verdict on this run: what its value loss is taken to be."""
         definition = self.header.value_loss_definition
-        return bool(definition.get("assumed", not definition))
+        if definition.get("assumed", not definition):
+            return ["The trainer did not declare its value loss; half the mean squared error is assumed."]
+        if definition.get("clipping") == "clipped":
+            return ["The value loss is that of clipped predictions alone, which cannot be converted to the true error."]
+        return []
 
 
 def _is_stale(rank: RankDirectory) -> bool:

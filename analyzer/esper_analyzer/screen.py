@@ -8,7 +8,7 @@ from textwrap import wrap
 from rich.text import Text
 
 from esper_analyzer.chart import draw_chart
-from esper_analyzer.health import LOSS_RATIO
+from esper_analyzer.health import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds, bands_of
 from esper_analyzer.run import Run
 from esper_analyzer.snapshot import MetricState, as_number
 from esper_analyzer.sparklines import sparkline
@@ -27,7 +27,6 @@ from esper_analyzer.style import (
 from esper_analyzer.summary import Value
 from esper_analyzer.view import CHART_METRIC, View
 from esper_schemas.metrics import Level
-from esper_schemas.payload import METRICS
 
 LOSSES = {"value_loss": "V.Loss", "policy_loss": "P.Loss", LOSS_RATIO: "Lv/Lp"}
 FURTHER = {
@@ -42,6 +41,9 @@ FURTHER = {
 MIN_WIDTH, MIN_HEIGHT = 40, 12
 WIDE = 78
 """From this width on the rows of metrics carry the trend in words and its confidence."""
+
+VERY_WIDE = 98
+"""From this width on they carry the slow trend, too."""
 
 _INDENT = 2
 
@@ -70,7 +72,7 @@ def draw_screen(view: View, frame: Frame, *, width: int, height: int, style: Sty
     if frame.note:
         bottom.append(_line(Text(frame.note, style="dim"), width))
     chart_height = max(4, room - len(top) - len(bottom) - 1)
-    bands = METRICS[CHART_METRIC].bands
+    bands = bands_of(CHART_METRIC, view.settings.thresholds)
     limits = "; ".join(str(bands).split("; ")[:2])  # that what is not finite is critical, the marks in the chart say
     title = _line(Text("value loss", style="bold").append(f"  {limits}", style="dim"), width)
     if view.rows:
@@ -87,17 +89,21 @@ def draw_screen(view: View, frame: Frame, *, width: int, height: int, style: Sty
 
 def loss_table(view: View, width: int) -> list[Text]:
     """V.Loss, P.Loss and Lv/Lp: last value, the last ten as sparkline, where they are going, level."""
-    return [metric_row(name, title, view.state(name), width) for name, title in LOSSES.items()]
+    thresholds = view.settings.thresholds
+    return [metric_row(name, title, view.state(name), width, thresholds) for name, title in LOSSES.items()]
 
 
 def table_head(width: int) -> Text:
     """Heading of the rows that `metric_row` makes."""
     trend = f"{'trend':11}{'sure':>4}  " if width >= WIDE else ""
+    trend += f"{'over 30':10}{'sure':>4}  " if width >= VERY_WIDE else ""
     return Text(f"{'':{_INDENT}}{'':9}{'last':>10}  {'last 10':10}  {'change':10}{trend}level", style="dim")
 
 
-def metric_row(name: str, title: str, state: MetricState, width: int) -> Text:
-    """One row of the table, 55 cells wide, or 72 with the trend in words and how far it rises out of the noise."""
+def metric_row(
+    name: str, title: str, state: MetricState, width: int, thresholds: Thresholds = DEFAULT_THRESHOLDS
+) -> Text:
+    """One row of the table: 55 cells, 72 with the trend in words and how sure it is, 88 with the slow trend."""
     style = LEVEL_STYLE[state.level] if name == LOSS_RATIO else _alarm(state.level) or "bold"
     line = Text(" " * _INDENT).append(title.ljust(9)).append(number(as_number(state.last)).rjust(10), style=style)
     line.append("  ").append(sparkline(map(as_number, state.history)).ljust(10), style="cyan").append("  ")
@@ -107,15 +113,20 @@ def metric_row(name: str, title: str, state: MetricState, width: int) -> Text:
         sure = state.trend.confidence
         line.append((state.trend.label if state.history else "").ljust(11), style=mark.style)
         line.append(f"{'' if sure is None else f'{100 * sure:.0f}%':>4}  ", style="dim")
+    if width >= VERY_WIDE:
+        slow = state.long_trend
+        mark = trend_mark(slow) if slow.change is not None else Text()
+        line.append_text(mark).append(" " * (10 - len(mark)))
+        line.append(f"{'' if slow.confidence is None else f'{100 * slow.confidence:.0f}%':>4}  ", style="dim")
     line.append_text(level_text(state.level))
-    if name == "value_loss" and state.level == "healthy" and is_low(name, state.last):
+    if name == "value_loss" and state.level == "healthy" and is_low(name, state.last, thresholds):
         line.append(", low", style="dim")
     return line
 
 
-def is_low(name: str, value: Value) -> bool:
+def is_low(name: str, value: Value, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> bool:
     """Whether a healthy value is so small that it is shown with the remark "low"."""
-    bands, size = METRICS[name].bands, as_number(value)
+    bands, size = bands_of(name, thresholds), as_number(value)
     return bool(bands and bands.low is not None and size is not None and size < bands.low)
 
 
@@ -163,7 +174,7 @@ def _verdict(view: View, frame: Frame, width: int, most: int) -> list[Text]:
     """The verdict and, below it, as much of its reasons as fits into `most` lines."""
     if not view.rows:
         return []
-    verdict = view.verdict(damage=frame.damage, definition_is_assumed=frame.run.definition_is_assumed)
+    verdict = view.verdict(damage=frame.damage, remarks=frame.run.remarks)
     said = Text(" " * _INDENT).append("Verdict  ").append_text(level_text(verdict.level))
     if most == 1 and verdict.reasons:
         said.append(f"  {fit(verdict.reasons[0], width - said.cell_len - 3)}")

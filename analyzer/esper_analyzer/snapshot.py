@@ -7,9 +7,10 @@ from datetime import datetime
 
 import polars as pl
 
-from esper_analyzer.health import LOSS_RATIO, levels_of, loss_ratio
+from esper_analyzer.drift import LONG
+from esper_analyzer.health import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds, levels_of, loss_ratio
 from esper_analyzer.summary import Value, histories
-from esper_analyzer.trends import Trend, trend_of
+from esper_analyzer.trends import Trend, long_trend_of, trend_of
 from esper_schemas.metrics import HISTORY_LENGTH, Level
 
 NOT_METRICS = ("run_id", "rank", "attempt", "seq", "dropped_before")
@@ -22,13 +23,15 @@ class MetricState:
     Attributes:
         last: the newest value that was measured; None if there is none.
         history: the last values that were measured, newest last (at most 10, unless asked for otherwise).
-        trend: where they are going.
+        trend: where they are going, by the last ten.
+        long_trend: where they have been going slowly, by the last thirty.
         level: level of the last value by the table's thresholds.
     """
 
     last: Value
     history: list[Value]
     trend: Trend
+    long_trend: Trend
     level: Level
 
 
@@ -48,23 +51,30 @@ def metric_names(schema: pl.Schema) -> list[str]:
     return [name for name in schema if name not in NOT_METRICS]
 
 
-def take_snapshot(updates: pl.LazyFrame, length: int = HISTORY_LENGTH) -> Snapshot:
-    """State after the last row of `updates`, with histories of up to `length` values."""
+def take_snapshot(
+    updates: pl.LazyFrame, length: int = HISTORY_LENGTH, *, thresholds: Thresholds = DEFAULT_THRESHOLDS
+) -> Snapshot:
+    """State after the last row of `updates`, with histories of up to `length` values, levels by `thresholds`."""
     with_ratio = updates.with_columns(loss_ratio())
     names = metric_names(with_ratio.collect_schema())
-    found = histories(with_ratio, names, max(length, HISTORY_LENGTH))
-    levels = levels_of({name: as_number(values[-1]) for name, values in found.items() if values}, found)
-    metrics = {
-        name: MetricState(
-            last=values[-1] if values else None,
-            history=values[-length:],
-            trend=trend_of(name if name != LOSS_RATIO else "", map(as_number, values)),
-            level=levels[name],
-        )
-        for name, values in found.items()
-    }
+    found = histories(with_ratio, names, max(length, LONG.length))
+    levels = levels_of({name: as_number(values[-1]) for name, values in found.items() if values}, found, thresholds)
+    metrics = {name: state_of(name, values, levels[name], length) for name, values in found.items()}
     last = metrics["update"].last
     return Snapshot(int(last) if isinstance(last, int) else None, metrics)
+
+
+def state_of(name: str, values: list[Value], level: Level, length: int = HISTORY_LENGTH) -> MetricState:
+    """State of a metric whose last 30 measured values (or more) are these, newest last, with a history of `length`."""
+    numbers = [as_number(value) for value in values]
+    rule = name if name != LOSS_RATIO else ""  # Lv/Lp has the trend rule of a metric that the table does not know
+    return MetricState(
+        last=values[-1] if values else None,
+        history=values[-length:],
+        trend=trend_of(rule, numbers),
+        long_trend=long_trend_of(rule, numbers),
+        level=level,
+    )
 
 
 def as_number(value: Value) -> float | None:

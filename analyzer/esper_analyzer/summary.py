@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from esper_analyzer.health import badness, bands_of, severity
+from esper_analyzer.health import DEFAULT_THRESHOLDS, Thresholds, badness, bands_of, severity
 from esper_schemas.metrics import HISTORY_LENGTH
 
 Value = float | int | bool | datetime | None
@@ -44,18 +44,21 @@ class Summary:
     worst_update: int | None = None
 
 
-def summarise(updates: pl.LazyFrame, names: Iterable[str]) -> dict[str, Summary]:
+def summarise(
+    updates: pl.LazyFrame, names: Iterable[str], thresholds: Thresholds = DEFAULT_THRESHOLDS
+) -> dict[str, Summary]:
     """Summary of each named column.
 
     Args:
         updates: rows with those columns, and `update`.
         names: columns to summarise; all but medians are found in one pass, with bounded memory.
+        thresholds: what levels, and the worst value, go by.
     """
     types = updates.collect_schema()
     names = list(names)
     aggregates: list[pl.Expr] = []
     for name in names:
-        aggregates += [expr.alias(f"{name}/{key}") for key, expr in _aggregates(name, types[name]).items()]
+        aggregates += [expr.alias(f"{name}/{key}") for key, expr in _aggregates(name, types[name], thresholds).items()]
     found = updates.select(aggregates).collect(engine="streaming").row(0, named=True)
     measured = [name for name in names if found[f"{name}/measured"] and not types[name].is_temporal()]
     medians: dict[str, float | None] = {}
@@ -77,7 +80,7 @@ def histories(updates: pl.LazyFrame, names: Iterable[str], length: int = HISTORY
     return found
 
 
-def _aggregates(name: str, dtype: pl.DataType) -> dict[str, pl.Expr]:
+def _aggregates(name: str, dtype: pl.DataType, thresholds: Thresholds) -> dict[str, pl.Expr]:
     value = pl.col(name)
     if dtype.is_temporal():
         return {"measured": value.count(), "min": value.min(), "max": value.max()}
@@ -89,8 +92,8 @@ def _aggregates(name: str, dtype: pl.DataType) -> dict[str, pl.Expr]:
         "max": finite.max() if dtype.is_float() else value.max(),
         "mean": finite.mean(),
     }
-    if bands_of(name) is not None:
-        rank, key = severity(name), badness(name)
+    if bands_of(name, thresholds) is not None:
+        rank, key = severity(name, thresholds), badness(name, thresholds)
         aggregates |= {f"level {number}": (rank == number).sum() for number in range(3)}
         aggregates["worst"] = pl.struct(value.alias("value"), "update").max_by(key)
         aggregates["badness"] = key.max()

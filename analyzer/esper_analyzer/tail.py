@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TextIO
 
 import polars as pl
 
 from esper_analyzer.follow import LiveRun
-from esper_analyzer.health import level, loss_ratio
+from esper_analyzer.health import Thresholds, level, loss_ratio
+from esper_analyzer.on_alert import AlertCommand
 from esper_analyzer.run import Run, Status
 from esper_analyzer.screen import Frame, draw_screen, plain_line
-from esper_analyzer.style import Style, to_ascii
+from esper_analyzer.style import Style, clean, to_ascii
 from esper_analyzer.terminal import FullScreen, full_screen, terminal_size
 from esper_analyzer.view import View
 
@@ -43,34 +45,64 @@ def once(run: Run, rank: int, stream: TextIO | None = None) -> int:
     return live.damage
 
 
-def follow(run: Run, rank: int, *, interval: float = INTERVAL_SECS, stream: TextIO | None = None) -> int:
+def follow(
+    run: Run,
+    rank: int,
+    *,
+    interval: float = INTERVAL_SECS,
+    on_alert: str | None = None,
+    is_new: bool = False,
+    stream: TextIO | None = None,
+) -> int:
     """Show a run until it ends; full screen on a terminal, else one line per update. Returns the number of damages.
 
     Args:
         run: the run.
         rank: the rank to follow.
         interval: seconds between looks at the run.
+        on_alert: shell command that is run for each alert raised from now on; see `AlertCommand`.
+        is_new: whether the run began after the tail, so that all its alerts count.
         stream: where to show it; standard output by default.
     """
     stream = stream or sys.stdout
     live = LiveRun(run, rank)
+    alerts = AlertCommand(on_alert, run, rank) if on_alert is not None else None
     try:
-        if stream.isatty():
-            with full_screen(stream) as screen:
-                _follow_on_screen(live, screen, interval, stream)
-            once(run, rank, stream)
-        else:
-            _follow_as_lines(live, interval, stream)
-        live.check()
+        with alerts or nullcontext():
+            live.refresh()  # what has been recorded before is no news
+            if alerts is not None and is_new:
+                alerts.put(live.raised)
+            if stream.isatty():
+                with full_screen(stream) as screen:
+                    _follow_on_screen(live, alerts, screen, interval, stream)
+                once(run, rank, stream)
+            else:
+                _follow_as_lines(live, alerts, interval, stream)
+            live.check()
     finally:
         live.close()
+        _say_notices(alerts)
     return live.damage
 
 
-def _follow_on_screen(live: LiveRun, screen: FullScreen, interval: float, stream: TextIO) -> None:
+def _refresh(live: LiveRun, alerts: AlertCommand | None) -> pl.DataFrame:
+    rows = live.refresh()
+    if alerts is not None:
+        alerts.put(live.raised)
+    return rows
+
+
+def _say_notices(alerts: AlertCommand | None) -> None:
+    for notice in alerts.notices() if alerts is not None else ():
+        print(clean(notice), file=sys.stderr)
+
+
+def _follow_on_screen(
+    live: LiveRun, alerts: AlertCommand | None, screen: FullScreen, interval: float, stream: TextIO
+) -> None:
     drawn: object = None
     for status in _looks(live, interval):
-        live.refresh()
+        _refresh(live, alerts)
         state = (terminal_size(stream), status, live.view.rows, live.view.last_seq)
         if state == drawn:
             continue
@@ -80,13 +112,15 @@ def _follow_on_screen(live: LiveRun, screen: FullScreen, interval: float, stream
         screen.draw(draw_screen(live.view, frame, width=width, height=height, style=Style.of(stream)))
 
 
-def _follow_as_lines(live: LiveRun, interval: float, stream: TextIO) -> None:
-    _write_rows(live.run.updates(live.rank).filter(pl.col("seq") <= live.view.last_seq), stream)
+def _follow_as_lines(live: LiveRun, alerts: AlertCommand | None, interval: float, stream: TextIO) -> None:
+    thresholds = live.run.settings.thresholds
+    _write_rows(live.run.updates(live.rank).filter(pl.col("seq") <= live.view.last_seq), thresholds, stream)
     said = ""
     for status in _looks(live, interval):
-        rows = live.refresh()
+        rows = _refresh(live, alerts)
         if rows.height:
-            _write_rows(rows.lazy(), stream)
+            _write_rows(rows.lazy(), thresholds, stream)
+        _say_notices(alerts)
         now = "waiting for the first update" if not live.view.rows else status
         if now != said and (said or now != "live"):
             print(f"{live.run.header.run_id}: {now}", file=sys.stderr)
@@ -110,8 +144,8 @@ def _looks(live: LiveRun, interval: float) -> Iterator[Status]:
         time.sleep(max(0.0, interval - (time.monotonic() - began)))
 
 
-def _write_rows(rows: pl.LazyFrame, stream: TextIO) -> None:
-    columns = rows.select(*_PLAIN_COLUMNS, loss_ratio(), level("value_loss").alias("level"))
+def _write_rows(rows: pl.LazyFrame, thresholds: Thresholds, stream: TextIO) -> None:
+    columns = rows.select(*_PLAIN_COLUMNS, loss_ratio(), level("value_loss", thresholds).alias("level"))
     lines = [plain_line(row, row["level"]) + "\n" for row in columns.collect().iter_rows(named=True)]
     text = "".join(lines)
     stream.write(text if Style.of(stream).unicode else to_ascii(text))
@@ -149,7 +183,7 @@ def replay(run: Run, rank: int, *, speed: float | None = None, stream: TextIO | 
     times = replay_times(rows.select("wall_time").collect().to_series())
     clock = _Clock(speed if speed is not None or stream.isatty() else 0.0, float(times.max() or 0.0))  # type: ignore[arg-type]
     if not stream.isatty():
-        _replay_as_lines(rows, times, clock, stream)
+        _replay_as_lines(rows, run.settings.thresholds, times, clock, stream)
         return
     with full_screen(stream) as screen:
         _replay_on_screen(run, rank, rows, times, clock, screen, stream)
@@ -164,21 +198,23 @@ def replay_times(wall_time: pl.Series) -> pl.Series:
     return gaps.clip(0.0, longest).cum_sum()
 
 
-def _replay_as_lines(rows: pl.LazyFrame, times: pl.Series, clock: _Clock, stream: TextIO) -> None:
+def _replay_as_lines(
+    rows: pl.LazyFrame, thresholds: Thresholds, times: pl.Series, clock: _Clock, stream: TextIO
+) -> None:
     began, start = time.monotonic(), 0
     while start < len(times):
         until = _due_until(times, clock, start, time.monotonic() - began)
         if until == start:
             time.sleep(1.0 / _FRAMES_PER_SEC)
             continue
-        _write_rows(rows.slice(start, until - start), stream)
+        _write_rows(rows.slice(start, until - start), thresholds, stream)
         start = until
 
 
 def _replay_on_screen(
     run: Run, rank: int, rows: pl.LazyFrame, times: pl.Series, clock: _Clock, screen: FullScreen, stream: TextIO
 ) -> None:
-    view = View()
+    view = View(run.settings)
     began, start = time.monotonic(), 0
     status = "replay"
     while start < len(times):

@@ -7,7 +7,8 @@
     ├── NotARunError              nothing to read: no such folder, or no Esper run in it
     ├── RunLockedError            another process is writing this rank of the run
     ├── RunDamagedError           bytes on disk that break a promise of FORMAT.md; says where
-    └── FormatVersionError        written by a newer Esper than this one
+    ├── FormatVersionError        written by a newer Esper than this one
+    └── TrainingFailedError       `esper-rec train` ended by an error that is not Esper's (in `esper_recorder.train`)
 
 An `OSError` of the disk is passed on as it is where the caller can act on it.
 """

@@ -182,5 +182,5 @@ def resolve_run(run: str | Path | None, root: Path) -> RunDirectory:
     if run is not None and Path(run).is_dir():
         missing = f"{run} is no Esper run, for it holds no {HEADER_NAME}, and there is no run of that name"
     raise NotARunError(
-        f"{ascii(missing)[1:-1]} under {root} (latest there: {known}); give a path or a name with --run and --root"
+        f"{ascii(missing)[1:-1]} under {root} (latest there: {known}); give a path, or a name under --root"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
 import textwrap
@@ -11,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from esper_analyzer.cli import main
 from esper_recorder import Recorder
 
 Record = Callable[..., Path]
 Writer = Callable[..., "subprocess.Popen[str]"]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 WRITER = """
     import sys, time
@@ -42,6 +46,22 @@ def record(tmp_path: Path) -> Record:
         return recorder.path
 
     return _record
+
+
+@pytest.fixture
+def command() -> Command:
+    """Run `esper-analyze` with these arguments in this process, its output in pipes, in the folder `cwd`."""
+
+    def _command(*arguments: str | Path, cwd: str | Path = ".") -> subprocess.CompletedProcess[str]:
+        given = [str(argument) for argument in arguments]
+        out, talk = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(talk):
+            with pytest.raises(SystemExit) as exited:
+                main(given, prog_name="esper-analyze")
+            said = [stream.buffer.getvalue().decode() for stream in (out, talk)]
+        return subprocess.CompletedProcess(given, int(exited.value.code or 0), *said)
+
+    return _command
 
 
 @pytest.fixture

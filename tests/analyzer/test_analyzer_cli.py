@@ -44,6 +44,12 @@ def analyze(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         (["tail", "--interval", "0"], "0.0 is not in the range"),
         (["replay", "--speed", "fast"], "'fast' is not a valid float"),
         (["report", "--run", "good", "-o", "nowhere/report.txt"], "No such file or directory"),
+        (["check", "--run", "absent"], "no run absent under"),
+        (["check", "--run", "good", "--gate", "value_los"], "did you mean 'value_loss'?"),
+        (["check", "--run", "good", "--format", "xml"], "'xml' is not one of"),
+        (["report", "--run", "good", "--thresholds", "absent.toml"], "absent.toml cannot be read: No such file"),
+        (["runs", "--thresholds", "wrong.toml"], "did you mean 'value_loss'?"),
+        (["tail", "--run", "good", "--once", "--on-alert", "true"], "leave --once out"),
         (["dance"], "No such command 'dance'"),
         (["report", "--run", "bad\x1b[31m"], "no run bad\\x1b[31m"),
     ],
@@ -54,6 +60,7 @@ def test_wrong_input_is_one_clear_line(
     """Exit code 2, what was expected and found on standard error, nothing on standard output, no traceback."""
     record([{"update": 0}], "good")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "wrong.toml").write_text("[thresholds.value_los]")
     if "--root" not in arguments:
         arguments += ["--root", str(tmp_path / "runs")] if arguments[0] != "dance" else []
     done = subprocess.run(
@@ -150,6 +157,19 @@ def test_a_reader_that_goes_away_is_no_error(record: Callable[..., Path], tmp_pa
     assert process.wait(20) == 0
     assert "Traceback" not in talk
     assert "Broken" not in talk
+
+
+@pytest.mark.parametrize("command", ["report", "runs", "replay"])
+def test_a_reader_that_was_never_there_is_no_error(record: Callable[..., Path], tmp_path: Path, command: str) -> None:
+    """A pipe that is closed before anything is written does not look like a verdict: the exit code is 0."""
+    record([{"update": update} for update in range(30)])
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, "-m", "esper_analyzer", command, "--root", str(tmp_path / "runs")]
+    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writer)
+    assert done.returncode == 0
+    assert "Broken" not in done.stderr
 
 
 def test_ctrl_c_off_a_terminal_exits_130(writer: Callable[..., object], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from esper_analyzer import Report, open_run
 from esper_analyzer.report_text import report_lines
+from esper_analyzer.rules import INFORMING, SIGNALS
 from esper_schemas import METRICS
 
 NUMBER = {"anyOf": [{"type": ["number", "boolean", "null"]}, {"enum": ["NaN", "Infinity", "-Infinity"]}]}
@@ -48,6 +49,7 @@ METRIC = exactly(
     nonfinite={"type": ["integer", "null"]},
     history={"type": "array", "items": VALUE, "maxItems": 10},
     trend=TREND,
+    long_trend=TREND,
     health=HEALTH,
 )
 TEXT = {"type": "string"}
@@ -84,9 +86,18 @@ SCHEMA = exactly(
         "additionalProperties": METRIC,
     },
     ratio=exactly(last=NUMBER, median=NUMBER, health=HEALTH),
+    signals=exactly(**dict.fromkeys([*SIGNALS, *INFORMING], NUMBER)),
     alerts={
         "type": "array",
-        "items": exactly(update={"type": "integer"}, metric=TEXT, level=LEVEL, value=NUMBER, message=TEXT),
+        "items": exactly(
+            update={"type": "integer"},
+            metric=TEXT,
+            level=LEVEL,
+            value=NUMBER,
+            message=TEXT,
+            since={"type": "integer"},
+            until=UPDATE,
+        ),
     },
     verdict=exactly(level=LEVEL, reasons={"type": "array", "items": TEXT}),
     integrity=exactly(
@@ -160,7 +171,8 @@ def test_a_run_with_nan_hides_nothing(record: Callable[..., Path]) -> None:
     assert loss["trend"] == {"label": "broken", "change": None, "confidence": None}
     assert (loss["health"]["worst"], loss["health"]["worst_update"]) == ("NaN", 2)
     assert document["verdict"]["level"] == "critical"
-    assert [alert["update"] for alert in document["alerts"]] == [2, 4]
+    alerts = [(alert["update"], alert["metric"], alert["since"], alert["until"]) for alert in document["alerts"]]
+    assert alerts == [(2, "value_loss", 2, None)]
 
 
 def test_a_finished_run_names_the_worst_and_the_shares(record: Callable[..., Path]) -> None:
@@ -175,7 +187,7 @@ def test_a_finished_run_names_the_worst_and_the_shares(record: Callable[..., Pat
     health = document["metrics"]["value_loss"]["health"]
     assert (health["worst"], health["worst_update"], health["level"]) == (30.0, 13, "healthy")
     assert health["share"] == {"healthy": 39 / 40, "warning": 0.0, "critical": 1 / 40}
-    assert [(alert["update"], alert["metric"]) for alert in document["alerts"]] == [(13, "value_loss"), (40, "skipped")]
+    assert [(alert["update"], alert["metric"]) for alert in document["alerts"]] == [(40, "skipped")]
     assert document["metrics"]["mine"]["median"] == 1.0
     assert document["updates"]["skipped"] == 1
     assert document["verdict"]["level"] == "warning"
@@ -207,8 +219,9 @@ def test_missing_superseded_and_dropped_rows_are_told_apart(record: Callable[...
     }  # fmt: skip
     assert document["run"]["attempts"] == 2
     assert any("10 to 11" in reason for reason in document["verdict"]["reasons"])
-    assert {"update": 12, "metric": "update", "level": "warning", "value": 2.0,
-            "message": "updates 10 to 11 are missing"} in document["alerts"]  # fmt: skip
+    (alert,) = [alert for alert in document["alerts"] if alert["metric"] == "update"]
+    assert alert["message"].startswith("Updates 10 to 11 are missing. ")
+    assert (alert["update"], alert["value"], alert["since"], alert["until"]) == (12, 2.0, 10, 12)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
