@@ -21,9 +21,11 @@ from esper_schemas.errors import EsperError, UsageError
 
 if TYPE_CHECKING:
     from esper_recorder.train.command import Outcome
+    from esper_recorder.train.verdict_stop import StopLevel
     from esper_schemas.faults import Fault
     from esper_schemas.verification import Verification
 
+EXIT_VERDICT = 1
 EXIT_USAGE = 2
 EXIT_DAMAGED = 3
 EXIT_CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -51,8 +53,12 @@ class OneLineErrors(click.Group):
 
 
 def _fail(message: str) -> typing.NoReturn:
-    click.echo(f"esper-rec: {' '.join(message.split())}", err=True)
+    _say(message)
     sys.exit(EXIT_USAGE)
+
+
+def _say(message: str) -> None:
+    click.echo(f"esper-rec: {' '.join(message.split())}", err=True)
 
 
 def parameter_options(parameters: Sequence[Field[Any]]) -> Callable[[_Command], _Command]:
@@ -121,9 +127,22 @@ def main() -> None:
     " its options; --updates or --total-steps give it another length, over which the learning rate is then"
     " annealed, and --checkpoint-updates may change too. A run that is complete is left as it is.",
 )
+@click.option(
+    "--stop-on",
+    type=click.Choice(["warning", "critical"]),
+    help="End the training, sealed and with exit code 1, when the verdict on it is as bad as this.",
+)
 @parameter_options(_HYPERPARAMETERS)
 @click.option("--no-value-clip", is_flag=True, help="Value loss ½·MSE, without a value clip.")
-def train(resume: bool, no_value_clip: bool, device: str, root: str, run_id: str | None, **given: Any) -> None:
+def train(
+    resume: bool,
+    no_value_clip: bool,
+    device: str,
+    root: str,
+    run_id: str | None,
+    stop_on: StopLevel | None,
+    **given: Any,
+) -> None:
     """Train PPO and record every update.
 
     Example: esper-rec train --env Pendulum-v1 --seed 1
@@ -135,10 +154,11 @@ def train(resume: bool, no_value_clip: bool, device: str, root: str, run_id: str
         overrides["value_clip"] = None
     config = None if resume else PPOConfig.for_env(overrides.pop("env", DEFAULT_ENV), **overrides)
     signals = Signals()
+    where = {"device_name": device, "root": Path(root), "run_id": run_id, "stop_on": stop_on}
     outcome = None
     with signals.installed():
         try:
-            outcome = _train(config, overrides, device_name=device, root=Path(root), run_id=run_id, signals=signals)
+            outcome = _train(config, overrides, signals=signals, **where)
         except KeyboardInterrupt:
             if signals.signum is None:
                 raise
@@ -146,6 +166,8 @@ def train(resume: bool, no_value_clip: bool, device: str, root: str, run_id: str
         click.echo(outcome.describe())
     if signals.signum is not None:
         click.get_current_context().exit(EXIT_CODES[signals.signum])
+    if outcome is not None and outcome.ending == "stopped":
+        click.get_current_context().exit(EXIT_VERDICT)
 
 
 def _train(config: PPOConfig | None, given: dict[str, Any], **where: Any) -> Outcome:
@@ -219,6 +241,37 @@ def repair(run: str, root: str) -> None:
         click.echo(_shown(line))
     _print_faults(made.verification)
     click.get_current_context().exit(EXIT_DAMAGED if made.verification.is_damaged else 0)
+
+
+@main.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, path_type=Path))
+@click.option("--out", "root", default="runs", help="Folder that the runs are created in.  [default: runs]")
+@click.option("--run-id", default=None, help="Name of the run, for one FILE; made from the file's name if absent.")
+def import_(files: tuple[Path, ...], root: str, run_id: str | None) -> None:
+    """Import events.jsonl of esper-lite, each FILE as a run of its own.
+
+    The source's numbering and times are kept. Prints what became of each key, and everything that was not imported.
+    Exit code 2 if a FILE could not be imported; the others are, all the same.
+
+    Example: esper-rec import events.jsonl --run-id mine
+    """
+    from esper_recorder.importing.command import describe, import_file, name_runs
+
+    names = name_runs(files, Path(root), run_id)
+    signals, failed = Signals(), False
+    for file, name in zip(files, names, strict=True):
+        try:
+            with signals.installed():
+                imported, account = import_file(file, Path(root), name, signals)
+        except EsperError as error:
+            _say(_shown(str(error)))
+            failed = True
+            continue
+        for line in describe(file, imported, account).splitlines():
+            click.echo(_shown(line))
+        if signals.signum is not None:
+            click.get_current_context().exit(EXIT_CODES[signals.signum])
+    click.get_current_context().exit(EXIT_USAGE if failed else 0)
 
 
 def _print_faults(made: Verification) -> None:

@@ -152,6 +152,7 @@ def _header(
         )
     except (TypeError, ValueError) as error:
         raise UsageError(f"config must be a mapping of names to JSON values ({error})") from None
+    commit = described.get("git_commit")
     definition = definition or replace(ValueLossDefinition(), assumed=True)
     return RunHeader(
         run_uuid=str(uuid.uuid4()),
@@ -164,7 +165,7 @@ def _header(
         world_size=world_size,
         host=socket.gethostname(),
         versions=_versions(),
-        git_commit=_git_commit(),
+        git_commit=(_git_commit() if commit is None else commit) or None,
         config=config,
     )
 

@@ -79,6 +79,7 @@ class Recorder:
         trainer: str | None = None,
         env: str | None = None,
         device: str | None = None,
+        git_commit: str | None = None,
         value_loss_definition: ValueLossDefinition | None = None,
         resume: Resume = "never",
         on_update: UpdateHook | None = None,
@@ -97,6 +98,7 @@ class Recorder:
             run_id: Name of the run and of its folder; made from the time if absent.
             config: Hyper-parameters, stored in the header as JSON.
             trainer, env, device: Who trains what, where; stored in the header.
+            git_commit: Commit of the training code, "" if it is not known; by default that of the working directory.
             value_loss_definition: The trainer's definition of value loss. Undeclared means half the mean
                 squared error, and is marked as assumed.
             resume: "never" refuses a run id that exists, "allow" adds an attempt to it if it does,
@@ -130,7 +132,7 @@ class Recorder:
             resume=resume,
             rank=environment_number("RANK", 0) if rank is None else rank,
             world_size=environment_number("WORLD_SIZE", 1) if world_size is None else world_size,
-            described={"config": config, "trainer": trainer, "env": env, "device": device},
+            described={"config": config, "trainer": trainer, "env": env, "device": device, "git_commit": git_commit},
             value_loss_definition=value_loss_definition,
         )
         limits = RotationLimits(segment_rows, segment_bytes, segment_secs)

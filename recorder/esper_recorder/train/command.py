@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -23,6 +23,7 @@ from esper_recorder.train.progress import ProgressDisplay, format_number
 from esper_recorder.train.rollout import EPISODE_WINDOW
 from esper_recorder.train.signals import Signals
 from esper_recorder.train.trainer import Progress, Trainer, resolve_device
+from esper_recorder.train.verdict_stop import StopLevel, StoppedByVerdict, VerdictStop
 from esper_schemas import ValueLossDefinition
 from esper_schemas.errors import EsperError, NotARunError, UsageError
 from esper_schemas.run_directory import RunDirectory, find_runs
@@ -32,6 +33,10 @@ TRAINER_NAME = "esper-rec train"
 
 RESUME_SEED_STEP = 1_000_003
 """Added to the seed of the environments for each update before a resume; a prime, far from the seeds people use."""
+
+
+Ending = Literal["complete", "interrupted", "stopped"]
+"""How a training ended: as planned, by a signal, or by `--stop-on`."""
 
 
 class TrainingFailedError(EsperError):
@@ -44,7 +49,7 @@ class Outcome:
 
     path: Path
     progress: Progress | None
-    interrupted: bool = False
+    ending: Ending = "complete"
     resumed_at: int | None = None
 
     def describe(self) -> str:
@@ -61,18 +66,26 @@ class Outcome:
                 f"value loss  {format_number(self.progress.value_loss, 3)}",
             ]
         following = [f"esper-analyze report --run {run}", f"esper-analyze tail --run {run}"]
-        if self.interrupted and (self.path / CHECKPOINT_NAME).exists():
+        if self.ending == "interrupted" and (self.path / CHECKPOINT_NAME).exists():
             root, name = shlex.quote(str(self.path.parent)), shlex.quote(self.path.name)
             following.insert(0, f"esper-rec train --resume --out {root} --run-id {name}")
         return "\n".join([*lines, "", "Next: " + "\n      ".join(following)])
 
 
 def run_training(
-    config: PPOConfig, *, device_name: str, root: Path, run_id: str | None, signals: Signals, console: Console
+    config: PPOConfig,
+    *,
+    device_name: str,
+    root: Path,
+    run_id: str | None,
+    signals: Signals,
+    console: Console,
+    stop_on: StopLevel | None = None,
 ) -> Outcome:
     """Train with `config` and record the run under `root`; talk goes to `console`.
 
-    A signal ends the run properly: sealed, with the status `interrupted` and a checkpoint.
+    A signal, or a verdict as bad as `stop_on`, ends the run properly: sealed, with the status `interrupted` and a
+    checkpoint.
 
     Raises:
         UsageError: the environment, the device or `root` cannot be used; no run was created then.
@@ -81,6 +94,7 @@ def run_training(
     device = resolve_device(device_name)
     with closing(make_env(config.env, config.num_envs, seed=config.seed, device=device)) as env:
         trainer = Trainer(config, env, device)
+        stop = VerdictStop(stop_on) if stop_on else None
         episodes = "continue" if isinstance(env, RestorableEnv) else "restart"
         try:
             recorder = Recorder.open(
@@ -91,12 +105,13 @@ def run_training(
                 env=config.env,
                 device=str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
                 value_loss_definition=value_loss_definition(config),
+                on_update=stop.monitor if stop else None,
             )
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"--out {root}: no run can be created there: {reason}") from None
-        interrupted = _train(trainer, recorder, signals, console, f"recording to {recorder.path}")
-    return Outcome(recorder.path, trainer.progress, interrupted)
+        ending = _train(trainer, recorder, signals, console, f"recording to {recorder.path}", stop)
+    return Outcome(recorder.path, trainer.progress, ending)
 
 
 def resume_training(
@@ -107,6 +122,7 @@ def resume_training(
     run_id: str | None,
     signals: Signals,
     console: Console,
+    stop_on: StopLevel | None = None,
 ) -> Outcome:
     """Go on with the run `run_id` under `root`, or with the latest there, from its checkpoint, as a new attempt.
 
@@ -141,14 +157,16 @@ def resume_training(
         if config.num_updates == done and attempts and attempts[-1].status == "finished":
             _say(console, f"{run.path} is complete with {done} updates; --updates N makes it longer")
             return Outcome(run.path, None)
+        stop = VerdictStop(stop_on) if stop_on else None
+        monitor = stop.monitor if stop else None
         try:
-            recorder = Recorder.open(root, run_id=run.path.name, resume="must")
+            recorder = Recorder.open(root, run_id=run.path.name, resume="must", on_update=monitor)
         except OSError as error:
             raise UsageError(f"{run.path} cannot be written: {error.strerror or error}") from None
         restart = "" if isinstance(env, RestorableEnv) else "; episodes that were cut off start anew"
         greeting = f"resuming {run.path} after {done} of {config.num_updates} updates{restart}"
-        interrupted = _train(trainer, recorder, signals, console, greeting)
-    return Outcome(run.path, trainer.progress, interrupted, resumed_at=done)
+        ending = _train(trainer, recorder, signals, console, greeting, stop)
+    return Outcome(run.path, trainer.progress, ending, resumed_at=done)
 
 
 def _set_up(checkpoint: Checkpoint, config: PPOConfig, device: torch.device, path: Path) -> Trainer:
@@ -197,24 +215,38 @@ def _same_device(checkpoint: Checkpoint, device_name: str) -> torch.device:
     return resolve_device("cuda" if checkpoint.device == "cuda" else "cpu")
 
 
-def _train(trainer: Trainer, recorder: Recorder, signals: Signals, console: Console, greeting: str) -> bool:
-    """Say `greeting`, train to the end or to a signal, close the recorder; whether it was a signal."""
+def _train(
+    trainer: Trainer, recorder: Recorder, signals: Signals, console: Console, greeting: str, stop: VerdictStop | None
+) -> Ending:
+    """Say `greeting`, train to the end, to a signal or to a stop, and close the recorder."""
     run = RunDirectory(recorder.path)
     display = ProgressDisplay(console, trainer.config.num_updates, done=trainer.next_update)
     with recorder:
         _say(console, greeting)
         checkpoints = CheckpointWriter(trainer, run, run.rank(recorder.rank), lambda text: _say(console, text))
+
+        def after_row(is_safe: bool) -> None:
+            checkpoints.after_row(is_safe)
+            if stop is not None:
+                stop.check()
+
         try:
             with signals.deferred(), display:
                 checkpoints.write(trainer.resumable)
-                trainer.train(recorder, on_progress=display, heartbeat=signals.check, on_row=checkpoints.after_row)
+                trainer.train(recorder, on_progress=display, heartbeat=signals.check, on_row=after_row)
                 checkpoints.write(trainer.resumable)
         except KeyboardInterrupt:
             signals.ignore()
             checkpoints.write(trainer.resumable)
             recorder.close(status="interrupted", reason=signals.name)
             _say(console, f"interrupted by {signals.name}; the run is sealed")
-            return True
+            return "interrupted"
+        except StoppedByVerdict as verdict:
+            signals.ignore()
+            checkpoints.write(trainer.state_dict())
+            recorder.close(status="interrupted", reason=str(verdict))
+            _say(console, f"stopped by {verdict}")
+            return "stopped"
         except Exception as error:
             recorder.close(status="failed", reason=f"{type(error).__name__}: {error}")
             if os.environ.get("ESPER_TRACEBACK"):
@@ -225,7 +257,7 @@ def _train(trainer: Trainer, recorder: Recorder, signals: Signals, console: Cons
             ) from error
         signals.ignore()
         recorder.close()
-    return False
+    return "complete"
 
 
 def _say(console: Console, text: str) -> None:

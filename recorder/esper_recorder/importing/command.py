@@ -1,0 +1,113 @@
+"""What `esper-rec import` does once its options are read: names the runs, imports each file, says what came of it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from esper_recorder.importing.account import Account
+from esper_recorder.importing.esper_lite import EsperLiteEvents
+from esper_recorder.importing.run_import import Imported, OnRead, check_is_free, import_run
+from esper_recorder.train.signals import Signals
+from esper_schemas.errors import UsageError
+
+PROGRESS_BYTES = 4 * 1024 * 1024
+"""Smaller files are read before a progress bar could be."""
+
+REDRAW_BYTES = 256 * 1024
+"""The bar moves in steps of this size: lines are too many."""
+
+
+def name_runs(files: Sequence[Path], root: Path, run_id: str | None) -> list[str]:
+    """The run id of each file; checked before anything is read.
+
+    Raises:
+        UsageError: one name for several files, or files that would have the same one, or a name that cannot be one.
+        RunExistsError: a run of that name exists.
+    """
+    if run_id is not None and len(files) > 1:
+        raise UsageError(f"--run-id names one run, found {len(files)} files: import them one by one")
+    names = [run_id if run_id is not None else run_id_of(file) for file in files]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            other = files[names.index(name)]
+            raise UsageError(f"{other} and {files[place]} would both be run {name}: import one of them with --run-id")
+        check_is_free(root, name)
+    return names
+
+
+def run_id_of(file: Path) -> str:
+    """A run id from the name of a file; from its folder's where the file is just called `events.jsonl`.
+
+    Raises:
+        UsageError: nothing of the name can stand in a run id.
+    """
+    path = file.absolute()
+    stem = re.sub(r"(^|\.)events$", "", re.sub(r"\.(jsonl|ndjson|json)$", "", path.name)) or path.parent.name
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:128].rstrip("-")
+    if not name:
+        raise UsageError(f"no run can be named after {ascii(str(file))[1:-1]}: give a name with --run-id")
+    return name
+
+
+def import_file(file: Path, root: Path, run_id: str, signals: Signals) -> tuple[Imported, Account]:
+    """Import one file as one run.
+
+    Raises:
+        UsageError: it is a folder, or cannot be read; and as `import_run`.
+        EsperError: as `import_run`.
+    """
+    if file.is_dir():
+        raise UsageError(f"{file}: expected a file, found a folder; name the events.jsonl in it")
+    source = EsperLiteEvents(file)
+    try:
+        with _progress(file) as on_read:
+            return import_run(source, root, run_id, signals=signals, on_read=on_read), source.account
+    except OSError as error:
+        kept = f"; what was read until then is sealed in {root / run_id}" if source.account.updates else ""
+        raise UsageError(f"{file} cannot be read: {error.strerror or error}{kept}") from None
+
+
+def describe(file: Path, imported: Imported, account: Account) -> str:
+    """What came of a file, for a person, and what to type next."""
+    if imported.path is None:
+        return f"{file}: interrupted before the first update; there is no run"
+    state = "interrupted; the run is sealed with what was read: " if imported.is_interrupted else ""
+    head = f"{imported.path}: {state}{account.updates:,} updates of {account.records:,} events of {file}"
+    following = f"Next: esper-analyze report --run {shlex.quote(str(imported.path))}"
+    return "\n".join([head, *account.lines(), "", following])
+
+
+@contextmanager
+def _progress(file: Path) -> Iterator[OnRead]:
+    """Bytes read, as a bar on standard error, if that is a terminal and the file is large."""
+    size = file.stat().st_size
+    if size < PROGRESS_BYTES or not sys.stderr.isatty():
+        yield lambda _read: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"importing {ascii(file.name)[1:-1]}", total=size)
+        waiting = 0
+
+        def advance(read: int) -> None:
+            nonlocal waiting
+            waiting += read
+            if waiting >= REDRAW_BYTES:
+                progress.advance(task, waiting)
+                waiting = 0
+
+        yield advance

@@ -1,0 +1,70 @@
+"""JSON-lines logs as a stream of objects: bounded memory, whatever the file is; what is no JSON is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""A longer line is skipped without being held in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a log.
+
+    Attributes:
+        number: From 1.
+        size: In bytes.
+        start: Its first bytes.
+        value: The JSON value; None if there is none, or it is null.
+        problem: Why there is none; empty for a blank line.
+    """
+
+    number: int
+    size: int
+    start: bytes
+    value: Any = None
+    problem: str = ""
+
+
+def read_lines(file: BinaryIO) -> Iterator[Line]:
+    """Every line of `file`, one at a time.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    number = 0
+    while text := file.readline(MAX_LINE_BYTES):
+        number += 1
+        size, start = len(text), text[:4096]
+        if size == MAX_LINE_BYTES and not text.endswith(b"\n"):
+            while text and not text.endswith(b"\n"):
+                text = file.readline(MAX_LINE_BYTES)
+                size += len(text)
+            yield Line(number, size, start, problem=f"longer than {MAX_LINE_BYTES:,} bytes")
+        elif not text.strip():
+            yield Line(number, size, start)
+        else:
+            try:
+                yield Line(number, size, start, json.loads(text))
+            except (ValueError, RecursionError):
+                is_torn = not text.endswith(b"\n")
+                yield Line(
+                    number, size, start, problem="torn: the file ends in the middle of it" if is_torn else "no JSON"
+                )
+
+
+def describe_start(start: bytes) -> str:
+    """What a file that is no log seems to be, by its first bytes."""
+    if not start:
+        return "an empty file"
+    if start.startswith(b"\x1f\x8b"):
+        return "gzip data; decompress it first"
+    text = start.decode(errors="replace")
+    if "\0" in text or "\ufffd" in text[:-4]:
+        return "binary data"
+    first = text.strip().partition("\n")[0]
+    return f"text that begins {first[:60]!a}"
