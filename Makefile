@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint check bench torture wheel-check pictures clean
+.PHONY: help setup demo test lint check bench torture wheel-check pictures study clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ wheel-check: ## build the wheel, install it outside the checkout, run the comman
 
 pictures: setup ## make the pictures of the README again, from a real run
 	$(BIN)/python analyzer/pictures/make.py
+
+study: setup ## make the runs of the calibration study again, and what follows from them; about half an hour
+	$(BIN)/python notebooks/calibration/make_runs.py --out study
+	$(BIN)/python notebooks/calibration/detections.py study
+	$(BIN)/python notebooks/calibration/figure.py
 
 clean: ## remove what the targets above made, except recorded runs
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

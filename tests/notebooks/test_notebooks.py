@@ -11,16 +11,17 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `runs/`, holding a short CartPole run, and `notebooks/`."""
+    """A folder with `runs/`, holding a short CartPole run, and `notebooks/` with what came out of the study."""
     place = tmp_path_factory.mktemp("place")
     command = [sys.executable, "-m", "esper_recorder", "train", "--updates", "12", "--run-id", "short"]
     subprocess.run(command, cwd=place, check=True, timeout=120)
-    (place / "notebooks").mkdir()
+    shutil.copytree(FOLDER / "calibration", place / "notebooks" / "calibration")
     return place
 
 
