@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby, pairwise
 
 import polars as pl
+from polars import selectors
 
 from esper_analyzer.segment_index import SCHEMA, Piece
 
@@ -83,7 +84,7 @@ def _scan(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
 
 def _complete(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
     missing = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in frame.columns]
-    return frame.with_columns(missing).select(list(schema))
+    return frame.with_columns(missing).select(selectors.by_name(*schema))
 
 
 def _concat(frames: list[pl.LazyFrame], schema: pl.Schema) -> pl.LazyFrame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -31,23 +32,33 @@ class Bounds:
     def __init__(self, bands: Sequence[Bands]) -> None:
         self._above = [np.array([self._bound(limits, ">") for limits in band]) for band in self._by_severity(bands)]
         self._below = [np.array([self._bound(limits, "<") for limits in band]) for band in self._by_severity(bands)]
-        self._broken = np.array([band.nonfinite == "critical" for band in bands])
+        self._is_broken = [band.nonfinite == "critical" for band in bands]
+        pairs = [zip(*both, strict=True) for both in zip(self._above, self._below, strict=True)]
+        self._bounds = list(zip(*(((float(a), float(b)) for a, b in pair) for pair in pairs), strict=True))
+
+    def severities_now(self, numbers: Sequence[float | None]) -> Levels:
+        """`severities` of one row: [1, columns], at a fraction of the cost."""
+        found = [0] * len(numbers)
+        for column, value in enumerate(numbers):
+            if value is None:
+                continue
+            if not isfinite(value):
+                found[column] = NOT_FINITE if self._is_broken[column] else 0
+                continue
+            for above, below in self._bounds[column]:
+                found[column] += value > above or value < below
+        return np.array([found], np.int8)
 
     def severities(self, numbers: pl.DataFrame) -> Levels:
         """0, 1, 2, or `NOT_FINITE`, for each row and column of numbers; 0 for null."""
-        if numbers.height == 1:  # at a fraction of the cost
-            row = numbers.row(0)
-            values = np.array([row], float)  # None becomes NaN
-            present = np.array([[value is not None for value in row]])
-        else:
-            values = numbers.to_numpy()  # null becomes NaN
-            present = np.array([numbers.get_column(name).is_not_null() for name in numbers.columns]).T
+        values = numbers.to_numpy()  # null becomes NaN
+        present = np.array([numbers.get_column(name).is_not_null() for name in numbers.columns]).T
         levels: Levels = np.zeros((numbers.height, numbers.width), np.int8)
         for above, below in zip(self._above, self._below, strict=True):
             levels += (values > above) | (values < below)
         is_broken = ~np.isfinite(values)
         levels[is_broken] = 0
-        levels[is_broken & present & self._broken] = NOT_FINITE
+        levels[is_broken & present & np.array(self._is_broken)] = NOT_FINITE
         return levels
 
     @staticmethod
@@ -105,7 +116,7 @@ class Hysteresis:
         self._levels = np.concatenate([self._levels, levels])
         watched = np.flatnonzero(self._levels.any(axis=0))  # what is in force has been beyond its bound lately
         changes: list[Change] = []
-        for severity in (1, 2):
+        for severity in (1, 2) if len(watched) else ():
             state = self._state(severity, watched)
             before = self._in_force[severity, watched][None]
             differs = np.diff(np.concatenate([before, state]).astype(np.int8), axis=0)

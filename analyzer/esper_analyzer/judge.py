@@ -21,8 +21,6 @@ from esper_schemas.payload import REQUIRED
 
 BATCH_ROWS = 65_536
 
-_FEW_ROWS = 1000
-
 
 class Judge:
     """The state of every rule after the rows given so far, which must come in the order of their updates.
@@ -43,11 +41,10 @@ class Judge:
         self.last_update = -1
         self.has_losses = False
         self.in_force: dict[tuple[int, int], Episode] = {}
-        values = [rule.value.cast(pl.Float64) for rule in self.rules]
-        self._values = [value.alias(rule.name) for rule, value in zip(self.rules, values, strict=True)]
         self._bounds = Bounds([rule.bands for rule in self.rules])
         parts = {name: value for step in PARTS for name, value in step.items()}
-        read = {name for value in (*values, *parts.values()) for name in value.meta.root_names()}
+        values = {rule.name: rule.value for rule in self.rules}
+        read = {name for value in (*values.values(), *parts.values()) for name in value.meta.root_names()}
         read -= {*COLUMNS, *parts}
         self.columns = sorted({"update", "skipped", "skip_reason", *READS, *read})
         self._hysteresis = Hysteresis(self.rules)
@@ -56,7 +53,16 @@ class Judge:
         self._baselines = Baselines()
         types = {name: SCHEMA[name] for name in self.columns} | dict.fromkeys(COLUMNS, pl.Float64())
         self._context = pl.DataFrame(schema=types)
-        self._newest: dict[str, float | None] = dict.fromkeys(rule.name for rule in self.rules)
+        found = self._with_parts(self._context).select(**values).schema
+        self._values = {
+            name: value if found[name] == pl.Float64 else value.cast(pl.Float64) for name, value in values.items()
+        }
+        self._columns = {name: value.meta.root_names()[0] for name, value in values.items() if value.meta.is_column()}
+        made = [value.alias(name) for name, value in self._values.items() if name not in self._columns]
+        self._steps = [[value.alias(name) for name, value in step.items()] for step in PARTS]
+        self._parts = sorted(set(self._columns.values()) & parts.keys())
+        self._made = [pl.col("update").alias("_update"), *made, *map(pl.col, self._parts)]  # never nothing
+        self._newest: dict[str, float | None] = dict.fromkeys(values)
 
     def advance(self, rows: pl.DataFrame) -> list[Episode]:
         """Take in rows, and return the episodes that begin in them, in order of updates.
@@ -73,13 +79,19 @@ class Judge:
         self.has_losses = self.has_losses or any(rows[name].null_count() < rows.height for name in REQUIRED)
         rows = self._complete(rows)
         frame = self._context.clone().extend(rows)
-        numbers = self._numbers(frame).tail(rows.height)
-        levels = self._bounds.severities(numbers)
+        numbers: pl.DataFrame | dict[str, list[float | None]]
+        if rows.height == 1:
+            self._newest = self._numbers_now(frame)
+            levels = self._bounds.severities_now(list(self._newest.values()))
+            numbers = {name: [value] for name, value in self._newest.items()}
+        else:
+            numbers = self._with_parts(frame).select(**self._values).tail(rows.height)
+            levels = self._bounds.severities(numbers)
+            self._newest = numbers.row(-1, named=True)
         is_early = np.arange(self.rows, self.rows + rows.height)[:, None] < self._from_row
         levels[is_early & (levels < NOT_FINITE)] = 0
         begun = self._episodes(self._hysteresis.advance(levels), rows, numbers)
         self._context = frame.tail(signals.CONTEXT_ROWS)
-        self._newest = numbers.row(-1, named=True)
         self.rows += rows.height
         self.last_update = int(rows["update"][-1])
         return begun
@@ -101,15 +113,27 @@ class Judge:
             return found | dict.fromkeys(INFORMING)
         return found | self._context.select(**INFORMING).row(-1, named=True)
 
-    def _numbers(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The number of each rule, for each row."""
-        if frame.height <= _FEW_ROWS:  # waking other threads would cost more than the work
-            for parts in PARTS:
-                frame = frame.with_columns_seq(**parts)
-            return frame.select_seq(self._values)
+    def _numbers_now(self, frame: pl.DataFrame) -> dict[str, float | None]:
+        """The number of each rule for the last row alone.
+
+        Nearly all of the cost is the planning of expressions: so what stands in the row is not asked of the engine, it
+        is called once, and it is not to improve the plan. Other threads are not used, since waking them costs more.
+        """
+        plan = frame.lazy()
+        for parts in self._steps:
+            plan = plan.with_columns_seq(parts)
+        plan = plan.select_seq(self._made)
+        made = plan.collect(engine="in-memory", optimizations=pl.QueryOptFlags.none()).row(-1, named=True)
+        row = frame.row(-1, named=True) | {name: made[name] for name in self._parts}
+        return {
+            name: _as_float(row[self._columns[name]]) if name in self._columns else made[name] for name in self._values
+        }
+
+    @staticmethod
+    def _with_parts(frame: pl.DataFrame) -> pl.DataFrame:
         for parts in PARTS:
             frame = frame.with_columns(**parts)
-        return frame.select(self._values)
+        return frame
 
     def _complete(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows without what a skipped update measured, and with what the run is held against."""
@@ -119,7 +143,9 @@ class Judge:
             rows = rows.select(pl.col(kept), measured).select(self.columns)
         return self._baselines.extend(rows)
 
-    def _episodes(self, changes: Sequence[Change], rows: pl.DataFrame, numbers: pl.DataFrame) -> list[Episode]:
+    def _episodes(
+        self, changes: Sequence[Change], rows: pl.DataFrame, numbers: pl.DataFrame | dict[str, list[float | None]]
+    ) -> list[Episode]:
         """Bring `in_force` up to date; the episodes that begin in these newest rows, which have these `numbers`."""
         updates = np.concatenate([self._updates, rows["update"].to_numpy()])
         memory = len(self._updates)
@@ -131,13 +157,17 @@ class Judge:
                 self.in_force.pop(key).until = update
                 continue
             rule = self.rules[change.rule]
-            value, detail = numbers[rule.name][change.row], _detail(rule, rows, change.row)
+            value, detail = float(numbers[rule.name][change.row]), _detail(rule, rows, change.row)  # type: ignore[arg-type]
             since = int(updates[memory + change.since])
             self.in_force[key] = Episode(rule, change.severity, since, update, value, detail)
             if change.severity == 2 and begun and begun[-1].rule is rule and begun[-1].update == update:
                 begun.pop()  # a warning that is critical at once
             begun.append(self.in_force[key])
         return begun
+
+
+def _as_float(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _detail(rule: Rule, rows: pl.DataFrame, row: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def overview_lines(root: Path, settings: Settings = DEFAULT_SETTINGS) -> Iterato
         try:
             yield line.append_text(_state(directory, settings))
         except EsperError as error:
-            line.append(clean(error), style="bold red")
+            said = str(error).replace(f"{directory.path}{os.sep}", "")  # the name is in the line already
+            line.append(clean(said), style="bold red")
             line.truncate(100, overflow="ellipsis")
             yield line
 

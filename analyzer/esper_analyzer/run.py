@@ -65,7 +65,7 @@ class Run:
     def __init__(self, directory: RunDirectory, settings: Settings = DEFAULT_SETTINGS) -> None:
         if any("\udc80" <= char <= "\udcff" for char in str(directory.path)):  # bytes that are no UTF-8
             raise NotARunError(
-                f"{ascii(str(directory.path))} is no UTF-8 path, which cannot be read; rename the folder"
+                f"{str(directory.path)!a} is no UTF-8 path, which cannot be read; rename the folder"
             )
         self.directory = directory
         self.settings = settings

@@ -190,13 +190,14 @@ def return_start() -> pl.Expr:
 def return_size() -> pl.Expr:
     """What a fall of the return is measured against, from a frame that begins with the run; one value.
 
-    The size of `return_start()`, or 8 times the noise of the first 10 updates where that is more, so that returns
-    near zero do not fall by nothing but noise. The noise is 1.4826 / √2 times the median deviation of the steps
-    between neighbours from their median: a return that rises steadily has none.
+    The size of `return_start()`; null where that is not even 5 times the noise of the first 10 updates, since
+    returns near zero fall by nothing but noise. The noise is 1.4826 / √6 times the median size of the second
+    differences: a return that rises steadily has none.
     """
-    step = finite("episode_return_mean").head(START_ROWS).diff()
-    noise = _MAD_TO_STD / 2**0.5 * (step - step.median()).abs().median()
-    return pl.max_horizontal(return_start().abs(), 8.0 * noise)
+    bend = finite("episode_return_mean").head(START_ROWS).diff().diff()
+    noise = _MAD_TO_STD / 6**0.5 * bend.abs().median()
+    size = return_start().abs()
+    return pl.when(size >= 5.0 * noise.fill_null(0.0)).then(size)
 
 
 def clipped_in_bulk() -> pl.Expr:
@@ -226,8 +227,8 @@ def entropy_velocity(entropy: pl.Expr | None = None) -> pl.Expr:
 
 
 def mean_entropy() -> pl.Expr:
-    """Mean entropy of the last 5 updates."""
-    return pl.col("entropy").rolling_mean(WINDOW // 2)
+    """Mean entropy of the last 5 updates, where the actions are discrete; see `discrete_entropy`."""
+    return discrete_entropy().rolling_mean(WINDOW // 2)
 
 
 def entropy_collapse_risk(entropy: pl.Expr | None = None, horizon: int = 20) -> pl.Expr:

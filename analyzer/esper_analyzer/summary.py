@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import polars as pl
+from polars import selectors
 
 from esper_analyzer.health import DEFAULT_THRESHOLDS, Thresholds, badness, bands_of, severity
 from esper_schemas.metrics import HISTORY_LENGTH
@@ -71,17 +72,23 @@ def summarise(
 def histories(updates: pl.LazyFrame, names: Iterable[str], length: int = HISTORY_LENGTH) -> dict[str, list[Value]]:
     """The last `length` values of each named column that are not null, newest last."""
     names = list(names)
-    recent = updates.select(names).tail(_RECENT_ROWS).collect()
-    found = {name: recent[name].drop_nulls().tail(length).to_list() for name in names}
+    recent = updates.select(map(column, names)).tail(_RECENT_ROWS).collect()
+    # Methods of a series ask for it by its name, which must then be no pattern.
+    found = {name: recent[name].alias("values").drop_nulls().tail(length).to_list() for name in names}
     sparse = [name for name in names if len(found[name]) < length]
     if recent.height == _RECENT_ROWS and sparse:
-        rest = updates.select(pl.col(name).drop_nulls().tail(length).implode() for name in sparse).collect()
+        rest = updates.select(column(name).drop_nulls().tail(length).implode() for name in sparse).collect()
         found |= {name: rest[name][0].to_list() for name in sparse}
     return found
 
 
+def column(name: str) -> pl.Expr:
+    """A column by its very name, also where that is "*" or looks like a pattern."""
+    return selectors.by_name(name).as_expr()
+
+
 def _aggregates(name: str, dtype: pl.DataType, thresholds: Thresholds) -> dict[str, pl.Expr]:
-    value = pl.col(name)
+    value = column(name)
     if dtype.is_temporal():
         return {"measured": value.count(), "min": value.min(), "max": value.max()}
     finite = _finite(name, dtype)
@@ -101,7 +108,7 @@ def _aggregates(name: str, dtype: pl.DataType, thresholds: Thresholds) -> dict[s
 
 
 def _finite(name: str, dtype: pl.DataType) -> pl.Expr:
-    value = pl.col(name).cast(pl.Float64)
+    value = column(name).cast(pl.Float64)
     return pl.when(value.is_finite()).then(value).alias(name) if dtype.is_float() else value
 
 

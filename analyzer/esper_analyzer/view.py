@@ -75,7 +75,7 @@ class View:
         """Last value, history, trend and level of a metric, or of `loss_ratio`, from the newest rows."""
         values: list[Value] = []
         if name in self.recent.columns:
-            values = self.recent[name].drop_nulls().tail(max(length, LONG.length)).to_list()
+            values = self.recent[name].alias("values").drop_nulls().tail(max(length, LONG.length)).to_list()
         last = as_number(values[-1]) if values else None
         return state_of(name, values, level_of(name, last, thresholds=self.settings.thresholds), length)
 

@@ -18,13 +18,13 @@ Process = subprocess.Popen[str]
 
 
 def send(process: Process, update: int) -> float:
-    """Have the child record an update; returns the time at which `record` had returned there."""
+    """Have the child record an update; returns the time at which the row was on disk there."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(f"{update}\n")
     process.stdin.flush()
-    answer, kept, returned = process.stdout.readline().split()
-    assert (int(answer), kept) == (update, "True")
+    answer, returned = process.stdout.readline().split()
+    assert int(answer) == update
     return float(returned)
 
 

@@ -203,7 +203,7 @@ def test_a_live_run(record: Callable[..., Path], writer: Callable[..., subproces
     for update in range(25):
         process.stdin.write(f"{update}\n")
         process.stdin.flush()
-        assert "True" in process.stdout.readline()
+        assert process.stdout.readline().startswith(f"{update} ")
     document = read_strictly(open_run("run", tmp_path / "runs").report())
     assert document["run"]["status"] == "live"
     assert document["updates"]["rows"] == 25
@@ -255,3 +255,12 @@ def test_ranks_are_reported_apart_or_together(record: Callable[..., Path]) -> No
     document = read_strictly(run.report(None))
     assert document["updates"]["rows"] == 24
     assert document["verdict"]["reasons"][0].startswith("Rank 1: ")
+
+
+def test_names_that_look_like_patterns_are_names(record: Callable[..., Path]) -> None:
+    """A user's metric may be called "*" or "^v.*$", sealed and active alike."""
+    odd = {"*": 2.0, "^v.*$": 3.0}
+    path = record([{"update": update, "extras": odd} for update in range(12)], segment_rows=8)
+    document = read_strictly(open_run(path).report())
+    assert [document["metrics"][name]["last"] for name in odd] == [2.0, 3.0]
+    assert open_run(path).updates().collect()["*"].to_list() == [2.0] * 12

@@ -66,7 +66,7 @@ class Outcome:
                 f"value loss  {format_number(self.progress.value_loss, 3)}",
             ]
         following = [f"esper-analyze report --run {run}", f"esper-analyze tail --run {run}"]
-        if self.ending == "interrupted" and (self.path / CHECKPOINT_NAME).exists():
+        if self.ending != "complete" and (self.path / CHECKPOINT_NAME).exists():
             root, name = shlex.quote(str(self.path.parent)), shlex.quote(self.path.name)
             following.insert(0, f"esper-rec train --resume --out {root} --run-id {name}")
         return "\n".join([*lines, "", "Next: " + "\n      ".join(following)])

@@ -21,7 +21,7 @@ class VerdictStop:
     """
 
     def __init__(self, level: StopLevel) -> None:
-        from esper_analyzer import find_settings, live_monitor  # only where asked for, since it brings polars
+        from esper_analyzer import find_settings, live_monitor
 
         self.level = level
         self.monitor = live_monitor(settings=find_settings(Path()))

@@ -1,0 +1,102 @@
+"""`esper-rec train --stop-on`: a training that goes bad ends, sealed and resumable, and says why."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esper_analyzer import open_run
+from esper_recorder.train.checkpoint import Checkpoint
+from esper_schemas import RunDirectory
+
+Rec = Callable[..., Any]  # the fixtures of conftest.py that run esper-rec
+
+SMALL = ["--num-envs", "4", "--rollout-steps", "16", "--seed", "1"]
+BAD = [*SMALL, "--learning-rate", "0.3", "--updates", "300"]
+
+
+def test_a_run_that_goes_bad_is_stopped(tmp_path: Path) -> None:
+    """Exit code 1, one line on why; the run is sealed as interrupted, with a checkpoint at its last update."""
+    command = [sys.executable, "-m", "esper_recorder", "train", *BAD, "--stop-on", "critical", "--run-id", "r"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if "stop" in line]
+    run = RunDirectory(tmp_path / "runs/r")
+    (attempt,) = run.rank(0).attempts()
+    assert attempt.status == "interrupted"
+    assert attempt.reason is not None
+    assert attempt.reason.startswith("--stop-on critical: ")
+    assert said == f"stopped by {attempt.reason}"
+    report = open_run(run.path).report()
+    assert report.verdict.level == "critical"
+    assert report.verdict.reasons[0] in attempt.reason
+    assert f"updates     {attempt.rows} of 300" in done.stdout
+    assert "esper-analyze report --run runs/r" in done.stdout
+    assert 10 < attempt.rows < 100
+    assert report.updates.last == attempt.rows - 1
+    assert Checkpoint.read(run.path / "checkpoint.pt").state["next_update"] == attempt.rows
+    assert not list((run.path / "rank-0000/active").iterdir())
+
+
+def test_a_stopped_run_can_be_resumed_and_stopped_again(rec: Rec, runs: Path) -> None:
+    """It goes on where it was stopped, with no gap; with a warm-up before it may be stopped again."""
+    first = rec("train", *BAD, "--stop-on", "critical", "--run-id", "r")
+    assert first.code == 1, first.err
+    done = RunDirectory(runs / "r").rank(0).attempts()[0].rows
+    further = rec("train", "--resume", "--updates", str(done + 3), "--run-id", "r")
+    assert further.code == 0, further.err
+    assert f"resuming runs/r after {done} of {done + 3} updates" in further.err
+    again = rec("train", "--resume", "--updates", "300", "--stop-on", "critical", "--run-id", "r")
+    assert again.code == 1, again.err
+    attempts = RunDirectory(runs / "r").rank(0).attempts()
+    assert [attempt.status for attempt in attempts] == ["interrupted", "finished", "interrupted"]
+    assert attempts[2].rows > 10
+    updates = open_run(runs / "r").updates().collect()["update"]
+    assert updates.to_list() == list(range(sum(attempt.rows for attempt in attempts)))
+
+
+def test_a_warning_is_enough_where_asked_for(rec: Rec, runs: Path) -> None:
+    """`--stop-on warning` stops no later than `critical` does, also at a verdict that is critical at once."""
+    rows = {}
+    for level in ("warning", "critical"):
+        done = rec("train", *BAD, "--stop-on", level, "--run-id", level)
+        assert done.code == 1, done.err
+        (attempt,) = RunDirectory(runs / level).rank(0).attempts()
+        assert attempt.reason is not None
+        assert attempt.reason.startswith(f"--stop-on {level}: ")
+        rows[level] = attempt.rows
+    assert rows["warning"] <= rows["critical"]
+
+
+def test_a_sound_run_is_not_stopped(rec: Rec, runs: Path) -> None:
+    """It ends as planned: exit code 0, status finished."""
+    done = rec("train", "--updates", "25", "--stop-on", "warning", "--run-id", "r")
+    assert done.code == 0, done.err
+    assert "stop" not in done.err
+    (attempt,) = RunDirectory(runs / "r").rank(0).attempts()
+    assert (attempt.status, attempt.rows, attempt.reason) == ("finished", 25, None)
+
+
+def test_without_it_a_bad_run_goes_on(rec: Rec, runs: Path) -> None:
+    """Judging is asked for; it is no default."""
+    done = rec("train", *SMALL, "--learning-rate", "0.3", "--updates", "40", "--run-id", "r")
+    assert done.code == 0, done.err
+    assert RunDirectory(runs / "r").rank(0).attempts()[0].rows == 40
+    assert any(alert.level == "critical" for alert in open_run(runs / "r").report().alerts)
+
+
+@pytest.mark.parametrize("value", ["healthy", "never", ""])
+def test_another_level_is_a_usage_error(rec: Rec, runs: Path, value: str) -> None:
+    """One line that names the two there are; no run is created."""
+    done = rec("train", "--stop-on", value)
+    assert done.code == 2
+    assert len(done.err.strip().splitlines()) == 1
+    assert "warning" in done.err
+    assert "critical" in done.err
+    assert not runs.exists()
