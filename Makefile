@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint check bench torture wheel-check pictures study clean
+.PHONY: help setup demo tools test lint check bench torture wheel-check pictures study clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,8 +22,11 @@ demo: setup ## train CartPole, record it, show the run
 	$(BIN)/esper-analyze tail --once
 	$(BIN)/esper-analyze report
 
-test: setup ## the whole suite, within about five minutes
-	$(BIN)/python -m pytest -m "not torture"
+tools: ## what the tests need beside Python: Chromium and tmux
+	bash tests/tools.sh
+
+test: setup tools ## the whole suite, within about five minutes on two cores
+	$(BIN)/python -m pytest -m "not torture" -n auto
 
 lint: setup ## ruff, mypy --strict, the import contract
 	$(BIN)/ruff check .

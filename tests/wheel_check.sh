@@ -16,6 +16,8 @@ cd "$place" # nothing of the checkout is on the path here
 export PATH="$place/venv/bin:$PATH"
 esper-rec train --updates 3 --run-id from-the-wheel
 esper-analyze report --run from-the-wheel --format json | python -c 'import json, sys; assert json.load(sys.stdin)["updates"]["rows"] == 3'
+esper-analyze report --run from-the-wheel --format html -o report.html
+grep -q uPlot report.html # the page's own files are in the wheel
 esper-analyze tail --once --run from-the-wheel > frame.txt
 test -s frame.txt
 python -c "

@@ -12,7 +12,6 @@ from typing import Any, NoReturn, TypeVar, get_args
 
 import click
 import polars as pl
-from rich.text import Text
 
 from esper_analyzer import tail as screens
 from esper_analyzer.check import FailOn, check_report
@@ -21,6 +20,8 @@ from esper_analyzer.comparison import compare as compare_runs
 from esper_analyzer.comparison_axis import By
 from esper_analyzer.comparison_text import compare_lines
 from esper_analyzer.overview import overview_lines
+from esper_analyzer.report import Report
+from esper_analyzer.report_markdown import report_markdown
 from esper_analyzer.report_text import report_lines
 from esper_analyzer.run import Run, open_run
 from esper_analyzer.settings import DEFAULT_SETTINGS, Settings, find_settings, read_settings
@@ -228,21 +229,41 @@ def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, spee
 @main.command()
 @run_options
 @thresholds_option
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "html", "markdown"]),
+    default="text",
+    show_default=True,
+    help="html is one page with charts that needs no network; markdown is for an issue or a pull request.",
+)
 @output_option
 def report(run: str | None, root: Path, rank: str, thresholds: Path | None, form: str, output: Path | None) -> int:
-    """Report on a run. Example: esper-analyze report --run my-run --format json"""
-    settings = chosen_settings(thresholds)
-    made = chosen_run(run, root, settings).report(chosen_rank(rank, or_all=True))
-    lines: list[Text] = [Text(made.to_json())] if form == "json" else list(report_lines(made, settings.thresholds))
-    if output is not None:
-        output.write_text("".join(f"{line.plain}\n" for line in lines), encoding="utf-8")
-    elif form == "json":
-        text = lines[0].plain + "\n"
-        sys.stdout.write(text if Style.of(sys.stdout).unicode else made.to_json(ascii_only=True) + "\n")
+    """Report on a run. Example: esper-analyze report --run my-run --format html -o my-run.html"""
+    opened, number = chosen_run(run, root, chosen_settings(thresholds)), chosen_rank(rank, or_all=True)
+    made = opened.report(number)
+    if form == "text" and output is None:
+        write_lines(report_lines(made, opened.settings.thresholds))
+    elif output is not None:
+        output.write_bytes(_document(form, opened, made, number, ascii_only=False).encode())
     else:
-        write_lines(lines)
+        ascii_only = form == "json" and not Style.of(sys.stdout).unicode
+        sys.stdout.flush()
+        sys.stdout.buffer.write(_document(form, opened, made, number, ascii_only=ascii_only).encode())
     return DAMAGED if made.is_damaged else FINE
+
+
+def _document(form: str, run: Run, made: Report, rank: int | None, *, ascii_only: bool) -> str:
+    """A report in one of its formats, as UTF-8 is to be made of it."""
+    if form == "html":
+        from esper_analyzer.report_html import report_html
+
+        return report_html(run, made, rank)
+    if form == "markdown":
+        return report_markdown(made)
+    if form == "json":
+        return made.to_json(ascii_only=ascii_only) + "\n"
+    return "".join(f"{line.plain}\n" for line in report_lines(made, run.settings.thresholds))
 
 
 @main.command()

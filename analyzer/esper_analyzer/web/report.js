@@ -1,0 +1,188 @@
+"use strict";
+// The page: unpacks the data, makes the charts, and links them: one view over updates, one cursor, one tool bar.
+
+class Page {
+  constructor(data) {
+    this.first = data.first;
+    this.last = data.last;
+    this.width = data.width;
+    this.missing = ranges(data.missing, 2);
+    this.alerts = data.alerts;
+    this.specs = new Map(data.charts.map((spec) => [spec.id, spec]));
+    this.charts = new Map();
+    this.view = [this.first, this.last];
+    this.at = this.last;
+    this.alert = null;
+  }
+
+  start() {
+    const toolbar = document.querySelector(".toolbar");
+    toolbar.hidden = document.getElementById("help").hidden = false;
+    document.getElementById("needs-script").hidden = true;
+    for (const button of toolbar.querySelectorAll("button")) {
+      button.addEventListener("click", () => this.act(button.dataset.do));
+    }
+    for (const input of toolbar.querySelectorAll("input")) input.addEventListener("change", () => this.typed());
+    document.querySelectorAll("#charts > .charts .chart").forEach((section) => this.make(section));
+    const other = document.getElementById("other");
+    if (other) other.addEventListener("toggle", () => this.open(other));
+    for (const link of document.querySelectorAll("a[href^='#chart-']")) {
+      link.addEventListener("click", () => this.follow(link));
+    }
+    const redraw = () => this.charts.forEach((chart) => chart.draw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+    addEventListener("beforeprint", () => this.print(true));
+    addEventListener("afterprint", () => this.print(false));
+    this.show();
+    this.follow({ hash: location.hash, dataset: {} });
+  }
+
+  make(section) {
+    if (!this.charts.has(section.id)) this.charts.set(section.id, new Chart(section, this.specs.get(section.id), this));
+  }
+
+  open(other) {
+    if (other.open) other.querySelectorAll(".chart").forEach((section) => this.make(section));
+  }
+
+  /** A link to a chart: the chart may be behind the disclosure; from an alert, its updates come into view. */
+  follow(link) {
+    const section = link.hash && document.getElementById(link.hash.slice(1));
+    if (!section || !section.classList.contains("chart")) return;
+    const other = section.closest("details#other");
+    if (other && !other.open) {
+      other.open = true;
+      this.open(other);
+    }
+    setTimeout(() => section.querySelector(".plot").focus({ preventScroll: true })); // once the browser has gone there
+    if (link.dataset.alert) this.zoomTo(Number(link.dataset.alert), this.charts.get(section.id));
+  }
+
+  // ------------------------------------------------------------------ the view that all charts share
+
+  range() {
+    const [min, max] = this.view;
+    return min === max ? [min - 0.5, max + 0.5] : [min, max];
+  }
+
+  /** Show these updates, whole numbers within the run. */
+  look(min, max) {
+    const smallest = Math.min(2, this.last - this.first);
+    let first = Math.round(min), last = Math.round(max);
+    if (last - first < smallest) last = first + smallest;
+    const length = Math.min(last - first, this.last - this.first);
+    first = Math.min(Math.max(first, this.first), this.last - length);
+    this.view = [first, first + length];
+    this.show();
+  }
+
+  show() {
+    const [min, max] = this.range();
+    document.getElementById("from").value = this.view[0];
+    document.getElementById("to").value = this.view[1];
+    for (const chart of this.charts.values()) {
+      chart.plot.batch(() => chart.plot.setScale("x", { min, max }));
+      chart.fillTable();
+    }
+  }
+
+  zoom(factor, centre) {
+    const [min, max] = this.view;
+    const around = Math.min(Math.max(centre ?? (min + max) / 2, min), max);
+    this.look(around - (around - min) * factor, around + (max - around) * factor);
+  }
+
+  pan(share) {
+    const [min, max] = this.view, step = Math.max(1, Math.round(Math.abs(max - min) * Math.abs(share))) * Math.sign(share);
+    this.look(min + step, max + step);
+  }
+
+  typed() {
+    const read = (id, otherwise) => {
+      const text = document.getElementById(id).value.trim();
+      return text !== "" && Number.isFinite(Number(text)) ? Number(text) : otherwise;
+    };
+    this.look(read("from", this.first), read("to", this.last));
+  }
+
+  zoomTo(position, chart) {
+    const alert = this.alerts[position];
+    this.alert = position;
+    const length = Math.max((alert.until ?? alert.update) - alert.since, 20);
+    this.look(alert.since - length, (alert.until ?? alert.update) + length);
+    (chart ?? this.charts.values().next().value).point(alert.update);
+    const until = alert.until === null ? "lasts" : `over at update ${alert.until}`;
+    this.announce(`Alert ${position + 1} of ${this.alerts.length}: ${alert.level}, ${alert.metric}, since update ${alert.since}, ${until}`);
+  }
+
+  nextAlert(direction, chart) {
+    const count = this.alerts.length;
+    if (!count) return;
+    const position = this.alert === null ? (direction > 0 ? 0 : count - 1) : (this.alert + direction + count) % count;
+    this.zoomTo(position, chart);
+  }
+
+  act(what, chart) {
+    const actions = {
+      in: () => this.zoom(0.5, chart && this.at),
+      out: () => this.zoom(2, chart && this.at),
+      all: () => this.look(this.first, this.last),
+      earlier: () => this.pan(-0.25),
+      later: () => this.pan(0.25),
+      previous: () => this.nextAlert(-1, chart),
+      next: () => this.nextAlert(1, chart),
+    };
+    actions[what]();
+  }
+
+  // ------------------------------------------------------------------ keys on a chart
+
+  key(event, chart) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const cursor = (update) => {
+      const [min, max] = this.view;
+      if (update < min || update > max) this.look(min + update - (update < min ? min : max), max + update - (update < min ? min : max));
+      chart.point(update);
+      this.announce(chart.describe(update));
+    };
+    const actions = {
+      ArrowLeft: () => (event.shiftKey ? this.pan(-0.25) : cursor(chart.step(this.at, -1))),
+      ArrowRight: () => (event.shiftKey ? this.pan(0.25) : cursor(chart.step(this.at, 1))),
+      Home: () => cursor(this.view[0]),
+      End: () => cursor(this.view[1]),
+      "+": () => this.act("in", chart),
+      "=": () => this.act("in", chart),
+      "-": () => this.act("out", chart),
+      0: () => this.act("all"),
+      Escape: () => this.act("all"),
+      l: () => chart.toggleLog(),
+      n: () => this.act("next", chart),
+      p: () => this.act("previous", chart),
+    };
+    const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  }
+
+  announce(text) {
+    document.getElementById("announce").textContent = text;
+  }
+
+  /** On paper: light, and as wide as the paper. */
+  print(begins) {
+    document.documentElement.classList.toggle("printing", begins);
+    for (const chart of this.charts.values()) {
+      if (begins) chart.plot.setSize({ width: 640, height: chart.height() });
+      chart.draw();
+      if (begins) chart.plot.setSize({ width: 640, height: chart.height() });
+    }
+  }
+}
+
+if (document.querySelector(".toolbar")) {
+  unpack().then((data) => {
+    new Page(data).start();
+    document.documentElement.dataset.ready = "yes";
+  });
+}
