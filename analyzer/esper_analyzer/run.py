@@ -64,9 +64,7 @@ class Run:
 
     def __init__(self, directory: RunDirectory, settings: Settings = DEFAULT_SETTINGS) -> None:
         if any("\udc80" <= char <= "\udcff" for char in str(directory.path)):  # bytes that are no UTF-8
-            raise NotARunError(
-                f"{str(directory.path)!a} is no UTF-8 path, which cannot be read; rename the folder"
-            )
+            raise NotARunError(f"{str(directory.path)!a} is no UTF-8 path, which cannot be read; rename the folder")
         self.directory = directory
         self.settings = settings
         self.path = directory.path
