@@ -41,20 +41,21 @@ def _percent(value: float) -> str:
 _LOSS, _LOSS_MEDIAN, _LOSS_BEFORE = pl.col("_loss"), pl.col("_loss_median"), pl.col("_loss_before")
 _EXPLAINED, _EXPLAINED_MEDIAN = pl.col("_explained"), pl.col("_explained_median")
 _SPREAD, _SPREAD_MEDIAN = pl.col("_spread"), pl.col("_spread_median")
-_ENTROPY = pl.col("_entropy")
+_ENTROPY, _MEAN_ENTROPY = pl.col("_entropy"), pl.col("_mean_entropy")
 
 PARTS = (
     {
         "_loss": signals.finite("value_loss"),
         "_explained": signals.explained_where_varied(USUAL_RETURN_STD),
         "_spread": signals.value_spread(),
-        "_entropy": signals.mean_entropy(),
+        "_entropy": signals.discrete_entropy(),
     },
     {
         "_loss_median": signals.median_of(_LOSS),
         "_loss_before": signals.median_before("value_loss", _LOSS),
         "_explained_median": signals.median_of(_EXPLAINED),
         "_spread_median": signals.median_of(_SPREAD),
+        "_mean_entropy": signals.mean_entropy(_ENTROPY),
     },
 )
 """What several values are made of: columns to be added first, in two steps, so that each is worked out once."""
@@ -159,7 +160,7 @@ def _table_rules() -> list[Rule]:
 def _value(name: str) -> pl.Expr:
     """A metric where its bands apply, else null."""
     if name == "entropy":
-        return signals.discrete_entropy()
+        return _ENTROPY
     if name == "explained_variance":
         return _EXPLAINED
     spread = _bands(name).only_if
@@ -182,13 +183,12 @@ def _signal(name: str, title: str, value: pl.Expr, bands: Bands, meaning: str, *
 
 def _loss_rules() -> list[Rule]:
     """Losses that cannot be, and updates that were not made: they count at once."""
-    loss = pl.col("value_loss")
     return [
         Rule(
             name="impossible_value_loss",
             metric="value_loss",
             title="Value loss",
-            value=pl.when(~loss.is_finite() | (loss < 0.0)).then(loss),
+            value=pl.col("value_loss"),
             bands=Bands(critical=(below(0.0),)),
             bands_of="",
             hold=(1, 1),
@@ -267,7 +267,7 @@ def _critic_rules() -> list[Rule]:
             name="unscaled_value_loss",
             metric="value_loss",
             title="Value loss",
-            value=signals.unscaled_value_loss(),
+            value=signals.unscaled_value_loss(_LOSS),
             bands=_bands("value_loss"),
             bands_of="value_loss",
             hold=_SUSTAINED,
@@ -326,7 +326,7 @@ def _policy_rules() -> list[Rule]:
         _signal(
             "entropy_collapse_risk",
             "The risk that entropy collapses within 20 updates",
-            signals.entropy_collapse_risk(_ENTROPY),
+            signals.entropy_collapse_risk(_MEAN_ENTROPY),
             Bands(warning=(at_least(0.9),), nonfinite="unknown"),
             "Unless the task is nearly solved, raise the entropy coefficient or lower the learning rate.",
             shown=_percent,

@@ -92,14 +92,17 @@ def value_spread() -> pl.Expr:
     return pl.when((std > _TINY) & (value_std + std).is_finite()).then(value_std / std)
 
 
-def unscaled_value_loss() -> pl.Expr:
+def unscaled_value_loss(loss: pl.Expr | None = None) -> pl.Expr:
     """The value loss where nothing recorded tells what it should be held against; only then absolute bounds apply.
 
     Null where it is not finite or negative, which is wrong on any scale.
+
+    Args:
+        loss: `finite("value_loss")`; found in the frame by default.
     """
-    value = pl.col("value_loss")
+    loss = finite("value_loss") if loss is None else loss
     alone = pl.col("return_std").is_null() & pl.col("explained_variance").is_null()
-    return pl.when(alone & value.is_finite() & (value >= 0.0)).then(value)
+    return pl.when(alone & (loss >= 0.0)).then(loss)
 
 
 def value_collapse(loss: pl.Expr | None = None, spread: pl.Expr | None = None) -> pl.Expr:
@@ -226,9 +229,13 @@ def entropy_velocity(entropy: pl.Expr | None = None) -> pl.Expr:
     return (mean_entropy() if entropy is None else entropy).diff(half) / half
 
 
-def mean_entropy() -> pl.Expr:
-    """Mean entropy of the last 5 updates, where the actions are discrete; see `discrete_entropy`."""
-    return discrete_entropy().rolling_mean(WINDOW // 2)
+def mean_entropy(entropy: pl.Expr | None = None) -> pl.Expr:
+    """Mean entropy of the last 5 updates, where the actions are discrete.
+
+    Args:
+        entropy: `discrete_entropy()`; found in the frame by default.
+    """
+    return (discrete_entropy() if entropy is None else entropy).rolling_mean(WINDOW // 2)
 
 
 def entropy_collapse_risk(entropy: pl.Expr | None = None, horizon: int = 20) -> pl.Expr:

@@ -41,7 +41,7 @@ def verdict(rows: Sequence[dict[str, Any]], before: int = 60, **facts: Any) -> V
         ([{}] * 9 + [{"value_loss": math.nan}], "critical", "Value loss is NaN (not finite) at update 69."),
         ([{}] * 9 + [{"policy_loss": -math.inf}], "critical", "Policy loss is -inf (not finite) at update 69."),
         ([{}] * 9 + [{"value_loss": -0.1}], "critical", "Value loss is -0.1 (< 0) at update 69."),
-        ([{"value_loss": math.nan}] + [{}] * 5, "critical", "Value loss was NaN (not finite) at update 60."),
+        ([{"value_loss": math.nan}] + [{}] * 5, "critical", "Value loss was NaN (not finite) at update 60, and is"),
         ([{"value_loss": math.nan}] + [{}] * 12, "healthy", "absolute"),
         ([{}] * 9 + [{"value_loss": math.nan, "skipped": True, "skip_reason": 1}], "warning", "non-finite loss"),
         ([{}] * 9 + [{"skipped": True}], "warning", "An update was skipped at update 69."),
