@@ -14,14 +14,18 @@ import polars as pl
 from esper_analyzer import current_view
 from esper_analyzer.segment_index import SegmentIndex, index_segments
 from esper_analyzer.settings import DEFAULT_SETTINGS, Settings
-from esper_schemas.errors import EsperError, FormatVersionError, NotARunError
+from esper_schemas.errors import EsperError, FormatVersionError, NotARunError, UsageError
 from esper_schemas.faults import Fault
+from esper_schemas.metrics import HISTORY_LENGTH
 from esper_schemas.run_directory import RankDirectory, RunDirectory, resolve_run
 from esper_schemas.run_files import Attempt, RunHeader
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from esper_analyzer.report import Report
     from esper_analyzer.snapshot import Snapshot
+    from esper_analyzer.summary import Value
 
 Status = Literal["live", "stale", "finished", "failed", "interrupted", "crashed"]
 
@@ -143,6 +147,71 @@ class Run:
         from esper_analyzer.report import build_report
 
         return build_report(self, rank)
+
+    # ------------------------------------------------------------------ in a notebook
+
+    def _repr_html_(self) -> str:
+        from esper_analyzer.jupyter import run_html
+
+        return run_html(self)
+
+    def histories(self, length: int = HISTORY_LENGTH, *, rank: int = 0) -> dict[str, list[Value]]:
+        """The last `length` measured values of every metric, newest last, as the report has them with 10."""
+        from esper_analyzer.snapshot import metric_names
+        from esper_analyzer.summary import histories
+
+        if length < 1:
+            raise UsageError(f"length must be at least 1, found {length!r}")
+        rows = self.updates(rank)
+        return histories(rows, metric_names(rows.collect_schema()), length)
+
+    def alerts(self, rank: int | None = 0) -> pl.DataFrame:
+        """The report's alerts, one row each, the newest last.
+
+        Returns:
+            Columns `update`, `metric`, `level` (an Enum), `value`, `message`, `since`, `until` (null while it lasts),
+            as `Alert` describes them; the same columns where there is no alert.
+        """
+        from esper_analyzer.jupyter import alert_frame
+
+        return alert_frame(self.report(rank).alerts)
+
+    def plot(self, *metrics: str, log: bool | None = None, rank: int = 0) -> Figure:
+        """Metrics over updates, one panel each, with thresholds, alerts, and whatever is not finite at its place.
+
+        Both extremes of each stretch of a long run are in the line. Needs matplotlib (extra `notebook`).
+
+        Args:
+            metrics: metrics of the table, of your own, or `loss_ratio`; without any, value loss, explained variance and
+                episode return, as far as they were measured.
+            log: whether the scale is logarithmic (linear around zero where a value is not positive); if None, where
+                positive values span more than two powers of ten.
+            rank: the rank to plot.
+
+        Returns:
+            A figure that pyplot knows nothing of: a notebook shows it where it is the value of a cell.
+
+        Raises:
+            UsageError: no matplotlib, or no such metric.
+            NotARunError: the run has no such rank.
+        """
+        from esper_analyzer.plots import plot_run
+
+        return plot_run(self, metrics, log=log, rank=rank)
+
+    def watch(self, interval: float = 1.0, updates: int | None = None, *, rank: int = 0) -> None:
+        """Show the run in the output of a cell, and redraw it there until it ends or the cell is interrupted.
+
+        Outside a notebook a line is printed for each update. A redraw costs the new rows only.
+
+        Args:
+            interval: seconds between looks at the run.
+            updates: return after so many new updates, although the run goes on.
+            rank: the rank to watch.
+        """
+        from esper_analyzer.jupyter import watch_run
+
+        watch_run(self, interval=interval, updates=updates, rank=rank)
 
     # ------------------------------------------------------------------ for the other modules
 

@@ -14,11 +14,11 @@ import polars as pl
 from esper_analyzer.follow import LiveRun
 from esper_analyzer.health import Thresholds, level, loss_ratio
 from esper_analyzer.on_alert import AlertCommand
+from esper_analyzer.rhythm import replay_times
 from esper_analyzer.run import Run, Status
 from esper_analyzer.screen import Frame, draw_screen, plain_line
 from esper_analyzer.style import Style, clean, to_ascii
-from esper_analyzer.terminal import FullScreen, full_screen, terminal_size
-from esper_analyzer.view import View
+from esper_analyzer.terminal import terminal_size
 
 INTERVAL_SECS = 0.25
 STATUS_INTERVAL_SECS = 1.0
@@ -54,7 +54,9 @@ def follow(
     is_new: bool = False,
     stream: TextIO | None = None,
 ) -> int:
-    """Show a run until it ends; full screen on a terminal, else one line per update. Returns the number of damages.
+    """Show a run: on a terminal as an application, until the user leaves; else a line per update, until it ends.
+
+    Returns the number of damages.
 
     Args:
         run: the run.
@@ -64,25 +66,29 @@ def follow(
         is_new: whether the run began after the tail, so that all its alerts count.
         stream: where to show it; standard output by default.
     """
-    stream = stream or sys.stdout
-    live = LiveRun(run, rank)
     alerts = AlertCommand(on_alert, run, rank) if on_alert is not None else None
     try:
         with alerts or nullcontext():
-            live.refresh()  # what has been recorded before is no news
-            if alerts is not None and is_new:
-                alerts.put(live.raised)
-            if stream.isatty():
-                with full_screen(stream) as screen:
-                    _follow_on_screen(live, alerts, screen, interval, stream)
-                once(run, rank, stream)
-            else:
-                _follow_as_lines(live, alerts, interval, stream)
-            live.check()
+            if stream is None and is_possible():
+                return _follow_in_app(run, rank, alerts, interval=interval, is_new=is_new)
+            return _follow_as_lines(run, rank, alerts, interval, stream or sys.stdout, is_new=is_new)
     finally:
-        live.close()
         _say_notices(alerts)
-    return live.damage
+
+
+def is_possible() -> bool:
+    """Whether there is a terminal for the application: it draws on standard error and reads standard input."""
+    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
+    return all(stream is not None and stream.isatty() for stream in streams)
+
+
+def _follow_in_app(run: Run, rank: int, alerts: AlertCommand | None, *, interval: float, is_new: bool) -> int:
+    from esper_analyzer.app.start import run_app  # Textual is slow to import
+
+    on_alert = None if alerts is None else lambda alert: alerts.put([alert])
+    damage = run_app(run, rank, interval=interval, on_alert=on_alert, is_new=is_new)
+    once(run, rank)  # what was last on the screen stays in the terminal
+    return damage
 
 
 def _refresh(live: LiveRun, alerts: AlertCommand | None) -> pl.DataFrame:
@@ -97,34 +103,30 @@ def _say_notices(alerts: AlertCommand | None) -> None:
         print(clean(notice), file=sys.stderr)
 
 
-def _follow_on_screen(
-    live: LiveRun, alerts: AlertCommand | None, screen: FullScreen, interval: float, stream: TextIO
-) -> None:
-    drawn: object = None
-    for status in _looks(live, interval):
-        _refresh(live, alerts)
-        state = (terminal_size(stream), status, live.view.rows, live.view.last_seq)
-        if state == drawn:
-            continue
-        drawn, (width, height) = state, state[0]
-        waiting = "waiting for the first update, " if not live.view.rows else ""
-        frame = Frame(live.run, live.rank, status, f"{waiting}Ctrl-C to leave", live.damage)
-        screen.draw(draw_screen(live.view, frame, width=width, height=height, style=Style.of(stream)))
-
-
-def _follow_as_lines(live: LiveRun, alerts: AlertCommand | None, interval: float, stream: TextIO) -> None:
-    thresholds = live.run.settings.thresholds
-    _write_rows(live.run.updates(live.rank).filter(pl.col("seq") <= live.view.last_seq), thresholds, stream)
-    said = ""
-    for status in _looks(live, interval):
-        rows = _refresh(live, alerts)
-        if rows.height:
-            _write_rows(rows.lazy(), thresholds, stream)
-        _say_notices(alerts)
-        now = "waiting for the first update" if not live.view.rows else status
-        if now != said and (said or now != "live"):
-            print(f"{live.run.header.run_id}: {now}", file=sys.stderr)
-        said = now
+def _follow_as_lines(
+    run: Run, rank: int, alerts: AlertCommand | None, interval: float, stream: TextIO, *, is_new: bool
+) -> int:
+    live = LiveRun(run, rank)
+    try:
+        live.refresh()  # what has been recorded before is no news
+        if alerts is not None and is_new:
+            alerts.put(live.raised)
+        thresholds = live.run.settings.thresholds
+        _write_rows(live.run.updates(live.rank).filter(pl.col("seq") <= live.view.last_seq), thresholds, stream)
+        said = ""
+        for status in _looks(live, interval):
+            rows = _refresh(live, alerts)
+            if rows.height:
+                _write_rows(rows.lazy(), thresholds, stream)
+            _say_notices(alerts)
+            now = "waiting for the first update" if not live.view.rows else status
+            if now != said and (said or now != "live"):
+                print(f"{live.run.header.run_id}: {now}", file=sys.stderr)
+            said = now
+        live.check()
+    finally:
+        live.close()
+    return live.damage
 
 
 def _looks(live: LiveRun, interval: float) -> Iterator[Status]:
@@ -178,24 +180,16 @@ def replay(run: Run, rank: int, *, speed: float | None = None, stream: TextIO | 
             25 seconds on a terminal, and as fast as possible elsewhere.
         stream: where to show it; standard output by default.
     """
-    stream = stream or sys.stdout
+    if stream is None and is_possible():
+        from esper_analyzer.app.start import run_replay  # Textual is slow to import
+
+        run_replay(run, rank, speed=speed)
+        once(run, rank)
+        return
     rows = run.updates(rank)
     times = replay_times(rows.select("wall_time").collect().to_series())
-    clock = _Clock(speed if speed is not None or stream.isatty() else 0.0, float(times.max() or 0.0))  # type: ignore[arg-type]
-    if not stream.isatty():
-        _replay_as_lines(rows, run.settings.thresholds, times, clock, stream)
-        return
-    with full_screen(stream) as screen:
-        _replay_on_screen(run, rank, rows, times, clock, screen, stream)
-    once(run, rank, stream)
-
-
-def replay_times(wall_time: pl.Series) -> pl.Series:
-    """Seconds from the first row to each row; pauses between attempts and clocks set back take no time."""
-    gaps = wall_time.diff().dt.total_microseconds().fill_null(0).cast(pl.Float64) / 1e6
-    usual = gaps.filter(gaps > 0.0).median()
-    longest = 100.0 * usual if isinstance(usual, float) else 0.0
-    return gaps.clip(0.0, longest).cum_sum()
+    clock = _Clock(0.0 if speed is None else speed, float(times.max() or 0.0))  # type: ignore[arg-type]
+    _replay_as_lines(rows, run.settings.thresholds, times, clock, stream or sys.stdout)
 
 
 def _replay_as_lines(
@@ -209,25 +203,6 @@ def _replay_as_lines(
             continue
         _write_rows(rows.slice(start, until - start), thresholds, stream)
         start = until
-
-
-def _replay_on_screen(
-    run: Run, rank: int, rows: pl.LazyFrame, times: pl.Series, clock: _Clock, screen: FullScreen, stream: TextIO
-) -> None:
-    view = View(run.settings)
-    began, start = time.monotonic(), 0
-    status = "replay"
-    while start < len(times):
-        until = _due_until(times, clock, start, time.monotonic() - began)
-        if until > start:
-            view.add(rows.slice(start, until - start))
-            start = until
-        width, height = terminal_size(stream)
-        note = f"replay, {100 * start // len(times)} % of {len(times)} updates, Ctrl-C to leave"
-        frame = Frame(run, rank, status, note)
-        screen.draw(draw_screen(view, frame, width=width, height=height, style=Style.of(stream)))
-        if not clock.at_once:
-            time.sleep(1.0 / _FRAMES_PER_SEC)
 
 
 def _due_until(times: pl.Series, clock: _Clock, start: int, now: float) -> int:

@@ -342,6 +342,7 @@ def test_on_a_terminal_the_screen_stays_whole(recorder: Callable[..., None], tmp
     assert time.monotonic() - began < 2.5
     assert "LOUD" not in terminal.before
     recorder()
+    terminal.send("q")
     terminal.expect("\x1b\\[\\?1049l")
     assert "LOUD" not in terminal.before
     terminal.expect(pexpect.EOF)

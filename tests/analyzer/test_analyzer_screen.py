@@ -215,13 +215,13 @@ def test_tail_on_a_terminal(tmp_path: Path, columns: int, rows: int) -> None:
     root = str(tmp_path)
     with Recorder.open(root, run_id="mine", env="CartPole-v1") as recorder:
         terminal = Terminal(["tail", "--root", root, "--interval", "0.05"], columns, rows)
-        terminal.see("waiting for the first update")
+        terminal.see("no updates yet")
         for update in range(30):
             recorder.record(update=update, policy_loss=-0.01, value_loss=8.0 / (update + 1))
-        text = terminal.see(r"V\.Loss +0\.267  [▁-█]{10}  → -18\.\d%(.|\n)*Ctrl-C to leave")
+        text = terminal.see(r"V\.Loss +0\.267  [▁-█]{10}  → -18\.\d%(.|\n)*\? help")
         assert "update 29" in text
         assert re.search(r"mine +● live", text)
-        assert "┈" in text
+        terminal.see("┈")
         assert terminal.hides_cursor()
         terminal.child.setwinsize(24, 80)
         terminal.screen.resize(24, 80)
@@ -230,16 +230,17 @@ def test_tail_on_a_terminal(tmp_path: Path, columns: int, rows: int) -> None:
         terminal.child.sendintr()
         assert terminal.end() == 130
         assert not terminal.hides_cursor()
-        assert terminal.raw.rstrip().endswith(b"\x1b[?1049l")
+        assert b"\x1b[?1049l" in terminal.raw
 
 
-def test_tail_ends_with_the_run_and_leaves_the_last_frame(tmp_path: Path) -> None:
-    """When the run ends the other screen is left, and the final state stays in the terminal."""
+def test_tail_leaves_the_last_frame(tmp_path: Path) -> None:
+    """The end of a run is shown; when the user leaves the other screen, the final state stays in the terminal."""
     with Recorder.open(tmp_path, run_id="mine") as recorder:
         recorder.record(update=0, policy_loss=-0.01, value_loss=1.0)
         terminal = Terminal(["tail", "--root", str(tmp_path), "--interval", "0.05"], 80, 24)
         terminal.see("● live")
     terminal.see("● finished")
+    terminal.child.send("q")
     assert terminal.end() == 0
     assert terminal.raw.rindex(b"finished") > terminal.raw.rindex(b"\x1b[?1049l")
 
@@ -250,12 +251,13 @@ def test_replay_shows_a_run_from_its_beginning(record: Callable[..., Path], tmp_
     record([{"update": i, "wall_time": start + i * 1_000_000, "elapsed_secs": float(i)} for i in range(1000)])
     terminal = Terminal(["replay", "--root", str(tmp_path / "runs"), "--speed", "50"], 80, 24)
     terminal.see("update [1-9]")
-    terminal.see(r"replay, [1-9]\d? % of 1000 updates")
+    terminal.see("50× recorded")
     terminal.child.kill(15)
     assert terminal.end() == 143
     assert not terminal.hides_cursor()
     fast = Terminal(["replay", "--root", str(tmp_path / "runs"), "--speed", "0"], 80, 24)
     fast.see("update 999")
+    fast.child.send("q")
     assert fast.end() == 0
 
 

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom on a real run."""
+"""The notebooks run from top to bottom, on a real run or on those that they make themselves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import nbformat
+import polars as pl
 import pytest
 from nbclient import NotebookClient
+
+from esper_analyzer import open_run
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -34,6 +37,22 @@ def test_a_notebook_runs(notebook: Path, place: Path) -> None:
     NotebookClient(document, timeout=120, resources={"metadata": {"path": str(place / "notebooks")}}).execute()
     outputs = [output for cell in document.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_broken_run_is_told_from_the_sound_one(place: Path) -> None:
+    """What the notebook on diagnosing says of its two runs is so: one critical by `value_spread` first, one not."""
+    runs = place / "runs" / "diagnosing"
+    if not runs.exists():  # where this test is run alone
+        test_a_notebook_runs(FOLDER / "diagnosing.ipynb", place)
+    sound, broken = open_run(runs / "sound"), open_run(runs / "no-critic-gradient")
+    assert sound.report().verdict.level == "healthy"
+    assert broken.report().verdict.level == "critical"
+    deciding = broken.alerts().filter(
+        pl.col("metric").is_in(["value_spread", "critic_error", "explained_where_varied"])
+    )
+    assert deciding["metric"].to_list()[0] == "value_spread"
+    assert broken.updates().select(pl.col("value_loss").max()).collect().item() < 5.0
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,0 +1,416 @@
+"""The screen of `tail` and `replay`: pictures come from a thread, keys change only what is shown of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.events import MouseScrollDown, MouseScrollUp, Resize
+from textual.message import Message
+
+from esper_analyzer.alerts import Alert
+from esper_analyzer.app import panels
+from esper_analyzer.app.choices import metric_entries, metrics_to_step_through, run_entries
+from esper_analyzer.app.clock import Clock
+from esper_analyzer.app.feed import Feed
+from esper_analyzer.app.keys import HELP, KEYS, LINE, REPLAY_HELP, REPLAY_LINE
+from esper_analyzer.app.live import LiveFeed
+from esper_analyzer.app.picture import Picture
+from esper_analyzer.app.plot import SCALES
+from esper_analyzer.app.reader import Reader
+from esper_analyzer.app.recorded import RecordedFeed
+from esper_analyzer.app.scene import Scene
+from esper_analyzer.app.widgets import Chooser, Draw, Help, Panel
+from esper_analyzer.app.window import Window
+from esper_analyzer.run import Run
+from esper_analyzer.style import Style
+from esper_schemas.errors import EsperError
+from esper_schemas.run_directory import RunDirectory
+
+MIN_WIDTH, MIN_HEIGHT = 60, 20
+FRAMES_PER_SEC = 10
+"""Of a replay that plays."""
+
+_REPLAY_INTERVAL_SECS = 10.0  # nothing is new in a replay but what is asked for
+
+
+class Fresh(Message):
+    """A new picture is there; one that has not been looked at yet is replaced."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        super().__init__()
+
+    def can_replace(self, message: Message) -> bool:
+        """Only the newest picture counts."""
+        return isinstance(message, Fresh) and message.reader is self.reader
+
+
+class EsperApp(App[None]):
+    """One rank of a run on the whole terminal.
+
+    Attributes:
+        scene: what is shown.
+        error: what ended the reading, if anything did.
+        signal: the signal that ended the screen, if one did.
+    """
+
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(key, action, show=False) for key, action in KEYS.items()),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        run: Run,
+        rank: int,
+        *,
+        style: Style,
+        interval: float = 0.25,
+        on_alert: Callable[[Alert], object] | None = None,
+        is_new: bool = False,
+        replay: bool = False,
+        speed: float | None = None,
+    ) -> None:
+        if os.environ.get("NO_COLOR") == "":  # which is as good as not set
+            del os.environ["NO_COLOR"]
+        super().__init__(ansi_color=True)  # said here too, since NO_COLOR is looked at now
+        self.theme = "ansi-dark"  # every colour is the terminal's own, and so is the background
+        self.scene = Scene(run, rank, style.unicode)
+        self.error: Exception | None = None
+        self.signal: signal.Signals | None = None
+        self._interval = interval
+        self._on_alert, self._is_new = on_alert, is_new
+        self._is_replay, self._speed = replay, speed
+        self._note = ""
+        self._asked_row: int | None = None
+        self._asked_detail: tuple[str, int, int | None] | None = None
+        self._ticked = time.monotonic()
+        self._reader = self._watched = self._new_reader(on_alert)
+
+    # ------------------------------------------------------------------ parts
+
+    def compose(self) -> ComposeResult:
+        """All panels; which of them are shown depends on the size."""
+
+        def panel(name: str, draw: Draw) -> Panel:
+            return Panel(draw, name, unicode=self.scene.unicode)
+
+        scene = self.scene
+        yield panel("tiny", lambda width, height: [Text(_too_small(width, height))])
+        yield panel("heading", scene.heading)
+        with Container(id="middle"):
+            with Container(id="course"):
+                yield panel("title", scene.title)
+                yield panel("chart", scene.chart)
+                yield panel("readout", scene.readout)
+            yield panel("side", scene.side)
+        with Container(id="below"):
+            yield panel("numbers", scene.numbers)
+            yield panel("alerts", scene.alerts)
+        yield panel("small", scene.small)
+        yield panel("verdict", scene.verdict)
+        yield panel("time", self._draw_time)
+        yield panel("keys", self._draw_keys)
+
+    def on_mount(self) -> None:
+        """Begin to read."""
+        self.screen.set_class(self._is_replay, "-replay")
+        if not self.is_headless:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end_by, signal.SIGTERM)
+        self._reader.start()
+        if self._is_replay:
+            self.set_interval(1 / FRAMES_PER_SEC, self._tick)
+        self.set_interval(1.0, self._every_second)
+
+    def on_resize(self, event: Resize) -> None:
+        """Choose what there is room for."""
+        width, height = event.size
+        screen = self.screen_stack[0]
+        screen.set_class(width < MIN_WIDTH or height < MIN_HEIGHT, "-tiny")
+        screen.set_class(width < 100 or height < 30, "-compact")
+        screen.set_class(width >= 150 and height >= 30, "-wide")
+        screen.set_class(width >= 180 and height >= 30, "-huge")
+        screen.set_class(width >= 100 and height >= 45, "-tall")
+        self._renew()
+
+    def on_unmount(self) -> None:
+        """Stop reading."""
+        self._reader.stop()
+        self._watched.stop()
+
+    # ------------------------------------------------------------------ pictures
+
+    def _new_reader(self, on_alert: Callable[[Alert], object] | None = None) -> Reader:
+        run, rank = self.scene.run, self.scene.rank
+
+        def make() -> Feed:
+            if self._is_replay:
+                return RecordedFeed(run, rank, speed=self._speed)
+            return LiveFeed(run, rank, on_alert=on_alert, is_new=self._is_new and on_alert is not None)
+
+        interval = _REPLAY_INTERVAL_SECS if self._is_replay else self._interval
+        return Reader(make, interval, lambda reader: self.post_message(Fresh(reader)))
+
+    @on(Fresh)
+    def _take(self, message: Fresh) -> None:
+        if message.reader.error is not None:
+            self.error = message.reader.error
+            self.exit()
+        elif message.reader is self._reader and message.reader.picture is not None:
+            self.scene.picture = message.reader.picture
+            self._renew(chart=self._is_replay or self.scene.is_chart_due)
+
+    def _renew(self, *, chart: bool = True) -> None:
+        """Draw anew; Textual does so once for any number of calls."""
+        self._ask()
+        for panel in self.screen_stack[0].query(Panel):
+            if chart or panel.id not in ("chart", "title", "side", "small"):
+                panel.refresh()
+
+    def _every_second(self) -> None:
+        if self.scene.picture.status in ("live", "stale"):
+            self.screen_stack[0].query("#heading").refresh()
+
+    def _ask(self) -> None:
+        """Ask the reader, once, for what the scene lacks."""
+        row, detail = self.scene.wanted_row(), self.scene.wanted_detail()
+        if row is not None and row != self._asked_row:
+            self._reader.ask_row(row)
+        if detail is not None and detail != self._asked_detail:
+            self._reader.ask_detail(*detail)
+        self._asked_row, self._asked_detail = row, detail
+
+    # ------------------------------------------------------------------ panels
+
+    def _draw_time(self, width: int, _height: int) -> list[Text]:
+        clock = self._clock
+        return [] if clock is None else [panels.time_line(clock, width)]
+
+    def _draw_keys(self, width: int, _height: int) -> list[Text]:
+        line = Text(f" {self._note}" if self._note else REPLAY_LINE if self._is_replay else LINE, style="dim")
+        line.truncate(width - 1, overflow="ellipsis")
+        return [line]
+
+    # ------------------------------------------------------------------ chart keys
+
+    def _set_window(self, window: Window) -> None:
+        self.scene.window = window
+        self._note = ""
+        self._renew()
+
+    def action_zoom(self, closer: bool) -> None:
+        """Zoom in or out."""
+        if self.scene.picture.span is not None:
+            self._set_window(self.scene.window.zoom(*self.scene.picture.span, closer=closer))
+
+    def action_whole(self) -> None:
+        """Show the whole history."""
+        self._set_window(replace(self.scene.window, span=None, right=None))
+
+    def action_pan(self, share: float) -> None:
+        """Show what is earlier or later."""
+        if self.scene.picture.span is not None:
+            self._set_window(self.scene.window.pan(*self.scene.picture.span, share))
+
+    def action_edge(self, end: bool) -> None:
+        """Go to the beginning, or to the end and follow it."""
+        if self.scene.picture.span is not None:
+            right = None if end else self.scene.picture.span[0]
+            cursor = None if self.scene.window.cursor is None else self.scene.picture.span[int(end)]
+            self._set_window(replace(self.scene.window, right=right, cursor=cursor))
+
+    def action_cursor(self, direction: int) -> None:
+        """Move the cursor by a column."""
+        limits, span = self.scene.limits, self.scene.picture.span
+        if limits is not None and span is not None:
+            step = max(1, round((limits[1] - limits[0] + 1) / max(1, self.scene.plot.columns)))
+            self._set_window(self.scene.window.move(*span, direction * step))
+
+    def action_alert(self, direction: int) -> None:
+        """Select another alert, and go there."""
+        events, span = self.scene.picture.events, self.scene.picture.span
+        if not events or span is None:
+            return
+        index = len(events) if self.scene.selected not in events else events.index(self.scene.selected)
+        self.scene.selected = events[max(0, min(index + direction, len(events) - 1))]
+        self._set_window(self.scene.window.at(*span, self.scene.selected.update))
+
+    def action_clear(self) -> None:
+        """No alert and no cursor."""
+        self.scene.selected = None
+        self._set_window(replace(self.scene.window, cursor=None))
+
+    def action_scale(self) -> None:
+        """Next scale of values."""
+        self.scene.scale = SCALES[(SCALES.index(self.scene.scale) + 1) % len(SCALES)]
+        self._renew()
+
+    def on_panel_clicked(self, message: Panel.Clicked) -> None:
+        """Put the cursor where the chart was clicked; select the alert that was clicked."""
+        if message.panel.id == "chart" and self.scene.picture.span is not None:
+            update = self.scene.plot.update_at(message.x)
+            if update is not None:
+                self._set_window(self.scene.window.at(*self.scene.picture.span, update))
+
+    def on_mouse_scroll_up(self, _event: MouseScrollUp) -> None:
+        """The wheel zooms."""
+        self.action_zoom(True)
+
+    def on_mouse_scroll_down(self, _event: MouseScrollDown) -> None:
+        """The wheel zooms."""
+        self.action_zoom(False)
+
+    # ------------------------------------------------------------------ what is shown
+
+    def action_metric(self, direction: int) -> None:
+        """The next metric that has a small chart."""
+        names = metrics_to_step_through(self.scene.picture)
+        if names:
+            at = names.index(self.scene.metric) if self.scene.metric in names else 0
+            self._chart(names[(at + direction) % len(names)])
+
+    def action_choose_metric(self) -> None:
+        """Choose any metric that has been recorded."""
+        self.push_screen(Chooser("metric", metric_entries(self.scene.picture), unicode=self.scene.unicode), self._chart)
+
+    def _chart(self, metric: str | None) -> None:
+        if metric is not None:
+            self.scene.metric = metric
+            self._renew()
+
+    def action_choose_run(self) -> None:
+        """Choose another run of the folder that this one is in."""
+        entries = run_entries(self.scene.run.path.parent)
+        self.push_screen(Chooser("run", entries, unicode=self.scene.unicode), self._switch_run)
+
+    def _switch_run(self, name: str | None) -> None:
+        if name is None:
+            return
+        try:
+            run = Run(RunDirectory(self.scene.run.path.parent / name), self.scene.run.settings)
+            self._switch(run, min(run.ranks(), default=0))
+        except EsperError as error:
+            self._note = str(error)
+            self._renew()
+
+    def action_rank(self) -> None:
+        """Show the next rank."""
+        ranks = self.scene.run.ranks()
+        if len(ranks) < 2:
+            self._note = "this run has one rank only"
+            self._renew()
+            return
+        later = [rank for rank in ranks if rank > self.scene.rank]
+        self._switch(self.scene.run, later[0] if later else ranks[0])
+
+    def _switch(self, run: Run, rank: int) -> None:
+        """Show another run or rank; where alerts are watched for, that goes on behind."""
+        if self._reader is not self._watched or self._on_alert is None:
+            self._reader.stop(wait=False)
+        scene = self.scene
+        scene.run, scene.rank, scene.picture, scene.window, scene.selected = (
+            run,
+            rank,
+            Picture("opening"),
+            Window(),
+            None,
+        )
+        self._note, self._asked_row, self._asked_detail = "", None, None
+        self._reader = self._new_reader()
+        self._reader.start()
+        self._renew()
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(Help(HELP + REPLAY_HELP * self._is_replay, unicode=self.scene.unicode))
+
+    # ------------------------------------------------------------------ time line
+
+    @property
+    def _clock(self) -> Clock | None:
+        feed = self._reader.feed
+        return feed.clock if isinstance(feed, RecordedFeed) else None
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        passed, self._ticked = now - self._ticked, now
+        if self._clock is not None and self._clock.playing:
+            self._clock.advance(passed)
+            self._seek()
+
+    def _seek(self, to: int | None = None) -> None:
+        """Show the moment that the clock is at, or go to another one and pause."""
+        feed, clock = self._reader.feed, self._clock
+        if not isinstance(feed, RecordedFeed) or clock is None:
+            return
+        if to is not None:
+            clock.seek(to)
+            clock.playing = False
+        feed.seek(clock.position)
+        self._reader.wake()
+        self.screen_stack[0].query("#time").refresh()
+
+    def action_play(self) -> None:
+        """Play or pause."""
+        if self._clock is not None:
+            self._clock.toggle()
+            self._note = ""
+            self._seek()
+
+    def action_speed(self, factor: float) -> None:
+        """Faster or slower."""
+        if self._clock is not None:
+            self._clock.scale(factor)
+            self._renew()
+
+    def action_timing(self) -> None:
+        """The recorded rhythm, or a fixed rate."""
+        if self._clock is not None:
+            self._clock.toggle_timing()
+            self._renew()
+
+    def action_step(self, rows: int) -> None:
+        """One update forwards or backwards."""
+        if self._clock is not None:
+            self._seek(self._clock.position + rows)
+
+    def action_next_alert(self, later: bool) -> None:
+        """Pause where the next alert is raised, or the one before."""
+        feed, clock = self._reader.feed, self._clock
+        if not isinstance(feed, RecordedFeed) or clock is None:
+            return
+        to = feed.alert_after(clock.position) if later else feed.alert_before(clock.position)
+        if to is not None:
+            self.scene.selected, self._note = None, ""
+            self._seek(to)
+            return
+        self._note = f"no {'further' if later else 'earlier'} alert"
+        self._note += "" if feed.is_judged or not later else " found yet, still judging"
+        self._renew()
+
+    # ------------------------------------------------------------------ end
+
+    def action_interrupt(self) -> None:
+        """Ctrl-C."""
+        self._end_by(signal.SIGINT)
+
+    def _end_by(self, number: signal.Signals) -> None:
+        self.signal = number
+        self.exit()
+
+
+def _too_small(width: int, height: int) -> str:
+    return f"This screen needs {MIN_WIDTH}×{MIN_HEIGHT} cells; the terminal has {width}×{height}. q quits."

@@ -1,0 +1,62 @@
+"""The entries of the choosers: the metrics and runs that there are, each with what helps to choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+from rich.text import Text
+
+from esper_analyzer.app.picture import CHARTED, Picture
+from esper_analyzer.health import LOSS_RATIO, level_of
+from esper_analyzer.run import Run
+from esper_analyzer.snapshot import as_number, metric_names
+from esper_analyzer.sparklines import sparkline
+from esper_analyzer.style import LEVEL_STYLE, STATUS_STYLE, clean, fit, number
+from esper_schemas.errors import EsperError
+from esper_schemas.metrics import HISTORY_LENGTH
+from esper_schemas.run_directory import find_runs
+
+_NAME_WIDTH = 28
+
+
+def metrics_to_step_through(picture: Picture) -> list[str]:
+    """The metrics of which there is a small chart, and that have been measured."""
+    return [name for name in CHARTED if picture.history.of(name).frame.height]
+
+
+def metric_entries(picture: Picture) -> list[tuple[str, Text]]:
+    """Every number measured in the newest rows, those on the screen first: name, newest value, the last ten."""
+    frame = picture.recent
+    if not frame.height:
+        return []
+    numbers = [name for name in metric_names(frame.schema) if frame.schema[name].is_numeric() and name != "update"]
+    names = list(dict.fromkeys([*(name for name in CHARTED if name in numbers), *numbers]))
+    entries = []
+    for name in names:
+        values = frame[name].drop_nulls()
+        if not len(values):
+            continue
+        last = as_number(values[-1])
+        level = level_of(name, last, thresholds=picture.thresholds)
+        style = LEVEL_STYLE[level] if level in ("warning", "critical") and name != LOSS_RATIO else ""
+        line = Text(fit(clean(name), _NAME_WIDTH).ljust(_NAME_WIDTH + 1)).append(number(last).rjust(10), style=style)
+        history = values.tail(HISTORY_LENGTH).cast(pl.Float64).to_list()
+        entries.append((name, line.append("  ").append(sparkline(history), style="cyan")))
+    return entries
+
+
+def run_entries(root: Path) -> list[tuple[str, Text]]:
+    """The runs of a folder, the newest first: name, status, what was running."""
+    entries = []
+    for directory in reversed(list(find_runs(root))):
+        line = Text(fit(clean(directory.path.name), _NAME_WIDTH).ljust(_NAME_WIDTH + 1))
+        try:
+            run = Run(directory)
+            status = run.status(None)
+            line.append(status.ljust(12), style=STATUS_STYLE[status])
+            line.append(" on ".join(clean(part) for part in (run.header.trainer, run.header.env) if part), style="dim")
+        except EsperError as error:
+            line.append(clean(error), style="bold red")
+        entries.append((directory.path.name, line))
+    return entries

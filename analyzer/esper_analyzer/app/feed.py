@@ -1,0 +1,116 @@
+"""Where the pictures of a screen come from: what a live run and a replay have in common. It knows no screen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from esper_analyzer.alerts import gap_alerts
+from esper_analyzer.app.history import history_of
+from esper_analyzer.app.picture import RECENT_ROWS, Detail, Event, Picture
+from esper_analyzer.health import LOSS_RATIO, loss_ratio
+from esper_analyzer.run import Run
+from esper_analyzer.segment_index import Piece
+
+MANY_ROWS = 4096
+JUDGED_AT_ONCE = 16_384
+"""Rows that are judged in one piece of work: about a tenth of a second."""
+
+
+class Feed(ABC):
+    """Pictures of one rank of a run. All of it is used from one thread, except where it says otherwise.
+
+    Attributes:
+        run, rank: where the rows come from.
+    """
+
+    def __init__(self, run: Run, rank: int) -> None:
+        self.run = run
+        self.rank = rank
+        self._detail: Detail | None = None
+        self._row: tuple[int, Mapping[str, Any] | None] | None = None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether there are so many rows that one more hardly changes a picture."""
+        return False
+
+    @abstractmethod
+    def look(self) -> bool:
+        """Take in what is new; whether the picture is another one now."""
+
+    @abstractmethod
+    def work(self) -> bool:
+        """Do a tenth of a second of what is left to do; False if nothing was left."""
+
+    @abstractmethod
+    def picture(self) -> Picture:
+        """The state now."""
+
+    def close(self) -> None:  # noqa: B027 (most feeds keep nothing open)
+        """Give back what is open."""
+
+    def read_detail(self, metric: str, first: int, last: int | None) -> None:
+        """Have a part of a metric's course in the pictures to come."""
+        rows = self._between(first, last)
+        names = (metric,)
+        columns = ["update", "value_loss", "policy_loss"] + [metric] * (metric not in (LOSS_RATIO, "update"))
+        known = rows.collect_schema().names()
+        rows = rows.select(list(dict.fromkeys(name for name in columns if name in known)))
+        self._detail = Detail(metric, first, last, history_of(rows, names))
+
+    def read_row(self, update: int | None) -> None:
+        """Have the exact values of one update in the pictures to come."""
+        found = None
+        if update is not None:
+            rows = self._between(update, update).with_columns(loss_ratio()).collect()
+            found = (update, rows.row(0, named=True) if rows.height else None)
+        self._row = found
+
+    def _between(self, first: int, last: int | None) -> pl.LazyFrame:
+        inside = pl.col("update") >= first
+        if last is not None:
+            inside &= pl.col("update") <= last
+        return self.run.updates(self.rank).filter(inside)
+
+
+def gaps_in(rows: pl.LazyFrame, before: int | None) -> list[tuple[int, int]]:
+    """Ranges of updates that are missing in rows whose updates rise; `before` is the update before them."""
+    earlier = pl.col("update").shift(1).fill_null(pl.lit(before, pl.Int64))
+    gaps = rows.select(first=earlier + 1, last=pl.col("update") - 1).filter(pl.col("last") >= pl.col("first"))
+    return list(gaps.collect().iter_rows())
+
+
+def attempts_in(rows: pl.LazyFrame) -> list[tuple[int, int]]:
+    """Each attempt, and its first update that counts."""
+    found = rows.group_by("attempt").agg(pl.col("update").min()).sort("attempt").collect(engine="streaming")
+    return list(found.iter_rows())
+
+
+def data_events(gaps: Iterable[tuple[int, int]], attempts: Iterable[tuple[int, int]]) -> list[Event]:
+    """The events of missing updates and of attempts after the first."""
+    found = [Event.of_gap(alert) for alert in gap_alerts(list(gaps))]
+    for attempt, update in attempts:
+        if attempt:
+            found.append(Event(update, "unknown", "attempt", f"Attempt {attempt} goes on from update {update}."))
+    return found
+
+
+def end_of(rows: pl.LazyFrame, pieces: Sequence[Piece]) -> pl.DataFrame:
+    """The newest 512 rows, with Lv/Lp, without reading the segments before them."""
+    found, first = 0, 0
+    for piece in reversed(pieces):
+        found, first = found + piece.rows, piece.first_update
+        if found >= 4 * RECENT_ROWS:  # some of which a later attempt may have superseded
+            rows = rows.filter(pl.col("update") >= first)
+            break
+    return newest_rows(pl.DataFrame(), rows.collect())
+
+
+def newest_rows(recent: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The newest 512 of these rows, with Lv/Lp."""
+    new = rows.tail(RECENT_ROWS).with_columns(loss_ratio())
+    return pl.concat([recent, new], how="diagonal").tail(RECENT_ROWS) if recent.height else new

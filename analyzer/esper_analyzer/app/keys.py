@@ -1,0 +1,75 @@
+"""The keys of the screen: what each does, and the page of help that says so."""
+
+from __future__ import annotations
+
+KEYS: dict[str, str] = {
+    "q": "quit",
+    "question_mark": "help",
+    "plus,equals_sign": "zoom(True)",
+    "minus": "zoom(False)",
+    "0": "whole",
+    "left": "cursor(-1)",
+    "right": "cursor(1)",
+    "shift+left,left_square_bracket,pageup": "pan(-0.5)",
+    "shift+right,right_square_bracket,pagedown": "pan(0.5)",
+    "home": "edge(False)",
+    "end": "edge(True)",
+    "up": "alert(-1)",
+    "down": "alert(1)",
+    "escape": "clear",
+    "l": "scale",
+    "m": "metric(1)",
+    "M": "metric(-1)",
+    "slash": "choose_metric",
+    "o": "choose_run",
+    "r": "rank",
+    "space": "play",
+    "greater_than_sign": "speed(2.0)",
+    "less_than_sign": "speed(0.5)",
+    "full_stop": "step(1)",
+    "comma": "step(-1)",
+    "n": "next_alert(True)",
+    "N": "next_alert(False)",
+    "t": "timing",
+}
+"""Key, or keys, and the action."""
+
+HELP = """\
+What to look at
+  The verdict, at the bottom, says whether the critic is learning, why it may not be, and what to look at next.
+  The chart: ! is a value that is not finite, ▲ in the axis an alert, ◆ a new attempt; dotted
+  lines are thresholds.
+  In the list, ▲ is an alert, and grey one that is over. Gauges are dotted where a value would be a warning.
+
+Chart
+  + −            zoom in and out, at the cursor or at the end
+  Left Right     move the cursor; its exact values are below the chart
+  [ ]  PgUp PgDn earlier and later by half of what is shown
+  Home End       to the beginning; to the end, which is then followed
+  0              the whole history
+  l              scale of the values: automatic, logarithmic, linear
+  m M            next and previous metric
+  /              choose any metric, by typing a part of its name
+
+Alerts
+  Up Down        go through the alerts: the cursor goes there, the whole message is below
+  Esc            no alert and no cursor
+
+Elsewhere
+  o              another run of the same folder
+  r              next rank
+  ?              this page
+  q              quit
+"""
+
+REPLAY_HELP = """
+Time line
+  Space          play and pause; at the end, play again
+  < >            half and twice the speed
+  . ,            one update forwards and backwards
+  n N            pause where the next alert is raised, or the one before
+  t              the recorded rhythm, or a fixed number of updates per second
+"""
+
+LINE = " ? help  / metrics  +/− zoom  arrows: cursor, alerts  l scale  o runs  q quit"
+REPLAY_LINE = " Space play  <> speed  ., step  n/N alert  ? help  / metrics  +/− zoom  q quit"

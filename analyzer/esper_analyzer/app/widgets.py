@@ -1,0 +1,140 @@
+"""The parts of the screen as Textual widgets: panels that draw text to measure, a chooser, a page of help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from rich.console import Console
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.events import Click
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from esper_analyzer.style import to_ascii
+
+_CONSOLE = Console(width=1000, legacy_windows=False)
+_ASCII_CLASS = "-ascii"
+_ASCII = str.maketrans({"░": ":", "━": "=", "▶": ">", "▏": "|", "‖": "H", "│": "|"})
+
+Draw = Callable[[int, int], Sequence[Text]]
+
+
+def in_ascii(text: Text) -> Text:
+    """The nearest text in ASCII, in the same colours."""
+    parts = [(to_ascii(part.text.translate(_ASCII)), part.style or "") for part in text.render(_CONSOLE) if part.text]
+    return Text.assemble(*parts, no_wrap=True)
+
+
+class Panel(Widget):
+    """A rectangle of text, drawn anew by `draw(width, height)` whenever it is refreshed."""
+
+    class Clicked(Message):
+        """The mouse was pressed on a cell of a panel."""
+
+        def __init__(self, panel: Panel, x: int, y: int) -> None:
+            self.panel, self.x, self.y = panel, x, y
+            super().__init__()
+
+    def __init__(self, draw: Draw, name: str, *, unicode: bool) -> None:
+        super().__init__(id=name)
+        self._draw = draw
+        self._unicode = unicode
+
+    def render(self) -> Text:
+        """At most as many lines, and as wide, as the panel is."""
+        width, height = self.size
+        lines = list(self._draw(width, height))[:height]
+        if not self._unicode:
+            lines = [in_ascii(line) for line in lines]
+        for line in lines:
+            line.truncate(width)
+        return Text("\n", no_wrap=True, end="").join(lines)
+
+    def on_click(self, event: Click) -> None:
+        """Tell the screen where."""
+        self.post_message(self.Clicked(self, event.x, event.y))
+
+
+class Chooser(ModalScreen[str | None]):
+    """A list to choose one entry of; what is typed leaves only the entries that contain it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "back"),
+        Binding("down", "move(1)", priority=True),
+        Binding("up", "move(-1)", priority=True),
+    ]
+
+    def __init__(self, title: str, entries: Sequence[tuple[str, Text]], *, unicode: bool) -> None:
+        """`entries` are what is returned, and what is shown for it."""
+        super().__init__(classes="" if unicode else _ASCII_CLASS)
+        self._title = title
+        self._entries = [(key, text if unicode else in_ascii(text)) for key, text in entries]
+
+    def compose(self) -> ComposeResult:
+        """A line to type in, above the list."""
+        with Vertical(id="box"):
+            yield Input(placeholder=f"{self._title}: type to filter, Enter chooses, Esc goes back", compact=True)
+            yield OptionList(*(Option(text, id=key) for key, text in self._entries), compact=True)
+
+    def on_mount(self) -> None:
+        """Type at once."""
+        self.query_one(Input).focus()
+        self._show("")
+
+    @on(Input.Changed)
+    def _filter(self, event: Input.Changed) -> None:
+        self._show(event.value)
+
+    def _show(self, part: str) -> None:
+        options = self.query_one(OptionList)
+        options.clear_options()
+        wanted = part.strip().lower().replace(" ", "_")
+        options.add_options(
+            Option(text, id=key)
+            for key, text in self._entries
+            if wanted in key.lower() or part.strip().lower() in text.plain.lower()
+        )
+        options.highlighted = 0 if options.option_count else None
+
+    def action_move(self, steps: int) -> None:
+        """Go through the list while the line to type in keeps the keys."""
+        options = self.query_one(OptionList)
+        if options.option_count:
+            options.highlighted = ((options.highlighted or 0) + steps) % options.option_count
+
+    @on(Input.Submitted)
+    def _choose(self) -> None:
+        options = self.query_one(OptionList)
+        if options.highlighted is not None:
+            self.dismiss(options.get_option_at_index(options.highlighted).id)
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option.id)
+
+
+class Help(ModalScreen[None]):
+    """The keys, and how to read the screen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "back"),
+        Binding("question_mark", "dismiss(None)", "back"),
+        Binding("q", "dismiss(None)", "back"),
+    ]
+
+    def __init__(self, text: str, *, unicode: bool) -> None:
+        super().__init__(classes="" if unicode else _ASCII_CLASS)
+        self._text = text if unicode else to_ascii(text)
+
+    def compose(self) -> ComposeResult:
+        """Text that scrolls where it is longer than the terminal."""
+        with VerticalScroll(id="box"):
+            yield Static(self._text, markup=False)

@@ -1,0 +1,332 @@
+"""A run in a notebook: how it shows itself, plots of its metrics, a display that follows it while it goes on."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import polars as pl
+from markupsafe import Markup
+from rich.text import Text
+
+from esper_analyzer.alerts import Alert
+from esper_analyzer.buckets import Buckets
+from esper_analyzer.chart import LOG_DECADES
+from esper_analyzer.follow import LiveRun
+from esper_analyzer.health import LEVEL_TYPE, LOSS_RATIO, bands_of, level, loss_ratio
+from esper_analyzer.run import Run, Status
+from esper_analyzer.screen import FURTHER, LOSSES, plain_line
+from esper_analyzer.snapshot import as_number
+from esper_analyzer.sparklines import sparkline
+from esper_analyzer.style import clean, compact, count, trend_mark, write_lines
+from esper_analyzer.verdict import RunFacts, Verdict, conclude
+from esper_analyzer.view import CHART_METRIC, View
+from esper_schemas.errors import EsperError, UsageError
+from esper_schemas.metrics import Bands, Level, Limit
+
+ALERT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "update": pl.Int64, "metric": pl.String, "level": LEVEL_TYPE, "value": pl.Float64, "message": pl.String,
+    "since": pl.Int64, "until": pl.Int64,
+}  # fmt: skip
+"""Columns of the frame of alerts; `Alert` says what each is."""
+
+_MARKS: dict[Level, str] = {"healthy": "✓", "warning": "!", "critical": "✗", "unknown": "?"}
+COLORS: dict[Level, str] = {"healthy": "#1f9e77", "warning": "#c98a00", "critical": "#e0443e", "unknown": "#888888"}
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _MARGIN = 640, 150, 56, 18, 12
+_COLUMNS = 290
+_WATCHED = "Watched until the run ends; interrupt the cell to stop."
+_LEFT_ALONE = "No longer watched; the run goes on."
+
+
+# ---------------------------------------------------------------------- the display
+
+
+def run_html(run: Run) -> str:
+    """The run as HTML for a notebook: verdict, status, updates, course of the value loss, a table of metrics.
+
+    It shows rank 0, or the first rank there is. Text is in the colour of the page, on no ground of its own.
+    """
+    rank = next(iter(run.ranks()), 0)
+    try:
+        live = LiveRun(run, rank)
+        try:
+            status = live.status()
+            live.refresh()
+            live.check()
+            return live_html(live, status)
+        finally:
+            live.close()
+    except (EsperError, OSError) as error:
+        return str(Markup("<div><strong>{}</strong><div>{}</div></div>").format(clean(run.path), clean(error)))
+
+
+def live_html(live: LiveRun, status: Status, note: str = "") -> str:
+    """A followed run as HTML, as it stood at its last refresh, with a note as last line."""
+    view = live.view
+    verdict = _verdict(live)
+    chart = _chart(view.chart, bands_of(CHART_METRIC, view.settings.thresholds)) if view.rows else Markup()
+    # Names may hold dollars, of which a notebook would otherwise make formulas.
+    return str(
+        Markup(
+            '<div class="esper-run tex2jax_ignore mathjax_ignore" style="border-left:4px solid {};padding-left:12px">'
+            "<div><strong>{} {}</strong> · {} · {}</div>"
+            '<div style="opacity:.8">{}</div><ul style="margin:6px 0">{}</ul>{}{}{}</div>'
+        ).format(
+            COLORS[verdict.level],
+            _MARKS[verdict.level],
+            verdict.level,
+            clean(live.run.header.run_id),
+            status,
+            _facts(live),
+            Markup().join(Markup("<li>{}</li>").format(clean(reason)) for reason in verdict.reasons),
+            chart,
+            _table(view),
+            Markup('<div style="opacity:.8">{}</div>').format(note) if note else "",
+        )
+    )
+
+
+def _verdict(live: LiveRun) -> Verdict:
+    """The verdict, which knows of the rows that the attempts say were dropped, too."""
+    view = live.view
+    dropped = max(view.dropped, live.run.dropped_rows(live.rank))
+    return conclude(view.judge, RunFacts(view.missing, dropped, live.damage, live.run.remarks))
+
+
+def _facts(live: LiveRun) -> str:
+    header, view = live.run.header, live.view
+    ranks, attempts = live.run.ranks(), live.run.attempt_count(live.rank)
+    parts = [" on ".join(clean(part) for part in (header.trainer, header.env) if part), clean(header.device or "")]
+    parts += [f"rank {live.rank} of {len(ranks)}"] if len(ranks) > 1 else []
+    parts += [f"{attempts} attempts"] if attempts > 1 else []
+    newest = f", the newest is {view.last_update}" if view.rows else ""
+    parts.append(f"{count(view.rows)} update{'s' * (view.rows != 1)}{newest}")
+    speed = view.updates_per_sec()
+    parts += [f"{compact(speed)} updates per second"] if speed is not None else []
+    return " · ".join(part for part in parts if part)
+
+
+def _table(view: View) -> Markup:
+    """Last value, the last ten, trend and level of the losses, and of what else was measured."""
+    rows = []
+    for name, title in (LOSSES | FURTHER).items():
+        state = view.state(name)
+        if not state.history:
+            continue
+        sure = state.trend.confidence
+        trend = f"{state.trend.label}{'' if sure is None else f', {100 * sure:.0f} % sure'}"
+        judged = "" if state.level == "unknown" else f"{_MARKS[state.level]} {state.level}"
+        if name == LOSS_RATIO and state.level in ("warning", "critical"):
+            judged += ", which by itself decides nothing"
+        history = sparkline(map(as_number, state.history))
+        cells = (title, compact(state.last), history, trend_mark(state.trend).plain, trend, judged)
+        rows.append(Markup("<tr>{}</tr>").format(Markup().join(map(Markup("<td>{}</td>").format, cells))))
+    if not rows:
+        return Markup()
+    heads = Markup().join(map(Markup("<th>{}</th>").format, ("", "last", "last 10", "change", "trend", "level")))
+    return Markup('<table style="color:inherit"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(
+        heads, Markup().join(rows)
+    )
+
+
+# ---------------------------------------------------------------------- the small chart
+
+
+class _Scale:
+    """Where values stand between the bottom and the top of the chart, and whether by their logarithm."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+        self.log = is_log(low, high)
+
+    def __call__(self, value: float) -> float:
+        low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
+        value = math.log10(value) if self.log else value
+        share = (value / 2 - low / 2) / (high / 2 - low / 2) if low < high else 0.5  # halves do not overflow
+        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _MARGIN)
+
+
+def is_log(low: float, high: float) -> bool:
+    """Whether positive values between these span enough powers of ten for a logarithmic scale."""
+    return low > 0.0 and math.log10(high) - math.log10(low) > LOG_DECADES
+
+
+def _chart(buckets: Buckets, bands: Bands | None) -> Markup:
+    """The course of the value loss as inline SVG; both extremes of each column of pixels are in the line."""
+    width = max(1, math.ceil(buckets.frame.height / _COLUMNS))
+    folded = (
+        buckets.frame.group_by(pl.col("bucket") // width)
+        .agg(pl.col("first").min(), pl.col("last").max(), pl.col("min").min(), pl.col("max").max(), pl.sum("nonfinite"))
+        .sort("bucket")
+    )
+    finite = folded.drop_nulls("min")
+    if not folded.height:
+        return Markup()
+    begin, end = int(folded["first"][0]), int(folded["last"][-1])
+
+    def across(first: int, last: int) -> float:
+        share = ((first + last) / 2 - begin) / (end - begin) if end > begin else 0.5
+        return round(_LEFT + share * (_WIDTH - _LEFT - _MARGIN), 1)
+
+    parts = [_text(_LEFT, _HEIGHT - 4, begin), _text(_WIDTH - _MARGIN, _HEIGHT - 4, end, "end")]
+    title = "value loss"
+    if finite.height:
+        scale = _Scale(*finite.select(pl.col("min").min(), pl.col("max").max()).row(0))
+        title += ", logarithmic" * scale.log
+        for value in {scale.low, scale.high}:
+            parts.append(_text(_LEFT - 6, scale(value) + 4, compact(value), "end"))
+        parts += _thresholds(bands, scale)
+        line = Markup('<path d="{}" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linecap="round"/>')
+        parts.append(line.format(_path(finite, across, scale)))
+    bad = folded.filter(pl.col("nonfinite") > 0)
+    if bad.height:
+        title += f", × {count(int(bad['nonfinite'].sum()))} not finite"
+    for first, last, number in bad.select("first", "last", "nonfinite").iter_rows():
+        where = f"update {first}" if first == last else f"updates {first} to {last}"
+        mark = Markup('<path d="M{} 3l6 6m0 -6l-6 6" stroke="{}" stroke-width="2"><title>{}</title></path>')
+        parts.append(mark.format(across(first, last) - 3, COLORS["critical"], f"{number} not finite, {where}"))
+    return Markup(
+        '<svg role="img" aria-label="{}, updates {} to {}" viewBox="0 0 {} {}" width="{}" '
+        'style="max-width:100%;height:auto;display:block" font-size="11" fill="currentColor">{}</svg>'
+    ).format(
+        title,
+        begin,
+        end,
+        _WIDTH,
+        _HEIGHT,
+        _WIDTH,
+        Markup().join([*parts, _text((_LEFT + _WIDTH) // 2, _HEIGHT - 4, title, "middle")]),
+    )
+
+
+def _path(finite: pl.DataFrame, across: Callable[[int, int], float], scale: _Scale) -> str:
+    """Commands that draw the line, up and down in turn; it is broken where updates have no finite value."""
+    commands: list[str] = []
+    before = None
+    for at, (bucket, first, last, *ends) in enumerate(finite.select("bucket", "first", "last", "min", "max").rows()):
+        x, (bottom, top) = across(first, last), map(scale, ends if at % 2 else reversed(ends))
+        move = "L" if before is not None and bucket == before + 1 else "M"
+        commands.append(f"{move}{x} {bottom:.1f}V{top:.1f}")
+        before = bucket
+    return "".join(commands)
+
+
+def _thresholds(bands: Bands | None, scale: _Scale) -> Iterator[Markup]:
+    """A dashed line at each bound that is in view."""
+    labelled: list[float] = []
+    for beyond, limit in limits_of(bands):
+        if scale.low < limit.bound < scale.high:
+            y = round(scale(limit.bound), 1)
+            yield Markup('<path d="M{} {}H{}" stroke="{}" stroke-dasharray="4 3"><title>{}</title></path>').format(
+                _LEFT, y, _WIDTH - _MARGIN, COLORS[beyond], f"{beyond} {limit}"
+            )
+            if all(abs(y - other) > _MARGIN for other in labelled):
+                labelled.append(y)
+                yield _text(_WIDTH - _MARGIN, y - 3, f"{beyond} {limit}", "end")
+
+
+def limits_of(bands: Bands | None) -> list[tuple[Level, Limit]]:
+    """Each bound with the level that is beyond it, the warnings first."""
+    if bands is None or bands.only_if is not None:  # a band under a condition is no band of the chart
+        return []
+    return [("warning", limit) for limit in bands.warning] + [("critical", limit) for limit in bands.critical]
+
+
+def _text(x: float, y: float, text: object, anchor: str = "start") -> Markup:
+    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(x, round(y, 1), anchor, text)
+
+
+# ---------------------------------------------------------------------- frames
+
+
+def alert_frame(alerts: Sequence[Alert]) -> pl.DataFrame:
+    """One row for each alert, with the columns of `ALERT_SCHEMA` also where there is none."""
+    rows = [[getattr(alert, name) for name in ALERT_SCHEMA] for alert in alerts]
+    return pl.DataFrame(rows, schema=ALERT_SCHEMA, orient="row")
+
+
+# ---------------------------------------------------------------------- following
+
+
+def watch_run(run: Run, *, interval: float, updates: int | None, rank: int) -> None:
+    """See `Run.watch`."""
+    if not 0.0 < interval < math.inf:
+        raise UsageError(f"interval must be a positive number of seconds, found {interval!r}")
+    if updates is not None and updates < 1:
+        raise UsageError(f"updates must be at least 1, found {updates!r}")
+    run.selected_ranks(rank)
+    show = _Cell() if _is_in_notebook() else _print_lines
+    live = LiveRun(run, rank)
+    try:
+        _watch(live, show, interval, updates)
+    finally:
+        live.close()
+
+
+def _watch(live: LiveRun, show: Callable[..., None], interval: float, updates: int | None) -> None:
+    """Show the run now, and again whenever it has changed, until it ends, has gone on far enough, or an interrupt."""
+    live.refresh()  # what has been recorded before does not count
+    seen, drawn = 0, None
+    try:
+        while True:
+            status = live.status()  # asked before the rows are read, so that none is left when the run has ended
+            rows = live.refresh()
+            seen += rows.height
+            has_ended = status not in ("live", "stale")
+            is_last = has_ended or (updates is not None and seen >= updates)
+            if is_last:
+                live.check()
+            if is_last or rows.height or status != drawn:
+                show(live, status, rows, "" if has_ended else _LEFT_ALONE if is_last else _WATCHED)
+                drawn = status
+            if is_last:
+                return
+            time.sleep(interval)
+    except KeyboardInterrupt:
+        show(live, live.status(), pl.DataFrame(), _LEFT_ALONE)
+
+
+def _is_in_notebook() -> bool:
+    """Whether a kernel runs this, whose front end can redraw a display; a terminal, also IPython's, cannot."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython.core.getipython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+class _Cell:
+    """The output of a cell, redrawn in place."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def __call__(self, live: LiveRun, status: Status, rows: pl.DataFrame, note: str) -> None:
+        from IPython.display import display
+
+        data = {"text/html": live_html(live, status, note), "text/plain": _state(live, status)}
+        if self._handle is None:
+            self._handle = display(data, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(data, raw=True)
+
+
+def _print_lines(live: LiveRun, status: Status, rows: pl.DataFrame, note: str) -> None:
+    """A line for each new update; one on the whole run at the beginning, at the end and where its status changes."""
+    lines = []
+    if rows.height:
+        judged = rows.with_columns(loss_ratio(), level(CHART_METRIC, live.run.settings.thresholds).alias("level"))
+        lines = [plain_line(row, row["level"]) for row in judged.iter_rows(named=True)]
+    if not rows.height or note != _WATCHED:
+        lines.append(_state(live, status))
+    write_lines(map(Text, lines))
+
+
+def _state(live: LiveRun, status: Status) -> str:
+    """The whole run in one line."""
+    rows = live.view.rows
+    said = f"{count(rows)} update{'s' * (rows != 1)}, verdict {_verdict(live).level}"
+    return f"{clean(live.run.header.run_id)}: {status}, {said}"
