@@ -44,7 +44,11 @@ class RunFacts:
 
 def conclude(judge: Judge, facts: RunFacts) -> Verdict:
     """The verdict on a run whose rows the judge has seen."""
-    findings = [*_alerts(judge), *_data(facts), _state(judge)]
+    alerts = _alerts(judge)
+    findings = [*alerts, *_data(facts)]
+    state = _state(judge)
+    if not alerts or state[0] == "unknown":  # else the alerts say how the critic stands
+        findings.append(state)
     findings.sort(key=lambda finding: worst_first(finding[0]))
     remarks = facts.remarks if judge.has_losses else ()
     return Verdict(findings[0][0], [*(sentence for _, sentence in findings), *remarks])
