@@ -115,14 +115,16 @@ def test_a_run_may_end_while_it_is_followed_as_lines(writer: Callable[..., Proce
     command = [sys.executable, "-m", "esper_analyzer", "tail", "--root", str(tmp_path / "runs"), "--interval", "0.02"]
     tail = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     assert tail.stdout is not None
-    time.sleep(1.0)
+    assert tail.stderr is not None
+    talk = tail.stderr.readline() + tail.stderr.readline()
     for update in range(12):
         send(process, update)
         assert tail.stdout.readline().startswith(f"update {update}  V.Loss ")
     assert process.stdin is not None
     process.stdin.close()
     assert process.wait(20) == 0
-    out, talk = tail.communicate(timeout=20)
+    out, more = tail.communicate(timeout=20)
+    talk += more
     assert (out, tail.returncode) == ("", 0)
     assert "latest run:" in talk
     assert "waiting for the first update" in talk

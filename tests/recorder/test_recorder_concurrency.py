@@ -144,8 +144,8 @@ def test_signals_at_any_moment_neither_lose_nor_double_a_row(
     done = run_python(HAMMER, tmp_path, 1, error)
     assert done.returncode == 0, done.stderr
     taken, interrupts, last, dropped = json.loads(done.stdout)
-    assert interrupts > 100
-    assert len(taken) > 300
+    assert interrupts > 20
+    assert len(taken) > 50
     rows = read_rows(tmp_path / "r", columns=COLUMNS)
     _check_numbers(rows)
     updates = [row["update"] for row in rows]
