@@ -46,7 +46,7 @@ def live_monitor(on_alert: OnAlert | None = None, *, settings: Settings = DEFAUL
 
 
 class LiveMonitor:
-    """Judges the updates of one attempt as they come; costs well under a millisecond each, however long the run.
+    """Judges the updates of one attempt as they come; costs about a millisecond each, however long the run.
 
     It knows the rows that it was called with and nothing of the disk: a resumed run begins anew, with its warm-up,
     and an update that is recorded again counts again. Level and verdict may be asked for in another thread than the
