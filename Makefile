@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
 .PHONY: help setup demo tools test lint check bench torture wheel-check pictures study clean
 
@@ -26,7 +27,7 @@ tools: ## what the tests need beside Python: Chromium and tmux
 	bash tests/tools.sh
 
 test: setup tools ## the whole suite, within about five minutes on two cores
-	$(BIN)/python -m pytest -m "not torture" -n auto
+	$(BIN)/python -m pytest -m "not torture" -n $(WORKERS) --dist worksteal
 
 lint: setup ## ruff, mypy --strict, the import contract
 	$(BIN)/ruff check .

@@ -64,6 +64,14 @@ class Buckets:
             self.width *= 2
             self.frame = _merge(self.frame.with_columns(pl.col("bucket") // 2))
 
+    def folded(self, columns: int) -> pl.DataFrame:
+        """The frame with neighbouring buckets merged until there are at most so many, each as wide as the others."""
+        if self.frame.height <= columns:
+            return self.frame
+        first, last = self.frame["first"][0], self.frame["last"][-1]
+        column = (pl.col("first") - first) * columns // (last - first + 1)
+        return self.frame.group_by(column.alias("bucket"), maintain_order=True).agg(_MERGE)
+
 
 def _merge(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.group_by("bucket", maintain_order=True).agg(_MERGE).cast({"nonfinite": pl.UInt32})

@@ -21,8 +21,8 @@ from esper_analyzer.run import Run, Status
 from esper_analyzer.screen import FURTHER, LOSSES, plain_line
 from esper_analyzer.snapshot import as_number
 from esper_analyzer.sparklines import sparkline
-from esper_analyzer.style import clean, compact, count, trend_mark, write_lines
-from esper_analyzer.verdict import RunFacts, Verdict, conclude
+from esper_analyzer.style import clean, compact, count, rate, trend_mark, write_lines
+from esper_analyzer.verdict import since_when
 from esper_analyzer.view import CHART_METRIC, View
 from esper_schemas.errors import EsperError, UsageError
 from esper_schemas.metrics import Bands, Level, Limit
@@ -59,25 +59,28 @@ def run_html(run: Run) -> str:
             return live_html(live, status)
         finally:
             live.close()
-    except (EsperError, OSError) as error:
+    except (EsperError, OSError, pl.exceptions.PolarsError) as error:  # the last: a sealed segment is damaged
         return str(Markup("<div><strong>{}</strong><div>{}</div></div>").format(clean(run.path), clean(error)))
 
 
 def live_html(live: LiveRun, status: Status, note: str = "") -> str:
     """A followed run as HTML, as it stood at its last refresh, with a note as last line."""
     view = live.view
-    verdict = _verdict(live)
+    verdict = live.verdict()
+    alerts = [episode.alert() for episode in view.judge.in_force.values()]
+    since = since_when(alerts, verdict.level, view.judge.rules)
     chart = _chart(view.chart, bands_of(CHART_METRIC, view.settings.thresholds)) if view.rows else Markup()
     # Names may hold dollars, of which a notebook would otherwise make formulas.
     return str(
         Markup(
             '<div class="esper-run tex2jax_ignore mathjax_ignore" style="border-left:4px solid {};padding-left:12px">'
-            "<div><strong>{} {}</strong> · {} · {}</div>"
+            "<div><strong>{} {}</strong>{} · {} · {}</div>"
             '<div style="opacity:.8">{}</div><ul style="margin:6px 0">{}</ul>{}{}{}</div>'
         ).format(
             COLORS[verdict.level],
             _MARKS[verdict.level],
             verdict.level,
+            "" if since is None else f" since update {since}",
             clean(live.run.header.run_id),
             status,
             _facts(live),
@@ -89,13 +92,6 @@ def live_html(live: LiveRun, status: Status, note: str = "") -> str:
     )
 
 
-def _verdict(live: LiveRun) -> Verdict:
-    """The verdict, which knows of the rows that the attempts say were dropped, too."""
-    view = live.view
-    dropped = max(view.dropped, live.run.dropped_rows(live.rank))
-    return conclude(view.judge, RunFacts(view.missing, dropped, live.damage, live.run.remarks))
-
-
 def _facts(live: LiveRun) -> str:
     header, view = live.run.header, live.view
     ranks, attempts = live.run.ranks(), live.run.attempt_count(live.rank)
@@ -105,7 +101,7 @@ def _facts(live: LiveRun) -> str:
     newest = f", the newest is {view.last_update}" if view.rows else ""
     parts.append(f"{count(view.rows)} update{'s' * (view.rows != 1)}{newest}")
     speed = view.updates_per_sec()
-    parts += [f"{compact(speed)} updates per second"] if speed is not None else []
+    parts += [f"{rate(speed)} updates per second"] if speed is not None else []
     return " · ".join(part for part in parts if part)
 
 
@@ -268,13 +264,11 @@ def watch_run(run: Run, *, interval: float, updates: int | None, rank: int) -> N
 
 def _watch(live: LiveRun, show: Callable[..., None], interval: float, updates: int | None) -> None:
     """Show the run now, and again whenever it has changed, until it ends, has gone on far enough, or an interrupt."""
-    live.refresh()  # what has been recorded before does not count
-    seen, drawn = 0, None
+    status, drawn = live.status(), None  # asked before the rows are read, so that none is left when the run has ended
+    live.refresh()
+    seen, rows = 0, pl.DataFrame()  # what was recorded before is no news
     try:
         while True:
-            status = live.status()  # asked before the rows are read, so that none is left when the run has ended
-            rows = live.refresh()
-            seen += rows.height
             has_ended = status not in ("live", "stale")
             is_last = has_ended or (updates is not None and seen >= updates)
             if is_last:
@@ -285,6 +279,8 @@ def _watch(live: LiveRun, show: Callable[..., None], interval: float, updates: i
             if is_last:
                 return
             time.sleep(interval)
+            status, rows = live.status(), live.refresh()
+            seen += rows.height
     except KeyboardInterrupt:
         show(live, live.status(), pl.DataFrame(), _LEFT_ALONE)
 
@@ -328,5 +324,5 @@ def _print_lines(live: LiveRun, status: Status, rows: pl.DataFrame, note: str) -
 def _state(live: LiveRun, status: Status) -> str:
     """The whole run in one line."""
     rows = live.view.rows
-    said = f"{count(rows)} update{'s' * (rows != 1)}, verdict {_verdict(live).level}"
+    said = f"{count(rows)} update{'s' * (rows != 1)}, verdict {live.verdict().level}"
     return f"{clean(live.run.header.run_id)}: {status}, {said}"

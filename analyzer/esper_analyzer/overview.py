@@ -52,5 +52,5 @@ def _state(directory: RunDirectory, settings: Settings) -> Text:
     status = run.status(None)
     line = Text(f"{status:11}", style=STATUS_STYLE[status]).append(f"  {count(live.view.rows):>11}", style="default")
     line.append(f"  {number(as_number(live.view.state('value_loss').last)):>9}  ", style="default")
-    line.append_text(level_text(live.view.verdict(damage=live.damage).level))
+    line.append_text(level_text(live.verdict().level))
     return line.append("  damaged", style="bold red") if live.damage else line

@@ -51,7 +51,7 @@ def plot_run(run: Run, metrics: Sequence[str], *, log: bool | None, rank: int) -
             return buffer.getvalue()
 
     run.selected_ranks(rank)
-    index = run.index(rank)
+    index = run.index(rank, verify=True)  # as the report has it
     rows = run.updates_of([index]).with_columns(loss_ratio())
     names = _chosen(metrics, rows)
     course = course_of(rows, names, missing_updates(run.updates_of([index]), index))

@@ -206,7 +206,7 @@ def _judgement(
             episodes += [episode for episode in judge.in_force.values() if episode.update < episodes[0].update]
         alerts += [*gap_alerts(missing[number]), *(episode.alert() for episode in episodes)]
         damage = sum(fault.is_damage for fault in faults if fault.rank == number)
-        facts = RunFacts(missing[number], _dropped(run, number, index), damage, run.remarks)
+        facts = RunFacts(missing[number], run.dropped_rows(number, index), damage, run.remarks)
         verdicts[number] = conclude(judge, facts)
     if not verdicts:
         nobody = Judge()
@@ -217,12 +217,6 @@ def _judgement(
         reasons = [f"Rank {number}: {reason}" for number in ordered for reason in verdicts[number].reasons]
         verdict = Verdict(verdict.level, reasons)
     return newest(alerts), verdict, judges[ordered[0]].signals()
-
-
-def _dropped(run: Run, number: int, index: SegmentIndex) -> int:
-    """Rows that a rank dropped, by what its rows and its attempts say."""
-    recorded = run.updates_of([index], all_attempts=True).select(pl.col("dropped_before").sum()).collect().item()
-    return max(recorded or 0, run.dropped_rows(number))
 
 
 def _run(run: Run, rank: int | None, status: Status) -> RunSection:
@@ -254,7 +248,7 @@ def _updates(
         last=_integer(update.max),
         missing=sorted({gap for gaps in missing.values() for gap in gaps}),
         skipped=rows.select(pl.col("skipped").sum()).collect().item() or 0,
-        dropped=sum(_dropped(run, number, index) for number, index in indices.items()),
+        dropped=sum(run.dropped_rows(number, index) for number, index in indices.items()),
         superseded=sum(index.rows for index in indices.values()) - update.measured,
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from esper_analyzer.alerts import Alert
 from esper_analyzer.health import LOSS_RATIO, bands_of
 from esper_analyzer.report import MetricSection, RatioSection, Report
-from esper_analyzer.report_series import KINDS, Course, Line
+from esper_analyzer.report_series import KINDS, Axis, Course, Line
 from esper_analyzer.settings import Settings
 from esper_analyzer.style import clean, count
 from esper_schemas.metrics import Bands
@@ -106,10 +106,19 @@ def _describe_nonfinite(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def chart_data(
-    report: Report, course: Course, charts: Sequence[Chart], links: Mapping[str, str], settings: Settings
+    report: Report,
+    course: Course,
+    axes: Sequence[Axis],
+    attempts: Sequence[tuple[int, int]],
+    charts: Sequence[Chart],
+    links: Mapping[str, str],
+    settings: Settings,
 ) -> dict[str, Any]:
     """What the charts are drawn from; updates are differences, ranges as `coded_ranges` has them."""
     return {
+        "run": clean(report.run.run_id),
+        "axes": [{"name": axis.name, "updates": coded(axis.updates), "values": axis.values} for axis in axes],
+        "attempts": attempts,
         "first": course.first,
         "last": course.last,
         "width": course.width,
@@ -118,6 +127,7 @@ def chart_data(
         "charts": [
             {
                 "id": chart.id,
+                "name": clean(chart.name),
                 "title": clean(chart.title),
                 "main": chart.name == "value_loss",
                 "log": chart.name == LOSS_RATIO,

@@ -15,16 +15,16 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from esper_analyzer.alerts import Alert
 from esper_analyzer.health import LOSS_RATIO, loss_ratio
 from esper_analyzer.report import MetricSection, RatioSection, Report
-from esper_analyzer.report_charts import CHART_OF_SIGNAL, MAIN_CHARTS, chart_data, chart_of, pack
-from esper_analyzer.report_series import course_of
+from esper_analyzer.report_charts import CHART_OF_SIGNAL, MAIN_CHARTS, Chart, chart_data, chart_of, pack
+from esper_analyzer.report_series import attempts_of, axes_of, course_of
 from esper_analyzer.report_text import describe_fault, describe_updates
 from esper_analyzer.rules import Rule
 from esper_analyzer.run import Run
 from esper_analyzer.style import clean, compact, count, duration, number, percentage, size
 from esper_analyzer.trends import Trend
+from esper_analyzer.verdict import grouped_reasons, since_when
 from esper_schemas.metrics import COMPARISONS, Level, Limit
 
 TILES = {
@@ -37,6 +37,8 @@ TILES = {
 }
 """The numbers beneath the verdict."""
 
+SCRIPTS = ("data.js", "axis.js", "marks.js", "values.js", "touch.js", "chart.js", "report.js")
+MAX_REASONS = 6
 MAX_CONFIG = 500
 MAX_TEXT = 500
 MAX_FAULTS = 200
@@ -58,11 +60,21 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A reason of the verdict: what was found, what it means, and the chart to look at (may be empty)."""
+    """A reason of the verdict: what was found, what it means, and where to look (may be empty).
+
+    Attributes:
+        found: what was found.
+        meaning: what that usually means.
+        target: id of an element of the page.
+        where: what the link to it says.
+        is_remark: whether it is said beside the verdict, rather than for it.
+    """
 
     found: str
-    meaning: str
-    chart: str
+    meaning: str = ""
+    target: str = ""
+    where: str = ""
+    is_remark: bool = False
 
 
 def report_html(run: Run, report: Report, rank: int | None = 0) -> str:
@@ -80,15 +92,19 @@ def report_html(run: Run, report: Report, rank: int | None = 0) -> str:
     if report.ratio.last is not None or report.ratio.median is not None:
         sections[LOSS_RATIO] = report.ratio
     names = _charted(report, sections)
-    rows = run.updates(rank).with_columns(loss_ratio())
+    indices = [run.index(number, verify=True) for number in run.selected_ranks(rank)]  # as the report has them
+    rows = run.updates_of(indices).with_columns(loss_ratio())
     course = course_of(rows, names, report.updates.missing)
     settings = run.settings
     charts = [chart_of(at, name, sections[name], course.lines[name], settings) for at, name in enumerate(names)]
     ids = {chart.name: chart.id for chart in charts}
+    by_id = {chart.id: chart for chart in charts}
     links = ids | {about: ids[name] for about, name in CHART_OF_SIGNAL.items() if name in ids}
-    data = pack(chart_data(report, course, charts, links, settings))
+    axes = axes_of(rows, course)
+    data = pack(chart_data(report, course, axes, attempts_of(rows), charts, links, settings))
+    is_of_several = len(course.ranks) > 1 or course.ranks == [None]
     styles = [_asset("vendor/uPlot.min.css"), _asset("report.css")]
-    scripts = [_asset("vendor/uPlot.iife.min.js"), *map(_asset, ("data.js", "marks.js", "chart.js", "report.js"))]
+    scripts = [_asset("vendor/uPlot.iife.min.js"), *map(_asset, SCRIPTS)]
     header = run.header
     identity = {
         "created": header.created,
@@ -103,9 +119,12 @@ def report_html(run: Run, report: Report, rank: int | None = 0) -> str:
         .render(
             report=report,
             rank=rank,
-            since=_since(report, run.settings.rules),
-            reasons=_reasons(report, run.settings.rules, links),
-            tiles=[*_critic_error(report, run.settings.rules), *_tiles(report)],
+            since=since_when(report.alerts, report.verdict.level, run.settings.rules),
+            reasons=_reasons(report, run, {link: by_id[at] for link, at in links.items()}),
+            max_reasons=MAX_REASONS,
+            tiles=[] if is_of_several else [*_critic_error(report, run.settings.rules), *_tiles(report)],
+            is_of_several=is_of_several,
+            axes=axes,
             charts=charts,
             main=[chart for chart in charts if chart.is_main],
             other=[chart for chart in charts if not chart.is_main],
@@ -148,7 +167,7 @@ def _critic_error(report: Report, rules: Sequence[Rule]) -> Iterator[Tile]:
     for level, limits in levels:
         if any(COMPARISONS[limit.comparison](value, limit.bound) for limit in limits):
             found = level
-    yield Tile("Critic's error", rule.shown(value), found, "of the targets' variance")
+    yield Tile("Critic's error", rule.shown(value), found, "of the targets' usual variance")
 
 
 def _tiles(report: Report) -> Iterator[Tile]:
@@ -175,32 +194,19 @@ def _is_recorded(metric: MetricSection) -> bool:
     return metric.nonfinite is not None
 
 
-def _since(report: Report, rules: Sequence[Rule]) -> int | None:
-    """First update of the oldest alert in force that gives the verdict its level."""
-    gives = {rule.metric: rule.gives for rule in rules}
-    found = [
-        alert.since
-        for alert in report.alerts
-        if alert.until is None and alert.metric in gives and _given(alert, gives[alert.metric]) == report.verdict.level
-    ]
-    return min(found, default=None)
-
-
-def _given(alert: Alert, gives: tuple[str, str]) -> str:
-    given = gives[alert.level == "critical"]
-    return "" if given == "healthy" else given
-
-
-def _reasons(report: Report, rules: Sequence[Rule], links: Mapping[str, str]) -> list[Reason]:
+def _reasons(report: Report, run: Run, charts: Mapping[str, Chart]) -> list[Reason]:
     """The reasons with what each means set apart from what was found, where a rule gave it."""
     reasons = []
-    for reason in report.verdict.reasons:
-        rule = next((rule for rule in rules if rule.meaning and reason.endswith(rule.meaning)), None)
-        if rule is None:
-            reasons.append(Reason(reason, "", ""))
+    for reason in grouped_reasons(report.verdict.reasons):
+        rule = next((rule for rule in run.settings.rules if rule.meaning and reason.endswith(rule.meaning)), None)
+        if rule is not None:
+            found, chart = reason.removesuffix(rule.meaning).strip(), charts.get(rule.metric)
+            target = (chart.id, chart.title) if chart else ("", "")
+            reasons.append(Reason(found, rule.meaning, *target))
+        elif "files are damaged" in reason:
+            reasons.append(Reason(reason, "", "files-title", "the faults"))
         else:
-            found = reason.removesuffix(rule.meaning).strip()
-            reasons.append(Reason(found, rule.meaning, links.get(rule.metric, "")))
+            reasons.append(Reason(reason, is_remark=reason.endswith(tuple(run.remarks))))
     return reasons
 
 

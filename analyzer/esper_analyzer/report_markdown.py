@@ -10,6 +10,7 @@ from esper_analyzer.report import IntegritySection, MetricSection, Report, Updat
 from esper_analyzer.report_text import describe_fault, describe_updates
 from esper_analyzer.style import clean, compact, count, percentage, size
 from esper_analyzer.trends import Trend
+from esper_analyzer.verdict import grouped_reasons, since_when
 from esper_schemas.metrics import Level
 
 MAIN_METRICS = {
@@ -42,7 +43,7 @@ def report_markdown(report: Report) -> str:
     lines = [
         *_heading(report),
         "",
-        *_reasons(report.verdict.reasons),
+        *_reasons(grouped_reasons(report.verdict.reasons)),
         *_metrics(report),
         *_alerts(report.alerts),
         *_files(report.updates, report.integrity),
@@ -64,7 +65,9 @@ def plain(text: object) -> str:
 
 def _heading(report: Report) -> Iterator[str]:
     run = report.run
-    yield f"### {_level(report.verdict.level)}: {plain(run.run_id)}"
+    since = since_when(report.alerts, report.verdict.level)
+    said = f" since update {since}" if since is not None else ""
+    yield f"### {_level(report.verdict.level)}{said}: {plain(run.run_id)}"
     yield ""
     parts = [run.status, " on ".join(plain(part) for part in (run.trainer, run.env) if part)]
     parts += [plain(run.device)] if run.device else []

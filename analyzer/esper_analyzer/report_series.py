@@ -22,6 +22,9 @@ MIN_STRETCHES = 50
 _ALL_STRETCHES = 100_000  # over all lines; what they take in the file goes with it
 _BATCH_ROWS = 65_536
 
+MAX_ANCHORS = 1000
+"""So many updates at most have their environment steps and time in the file; between them both rise evenly."""
+
 MAX_RANKS = 8
 """With more ranks than this, a line is drawn through the extremes of all ranks together."""
 
@@ -65,6 +68,15 @@ class Course:
     last: int | None
     ranks: list[int | None]
     lines: dict[str, list[Line]]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What may stand below a chart in place of updates: at each of `updates`, `values`, which never fall."""
+
+    name: Literal["env_steps", "seconds"]
+    updates: list[int]
+    values: list[float]
 
 
 def course_of(rows: pl.LazyFrame, names: Sequence[str], missing: Sequence[tuple[int, int]] = ()) -> Course:
@@ -125,6 +137,40 @@ def _lines(rows: pl.LazyFrame, names: Sequence[str], first: int, width: int) -> 
         if extremes[f"nonfinite {position}"].any():
             line.nonfinite = list(nonfinite_ranges(rows, name))
     return lines
+
+
+def axes_of(rows: pl.LazyFrame, course: Course) -> list[Axis]:
+    """Environment steps, and seconds since the first update, of the lowest rank, as far as they were recorded.
+
+    Args:
+        rows: columns `update`, `rank`, `env_steps` and `wall_time`, as `Run.updates` gives them.
+        course: the course of the same rows.
+    """
+    if course.first is None or course.last is None:
+        return []
+    width = math.ceil((course.last - course.first + 1) / MAX_ANCHORS)
+    lowest = rows.filter(pl.col("rank") == pl.col("rank").min())
+    anchors = (
+        lowest.group_by(stretch=(pl.col("update") - course.first) // width)
+        .agg(pl.col("update").max(), pl.col("env_steps").max(), pl.col("wall_time").max(), begin=pl.min("wall_time"))
+        .sort("stretch")
+        .with_columns(seconds=(pl.col("wall_time") - pl.col("begin").min()).dt.total_microseconds() / 1e6)
+        .collect(engine="streaming")
+    )
+    axes = []
+    names: tuple[Literal["env_steps"], Literal["seconds"]] = ("env_steps", "seconds")
+    for name in names:
+        known = anchors.select("update", pl.col(name).cum_max()).drop_nulls()
+        if known[name].n_unique() > 1:
+            axes.append(Axis(name, known["update"].to_list(), known[name].to_list()))
+    return axes
+
+
+def attempts_of(rows: pl.LazyFrame) -> list[tuple[int, int]]:
+    """Each attempt of the lowest rank but the first, with the first update that it recorded."""
+    lowest = rows.filter(pl.col("rank") == pl.col("rank").min())
+    found = lowest.group_by("attempt").agg(pl.col("update").min()).sort("attempt").collect(engine="streaming")
+    return [(attempt, update) for attempt, update in found.rows()[1:]]
 
 
 def nonfinite_ranges(rows: pl.LazyFrame, name: str) -> Iterator[NonFinite]:

@@ -26,6 +26,7 @@ from esper_analyzer.style import (
     trend_mark,
 )
 from esper_analyzer.trends import Trend
+from esper_analyzer.verdict import grouped_reasons, since_when
 from esper_schemas.faults import Fault
 
 WIDTH = 80
@@ -40,8 +41,10 @@ def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS) ->
     """The lines of the text report, which was made with these thresholds."""
     yield from _heading(report.run, report.updates, report.metrics)
     yield Text()
-    yield Text("Verdict  ").append_text(level_text(report.verdict.level))
-    for reason in report.verdict.reasons:
+    since = since_when(report.alerts, report.verdict.level)
+    said = f" since update {since}" if since is not None else ""
+    yield Text("Verdict  ").append_text(level_text(report.verdict.level)).append(said)
+    for reason in grouped_reasons(report.verdict.reasons):
         yield from _wrapped(reason, "  - ", "    ")
     if not report.updates.rows:
         yield from _integrity(report.integrity)

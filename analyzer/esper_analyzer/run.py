@@ -73,6 +73,7 @@ class Run:
         self.settings = settings
         self.path = directory.path
         self.header: RunHeader = directory.header()
+        self._damaged: dict[int, set[int | None]] = {}  # segments by rank
 
     def __repr__(self) -> str:
         ranks = ", ".join(map(str, self.ranks())) or "none"
@@ -229,16 +230,26 @@ class Run:
         """Number of attempts of a rank, whether their records can be read or not."""
         return len(list(self.directory.rank(rank).attempts_folder.glob("*.json")))
 
-    def dropped_rows(self, rank: int) -> int:
-        """Rows dropped by all attempts of a rank, as their records say."""
+    def dropped_rows(self, rank: int, index: SegmentIndex) -> int:
+        """Rows that a rank dropped, by what its rows, superseded or not, and its attempts say."""
+        rows = self.updates_of([index], all_attempts=True).select(pl.col("dropped_before").sum())
+        return max(int(rows.collect().item() or 0), self.dropped_by_attempts(rank))
+
+    def dropped_by_attempts(self, rank: int) -> int:
+        """Rows dropped by all attempts of a rank, as their records say; behind the newest row only they know."""
         try:
             return sum(attempt.dropped_rows for attempt in self.attempts(rank))
         except EsperError:
             return 0
 
     def index(self, rank: int, *, verify: bool = False) -> SegmentIndex:
-        """What the segments of a rank hold now; see `index_segments`."""
-        return index_segments(self.directory.rank(rank), verify=verify)
+        """What the segments of a rank hold now; see `index_segments`.
+
+        A segment that was once found to be damaged is verified each time, and left out until it is sound again.
+        """
+        index = index_segments(self.directory.rank(rank), verify=verify, suspects=self._damaged.get(rank, ()))
+        self._damaged[rank] = {fault.segment for fault in index.faults if fault.kind in ("corrupt", "unreadable")}
+        return index
 
     def faults_of(self, rank: int, index: SegmentIndex) -> list[Fault]:
         """Faults of a rank's segments and records; the end of the segment that a writer is at is none."""
@@ -278,8 +289,12 @@ def _usual_gap(rank: RankDirectory) -> float:
     pieces = index_segments(rank, start=max(0, max(rank.segment_numbers(), default=0) - 1)).pieces
     if not pieces:
         return 0.0
-    rows = current_view.all_attempts(pieces, current_view.schema_of(pieces)).select("wall_time").tail(100).collect()
-    gap = rows["wall_time"].diff().dt.total_microseconds().median()
+    rows = current_view.all_attempts(pieces, current_view.schema_of(pieces)).select("wall_time").tail(100)
+    try:
+        times = rows.collect()["wall_time"]
+    except pl.exceptions.PolarsError:  # a damaged segment
+        return 0.0
+    gap = times.diff().dt.total_microseconds().median()
     return float(gap) / 1e6 if isinstance(gap, (int, float)) else 0.0
 
 

@@ -22,9 +22,11 @@ from esper_analyzer.style import (
     fit,
     level_text,
     number,
+    rate,
     trend_mark,
 )
 from esper_analyzer.summary import Value
+from esper_analyzer.verdict import Verdict
 from esper_analyzer.view import CHART_METRIC, View
 from esper_schemas.metrics import Level
 
@@ -50,13 +52,16 @@ _INDENT = 2
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What a screen says beside the view: which run, how it stands, a note for the last line."""
+    """What a screen says beside the view: which run, how it stands, a note for the last line, the verdict.
+
+    Without a verdict it is that of the view, which knows the rows only.
+    """
 
     run: Run
     rank: int
     status: str
     note: str = ""
-    damage: int = 0
+    verdict: Verdict | None = None
 
 
 def draw_screen(view: View, frame: Frame, *, width: int, height: int, style: Style) -> list[str]:
@@ -145,7 +150,7 @@ def _heading(view: View, frame: Frame, width: int) -> list[Text]:
         parts = [f"update {view.last_update}", *parts]
         parts += [f"attempt {attempt}"] if attempt else []
         parts += [f"{count(int(as_number(steps) or 0))} steps"] if steps is not None else []
-        parts += [f"{speed:.3g}/s"] if speed is not None else []
+        parts += [f"{rate(speed)}/s"] if speed is not None else []
         parts += [duration(as_number(elapsed) or 0.0)] if elapsed is not None else []
     return [first, _line(Text(" · ".join(part for part in parts if part), style="dim"), width)]
 
@@ -174,7 +179,7 @@ def _verdict(view: View, frame: Frame, width: int, most: int) -> list[Text]:
     """The verdict and, below it, as much of its reasons as fits into `most` lines."""
     if not view.rows:
         return []
-    verdict = view.verdict(damage=frame.damage, remarks=frame.run.remarks)
+    verdict = frame.verdict or view.verdict(remarks=frame.run.remarks)
     said = Text(" " * _INDENT).append("Verdict  ").append_text(level_text(verdict.level))
     if most == 1 and verdict.reasons:
         said.append(f"  {fit(verdict.reasons[0], width - said.cell_len - 3)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -86,7 +86,9 @@ class SegmentIndex:
         return sum(piece.rows for piece in self.pieces)
 
 
-def index_segments(rank: RankDirectory, *, start: int = 0, verify: bool = False) -> SegmentIndex:
+def index_segments(
+    rank: RankDirectory, *, start: int = 0, verify: bool = False, suspects: Container[int | None] = ()
+) -> SegmentIndex:
     """Look at every segment of a rank; what cannot be read becomes a fault.
 
     Args:
@@ -94,6 +96,7 @@ def index_segments(rank: RankDirectory, *, start: int = 0, verify: bool = False)
         start: number of the segment to begin with; from another one than 0, the faults mean nothing.
         verify: whether to hold sealed segments against the checksum of their seal, and their footers; without that
             only their size is checked. A segment that fails a check is left out.
+        suspects: numbers of segments that are verified in any case.
 
     Raises:
         FormatVersionError: a segment was written by a newer Esper.
@@ -109,7 +112,8 @@ def index_segments(rank: RankDirectory, *, start: int = 0, verify: bool = False)
             expected_seq = _seq_after(_read_seal(rank, segment.last, index), expected_seq)
             continue
         if isinstance(segment, SealedSegment):
-            piece, next_seq = _sealed(rank, segment, index, known, verify=verify)
+            thorough = verify or segment.number in suspects
+            piece, next_seq = _sealed(rank, segment, index, known, verify=thorough)
         else:
             piece, next_seq = _active(rank, segment, index)
         if piece is None:

@@ -131,6 +131,11 @@ def compact(value: Value) -> str:
     return f"{value:.{max(0, 3 - int(math.log10(size)))}f}"
 
 
+def rate(per_sec: float) -> str:
+    """Updates per second."""
+    return f"{per_sec:.3g}" if per_sec < 1000 else count(round(per_sec))
+
+
 def percentage(change: float | None) -> str:
     """A signed fraction as percentage; a large one as multiple."""
     if change is None:

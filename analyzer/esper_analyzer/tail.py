@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def once(run: Run, rank: int, stream: TextIO | None = None) -> int:
     live.refresh()
     live.check()
     width, height = terminal_size(stream)
-    frame = Frame(run, rank, live.status(), damage=live.damage)
+    frame = Frame(run, rank, live.status(), verdict=live.verdict())
     if stream.isatty():
         height -= 1  # the prompt that follows takes a line
     stream.write("\n".join(draw_screen(live.view, frame, width=width, height=height, style=Style.of(stream))) + "\n")
@@ -77,9 +78,10 @@ def follow(
 
 
 def is_possible() -> bool:
-    """Whether there is a terminal for the application: it draws on standard error and reads standard input."""
+    """Whether there is a terminal for the application, which draws on standard error and reads standard input."""
     streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
-    return all(stream is not None and stream.isatty() for stream in streams)
+    is_terminal = all(stream is not None and stream.isatty() for stream in streams)
+    return is_terminal and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def _follow_in_app(run: Run, rank: int, alerts: AlertCommand | None, *, interval: float, is_new: bool) -> int:
@@ -112,7 +114,7 @@ def _follow_as_lines(
         if alerts is not None and is_new:
             alerts.put(live.raised)
         thresholds = live.run.settings.thresholds
-        _write_rows(live.run.updates(live.rank).filter(pl.col("seq") <= live.view.last_seq), thresholds, stream)
+        _write_rows(run.updates(rank).filter(pl.col("seq") <= live.view.last_seq), thresholds, stream)
         said = ""
         for status in _looks(live, interval):
             rows = _refresh(live, alerts)
@@ -186,7 +188,7 @@ def replay(run: Run, rank: int, *, speed: float | None = None, stream: TextIO | 
         run_replay(run, rank, speed=speed)
         once(run, rank)
         return
-    rows = run.updates(rank)
+    rows = run.updates_of([run.index(rank, verify=True)])
     times = replay_times(rows.select("wall_time").collect().to_series())
     clock = _Clock(0.0 if speed is None else speed, float(times.max() or 0.0))  # type: ignore[arg-type]
     _replay_as_lines(rows, run.settings.thresholds, times, clock, stream or sys.stdout)

@@ -7,9 +7,6 @@ import os
 import shutil
 from typing import TextIO
 
-TERMINATED = 143
-"""Exit code after SIGTERM."""
-
 
 def terminal_size(stream: TextIO) -> tuple[int, int]:
     """Columns and rows of the terminal; elsewhere COLUMNS and LINES, else 80 and 24."""

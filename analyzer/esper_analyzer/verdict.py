@@ -7,14 +7,19 @@ and no longer in the verdict.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from esper_analyzer.alerts import Alert
 from esper_analyzer.judge import Judge
-from esper_analyzer.rules import LEARNING_UPDATES, WARM_UP_UPDATES
+from esper_analyzer.rules import LEARNING_UPDATES, RULES, WARM_UP_UPDATES, Rule
 from esper_schemas.metrics import Level
 
 _RANK: dict[Level, int] = {"unknown": 0, "healthy": 1, "warning": 2, "critical": 3}
+
+
+_OF_RANK = re.compile(r"Rank (\d+): ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +104,39 @@ def _alerts(judge: Judge) -> list[tuple[Level, str]]:
     return found
 
 
+def since_when(alerts: Iterable[Alert], level: Level, rules: Iterable[Rule] = RULES.values()) -> int | None:
+    """First update of the oldest alert in force that gives a verdict its level; None where there is no such alert."""
+    gives = {rule.metric: dict(zip(("warning", "critical"), rule.gives, strict=True)) for rule in rules}
+    return min(
+        (
+            alert.since
+            for alert in alerts
+            if alert.until is None and level != "healthy" and gives.get(alert.metric, {}).get(alert.level) == level
+        ),
+        default=None,
+    )
+
+
+def grouped_reasons(reasons: Sequence[str]) -> list[str]:
+    """The reasons with those that several ranks have in common said once, where the last of them stood."""
+    ranks: dict[str, list[str]] = {}
+    for reason in reasons:
+        found = _OF_RANK.match(reason)
+        said = reason[found.end() :] if found else reason
+        ranks[said] = [*ranks.pop(said, []), *([found[1]] if found else [])]
+    return [
+        f"Rank{'s' * (len(of) > 1)} {', '.join(sorted(of, key=int))}: {said}" if of else said
+        for said, of in ranks.items()
+    ]
+
+
 def _standing(judge: Judge) -> str:
     """How the critic stands."""
     values = judge.values()
     error, explained = values.get("critic_error"), values.get("explained_where_varied")
     at = f"at update {judge.last_update}"
     if error is not None:
-        return f"The critic's squared error is {100 * error:.3g} % of the variance of its targets {at}."
+        return f"The critic's squared error is {100 * error:.3g} % of the usual variance of its targets {at}."
     if explained is not None:
         return f"Explained variance is {explained:.3g} {at}."
     loss = values.get("unscaled_value_loss")
@@ -124,7 +155,8 @@ def _data(facts: RunFacts) -> list[tuple[Level, str]]:
     if facts.dropped:
         found.append(("warning", f"The recorder had to drop {facts.dropped} row{_s(facts.dropped)}."))
     if facts.damage:
-        found.append(("warning", f"The run's files are damaged: {facts.damage} fault{_s(facts.damage)}, listed below."))
+        said = f"The run's files are damaged: {facts.damage} fault{_s(facts.damage)}; `esper-rec verify` names each."
+        found.append(("warning", said))
     return found
 
 

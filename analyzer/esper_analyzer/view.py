@@ -34,7 +34,7 @@ class View:
         rows: number of rows.
         last_update, last_seq: of the newest row; None if there is none.
         missing: the newest ranges of updates that are not there.
-        dropped: rows that the recorder dropped.
+        dropped: rows that the recorder dropped, as the rows say.
         judge: the state of every rule.
     """
 
@@ -79,9 +79,9 @@ class View:
         last = as_number(values[-1]) if values else None
         return state_of(name, values, level_of(name, last, thresholds=self.settings.thresholds), length)
 
-    def verdict(self, *, damage: int = 0, remarks: Sequence[str] = ()) -> Verdict:
-        """The verdict on the run as it is after these rows."""
-        return conclude(self.judge, RunFacts(self.missing, self.dropped, damage, remarks))
+    def verdict(self, *, dropped: int = 0, damage: int = 0, remarks: Sequence[str] = ()) -> Verdict:
+        """The verdict on the run as it is after these rows; `dropped`, known from elsewhere, counts if it is more."""
+        return conclude(self.judge, RunFacts(self.missing, max(self.dropped, dropped), damage, remarks))
 
     def updates_per_sec(self) -> float | None:
         """Speed over the last 50 updates of the current attempt; None if there is no telling."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import random
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.analyzer.app_driver import demo_row
 
 from esper_analyzer.cli import main
 from esper_recorder import Recorder
@@ -90,3 +92,16 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two attempts: the second goes on from update 130 of 150, and leaves out 260 to 262."""
+    root, rng = tmp_path_factory.mktemp("runs"), random.Random(0)
+    with Recorder.open(root, run_id="demo", env="CartPole-v1", trainer="esper-rec 0.1", segment_rows=64) as recorder:
+        for update in range(150):
+            recorder.record(**demo_row(update, rng))
+    with Recorder.open(root, run_id="demo", resume="must") as recorder:
+        for update in [*range(130, 260), *range(263, 300)]:
+            recorder.record(**demo_row(update, rng))
+    return Path(recorder.path)

@@ -128,18 +128,24 @@ def test_one_frame_in_a_pipe(record: Callable[..., Path], tmp_path: Path, size: 
     assert "● finished" in shown[0]
 
 
-def test_damage_prints_what_is_readable_and_exits_3(record: Callable[..., Path], tmp_path: Path) -> None:
-    """Report, tail and list show the rest of a damaged run."""
+@pytest.mark.parametrize("flipped", [False, True])
+def test_damage_prints_what_is_readable_and_exits_3(record: Callable[..., Path], tmp_path: Path, flipped: bool) -> None:
+    """Report, tail, replay and list show the rest of a run of which a segment was cut short, or has other bytes."""
     path = record([{"update": update} for update in range(30)], segment_rows=10)
     segment = path / "rank-0000" / "segments" / "00000000.parquet"
-    segment.write_bytes(segment.read_bytes()[:-50])
+    content = segment.read_bytes()
+    flipped_content = content[:4] + bytes(byte ^ 0xFF for byte in content[4:400]) + content[400:]
+    segment.write_bytes(flipped_content if flipped else content[:-50])
     root = ["--root", str(tmp_path / "runs")]
     report = analyze("report", *root)
     assert report.returncode == 3
     assert "20 updates, 10 to 29" in report.stdout
     assert "rank 0, segment 0" in report.stdout
     assert analyze("tail", "--once", *root).returncode == 3
-    assert analyze("tail", *root).returncode == 3
+    tail, replay = analyze("tail", *root), analyze("replay", *root)
+    assert tail.returncode == 3
+    assert tail.stdout == replay.stdout
+    assert len(tail.stdout.splitlines()) == 20
     assert "damaged" in analyze("runs", *root).stdout
 
 

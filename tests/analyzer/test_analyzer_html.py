@@ -8,6 +8,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import pytest
 
 from esper_analyzer import open_run
 from esper_analyzer.report_charts import coded, coded_ranges, pack
-from esper_analyzer.report_html import report_html
-from esper_analyzer.report_series import MAX_RANKS, course_of, nonfinite_ranges
+from esper_analyzer.report_html import MAX_REASONS, SCRIPTS, report_html
+from esper_analyzer.report_series import MAX_RANKS, axes_of, course_of, nonfinite_ranges
 from esper_recorder import Recorder
 
 Record = Callable[..., Path]
@@ -160,7 +161,74 @@ def test_a_name_that_means_something_to_a_query_is_taken_as_it_is(name: str) -> 
     assert course.lines["value"][0].values == [1.0, 1.0, 1.0]
 
 
+def test_a_damaged_segment_is_drawn_nowhere(record: Record) -> None:
+    """What the report leaves out because its checksum is wrong is no line of a chart, and does no harm there."""
+    rows = ({"update": update, "value_loss": 1.0 + update} for update in range(90))
+    path = record(rows, segment_rows=30)
+    segment = path / "rank-0000" / "segments" / "00000001.parquet"
+    content = bytearray(segment.read_bytes())
+    content[100:-4000] = bytes(len(content) - 4100)  # the footer is as it was
+    segment.write_bytes(content)
+    data = unpacked(page_of(path))
+    (line,) = data["charts"][0]["lines"]
+    assert ranges_undone(data["missing"], 2) == [(30, 59)]
+    assert undone(line["updates"]) == [*range(31), *range(60, 90)]  # at 30 it is broken
+    assert line["values"].count(None) == 1
+
+
+def test_environment_steps_and_time_can_stand_below_the_charts(record: Record) -> None:
+    """Both are in the file at their updates, never falling, each only where it was recorded."""
+    path = record({"update": update, "env_steps": 100 * (update + 1)} for update in range(20))
+    axes = {axis["name"]: axis for axis in unpacked(page_of(path))["axes"]}
+    assert undone(axes["env_steps"]["updates"]) == list(range(20))
+    assert axes["env_steps"]["values"] == [100 * (update + 1) for update in range(20)]
+    seconds = axes["seconds"]["values"]
+    assert seconds == sorted(seconds)
+    assert 0.0 <= seconds[0] < seconds[-1] < 60.0
+    without = page_of(record(({"update": update} for update in range(20)), name="without"))
+    assert [axis["name"] for axis in unpacked(without)["axes"]] == ["seconds"]
+    assert "environment steps</option>" not in without
+
+
+def test_axes_of_a_long_run_are_few_points_and_exact_at_both_ends() -> None:
+    """Of 300 000 updates a thousand have their steps in the file, the last of them among these."""
+    rows = 300_000
+    updates = np.arange(rows)
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    frame = pl.DataFrame({"update": updates, "rank": 0, "env_steps": 7 * updates, "value": 0.5}).with_columns(
+        wall_time=pl.lit(begin) + pl.duration(milliseconds=1500 * pl.col("update"))
+    )
+    steps, seconds = axes_of(frame.lazy(), course_of(frame.lazy(), ["value"]))
+    assert len(steps.updates) <= 1000
+    assert (steps.updates[-1], steps.values[-1]) == (rows - 1, 7 * (rows - 1))
+    assert all(value == 7 * update for update, value in zip(steps.updates, steps.values, strict=True))
+    assert seconds.values[-1] == 1.5 * (rows - 1)
+
+
+def test_a_resume_is_marked(record: Record) -> None:
+    """Where a later attempt began is in the data, by its first update."""
+    path = record({"update": update} for update in range(30))
+    record(({"update": update} for update in range(20, 40)), resume="must")
+    assert unpacked(page_of(path))["attempts"] == [[1, 20]]
+
+
 # ---------------------------------------------------------------------- what is said
+
+
+def test_what_ranks_have_in_common_is_said_once(tmp_path: Path) -> None:
+    """Eight ranks with one remark make one line of it; a healthy rank's level is not shown as that of all."""
+    for rank in range(8):
+        with Recorder.open(tmp_path, run_id="eight", rank=rank, world_size=8) as recorder:
+            for update in range(20):
+                recorder.record(update=update, policy_loss=0.1, value_loss=NAN if rank == 3 and update > 9 else 0.5)
+    html = page_of(tmp_path / "eight", None)
+    verdict = html[html.index('<section class="verdict') :].split("</section>")[0]
+    assert "since update 10" in verdict
+    assert verdict.count("did not declare its value loss") == 1
+    assert "Ranks 0, 1, 2, 3, 4, 5, 6, 7: The trainer did not declare" in verdict
+    assert verdict.split("<details>")[0].count("<li>") <= MAX_REASONS
+    assert "last value healthy" not in html
+    assert 'class="tiles"' not in html
 
 
 def test_the_page_says_since_when_and_what_to_look_at(record: Record) -> None:
@@ -206,7 +274,7 @@ def nasty(tmp_path: Path) -> Path:
 def test_nothing_of_a_run_is_markup(nasty: Path) -> None:
     """Names and settings that hold tags, quotes or templates are text, and only text."""
     html = page_of(nasty)
-    assert html.count("<script") == 6  # the data, the chart library and four of ours
+    assert html.count("<script") == 2 + len(SCRIPTS)  # the data, the chart library and ours
     assert "<img" not in html
     assert "window.pwned=1>" not in html
     assert "&lt;/script&gt;&lt;script&gt;window.pwned=1&lt;/script&gt;" in html

@@ -61,6 +61,7 @@ def test_a_run_shows_what_its_report_says(record: Record) -> None:
     report = run.report()
     _, text = displayed(run)
     assert f"! {report.verdict.level}" in text
+    assert "since update" not in text.split("·")[0]  # only rows are missing, which no alert in force says
     assert all(reason in text for reason in report.verdict.reasons)
     for part in ("run", "finished", "mine on CartPole-v1", "295 updates", "V.Loss", "P.Loss", "Lv/Lp", "Expl.var"):
         assert part in text
@@ -127,6 +128,25 @@ def test_odd_runs_are_shown_and_plotted(record: Record, losses: list[float | Non
 
 
 SKIPPED = {"value_loss": None, "policy_loss": None, "skipped": True, "skip_reason": 1}
+
+
+def test_since_when_is_in_the_display(record: Record) -> None:
+    """Beside the level stands the first update of the oldest alert that gives it, as in the report."""
+    rows = [{"update": update, "value_loss": 0.5 if update < 15 else NAN} for update in range(30)]
+    _, text = displayed(open_run(record(rows)))
+    assert text.startswith("✗ critical\n since update 15 ·")
+
+
+def test_a_damaged_run_is_one_line_or_more_and_no_traceback(record: Record) -> None:
+    """A sealed segment that cannot be read does not take the display with it, and no plot draws it."""
+    run = open_run(record([{"update": update} for update in range(90)], segment_rows=30))
+    segment = run.path / "rank-0000" / "segments" / "00000001.parquet"
+    content = bytearray(segment.read_bytes())
+    content[100:-4000] = bytes(len(content) - 4100)
+    segment.write_bytes(content)
+    assert str(run.path.name) in run._repr_html_()
+    panel: Any = run.plot("value_loss").axes[0]
+    assert not {float(update) for update in panel.lines[0].get_xdata()} & set(range(31, 60))
 
 
 def test_a_run_that_is_gone_does_not_raise(record: Record) -> None:

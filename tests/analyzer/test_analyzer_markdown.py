@@ -69,7 +69,7 @@ def test_a_report_of_a_sick_run_is_short_and_says_why(record: Record) -> None:
     del rows[7]
     report = open_run(record(rows)).report()
     markdown = report_markdown(report)
-    assert markdown.startswith("### ❌ critical: run\n")
+    assert markdown.startswith("### ❌ critical since update 15: run\n")
     assert report.verdict.reasons[0].split(" (")[0] in markdown
     assert "| Value loss | NaN (25 not finite) | broken | ❌ critical |" in markdown
     assert "| Explained variance | 0.6 | stable +0.0% | ✅ healthy |" in markdown

@@ -26,12 +26,12 @@ from esper_analyzer.app.feed import Feed
 from esper_analyzer.app.keys import HELP, KEYS, LINE, REPLAY_HELP, REPLAY_LINE
 from esper_analyzer.app.live import LiveFeed
 from esper_analyzer.app.picture import Picture
-from esper_analyzer.app.plot import SCALES
 from esper_analyzer.app.reader import Reader
 from esper_analyzer.app.recorded import RecordedFeed
 from esper_analyzer.app.scene import Scene
 from esper_analyzer.app.widgets import Chooser, Draw, Help, Panel
 from esper_analyzer.app.window import Window
+from esper_analyzer.chart import SCALINGS
 from esper_analyzer.run import Run
 from esper_analyzer.style import Style
 from esper_schemas.errors import EsperError
@@ -70,6 +70,7 @@ class EsperApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, action, show=False) for key, action in KEYS.items()),
         Binding("ctrl+c", "interrupt", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", show=False, priority=True),
     ]
 
     def __init__(
@@ -130,6 +131,7 @@ class EsperApp(App[None]):
         self.screen.set_class(self._is_replay, "-replay")
         if not self.is_headless:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end_by, signal.SIGTERM)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         self._reader.start()
         if self._is_replay:
             self.set_interval(1 / FRAMES_PER_SEC, self._tick)
@@ -139,8 +141,11 @@ class EsperApp(App[None]):
         """Choose what there is room for."""
         width, height = event.size
         screen = self.screen_stack[0]
+        self.scene.is_short = height < 24
         screen.set_class(width < MIN_WIDTH or height < MIN_HEIGHT, "-tiny")
         screen.set_class(width < 100 or height < 30, "-compact")
+        screen.set_class(width < 80, "-narrow")
+        screen.set_class(self.scene.is_short, "-short")
         screen.set_class(width >= 150 and height >= 30, "-wide")
         screen.set_class(width >= 180 and height >= 30, "-huge")
         screen.set_class(width >= 100 and height >= 45, "-tall")
@@ -181,7 +186,10 @@ class EsperApp(App[None]):
                 panel.refresh()
 
     def _every_second(self) -> None:
-        if self.scene.picture.status in ("live", "stale"):
+        if not self.is_headless and not os.isatty(0):  # and SIGHUP did not come, or was to be ignored
+            self._hang_up()
+        age = self.scene.picture.age_secs()
+        if age is not None and age >= panels.YOUNG_SECS and self.scene.picture.status in ("live", "stale"):
             self.screen_stack[0].query("#heading").refresh()
 
     def _ask(self) -> None:
@@ -255,7 +263,7 @@ class EsperApp(App[None]):
 
     def action_scale(self) -> None:
         """Next scale of values."""
-        self.scene.scale = SCALES[(SCALES.index(self.scene.scale) + 1) % len(SCALES)]
+        self.scene.scaling = SCALINGS[(SCALINGS.index(self.scene.scaling) + 1) % len(SCALINGS)]
         self._renew()
 
     def on_panel_clicked(self, message: Panel.Clicked) -> None:
@@ -406,6 +414,14 @@ class EsperApp(App[None]):
     def action_interrupt(self) -> None:
         """Ctrl-C."""
         self._end_by(signal.SIGINT)
+
+    def _hang_up(self) -> None:
+        """The terminal is to be left, or is gone: then there is nobody to say anything to."""
+        if os.isatty(0):
+            self._end_by(signal.SIGHUP)
+        else:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGHUP)
 
     def _end_by(self, number: signal.Signals) -> None:
         self.signal = number

@@ -60,7 +60,7 @@ def _columns(buckets: Buckets, count: int) -> list[tuple[float, float] | None]:
 
     Where there are fewer buckets than columns, they stand at the left end, one for each column.
     """
-    frame = buckets.frame
+    frame = buckets.folded(count)
     first, last = int(frame["first"][0]), int(frame["last"][-1])
     span = max(last - first + 1, count)
     found: list[tuple[float, float] | None] = [None] * count

@@ -8,7 +8,7 @@ import polars as pl
 from rich.text import Text
 
 from esper_analyzer.app.picture import CHARTED, Picture
-from esper_analyzer.health import LOSS_RATIO, level_of
+from esper_analyzer.health import LOSS_RATIO, levels_of
 from esper_analyzer.run import Run
 from esper_analyzer.snapshot import as_number, metric_names
 from esper_analyzer.sparklines import sparkline
@@ -32,13 +32,12 @@ def metric_entries(picture: Picture) -> list[tuple[str, Text]]:
         return []
     numbers = [name for name in metric_names(frame.schema) if frame.schema[name].is_numeric() and name != "update"]
     names = list(dict.fromkeys([*(name for name in CHARTED if name in numbers), *numbers]))
+    measured = {name: values for name in names if len(values := frame[name].drop_nulls())}
+    newest = {name: as_number(values[-1]) for name, values in measured.items()}
+    levels = levels_of(newest, measured, picture.thresholds)
     entries = []
-    for name in names:
-        values = frame[name].drop_nulls()
-        if not len(values):
-            continue
-        last = as_number(values[-1])
-        level = level_of(name, last, thresholds=picture.thresholds)
+    for name, values in measured.items():
+        last, level = newest[name], levels[name]
         style = LEVEL_STYLE[level] if level in ("warning", "critical") and name != LOSS_RATIO else ""
         line = Text(fit(clean(name), _NAME_WIDTH).ljust(_NAME_WIDTH + 1)).append(number(last).rjust(10), style=style)
         history = values.tail(HISTORY_LENGTH).cast(pl.Float64).to_list()

@@ -100,13 +100,17 @@ def data_events(gaps: Iterable[tuple[int, int]], attempts: Iterable[tuple[int, i
 
 
 def end_of(rows: pl.LazyFrame, pieces: Sequence[Piece]) -> pl.DataFrame:
-    """The newest 512 rows, with Lv/Lp, without reading the segments before them."""
-    found, first = 0, 0
+    """The newest 512 rows, with Lv/Lp, reading as few of the segments before them as can be."""
+    found, wanted = 0, 4 * RECENT_ROWS
+    first = None
     for piece in reversed(pieces):
-        found, first = found + piece.rows, piece.first_update
-        if found >= 4 * RECENT_ROWS:  # some of which a later attempt may have superseded
-            rows = rows.filter(pl.col("update") >= first)
-            break
+        found += piece.rows
+        first = piece.first_update if first is None else min(first, piece.first_update)
+        if found >= wanted:
+            end = rows.filter(pl.col("update") >= first).collect()
+            if end.height >= RECENT_ROWS:
+                return newest_rows(pl.DataFrame(), end)
+            wanted = 4 * found  # a later attempt has superseded most of them
     return newest_rows(pl.DataFrame(), rows.collect())
 
 

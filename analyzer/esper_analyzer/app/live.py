@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import polars as pl
 
@@ -53,7 +54,7 @@ class LiveFeed(Feed):
         """`on_alert` is told of each alert raised from now on, or of all if the run `is_new`."""
         super().__init__(run, rank)
         self._on_alert = on_alert
-        index = run.index(rank)
+        index = run.index(rank, verify=True)
         self.damage = sum(fault.is_damage for fault in index.faults)
         active = [piece.number for piece in index.pieces if piece.path is None]
         start = min(active, default=index.next_active)
@@ -61,9 +62,10 @@ class LiveFeed(Feed):
         self._last_seq = sealed.pieces[-1].last_seq if sealed.pieces else -1
         self._follower = RankFollower(run.directory.rank(rank), start)
         self._history = History.empty(CHARTED)
-        self._status: Status = run.status(rank)
+        self._status: Status | Literal["gone"] = run.status(rank)
         self._asked = time.monotonic()
-        self._is_checked = False
+        self._is_checked = self._status not in ("live", "stale")
+        self._wish: Detail | None = None
         self._news_from = -1 if is_new else 2**63  # first update whose alerts are news
         self._begin(run.updates_of([sealed]), sealed)
         self._take_in(self._poll())
@@ -92,7 +94,7 @@ class LiveFeed(Feed):
         secs = STALE_STATUS_SECS if status == "stale" else STATUS_SECS
         if time.monotonic() - self._asked >= secs:
             self._asked = time.monotonic()
-            status = self.run.status(self.rank)
+            status = self.run.status(self.rank) if self.run.path.is_dir() else "gone"
         changed = self._take_in(self._poll()) or status != self._status
         self._is_checked &= status == self._status
         self._status = status
@@ -120,15 +122,15 @@ class LiveFeed(Feed):
         self._recent = end_of(rows, index.pieces)
         self._last: int | None = int(self._recent["update"][-1]) if self._recent.height else None
         self._rows = index.rows if self._recent.height == RECENT_ROWS else self._recent.height
-        self._dropped = 0
+        self._dropped, self._dropped_by_attempts = 0, self.run.dropped_by_attempts(self.rank)
         self._gaps: list[tuple[int, int]] = []
         self._attempts: dict[int, int] = {}
         self._episodes: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._judge = Judge(self.run.settings.rules)
         self._not_in_history: list[pl.DataFrame] | None = []
         self._not_judged: list[pl.DataFrame] | None = []
-        self._wish, self._detail = self._detail, None
-        self._work: Iterator[None] | None = self._catch_up(rows)
+        self._wish, self._detail = self._detail or self._wish, None
+        self._work: Iterator[None] | None = self._catch_up(rows, index, self._last_seq)
 
     def _add(self, rows: pl.DataFrame) -> None:
         """Rows that come after all others."""
@@ -163,25 +165,29 @@ class LiveFeed(Feed):
             if next(self._work, self) is self:
                 self._work = None
             return True
-        if self._status not in ("live", "stale") and not self._is_checked:
-            self.damage = sum(fault.is_damage for fault in self.run.faults(self.rank))
+        if self._status not in ("live", "stale", "gone") and not self._is_checked:
+            index = self.run.index(self.rank, verify=True)
+            self.damage = sum(fault.is_damage for fault in self.run.faults_of(self.rank, index))
+            self._dropped_by_attempts = self.run.dropped_by_attempts(self.rank)
             self._is_checked = True
             return True
         return False
 
-    def _catch_up(self, rows: pl.LazyFrame) -> Iterator[None]:
+    def _catch_up(self, rows: pl.LazyFrame, index: SegmentIndex, last_seq: int) -> Iterator[None]:
         """Read the course of the metrics, then judge, in pieces."""
         history = history_of(rows, CHARTED)
         gaps = gaps_in(rows, None)
         self._tell(gap_alerts(gaps))
         self._gaps = [*gaps, *self._gaps][-_MAX_GAPS:]
-        self._dropped += int(rows.select(pl.col("dropped_before").sum()).collect().item() or 0)
+        every = self.run.updates_of([index], all_attempts=True).filter(pl.col("seq") <= last_seq)
+        self._dropped += int(every.select(pl.col("dropped_before").sum()).collect().item() or 0)
         self._attempts |= dict(attempts_in(rows))
         self._history = with_frames(history, self._not_in_history or [])
         self._rows = self._history.rows
         self._not_in_history = None
         if self._wish is not None:
             self.read_detail(self._wish.metric, self._wish.first, self._wish.last)
+            self._wish = None
         yield
         for batch in rows.select(self._judge.columns).collect_batches(chunk_size=JUDGED_AT_ONCE, maintain_order=True):
             self._advance(batch)
@@ -211,7 +217,8 @@ class LiveFeed(Feed):
         )
         verdict = None
         if self._not_judged is None:
-            facts = RunFacts(self._gaps, self._dropped, self.damage, self.run.remarks)
+            dropped = max(self._dropped, self._dropped_by_attempts)
+            facts = RunFacts(self._gaps, dropped, self.damage, self.run.remarks)
             verdict = conclude(self._judge, facts)
         return Picture(
             status=self._status,

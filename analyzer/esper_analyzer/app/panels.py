@@ -5,7 +5,6 @@ Each is a pure function of a picture and a width; how many lines it takes is the
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
@@ -20,7 +19,7 @@ from esper_analyzer.health import LOSS_RATIO, bands_of, level_of
 from esper_analyzer.run import Run
 from esper_analyzer.screen import FURTHER, LOSSES, metric_row, table_head
 from esper_analyzer.snapshot import as_number
-from esper_analyzer.style import LEVEL_STYLE, STATUS_STYLE, clean, count, duration, fit, level_text, number
+from esper_analyzer.style import LEVEL_STYLE, STATUS_STYLE, clean, count, duration, fit, level_text, number, rate
 from esper_schemas.metrics import COMPARISONS, SKIP_REASONS, Limit
 
 GAUGES = {
@@ -32,6 +31,9 @@ GAUGES = {
 """Metrics with a gauge, and the ends of its scale."""
 
 TITLES = {**LOSSES, **FURTHER}
+
+YOUNG_SECS = 2.0
+"""A row that is younger than this is just said to be so."""
 
 _TITLE_WIDTH, _VALUE_WIDTH = 9, 9
 
@@ -45,11 +47,12 @@ def heading(run: Run, rank: int, picture: Picture, width: int, now: float | None
     parts = []
     if picture.last_update is not None:
         attempt = picture.recent["attempt"][-1]
-        speed, secs = picture.updates_per_sec(), picture.last("elapsed_secs")
+        speed, secs = picture.updates_per_sec, picture.last("elapsed_secs")
         parts = [f"update {picture.last_update}"]
-        parts += [f"{speed:.3g}/s"] if speed is not None else []
-        if picture.status in ("live", "stale"):
-            parts += [f"{_age((now or time.time()) - picture.recent['wall_time'][-1].timestamp())} ago"]
+        parts += [f"{rate(speed)}/s"] if speed is not None else []
+        age = picture.age_secs(now)
+        if age is not None and picture.status in ("live", "stale"):
+            parts += [f"{_age(age)} ago"]
         parts += [f"attempt {attempt}"] if attempt else []
         parts += [_ranks(run, rank)] if header.world_size > 1 or rank else []
         steps = picture.last("env_steps")
@@ -67,8 +70,8 @@ def _ranks(run: Run, rank: int) -> str:
 
 
 def _age(secs: float) -> str:
-    if secs < 2.0:
-        return "< 2 s"
+    if secs < YOUNG_SECS:
+        return f"< {YOUNG_SECS:.0f} s"
     return f"{secs:.0f} s" if secs < 120 else duration(secs)
 
 
@@ -94,8 +97,7 @@ def gauges(picture: Picture, width: int, *, columns: int) -> list[Text]:
 
 def _gauge(picture: Picture, name: str, width: int) -> Text:
     title, low, high = GAUGES[name]
-    value, bands = picture.last(name), bands_of(name, picture.thresholds)
-    level = level_of(name, value, thresholds=picture.thresholds)
+    value, bands, level = picture.last(name), bands_of(name, picture.thresholds), picture.levels[name]
     line = Text("  ").append(title.ljust(_TITLE_WIDTH)).append(number(value).rjust(7), style=LEVEL_STYLE[level])
     cells = width - line.cell_len - 2
     if cells < 4:
@@ -154,8 +156,7 @@ def small_charts(
 
 
 def _small(picture: Picture, name: str, width: int, height: int, *, unicode: bool) -> list[Text]:
-    value = picture.last(name)
-    level = level_of(name, value, thresholds=picture.thresholds)
+    value, level = picture.last(name), picture.levels[name]
     alarm = LEVEL_STYLE[level] if level in ("warning", "critical") and name != LOSS_RATIO else ""
     head = Text("  ").append(TITLES.get(name, name)[:_TITLE_WIDTH].ljust(_TITLE_WIDTH))
     head.append(number(value).rjust(_VALUE_WIDTH), style=alarm).append(" ")
@@ -198,11 +199,7 @@ def verdict(picture: Picture, width: int, height: int) -> list[Text]:
         share = 100 * picture.judged // max(1, picture.rows)
         return [said.append(f"judging … {share} % of {count(picture.rows)} updates", style="dim")]
     said.append_text(level_text(picture.verdict.level))
-    reasons = [line for reason in picture.verdict.reasons for line in wrap(clean(reason), width - 4)]
-    if height <= 1:
-        return [said.append(f"  {fit(reasons[0], width - said.cell_len - 3)}")] if reasons else [said]
-    style = "dim" if picture.verdict.level == "healthy" else ""
-    return [said, *(Text(f"   {line}", style=style) for line in reasons[: height - 1])]
+    return _with_reasons(said, picture.verdict.reasons, width, height, "dim" * (picture.verdict.level == "healthy"))
 
 
 def selected_alert(event: Event, width: int, height: int) -> list[Text]:
@@ -210,10 +207,21 @@ def selected_alert(event: Event, width: int, height: int) -> list[Text]:
     head = Text(f" Update {event.update}  ").append(event.level if event.level != "unknown" else "event")
     head.stylize(LEVEL_STYLE[event.level], len(head) - len(event.level) if event.level != "unknown" else 0)
     head.append(f"  {clean(event.metric)}", style="dim")
-    said = wrap(clean(event.message), width - 4)
-    if height <= 1:
-        return [head.append(f"  {fit(said[0], width - head.cell_len - 3)}")]
-    return [head, *(Text(f"   {line}") for line in said[: height - 1])]
+    return _with_reasons(head, [event.message], width, height)
+
+
+def _with_reasons(head: Text, reasons: Iterable[str], width: int, height: int, style: str = "") -> list[Text]:
+    """The head with the first reason behind it, each further one on a line of its own; what is left out ends in …"""
+    indent = head.cell_len + 2
+    lines: list[str] = []
+    for reason in reasons:
+        first = "   " if lines else " " * indent
+        lines += wrap(clean(reason), width - 1, initial_indent=first, subsequent_indent="   ")
+    if len(lines) > height:
+        lines[height - 1] = fit(lines[height - 1] + " …" + lines[height], width - 1)
+    if not lines:
+        return [head]
+    return [head.append(lines[0][head.cell_len :], style=style), *(Text(line, style=style) for line in lines[1:height])]
 
 
 def chart_title(

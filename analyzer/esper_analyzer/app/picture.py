@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -11,7 +13,7 @@ import polars as pl
 from esper_analyzer.alerts import SEVERITY_LEVELS, Alert, Episode
 from esper_analyzer.app.history import History
 from esper_analyzer.drift import LONG
-from esper_analyzer.health import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds, level_of
+from esper_analyzer.health import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds, levels_of
 from esper_analyzer.snapshot import MetricState, as_number, state_of
 from esper_analyzer.verdict import Verdict
 from esper_schemas.metrics import HISTORY_LENGTH, Level
@@ -91,7 +93,7 @@ class Detail:
         return self.history.width == 1 or span is None or span[1] - span[0] <= 8 * (last - first + 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Picture:
     """The state of one rank after the rows so far.
 
@@ -136,13 +138,17 @@ class Picture:
             return None
         return int(self.recent["update"][0]), int(self.recent["update"][-1])
 
+    @cached_property
+    def levels(self) -> Mapping[str, Level]:
+        """Level of the newest value of each `CHARTED` metric, worked out once however often it is drawn."""
+        return levels_of({name: self.last(name) for name in CHARTED}, CHARTED, self.thresholds)
+
     def state(self, name: str, length: int = HISTORY_LENGTH) -> MetricState:
-        """Last value, history, trend and level of a metric, from the newest rows."""
+        """Last value, history, trend and level of a `CHARTED` metric, from the newest rows."""
         values = []
         if name in self.recent.columns:
             values = self.recent[name].drop_nulls().tail(max(length, LONG.length)).to_list()
-        last = as_number(values[-1]) if values else None
-        return state_of(name, values, level_of(name, last, thresholds=self.thresholds), length)
+        return state_of(name, values, self.levels[name], length)
 
     def last(self, name: str) -> float | None:
         """The newest value of a metric that was measured lately."""
@@ -151,6 +157,13 @@ class Picture:
         values = self.recent[name].drop_nulls()
         return as_number(values[-1]) if len(values) else None
 
+    def age_secs(self, now: float | None = None) -> float | None:
+        """Seconds since the newest row was recorded, at a time in seconds since 1970; None without rows."""
+        if not self.recent.height:
+            return None
+        return (time.time() if now is None else now) - float(self.recent["wall_time"][-1].timestamp())
+
+    @cached_property
     def updates_per_sec(self) -> float | None:
         """Speed over the last 50 updates of the current attempt; None if there is no telling."""
         if self.recent.height < 2:

@@ -14,8 +14,8 @@ _PICTURES_SECS = 0.25
 
 _DRAW_SECS = 0.05
 
-_PAUSE_SECS = 1.0
-"""Of a run of many rows there is at most one picture in this time: one row more hardly changes it."""
+LONG_FACTOR = 4
+"""A run of many rows is looked at so many times less often: one row more hardly changes its picture."""
 
 
 class Reader:
@@ -23,7 +23,7 @@ class Reader:
 
     Args:
         make: makes the feed; called in the thread, since that looks at the run's files.
-        interval: seconds between looks at the run.
+        interval: seconds between looks at the run; four times as long where it has more than 4,096 rows.
         tell: told, in the thread, that there is a new `picture`, or an `error` that ended the reading.
 
     Attributes:
@@ -97,16 +97,16 @@ class Reader:
             asked = self._answer(feed)
             changed = feed.look() or changed
             worked = feed.work()
-            passed = time.monotonic() - shown
-            due = passed >= (_PAUSE_SECS if feed.is_long else 0.0)
-            if asked or (changed and due) or (worked and passed >= _PICTURES_SECS) or (is_behind and not worked):
+            is_late = time.monotonic() - shown >= _PICTURES_SECS
+            if asked or (worked and is_late) or (not worked and (changed or is_behind)):
                 self._show(feed)
                 shown, changed = time.monotonic(), False
                 if worked:  # let it be drawn before the next piece of work takes the processor
                     self._wake.wait(_DRAW_SECS)
             is_behind = worked
             if not worked:
-                self._wake.wait(max(0.0, self._interval - (time.monotonic() - began)))
+                interval = self._interval * (LONG_FACTOR if feed.is_long else 1)
+                self._wake.wait(max(0.0, interval - (time.monotonic() - began)))
             self._wake.clear()
 
     def _answer(self, feed: Feed) -> bool:

@@ -35,12 +35,15 @@ class RecordedFeed(Feed):
     def __init__(self, run: Run, rank: int, *, speed: float | None = None) -> None:
         """`speed` is how many times faster than recorded; 0 as fast as possible, None for about 25 seconds."""
         super().__init__(run, rank)
-        self._frame = run.updates(rank)
-        when = self._frame.select("update", "wall_time").collect()
+        index = run.index(rank, verify=True)
+        self._frame = run.updates_of([index])
+        when = self._frame.select("update", "wall_time", pl.col("dropped_before").fill_null(0).cum_sum()).collect()
         self.clock = Clock(replay_times(when["wall_time"]), speed)
         self.total = when.height
         self._updates = when["update"].to_numpy()
-        self._damage = sum(fault.is_damage for fault in run.index(rank).faults)
+        self._dropped = when["dropped_before"].to_numpy()
+        self._damage = sum(fault.is_damage for fault in run.faults_of(rank, index))
+        self._all_dropped = run.dropped_rows(rank, index)
         self._history = History.empty(CHARTED)
         self._events: list[Event] = []  # all that have been found, in order of updates
         self._gaps: list[tuple[int, int]] = []
@@ -178,7 +181,8 @@ class RecordedFeed(Feed):
             self._at.advance(self._rows(start, position))
         now = int(self._updates[position - 1])
         missing = [gap for gap in self._gaps if gap[1] < now]
-        return conclude(self._at, RunFacts(missing, 0, self._damage, self.run.remarks))
+        dropped = self._all_dropped if position == self.total else int(self._dropped[position - 1])
+        return conclude(self._at, RunFacts(missing, dropped, self._damage, self.run.remarks))
 
 
 def _copy(judge: Judge) -> Judge:

@@ -13,9 +13,10 @@ from rich.text import Text
 from esper_analyzer.app import panels
 from esper_analyzer.app.feed import MANY_ROWS
 from esper_analyzer.app.picture import CHARTED, Event, Picture
-from esper_analyzer.app.plot import Plot, Scale, draw_plot
+from esper_analyzer.app.plot import Plot, draw_plot
 from esper_analyzer.app.window import Window
 from esper_analyzer.buckets import Buckets
+from esper_analyzer.chart import Scaling
 from esper_analyzer.health import bands_of
 from esper_analyzer.run import Run
 
@@ -36,10 +37,11 @@ class Scene:
         picture: the state.
         window: which part the chart shows, and where the cursor is.
         metric: what is in the chart.
-        scale: of the chart.
+        scaling: of the values in the chart.
         selected: the alert that is selected.
         plot: the chart as it was drawn last.
         drawn: when that was, by the monotonic clock.
+        is_short: whether there is no line for the values at the cursor but that of the title.
     """
 
     run: Run
@@ -48,10 +50,11 @@ class Scene:
     picture: Picture = field(default_factory=lambda: Picture("opening"))
     window: Window = field(default_factory=Window)
     metric: str = CHARTED[0]
-    scale: Scale = "auto"
+    scaling: Scaling = "auto"
     selected: Event | None = None
     plot: Plot = field(default_factory=lambda: Plot(Text(), 0, 0, 1))
     drawn: float = 0.0
+    is_short: bool = False
 
     @property
     def limits(self) -> tuple[int, int] | None:
@@ -105,7 +108,9 @@ class Scene:
 
     def title(self, width: int, _height: int) -> list[Text]:
         """What is in the chart."""
-        return [panels.chart_title(self.picture, self.metric, self.scale, self.limits, self.course(), width)]
+        if self.is_short and self.window.cursor is not None:
+            return self.readout(width, 1)
+        return [panels.chart_title(self.picture, self.metric, self.scaling, self.limits, self.course(), width)]
 
     def chart(self, width: int, height: int) -> list[Text]:
         """The chart, or why there is none."""
@@ -122,7 +127,7 @@ class Scene:
             bands_of(self.metric, self.picture.thresholds),
             width=width - 1,
             height=height,
-            scale=self.scale,
+            scaling=self.scaling,
             cursor=self.window.cursor,
             events=self.picture.events,
             unicode=self.unicode,

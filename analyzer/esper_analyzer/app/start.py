@@ -12,7 +12,6 @@ from esper_analyzer.alerts import Alert
 from esper_analyzer.app.app import EsperApp
 from esper_analyzer.run import Run
 from esper_analyzer.style import Style
-from esper_analyzer.terminal import TERMINATED
 
 
 def run_app(
@@ -35,7 +34,7 @@ def run_app(
     Raises:
         OSError, EsperError, PolarsError: what ended the reading.
         KeyboardInterrupt: Ctrl-C was pressed.
-        SystemExit: SIGTERM came.
+        SystemExit: SIGTERM came, or SIGHUP, or the terminal is gone.
     """
     app = EsperApp(run, rank, style=Style.of(sys.stdout), interval=interval, on_alert=on_alert, is_new=is_new)
     _show(app)
@@ -70,7 +69,7 @@ def _show(app: EsperApp) -> None:
         app.run()
     if app.error is not None:
         raise app.error
-    if app.signal is signal.SIGTERM:
-        raise SystemExit(TERMINATED)
     if app.signal is signal.SIGINT:
         raise KeyboardInterrupt
+    if app.signal is not None:
+        raise SystemExit(128 + app.signal)

@@ -6,14 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from rich.console import Console
+from rich.segment import Segment
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
+from textual.css.styles import RulesMap
 from textual.events import Click
 from textual.message import Message
 from textual.screen import ModalScreen
+from textual.strip import Strip
+from textual.style import Style
+from textual.visual import RenderOptions, Visual
 from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -33,8 +38,30 @@ def in_ascii(text: Text) -> Text:
     return Text.assemble(*parts, no_wrap=True)
 
 
+class Lines(Visual):
+    """Lines of text as they are. What Textual does to a text, wrapping and links, would cost as much as drawing it."""
+
+    def __init__(self, lines: Sequence[Text]) -> None:
+        self.lines = lines
+
+    def render_strips(self, width: int, height: int | None, style: Style, options: RenderOptions) -> list[Strip]:
+        """A strip for each line, its style on top of the given one."""
+        base = style.rich_style
+        return [Strip(Segment.apply_style(line.render(_CONSOLE), base)) for line in self.lines[:height]]
+
+    def get_optimal_width(self, rules: RulesMap, container_width: int) -> int:
+        """Cells of the longest line."""
+        return max((line.cell_len for line in self.lines), default=0)
+
+    def get_height(self, rules: RulesMap, width: int) -> int:
+        """Number of lines."""
+        return len(self.lines)
+
+
 class Panel(Widget):
     """A rectangle of text, drawn anew by `draw(width, height)` whenever it is refreshed."""
+
+    ALLOW_SELECT = False  # the terminal selects text, with Shift
 
     class Clicked(Message):
         """The mouse was pressed on a cell of a panel."""
@@ -45,10 +72,11 @@ class Panel(Widget):
 
     def __init__(self, draw: Draw, name: str, *, unicode: bool) -> None:
         super().__init__(id=name)
+        self.auto_links = False
         self._draw = draw
         self._unicode = unicode
 
-    def render(self) -> Text:
+    def render(self) -> Lines:
         """At most as many lines, and as wide, as the panel is."""
         width, height = self.size
         lines = list(self._draw(width, height))[:height]
@@ -56,7 +84,7 @@ class Panel(Widget):
             lines = [in_ascii(line) for line in lines]
         for line in lines:
             line.truncate(width)
-        return Text("\n", no_wrap=True, end="").join(lines)
+        return Lines(lines)
 
     def on_click(self, event: Click) -> None:
         """Tell the screen where."""

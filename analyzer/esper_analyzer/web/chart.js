@@ -1,7 +1,6 @@
 "use strict";
-// One chart: a metric's lines, its scales, its cursor, and the table in its place.
+// One chart: a metric's lines, its scales and its cursor.
 
-const say = (value) => (value === null || value === undefined ? "—" : String(value));
 const span = (first, last) => (first === last ? `update ${first}` : `updates ${first} to ${last}`);
 
 class Chart {
@@ -13,6 +12,7 @@ class Chart {
   constructor(section, spec, page) {
     this.section = section;
     this.marks = new Marks(this);
+    this.touch = new Touch(this);
     this.spec = spec;
     this.page = page;
     this.box = section.querySelector(".plot");
@@ -25,7 +25,6 @@ class Chart {
       stretches: sums(line.stretches),
       means: line.means,
     }));
-    this.data = this.join();
     this.alerts = page.alerts.filter((alert) => spec.main || alert.chart === spec.id);
     const finite = this.lines.flatMap((line) => line.values.filter((value) => value !== null));
     const extremes = finite.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
@@ -42,9 +41,9 @@ class Chart {
   /** One column of updates and one of values for each line; an update that a line lacks does not break it. */
   join() {
     const points = this.lines.map((line) => this.complete(line));
-    if (this.page.width > 1) points.push(...this.lines.map((line) => this.means(line)));
-    if (points.length === 1) return points[0];
-    return uPlot.join(points, points.map(() => [0, 2])).map((column) => Array.from(column));
+    if (this.hasMeans()) points.push(...this.lines.map((line) => this.means(line)));
+    const joined = points.length === 1 ? points[0] : uPlot.join(points, points.map(() => [0, 2])).map((column) => Array.from(column));
+    return [joined[0].map((update) => this.page.axis.place(update)), ...joined.slice(1)];
   }
 
   /** A line's points, with one at each end of the run, so that the axis covers all of it. */
@@ -55,8 +54,18 @@ class Chart {
     return [updates, values];
   }
 
-  /** The mean of each stretch, at its middle; the line breaks where stretches hold no value. */
+  /** Whether each line has a second one, of means or smoothed. */
+  hasMeans() {
+    return this.page.width > 1 || this.page.smoothing > 0;
+  }
+
+  /** The mean of each stretch, at its middle, or each value; smoothed as asked for. It breaks where there is no value. */
   means(line) {
+    const [updates, values] = line.stretches.length || this.page.width > 1 ? this.ofStretches(line) : this.complete(line);
+    return [updates, this.page.smoothing > 0 ? smooth(values, this.page.smoothing) : values];
+  }
+
+  ofStretches(line) {
     const updates = [], values = [];
     line.stretches.forEach((stretch, at) => {
       const middle = this.page.first + Math.floor((stretch + 0.5) * this.page.width);
@@ -76,15 +85,13 @@ class Chart {
     box.tabIndex = 0;
     box.setAttribute("role", "group");
     box.setAttribute("aria-roledescription", "chart");
-    box.setAttribute("aria-label", `${this.spec.title}, ${span(this.page.first, this.page.last)}`);
+    box.setAttribute("aria-label", this.summary());
     box.setAttribute("aria-describedby", "help");
     box.addEventListener("keydown", (event) => this.page.key(event, this));
     this.logButton = section.querySelector(".log");
     this.logButton.hidden = this.isEmpty;
     this.logButton.addEventListener("click", () => this.toggleLog());
-    this.table = section.querySelector(".values");
-    this.table.hidden = false;
-    this.table.addEventListener("toggle", () => this.fillTable());
+    this.values = new Values(this);
     new ResizeObserver(() => this.resize()).observe(box);
   }
 
@@ -94,13 +101,15 @@ class Chart {
     this.draw();
   }
 
-  /** Draw the chart anew: when its scale changes, or the colours of the page do. */
+  /** Draw the chart anew: when its scale, its lines or the axis change, or the colours of the page do. */
   draw() {
     const left = this.plot ? this.plot.cursor.left : -10;
     if (this.plot) this.plot.destroy();
     this.logButton.setAttribute("aria-pressed", String(this.isLog));
+    this.data = this.join();
     this.plot = new uPlot(this.options(), this.data, this.box);
     this.plot.root.setAttribute("aria-hidden", "true");
+    this.touch.attach(this.plot.over);
     if (left >= 0) this.plot.setCursor({ left, top: 10 }, false);
   }
 
@@ -120,6 +129,7 @@ class Chart {
       ticks: { stroke: colour("line"), width: 1, size: 5 },
       font: "12px system-ui, sans-serif",
     };
+    const coarse = { filter: (plot, splits) => splits.map((value) => (this.isFine(value) ? null : value)) };
     const distribution = !this.isLog ? 1 : this.smallest > 0 ? 3 : 4;
     const widen = {
       1: (low, high) => uPlot.rangeNum(low, high, 0.08, false).map((bound) => (low >= 0 ? Math.max(bound, 0) : bound)),
@@ -130,7 +140,7 @@ class Chart {
     return {
       width: Math.max(this.box.clientWidth, 120),
       height: this.height(),
-      padding: [LANE + 4, 12, 0, 0],
+      padding: [LANE + 4, 20, 0, 0],
       legend: { show: false },
       cursor: {
         drag: { x: true, y: false, dist: 4, setScale: false },
@@ -145,12 +155,12 @@ class Chart {
         },
       },
       scales: {
-        x: { time: false, range: () => this.page.range() },
+        x: { time: false, range: () => this.page.placed() },
         y: { distr: distribution, asinh: this.linearUpTo, range: (plot, low, high) => (low === null || low === undefined ? empty : widen(low, this.withBound(high)).map((bound, at) => (Number.isFinite(bound) ? bound : [low, high][at]))) }, // near the largest float, widening fails
       },
       axes: [
-        { ...axis, size: 28, space: 30 + 8 * String(this.page.last).length, incrs: [1, 2, 5].flatMap((n) => [...Array(16).keys()].map((e) => n * 10 ** e)).sort((a, b) => a - b) },
-        { ...axis, size: 62, values: (plot, splits) => splits.map((value) => (value === null ? "" : this.tick(value))) },
+        { ...axis, size: 28, space: 30 + 8 * String(this.page.last).length, incrs: this.page.axis.steps, values: (plot, splits, index, space, distance) => splits.map((value) => this.page.axis.tick(value, distance)) },
+        { ...axis, grid: { ...axis.grid, ...coarse }, ticks: { ...axis.ticks, ...coarse }, size: 62, values: (plot, splits) => splits.map((value) => (value === null ? "" : this.tick(value))) },
       ],
       series: [{}, ...this.lines.map((line, position) => this.series(position)), ...this.meanSeries()],
       hooks: {
@@ -170,8 +180,9 @@ class Chart {
   }
 
   series(position) {
-    const solid = colour(`line-${position % 8}`), stroke = this.page.width > 1 ? `${solid}70` : solid;
+    const solid = colour(`line-${position % 8}`), stroke = this.hasMeans() ? `${solid}70` : solid;
     return {
+      show: !this.page.hidden.has(position),
       stroke,
       width: 1.6,
       spanGaps: false,
@@ -179,10 +190,10 @@ class Chart {
     };
   }
 
-  /** Where a line is drawn through extremes, a second one shows the means. */
+  /** Where a line is drawn through extremes, or smoothed, a second one is drawn over it. */
   meanSeries() {
-    if (this.page.width === 1) return [];
-    return this.lines.map((line, position) => ({ stroke: colour(`mean-${position % 8}`), width: 1.6, points: { size: 6, show: false, filter: (plot, index) => this.alone(plot, index) } }));
+    if (!this.hasMeans()) return [];
+    return this.lines.map((line, position) => ({ show: !this.page.hidden.has(position), stroke: colour(`mean-${position % 8}`), width: 1.6, points: { size: 6, show: false, filter: (plot, index) => this.alone(plot, index) } }));
   }
 
   /** Points with no line on either side of them, which would not be seen. */
@@ -200,6 +211,12 @@ class Chart {
     return found.length ? found : null;
   }
 
+  /** Whether a value is one of the nine lines between two powers of ten, which crowd a log scale. */
+  isFine(value) {
+    if (!this.isLog || !value) return false;
+    return Math.abs(Math.log10(Math.abs(value)) - Math.round(Math.log10(Math.abs(value)))) > 1e-6;
+  }
+
   tick(value) {
     const size = Math.abs(value);
     if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential().replace("e+", "e");
@@ -213,7 +230,8 @@ class Chart {
     const { left, width } = this.plot.select;
     if (width < 4) return;
     this.plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
-    this.page.look(this.plot.posToVal(left, "x"), this.plot.posToVal(left + width, "x"));
+    const at = (place) => this.page.axis.update(this.plot.posToVal(place, "x"));
+    this.page.look(at(left), at(left + width));
   }
 
   /** The point of a line that the cursor stands for: the nearest that has a value. */
@@ -230,19 +248,52 @@ class Chart {
 
   /** What the chart shows at an update, in words and exact. */
   describe(update) {
-    const parts = this.lines.map((line) => {
-      const named = line.rank === null || this.lines.length === 1 ? "" : `rank ${line.rank}: `;
+    const shown = this.lines.filter((line, position) => !this.page.hidden.has(position));
+    const isOne = this.lines.length === 1; // else there is room for five digits of each; the table has all of them
+    const parts = shown.map((line) => {
+      const named = line.rank === null || isOne ? "" : `rank ${line.rank}: `;
       const found = line.nonfinite[firstRange(line.nonfinite, update)];
       if (found && found[0] <= update) return `${named}${KINDS[found[2]]} (${span(found[0], found[1])})`;
       const [updates, values] = this.known(line);
       if (!updates.length) return `${named}—`;
       const at = nearest(updates, update);
       const mean = line.stretches.length ? `, mean ${line.means[nearest(line.stretches, Math.floor((update - this.page.first) / this.page.width))]}` : "";
-      return `${named}${values[at]} (update ${updates[at]})${mean}`;
+      const smoothed = this.page.smoothing > 0 && isOne ? `, smoothed ${+this.smoothedAt(line, update).toPrecision(4)}` : "";
+      if (isOne || updates[at] !== update) return `${named}${isOne ? values[at] : +values[at].toPrecision(5)} (update ${updates[at]})${mean}${smoothed}`;
+      return `${named}${+values[at].toPrecision(5)}`;
     });
     const gap = this.page.missing[firstRange(this.page.missing, update)];
     if (gap && gap[0] <= update) return `${span(gap[0], gap[1])} missing`;
-    return parts.join(" · ");
+    return (isOne ? "" : `update ${update}: `) + parts.join(" · ");
+  }
+
+  /** What the smoothed line has nearest to an update. */
+  smoothedAt(line, update) {
+    const [updates, values] = this.means(line);
+    const kept = values.map((value, at) => at).filter((at) => typeof values[at] === "number");
+    return values[kept[nearest(kept.map((at) => updates[at]), update)]];
+  }
+
+  /** The chart in a sentence, for those who do not see it: where it ends, its extremes, what is not finite, its alerts. */
+  summary() {
+    const { first, last } = this.page;
+    const points = this.lines.flatMap((line) => {
+      const [updates, values] = this.known(line);
+      return updates.map((update, at) => [update, values[at]]);
+    });
+    const parts = [`${this.spec.title}, ${span(first, last)}`];
+    const by = (better) => points.reduce((one, other) => (better(other[1], one[1]) ? other : one));
+    if (points.length) {
+      const [low, high] = [by((a, b) => a < b), by((a, b) => a > b)];
+      parts.push(`at the end ${this.describe(last)}`, `lowest ${low[1]} at update ${low[0]}`, `highest ${high[1]} at update ${high[0]}`);
+    }
+    const level = this.section.querySelector(".chart-head .level"), bad = this.section.querySelector(".nonfinite");
+    if (level) parts.push(level.textContent);
+    if (bad) parts.push(bad.textContent);
+    const own = this.page.alerts.filter((alert) => alert.chart === this.spec.id), lasting = own.filter((alert) => alert.until === null);
+    if (own.length) parts.push(`${own.length} alert${own.length > 1 ? "s" : ""}`);
+    if (lasting.length) parts.push(`${lasting.length === 1 ? "one lasts" : `${lasting.length} last`}, since update ${Math.min(...lasting.map((alert) => alert.since))}`);
+    return parts.join("; ");
   }
 
   /** Updates and values of a line, without its breaks. */
@@ -257,13 +308,13 @@ class Chart {
   read() {
     const { left } = this.plot.cursor;
     if (left === null || left === undefined || left < 0) return;
-    this.page.at = Math.round(this.plot.posToVal(left, "x"));
+    this.page.at = Math.min(Math.max(Math.round(this.page.axis.update(this.plot.posToVal(left, "x"))), this.page.first), this.page.last);
     this.readout.textContent = this.describe(this.page.at);
   }
 
   /** Put the cursor, of every chart, at an update. */
   point(update) {
-    const left = this.plot.valToPos(update, "x");
+    const left = this.plot.valToPos(this.page.axis.place(update), "x");
     this.plot.setCursor({ left, top: this.plot.over.clientHeight / 2 }, true, true);
   }
 
@@ -286,43 +337,4 @@ class Chart {
     }
     return this.everyStop;
   }
-
-  // ------------------------------------------------------------------ the table in place of the picture
-
-  /** The values in view as a table: each of them, or the extremes of up to 100 stretches. */
-  fillTable() {
-    if (!this.table.open) return;
-    const [min, max] = this.page.range();
-    const table = document.createElement("table");
-    for (const line of this.lines) {
-      const named = line.rank === null || this.lines.length === 1 ? "" : `rank ${line.rank}: `;
-      const [updates, values] = this.known(line);
-      const points = updates.map((update, at) => [update, values[at]]).filter(([update]) => update >= min && update <= max);
-      const bad = line.nonfinite.filter(([first, last]) => last >= min && first <= max);
-      const size = Math.max(1, Math.ceil(points.length / 100));
-      table.append(row("th", [`${named}updates`, size > 1 ? "smallest" : "value", ...(size > 1 ? ["largest"] : [])]));
-      const rows = [];
-      for (let at = 0; at < points.length; at += size) {
-        const part = points.slice(at, at + size), sizes = part.map((point) => point[1]);
-        const cells = size > 1 ? [Math.min(...sizes), Math.max(...sizes)] : sizes;
-        rows.push([part[0][0], part[part.length - 1][0], cells.map(say)]);
-      }
-      for (const [first, last, kind] of bad.slice(0, 100)) rows.push([first, last, [KINDS[kind]]]);
-      rows.sort((a, b) => a[0] - b[0]);
-      for (const [first, last, cells] of rows) table.append(row("td", [first === last ? first : `${first} to ${last}`, ...cells]));
-      if (bad.length > 100) table.append(row("td", [`and ${bad.length - 100} more ranges that are not finite`]));
-    }
-    this.table.querySelector(".scroll").replaceChildren(table);
-  }
-}
-
-function row(kind, texts) {
-  const line = document.createElement("tr");
-  texts.forEach((text, column) => {
-    const cell = document.createElement(column === 0 ? "th" : kind);
-    cell.textContent = text;
-    if (kind === "th") cell.scope = "col"; else if (column === 0) cell.scope = "row";
-    line.append(cell);
-  });
-  return line;
 }

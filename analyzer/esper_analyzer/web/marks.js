@@ -21,6 +21,33 @@ class Marks {
     return this.chart.plot;
   }
 
+  /** Where an update stands, in pixels of the canvas. */
+  across(update) {
+    return this.plot.valToPos(this.chart.page.axis.place(update), "x", true);
+  }
+
+  /** A dotted line where the run was resumed. */
+  drawAttempts() {
+    const { ctx, bbox } = this.plot, ratio = devicePixelRatio;
+    const [min, max] = this.chart.page.range();
+    ctx.font = `${11 * ratio}px system-ui, sans-serif`;
+    ctx.lineWidth = 1.5 * ratio;
+    ctx.strokeStyle = colour("soft");
+    for (const [, update] of this.chart.page.attempts.filter(([, update]) => update > min && update <= max)) {
+      const at = this.across(update - 0.5);
+      ctx.setLineDash([2 * ratio, 3 * ratio]);
+      ctx.beginPath();
+      ctx.moveTo(at, bbox.top);
+      ctx.lineTo(at, bbox.top + bbox.height);
+      ctx.stroke();
+      ctx.setLineDash([]);
+      const isRight = at < bbox.left + 0.8 * bbox.width;
+      this.write("resumed", at + (isRight ? 4 : -4) * ratio, bbox.top + 9 * ratio, isRight ? "left" : "right", colour("soft"));
+      ctx.lineWidth = 1.5 * ratio;
+      ctx.strokeStyle = colour("soft");
+    }
+  }
+
   /** What lies under the lines: updates that are missing, bands of warning and critical, a line at each bound. */
   drawBands() {
     const { ctx, bbox } = this.plot;
@@ -56,6 +83,8 @@ class Marks {
     const placed = [];
     for (const [level, comparison, bound] of this.chart.spec.bands) {
       if (min === null || min === undefined || bound < min || bound > max) continue;
+      const edge = this.plot.valToPos(comparison[0] === ">" ? max : min, "y", true);
+      if (Math.abs(this.plot.valToPos(bound, "y", true) - edge) < 4 * ratio) continue; // its bad side is out of view
       const text = `${level} ${SIGNS[comparison]} ${bound}`;
       const below = this.plot.valToPos(bound, "y", true) + (comparison[0] === ">" ? -9 : 9) * ratio;
       const height = Math.min(Math.max(below, bbox.top + 7 * ratio), bbox.top + bbox.height - 7 * ratio);
@@ -89,6 +118,7 @@ class Marks {
     ctx.beginPath();
     ctx.rect(bbox.left - 8 * devicePixelRatio, 0, bbox.width + 16 * devicePixelRatio, bbox.top + bbox.height);
     ctx.clip();
+    this.drawAttempts();
     for (const line of this.chart.lines) this.drawRanges(line.nonfinite, colour("band-critical"), colour("critical"));
     this.drawBounds();
     this.drawAlerts();
@@ -98,18 +128,22 @@ class Marks {
   /** Updates that are missing (grey) or not finite (red, hatched, with a sign in the lane), at least a pixel wide. */
   drawRanges(list, fill, sign) {
     const { ctx, bbox } = this.plot, ratio = devicePixelRatio;
-    const { min, max } = this.plot.scales.x;
+    const [min, max] = this.chart.page.range();
     const named = KINDS.map(() => -Infinity);
     let done = -Infinity;
     for (let at = firstRange(list, min); at < list.length && list[at][0] <= max; at++) {
       const [first, last, kind] = list[at];
-      const left = Math.max(bbox.left, this.plot.valToPos(first - 0.5, "x", true));
-      const right = Math.min(bbox.left + bbox.width, this.plot.valToPos(last + 0.5, "x", true));
+      const left = Math.max(bbox.left, this.across(first - 0.5));
+      const right = Math.min(bbox.left + bbox.width, this.across(last + 0.5));
       if (right <= done) continue; // on the same pixel as the one before
       const from = Math.max(left, done), width = Math.max(right - from, 1.5 * ratio);
       done = from + width;
       ctx.fillStyle = fill;
       ctx.fillRect(from, bbox.top, width, bbox.height);
+      if (!sign && width > 70 * ratio) {
+        ctx.font = `${11 * ratio}px system-ui, sans-serif`;
+        this.write("missing", from + width / 2, bbox.top + bbox.height - 9 * ratio, "center", colour("soft"));
+      }
       if (!sign) continue;
       this.hatch(from, width, sign);
       const middle = (from + Math.min(done, bbox.left + bbox.width)) / 2;
@@ -149,12 +183,12 @@ class Marks {
   /** Each alert above the plot: a bar as long as it lasted, and its shape where it was raised. */
   drawAlerts() {
     const { ctx, bbox } = this.plot, ratio = devicePixelRatio;
-    const { min, max } = this.plot.scales.x;
+    const [min, max] = this.chart.page.range();
     const severity = (alert) => Number(alert.level === "critical");
     for (const alert of [...this.chart.alerts].sort((a, b) => severity(a) - severity(b))) {
       const until = alert.until ?? max;
       if (until < min || alert.since > max) continue;
-      const place = (update) => this.plot.valToPos(Math.min(Math.max(update, min), max), "x", true);
+      const place = (update) => this.across(Math.min(Math.max(update, min), max));
       const height = bbox.top - (alert.level === "critical" ? 15 : 5) * ratio;
       ctx.fillStyle = ctx.strokeStyle = colour(alert.level);
       ctx.fillRect(place(alert.since), height - ratio, Math.max(place(until) - place(alert.since), 2 * ratio), 2 * ratio);

@@ -8,6 +8,12 @@ class Page {
     this.width = data.width;
     this.missing = ranges(data.missing, 2);
     this.alerts = data.alerts;
+    this.attempts = data.attempts;
+    this.run = data.run;
+    this.axes = new Map([["", new Axis(null)], ...data.axes.map((spec) => [spec.name, new Axis(spec)])]);
+    this.axis = this.axes.get("");
+    this.smoothing = 0;
+    this.hidden = new Set(); // positions of lines, the same in every chart
     this.specs = new Map(data.charts.map((spec) => [spec.id, spec]));
     this.charts = new Map();
     this.view = [this.first, this.last];
@@ -16,25 +22,74 @@ class Page {
   }
 
   start() {
+    document.documentElement.classList.toggle("touch", navigator.maxTouchPoints > 0);
     const toolbar = document.querySelector(".toolbar");
     toolbar.hidden = document.getElementById("help").hidden = false;
     document.getElementById("needs-script").hidden = true;
     for (const button of toolbar.querySelectorAll("button")) {
       button.addEventListener("click", () => this.act(button.dataset.do));
     }
-    for (const input of toolbar.querySelectorAll("input")) input.addEventListener("change", () => this.typed());
+    for (const id of ["from", "to"]) document.getElementById(id).addEventListener("change", () => this.typed());
+    const axis = document.getElementById("axis"), smoothing = document.getElementById("smoothing");
+    if (axis) axis.addEventListener("change", () => this.change(axis.value, this.smoothing));
+    smoothing.addEventListener("input", () => this.change(this.axis.name, Number(smoothing.value)));
+    for (const button of document.querySelectorAll(".key button")) button.addEventListener("click", () => this.toggle(button));
+    addEventListener("hashchange", () => this.restore());
+    this.restore();
     document.querySelectorAll("#charts > .charts .chart").forEach((section) => this.make(section));
     const other = document.getElementById("other");
     if (other) other.addEventListener("toggle", () => this.open(other));
     for (const link of document.querySelectorAll("a[href^='#chart-']")) {
       link.addEventListener("click", () => this.follow(link));
     }
-    const redraw = () => this.charts.forEach((chart) => chart.draw());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
     addEventListener("beforeprint", () => this.print(true));
     addEventListener("afterprint", () => this.print(false));
     this.show();
     this.follow({ hash: location.hash, dataset: {} });
+    if (document.querySelector(".key")) this.charts.forEach((chart) => (chart.readout.textContent = chart.describe(this.last)));
+  }
+
+  redraw() {
+    this.charts.forEach((chart) => chart.draw());
+  }
+
+  // ------------------------------------------------------------------ how lines are drawn, and the address that keeps it
+
+  change(axis, smoothing) {
+    this.axis = this.axes.get(axis) ?? this.axis;
+    this.smoothing = Math.min(Math.max(smoothing || 0, 0), 0.99);
+    this.redraw();
+    this.show();
+  }
+
+  /** Show a rank's lines, or do not. */
+  toggle(button) {
+    const position = Number(button.dataset.line);
+    if (!this.hidden.delete(position)) this.hidden.add(position);
+    button.setAttribute("aria-pressed", String(!this.hidden.has(position)));
+    this.redraw();
+  }
+
+  /** The view that the address names, if it names one. */
+  restore() {
+    const named = new URLSearchParams(location.hash.slice(1)), found = /^(\d+)-(\d+)$/.exec(named.get("updates") ?? "");
+    if (!found && !named.has("by") && !named.has("smooth")) return;
+    this.change(named.get("by") ?? "", Number(named.get("smooth")));
+    this.look(...(found ? [Number(found[1]), Number(found[2])] : [this.first, this.last]));
+  }
+
+  /** Keep the view in the address, once it rests; a page as it was opened has none. */
+  keep() {
+    clearTimeout(this.keeping);
+    this.keeping = setTimeout(() => {
+      const named = new URLSearchParams();
+      if (this.view[0] !== this.first || this.view[1] !== this.last) named.set("updates", this.view.join("-"));
+      if (this.axis.name) named.set("by", this.axis.name);
+      if (this.smoothing) named.set("smooth", this.smoothing);
+      const hash = String(named) || (location.hash.startsWith("#chart-") ? location.hash.slice(1) : "");
+      if (hash !== location.hash.slice(1)) history.replaceState(null, "", `#${hash}`);
+    }, 300);
   }
 
   make(section) {
@@ -65,6 +120,12 @@ class Page {
     return min === max ? [min - 0.5, max + 0.5] : [min, max];
   }
 
+  /** The same on the axis that is shown. */
+  placed() {
+    const [min, max] = this.range().map((update) => this.axis.place(update));
+    return max > min ? [min, max] : [min - 0.5, max + 0.5];
+  }
+
   /** Show these updates, whole numbers within the run. */
   look(min, max) {
     const smallest = Math.min(2, this.last - this.first);
@@ -77,13 +138,17 @@ class Page {
   }
 
   show() {
-    const [min, max] = this.range();
+    const [min, max] = this.placed();
     document.getElementById("from").value = this.view[0];
     document.getElementById("to").value = this.view[1];
     for (const chart of this.charts.values()) {
       chart.plot.batch(() => chart.plot.setScale("x", { min, max }));
-      chart.fillTable();
+      chart.values.fill();
     }
+    if (document.getElementById("axis")) document.getElementById("axis").value = this.axis.name;
+    document.getElementById("smoothing").value = this.smoothing;
+    document.getElementById("smoothed").textContent = this.smoothing;
+    this.keep();
   }
 
   zoom(factor, centre) {

@@ -1,0 +1,63 @@
+"use strict";
+// What stands below the charts: updates, environment steps, or time; and how far lines are smoothed.
+
+const STEPS = [1, 2, 5].flatMap((n) => [...Array(16).keys()].map((e) => n * 10 ** e)).sort((a, b) => a - b);
+const HOUR = 3600, DAY = 24 * HOUR;
+const PERIODS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 5 * DAY, 10 * DAY, 50 * DAY, 100 * DAY];
+
+/** Straight lines through the points (from, to), whose `from` never fall, go on beyond both ends. */
+function between(from, to, at) {
+  let low = 0, high = from.length - 1;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (from[middle] <= at) low = middle; else high = middle;
+  }
+  const length = from[high] - from[low];
+  return length > 0 ? to[low] + ((at - from[low]) / length) * (to[high] - to[low]) : to[low];
+}
+
+/** The axis of updates, or another one: where updates stand on it, in its own unit. */
+class Axis {
+  constructor(spec) {
+    this.name = spec ? spec.name : "";
+    this.updates = spec ? sums(spec.updates) : null;
+    this.values = spec ? spec.values : null;
+  }
+
+  place(update) {
+    return this.updates ? between(this.updates, this.values, update) : update;
+  }
+
+  update(place) {
+    return this.updates ? between(this.values, this.updates, place) : place;
+  }
+
+  get steps() {
+    return this.name === "seconds" ? PERIODS : STEPS;
+  }
+
+  /** How a place is written below the chart, given the distance to the next one that is written. */
+  tick(value, distance) {
+    if (this.name === "") return value.toLocaleString("en").replaceAll(",", "\u202f");
+    if (this.name === "seconds") {
+      if (value === 0) return "0";
+      if (distance < 60) return `${+value.toFixed(3)} s`;
+      if (distance < HOUR) return `${Math.round(value / 6) / 10} min`;
+      return distance < DAY ? `${Math.round(value / 360) / 10} h` : `${Math.round(value / 8640) / 10} d`;
+    }
+    if (Math.abs(value) >= 1e9) return `${+(value / 1e9).toPrecision(6)}G`;
+    if (Math.abs(value) >= 1e6) return `${+(value / 1e6).toPrecision(6)}M`;
+    return Math.abs(value) >= 1e4 ? `${+(value / 1e3).toPrecision(6)}k` : String(value);
+  }
+}
+
+/** Exponential moving average with the weight of what came before, freed of the bias to 0 as TensorBoard does; null stays. */
+function smooth(values, weight) {
+  let mean = 0, share = 0;
+  return values.map((value) => {
+    if (value === null || value === undefined) return value;
+    mean = weight * mean + (1 - weight) * value;
+    share = weight * share + (1 - weight);
+    return mean / share;
+  });
+}

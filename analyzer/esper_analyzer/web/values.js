@@ -1,0 +1,95 @@
+"use strict";
+// The values of a chart apart from its picture: as a table, and as files to save.
+
+const say = (value) => (value === null || value === undefined ? "—" : String(value));
+
+class Values {
+  /** @param chart the chart: its lines and page are looked at each time */
+  constructor(chart) {
+    this.chart = chart;
+    this.details = chart.section.querySelector(".values");
+    this.details.hidden = false;
+    this.details.addEventListener("toggle", () => this.fill());
+    const actions = { csv: () => this.saveCsv(), png: () => this.savePicture() };
+    for (const button of this.details.querySelectorAll("[data-save]")) {
+      button.addEventListener("click", actions[button.dataset.save]);
+    }
+  }
+
+  /** Points and ranges that are not finite, of a line, in view. */
+  inView(line) {
+    const [min, max] = this.chart.page.range();
+    const [updates, values] = this.chart.known(line);
+    const points = updates.map((update, at) => [update, values[at]]).filter(([update]) => update >= min && update <= max);
+    return [points, line.nonfinite.filter(([first, last]) => last >= min && first <= max)];
+  }
+
+  /** The values in view as a table: each of them, or the extremes of up to 100 stretches. */
+  fill() {
+    if (!this.details.open) return;
+    const table = document.createElement("table");
+    for (const line of this.chart.lines) {
+      const named = line.rank === null || this.chart.lines.length === 1 ? "" : `rank ${line.rank}: `;
+      const [points, bad] = this.inView(line);
+      const size = Math.max(1, Math.ceil(points.length / 100));
+      table.append(row("th", [`${named}updates`, size > 1 ? "smallest" : "value", ...(size > 1 ? ["largest"] : [])]));
+      const rows = [];
+      for (let at = 0; at < points.length; at += size) {
+        const part = points.slice(at, at + size), sizes = part.map((point) => point[1]);
+        const cells = size > 1 ? [Math.min(...sizes), Math.max(...sizes)] : sizes;
+        rows.push([part[0][0], part[part.length - 1][0], cells.map(say)]);
+      }
+      for (const [first, last, kind] of bad.slice(0, 100)) rows.push([first, last, [KINDS[kind]]]);
+      rows.sort((a, b) => a[0] - b[0]);
+      for (const [first, last, cells] of rows) table.append(row("td", [first === last ? first : `${first} to ${last}`, ...cells]));
+      if (bad.length > 100) table.append(row("td", [`and ${bad.length - 100} more ranges that are not finite`]));
+    }
+    this.details.querySelector(".scroll").replaceChildren(table);
+  }
+
+  /** All values in view, exact, in the order of updates; those not finite as ranges of updates. */
+  saveCsv() {
+    const lines = ["rank,first_update,last_update,value"];
+    for (const line of this.chart.lines) {
+      const [points, bad] = this.inView(line);
+      const rows = points.map(([update, value]) => [update, update, Object.is(value, -0) ? "-0" : value]);
+      for (const [first, last, kind] of bad) rows.push([first, last, ["NaN", "Infinity", "-Infinity"][kind]]);
+      rows.sort((a, b) => a[0] - b[0]);
+      for (const cells of rows) lines.push([line.rank ?? "", ...cells].join(","));
+    }
+    this.save(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }), "csv");
+  }
+
+  /** The picture as it is on the screen, with its title, to paste elsewhere. */
+  savePicture() {
+    const { chart } = this, from = chart.plot.ctx.canvas, ratio = devicePixelRatio, head = 28 * ratio;
+    const canvas = Object.assign(document.createElement("canvas"), { width: from.width, height: from.height + head });
+    const ctx = canvas.getContext("2d");
+    ctx.fillStyle = colour("card");
+    ctx.fillRect(0, 0, canvas.width, canvas.height);
+    ctx.fillStyle = colour("ink");
+    ctx.font = `bold ${14 * ratio}px system-ui, sans-serif`;
+    ctx.textBaseline = "middle";
+    ctx.fillText(`${chart.page.run}: ${chart.spec.title}`, 12 * ratio, head / 2 + 2 * ratio, canvas.width - 24 * ratio);
+    ctx.drawImage(from, 0, head);
+    canvas.toBlob((blob) => this.save(blob, "png"), "image/png");
+  }
+
+  save(blob, kind) {
+    const name = `${this.chart.page.run}-${this.chart.spec.name}`.replace(/[^\w.-]+/g, "_").slice(0, 100);
+    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: `${name}.${kind}` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  }
+}
+
+function row(kind, texts) {
+  const line = document.createElement("tr");
+  texts.forEach((text, column) => {
+    const cell = document.createElement(column === 0 ? "th" : kind);
+    cell.textContent = text;
+    if (kind === "th") cell.scope = "col"; else if (column === 0) cell.scope = "row";
+    line.append(cell);
+  });
+  return line;
+}

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esper_analyzer import open_run
+from esper_analyzer.alerts import Alert
+from esper_analyzer.app.feed import end_of
+from esper_analyzer.app.live import LiveFeed
+from esper_analyzer.app.picture import RECENT_ROWS, Picture
+from esper_analyzer.app.recorded import RecordedFeed
+from esper_analyzer.segment_index import SegmentIndex
+from esper_recorder import Recorder
+
+
+def record(root: Path, updates: Iterable[int], *, loss: float = 1.0, rows: int = 2048, **options: Any) -> Path:
+    """Updates recorded in segments of so many rows, by one attempt."""
+    with Recorder.open(root, run_id="run", segment_rows=rows, **options) as recorder:
+        for update in updates:
+            recorder.record(update=update, policy_loss=-0.01, value_loss=loss)
+    return Path(recorder.path)
+
+
+def catch_up(feed: LiveFeed | RecordedFeed) -> Picture:
+    """The picture when nothing is left to read or to judge."""
+    while feed.look() | feed.work():
+        feed.picture()
+    return feed.picture()
+
+
+@pytest.mark.parametrize("back_to", [None, 4100, 3000])
+def test_the_newest_rows_are_those_of_the_whole_run(tmp_path: Path, back_to: int | None) -> None:
+    """The first picture of a run of many segments has the 512 newest rows, also just after it was resumed."""
+    path = record(tmp_path, range(4116))
+    if back_to is not None:
+        record(tmp_path, range(back_to, back_to + 20), loss=2.0, resume="must")
+    run = open_run(path)
+    rows = run.updates(0).collect()
+    index = run.index(0)
+    for count in range(1, len(index.pieces) + 1):
+        few = SegmentIndex(pieces=index.pieces[:count])
+        newest = run.updates_of([few]).collect().tail(RECENT_ROWS)
+        assert end_of(run.updates_of([few]), few.pieces).select(newest.columns).equals(newest)
+    feed = LiveFeed(run, 0)
+    picture = feed.picture()
+    assert picture.recent["value_loss"].to_list() == rows["value_loss"].tail(RECENT_ROWS).to_list()
+    assert picture.last_update == rows["update"][-1]
+    assert picture.rows == index.rows
+    assert catch_up(feed).rows == rows.height
+    feed.close()
+
+
+def test_a_run_that_went_far_back_is_not_empty(tmp_path: Path) -> None:
+    """Resumed from long before its end, a run shows its rows at once, and tells no alert of before."""
+    told: list[Alert] = []
+    path = record(tmp_path, range(4116))
+    record(tmp_path, range(1000, 1040), loss=2.0, resume="must")
+    feed = LiveFeed(open_run(path), 0, on_alert=told.append)
+    assert feed.picture().last_update == 1039
+    catch_up(feed)
+    feed.close()
+    assert not told
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_meanwhile_the_picture_is_that_of_the_run(tmp_path: Path, seed: int) -> None:
+    """Rows, gaps, drops, repeated updates and attempts that come while it reads: nothing is lost or stays."""
+    rng = random.Random(seed)
+    recorder = Recorder.open(tmp_path, run_id="run", segment_rows=16)
+    update = rng.randrange(3)
+
+    def add(value: object = 1.0) -> None:
+        loss: Any = math.nan if rng.random() < 0.05 else value
+        recorder.record(update=update, policy_loss=-0.01, value_loss=loss)
+
+    for _ in range(20):
+        add()
+        update += 1
+    feed = LiveFeed(open_run(recorder.path), 0)
+    for _ in range(50):
+        action = rng.choice(["rows", "rows", "rows", "gap", "drop", "again", "resume", "look", "look", "look", "work"])
+        if action == "look":
+            feed.look()
+        elif action == "work":
+            feed.work()
+        elif action == "resume":
+            recorder.close()
+            recorder = Recorder.open(tmp_path, run_id="run", resume="must", segment_rows=16)
+            update = max(0, update - rng.choice([0, 0, 3, 15]))
+        elif action == "drop":
+            add("bad")
+            update += 1
+        elif action == "again":
+            update -= 1
+        elif action == "gap":
+            update += rng.choice([1, 2])
+        for _ in range(rng.randrange(1, 5) if action not in ("look", "work") else 0):
+            add(rng.uniform(0.5, 1.5))
+            update += 1
+    catch_up(feed)
+    update -= 1
+    add(0.75)
+    recorder.close()
+    picture = catch_up(feed)
+    run = open_run(recorder.path)
+    fresh = LiveFeed(run, 0)
+    expected, report, rows = catch_up(fresh), run.report(), run.updates(0).collect()
+    assert picture.verdict == expected.verdict
+    assert picture.verdict == report.verdict
+    assert picture.rows == expected.rows == rows.height
+    assert picture.recent["seq"].to_list() == rows["seq"].to_list()
+    told = [[(event.update, event.metric, event.message) for event in shown.events] for shown in (picture, expected)]
+    assert told[0] == told[1]
+    missing = [(last + 1) for _, last in report.updates.missing]
+    assert [event.update for event in picture.events if event.metric == "update"] == missing
+    assert picture.history.frame.equals(expected.history.frame)
+    feed.close()
+    fresh.close()
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_a_chart_in_detail_goes_on_with_the_run(tmp_path: Path, times: int) -> None:
+    """What was read of a metric of the user's is continued by new rows, and read anew after a run went back."""
+
+    def add(updates: Iterable[int]) -> None:
+        for update in updates:
+            extras = {"mine": float(update)}
+            recorder.record(update=update, policy_loss=-0.01, value_loss=1.0, extras=extras)
+
+    with Recorder.open(tmp_path, run_id="run") as recorder:
+        add(range(20))
+        feed = LiveFeed(open_run(recorder.path), 0)
+        catch_up(feed)
+        feed.read_detail("mine", 5, None)
+        for time in range(times):
+            add(range(15 - time, 18))
+            feed.look()
+        add([20, 21])
+        detail = catch_up(feed).detail
+    feed.close()
+    assert detail is not None
+    assert (detail.metric, detail.history.span) == ("mine", (5, 21))
+
+
+@pytest.mark.parametrize("back_to", [4, 2])
+@pytest.mark.parametrize("last", [8, None])
+def test_rows_that_were_dropped_are_counted_as_in_the_report(tmp_path: Path, back_to: int, last: int | None) -> None:
+    """Rows that the recorder dropped stand in the verdict, also those of updates that were recorded once more."""
+    bad: Any = "bad"
+    for first, stop in ((0, 4), (back_to, 8)):
+        with Recorder.open(tmp_path, run_id="run", resume="allow") as recorder:
+            for update in range(first, stop):
+                loss = bad if update in (2, 6) and not (first and update == 2) else 1.0
+                recorder.record(update=update, policy_loss=-0.01, value_loss=loss)
+            if first:
+                recorder.record(update=8, policy_loss=-0.01, value_loss=bad if last is None else 1.0)
+    run = open_run(recorder.path)
+    feed = LiveFeed(run, 0)
+    verdict = catch_up(feed).verdict
+    feed.close()
+    assert verdict == run.report().verdict
+
+
+def test_damage_is_looked_for_each_time_a_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that was changed is found by its checksum when the run has ended, also when it has ended again."""
+    monkeypatch.setattr("esper_analyzer.app.live.STATUS_SECS", 0.0)
+
+    def damage(number: int) -> None:
+        segment = path / "rank-0000" / "segments" / f"{number:08}.parquet"
+        content = bytearray(segment.read_bytes())
+        content[len(content) // 2] ^= 1
+        segment.write_bytes(content)
+
+    path = record(tmp_path, range(100), rows=16)
+    feed = LiveFeed(open_run(path), 0)
+    catch_up(feed)
+    damage(1)
+    assert catch_up(feed).damage == 0
+    with Recorder.open(tmp_path, run_id="run", resume="must", segment_rows=16) as recorder:
+        recorder.record(update=100, policy_loss=-0.01, value_loss=1.0)
+        assert catch_up(feed).status == "live"
+    assert catch_up(feed).damage == 1
+    feed.close()
+
+
+# ---------------------------------------------------------------------- replay
+
+
+def test_the_next_alert_is_an_alert(demo: Path) -> None:
+    """Forwards and backwards, every warning and critical event is come to, and nothing else, at its own row."""
+    run = open_run(demo)
+    feed = RecordedFeed(run, 0)
+    catch_up(feed)
+    feed.seek(feed.total)
+    updates = run.updates(0).select("update").collect()["update"].to_list()
+    alerts = {event.update for event in feed.picture().events if event.level in ("warning", "critical")}
+    expected = sorted(updates.index(update) + 1 for update in alerts)
+    assert len(expected) > 3
+    forwards, backwards = [0], [feed.total + 1]
+    while (later := feed.alert_after(forwards[-1])) is not None:
+        forwards.append(later)
+    while (earlier := feed.alert_before(min(backwards[-1], feed.total))) is not None and earlier < backwards[-1]:
+        backwards.append(earlier)
+    assert forwards[1:] == expected
+    assert sorted(backwards[1:]) == [position for position in expected if position < feed.total]
+
+
+def test_the_cursor_and_a_chart_in_detail_do_not_look_into_the_future(demo: Path) -> None:
+    """What was read for a later moment is not shown at an earlier one."""
+    feed = RecordedFeed(open_run(demo), 0)
+    catch_up(feed)
+    feed.read_row(250)
+    feed.read_detail("my_metric", 0, None)
+    for position, is_known in ((297, True), (100, False)):
+        feed.seek(position)
+        picture = feed.picture()
+        assert (picture.row is not None) == is_known
+        assert picture.detail is not None
+        assert picture.detail.history.span == (0, picture.last_update)

@@ -1,0 +1,49 @@
+"""What the tests in a browser know of the HTML report: a run for it to show, and how to read the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from playwright.sync_api import Page
+
+NASTY = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>"
+
+Opened = Callable[..., AbstractContextManager[Page]]
+
+
+def value_loss(update: int) -> float:
+    """A run that begins well, has a spike, is NaN for a while, infinite once, and ends beyond its threshold."""
+    if 60 <= update < 70:
+        return math.nan
+    return {40: 5000.25, 75: math.inf, 76: -math.inf}.get(update, 0.5 + 0.001 * update if update < 80 else 60.0)
+
+
+def view(page: Page) -> tuple[int, int]:
+    """First and last update shown."""
+    return int(page.input_value("#from")), int(page.input_value("#to"))
+
+
+DRAWN = """
+    (canvas, colour) => {
+        const copy = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+        const probe = copy.getContext("2d", { willReadFrequently: true });
+        probe.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(colour);
+        probe.fillRect(0, 0, 1, 1);
+        const [r, g, b] = probe.getImageData(0, 0, 1, 1).data;
+        probe.clearRect(0, 0, 1, 1);
+        probe.drawImage(canvas, 0, 0);
+        const { data } = probe.getImageData(0, 0, canvas.width, canvas.height);
+        let count = 0;
+        for (let at = 0; at < data.length; at += 4) {
+            if (data[at] === r && data[at + 1] === g && data[at + 2] === b && data[at + 3] > 200) count++;
+        }
+        return count;
+    }
+"""
+
+
+def pixels(page: Page, chart: str, colour: str) -> int:
+    """How many pixels of a chart have a colour of the page."""
+    return int(page.locator(f"#{chart} canvas").evaluate(DRAWN, colour))
