@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from textual.pilot import Pilot
 
 from esper_analyzer import open_run
 from esper_analyzer.app.app import EsperApp
+from esper_analyzer.app.replay_app import ReplayApp
 from esper_analyzer.style import Style
 
 Steps = Callable[[EsperApp, "Pilot[None]"], Awaitable[None]]
@@ -47,12 +49,17 @@ def demo_row(update: int, rng: random.Random) -> dict[str, Any]:
 def show(
     path: Path, steps: Steps | None = None, size: tuple[int, int] = (100, 30), *, unicode: bool = True, **options: Any
 ) -> list[str]:
-    """The application on a terminal of this size, driven by `steps` once all rows are judged; its last screen."""
+    """The application on a terminal of this size, driven by `steps` once all rows are judged; its last screen.
+
+    With `replay=True` it is that of a replay, which is driven from its beginning.
+    """
+    is_replay = options.pop("replay", False)
 
     async def drive() -> list[str]:
-        app = EsperApp(open_run(path), 0, style=Style(color=True, unicode=unicode), interval=0.02, **options)
+        run, style = open_run(path), Style(color=True, unicode=unicode)
+        app = (ReplayApp if is_replay else partial(EsperApp, interval=0.02))(run, 0, style=style, **options)
         async with app.run_test(size=size) as pilot:
-            if not options.get("replay"):
+            if not is_replay:
                 await until(pilot, lambda: app.scene.picture.verdict is not None)
             if steps is not None:
                 await steps(app, pilot)

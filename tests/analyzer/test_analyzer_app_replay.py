@@ -11,6 +11,7 @@ from esper_analyzer import open_run
 from esper_analyzer.app.app import EsperApp
 from esper_analyzer.app.clock import Clock
 from esper_analyzer.app.recorded import RecordedFeed
+from esper_analyzer.app.replay_app import ReplayApp
 from esper_analyzer.view import View
 from esper_recorder import Recorder
 
@@ -54,6 +55,7 @@ def test_next_alert_answers_when_it_would_have_fired(demo: Path) -> None:
     """n pauses at the update where the next alert is raised: it is listed there, and not one step before."""
 
     async def steps(app: EsperApp, pilot: Pilot[None]) -> None:
+        assert isinstance(app, ReplayApp)
         await until(pilot, lambda: app._clock is not None and app.scene.picture.total > 0)
         feed, clock = app._reader.feed, app._clock
         assert isinstance(feed, RecordedFeed)

@@ -1,13 +1,13 @@
-"""The screen of `tail` and `replay`: pictures come from a thread, keys change only what is shown of them."""
+"""The screen of `tail`: pictures come from a thread, keys change only what is shown of them."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 from rich.text import Text
@@ -21,13 +21,11 @@ from textual.message import Message
 from esper_analyzer.alerts import Alert
 from esper_analyzer.app import panels
 from esper_analyzer.app.choices import metric_entries, metrics_to_step_through, run_entries
-from esper_analyzer.app.clock import Clock
 from esper_analyzer.app.feed import Feed
-from esper_analyzer.app.keys import HELP, KEYS, LINE, REPLAY_HELP, REPLAY_LINE
+from esper_analyzer.app.keys import HELP, KEYS, LINE
 from esper_analyzer.app.live import LiveFeed
 from esper_analyzer.app.picture import Picture
 from esper_analyzer.app.reader import Reader
-from esper_analyzer.app.recorded import RecordedFeed
 from esper_analyzer.app.scene import Scene
 from esper_analyzer.app.widgets import Chooser, Draw, Help, Panel
 from esper_analyzer.app.window import Window
@@ -38,10 +36,6 @@ from esper_schemas.errors import EsperError
 from esper_schemas.run_directory import RunDirectory
 
 MIN_WIDTH, MIN_HEIGHT = 60, 20
-FRAMES_PER_SEC = 10
-"""Of a replay that plays."""
-
-_REPLAY_INTERVAL_SECS = 10.0  # nothing is new in a replay but what is asked for
 
 
 class Fresh(Message):
@@ -57,7 +51,7 @@ class Fresh(Message):
 
 
 class EsperApp(App[None]):
-    """One rank of a run on the whole terminal.
+    """One rank of a run on the whole terminal; a subclass may feed it with other pictures than those of a live run.
 
     Attributes:
         scene: what is shown.
@@ -67,6 +61,8 @@ class EsperApp(App[None]):
 
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False
+    KEY_LINE: ClassVar[str] = LINE
+    HELP_TEXT: ClassVar[str] = HELP
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, action, show=False) for key, action in KEYS.items()),
         Binding("ctrl+c", "interrupt", show=False, priority=True),
@@ -82,8 +78,6 @@ class EsperApp(App[None]):
         interval: float = 0.25,
         on_alert: Callable[[Alert], object] | None = None,
         is_new: bool = False,
-        replay: bool = False,
-        speed: float | None = None,
     ) -> None:
         if os.environ.get("NO_COLOR") == "":  # which is as good as not set
             del os.environ["NO_COLOR"]
@@ -94,11 +88,9 @@ class EsperApp(App[None]):
         self.signal: signal.Signals | None = None
         self._interval = interval
         self._on_alert, self._is_new = on_alert, is_new
-        self._is_replay, self._speed = replay, speed
         self._note = ""
         self._asked_row: int | None = None
         self._asked_detail: tuple[str, int, int | None] | None = None
-        self._ticked = time.monotonic()
         self._reader = self._watched = self._new_reader(on_alert)
 
     # ------------------------------------------------------------------ parts
@@ -128,13 +120,10 @@ class EsperApp(App[None]):
 
     def on_mount(self) -> None:
         """Begin to read."""
-        self.screen.set_class(self._is_replay, "-replay")
         if not self.is_headless:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end_by, signal.SIGTERM)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         self._reader.start()
-        if self._is_replay:
-            self.set_interval(1 / FRAMES_PER_SEC, self._tick)
         self.set_interval(1.0, self._every_second)
 
     def on_resize(self, event: Resize) -> None:
@@ -159,15 +148,11 @@ class EsperApp(App[None]):
     # ------------------------------------------------------------------ pictures
 
     def _new_reader(self, on_alert: Callable[[Alert], object] | None = None) -> Reader:
-        run, rank = self.scene.run, self.scene.rank
+        make = partial(self._new_feed, self.scene.run, self.scene.rank, on_alert)
+        return Reader(make, self._interval, lambda reader: self.post_message(Fresh(reader)))
 
-        def make() -> Feed:
-            if self._is_replay:
-                return RecordedFeed(run, rank, speed=self._speed)
-            return LiveFeed(run, rank, on_alert=on_alert, is_new=self._is_new and on_alert is not None)
-
-        interval = _REPLAY_INTERVAL_SECS if self._is_replay else self._interval
-        return Reader(make, interval, lambda reader: self.post_message(Fresh(reader)))
+    def _new_feed(self, run: Run, rank: int, on_alert: Callable[[Alert], object] | None) -> Feed:
+        return LiveFeed(run, rank, on_alert=on_alert, is_new=self._is_new and on_alert is not None)
 
     @on(Fresh)
     def _take(self, message: Fresh) -> None:
@@ -176,7 +161,10 @@ class EsperApp(App[None]):
             self.exit()
         elif message.reader is self._reader and message.reader.picture is not None:
             self.scene.picture = message.reader.picture
-            self._renew(chart=self._is_replay or self.scene.is_chart_due)
+            self._renew(chart=self._is_chart_due())
+
+    def _is_chart_due(self) -> bool:
+        return self.scene.is_chart_due
 
     def _renew(self, *, chart: bool = True) -> None:
         """Draw anew; Textual does so once for any number of calls."""
@@ -203,12 +191,11 @@ class EsperApp(App[None]):
 
     # ------------------------------------------------------------------ panels
 
-    def _draw_time(self, width: int, _height: int) -> list[Text]:
-        clock = self._clock
-        return [] if clock is None else [panels.time_line(clock, width)]
+    def _draw_time(self, width: int, height: int) -> list[Text]:
+        return []
 
     def _draw_keys(self, width: int, _height: int) -> list[Text]:
-        line = Text(f" {self._note}" if self._note else REPLAY_LINE if self._is_replay else LINE, style="dim")
+        line = Text(f" {self._note}" if self._note else self.KEY_LINE, style="dim")
         line.truncate(width - 1, overflow="ellipsis")
         return [line]
 
@@ -343,71 +330,7 @@ class EsperApp(App[None]):
 
     def action_help(self) -> None:
         """Show the keys."""
-        self.push_screen(Help(HELP + REPLAY_HELP * self._is_replay, unicode=self.scene.unicode))
-
-    # ------------------------------------------------------------------ time line
-
-    @property
-    def _clock(self) -> Clock | None:
-        feed = self._reader.feed
-        return feed.clock if isinstance(feed, RecordedFeed) else None
-
-    def _tick(self) -> None:
-        now = time.monotonic()
-        passed, self._ticked = now - self._ticked, now
-        if self._clock is not None and self._clock.playing:
-            self._clock.advance(passed)
-            self._seek()
-
-    def _seek(self, to: int | None = None) -> None:
-        """Show the moment that the clock is at, or go to another one and pause."""
-        feed, clock = self._reader.feed, self._clock
-        if not isinstance(feed, RecordedFeed) or clock is None:
-            return
-        if to is not None:
-            clock.seek(to)
-            clock.playing = False
-        feed.seek(clock.position)
-        self._reader.wake()
-        self.screen_stack[0].query("#time").refresh()
-
-    def action_play(self) -> None:
-        """Play or pause."""
-        if self._clock is not None:
-            self._clock.toggle()
-            self._note = ""
-            self._seek()
-
-    def action_speed(self, factor: float) -> None:
-        """Faster or slower."""
-        if self._clock is not None:
-            self._clock.scale(factor)
-            self._renew()
-
-    def action_timing(self) -> None:
-        """The recorded rhythm, or a fixed rate."""
-        if self._clock is not None:
-            self._clock.toggle_timing()
-            self._renew()
-
-    def action_step(self, rows: int) -> None:
-        """One update forwards or backwards."""
-        if self._clock is not None:
-            self._seek(self._clock.position + rows)
-
-    def action_next_alert(self, later: bool) -> None:
-        """Pause where the next alert is raised, or the one before."""
-        feed, clock = self._reader.feed, self._clock
-        if not isinstance(feed, RecordedFeed) or clock is None:
-            return
-        to = feed.alert_after(clock.position) if later else feed.alert_before(clock.position)
-        if to is not None:
-            self.scene.selected, self._note = None, ""
-            self._seek(to)
-            return
-        self._note = f"no {'further' if later else 'earlier'} alert"
-        self._note += "" if feed.is_judged or not later else " found yet, still judging"
-        self._renew()
+        self.push_screen(Help(self.HELP_TEXT, unicode=self.scene.unicode))
 
     # ------------------------------------------------------------------ end
 

@@ -23,6 +23,10 @@ KEYS: dict[str, str] = {
     "slash": "choose_metric",
     "o": "choose_run",
     "r": "rank",
+}
+"""Key, or keys, and the action."""
+
+REPLAY_KEYS: dict[str, str] = {
     "space": "play",
     "greater_than_sign": "speed(2.0)",
     "less_than_sign": "speed(0.5)",
@@ -32,7 +36,7 @@ KEYS: dict[str, str] = {
     "N": "next_alert(False)",
     "t": "timing",
 }
-"""Key, or keys, and the action."""
+"""Those of a replay besides."""
 
 HELP = """\
 What to look at

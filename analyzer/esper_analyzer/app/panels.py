@@ -210,18 +210,19 @@ def selected_alert(event: Event, width: int, height: int) -> list[Text]:
     return _with_reasons(head, [event.message], width, height)
 
 
-def _with_reasons(head: Text, reasons: Iterable[str], width: int, height: int, style: str = "") -> list[Text]:
-    """The head with the first reason behind it, each further one on a line of its own; what is left out ends in …"""
-    indent = head.cell_len + 2
+def _with_reasons(head: Text, reasons: Sequence[str], width: int, height: int, style: str = "") -> list[Text]:
+    """The head with the first reason behind it, and each further one on a line of its own, as far as there is room."""
     lines: list[str] = []
+    shown = 0
     for reason in reasons:
-        first = "   " if lines else " " * indent
+        shown += len(lines) < height
+        first = "   " if lines else " " * (head.cell_len + 2)
         lines += wrap(clean(reason), width - 1, initial_indent=first, subsequent_indent="   ")
     if len(lines) > height:
-        lines[height - 1] = fit(lines[height - 1] + " …" + lines[height], width - 1)
-    if not lines:
-        return [head]
-    return [head.append(lines[0][head.cell_len :], style=style), *(Text(line, style=style) for line in lines[1:height])]
+        rest = f" … {len(reasons) - shown} more" if shown < len(reasons) else "…"
+        lines[height - 1] = fit(lines[height - 1], width - 1 - len(rest)).rstrip("…") + rest
+    texts = [Text(line, style=style) for line in lines[:height]]
+    return [head.append(texts[0][head.cell_len :]), *texts[1:]] if texts else [head]
 
 
 def chart_title(

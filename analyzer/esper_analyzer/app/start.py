@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from esper_analyzer.alerts import Alert
 from esper_analyzer.app.app import EsperApp
+from esper_analyzer.app.replay_app import ReplayApp
 from esper_analyzer.run import Run
 from esper_analyzer.style import Style
 
@@ -51,7 +52,7 @@ def run_replay(run: Run, rank: int, *, speed: float | None = None) -> None:
     Raises:
         As `run_app`.
     """
-    _show(EsperApp(run, rank, style=Style.of(sys.stdout), replay=True, speed=speed))
+    _show(ReplayApp(run, rank, style=Style.of(sys.stdout), speed=speed))
 
 
 @contextmanager
