@@ -85,6 +85,12 @@ def draw_chart(
     return lines if style.unicode else [to_ascii(line) for line in lines]
 
 
+def is_logarithmic(buckets: Buckets, bands: Bands | None, scaling: Scaling = "auto") -> bool:
+    """Whether the chart of these buckets has a logarithmic scale."""
+    finite = buckets.frame.filter(pl.col("min").is_not_null())
+    return _scale(finite, [bound for bound, _ in _limits(bands)], scaling).log
+
+
 @contextmanager
 def _figure() -> Iterator[plotext.figure]:
     """plotext's one figure, cleared, free of the terminal's size and of its own colours."""

@@ -105,6 +105,10 @@ class Judge:
         """The newest value of each rule's number, by the rule's name."""
         return {name: None if value is None else value + 0.0 for name, value in self._newest.items()}  # −0.0 is 0.0
 
+    def measured(self, column: str) -> float | None:
+        """What the newest row holds in one of `columns`."""
+        return _as_float(self._context[column][-1]) if self.rows else None
+
     def signals(self) -> dict[str, float | None]:
         """Every signal after the newest row, by name: those that rules watch, and those that only inform."""
         values = self.values()

@@ -214,7 +214,10 @@ def _judgement(
     ordered = sorted(verdicts, key=lambda number: worst_first(verdicts[number].level))
     verdict = verdicts[ordered[0]]
     if len(verdicts) > 1:
-        reasons = [f"Rank {number}: {reason}" for number in ordered for reason in verdicts[number].reasons]
+        told = [number for number in ordered if verdicts[number].level != "healthy" or verdict.level == "healthy"]
+        own = {number: [one for one in verdicts[number].reasons if one not in run.remarks] for number in told}
+        reasons = [f"Rank {number}: {reason}" for number in told for reason in own[number]]
+        reasons += [f"Rank {number}: healthy." for number in ordered if number not in told] + run.remarks
         verdict = Verdict(verdict.level, reasons)
     return newest(alerts), verdict, judges[ordered[0]].signals()
 

@@ -195,7 +195,7 @@ def _loss_rules() -> list[Rule]:
             clear=10,
             gives=DECISIVE,
             from_row=0,
-            meaning="No squared error is negative, NaN or infinite; look at the update before it.",
+            meaning="A squared error cannot be negative, NaN or infinite; look at the update before it.",
         ),
         Rule(
             name="policy_loss",
@@ -234,7 +234,8 @@ def _critic_rules() -> list[Rule]:
             "Explained variance, where returns vary,",
             _EXPLAINED,
             Bands(warning=(at_most(0.3),), critical=(at_most(0.1),), nonfinite="unknown"),
-            "The critic predicts hardly better than the mean return; look at its learning rate, gradients and targets.",
+            "The critic predicts hardly better than the mean return, or worse; look at its learning rate, gradients and"
+            " targets.",
             hold=_SUSTAINED,
             clear=10,
             gives=DECISIVE,

@@ -111,7 +111,7 @@ def number(value: Value, decimals: int = 3) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     size = abs(value)
-    if size != 0.0 and (size < 0.5 * 10**-decimals or size >= 1e6):
+    if size != 0.0 and (size < 10**-decimals or size >= 1e6):
         return f"{value:.2e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
     return f"{value:.{decimals}f}"
 

@@ -136,7 +136,9 @@ def _standing(judge: Judge) -> str:
     error, explained = values.get("critic_error"), values.get("explained_where_varied")
     at = f"at update {judge.last_update}"
     if error is not None:
-        return f"The critic's squared error is {100 * error:.3g} % of the usual variance of its targets {at}."
+        said = f"The critic's squared error is {100 * error:.3g} % of the usual variance of its targets {at}"
+        is_quiet = explained is None and judge.measured("explained_variance") is not None
+        return said + (", where returns vary so little that explained variance says little." if is_quiet else ".")
     if explained is not None:
         return f"Explained variance is {explained:.3g} {at}."
     loss = values.get("unscaled_value_loss")

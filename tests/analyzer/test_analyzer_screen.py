@@ -226,7 +226,7 @@ def test_tail_on_a_terminal(tmp_path: Path, columns: int, rows: int) -> None:
         terminal.child.setwinsize(24, 80)
         terminal.screen.resize(24, 80)
         recorder.record(update=30, policy_loss=-0.01, value_loss=NAN)
-        terminal.see(r"update 30(.|\n)*V\.Loss +NaN(.|\n)*Verdict +critical")
+        terminal.see(r"update 30(.|\n)*Verdict +critical(.|\n)*V\.Loss +NaN")
         terminal.child.sendintr()
         assert terminal.end() == 130
         assert not terminal.hides_cursor()

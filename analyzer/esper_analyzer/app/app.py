@@ -104,6 +104,7 @@ class EsperApp(App[None]):
         scene = self.scene
         yield panel("tiny", lambda width, height: [Text(_too_small(width, height))])
         yield panel("heading", scene.heading)
+        yield panel("verdict", scene.verdict)
         with Container(id="middle"):
             with Container(id="course"):
                 yield panel("title", scene.title)
@@ -114,7 +115,6 @@ class EsperApp(App[None]):
             yield panel("numbers", scene.numbers)
             yield panel("alerts", scene.alerts)
         yield panel("small", scene.small)
-        yield panel("verdict", scene.verdict)
         yield panel("time", self._draw_time)
         yield panel("keys", self._draw_keys)
 
@@ -169,6 +169,7 @@ class EsperApp(App[None]):
     def _renew(self, *, chart: bool = True) -> None:
         """Draw anew; Textual does so once for any number of calls."""
         self._ask()
+        self.screen_stack[0].set_class(self.scene.is_calm(self.size.width), "-calm")
         for panel in self.screen_stack[0].query(Panel):
             if chart or panel.id not in ("chart", "title", "side", "small"):
                 panel.refresh()
@@ -327,6 +328,10 @@ class EsperApp(App[None]):
         self._reader = self._new_reader()
         self._reader.start()
         self._renew()
+
+    def action_verdict(self) -> None:
+        """Show all that is said of the run, or of the alert that is selected."""
+        self.push_screen(Help(self.scene.whole_verdict(), unicode=self.scene.unicode))
 
     def action_help(self) -> None:
         """Show the keys."""

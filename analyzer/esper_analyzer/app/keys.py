@@ -5,6 +5,7 @@ from __future__ import annotations
 KEYS: dict[str, str] = {
     "q": "quit",
     "question_mark": "help",
+    "v": "verdict",
     "plus,equals_sign": "zoom(True)",
     "minus": "zoom(False)",
     "0": "whole",
@@ -40,7 +41,7 @@ REPLAY_KEYS: dict[str, str] = {
 
 HELP = """\
 What to look at
-  The verdict, at the bottom, says whether the critic is learning, why it may not be, and what to look at next.
+  The verdict, at the top, says whether the critic is learning, why it may not be, and what to look at next.
   The chart: ! is a value that is not finite, ▲ in the axis an alert, ◆ a new attempt; dotted
   lines are thresholds.
   In the list, ▲ is an alert, and grey one that is over. Gauges are dotted where a value would be a warning.
@@ -60,6 +61,7 @@ Alerts
   Esc            no alert and no cursor
 
 Elsewhere
+  v              the verdict with all its reasons, or the whole message of the alert
   o              another run of the same folder
   r              next rank
   ?              this page
@@ -75,5 +77,5 @@ Time line
   t              the recorded rhythm, or a fixed number of updates per second
 """
 
-LINE = " ? help  / metrics  +/− zoom  arrows: cursor, alerts  l scale  o runs  q quit"
-REPLAY_LINE = " Space play  <> speed  ., step  n/N alert  ? help  / metrics  +/− zoom  q quit"
+LINE = " ? help  q quit  v verdict  / metrics  +/− zoom  arrows: cursor, alerts  l scale  o runs"
+REPLAY_LINE = " Space play  <> speed  ., step  n/N alert  ? help  q quit  v verdict  / metrics  +/− zoom"

@@ -15,6 +15,7 @@ from esper_analyzer.app.clock import Clock
 from esper_analyzer.app.picture import CHARTED, Event, Picture
 from esper_analyzer.app.window import Window
 from esper_analyzer.buckets import Buckets
+from esper_analyzer.chart import Scaling, is_logarithmic
 from esper_analyzer.health import LOSS_RATIO, bands_of, level_of
 from esper_analyzer.run import Run
 from esper_analyzer.screen import FURTHER, LOSSES, metric_row, table_head
@@ -36,6 +37,7 @@ YOUNG_SECS = 2.0
 """A row that is younger than this is just said to be so."""
 
 _TITLE_WIDTH, _VALUE_WIDTH = 9, 9
+_ROOM_FOR_COUNT = 4
 
 
 def heading(run: Run, rank: int, picture: Picture, width: int, now: float | None = None) -> list[Text]:
@@ -82,7 +84,10 @@ def losses(picture: Picture, width: int, *, head: bool) -> list[Text]:
 
 
 def gauges(picture: Picture, width: int, *, columns: int) -> list[Text]:
-    """A bar for each of the metrics that say how the policy moves; a band that is a warning is dotted in its colour."""
+    """A bar for each of the metrics that say how the policy moves; a band that is a warning is dotted in its colour.
+
+    A value beyond an end of its bar is an arrow there.
+    """
     cell = width // columns
     drawn = [_gauge(picture, name, cell - 1) for name in GAUGES]
     lines = []
@@ -107,7 +112,9 @@ def _gauge(picture: Picture, name: str, width: int) -> Text:
     filled = round(share * cells)
     for index in range(cells):
         middle = low + (index + 0.5) / cells * (high - low)
-        if index < filled and value is not None:
+        if value is not None and ((index == 0 and value < low) or (index == cells - 1 and value > high)):
+            line.append("◄" if index == 0 else "►", style=LEVEL_STYLE[level])
+        elif index < filled and value is not None:
             line.append("█", style=LEVEL_STYLE[level])
         elif bands is not None and _beyond(middle, bands.critical):
             line.append("░", style=LEVEL_STYLE["critical"])
@@ -174,9 +181,13 @@ def alert_lines(events: Sequence[Event], selected: int | None, now: int | None, 
     if not events:
         return [Text(" no alerts so far", style="dim")]
     last = len(events) if selected is None else min(len(events), max(height, selected + 1 + (height - 1) // 2))
+    first = max(0, last - height)
     lines = []
+    if first and height >= _ROOM_FOR_COUNT and selected != first:
+        first += 1
+        lines.append(Text(f" ↑ {count(first)} earlier", style="dim"))
     digits = len(str(events[-1].update))
-    for index in range(max(0, last - height), last):
+    for index in range(first, last):
         event = events[index]
         mark = "▲" if event.level in ("warning", "critical") else "◆"
         line = Text("▶" if index == selected else " ").append(f"{event.update:>{digits}} ")
@@ -219,14 +230,14 @@ def _with_reasons(head: Text, reasons: Sequence[str], width: int, height: int, s
         first = "   " if lines else " " * (head.cell_len + 2)
         lines += wrap(clean(reason), width - 1, initial_indent=first, subsequent_indent="   ")
     if len(lines) > height:
-        rest = f" … {len(reasons) - shown} more" if shown < len(reasons) else "…"
+        rest = f" … {len(reasons) - shown} more: v" if shown < len(reasons) else " … v"
         lines[height - 1] = fit(lines[height - 1], width - 1 - len(rest)).rstrip("…") + rest
     texts = [Text(line, style=style) for line in lines[:height]]
     return [head.append(texts[0][head.cell_len :]), *texts[1:]] if texts else [head]
 
 
 def chart_title(
-    picture: Picture, metric: str, scale: str, shown: tuple[int, int] | None, course: Buckets | None, width: int
+    picture: Picture, metric: str, scaling: Scaling, shown: tuple[int, int] | None, course: Buckets | None, width: int
 ) -> Text:
     """What is in the chart: metric, which updates if not all, scale, extremes, thresholds."""
     bands = bands_of(metric, picture.thresholds)
@@ -234,11 +245,16 @@ def chart_title(
     title = Text(" ").append(metric.replace("_", " ") if metric in CHARTED else clean(metric), style="bold")
     if picture.span is not None and shown is not None and shown != picture.span:
         title.append(f"  {shown[0]}–{shown[1]}")
-    if scale != "auto":
-        title.append(f"  {scale}")
+    if course is not None and is_logarithmic(course, bands, scaling):
+        title.append("  log scale")
+    elif scaling != "auto":
+        title.append(f"  {'linear' if scaling == 'linear' else 'linear, since nothing is positive'}")
     low, high = (course.frame["min"].min(), course.frame["max"].max()) if course is not None else (None, None)
     if isinstance(low, float) and isinstance(high, float):
         title.append(f"  {number(low)} to {number(high)}", style="dim")
+    broken = int(course.frame["nonfinite"].sum()) if course is not None else 0
+    if broken:
+        title.append(f"  ! {count(broken)} not finite", style="bold red")
     title.append(f"  {limits}" if bands is not None else "", style="dim")
     title.truncate(width - 1, overflow="ellipsis")
     return title

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from rich.text import Text
 
 from esper_analyzer.app.picture import Event
@@ -18,6 +19,7 @@ MARGIN = 8
 """Cells left of the first column of data: labels, and the axis."""
 
 _MIN_WIDTH, _MIN_HEIGHT = 20, 4
+_MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def draw_plot(
     height: int,
     scaling: Scaling = "auto",
     cursor: int | None = None,
-    events: Iterable[Event] = (),
+    events: Sequence[Event] = (),
     unicode: bool = True,
 ) -> Plot:
     """The chart of these buckets, `height` lines of `width` cells.
@@ -85,6 +87,11 @@ def draw_plot(
         if place is not None:
             mark = "▲" if event.level in ("warning", "critical") else "◆"
             rows[axis] = _with_cell(rows[axis], place, mark, LEVEL_STYLE[event.level])
+    ends = [event.update for event in events if event.metric == "update"]
+    known = frame["last"].to_numpy()
+    for before, end in zip(np.searchsorted(known, ends) - 1, ends, strict=True):
+        if before >= 0:
+            _say_missing(rows, plot, int(known[before]), end)
     cell = plot.column_of(cursor) if cursor is not None else None
     if cell is not None:
         for index in range(axis):
@@ -93,6 +100,20 @@ def draw_plot(
                 rows[index], cell, shown if shown.strip() else "│", "reverse" * bool(shown.strip())
             )
     return Plot(Text("\n").join(rows), plot.first, plot.last, plot.columns)
+
+
+def _say_missing(rows: list[Text], plot: Plot, before: int, end: int) -> None:
+    """Name the gap between two updates, in its middle, where that is empty and wide enough."""
+    start, stop = plot.column_of(before), plot.column_of(end)
+    if start is None or stop is None or stop - start < len(_MISSING) + 4:
+        return
+    cell, index = (start + stop - len(_MISSING)) // 2, (len(rows) - 2) // 2
+    for row in sorted(range(len(rows) - 2), key=lambda row: abs(row - index)):
+        text = rows[row]
+        text.pad_right(max(0, stop - len(text)))
+        if not text.plain[cell - 1 : cell + len(_MISSING) + 1].strip():
+            rows[row] = Text.assemble(text[:cell], (_MISSING, "dim"), text[cell + len(_MISSING) :])
+            return
 
 
 def _severity(event: Event) -> int:

@@ -19,6 +19,7 @@ from esper_analyzer.buckets import Buckets
 from esper_analyzer.chart import Scaling
 from esper_analyzer.health import bands_of
 from esper_analyzer.run import Run
+from esper_analyzer.style import clean
 
 CHART_SECS = 5.0
 """Charts of a long history are drawn anew for new rows at most this often; they hardly change them."""
@@ -161,6 +162,22 @@ class Scene:
         events = self.picture.events
         selected = events.index(self.selected) if self.selected in events else None
         return panels.alert_lines(events, selected, self.picture.last_update, width, height)
+
+    def is_calm(self, width: int) -> bool:
+        """Whether all there is to say of the run is that it is healthy, in one line of this width."""
+        verdict = self.picture.verdict
+        if self.selected is not None or verdict is None or verdict.level != "healthy":
+            return False
+        return len(self.verdict(width, 2)) < 2
+
+    def whole_verdict(self) -> str:
+        """As `verdict`, without an end."""
+        if self.selected is not None:
+            return f"Update {self.selected.update}  {self.selected.level}\n\n{clean(self.selected.message)}"
+        verdict = self.picture.verdict
+        if verdict is None:
+            return "The run is still being judged."
+        return "\n\n".join([f"Verdict  {verdict.level}", *map(clean, verdict.reasons)])
 
     def verdict(self, width: int, height: int) -> list[Text]:
         """The selected alert, else the verdict."""

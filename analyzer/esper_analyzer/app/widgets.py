@@ -27,7 +27,7 @@ from esper_analyzer.style import to_ascii
 
 _CONSOLE = Console(width=1000, legacy_windows=False)
 _ASCII_CLASS = "-ascii"
-_ASCII = str.maketrans({"░": ":", "━": "=", "▶": ">", "▏": "|", "‖": "H", "│": "|"})
+_ASCII = str.maketrans({"░": ":", "━": "=", "▶": ">", "▏": "|", "‖": "H", "│": "|", "◄": "<", "►": ">", "↑": "^"})
 
 Draw = Callable[[int, int], Sequence[Text]]
 
