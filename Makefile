@@ -37,10 +37,11 @@ lint: setup ## ruff, mypy --strict, the import contract
 
 check: lint test ## what must be green before a commit
 
-bench: setup ## cost of record(), of reading and of live judgement, beside peers, in one run
+bench: setup ## cost of record(), of reading, of live judgement and of tail, beside peers
 	$(BIN)/python tests/bench/record_cost.py
 	$(BIN)/python tests/bench/read_cost.py
 	$(BIN)/python tests/bench/live_cost.py
+	$(BIN)/python tests/bench/tail_cost.py
 
 torture: setup ## the long runs, within about 25 minutes; ends in a table of what was broken and what held
 	$(BIN)/python -m pytest -m torture --timeout 3600

@@ -6,6 +6,7 @@ The report, the tail, the notebook and the trainer's progress line all judge a v
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import cast
 
 import polars as pl
@@ -22,7 +23,7 @@ LEVEL_TYPE = pl.Enum(LEVELS)
 LOSS_RATIO = "loss_ratio"
 """Name of the derived column Lv/Lp."""
 
-_SEVERITY: dict[Level, int | None] = {"unknown": None, "healthy": 0, "warning": 1, "critical": 2}
+_SEVERITY_OF: dict[Level, int | None] = {"unknown": None, "healthy": 0, "warning": 1, "critical": 2}
 _NOT_FINITE = 2.0
 
 
@@ -54,8 +55,11 @@ def severity(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) 
     A null is unknown, and so is every value of a metric without thresholds. Critical is looked at first. A
     band that counts only within a spread of two other columns needs those columns in the frame.
     """
-    name = metric.name if isinstance(metric, Metric) else metric
-    bands = bands_of(metric, thresholds)
+    return _severity(metric.name if isinstance(metric, Metric) else metric, bands_of(metric, thresholds))
+
+
+@lru_cache(1024)  # a screen asks for the same ones each second
+def _severity(name: str, bands: Bands | None) -> pl.Expr:
     if bands is None:
         return pl.lit(None, pl.Int8).alias(name)
     value = pl.col(name).cast(pl.Float64)
@@ -64,7 +68,7 @@ def severity(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) 
         pl.when(value.is_null())
         .then(None)
         .when(~value.is_finite())
-        .then(pl.lit(_SEVERITY[bands.nonfinite], pl.Int8))
+        .then(pl.lit(_SEVERITY_OF[bands.nonfinite], pl.Int8))
         .when(_any(value, bands.critical) & counts)
         .then(pl.lit(2, pl.Int8))
         .when(_any(value, bands.warning) & counts)
@@ -76,7 +80,12 @@ def severity(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) 
 
 def level(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> pl.Expr:
     """Level of each value of a metric (Enum `LEVEL_TYPE`): the raw rule, value by value; see `severity`."""
-    return (severity(metric, thresholds).fill_null(-1) + 1).cast(pl.UInt8).cat.to(LEVEL_TYPE)
+    return _level(metric.name if isinstance(metric, Metric) else metric, bands_of(metric, thresholds))
+
+
+@lru_cache(1024)
+def _level(name: str, bands: Bands | None) -> pl.Expr:
+    return (_severity(name, bands).fill_null(-1) + 1).cast(pl.UInt8).cat.to(LEVEL_TYPE)
 
 
 def level_of(

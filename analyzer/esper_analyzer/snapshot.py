@@ -77,6 +77,17 @@ def state_of(name: str, values: list[Value], level: Level, length: int = HISTORY
     )
 
 
+def updates_per_sec(newest: pl.DataFrame) -> float | None:
+    """Speed over the last 50 of these rows, of the last one's attempt; None if there is no telling."""
+    if newest.height < 2:
+        return None
+    attempts, elapsed = (newest[name].tail(50).to_list() for name in ("attempt", "elapsed_secs"))
+    pairs = zip(attempts, elapsed, strict=True)
+    secs = [one for attempt, one in pairs if attempt == attempts[-1] and one is not None]
+    span = secs[-1] - secs[0] if len(secs) > 1 else 0.0
+    return (len(secs) - 1) / span if span > 0.0 else None
+
+
 def as_number(value: Value) -> float | None:
     """A value as float; a time in seconds since 1970."""
     if value is None:

@@ -12,7 +12,7 @@ from esper_analyzer.drift import LONG
 from esper_analyzer.health import level_of, loss_ratio
 from esper_analyzer.judge import Judge
 from esper_analyzer.settings import DEFAULT_SETTINGS, Settings
-from esper_analyzer.snapshot import MetricState, as_number, state_of
+from esper_analyzer.snapshot import MetricState, as_number, state_of, updates_per_sec
 from esper_analyzer.summary import Value
 from esper_analyzer.verdict import RunFacts, Verdict, conclude
 from esper_schemas.metrics import HISTORY_LENGTH
@@ -85,12 +85,7 @@ class View:
 
     def updates_per_sec(self) -> float | None:
         """Speed over the last 50 updates of the current attempt; None if there is no telling."""
-        if self.recent.height < 2:
-            return None
-        newest = self.recent.tail(50).filter(pl.col("attempt") == pl.col("attempt").last())
-        secs = newest["elapsed_secs"].drop_nulls()
-        span = secs[-1] - secs[0] if len(secs) > 1 else 0.0
-        return (len(secs) - 1) / span if span > 0.0 else None
+        return updates_per_sec(self.recent)
 
     def _add_gaps(self, rows: pl.LazyFrame) -> None:
         before = pl.col("update").shift(1).fill_null(pl.lit(self.last_update, pl.Int64))

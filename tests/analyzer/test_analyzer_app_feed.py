@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from esper_analyzer.alerts import Alert
 from esper_analyzer.app.feed import end_of
 from esper_analyzer.app.live import LiveFeed
 from esper_analyzer.app.picture import RECENT_ROWS, Picture
+from esper_analyzer.app.reader import Reader
 from esper_analyzer.app.recorded import RecordedFeed
 from esper_analyzer.segment_index import SegmentIndex
 from esper_recorder import Recorder
@@ -67,7 +70,7 @@ def test_a_run_that_went_far_back_is_not_empty(tmp_path: Path) -> None:
     assert not told
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_whatever_happens_meanwhile_the_picture_is_that_of_the_run(tmp_path: Path, seed: int) -> None:
     """Rows, gaps, drops, repeated updates and attempts that come while it reads: nothing is lost or stays."""
     rng = random.Random(seed)
@@ -186,6 +189,47 @@ def test_damage_is_looked_for_each_time_a_run_ends(tmp_path: Path, monkeypatch: 
         assert catch_up(feed).status == "live"
     assert catch_up(feed).damage == 1
     feed.close()
+
+
+# ---------------------------------------------------------------------- the thread that reads
+
+
+class CountingFeed(LiveFeed):
+    """A feed that counts how often it is made to look."""
+
+    looks = 0
+
+    def look(self) -> bool:
+        """As it is, counted."""
+        self.looks += 1
+        return super().look()
+
+
+def test_a_reader_waits_unless_it_is_asked(tmp_path: Path) -> None:
+    """It looks once in its interval, answers at once what it is asked meanwhile, and ends at once."""
+    run = open_run(record(tmp_path, range(30)))
+    told: Queue[Reader] = Queue()
+
+    def see(condition: Callable[[Picture], bool]) -> None:
+        while reader.picture is None or not condition(reader.picture):
+            told.get(timeout=20)
+
+    reader = Reader(lambda: CountingFeed(run, 0), 3600.0, told.put)
+    reader.start()
+    see(lambda picture: picture.verdict is not None)
+    feed = reader.feed
+    assert isinstance(feed, CountingFeed)
+    before = feed.looks
+    for update in range(5):
+        reader.ask_row(update)
+        see(lambda picture, update=update: picture.row is not None and picture.row[0] == update)  # type: ignore[misc]
+    reader.ask_detail("entropy", 3, 9)
+    see(lambda picture: picture.detail is not None)
+    time.sleep(0.3)
+    assert feed.looks <= before + 2 * 6
+    reader.stop()
+    assert not reader._thread.is_alive()
+    assert reader.error is None
 
 
 # ---------------------------------------------------------------------- replay

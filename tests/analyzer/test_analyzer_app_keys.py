@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,24 @@ def test_what_the_cursor_and_the_chart_show_is_always_what_was_asked_for_last(de
             assert re.search(rf"▏{cursor}  my_metric 0\.\d+ .*Lv/Lp", "\n".join(screen(app)))
 
     show(demo, steps, (160, 30))
+
+
+def test_the_whole_verdict_is_a_key_away(tmp_path: Path) -> None:
+    """v shows every reason, or the whole message of the alert that is selected."""
+    with Recorder.open(tmp_path, run_id="run") as recorder:
+        for update in (*range(10), *range(20, 30)):
+            recorder.record(update=update, policy_loss=-0.01, value_loss=math.nan if update > 25 else 1.0)
+    reasons = open_run(recorder.path).report().verdict.reasons
+    assert len(reasons) > 2
+
+    async def steps(app: EsperApp, pilot: Pilot[None]) -> None:
+        await pilot.press("v")
+        await pilot.pause()
+        shown = " ".join(" ".join(screen(app)).split())
+        assert all(reason in " ".join(shown.replace("│", " ").split()) for reason in reasons)
+        await pilot.press("escape", "up", "v")
+        await pilot.pause()
+        assert "Updates 10 to 19 are missing" in " ".join(screen(app)) or "Value loss is NaN" in " ".join(screen(app))
+        assert "declare" not in " ".join(screen(app))
+
+    show(recorder.path, steps, (60, 20))

@@ -7,11 +7,13 @@ import polars as pl
 
 from esper_analyzer.app.braille import small_chart
 from esper_analyzer.app.history import History, history_of
-from esper_analyzer.app.picture import Event
+from esper_analyzer.app.panels import alert_lines, gauges, verdict
+from esper_analyzer.app.picture import Event, Picture
 from esper_analyzer.app.plot import MARGIN, draw_plot
 from esper_analyzer.app.window import Window
 from esper_analyzer.buckets import MAX_BUCKETS, Buckets
 from esper_analyzer.health import bands_of
+from esper_analyzer.verdict import Verdict
 
 
 def test_a_history_does_not_depend_on_how_often_rows_came() -> None:
@@ -122,3 +124,77 @@ def test_a_small_chart_loses_no_spike_and_no_nan() -> None:
     assert [cell for cell, shown in enumerate(in_ascii) if shown != in_ascii[0]] == [10, 15]
     assert in_ascii[10] == "!"
     assert chart([2.0] * 4, 20, 1)[0] == chart([2.0] * 40, 20, 1)[0][:2] + " " * 18
+
+
+def test_what_is_missing_is_not_drawn_over() -> None:
+    """No line crosses two hundred missing updates, which are named; one of a metric measured now and then is whole."""
+
+    def columns(updates: list[int], *, events: tuple[Event, ...] = ()) -> tuple[list[bool], str]:
+        """Whether there is a dot in each column, and all the text."""
+        rows = pl.DataFrame({"update": updates, "value_loss": [2.0 + 0.001 * update for update in updates]})
+        course = history_of(rows.lazy(), ("value_loss",)).of("value_loss")
+        text = draw_plot(course, None, width=88, height=12, events=events).text.plain
+        inside = [line.ljust(88)[MARGIN:] for line in text.split("\n")[:-2]]
+        return [any("\u2800" < line[column] <= "\u28ff" for line in inside) for column in range(80)], text
+
+    with_gap = [*range(100), *range(300, 400)]
+    drawn, text = columns(with_gap, events=(Event(300, "warning", "update", "Updates 100 to 299 are missing."),))
+    assert all(drawn[:20] + drawn[61:])
+    assert not any(drawn[22:59])
+    assert " missing " in text
+    assert "missing" not in columns(with_gap)[1]
+    assert all(columns(list(range(0, 400, 40)))[0][:-1])
+
+
+def test_a_label_stands_beside_its_own_threshold() -> None:
+    """However low the chart is, the number at a dotted line is that of the threshold."""
+    rows = pl.DataFrame({"update": range(200), "value_loss": [28.0 * 0.97**update for update in range(200)]})
+    course = history_of(rows.lazy(), ("value_loss",)).of("value_loss")
+    for height in range(6, 30):
+        lines = draw_plot(course, bands_of("value_loss"), width=100, height=height).text.plain.split("\n")
+        labels = {line[: MARGIN - 1].strip() for line in lines if "┈┈┈" in line}
+        assert "5" in labels
+        assert labels <= {"", "5", "20"}
+
+
+def test_a_value_beyond_its_gauge_is_an_arrow_at_that_end() -> None:
+    """Explained variance of −1.48 and a clip fraction of 0.9 point out of their bars; others fill their share."""
+
+    def bars(explained: float, clipped: float) -> list[str]:
+        row = {"update": [0], "explained_variance": [explained], "clip_fraction": [clipped]}
+        lines = gauges(Picture("live", rows=1, recent=pl.DataFrame(row)), 60, columns=1)
+        return [lines[index].plain.split()[-1] for index in (0, 2)]
+
+    below, above = bars(-1.48, 0.9)
+    assert (below[0], above[-1]) == ("◄", "►")
+    assert "█" not in below
+    inside = "".join(bars(0.0, 0.25))
+    assert "◄" not in inside
+    assert "►" not in inside
+    assert all(abs(2 * bar.count("█") - len(bar)) <= 1 for bar in bars(0.0, 0.25))
+
+
+def test_the_list_of_alerts_says_how_many_are_above_it() -> None:
+    """Of twelve events, six lines show the newest five, or those about the selected one."""
+    events = [Event(update, "warning", "update", f"number {update}") for update in range(12)]
+    lines = [line.plain for line in alert_lines(events, None, 20, 60, 6)]
+    assert lines[0] == " ↑ 7 earlier"
+    assert [line.split()[-1] for line in lines[1:]] == ["7", "8", "9", "10", "11"]
+    for selected in range(12):
+        lines = [line.plain for line in alert_lines(events, selected, 20, 60, 6)]
+        assert len(lines) == 6
+        assert sum(line.startswith("▶") for line in lines) == 1
+    assert not any("earlier" in line.plain for line in alert_lines(events[:6], None, 20, 60, 6))
+
+
+def test_what_the_verdict_leaves_out_is_counted() -> None:
+    """Reasons fill the lines there are; the last one ends in how many more there are, and the key that shows them."""
+    reasons = ["The first reason is rather long, and takes two lines of this width.", "Second.", "Third.", "Fourth."]
+    picture = Picture("live", rows=1, verdict=Verdict("critical", reasons))
+    assert [line.plain for line in verdict(picture, 60, 9)][2:] == ["   Second.", "   Third.", "   Fourth."]
+    lines = [line.plain for line in verdict(picture, 60, 3)]
+    assert lines[0].startswith(" Verdict  critical  The first reason")
+    assert lines[2] == "   Second. … 2 more: v"
+    assert verdict(picture, 60, 1)[0].plain.endswith("… 3 more: v")
+    for width in range(60, 120):
+        assert all(line.cell_len < width for line in verdict(picture, width, 3))

@@ -183,7 +183,7 @@ def alert_lines(events: Sequence[Event], selected: int | None, now: int | None, 
     last = len(events) if selected is None else min(len(events), max(height, selected + 1 + (height - 1) // 2))
     first = max(0, last - height)
     lines = []
-    if first and height >= _ROOM_FOR_COUNT and selected != first:
+    if first and height >= _ROOM_FOR_COUNT:
         first += 1
         lines.append(Text(f" ↑ {count(first)} earlier", style="dim"))
     digits = len(str(events[-1].update))

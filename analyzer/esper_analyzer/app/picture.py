@@ -14,7 +14,7 @@ from esper_analyzer.alerts import SEVERITY_LEVELS, Alert, Episode
 from esper_analyzer.app.history import History
 from esper_analyzer.drift import LONG
 from esper_analyzer.health import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds, levels_of
-from esper_analyzer.snapshot import MetricState, as_number, state_of
+from esper_analyzer.snapshot import MetricState, as_number, state_of, updates_per_sec
 from esper_analyzer.verdict import Verdict
 from esper_schemas.metrics import HISTORY_LENGTH, Level
 
@@ -166,9 +166,4 @@ class Picture:
     @cached_property
     def updates_per_sec(self) -> float | None:
         """Speed over the last 50 updates of the current attempt; None if there is no telling."""
-        if self.recent.height < 2:
-            return None
-        newest = self.recent.tail(50).filter(pl.col("attempt") == pl.col("attempt").last())
-        secs = newest["elapsed_secs"].drop_nulls()
-        span = secs[-1] - secs[0] if len(secs) > 1 else 0.0
-        return (len(secs) - 1) / span if span > 0.0 else None
+        return updates_per_sec(self.recent)

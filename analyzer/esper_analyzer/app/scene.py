@@ -21,7 +21,7 @@ from esper_analyzer.health import bands_of
 from esper_analyzer.run import Run
 from esper_analyzer.style import clean
 
-CHART_SECS = 5.0
+CHART_SECS = 10.0
 """Charts of a long history are drawn anew for new rows at most this often; they hardly change them."""
 
 _COMPACT_HEIGHT, _ROOMY_HEIGHT = 5, 10
