@@ -3,67 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import polars as pl
 import pytest
 import stable_baselines3
 import torch
-from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import ConvertCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from tests.adapters.sb3_runs import ENVS, ROLLOUT, STEPS, Fixed, make_ppo, rows_of
 
 from esper_analyzer import Run, live_monitor, open_run
 from esper_recorder.adapters.sb3 import RecorderCallback, rollout_metrics
-from esper_schemas.errors import RunExistsError, UsageError
-
-STEPS, ENVS = 32, 2
-ROLLOUT = STEPS * ENVS
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks as small as these are fastest with one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def make_ppo(env: Any = None, **options: Any) -> PPO:
-    """A PPO with 64 samples in a rollout."""
-    env = make_vec_env("CartPole-v1", ENVS, seed=0) if env is None else env
-    small: dict[str, Any] = {"n_steps": STEPS, "batch_size": 32, "n_epochs": 2, "policy_kwargs": {"net_arch": [8]}}
-    return PPO("MlpPolicy", env, **{**small, "seed": 0, "device": "cpu", **options})
-
-
-def rows_of(run: Run) -> list[dict[str, Any]]:
-    """The updates of the default view."""
-    return run.updates().collect().to_dicts()
-
-
-class RaiseAt(BaseCallback):
-    """Raises at a step of each environment, counted from 1."""
-
-    def __init__(self, step: int, error: type[BaseException]) -> None:
-        super().__init__()
-        self.step, self.error = step, error
-
-    def _on_step(self) -> bool:
-        if self.n_calls == self.step:
-            raise self.error
-        return True
-
+from esper_schemas.errors import UsageError
 
 # ---------------------------------------------------------------------- the values
 
@@ -142,27 +101,6 @@ def test_rollouts_without_variance_leave_what_divides_by_it_null() -> None:
     assert broken["returns_varied"]
     assert math.isnan(broken["return_mean"])
     assert math.isnan(broken["value_nrmse"])
-
-
-class Fixed(gym.Env[Any, Any]):
-    """Gives no reward, so that with a critic of zeros every return is 0."""
-
-    observation_space = gym.spaces.Box(-1.0, 1.0, (2,))
-    action_space = gym.spaces.Discrete(2)
-
-    def __init__(self, length: int | None = None) -> None:
-        self.length, self.steps = length, 0
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
-        super().reset(seed=seed)
-        self.steps = 0
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """The same observation and a reward of 0, until the episode is `length` steps long."""
-        self.steps += 1
-        return np.zeros(2, np.float32), 0.0, self.steps == self.length, False, {}
 
 
 def test_explained_variance_of_constant_returns_is_null(tmp_path: Path) -> None:
@@ -287,108 +225,6 @@ def test_a_loaded_model_supersedes_what_came_after_its_checkpoint(tmp_path: Path
     run = open_run(tmp_path / "loaded")
     assert [(row["update"], row["attempt"]) for row in rows_of(run)] == [(0, 0), (1, 0), (2, 2)]
     assert run.updates(all_attempts=True).select(pl.len()).collect().item() == 6
-
-
-# ---------------------------------------------------------------------- when something goes wrong
-
-
-@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "failed")])
-def test_an_exception_ends_the_run_with_all_its_updates(
-    tmp_path: Path, error: type[BaseException], status: str
-) -> None:
-    """As a context manager the callback closes the run as what it is, with every update that was made."""
-    with pytest.raises(error), RecorderCallback(tmp_path, run_id="cut") as callback:
-        make_ppo().learn(9 * ROLLOUT, callback=[callback, RaiseAt(2 * STEPS + 5, error)])
-    run = open_run(tmp_path / "cut")
-    assert run.status() == status
-    assert len(rows_of(run)) == 2
-
-
-def test_rows_are_safe_at_once_and_a_second_learn_takes_the_run_up(tmp_path: Path) -> None:
-    """After an exception that was caught all updates can be read; `learn` again adds an attempt behind them."""
-    callback, model = RecorderCallback(tmp_path, run_id="caught"), make_ppo()
-    with pytest.raises(ZeroDivisionError):
-        model.learn(9 * ROLLOUT, callback=[callback, RaiseAt(2 * STEPS + 5, ZeroDivisionError)])
-    run = open_run(tmp_path / "caught")
-    assert run.status() == "live"
-    assert len(rows_of(run)) == 2
-    model.learn(ROLLOUT, callback=callback, reset_num_timesteps=False)
-    assert [(row["update"], row["attempt"]) for row in rows_of(run)] == [(0, 0), (1, 0), (2, 1)]
-    assert run.status() == "finished"
-
-
-def test_ctrl_c_in_a_script_of_three_lines(
-    tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
-    """A program that ends by Ctrl-C, with nothing but the callback, leaves a sealed run that says so."""
-    script = """
-import os, signal, sys
-from stable_baselines3 import PPO
-from esper_recorder.adapters.sb3 import RecorderCallback
-ctrl_c = lambda row: row["update"] == 1 and os.kill(os.getpid(), signal.SIGINT)
-model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1, device="cpu")
-model.learn(9999, callback=RecorderCallback(sys.argv[1], run_id="script", on_update=ctrl_c))
-"""
-    ended = run_python(script, tmp_path)
-    assert "KeyboardInterrupt" in ended.stderr
-    run = open_run(tmp_path / "script")
-    assert run.status() == "interrupted"
-    assert len(rows_of(run)) == 2
-    assert not run.faults()
-
-
-def test_other_algorithms_are_refused(tmp_path: Path) -> None:
-    """An A2C logs other losses under the same names: it is refused before a run is made."""
-    model = A2C("MlpPolicy", "CartPole-v1", device="cpu")
-    with pytest.raises(UsageError, match="PPO, found A2C"):
-        model.learn(100, callback=RecorderCallback(tmp_path, run_id="a2c"))
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_run_that_exists_is_refused_before_training(tmp_path: Path) -> None:
-    """A name that is taken is an error before the first step, not a run overwritten."""
-    make_ppo().learn(ROLLOUT, callback=RecorderCallback(tmp_path, run_id="taken"))
-    model = make_ppo()
-    with pytest.raises(RunExistsError, match="taken exists already"):
-        model.learn(ROLLOUT, callback=RecorderCallback(tmp_path, run_id="taken"))
-    assert model.num_timesteps == 0
-
-
-def test_numbers_that_another_callback_took_away_are_a_counted_gap(tmp_path: Path) -> None:
-    """Where another callback empties SB3's log first, the update is a dropped row, never one of zeros."""
-
-    class Dump(BaseCallback):
-        def _on_rollout_start(self) -> None:
-            self.logger.dump()
-
-        def _on_step(self) -> bool:
-            return True
-
-    make_ppo().learn(3 * ROLLOUT, callback=[Dump(), RecorderCallback(tmp_path, run_id="dumped")])
-    run = open_run(tmp_path / "dumped")
-    assert [row["update"] for row in rows_of(run)] == [2]
-    assert run.report().updates.dropped == 2
-
-
-def test_what_cannot_be_measured_stops_no_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A wrapper with episodes of its own shape costs the metrics of the rollout, not the update; strict raises."""
-
-    class Odd(Fixed):
-        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-            return *super().step(action)[:4], {"episode": {"score": 1.0}}
-
-    monkeypatch.chdir(tmp_path)
-    model = make_ppo(DummyVecEnv([Odd]))
-    with caplog.at_level(logging.WARNING, "esper_recorder"):
-        model.learn(STEPS, callback=RecorderCallback(run_id="odd"), log_interval=None)  # type: ignore[arg-type]
-    (row,) = rows_of(open_run("runs/odd"))
-    assert row["return_mean"] is None
-    assert row["value_loss"] is not None
-    assert "could not be measured: KeyError" in caplog.text
-    with pytest.raises(KeyError), RecorderCallback(run_id="strict", strict=True) as callback:
-        model.learn(STEPS, callback=callback, log_interval=None)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------- the header

@@ -1,0 +1,118 @@
+"""The Stable-Baselines3 adapter when something goes wrong."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stable_baselines3 import A2C
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
+from tests.adapters.sb3_runs import ROLLOUT, STEPS, Fixed, RaiseAt, make_ppo, rows_of
+
+from esper_analyzer import open_run
+from esper_recorder.adapters.sb3 import RecorderCallback
+from esper_schemas.errors import RunExistsError, UsageError
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "failed")])
+def test_an_exception_ends_the_run_with_all_its_updates(
+    tmp_path: Path, error: type[BaseException], status: str
+) -> None:
+    """As a context manager the callback closes the run as what it is, with every update that was made."""
+    with pytest.raises(error), RecorderCallback(tmp_path, run_id="cut") as callback:
+        make_ppo().learn(9 * ROLLOUT, callback=[callback, RaiseAt(2 * STEPS + 5, error)])
+    run = open_run(tmp_path / "cut")
+    assert run.status() == status
+    assert len(rows_of(run)) == 2
+
+
+def test_rows_are_safe_at_once_and_a_second_learn_takes_the_run_up(tmp_path: Path) -> None:
+    """After an exception that was caught all updates can be read; `learn` again adds an attempt behind them."""
+    callback, model = RecorderCallback(tmp_path, run_id="caught"), make_ppo()
+    with pytest.raises(ZeroDivisionError):
+        model.learn(9 * ROLLOUT, callback=[callback, RaiseAt(2 * STEPS + 5, ZeroDivisionError)])
+    run = open_run(tmp_path / "caught")
+    assert run.status() == "live"
+    assert len(rows_of(run)) == 2
+    model.learn(ROLLOUT, callback=callback, reset_num_timesteps=False)
+    assert [(row["update"], row["attempt"]) for row in rows_of(run)] == [(0, 0), (1, 0), (2, 1)]
+    assert run.status() == "finished"
+
+
+def test_ctrl_c_in_a_script_of_three_lines(
+    tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """A program that ends by Ctrl-C, with nothing but the callback, leaves a sealed run that says so."""
+    script = """
+import os, signal, sys
+from stable_baselines3 import PPO
+from esper_recorder.adapters.sb3 import RecorderCallback
+ctrl_c = lambda row: row["update"] == 1 and os.kill(os.getpid(), signal.SIGINT)
+model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1, device="cpu")
+model.learn(9999, callback=RecorderCallback(sys.argv[1], run_id="script", on_update=ctrl_c))
+"""
+    ended = run_python(script, tmp_path)
+    assert "KeyboardInterrupt" in ended.stderr
+    run = open_run(tmp_path / "script")
+    assert run.status() == "interrupted"
+    assert len(rows_of(run)) == 2
+    assert not run.faults()
+
+
+def test_other_algorithms_are_refused(tmp_path: Path) -> None:
+    """An A2C logs other losses under the same names: it is refused before a run is made."""
+    model = A2C("MlpPolicy", "CartPole-v1", device="cpu")
+    with pytest.raises(UsageError, match="PPO, found A2C"):
+        model.learn(100, callback=RecorderCallback(tmp_path, run_id="a2c"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_exists_is_refused_before_training(tmp_path: Path) -> None:
+    """A name that is taken is an error before the first step, not a run overwritten."""
+    make_ppo().learn(ROLLOUT, callback=RecorderCallback(tmp_path, run_id="taken"))
+    model = make_ppo()
+    with pytest.raises(RunExistsError, match="taken exists already"):
+        model.learn(ROLLOUT, callback=RecorderCallback(tmp_path, run_id="taken"))
+    assert model.num_timesteps == 0
+
+
+def test_numbers_that_another_callback_took_away_are_a_counted_gap(tmp_path: Path) -> None:
+    """Where another callback empties SB3's log first, the update is a dropped row, never one of zeros."""
+
+    class Dump(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            self.logger.dump()
+
+        def _on_step(self) -> bool:
+            return True
+
+    make_ppo().learn(3 * ROLLOUT, callback=[Dump(), RecorderCallback(tmp_path, run_id="dumped")])
+    run = open_run(tmp_path / "dumped")
+    assert [row["update"] for row in rows_of(run)] == [2]
+    assert run.report().updates.dropped == 2
+
+
+def test_what_cannot_be_measured_stops_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrapper with episodes of its own shape costs the metrics of the rollout, not the update; strict raises."""
+
+    class Odd(Fixed):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            return *super().step(action)[:4], {"episode": {"score": 1.0}}
+
+    monkeypatch.chdir(tmp_path)
+    model = make_ppo(DummyVecEnv([Odd]))
+    with caplog.at_level(logging.WARNING, "esper_recorder"):
+        model.learn(STEPS, callback=RecorderCallback(run_id="odd"), log_interval=None)  # type: ignore[arg-type]
+    (row,) = rows_of(open_run("runs/odd"))
+    assert row["return_mean"] is None
+    assert row["value_loss"] is not None
+    assert "could not be measured: KeyError" in caplog.text
+    with pytest.raises(KeyError), RecorderCallback(run_id="strict", strict=True) as callback:
+        model.learn(STEPS, callback=callback, log_interval=None)  # type: ignore[arg-type]
