@@ -41,15 +41,11 @@ REPLAY_KEYS: dict[str, str] = {
 
 HELP = """\
 What to look at
-  The verdict, at the top, says whether the critic is learning, why it may not be, and what to look
-  at next. Levels are about one value each; the verdict weighs what lasts. The colours of Lv/Lp, value
-  loss over policy loss, are a hint: it decides nothing, since policy losses come near zero.
-  The chart: ! is a value that is not finite, ▲ in the axis an alert, ◆ a new attempt; dotted
-  lines are thresholds.
-  Change: the newer half of the last ten values against the older one; "sure" says how far that rises
-  out of the noise, "over 30" is the same over the last thirty.
-  In the list, ▲ is an alert, and grey one that is over. Gauges are dotted where a value would be a
-  warning; an arrow at an end means that the value lies beyond it.
+  The verdict, at the top, says whether the critic is learning, why it may not be, and what to look at next.
+  Levels judge one value each, the verdict what lasts. Lv/Lp, value loss over policy loss, decides nothing.
+  In the chart ! is a value that is not finite, ▲ in the axis an alert, ◆ a new attempt, a dotted line a threshold.
+  "change" is the newer half of the last ten values against the older one; "sure" how far that is beyond noise.
+  In the list of alerts those that are over are grey. A gauge is dotted where a value would be a warning.
 
 Chart
   + −            zoom in and out, at the cursor or at the end
@@ -62,7 +58,7 @@ Chart
   /              choose any metric, by typing a part of its name
 
 Alerts
-  Up Down        go through the alerts: the cursor goes there, the whole message is below
+  Up Down        go through the alerts: the cursor goes there, the message is on top
   Esc            no alert and no cursor
 
 Elsewhere

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from textwrap import wrap
 from typing import ClassVar
 
 from rich.console import Console
@@ -27,6 +28,7 @@ from esper_analyzer.style import to_ascii
 
 _CONSOLE = Console(width=1000, legacy_windows=False)
 _ASCII_CLASS = "-ascii"
+_KEY_CELLS = 17  # of the column of keys in the page of help
 _ASCII = str.maketrans({"░": ":", "━": "=", "▶": ">", "▏": "|", "‖": "H", "│": "|", "◄": "<", "►": ">", "↑": "^"})
 
 Draw = Callable[[int, int], Sequence[Text]]
@@ -150,7 +152,7 @@ class Chooser(ModalScreen[str | None]):
 
 
 class Help(ModalScreen[None]):
-    """The keys, and how to read the screen."""
+    """A text to read: the keys, and how to read the screen; or all of a verdict."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "back"),
@@ -164,5 +166,22 @@ class Help(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Text that scrolls where it is longer than the terminal."""
-        with VerticalScroll(id="box"):
-            yield Static(self._text, markup=False)
+        with VerticalScroll(id="box") as box:
+            box.border_subtitle = "Esc closes, arrows scroll"
+            yield Static(markup=False)
+
+    def on_resize(self) -> None:
+        """Fill the lines anew."""
+        self.call_after_refresh(self._fill)
+
+    def _fill(self) -> None:
+        width = max(20, self.query_one("#box").content_size.width)
+        lines = [part for line in self._text.split("\n") for part in hanging(line, width)]
+        self.query_one(Static).update("\n".join(lines))
+
+
+def hanging(line: str, width: int) -> list[str]:
+    """A line broken at this width; the later parts begin below the text of the first, which may follow a key."""
+    is_key = "  " in line[2:_KEY_CELLS]
+    indent = _KEY_CELLS if is_key else len(line) - len(line.lstrip())
+    return wrap(line, width, subsequent_indent=" " * indent) or [""]
