@@ -135,7 +135,7 @@ def _path(finite: pl.DataFrame, across: _Scale, scale: _Scale) -> tuple[list[flo
     xs: list[float] = []
     ys: list[float] = []
     for first, last, low, high in finite.select("first", "last", "min", "max").iter_rows():
-        x, ends = across((first + last) / 2), [scale(low), scale(high)]
+        x, ends = across((first + last) / 2), [min(max(scale(value), 0.0), 1.0) for value in (low, high)]
         if ys and abs(ends[1] - ys[-1]) < abs(ends[0] - ys[-1]):
             ends.reverse()
         for y in ends if low != high else ends[:1]:
@@ -231,7 +231,9 @@ def _round_steps(low: float, high: float, most: int) -> list[float]:
     span = high - low
     if not (math.isfinite(span) and span > 0.0):
         return [low]
-    power = 10.0 ** math.floor(math.log10(span / most))
+    power = 10.0 ** math.floor(math.log10(span / most)) if span / most > 0.0 else 0.0
+    if power == 0.0:
+        return [low]
     step = next((power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= most), 10 * power)
     start = math.ceil(low / step)
     return [(start + i) * step for i in range(math.floor(high / step) - start + 1)]

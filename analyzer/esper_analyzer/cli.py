@@ -93,11 +93,22 @@ def root_option(command: _Command) -> _Command:
     )(command)
 
 
+def _run_option(command: _Command) -> _Command:
+    return click.option("--run", "-r", help="Path of a run, or its name under --root; the latest run if not given.")(
+        command
+    )
+
+
 def run_options(command: _Command) -> _Command:
     """`--run`, `--root` and `--rank`: which run is meant."""
-    run = click.option("--run", "-r", help="Path of a run, or its name under --root; the latest run if not given.")
     rank = click.option("--rank", default="0", show_default=True, help="Rank to read: a number, or `all`.")
-    return run(root_option(rank(command)))
+    return _run_option(root_option(rank(command)))
+
+
+def one_run_options(command: _Command) -> _Command:
+    """As `run_options`, for a screen, which shows one rank at a time."""
+    rank = click.option("--rank", default="0", show_default=True, help="Number of the rank to show first.")
+    return _run_option(root_option(rank(command)))
 
 
 def thresholds_option(command: _Command) -> _Command:
@@ -175,7 +186,7 @@ def runs(root: Path, thresholds: Path | None) -> None:
 
 
 @main.command()
-@run_options
+@one_run_options
 @thresholds_option
 @click.option(
     "--interval",
@@ -214,7 +225,7 @@ def tail(
 
 
 @main.command()
-@run_options
+@one_run_options
 @thresholds_option
 @click.option(
     "--speed",

@@ -122,7 +122,8 @@ def chart_data(
         "first": course.first,
         "last": course.last,
         "width": course.width,
-        "missing": coded_ranges(report.updates.missing),
+        "missing": coded_ranges(course.missing),
+        "missing_of": [coded_ranges(ranges) for ranges in course.missing_of] if len(course.ranks) > 1 else [],
         "alerts": [_alert(alert, links) for alert in report.alerts],
         "charts": [
             {

@@ -61,13 +61,18 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """Lines of every metric, by name, one for each of `ranks`, with at most two points for each `width` updates."""
+    """Lines of every metric, by name, one for each of `ranks`, with at most two points for each `width` updates.
+
+    `missing` are the ranges of updates that no rank has, `missing_of` those of each of `ranks`.
+    """
 
     width: int
     first: int | None
     last: int | None
     ranks: list[int | None]
     lines: dict[str, list[Line]]
+    missing: list[tuple[int, int]]
+    missing_of: list[list[tuple[int, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +90,36 @@ def course_of(rows: pl.LazyFrame, names: Sequence[str], missing: Sequence[tuple[
     Args:
         rows: columns `update`, `rank` and the metrics (numbers or booleans), in order of rank and update.
         names: the metrics.
-        missing: ranges of updates that are not there, in order, at which lines are broken.
+        missing: ranges of updates that are not there, in order, where the rows are of one rank.
     """
     update = pl.col("update")
     extent = rows.select(first=update.min(), last=update.max(), ranks=pl.col("rank").unique().sort().implode())
     first, last, found = extent.collect(engine="streaming").row(0)
     if first is None:
-        return Course(1, None, None, [], {name: [] for name in names})
+        return Course(1, None, None, [], {name: [] for name in names}, [], [])
     ranks: list[int | None] = list(found) if len(found) <= MAX_RANKS else [None]
     stretches = min(MAX_STRETCHES, max(MIN_STRETCHES, _ALL_STRETCHES // max(1, len(names) * len(ranks))))
     width = math.ceil((last - first + 1) / stretches)
     lines: dict[str, list[Line]] = {name: [] for name in names}
+    is_of_one = len(found) == 1
+    everywhere = list(missing) if is_of_one else _missing_in(rows)
+    missing_of = []
     for rank in ranks:
-        of_rank = rows if rank is None or len(ranks) == 1 else rows.filter(pl.col("rank") == rank)
+        of_rank = rows if rank is None or is_of_one else rows.filter(pl.col("rank") == rank)
+        own = everywhere if rank is None or is_of_one else _missing_in(of_rank)
+        missing_of.append(own)
         for name, line in _lines(of_rank, names, first, width).items():
             line.rank = rank
-            _break(line, [*missing, *((a, b) for a, b, _ in line.nonfinite)], width)
+            _break(line, [*own, *((a, b) for a, b, _ in line.nonfinite)], width)
             lines[name].append(line)
-    return Course(width, first, last, ranks, lines)
+    return Course(width, first, last, ranks, lines, everywhere, missing_of)
+
+
+def _missing_in(rows: pl.LazyFrame) -> list[tuple[int, int]]:
+    """Ranges of updates that none of these rows has."""
+    updates = rows.select(pl.col("update").unique().sort())
+    gaps = updates.select(first=pl.col("update").shift(1) + 1, last=pl.col("update") - 1)
+    return list(gaps.filter(pl.col("last") >= pl.col("first")).collect(engine="streaming").iter_rows())
 
 
 def _lines(rows: pl.LazyFrame, names: Sequence[str], first: int, width: int) -> dict[str, Line]:

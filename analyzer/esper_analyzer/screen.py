@@ -186,6 +186,8 @@ def _verdict(view: View, frame: Frame, width: int, most: int) -> list[Text]:
         return [said]
     reasons = [line for reason in verdict.reasons for line in wrap(reason, width - 6)]
     style = "dim" if verdict.level == "healthy" else ""
+    if len(reasons) > most > 0:
+        reasons[most - 1] = fit(reasons[most - 1], width - 8) + " …"
     return [said, *(Text(" " * 4 + line, style=style) for line in reasons[:most])]
 
 
@@ -196,8 +198,8 @@ def _line(text: Text, width: int, indent: int = _INDENT) -> Text:
 
 
 def plain_line(row: dict[str, float | None], level: str) -> str:
-    """One update as a line for a pipe or a log file."""
+    """One update as a line for a pipe or a log file; the level is that of its value loss."""
     return (
-        f"update {row['update']}  V.Loss {number(row['value_loss'])}  P.Loss {number(row['policy_loss'])}"
-        f"  Lv/Lp {number(row[LOSS_RATIO])}  {'skipped' if row['skipped'] else level}"
+        f"update {row['update']}  V.Loss {number(row['value_loss'])} {'skipped' if row['skipped'] else level}"
+        f"  P.Loss {number(row['policy_loss'])}  Lv/Lp {number(row[LOSS_RATIO])}"
     )

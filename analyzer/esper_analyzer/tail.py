@@ -126,6 +126,8 @@ def _follow_as_lines(
                 print(f"{live.run.header.run_id}: {now}", file=sys.stderr)
             said = now
         live.check()
+        if live.view.rows:
+            print(f"{live.run.header.run_id}: verdict {live.verdict().level}", file=sys.stderr)
     finally:
         live.close()
     return live.damage

@@ -7,6 +7,7 @@ and no longer in the verdict.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -137,7 +138,8 @@ def _standing(judge: Judge) -> str:
     at = f"at update {judge.last_update}"
     if error is not None:
         said = f"The critic's squared error is {100 * error:.3g} % of the usual variance of its targets {at}"
-        is_quiet = explained is None and judge.measured("explained_variance") is not None
+        measured = judge.measured("explained_variance")
+        is_quiet = explained is None and measured is not None and math.isfinite(measured)
         return said + (", where returns vary so little that explained variance says little." if is_quiet else ".")
     if explained is not None:
         return f"Explained variance is {explained:.3g} {at}."

@@ -20,13 +20,11 @@ from esper_schemas.metrics import HISTORY_LENGTH
 RECENT_ROWS = 512
 CHART_METRIC = "value_loss"
 
-_MAX_GAPS = 10_000
-
 
 class View:
     """The state of one rank after the rows added so far, which must come in the order of their updates.
 
-    Its size does not depend on the length of the run. Adding rows costs those rows only.
+    Its size depends only on how often updates are missing. Adding rows costs those rows only.
 
     Attributes:
         recent: the newest 512 rows, all columns and Lv/Lp.
@@ -91,4 +89,3 @@ class View:
         before = pl.col("update").shift(1).fill_null(pl.lit(self.last_update, pl.Int64))
         gaps = rows.select(first=before + 1, last=pl.col("update") - 1).filter(pl.col("last") >= pl.col("first"))
         self.missing += [(first, last) for first, last in gaps.collect().iter_rows()]
-        del self.missing[:-_MAX_GAPS]

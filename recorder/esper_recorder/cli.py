@@ -101,7 +101,7 @@ def describe_presets() -> str:
 _RUN_PARAMETERS, _HYPERPARAMETERS = fields(PPOConfig)[:6], fields(PPOConfig)[6:]
 
 
-@click.group(cls=OneLineErrors)
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="esper-recorder", prog_name="esper-rec")
 def main() -> None:
     """Record PPO training runs.

@@ -18,6 +18,7 @@ from esper_analyzer.app.picture import RECENT_ROWS, Picture
 from esper_analyzer.app.reader import Reader
 from esper_analyzer.app.recorded import RecordedFeed
 from esper_analyzer.segment_index import SegmentIndex
+from esper_analyzer.view import View
 from esper_recorder import Recorder
 
 
@@ -191,6 +192,63 @@ def test_damage_is_looked_for_each_time_a_run_ends(tmp_path: Path, monkeypatch: 
     feed.close()
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_after_a_rollback_the_old_rows_are_gone(tmp_path: Path, at_once: bool) -> None:
+    """What the new rows raise is told, and the cursor reads them, whether they come with the last old ones or not."""
+    told: list[int] = []
+
+    def add(recorder: Recorder, updates: Iterable[int], loss: float) -> None:
+        for update in updates:
+            bad = loss > 1.0 and 60 <= update < 63
+            recorder.record(update=update, policy_loss=-0.01, value_loss=math.nan if bad else loss)
+
+    with Recorder.open(tmp_path, run_id="run") as recorder:
+        add(recorder, range(100), 1.0)
+        feed = LiveFeed(open_run(recorder.path), 0, on_alert=lambda alert: told.append(alert.update))
+        catch_up(feed)
+        feed.read_row(70)
+        assert feed.picture().row is not None
+        add(recorder, range(100, 103), 1.0)
+        if not at_once:
+            catch_up(feed)
+        add(recorder, range(50, 110), 2.0)
+        assert feed.look()
+        assert feed.picture().row is None
+        feed.read_row(70)
+        row = catch_up(feed).row
+    feed.close()
+    assert row is not None
+    assert row[1] is not None
+    assert row[1]["value_loss"] == 2.0
+    assert 60 in told
+
+
+def test_an_attempt_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+    """The screen counts it as the report does."""
+    path = record(tmp_path, range(30))
+    (path / "rank-0000" / "attempts" / "0000.json").write_text("{")
+    feed = LiveFeed(open_run(path), 0)
+    assert catch_up(feed).damage == 1
+    assert feed.picture().verdict == open_run(path).report().verdict
+    feed.close()
+
+
+def test_a_metric_may_have_any_name(tmp_path: Path) -> None:
+    """The course of a metric whose name would be a pattern is its own."""
+    names = ("*", "^v.*$", "^x$")
+    with Recorder.open(tmp_path, run_id="run") as recorder:
+        for update in range(20):
+            extras = {name: float(update + place) for place, name in enumerate(names)}
+            recorder.record(update=update, policy_loss=-0.01, value_loss=1.0, extras=extras)
+    feed = LiveFeed(open_run(recorder.path), 0)
+    for place, name in enumerate(names):
+        feed.read_detail(name, 0, None)
+        detail = catch_up(feed).detail
+        assert detail is not None
+        assert detail.history.of(name).frame["max"].to_list() == [float(update + place) for update in range(20)]
+    feed.close()
+
+
 # ---------------------------------------------------------------------- the thread that reads
 
 
@@ -266,3 +324,20 @@ def test_the_cursor_and_a_chart_in_detail_do_not_look_into_the_future(demo: Path
         assert (picture.row is not None) == is_known
         assert picture.detail is not None
         assert picture.detail.history.span == (0, picture.last_update)
+
+
+def test_a_replay_that_goes_back_has_the_verdict_of_then(tmp_path: Path) -> None:
+    """Forwards, backwards, anywhere: the verdict is that of a judge who has seen the rows so far and no more."""
+    path = record(tmp_path, range(20))
+    record(tmp_path, range(20, 60), loss=math.nan, resume="must")
+    run = open_run(path)
+    feed = RecordedFeed(run, 0)
+    while feed.work():
+        pass
+    rows = run.updates(0).collect()
+    for position in (17, 5, 60, 17, 5, 19, 40, 3, 21, 20, 59):
+        feed.seek(position)
+        verdict = feed.picture().verdict
+        view = View()
+        view.add(rows[:position].lazy())
+        assert verdict == view.verdict(remarks=run.remarks)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from tests.analyzer.app_driver import screen, settle, show, until
 from textual.pilot import Pilot
@@ -192,3 +193,43 @@ def test_the_age_of_the_newest_row_grows_while_nothing_comes(tmp_path: Path) -> 
             assert min(map(int, ages)) >= 30
 
         show(recorder.path, steps)
+
+
+def test_the_chart_of_a_long_run_comes_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that come while the chart is not due are drawn although no others follow."""
+    monkeypatch.setattr("esper_analyzer.app.scene.CHART_SECS", 1.5)
+    with Recorder.open(tmp_path, run_id="run") as recorder:
+        for update in range(6000):
+            recorder.record(update=update, policy_loss=-0.01, value_loss=1.0)
+
+        async def steps(app: EsperApp, pilot: Pilot[None]) -> None:
+            await until(pilot, lambda: app.scene.plot.last == 5999)
+            for update in range(6000, 6010):
+                recorder.record(update=update, policy_loss=-0.01, value_loss=math.nan)
+            await until(pilot, lambda: app.scene.plot.last == 6009)
+            await settle(app, pilot)
+            assert "! 10 not finite" in "\n".join(screen(app))
+
+        show(recorder.path, steps)
+
+
+def test_a_run_that_cannot_be_read_leaves_the_one_that_is_watched(tmp_path: Path) -> None:
+    """A run of a newer format, chosen while alerts are watched for, is a line at the bottom; the other goes on."""
+    for name in ("one", "two"):
+        with Recorder.open(tmp_path, run_id=name) as recorder:
+            for update in range(12):
+                recorder.record(update=update, policy_loss=-0.01, value_loss=1.0)
+    (seal,) = (tmp_path / "two" / "rank-0000" / "seals").iterdir()
+    seal.unlink()
+    (segment,) = (tmp_path / "two" / "rank-0000" / "segments").iterdir()
+    table = pq.read_table(segment)
+    metadata = {**table.schema.metadata, b"esper.format": b"99"}
+    pq.write_table(table.replace_schema_metadata(metadata), segment)
+
+    async def steps(app: EsperApp, pilot: Pilot[None]) -> None:
+        await pilot.press("o", *"two", "enter")
+        await until(pilot, lambda: "has format 99" in screen(app)[-1])
+        await pilot.press("o", *"one", "enter")
+        await until(pilot, lambda: app.scene.picture.rows == 12)
+
+    show(tmp_path / "one", steps, on_alert=lambda alert: None)

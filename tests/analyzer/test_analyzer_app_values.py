@@ -12,6 +12,7 @@ from esper_analyzer.app.picture import Event, Picture
 from esper_analyzer.app.plot import MARGIN, draw_plot
 from esper_analyzer.app.window import Window
 from esper_analyzer.buckets import MAX_BUCKETS, Buckets
+from esper_analyzer.chart import SCALINGS
 from esper_analyzer.health import bands_of
 from esper_analyzer.verdict import Verdict
 
@@ -198,3 +199,13 @@ def test_what_the_verdict_leaves_out_is_counted() -> None:
     assert verdict(picture, 60, 1)[0].plain.endswith("… 3 more: v")
     for width in range(60, 120):
         assert all(line.cell_len < width for line in verdict(picture, width, 3))
+
+
+def test_no_value_is_too_large_or_too_small_to_be_drawn() -> None:
+    """The largest and the smallest numbers there are make a chart of the asked height, on every scale."""
+    for values in ([0.0, 1.797e308] * 20, [5e-324] * 40, [-1.797e308, 1.797e308] * 20, [5e-324, 1.797e308] * 20):
+        rows = pl.DataFrame({"update": range(40), "value_loss": values})
+        course = history_of(rows.lazy(), ("value_loss",)).of("value_loss")
+        for scaling in SCALINGS:
+            text = draw_plot(course, bands_of("value_loss"), width=80, height=12, scaling=scaling).text.plain
+            assert len(text.split("\n")) == 12

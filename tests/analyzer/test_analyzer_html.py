@@ -300,3 +300,19 @@ def test_long_settings_are_cut(tmp_path: Path) -> None:
     html = page_of(tmp_path / "much")
     assert len(html) < 400_000
     assert "only the first 500 are shown" in html
+
+
+def test_what_one_rank_lacks_is_not_missing_in_the_others(tmp_path: Path) -> None:
+    """Updates 5 to 9 of rank 1 break its line only; updates 15 and 16, which nobody has, break both."""
+    for rank in range(2):
+        with Recorder.open(tmp_path, run_id="two", rank=rank, world_size=2) as recorder:
+            for update in range(30):
+                if update not in (15, 16) and not (rank == 1 and 5 <= update < 10):
+                    recorder.record(update=update, policy_loss=0.1, value_loss=1.0 + rank)
+    rows = open_run(tmp_path / "two").updates()
+    course = course_of(rows, ["value_loss"])
+    assert course.missing == [(15, 16)]
+    assert course.missing_of == [[(15, 16)], [(5, 9), (15, 16)]]
+    first, second = course.lines["value_loss"]
+    for line, breaks in ((first, [15]), (second, [5, 15])):
+        assert [at for at, value in zip(line.updates, line.values, strict=True) if value is None] == breaks

@@ -259,8 +259,8 @@ def test_a_changed_threshold_shows_everywhere(record: Callable[..., Path], comma
 
     for name in ("tail", "replay"):
         before, after = both(name, *run)
-        assert {line.split()[-1] for line in before.splitlines()} == {"healthy"}
-        assert {line.split()[-1] for line in after.splitlines()} == {"critical"}
+        assert {line.split()[4] for line in before.splitlines()} == {"healthy"}
+        assert {line.split()[4] for line in after.splitlines()} == {"critical"}
 
     before, after = both("runs", "--root", path.parent)
     assert "healthy" in before

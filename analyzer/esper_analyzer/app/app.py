@@ -156,11 +156,17 @@ class EsperApp(App[None]):
 
     @on(Fresh)
     def _take(self, message: Fresh) -> None:
-        if message.reader.error is not None:
-            self.error = message.reader.error
+        reader, error = message.reader, message.reader.error
+        if error is not None and reader is self._watched and (reader is self._reader or self._on_alert is not None):
+            self.error = error
             self.exit()
-        elif message.reader is self._reader and message.reader.picture is not None:
-            self.scene.picture = message.reader.picture
+        elif error is not None and reader is self._reader:
+            self._note = " ".join(str(error).replace(f"{self.scene.run.path}{os.sep}", "").split())
+            self._renew()
+        elif reader is self._reader and reader.picture is not None:
+            self.scene.picture = reader.picture
+            if self.scene.selected not in reader.picture.events:
+                self.scene.selected = None
             self._renew(chart=self._is_chart_due())
 
     def _is_chart_due(self) -> bool:
@@ -177,6 +183,8 @@ class EsperApp(App[None]):
     def _every_second(self) -> None:
         if not self.is_headless and not os.isatty(0):  # and SIGHUP did not come, or was to be ignored
             self._hang_up()
+        if self.scene.charted is not self.scene.picture and self._is_chart_due():  # no picture came since it was not
+            self._renew()
         age = self.scene.picture.age_secs()
         if age is not None and age >= panels.YOUNG_SECS and self.scene.picture.status in ("live", "stale"):
             self.screen_stack[0].query("#heading").refresh()
@@ -357,4 +365,4 @@ class EsperApp(App[None]):
 
 
 def _too_small(width: int, height: int) -> str:
-    return f"This screen needs {MIN_WIDTH}×{MIN_HEIGHT} cells; the terminal has {width}×{height}. q quits."
+    return f"{width}×{height} cells; {MIN_WIDTH}×{MIN_HEIGHT} are needed. q quits."

@@ -34,7 +34,7 @@ class Clock:
         self.playing = True
         self.real = speed != 0.0 and span > 0.0
         self.speed = speed or max(span / REPLAY_SECS, 1e-3)
-        self.rate = self.total / (AT_ONCE_SECS if speed == 0.0 else REPLAY_SECS) or 1.0
+        self.rate = max(self.total / (AT_ONCE_SECS if speed == 0.0 else REPLAY_SECS), 1.0)
         self._secs = 0.0
         self._rows = 0.0
 

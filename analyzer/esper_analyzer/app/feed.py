@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
+from polars import selectors
 
 from esper_analyzer.alerts import gap_alerts
 from esper_analyzer.app.history import history_of
@@ -59,7 +60,7 @@ class Feed(ABC):
         names = (metric,)
         columns = ["update", "value_loss", "policy_loss"] + [metric] * (metric not in (LOSS_RATIO, "update"))
         known = rows.collect_schema().names()
-        rows = rows.select(list(dict.fromkeys(name for name in columns if name in known)))
+        rows = rows.select(selectors.by_name(*dict.fromkeys(name for name in columns if name in known)))
         self._detail = Detail(metric, first, last, history_of(rows, names))
 
     def read_row(self, update: int | None) -> None:
@@ -92,7 +93,7 @@ def attempts_in(rows: pl.LazyFrame) -> list[tuple[int, int]]:
 
 def data_events(gaps: Iterable[tuple[int, int]], attempts: Iterable[tuple[int, int]]) -> list[Event]:
     """The events of missing updates and of attempts after the first."""
-    found = [Event.of_gap(alert) for alert in gap_alerts(list(gaps))]
+    found = [Event.of_gap(alert) for gap in gaps for alert in gap_alerts([gap])]
     for attempt, update in attempts:
         if attempt:
             found.append(Event(update, "unknown", "attempt", f"Attempt {attempt} goes on from update {update}."))

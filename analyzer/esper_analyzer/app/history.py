@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import polars as pl
+from polars import selectors
 
 from esper_analyzer.buckets import MAX_BUCKETS, Buckets
 from esper_analyzer.health import LOSS_RATIO, loss_ratio
@@ -97,7 +98,7 @@ class History:
         parts: list[pl.Expr] = [pl.col("update").min().alias("first"), pl.col("update").max().alias("last")]
         parts.append(pl.len().cast(pl.Int64).alias("rows"))
         for name in self.names:
-            value = pl.col(name).cast(pl.Float64) if name in known else pl.lit(None, pl.Float64)
+            value = as_it_is(name).cast(pl.Float64) if name in known else pl.lit(None, pl.Float64)
             finite = pl.when(value.is_finite()).then(value)
             parts += [finite.min().alias(f"{name}/min"), finite.max().alias(f"{name}/max")]
             parts.append((~value.is_finite()).sum().cast(pl.Int64).alias(f"{name}/nonfinite"))
@@ -111,6 +112,11 @@ class History:
         for name in self.names:
             parts += [pl.col(f"{name}/min").min(), pl.col(f"{name}/max").max(), pl.col(f"{name}/nonfinite").sum()]
         return frame.group_by("bucket", maintain_order=True).agg(parts)
+
+
+def as_it_is(name: str) -> pl.Expr:
+    """A column by its name, in which `pl.col` would read more, were it "*" or "^v.*$"."""
+    return selectors.by_name(name).as_expr()
 
 
 def history_of(rows: pl.LazyFrame, names: tuple[str, ...]) -> History:

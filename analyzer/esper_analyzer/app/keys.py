@@ -79,4 +79,4 @@ Time line
 """
 
 LINE = " ? help  q quit  v verdict  / metrics  +/− zoom  arrows: cursor, alerts  l scale  o runs"
-REPLAY_LINE = " Space play  <> speed  ., step  n/N alert  ? help  q quit  v verdict  / metrics  +/− zoom"
+REPLAY_LINE = " Space play  ? help  q quit  n/N alert  ., step  <> speed  v verdict  / metrics  +/− zoom"

@@ -32,8 +32,6 @@ STATUS_SECS = 1.0
 STALE_STATUS_SECS = 5.0
 """Of a stale run the status is asked for less often, since that reads its newest rows."""
 
-_MAX_GAPS = 10_000
-
 
 class LiveFeed(Feed):
     """Pictures of a run that may still be written.
@@ -55,12 +53,13 @@ class LiveFeed(Feed):
         super().__init__(run, rank)
         self._on_alert = on_alert
         index = run.index(rank, verify=True)
-        self.damage = sum(fault.is_damage for fault in index.faults)
+        self.damage = sum(fault.is_damage for fault in run.faults_of(rank, index))
         active = [piece.number for piece in index.pieces if piece.path is None]
         start = min(active, default=index.next_active)
         sealed = SegmentIndex(pieces=[piece for piece in index.pieces if piece.number < start])
         self._last_seq = sealed.pieces[-1].last_seq if sealed.pieces else -1
         self._follower = RankFollower(run.directory.rank(rank), start)
+        self._known_faults = 0
         self._history = History.empty(CHARTED)
         self._status: Status | Literal["gone"] = run.status(rank)
         self._asked = time.monotonic()
@@ -96,6 +95,11 @@ class LiveFeed(Feed):
             self._asked = time.monotonic()
             status = self.run.status(self.rank) if self.run.path.is_dir() else "gone"
         changed = self._take_in(self._poll()) or status != self._status
+        if len(self._follower.faults) > self._known_faults:  # a part of the segment that was followed could not be read
+            self._known_faults = len(self._follower.faults)
+            index = self.run.index(self.rank, verify=True)
+            self.damage = sum(fault.is_damage for fault in self.run.faults_of(self.rank, index))
+            changed = True
         self._is_checked &= status == self._status
         self._status = status
         return changed
@@ -112,7 +116,7 @@ class LiveFeed(Feed):
         if (self._last is None or updates[0] > self._last) and bool((updates.diff().drop_nulls() > 0).all()):
             self._add(rows)
             return True
-        self._news_from = int(updates[0])
+        self._news_from = int(updates.min())  # type: ignore[arg-type]
         index = self.run.index(self.rank)
         self._begin(self.run.updates_of([index]).filter(pl.col("seq") <= self._last_seq), index)
         return True
@@ -130,6 +134,7 @@ class LiveFeed(Feed):
         self._not_in_history: list[pl.DataFrame] | None = []
         self._not_judged: list[pl.DataFrame] | None = []
         self._wish, self._detail = self._detail or self._wish, None
+        self._row = None
         self._work: Iterator[None] | None = self._catch_up(rows, index, self._last_seq)
 
     def _add(self, rows: pl.DataFrame) -> None:
@@ -138,7 +143,7 @@ class LiveFeed(Feed):
         if last - (first - 1 if self._last is None else self._last) != rows.height:
             gaps = gaps_in(rows.lazy(), self._last)
             self._tell(gap_alerts(gaps))
-            self._gaps = [*self._gaps, *gaps][-_MAX_GAPS:]
+            self._gaps += gaps
         self._dropped += int(rows["dropped_before"].sum() or 0)
         if int(rows["attempt"][-1]) not in self._attempts:
             self._attempts = dict(attempts_in(rows.lazy())) | self._attempts
@@ -178,7 +183,7 @@ class LiveFeed(Feed):
         history = history_of(rows, CHARTED)
         gaps = gaps_in(rows, None)
         self._tell(gap_alerts(gaps))
-        self._gaps = [*gaps, *self._gaps][-_MAX_GAPS:]
+        self._gaps = [*gaps, *self._gaps]
         every = self.run.updates_of([index], all_attempts=True).filter(pl.col("seq") <= last_seq)
         self._dropped += int(every.select(pl.col("dropped_before").sum()).collect().item() or 0)
         self._attempts |= dict(attempts_in(rows))
@@ -212,9 +217,8 @@ class LiveFeed(Feed):
 
     def picture(self) -> Picture:
         """The state now; the verdict only once all rows have been judged."""
-        events = sorted(
-            [*self._episodes, *data_events(self._gaps, self._attempts.items())], key=lambda event: event.update
-        )
+        of_data = data_events(self._gaps[-MAX_EVENTS:], self._attempts.items())
+        events = sorted([*self._episodes, *of_data], key=lambda event: event.update)
         verdict = None
         if self._not_judged is None:
             dropped = max(self._dropped, self._dropped_by_attempts)

@@ -48,7 +48,7 @@ class RecordedFeed(Feed):
         self._events: list[Event] = []  # all that have been found, in order of updates
         self._gaps: list[tuple[int, int]] = []
         self._states: list[Judge] = [Judge(run.settings.rules)]  # after each piece
-        self._at = self._states[0]
+        self._at = _copy(self._states[0])
         self._block = (0, pl.DataFrame())
         self._position, self._shown = 0, -1
         self._work: Iterator[None] | None = self._read()

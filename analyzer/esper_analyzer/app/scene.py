@@ -42,6 +42,7 @@ class Scene:
         selected: the alert that is selected.
         plot: the chart as it was drawn last.
         drawn: when that was, by the monotonic clock.
+        charted: the picture that it was drawn from.
         is_short: whether there is no line for the values at the cursor but that of the title.
     """
 
@@ -55,6 +56,7 @@ class Scene:
     selected: Event | None = None
     plot: Plot = field(default_factory=lambda: Plot(Text(), 0, 0, 1))
     drawn: float = 0.0
+    charted: Picture | None = None
     is_short: bool = False
 
     @property
@@ -68,7 +70,8 @@ class Scene:
         """Whether new rows alone are reason enough to draw the charts anew."""
         limits = self.limits
         is_long = limits is not None and limits[1] - limits[0] >= MANY_ROWS
-        return not is_long or not self.plot.text or time.monotonic() - self.drawn >= CHART_SECS
+        is_told = self.charted is not None and self.charted.status == self.picture.status
+        return not is_long or not is_told or time.monotonic() - self.drawn >= CHART_SECS
 
     def course(self) -> Buckets | None:
         """What is known of the metric in the window, the best that is at hand; None if nothing is."""
@@ -115,7 +118,7 @@ class Scene:
 
     def chart(self, width: int, height: int) -> list[Text]:
         """The chart, or why there is none."""
-        self.drawn = time.monotonic()
+        self.drawn, self.charted = time.monotonic(), self.picture
         course = self.course()
         if course is None or not course.frame.height:
             self.plot = Plot(Text(), 0, 0, 1)
@@ -172,6 +175,8 @@ class Scene:
 
     def whole_verdict(self) -> str:
         """As `verdict`, without an end."""
+        if not self.picture.rows:
+            return "No updates yet."
         if self.selected is not None:
             return f"Update {self.selected.update}  {self.selected.level}\n\n{clean(self.selected.message)}"
         verdict = self.picture.verdict

@@ -157,6 +157,7 @@ class Help(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "back"),
         Binding("question_mark", "dismiss(None)", "back"),
+        Binding("v", "dismiss(None)", "back"),
         Binding("q", "dismiss(None)", "back"),
     ]
 

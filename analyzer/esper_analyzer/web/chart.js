@@ -252,6 +252,8 @@ class Chart {
     const isOne = this.lines.length === 1; // else there is room for five digits of each; the table has all of them
     const parts = shown.map((line) => {
       const named = line.rank === null || isOne ? "" : `rank ${line.rank}: `;
+      const own = this.page.missingOf[this.lines.indexOf(line)] ?? [], gap = own[firstRange(own, update)];
+      if (gap && gap[0] <= update) return `${named}missing`;
       const found = line.nonfinite[firstRange(line.nonfinite, update)];
       if (found && found[0] <= update) return `${named}${KINDS[found[2]]} (${span(found[0], found[1])})`;
       const [updates, values] = this.known(line);

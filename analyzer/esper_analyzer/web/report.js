@@ -6,7 +6,8 @@ class Page {
     this.first = data.first;
     this.last = data.last;
     this.width = data.width;
-    this.missing = ranges(data.missing, 2);
+    this.missing = ranges(data.missing, 2); // in every rank
+    this.missingOf = data.missing_of.map((list) => ranges(list, 2)); // by line, where there is more than one
     this.alerts = data.alerts;
     this.attempts = data.attempts;
     this.run = data.run;

@@ -359,7 +359,11 @@ def _env_name(model: PPO) -> str | None:
     env = model.get_env()
     if env is None:
         return None
-    text = str(env.env_method("__str__", indices=[0])[0])
+    try:
+        text = str(env.env_method("__str__", indices=[0])[0])
+    except Exception as error:  # of environments of the user's own, which need not have methods that can be called
+        log.warning("the environment does not say its name: %s: %s", type(error).__name__, error)
+        return None
     found = re.search(r"<([^<>]+)>+$", text)
     return found[1].removesuffix(" instance") if found else None
 
