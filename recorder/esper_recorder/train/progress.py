@@ -62,22 +62,22 @@ class ProgressDisplay:
         level = "critical" if progress.skipped else self._level_of("value_loss", progress.value_loss)
         if self._bar is not None:
             style = LEVEL_STYLES.get(level, "dim")
-            status = f"{describe(progress)} [{style}]{level}[/]"
+            status = describe(progress, f"[{style}]{level}[/]")
             self._bar.update(self._task, completed=progress.update + 1, status=status)
             return
         now = time.monotonic()
         is_last = progress.update + 1 == self._num_updates
         if is_last or now - self._last_line >= PLAIN_INTERVAL_SECS:
             self._last_line = now
-            line = f"update {progress.update + 1}/{self._num_updates}  {describe(progress)}  {level}"
+            line = f"update {progress.update + 1}/{self._num_updates}  {describe(progress, level)}"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def describe(progress: Progress) -> str:
-    """Speed, value loss and mean return in words; a dash where nothing was measured yet."""
+def describe(progress: Progress, level: str) -> str:
+    """Speed, value loss with its level, and mean return in words; a dash where nothing was measured yet."""
     skipped = "  skipped" if progress.skipped else ""
     return (
-        f"{progress.steps_per_sec:,.0f} steps/s  value loss {format_number(progress.value_loss, 3)}"
+        f"{progress.steps_per_sec:,.0f} steps/s  value loss {format_number(progress.value_loss, 3)} {level}"
         f"  return {format_number(progress.mean_return, 1)}{skipped}"
     )
 
