@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from esper_analyzer.alerts import Alert
 from esper_analyzer.app.app import EsperApp
 from esper_analyzer.app.live import LiveFeed
 from esper_analyzer.app.window import Window
+from esper_analyzer.style import Style
 from esper_analyzer.view import View
 from esper_recorder import Recorder
 
@@ -211,6 +214,33 @@ def test_the_chart_of_a_long_run_comes_to_its_end(tmp_path: Path, monkeypatch: p
             assert "! 10 not finite" in "\n".join(screen(app))
 
         show(recorder.path, steps)
+
+
+def test_the_chart_of_a_long_run_is_there_as_soon_as_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first chart does not wait until one is due again."""
+    monkeypatch.setattr("esper_analyzer.app.scene.CHART_SECS", 3600.0)
+    reads = threading.Event()
+    catch_up = LiveFeed.work
+
+    def work(feed: LiveFeed) -> bool:
+        reads.wait(20.0)
+        return catch_up(feed)
+
+    monkeypatch.setattr(LiveFeed, "work", work)
+    with Recorder.open(tmp_path, run_id="run") as recorder:
+        for update in range(6000):
+            recorder.record(update=update, policy_loss=-0.01, value_loss=1.0)
+
+    async def drive() -> None:
+        app = EsperApp(open_run(recorder.path), 0, style=Style(color=True, unicode=True))
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: "reading" in " ".join(screen(app)))
+            reads.set()
+            await until(pilot, lambda: app.scene.plot.last == 5999)
+
+    asyncio.run(drive())
 
 
 def test_a_run_that_cannot_be_read_leaves_the_one_that_is_watched(tmp_path: Path) -> None:

@@ -70,8 +70,10 @@ class Scene:
         """Whether new rows alone are reason enough to draw the charts anew."""
         limits = self.limits
         is_long = limits is not None and limits[1] - limits[0] >= MANY_ROWS
-        is_told = self.charted is not None and self.charted.status == self.picture.status
-        return not is_long or not is_told or time.monotonic() - self.drawn >= CHART_SECS
+        is_as_told = self.charted is not None and self.charted.status == self.picture.status
+        if not is_long or not is_as_told or not self.plot.text:  # there is none while the course is being read
+            return True
+        return time.monotonic() - self.drawn >= CHART_SECS
 
     def course(self) -> Buckets | None:
         """What is known of the metric in the window, the best that is at hand; None if nothing is."""
