@@ -25,6 +25,20 @@ from esper_analyzer.verdict import RunFacts, Verdict, conclude, worst_first
 from esper_schemas.faults import Fault
 from esper_schemas.metrics import Level
 
+MAIN_METRICS = {
+    "value_loss": "Value loss",
+    "policy_loss": "Policy loss",
+    LOSS_RATIO: "Lv/Lp",
+    "explained_variance": "Explained variance",
+    "entropy": "Entropy",
+    "kl_divergence": "KL divergence",
+    "clip_fraction": "Clip fraction",
+    "pre_clip_grad_norm": "Gradient norm before clipping",
+    "episode_return_mean": "Episode return",
+    "return_mean": "Return G",
+}
+"""The metrics that a page shows first, in their order, and what it calls them."""
+
 FORMAT = "esper-report/1"
 
 Range = tuple[int, int]

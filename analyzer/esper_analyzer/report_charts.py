@@ -11,25 +11,14 @@ from typing import Any
 
 from esper_analyzer.alerts import Alert
 from esper_analyzer.health import LOSS_RATIO, bands_of
-from esper_analyzer.report import MetricSection, RatioSection, Report
+from esper_analyzer.report import MAIN_METRICS, MetricSection, RatioSection, Report
 from esper_analyzer.report_series import KINDS, Axis, Course, Line
 from esper_analyzer.settings import Settings
 from esper_analyzer.style import clean, count
 from esper_schemas.metrics import Bands
 from esper_schemas.payload import METRICS
 
-MAIN_CHARTS = {
-    "value_loss": "Value loss",
-    "policy_loss": "Policy loss",
-    LOSS_RATIO: "Lv/Lp, value loss to policy loss",
-    "explained_variance": "Explained variance",
-    "entropy": "Entropy",
-    "kl_divergence": "KL divergence",
-    "clip_fraction": "Clip fraction",
-    "pre_clip_grad_norm": "Gradient norm before clipping",
-    "episode_return_mean": "Episode return",
-    "return_mean": "Return G",
-}
+MAIN_CHARTS = MAIN_METRICS | {LOSS_RATIO: "Lv/Lp, value loss to policy loss"}
 """The charts that stand open, in their order, and their titles."""
 
 CHART_OF_SIGNAL = {

@@ -6,26 +6,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from esper_analyzer.alerts import Alert
-from esper_analyzer.report import IntegritySection, MetricSection, Report, UpdatesSection
+from esper_analyzer.report import MAIN_METRICS, IntegritySection, MetricSection, Report, UpdatesSection
 from esper_analyzer.report_text import describe_fault, describe_updates
 from esper_analyzer.style import clean, compact, count, percentage, size
 from esper_analyzer.trends import Trend
 from esper_analyzer.verdict import grouped_reasons, since_when
 from esper_schemas.metrics import Level
-
-MAIN_METRICS = {
-    "value_loss": "Value loss",
-    "policy_loss": "Policy loss",
-    "loss_ratio": "Lv/Lp",
-    "explained_variance": "Explained variance",
-    "entropy": "Entropy",
-    "kl_divergence": "KL divergence",
-    "clip_fraction": "Clip fraction",
-    "pre_clip_grad_norm": "Gradient norm before clipping",
-    "episode_return_mean": "Episode return",
-    "return_mean": "Return G",
-}
-"""The metrics of the table, and what it calls them."""
 
 MAX_REASONS = 12
 MAX_ALERTS = 10

@@ -77,7 +77,6 @@ class SegmentIndex:
     sealed: int = 0
     active: int = 0
     bytes: int = 0
-    dropped: int = 0
     next_active: int = 0
 
     @property
