@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools test lint check bench torture wheel-check pictures study clean
+.PHONY: help setup demo tools test lint check bench gpu gpu-wheels torture wheel-check pictures study clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ bench: setup ## cost of record(), of reading, of live judgement and of tail, bes
 	$(BIN)/python tests/bench/read_cost.py
 	$(BIN)/python tests/bench/live_cost.py
 	$(BIN)/python tests/bench/tail_cost.py
+
+gpu: setup ## what only a GPU can answer, as one table; without one the same steps, short, on the CPU
+	PYTHON=$(abspath $(BIN)/python) bash tests/gpu/run.sh gpu.md
+
+gpu-wheels: ## fetch what run.sh needs on a machine without a registry into .whl/
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest .whl --requirement tests/gpu/wheels.txt
 
 torture: setup ## the long runs, within about 25 minutes; ends in a table of what was broken and what held
 	$(BIN)/python -m pytest -m torture --timeout 3600

@@ -1,15 +1,17 @@
 """Fetches CUDA scalars without making the caller wait: one asynchronous copy into pinned memory per row.
 
-The caller's stream gets one small stack, one copy and one event; the background thread waits for the event,
-which frees the GIL, and reads the numbers. Pinned memory and events are allocated once, at the first row.
+The caller's stream gets a small stack and a copy for each dtype, and one event; the background thread waits for the
+event, which frees the GIL, and reads the numbers. Pinned memory and events are allocated once, at the first row. A row
+that finds every slot of that memory in use keeps its numbers on the device until the thread comes to it.
 """
 
 from __future__ import annotations
 
-import struct
+import ctypes
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 SLOTS = 64
 WIDTH = 256
+
+_MAX_ITEM_BYTES = 8
+_CAPTURE_MODE_RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED of cuda.h
 
 
 @dataclass(slots=True)
@@ -74,48 +79,105 @@ class DeviceCapture:
         import torch
 
         self._torch = torch
-        self._ring = torch.empty((SLOTS, WIDTH), dtype=torch.int64, pin_memory=pinned)
-        self._events = [torch.cuda.Event(blocking=True) for _ in range(SLOTS)] if pinned else None  # type: ignore[no-untyped-call]
+        self._pinned = pinned
+        ring = torch.empty((SLOTS, WIDTH * _MAX_ITEM_BYTES), dtype=torch.uint8, pin_memory=pinned)
+        self._slots = ring.unbind()
+        self._events = [self._new_event() for _ in range(SLOTS)]
         self._free = deque(range(SLOTS))
 
     def begin(self, row: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> PendingRow:
         """Start to fetch zero-dimensional `tensors`, which complete `row`; returns at once.
 
+        The tensors may be overwritten afterwards, by work that is queued on the current stream.
+
         Raises:
-            PayloadError: a tensor holds more than one number, there are too many, or all slots are in flight.
+            PayloadError: a tensor holds more than one number, there are too many, or a CUDA graph is being captured.
         """
-        for name, tensor in tensors.items():
-            if tensor.numel() != 1:
-                raise PayloadError(f"{name} must be one number, found a tensor of shape {tuple(tensor.shape)}")
         if len(tensors) > WIDTH:
             raise PayloadError(f"a row can take {WIDTH} values from a device, found {len(tensors)}")
-        if not self._free:
-            raise PayloadError(f"the device is {SLOTS} updates behind; no slot is free for another")
-        slot = self._free[0]
-        first = next(iter(tensors.values()))
-        bits = self._torch.stack([self._bits(tensor).to(first.device) for tensor in tensors.values()])
-        self._ring[slot, : len(tensors)].copy_(bits, non_blocking=True)
-        if self._events is not None:
-            self._events[slot].record(self._torch.cuda.current_stream(first.device))
+        device = next(iter(tensors.values())).device
+        alike: dict[torch.dtype, dict[str, torch.Tensor]] = {}  # tensors of one dtype travel together, as they are
+        for name, tensor in tensors.items():
+            if tensor.dim():
+                if tensor.numel() != 1:
+                    raise PayloadError(f"{name} must be one number, found a tensor of shape {tuple(tensor.shape)}")
+                tensor = tensor.reshape(())
+            alike.setdefault(tensor.dtype, {})[name] = tensor if tensor.device == device else tensor.to(device)
+        if self._pinned and self._torch.cuda.is_current_stream_capturing():
+            raise PayloadError("a CUDA graph is being captured on this stream; call record() outside of the capture")
+        with self._torch.no_grad():
+            packed = [self._torch.stack(tuple(group.values())) for group in alike.values()]
+            names = [tuple(group) for group in alike.values()]
+            if not self._free:
+                event = self._new_event()
+                self._record(event, device)
+                return PendingRow(row, lambda: _numbers(names, self._fetch_late(packed, event)))
+            slot = self._free[0]
+            places = []
+            used = 0
+            for stacked in packed:
+                place = self._slots[slot][used : used + stacked.nbytes].view(stacked.dtype)
+                place.copy_(stacked, non_blocking=True)
+                places.append(place)
+                used += -(-stacked.nbytes // _MAX_ITEM_BYTES) * _MAX_ITEM_BYTES  # where any dtype may begin
+            self._record(self._events[slot], device)
         self._free.popleft()  # last, so that an error of the device costs no slot
-        is_float = {name: tensor.is_floating_point() for name, tensor in tensors.items()}
-        return PendingRow(row, lambda: self._arrived(slot, is_float))
+        return PendingRow(row, lambda: self._fetch_slot(slot, names, places))
 
-    def _bits(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The number as 64 bits, so that integers and floats travel together and stay exact."""
-        scalar = tensor.detach().reshape(())
-        if scalar.is_floating_point():
-            return scalar.to(self._torch.float64).view(self._torch.int64)
-        return scalar.to(self._torch.int64)
+    def _new_event(self) -> torch.cuda.Event | None:
+        return self._torch.cuda.Event(blocking=True) if self._pinned else None  # type: ignore[no-untyped-call]
 
-    def _arrived(self, slot: int, is_float: Mapping[str, bool]) -> dict[str, Any]:
+    def _record(self, event: torch.cuda.Event | None, device: torch.device) -> None:
+        if event is not None:
+            event.record(self._torch.cuda.current_stream(device))
+
+    def _fetch_slot(self, slot: int, names: list[tuple[str, ...]], places: list[torch.Tensor]) -> dict[str, Any]:
+        event = self._events[slot]
         try:
-            if self._events is not None:
-                self._events[slot].synchronize()
-            bits = self._ring[slot, : len(is_float)].tolist()
+            if event is not None:
+                with _allowed_during_capture():
+                    event.synchronize()
+            return _numbers(names, places)
         finally:
             self._free.append(slot)
-        return {
-            name: struct.unpack("<d", struct.pack("<q", value))[0] if is_float[name] else value
-            for name, value in zip(is_float, bits, strict=True)
-        }
+
+    def _fetch_late(self, packed: list[torch.Tensor], event: torch.cuda.Event | None) -> list[torch.Tensor]:
+        if event is None:
+            return packed
+        with _allowed_during_capture():
+            event.synchronize()
+            # On a stream of its own, or the copy would wait for what the caller has queued since.
+            stream = self._torch.cuda.Stream(packed[0].device)  # type: ignore[no-untyped-call]
+            with self._torch.cuda.stream(stream):
+                arrived = [stacked.to("cpu", non_blocking=True) for stacked in packed]
+                event.record(stream)
+            event.synchronize()
+        return arrived
+
+
+def _numbers(names: list[tuple[str, ...]], arrived: list[torch.Tensor]) -> dict[str, Any]:
+    """The numbers of each group of names as plain Python numbers, exactly."""
+    numbers: dict[str, Any] = {}
+    for group, values in zip(names, arrived, strict=True):
+        numbers.update(zip(group, values.tolist(), strict=True))
+    return numbers
+
+
+@contextmanager
+def _allowed_during_capture() -> Iterator[None]:
+    """Let this thread call CUDA while another one captures a graph, which such a call would otherwise break.
+
+    A capture in the default, global mode fails as soon as any thread of the process makes a call that might disturb it,
+    unless that thread has declared its calls harmless (cuThreadExchangeStreamCaptureMode of the driver's API).
+    """
+    try:
+        exchange = ctypes.CDLL("libcuda.so.1").cuThreadExchangeStreamCaptureMode
+    except (OSError, AttributeError):  # another vendor's driver
+        yield
+        return
+    mode = ctypes.c_int(_CAPTURE_MODE_RELAXED)
+    exchange(ctypes.byref(mode))
+    try:
+        yield
+    finally:
+        exchange(ctypes.byref(mode))

@@ -48,15 +48,13 @@ def test_wrong_tensors_are_refused_at_once() -> None:
 
 
 def test_slots_are_given_back() -> None:
-    """A slot is free again when its row has arrived, also if something went wrong; too many at once are refused."""
+    """A slot is free again when its row has arrived or failed; rows that find none keep their numbers elsewhere."""
     capture = DeviceCapture(pinned=False)
     for _ in range(SLOTS + 5):
         with pytest.raises(RuntimeError):
             capture.begin({}, {"a": torch.tensor(0.0), "b": torch.empty((), device="meta")}).resolve()
-    pending = [capture.begin({}, {"mine": torch.tensor(float(i))}) for i in range(SLOTS)]
-    with pytest.raises(PayloadError, match="no slot is free"):
-        capture.begin({}, {"mine": torch.tensor(0.0)})
-    assert [row.resolve()["mine"] for row in pending] == [float(i) for i in range(SLOTS)]
+    pending = [capture.begin({}, {"mine": torch.tensor(float(i)), "env_steps": torch.tensor(i)}) for i in range(200)]
+    assert [row.resolve() for row in pending] == [{"mine": float(i), "env_steps": i} for i in range(200)]
     assert capture.begin({}, {"mine": torch.tensor(7.0)}).resolve() == {"mine": 7.0}
 
 

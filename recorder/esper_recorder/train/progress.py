@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from types import TracebackType
 
 from rich.console import Console
@@ -22,7 +23,8 @@ class ProgressDisplay:
     """A context manager; call it with each `Progress`.
 
     A bar with speed, value loss, mean return and health where `console` is a terminal that can redraw a
-    line; else the first and last update and one line per `PLAIN_INTERVAL_SECS`, without escape codes.
+    line; else the first and last update and one line per `PLAIN_INTERVAL_SECS`, without escape codes. Health comes
+    from the analyzer; without polars, which the analyzer needs, it is left out.
     """
 
     def __init__(self, console: Console, num_updates: int, *, done: int = 0) -> None:
@@ -59,10 +61,9 @@ class ProgressDisplay:
 
     def __call__(self, progress: Progress) -> None:
         """Show the state after an update."""
-        level = "critical" if progress.skipped else self._level_of("value_loss", progress.value_loss)
+        level = self._level(progress)
         if self._bar is not None:
-            style = LEVEL_STYLES.get(level, "dim")
-            status = describe(progress, f"[{style}]{level}[/]")
+            status = describe(progress, f"[{LEVEL_STYLES[level]}]{level}[/]" if level else "")
             self._bar.update(self._task, completed=progress.update + 1, status=status)
             return
         now = time.monotonic()
@@ -72,12 +73,19 @@ class ProgressDisplay:
             line = f"update {progress.update + 1}/{self._num_updates}  {describe(progress, level)}"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    def _level(self, progress: Progress) -> str:
+        """Health of the value loss; "" where there is no analyzer to ask."""
+        if self._level_of is None:
+            return ""
+        return "critical" if progress.skipped else self._level_of("value_loss", progress.value_loss)
+
 
 def describe(progress: Progress, level: str) -> str:
     """Speed, value loss with its level, and mean return in words; a dash where nothing was measured yet."""
     skipped = "  skipped" if progress.skipped else ""
+    value_loss = f"{format_number(progress.value_loss, 3)} {level}".rstrip()
     return (
-        f"{progress.steps_per_sec:,.0f} steps/s  value loss {format_number(progress.value_loss, 3)} {level}"
+        f"{progress.steps_per_sec:,.0f} steps/s  value loss {value_loss}"
         f"  return {format_number(progress.mean_return, 1)}{skipped}"
     )
 
@@ -87,8 +95,10 @@ def format_number(value: float | None, decimals: int) -> str:
     return "—" if value is None else f"{value:.{decimals}f}"
 
 
-def _load_level_of() -> Callable[[str, float | None], str]:
+def _load_level_of() -> Callable[[str, float | None], str] | None:
     # Imported here, because it brings polars along, which nothing else of the recorder needs.
+    if find_spec("polars") is None:
+        return None
     from esper_analyzer.health import level_of
 
     return level_of

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+
+from esper_schemas.errors import UsageError
 
 StopLevel = Literal["warning", "critical"]
 
@@ -18,9 +21,14 @@ class VerdictStop:
     Attributes:
         level: the level that ends the training.
         monitor: is to be the recorder's `on_update`.
+
+    Raises:
+        UsageError: polars, which the analyzer judges with, is not installed.
     """
 
     def __init__(self, level: StopLevel) -> None:
+        if find_spec("polars") is None:
+            raise UsageError(f"--stop-on {level} needs polars, which is not installed: pip install polars")
         from esper_analyzer import find_settings, live_monitor
 
         self.level = level

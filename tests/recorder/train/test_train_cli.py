@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -246,3 +247,26 @@ def test_a_terminal_gets_a_bar_and_colour_unless_it_wants_none(tmp_path: Path, n
     assert ESCAPE in screen
     colours = re.findall(r"\x1b\[(?:3\d|38|9\d)[0-9;]*m", screen)
     assert bool(colours) is not no_color
+
+
+WITHOUT_POLARS = """
+import sys
+sys.modules["polars"] = None  # as where it is not installed
+from esper_recorder.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_training_needs_no_polars(tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """Without polars a run is trained and recorded, its lines name no health, and --stop-on says what is missing."""
+    size = ("train", "--num-envs", "4", "--rollout-steps", "16", "--updates", "2", "--out", tmp_path)
+    trained = run_python(WITHOUT_POLARS, *size, "--run-id", "r")
+    assert trained.returncode == 0, trained.stderr
+    assert "update 2/2" in trained.stderr
+    assert not any(level in trained.stderr for level in ("healthy", "warning", "critical", "unknown"))
+    refused = run_python(WITHOUT_POLARS, *size, "--run-id", "s", "--stop-on", "critical")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "esper-rec: --stop-on critical needs polars, which is not installed: pip install polars\n"
+    )
+    assert not (tmp_path / "s").exists()

@@ -1,0 +1,26 @@
+"""The device that the GPU's tests run on: CUDA where there is any, else the CPU, which takes the same way."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from esper_recorder.device_capture import DeviceCapture
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """CUDA, or a CPU whose tensors are fetched as those of a GPU are."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+
+    def take(metrics: dict[str, Any]) -> dict[str, Any]:
+        names = [name for name, value in metrics.items() if isinstance(value, torch.Tensor)]
+        return {name: metrics.pop(name) for name in names}
+
+    monkeypatch.setattr("esper_recorder.recorder.take_device_tensors", take)
+    monkeypatch.setattr("esper_recorder.recorder.DeviceCapture", partial(DeviceCapture, pinned=False))
+    return torch.device("cpu")

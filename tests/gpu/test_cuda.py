@@ -1,0 +1,199 @@
+"""What must hold on a GPU; without one, the same logic on CPU tensors."""
+
+from __future__ import annotations
+
+import math
+import struct
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from esper_recorder import Recorder
+from esper_recorder.device_capture import SLOTS
+from esper_recorder.train import losses
+from esper_recorder.train.config import PPOConfig
+from esper_recorder.train.gym_envs import make_env
+from esper_recorder.train.trainer import Trainer
+
+ReadRows = Callable[..., list[dict[str, Any]]]
+
+
+@contextmanager
+def waiting_forbidden() -> Iterator[None]:
+    """Inside, a call that makes the host wait for the device is an error."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the mode is a prototype
+            torch.cuda.set_sync_debug_mode("error")
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def keep_busy(device: torch.device) -> None:
+    """Give a GPU about a second of work, so that what is queued behind it has not happened yet."""
+    if device.type == "cuda":
+        torch.cuda._sleep(2_000_000_000)  # type: ignore[no-untyped-call]
+
+
+def test_an_update_waits_for_nothing_before_its_one_copy_to_the_host(device: torch.device) -> None:
+    """Rollout and minibatches run with waiting forbidden; the row has the device's times and memory."""
+    config = PPOConfig(num_envs=64, rollout_steps=16, updates=3)
+    trainer = Trainer(config, make_env(config.env, config.num_envs, seed=0, device=device), device)
+    rows = [trainer.run_update(0)]
+    with waiting_forbidden():
+        rollout = trainer.collector.collect()
+        trainer.ppo.update(rollout, learning_rate=1e-4)
+        trainer.collector.collect()
+    rows.append(trainer.run_update(1))
+    assert all(row["update_secs"] > 0 and row["rollout_secs"] > 0 for row in rows)
+    assert all(math.isfinite(row["value_loss"]) for row in rows)
+    if device.type == "cuda":
+        assert all(row["gpu_memory_peak_bytes"] >= row["gpu_memory_allocated_bytes"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "gym:CartPole-v1", "Pendulum-v1"])
+def test_every_kind_of_environment_trains_and_records(device: torch.device, tmp_path: Path, env: str) -> None:
+    """Built-in and Gymnasium's, discrete and continuous actions: every update is a row with finite losses."""
+    config = PPOConfig.for_env(env, num_envs=8, rollout_steps=32, updates=3, target_kl=1e3)
+    environment = make_env(config.env, config.num_envs, seed=0, device=device)
+    rows: list[dict[str, Any]] = []
+    with Recorder.open(tmp_path, run_id="r", strict=True, on_update=lambda row: rows.append(dict(row))) as recorder:
+        Trainer(config, environment, device).train(recorder)
+    environment.close()
+    assert [row["update"] for row in rows] == [0, 1, 2]
+    assert all(math.isfinite(row[name]) for row in rows for name in ("value_loss", "policy_loss", "entropy"))
+
+
+def test_numbers_arrive_bit_for_bit_and_nobody_waits(device: torch.device, tmp_path: Path, read_rows: ReadRows) -> None:
+    """Tensors of every dtype come out as they were when they were recorded, though the device had not got there."""
+    strange = struct.unpack("<d", struct.pack("<Q", 0x7FF8_0000_DEAD_BEEF))[0]
+    values: dict[str, Any] = {
+        "value_loss": torch.tensor(strange, dtype=torch.float64),
+        "policy_loss": torch.tensor(0.1, requires_grad=True),
+        "entropy": torch.tensor(-0.0, dtype=torch.bfloat16),
+        "kl_divergence": torch.tensor([2**-24], dtype=torch.float16),
+        "env_steps": torch.tensor(2**63 - 1),
+        "skipped": torch.tensor(False),
+        "epochs_run": torch.tensor(7, dtype=torch.int32),
+        "mine": torch.tensor(-math.inf),
+    }
+    tensors: dict[str, Any] = {name: value.detach().clone().to(device) for name, value in values.items()}
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        recorder.record(update=0, **tensors)  # pinned memory is allocated at the first row
+        keep_busy(device)
+        with waiting_forbidden():
+            recorder.record(update=1, **tensors)
+            for tensor in tensors.values():
+                tensor.zero_()  # as a trainer does that accumulates into buffers
+    assert recorder.dropped_rows == 0
+    for row in read_rows(tmp_path / "r"):
+        assert struct.pack("<d", row["value_loss"]) == struct.pack("<d", strange)
+        assert row["policy_loss"] == values["policy_loss"].item()
+        assert math.copysign(1, row["entropy"]) == -1
+        assert row["kl_divergence"] == 2**-24
+        assert (row["env_steps"], row["skipped"], row["epochs_run"], row["mine"]) == (2**63 - 1, False, 7, -math.inf)
+
+
+def test_a_device_that_is_far_behind_costs_no_row(device: torch.device, tmp_path: Path, read_rows: ReadRows) -> None:
+    """Many more rows than pinned slots, all recorded before the device has computed the first, are all kept."""
+    count = 20 * SLOTS
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        recorder.record(update=0, policy_loss=0.1, value_loss=torch.zeros((), device=device))
+        counter = torch.zeros((), dtype=torch.float64, device=device)
+        keep_busy(device)
+        with waiting_forbidden():
+            for update in range(1, count):
+                counter += 1
+                recorder.record(update=update, policy_loss=0.1, value_loss=counter)
+    assert recorder.dropped_rows == 0
+    assert [row["value_loss"] for row in read_rows(tmp_path / "r")] == [float(i) for i in range(count)]
+
+
+def test_a_graph_can_be_captured_while_rows_are_on_their_way(
+    device: torch.device, tmp_path: Path, read_rows: ReadRows
+) -> None:
+    """The background fetches rows in the middle of a capture in global mode, and the capture succeeds."""
+    count = 2 * SLOTS  # in slots, and behind them
+    arrived: list[float] = []
+    may_fetch = threading.Event()
+
+    def hook(row: Mapping[str, Any]) -> None:
+        arrived.append(row["value_loss"])
+        may_fetch.wait(60)  # in the background's thread, which fetches the next row only after this
+
+    with Recorder.open(tmp_path, run_id="r", on_update=hook) as recorder:
+        x = torch.ones(8, device=device)
+        for update in range(count):
+            recorder.record(update=update, policy_loss=0.1, value_loss=x[0] * update)
+        total = (x * 0).sum()
+        with captured(device) as graph:
+            may_fetch.set()
+            deadline = time.monotonic() + 60
+            while len(arrived) < count and time.monotonic() < deadline:
+                time.sleep(0.01)
+            total += x.sum()
+            if graph is not None:
+                assert not recorder.record(update=count, policy_loss=0.1, value_loss=total)
+        assert len(arrived) == count
+        if graph is not None:
+            graph.replay()
+            assert total.item() == 8
+            assert recorder.dropped_rows == 1
+    assert [row["value_loss"] for row in read_rows(tmp_path / "r")] == [float(i) for i in range(count)]
+
+
+@contextmanager
+def captured(device: torch.device) -> Iterator[torch.cuda.CUDAGraph | None]:
+    """Capture what is done inside as a graph, in the mode that any thread of the process can break; None on the CPU."""
+    if device.type != "cuda":
+        yield None
+        return
+    torch.cuda.synchronize()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream):
+        graph.capture_begin(capture_error_mode="global")
+        yield graph
+        graph.capture_end()
+    torch.cuda.synchronize()
+
+
+@pytest.mark.parametrize("value_clip", [None, 0.2])
+def test_losses_are_those_of_the_cpu(device: torch.device, value_clip: float | None) -> None:
+    """Value loss, policy loss, KL and advantages of one rollout agree with the CPU's to float64 rounding."""
+    generator = torch.Generator().manual_seed(0)
+    values, old_values, targets, log_ratio, advantages = torch.randn(5, 4096, generator=generator).double()
+    steps = torch.randn(3, 17, 8, generator=generator).double()
+    ends = torch.rand(2, 16, 8, generator=generator) < 0.1
+    valid = torch.rand(16, 8, generator=generator) < 0.9
+
+    def computed(device: torch.device) -> list[torch.Tensor]:
+        v, o, t, r, a = (tensor.to(device) for tensor in (values, old_values, targets, log_ratio, advantages))
+        gae = losses.generalized_advantages(
+            steps[0, 1:].to(device),
+            steps[1].to(device),
+            ends[0].to(device),
+            ends[1].to(device),
+            valid.to(device),
+            gamma=0.99,
+            gae_lambda=0.95,
+        )
+        return [
+            losses.value_loss_per_sample(v, o, t, value_clip).cpu(),
+            losses.policy_loss_per_sample(r, a, 0.2).cpu(),
+            losses.kl_k3(r).cpu(),
+            *(tensor.cpu() for tensor in gae),
+        ]
+
+    for here, there in zip(computed(torch.device("cpu")), computed(device), strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-12, atol=1e-12)
