@@ -26,7 +26,7 @@ from tests.damages import (
     write,
 )
 
-from esper_schemas.faults import FaultKind
+from esper_schemas.examining.faults import FaultKind
 
 
 def _in(segment: int | None, kind: FaultKind, depth: Depth = "records", rank: int | None = 0) -> Seen:

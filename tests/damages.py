@@ -24,7 +24,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esper_schemas.faults import FaultKind
+from esper_schemas.examining.faults import FaultKind
 from esper_schemas.row_message import RowLayout
 
 Depth = Literal["records", "checksums", "rows"]

@@ -24,7 +24,7 @@ from esper_analyzer.trends import (
     trend_of,
 )
 from esper_analyzer.verdict import RunFacts, Verdict, conclude
-from esper_schemas.faults import Fault
+from esper_schemas.examining.faults import Fault
 
 __all__ = [
     "CONFIDENT",

@@ -22,8 +22,9 @@ from esper_analyzer.report_text import describe_fault
 from esper_analyzer.rules import PARTS, Rule
 from esper_analyzer.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.snapshot import as_number
-from esper_analyzer.style import clean, compact
+from esper_analyzer.style import compact
 from esper_analyzer.summary import Value
+from esper_schemas.cleaning import printable
 from esper_schemas.errors import NotARunError, UsageError
 from esper_schemas.metrics import Level
 from esper_schemas.payload import METRICS
@@ -150,7 +151,7 @@ def check_report(
         raise UsageError(f"{', '.join(never)} {verb} never recorded in {report.run.path}; leave it out of --gate")
     level = report.verdict.level
     outcome = _outcome(level, fail_on)
-    verdict = Condition("verdict", outcome, [clean(reason) for reason in report.verdict.reasons], level)
+    verdict = Condition("verdict", outcome, [printable(reason) for reason in report.verdict.reasons], level)
     return Check(report.run, report.updates, fail_on, verdict, found, integrity, settings.source)
 
 
@@ -208,7 +209,7 @@ def _described(value: Value, level: Level, bands: str) -> str:
 
 
 def _in_force(alert: Alert) -> str:
-    return clean(f"{alert.level.capitalize()} alert in force: {alert.message}")
+    return printable(f"{alert.level.capitalize()} alert in force: {alert.message}")
 
 
 def _integrity(report: Report) -> Condition:

@@ -13,7 +13,8 @@ from rich.text import Text
 from esper_analyzer.check import Check, Condition, Outcome
 from esper_analyzer.report import strict
 from esper_analyzer.report_text import describe_updates
-from esper_analyzer.style import LEVEL_STYLE, Style, clean, fit, to_ascii
+from esper_analyzer.style import LEVEL_STYLE, Style, fit, to_ascii
+from esper_schemas.cleaning import printable
 
 Form = Literal["text", "json", "junit", "github"]
 
@@ -31,9 +32,9 @@ _MIN_WIDTH = 20
 def summary(check: Check) -> str:
     """The check as one line, such as for a log."""
     failed = [condition.name for condition in check.conditions if condition.outcome == "failed"]
-    said = f"{check.outcome}: {clean(check.run.run_id)} is {check.verdict.level}, {describe_updates(check.updates)}"
+    said = f"{check.outcome}: {printable(check.run.run_id)} is {check.verdict.level}, {describe_updates(check.updates)}"
     if check.outcome == "damaged":
-        said = f"damaged: files of {clean(check.run.run_id)}, {describe_updates(check.updates)}"
+        said = f"damaged: files of {printable(check.run.run_id)}, {describe_updates(check.updates)}"
     if failed:
         said += f"; --fail-on {check.fail_on} reached by {', '.join(failed)}"
     return f"{said}; too little to judge is no failure" if check.outcome == "unknown" else said
@@ -55,6 +56,9 @@ def as_text(check: Check, style: Style, width: int) -> str:
     width = max(width, _MIN_WIDTH)
     outcome = _OUTCOME_STYLE[check.outcome]
     lines = [Text(line, style=outcome) for line in wrap(summary(check), width - 1, subsequent_indent="  ")]
+    if check.thresholds is not None:
+        said = f"thresholds of {printable(str(check.thresholds))}"
+        lines += [Text(line) for line in wrap(said, width - 1, initial_indent="  ", subsequent_indent="  ")]
     room = max(len(condition.name) for condition in check.conditions)
     for condition in check.conditions:
         line = Text(f"  {condition.name:{room}}  ")
@@ -90,13 +94,15 @@ def as_junit(check: Check) -> str:
         "time": "0",
     }
     root = ElementTree.Element("testsuites", {"name": SUITE, **totals})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": f"{SUITE} {clean(check.run.run_id)}", **totals})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": f"{SUITE} {printable(check.run.run_id)}", **totals})
     properties = ElementTree.SubElement(suite, "properties")
-    facts = {"path": check.run.path, "updates": check.updates.rows, "fail_on": check.fail_on}
+    facts: dict[str, object] = {"path": check.run.path, "updates": check.updates.rows, "fail_on": check.fail_on}
+    if check.thresholds is not None:
+        facts["thresholds"] = check.thresholds
     for name, value in facts.items():
-        ElementTree.SubElement(properties, "property", {"name": name, "value": clean(value)})
+        ElementTree.SubElement(properties, "property", {"name": name, "value": printable(str(value))})
     for condition in check.conditions:
-        _test_case(suite, condition, f"{SUITE}.{clean(check.run.run_id)}")
+        _test_case(suite, condition, f"{SUITE}.{printable(check.run.run_id)}")
     ElementTree.indent(root)
     body = ElementTree.tostring(root, encoding="us-ascii").decode("ascii")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'
@@ -123,7 +129,7 @@ def as_github(check: Check) -> str:
         kind = "error" if condition.outcome in ("failed", "damaged") else "notice"
         if kind == "notice" and condition.level == "warning":
             kind = "warning"
-        title = f"{SUITE}: {condition.name} of {clean(check.run.run_id)}"
+        title = f"{SUITE}: {condition.name} of {printable(check.run.run_id)}"
         message = "\n".join([_headline(condition), *condition.reasons])
         lines.append(f"::{kind} title={_property(title)}::{_data(message)}\n")
     return "".join(lines)

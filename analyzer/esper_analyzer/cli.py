@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
 import click
-import polars as pl
 
 from esper_analyzer import tail as screens
 from esper_analyzer.check import FailOn, check_report
@@ -20,14 +19,17 @@ from esper_analyzer.comparison import compare as compare_runs
 from esper_analyzer.comparison_axis import By
 from esper_analyzer.comparison_text import compare_lines
 from esper_analyzer.overview import overview_lines
-from esper_analyzer.report import Report
+from esper_analyzer.report import Report, build_report, build_reports
 from esper_analyzer.report_markdown import report_markdown
 from esper_analyzer.report_text import report_lines
 from esper_analyzer.run import Run, open_run
+from esper_analyzer.run_errors import DATA_ERRORS, RUN_ERRORS, describe_error
+from esper_analyzer.run_index import RunIndex
 from esper_analyzer.settings import DEFAULT_SETTINGS, Settings, find_settings, read_settings
-from esper_analyzer.style import Style, clean, write_lines
+from esper_analyzer.style import Style, write_lines
 from esper_analyzer.terminal import terminal_size
-from esper_schemas.errors import EsperError, NotARunError, RunDamagedError, UsageError
+from esper_schemas.cleaning import printable
+from esper_schemas.errors import NotARunError, RunDamagedError, UsageError
 from esper_schemas.metrics import Direction
 
 FINE, WRONG_USAGE, DAMAGED, INTERRUPTED = 0, 2, 3, 130
@@ -59,18 +61,14 @@ class _Group(click.Group):
             error.show()
             return WRONG_USAGE
         except click.ClickException as error:
-            click.echo(f"esper-analyze: {clean(' '.join(error.format_message().split()))}", err=True)
+            click.echo(f"esper-analyze: {printable(' '.join(error.format_message().split()))}", err=True)
             return WRONG_USAGE
         except BrokenPipeError:
             _forget_stdout()
             return FINE
-        except (EsperError, OSError) as error:
-            text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
-            click.echo(f"esper-analyze: {clean(' '.join(text.split()))}", err=True)
-            return DAMAGED if isinstance(error, RunDamagedError) else WRONG_USAGE
-        except pl.exceptions.PolarsError as error:
-            click.echo(f"esper-analyze: a segment cannot be read ({clean(' '.join(str(error).split()))})", err=True)
-            return DAMAGED
+        except RUN_ERRORS as error:
+            click.echo(f"esper-analyze: {printable(describe_error(error))}", err=True)
+            return DAMAGED if isinstance(error, (RunDamagedError, *DATA_ERRORS)) else WRONG_USAGE
         return code if isinstance(code, int) else FINE
 
 
@@ -132,11 +130,11 @@ def chosen_settings(thresholds: Path | None) -> Settings:
     """The thresholds that are in force; when they are the user's own, say on standard error where they are from."""
 
     def warn(line: str) -> None:
-        click.echo(f"warning: {clean(line)}", err=True)
+        click.echo(f"warning: {printable(line)}", err=True)
 
     settings = find_settings(Path(), warn=warn) if thresholds is None else read_settings(thresholds)
     if settings.source is not None:
-        click.echo(f"thresholds: {clean(settings.source)}", err=True)
+        click.echo(f"thresholds: {printable(str(settings.source))}", err=True)
     return settings
 
 
@@ -144,7 +142,7 @@ def chosen_run(run: str | None, root: Path, settings: Settings = DEFAULT_SETTING
     """The run that is meant; when none was named, say on standard error which one was taken."""
     opened = open_run(run, root, settings=settings)
     if run is None:
-        click.echo(f"latest run: {clean(opened.path)}", err=True)
+        click.echo(f"latest run: {printable(str(opened.path))}", err=True)
     return opened
 
 
@@ -156,7 +154,8 @@ def awaited_run(run: str | None, root: Path, interval: float, settings: Settings
             return chosen_run(run, root, settings), said
         except NotARunError:
             if not said:
-                click.echo(f"waiting for {f'run {clean(run)}' if run else 'a run'} under {clean(root)}", err=True)
+                what = f"run {printable(run)}" if run else "a run"
+                click.echo(f"waiting for {what} under {printable(str(root))}", err=True)
             said = True
             time.sleep(interval)
 
@@ -165,9 +164,9 @@ def chosen_rank(rank: str, *, or_all: bool = False) -> int | None:
     """The number of the rank that is meant; None for `all`, where that can be."""
     if rank == "all" and or_all:
         return None
-    if not rank.isdecimal():
+    if not (rank.isascii() and rank.isdecimal()):
         allowed = "a number or `all`" if or_all else "the number of one rank (this screen shows one at a time)"
-        raise UsageError(f"--rank must be {allowed}, found {clean(rank)!r}")
+        raise UsageError(f"--rank must be {allowed}, found {rank!r}")
     return int(rank)
 
 
@@ -180,9 +179,10 @@ def main() -> None:
 @main.command()
 @root_option
 @thresholds_option
-def runs(root: Path, thresholds: Path | None) -> None:
+@click.option("--verify", is_flag=True, help="Hold every sealed file against its checksum, too.")
+def runs(root: Path, thresholds: Path | None, verify: bool) -> None:
     """List the runs under a folder. Example: esper-analyze runs --root runs"""
-    write_lines(overview_lines(root, chosen_settings(thresholds)))
+    write_lines(overview_lines(root, chosen_settings(thresholds), verify=verify))
 
 
 @main.command()
@@ -232,9 +232,10 @@ def tail(
     type=click.FloatRange(0.0),
     help="How many times faster than recorded; 0 is as fast as possible. Default: such that it takes 25 seconds.",
 )
-def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, speed: float | None) -> None:
+def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, speed: float | None) -> int:
     """Show a recorded run from its beginning. Example: esper-analyze replay --run my-run --speed 10"""
-    screens.replay(chosen_run(run, root, chosen_settings(thresholds)), chosen_rank(rank) or 0, speed=speed)
+    damage = screens.replay(chosen_run(run, root, chosen_settings(thresholds)), chosen_rank(rank) or 0, speed=speed)
+    return DAMAGED if damage else FINE
 
 
 @main.command()
@@ -252,28 +253,33 @@ def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, spee
 def report(run: str | None, root: Path, rank: str, thresholds: Path | None, form: str, output: Path | None) -> int:
     """Report on a run. Example: esper-analyze report --run my-run --format html -o my-run.html"""
     opened, number = chosen_run(run, root, chosen_settings(thresholds)), chosen_rank(rank, or_all=True)
-    made = opened.report(number)
-    if form == "text" and output is None:
+    to_screen = form == "text" and output is None
+    made, document = opened.read(number, lambda found: _document("" if to_screen else form, opened, number, found))
+    if to_screen:
         write_lines(report_lines(made, opened.settings.thresholds))
     elif output is not None:
-        output.write_bytes(_document(form, opened, made, number, ascii_only=False).encode())
+        output.write_bytes(document.encode())
     else:
-        ascii_only = form == "json" and not Style.of(sys.stdout).unicode
         sys.stdout.flush()
-        sys.stdout.buffer.write(_document(form, opened, made, number, ascii_only=ascii_only).encode())
+        sys.stdout.buffer.write(document.encode())
     return DAMAGED if made.is_damaged else FINE
 
 
-def _document(form: str, run: Run, made: Report, rank: int | None, *, ascii_only: bool) -> str:
-    """A report in one of its formats, as UTF-8 is to be made of it."""
+def _document(form: str, run: Run, rank: int | None, found: RunIndex) -> tuple[Report, str]:
+    """A report, and its text in one of the formats, as UTF-8 is to be made of it; no text without a format."""
+    made = build_report(run, rank, found)
+    return made, _text(form, run, made, rank, found) if form else ""
+
+
+def _text(form: str, run: Run, made: Report, rank: int | None, found: RunIndex) -> str:
     if form == "html":
         from esper_analyzer.report_html import report_html
 
-        return report_html(run, made, rank)
+        return report_html(run, made, rank, found)
     if form == "markdown":
         return report_markdown(made)
     if form == "json":
-        return made.to_json(ascii_only=ascii_only) + "\n"
+        return made.to_json() + "\n"
     return "".join(f"{line.plain}\n" for line in report_lines(made, run.settings.thresholds))
 
 
@@ -312,8 +318,10 @@ def check(
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
     number, settings = chosen_rank(rank, or_all=True), chosen_settings(thresholds)
     opened = chosen_run(run, root, settings)
-    made = opened.report(number)
-    by_rank = {one: opened.report(one) for one in opened.ranks()} if number is None and names else {}
+    if number is None and names:
+        made, by_rank = opened.read(None, lambda looked_at: build_reports(opened, looked_at))
+    else:
+        made, by_rank = opened.report(number), {}
     found = check_report(made, fail_on=fail_on, gates=names, ranks=by_rank, settings=settings)
     if output is not None:
         output.write_text(write_check(found, form, Style(color=False, unicode=True), 80), encoding="utf-8")
@@ -364,7 +372,9 @@ def compare(
         raise UsageError("give either --group-by or --no-group, not both")
     settings = chosen_settings(thresholds)
     made = compare_runs(
-        [open_run(name, root, settings=settings) for name in names],
+        names,
+        root=root,
+        settings=settings,
         by=by,
         metric=metric,
         better=better,
@@ -373,7 +383,7 @@ def compare(
         group_by=None if group_by is None else [key for key in group_by.split(",") if key],
     )
     if form == "json":
-        sys.stdout.write(made.to_json(ascii_only=not Style.of(sys.stdout).unicode) + "\n")
+        sys.stdout.write(made.to_json() + "\n")
     else:
         write_lines(compare_lines(made, terminal_size(sys.stdout)[0]))
     return DAMAGED if made.is_damaged else FINE

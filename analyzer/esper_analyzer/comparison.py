@@ -29,10 +29,13 @@ from esper_analyzer.comparison_groups import (
     seed_groups,
     settings_of,
 )
+from esper_analyzer.comparison_reading import read_all
 from esper_analyzer.health import LOSS_RATIO
 from esper_analyzer.report import strict
-from esper_analyzer.run import Run, Status, open_run
-from esper_schemas.errors import UsageError
+from esper_analyzer.run import Run, Status
+from esper_analyzer.settings import DEFAULT_SETTINGS
+from esper_analyzer.settings import Settings as JudgedBy
+from esper_schemas.errors import RunDamagedError, UsageError
 from esper_schemas.metrics import Direction, Level
 from esper_schemas.payload import METRICS
 
@@ -114,6 +117,7 @@ class Comparison:
         improvement: of the first group over the second, where there are exactly two.
         bootstrap: how intervals were made; None without groups.
         warnings: what to keep in mind, one sentence each.
+        set_aside: runs that cannot be read at all, and why; the others are compared.
     """
 
     metric: str
@@ -126,23 +130,24 @@ class Comparison:
     improvement: Improvement | None
     bootstrap: Bootstrap | None
     warnings: list[str]
+    set_aside: dict[str, str] = field(default_factory=dict)
     format: str = field(default=FORMAT)
 
     @property
     def is_damaged(self) -> bool:
-        """Whether files of any run are damaged."""
-        return any(run.is_damaged for run in self.runs)
+        """Whether files of any run are damaged, or a run cannot be read at all."""
+        return bool(self.set_aside) or any(run.is_damaged for run in self.runs)
 
-    def to_json(self, *, ascii_only: bool = False) -> str:
-        """The comparison as strict JSON, `format` first: NaN and infinities are strings."""
-        document = strict({"format": self.format, **asdict(self)})
-        text = json.dumps(document, indent=2, ensure_ascii=ascii_only, allow_nan=False)
-        return text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair stays an escape
+    def to_json(self) -> str:
+        """The comparison as strict JSON in ASCII, `format` first: NaN and infinities are strings."""
+        return json.dumps(strict({"format": self.format, **asdict(self)}), indent=2, allow_nan=False)
 
 
 def compare(
     runs: Sequence[Run | str | os.PathLike[str]],
     *,
+    root: str | os.PathLike[str] = "runs",
+    settings: JudgedBy = DEFAULT_SETTINGS,
     by: By | None = None,
     metric: str = "value_loss",
     better: Direction | None = None,
@@ -153,7 +158,9 @@ def compare(
     """Compare runs over the span that all have in common.
 
     Args:
-        runs: at least two, opened or as paths; live and broken ones too.
+        runs: at least two, opened or as paths or names; live and broken ones too.
+        root: folder of runs that are given by name.
+        settings: thresholds and rules by which those that are not opened yet are judged.
         by: axis to align them by; environment steps if None and every run has them, else updates.
         metric: any metric of the table, any that the user added, or `loss_ratio`.
         better: direction that is an improvement; from the metrics table if None.
@@ -164,19 +171,27 @@ def compare(
     Raises:
         UsageError: fewer than two runs, one given twice, a metric or an axis that they do not have, no common
             span, an unknown hyper-parameter, or groups without SciPy.
-        NotARunError, RunDamagedError, FormatVersionError: as `open_run`.
+        NotARunError: there is no such run, or it has no such rank.
+        RunDamagedError: fewer than two of the runs can be read.
     """
-    opened = [run if isinstance(run, Run) else open_run(run) for run in runs]
-    _check_runs(opened)
+    readings, set_aside = read_all(runs, root, settings, rank)
+    opened = [reading.run for reading in readings]
     labels = _labels(opened)
     known = METRICS.get(metric)
     better = better or (known.better if known else None)
-    reports = [run.report(rank) for run in opened]
-    sources = [MeasuredRows(run, rank, metric, report.is_damaged) for run, report in zip(opened, reports, strict=True)]
+    reports = [reading.report for reading in readings]
+    sources = [MeasuredRows(reading.found, metric) for reading in readings]
     _check_metric(metric, sources)
-    by = by or default_axis(sources)
-    extents = [source.extent(by) for source in sources]
-    axis = common_span(by, labels, extents)
+    try:
+        if all(source.is_empty() for source in sources):
+            raise UsageError(f"no run has measured {metric} yet")
+        by = by or default_axis(sources)
+        extents = [source.extent(by) for source in sources]
+        axis = common_span(by, labels, extents)
+    except UsageError as error:
+        if set_aside or any(report.is_damaged for report in reports):
+            raise RunDamagedError(f"{error}, as far as the damaged files can be read") from None
+        raise
     compared = [
         ComparedRun(
             label=label,
@@ -195,19 +210,20 @@ def compare(
         )
         for label, report, source, extent in zip(labels, reports, sources, extents, strict=True)
     ]
-    settings = {label: _settings(run) for label, run in zip(labels, opened, strict=True)}
-    groups = _groups(compared, settings, better, group_by) if group or group_by is not None else []
+    made_with = {label: _settings(run) for label, run in zip(labels, opened, strict=True)}
+    groups = _groups(compared, made_with, better, group_by) if group or group_by is not None else []
     return Comparison(
         metric=metric,
         better=better,
         rank=rank,
         axis=axis,
         runs=compared,
-        differences=differing(settings),
+        differences=differing(made_with),
         groups=groups,
-        improvement=_improvement(groups, compared, settings, better) if len(groups) == 2 else None,
+        improvement=_improvement(groups, compared, made_with, better) if len(groups) == 2 else None,
         bootstrap=Bootstrap() if groups else None,
-        warnings=_warnings(metric, compared, settings, groups),
+        warnings=_warnings(metric, compared, made_with, groups, set_aside),
+        set_aside=set_aside,
     )
 
 
@@ -244,25 +260,14 @@ def score(rows: pl.DataFrame, axis: Axis, better: Direction | None) -> Scores:
     return replace(found, best=row["value"], best_update=row["update"], best_at=row["at"])
 
 
-def _check_runs(runs: Sequence[Run]) -> None:
-    if len(runs) < 2:
-        raise UsageError(f"compare needs at least two runs, found {len(runs)}")
-    paths = Counter(run.path.resolve() for run in runs)
-    twice = next((run.path for run in runs if paths[run.path.resolve()] > 1), None)
-    if twice is not None:
-        raise UsageError(f"the run {ascii(str(twice))[1:-1]} is given more than once")
-
-
 def _check_metric(metric: str, sources: Sequence[MeasuredRows]) -> None:
     if not any(source.is_measurable for source in sources):
         names = list(dict.fromkeys(name for source in sources for name in source.names))
         near = difflib.get_close_matches(metric, [*names, LOSS_RATIO], n=3)
-        hint = f"; did you mean {' or '.join(ascii(name)[1:-1] for name in near)}?" if near else ""
-        raise UsageError(f"no run has a metric {metric!a}{hint}")
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"no run has a metric {metric!r}{hint}")
     if metric in METRICS and METRICS[metric].dtype == "timestamp":
         raise UsageError(f"{metric} is a time and cannot be compared; `time` can be the axis")
-    if all(source.is_empty() for source in sources):
-        raise UsageError(f"no run has measured {ascii(metric)[1:-1]} yet")
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -318,7 +323,11 @@ def _scored(
 
 
 def _warnings(
-    metric: str, runs: Sequence[ComparedRun], settings: Mapping[str, Settings], groups: Sequence[Group]
+    metric: str,
+    runs: Sequence[ComparedRun],
+    settings: Mapping[str, Settings],
+    groups: Sequence[Group],
+    set_aside: Mapping[str, str],
 ) -> list[str]:
     prefix = "value_loss_definition."
     found = []
@@ -335,6 +344,7 @@ def _warnings(
     found += [f"{metric} was never measured in {_named(unmeasured)}."] if unmeasured else []
     damaged = [run.label for run in runs if run.is_damaged]
     found += [f"Files are damaged, and only what can be read is compared, in {_named(damaged)}."] if damaged else []
+    found += [f"{name} cannot be read and is left out: {cause}" for name, cause in set_aside.items()]
     for group in groups:
         envs = {str(settings[run].get("env")) for run in group.runs}
         if len(envs) > 1:

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from esper_analyzer.health import LOSS_RATIO, loss_ratio
-from esper_analyzer.run import Run
+from esper_analyzer.run_index import RunIndex
 from esper_analyzer.snapshot import metric_names
 from esper_schemas.errors import UsageError
 
@@ -45,19 +45,24 @@ class Extent:
 
 
 class MeasuredRows:
-    """The rows of one run that measured the metric, read lazily and only the columns that are needed."""
+    """The rows of one run that measured the metric, read lazily and only the columns that are needed.
 
-    def __init__(self, run: Run, rank: int, metric: str, is_damaged: bool) -> None:
-        indices = [run.index(number, verify=is_damaged) for number in run.selected_ranks(rank)]
-        frame = run.updates_of(indices)
-        schema = frame.collect_schema()
+    Files are open only while they are read: there may be many runs.
+    """
+
+    def __init__(self, found: RunIndex, metric: str) -> None:
+        self._found = found
+        schema = found.updates().collect_schema()
         self.names = metric_names(schema)
         self.is_measurable = metric == LOSS_RATIO or metric in self.names
         value = loss_ratio() if metric == LOSS_RATIO else pl.col(metric) if self.is_measurable else pl.lit(None)
         is_time = metric in schema and schema[metric].is_temporal()
-        self._frame = frame.with_columns(value=(pl.lit(None) if is_time else value).cast(pl.Float64))
-        self._frame = self._frame.filter(pl.col("value").is_not_null())
-        self._all_attempts = run.updates_of(indices, all_attempts=True)
+        self._value = (pl.lit(None) if is_time else value).cast(pl.Float64)
+
+    @property
+    def _frame(self) -> pl.LazyFrame:
+        """The rows that measured the metric, with its `value`."""
+        return self._found.updates().with_columns(value=self._value).filter(pl.col("value").is_not_null())
 
     def is_empty(self) -> bool:
         """Whether the metric was never measured."""
@@ -91,7 +96,8 @@ class MeasuredRows:
     def _secs_before(self) -> dict[int, float]:
         """For each attempt, the seconds of training of all attempts before it."""
         secs = pl.col("elapsed_secs")
-        spent = self._all_attempts.group_by("attempt").agg(secs.filter(secs.is_finite()).max()).sort("attempt")
+        every = self._found.updates(all_attempts=True)
+        spent = every.group_by("attempt").agg(secs.filter(secs.is_finite()).max()).sort("attempt")
         before, total = {}, 0.0
         for attempt, lasted in spent.collect().iter_rows():
             before[attempt] = total
@@ -114,13 +120,12 @@ def common_span(by: By, labels: Sequence[str], extents: Sequence[Extent]) -> Axi
     for label, extent in zip(labels, extents, strict=True):
         if extent.unplaced and label not in spans:
             other = "updates" if by != "updates" else "steps"
-            raise UsageError(f"{ascii(label)[1:-1]} has recorded no {UNITS[by]}; use --by {other}")
+            raise UsageError(f"{label} has recorded no {UNITS[by]}; use --by {other}")
     latest, earliest = max(spans, key=lambda run: spans[run][0]), min(spans, key=lambda run: spans[run][1])
     start, end = spans[latest][0], spans[earliest][1]
     if start > end:
-        ends, begins = ascii(earliest)[1:-1], ascii(latest)[1:-1]
         raise UsageError(
-            f"the runs have no {UNITS[by]} in common: {ends} ends at {end:g}, {begins} begins at {start:g}"
+            f"the runs have no {UNITS[by]} in common: {earliest} ends at {end:g}, {latest} begins at {start:g}"
         )
     return Axis(by, UNITS[by], start, end)
 

@@ -132,8 +132,8 @@ def seed_groups(settings: Mapping[str, Settings], by: Sequence[str] | None) -> l
     known = dict.fromkeys(key for of_run in settings.values() for key in of_run)
     for key in by or ():
         if key not in known:
-            differing_here = ", ".join(ascii(name)[1:-1] for name in list(differing(settings))[:8]) or "none"
-            raise UsageError(f"no run has a hyper-parameter {key!a} to group by (differing here: {differing_here})")
+            differing_here = ", ".join(list(differing(settings))[:8]) or "none"
+            raise UsageError(f"no run has a hyper-parameter {key!r} to group by (differing here: {differing_here})")
     groups: dict[Any, list[str]] = {}
     for run, of_run in settings.items():
         keys = by if by is not None else [key for key in known if not is_seed(key)]

@@ -13,7 +13,8 @@ from rich.text import Text
 from esper_analyzer.comparison import ComparedRun, Comparison
 from esper_analyzer.comparison_axis import By
 from esper_analyzer.comparison_groups import Chance, Estimate, Group, Improvement, is_seed
-from esper_analyzer.style import STATUS_STYLE, clean, compact, count, duration, fit, level_text
+from esper_analyzer.style import STATUS_STYLE, compact, count, duration, fit, level_text
+from esper_schemas.cleaning import printable
 
 MIN_WIDTH, MAX_WIDTH = 60, 80
 
@@ -45,7 +46,7 @@ def compare_lines(comparison: Comparison, width: int = MAX_WIDTH) -> Iterator[Te
 def _heading(comparison: Comparison, width: int) -> Iterator[Text]:
     axis = comparison.axis
     direction = f" ({comparison.better} is better)" if comparison.better else ""
-    what = f"{len(comparison.runs)} runs by {clean(comparison.metric)}{direction}, at equal {axis.unit}"
+    what = f"{len(comparison.runs)} runs by {printable(comparison.metric)}{direction}, at equal {axis.unit}"
     yield from _wrapped(what, "", "  ", width, "bold")
     whose = "all of them" if all(run.first is not None for run in comparison.runs) else "all that measured it"
     span = f"from {position(axis.start, axis.by)} to {position(axis.end, axis.by)}, which {whose} have"
@@ -63,19 +64,19 @@ def _heading(comparison: Comparison, width: int) -> Iterator[Text]:
         more = f", and {len(cut) - _MAX_NAMES} more" if len(cut) > _MAX_NAMES else ""
         yield from _wrapped(f"cut off: {', '.join(cut[:_MAX_NAMES])}{more}", "  ", "    ", width, "yellow")
     for warning in comparison.warnings:
-        yield from _wrapped(clean(warning), "  ! ", "    ", width, "yellow")
+        yield from _wrapped(printable(warning), "  ! ", "    ", width, "yellow")
 
 
 def _scores(comparison: Comparison, width: int) -> Iterator[Text]:
     free = width - 2 - sum(_NUMBERS.values())
-    names = max(4, *(cell_len(clean(run.label)) for run in comparison.runs))
+    names = max(4, *(cell_len(printable(run.label)) for run in comparison.runs))
     column = min(free, names)
     yield Text(f"  {'run':{column}}" + "".join(head.rjust(room) for head, room in _NUMBERS.items()), style="dim")
     for run in comparison.runs:
         scores = run.scores
         at = position(scores.best_at, comparison.axis.by) if scores.best_at is not None else compact(None)
         cells = {"final": compact(scores.final), "best": compact(scores.best), "at": at, "area": compact(scores.area)}
-        line = Text("  ").append(_padded(clean(run.label), column))
+        line = Text("  ").append(_padded(printable(run.label), column))
         for head, cell in cells.items():
             line.append(cell.rjust(_NUMBERS[head]), style="bold red" if cell == "NaN" else "")
         yield line
@@ -89,16 +90,16 @@ def _scores(comparison: Comparison, width: int) -> Iterator[Text]:
 
 def _verdicts(runs: Sequence[ComparedRun], width: int) -> Iterator[Text]:
     yield Text("Verdict on each whole run")
-    column = min(width - 32, max(cell_len(clean(run.label)) for run in runs))
+    column = min(width - 32, max(cell_len(printable(run.label)) for run in runs))
     for run in runs:
-        line = Text("  ").append(_padded(clean(run.label), column)).append("  ")
+        line = Text("  ").append(_padded(printable(run.label), column)).append("  ")
         line.append_text(level_text(run.verdict)).append(" " * (9 - len(run.verdict)))
         line.append(f" {run.status}", style=STATUS_STYLE[run.status])
         if run.is_damaged:
             line.append(" damaged", style="bold red")
         yield line
         if run.reason and run.verdict != "healthy":
-            yield from _wrapped(clean(run.reason), "    ", "    ", width, "dim")
+            yield from _wrapped(printable(run.reason), "    ", "    ", width, "dim")
 
 
 def _differences(differences: Mapping[str, Mapping[str, Any]], groups: Sequence[Group], width: int) -> Iterator[Text]:
@@ -111,7 +112,7 @@ def _differences(differences: Mapping[str, Mapping[str, Any]], groups: Sequence[
             parts = list(by_value)
         else:
             parts = [f"{value} ({_names(_as_groups(runs, groups))})" for value, runs in by_value.items()]
-        yield from _wrapped(f"{fit(clean(key), 40)}: {', '.join(parts)}", "  ", "    ", width)
+        yield from _wrapped(f"{fit(printable(key), 40)}: {', '.join(parts)}", "  ", "    ", width)
     if len(differences) > _MAX_DIFFERENCES:
         yield Text(f"  … and {len(differences) - _MAX_DIFFERENCES} more")
 
@@ -130,7 +131,7 @@ def _groups(comparison: Comparison, width: int) -> Iterator[Text]:
     for group in comparison.groups:
         runs = f"{len(group.runs)} run{'s' * (len(group.runs) != 1)}: {_names(group.runs)}"
         yield from _wrapped(f"{group.name}  {runs}", "  ", "     ", width, "bold")
-        made_with = ", ".join(f"{fit(clean(key), 40)} {_value(value)}" for key, value in group.settings.items())
+        made_with = ", ".join(f"{fit(printable(key), 40)} {_value(value)}" for key, value in group.settings.items())
         if made_with:
             yield from _wrapped(made_with, "     ", "     ", width)
         yield from _estimates(group)
@@ -178,16 +179,16 @@ def position(at: float, by: By) -> str:
 
 
 def _name(run: ComparedRun) -> str:
-    return fit(clean(run.label), 36)
+    return fit(printable(run.label), 36)
 
 
 def _names(labels: Sequence[str]) -> str:
     more = f" and {len(labels) - _MAX_NAMES} more" if len(labels) > _MAX_NAMES else ""
-    return ", ".join(fit(clean(label), 36) for label in labels[:_MAX_NAMES]) + more
+    return ", ".join(fit(printable(label), 36) for label in labels[:_MAX_NAMES]) + more
 
 
 def _value(value: Any) -> str:
-    return fit(clean("none" if value is None else value), 40)
+    return fit(printable("none" if value is None else str(value)), 40)
 
 
 def _padded(text: str, width: int) -> str:

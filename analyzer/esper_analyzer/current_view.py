@@ -7,11 +7,13 @@ an attempt the last row of an update wins. Sealed segments whose updates rise ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from itertools import groupby, pairwise
 
 import polars as pl
 from polars import selectors
 
+from esper_analyzer.descriptors import open_pieces
 from esper_analyzer.segment_index import SCHEMA, Piece
 
 
@@ -19,7 +21,7 @@ def schema_of(pieces: Iterable[Piece]) -> pl.Schema:
     """Columns of a run: those of the table, then every metric that the user added, in order of appearance."""
     schema = dict(SCHEMA)
     for piece in pieces:
-        schema |= {name: pl.Float64() for name in piece.schema if name not in schema}
+        schema |= {name: pl.Float64() for name in piece.extras if name not in schema}
     return pl.Schema(schema)
 
 
@@ -30,6 +32,8 @@ def all_attempts(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
 
 def current(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
     """The rows of a rank that no later row supersedes, ordered by update."""
+    if rises(pieces):
+        return all_attempts(pieces, schema)
     cuts = cuts_by_attempt(pieces)
     frames = []
     for attempt, group in groupby(pieces, key=lambda piece: piece.attempt):
@@ -68,18 +72,29 @@ def cuts_by_attempt(pieces: Sequence[Piece]) -> dict[int, int | None]:
 
 
 def _scan(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
-    """The rows of these pieces in order; sealed neighbours are scanned together."""
+    """The rows of these pieces in order; sealed neighbours are scanned together.
+
+    The sealed files are opened here, and polars keeps them open as long as the frame lives.
+    """
     frames = []
-    for sealed, group in groupby(pieces, key=lambda piece: piece.frame is None):
-        if sealed:
-            paths = [piece.path for piece in group if piece.path is not None]
-            scan = pl.scan_parquet(
-                paths, schema=schema, missing_columns="insert", glob=False, hive_partitioning=False, cache=False
-            )
-            frames.append(scan)
+    for is_sealed, group in groupby(pieces, key=lambda piece: piece.frame is None):
+        if is_sealed:
+            frames.append(_scan_sealed(list(group), schema))
         else:
             frames += [_complete(piece.frame, schema).lazy() for piece in group if piece.frame is not None]
     return _concat(frames, schema)
+
+
+def _scan_sealed(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
+    with ExitStack() as files:
+        return pl.scan_parquet(
+            open_pieces(pieces, files),
+            schema=schema,
+            missing_columns="insert",
+            glob=False,
+            hive_partitioning=False,
+            cache=False,
+        )
 
 
 def _complete(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 
 from esper_analyzer.alerts import Alert, Episode, gap_alerts
-from esper_analyzer.run import Run, Status
+from esper_analyzer.run import GOING_ON, Run, Status
+from esper_analyzer.run_index import RunIndex, dropped_in, every_row_of, rows_of
 from esper_analyzer.segment_index import SegmentIndex, to_frame
 from esper_analyzer.verdict import Verdict
 from esper_analyzer.view import View
-from esper_schemas.segments import RankFollower
+from esper_schemas.errors import FormatVersionError, RunDamagedError
 
 
 class LiveRun:
@@ -24,22 +26,24 @@ class LiveRun:
         run: the run.
         rank: number of the rank.
         view: its state.
-        damage: number of faults that are damage.
+        damage: number of faults of the rank, or of the run as a whole, that are damage.
         raised: alerts that the rows of the last refresh raised, in order of their updates.
     """
 
-    def __init__(self, run: Run, rank: int = 0) -> None:
+    def __init__(self, run: Run, rank: int = 0, index: RunIndex | None = None) -> None:
+        """`index` is what was found when the run was looked at just before; else it is looked at now."""
         self.run = run
         self.rank = rank
-        index = run.index(rank, verify=True)
-        active = [piece.number for piece in index.pieces if piece.path is None]
-        start = min(active, default=index.next_active)
-        sealed = SegmentIndex(pieces=[piece for piece in index.pieces if piece.number < start])
-        self.damage = sum(fault.is_damage for fault in index.faults)
+        self._is_checked = index is None and run.status(rank) not in GOING_ON  # no more can come that is to be checked
+        found = index or run.look(rank)
+        sealed, start = sealed_part(found.rank(rank))
+        self.damage = found.damage_of(rank)
         self.raised: list[Alert] = []
         self._last_seq = sealed.pieces[-1].last_seq if sealed.pieces else -1
+        self._earlier: pl.LazyFrame | None = None
+        self._refreshes = 0
         self._begin(sealed)
-        self._follower = RankFollower(run.directory.rank(rank), start)
+        self._follower = found.follower(run.directory, rank, start)
 
     def close(self) -> None:
         """Close the file that is being followed."""
@@ -55,29 +59,58 @@ class LiveRun:
         `raised` then holds what these rows raised; what older rows had raised is not in it again.
 
         Raises:
-            OSError: a file exists and cannot be read.
             FormatVersionError: a segment was written by a newer Esper.
         """
         self.raised = []
-        frames = [to_frame(batch) for batch in self._follower.poll() if batch.num_rows]
-        if not frames:
-            return pl.DataFrame()
-        rows = pl.concat(frames, how="diagonal")
+        self._refreshes += 1
+        if self._refreshes > 1:
+            self._earlier = None
+        rows = self._poll()
+        if not rows.height:
+            return rows
+        self._is_checked = False
         self._last_seq = int(rows["seq"][-1])
         updates = rows["update"]
         last = self.view.last_update
         rises = (last is None or updates[0] > last) and bool((updates.diff().drop_nulls() > 0).all())
-        episodes = self.view.add(rows.lazy()) if rises else self._begin(self.run.index(self.rank))
+        if rises:
+            episodes = self.view.add(rows.lazy())
+            if self._earlier is not None:
+                self._earlier = pl.concat([self._earlier, rows.lazy()], how="diagonal")
+        else:
+            episodes = self._begin(self.run.look(self.rank, "records").rank(self.rank))
         self.raised = self._alerts_at(set(updates.to_list()), episodes)
         return rows
 
+    def take_earlier(self) -> pl.LazyFrame:
+        """All rows up to those of the first refresh, in order of updates; to be asked for once, before the second one.
+
+        The files of the sealed ones are open as long as the frame lives.
+        """
+        earlier, self._earlier = self._earlier, None
+        assert earlier is not None
+        return earlier
+
+    def _poll(self) -> pl.DataFrame:
+        """What is new; nothing where a file cannot be read, which is damage."""
+        try:
+            frames = [to_frame(batch) for batch in self._follower.poll() if batch.num_rows]
+        except FormatVersionError:
+            raise
+        except (OSError, RunDamagedError):
+            self.damage = max(self.damage, 1)
+            return pl.DataFrame()
+        return pl.concat(frames, how="diagonal") if frames else pl.DataFrame()
+
     def _begin(self, index: SegmentIndex) -> list[Episode]:
         """Make the view from the rows so far, and return what they raise."""
+        rows = rows_of(index)
         so_far = pl.col("seq") <= self._last_seq
+        if self._refreshes <= 1:
+            self._earlier = rows.filter(so_far)
         self.view = View(self.run.settings)
-        episodes = self.view.add(self.run.updates_of([index]).filter(so_far))
-        every = self.run.updates_of([index], all_attempts=True).filter(so_far)
-        self.view.dropped = int(every.select(pl.col("dropped_before").sum()).collect().item() or 0)
+        episodes = self.view.add(rows.filter(so_far))
+        self.view.dropped = dropped_in(every_row_of(index, rows).filter(so_far))
         return episodes
 
     def _alerts_at(self, updates: set[int], episodes: Sequence[Episode]) -> list[Alert]:
@@ -92,5 +125,14 @@ class LiveRun:
         return self.view.verdict(dropped=dropped, damage=self.damage, remarks=self.run.remarks)
 
     def check(self) -> None:
-        """Look at the run's files again for damage; for when it has ended, or now and then."""
-        self.damage = sum(fault.is_damage for fault in self.run.faults(self.rank))
+        """Look at the run's files again for damage, for when it has ended; not if nothing came since the last look."""
+        if not self._is_checked:
+            self.damage = self.run.look(self.rank).damage_of(self.rank)
+            self._is_checked = True
+
+
+def sealed_part(index: SegmentIndex) -> tuple[SegmentIndex, int]:
+    """The sealed segments before the first one that is still active, and the number from which on to follow."""
+    active = [piece.number for piece in index.pieces if piece.frame is not None]
+    start = min(active, default=index.next_active)
+    return replace(index, pieces=[piece for piece in index.pieces if piece.number < start]), start

@@ -17,14 +17,16 @@ from esper_analyzer.buckets import Buckets
 from esper_analyzer.chart import LOG_DECADES
 from esper_analyzer.follow import LiveRun
 from esper_analyzer.health import LEVEL_TYPE, LOSS_RATIO, bands_of, level, loss_ratio
-from esper_analyzer.run import Run, Status
+from esper_analyzer.run import GOING_ON, Run, Status
+from esper_analyzer.run_errors import RUN_ERRORS, describe_error
 from esper_analyzer.screen import FURTHER, LOSSES, plain_line
 from esper_analyzer.snapshot import as_number
 from esper_analyzer.sparklines import sparkline
-from esper_analyzer.style import clean, compact, count, rate, trend_mark, write_lines
+from esper_analyzer.style import compact, count, rate, trend_mark, write_lines
 from esper_analyzer.verdict import since_when
 from esper_analyzer.view import CHART_METRIC, View
-from esper_schemas.errors import EsperError, UsageError
+from esper_schemas.cleaning import printable
+from esper_schemas.errors import UsageError
 from esper_schemas.metrics import Bands, Level, Limit
 
 ALERT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -55,12 +57,12 @@ def run_html(run: Run) -> str:
         try:
             status = live.status()
             live.refresh()
-            live.check()
             return live_html(live, status)
         finally:
             live.close()
-    except (EsperError, OSError, pl.exceptions.PolarsError) as error:  # the last: a sealed segment is damaged
-        return str(Markup("<div><strong>{}</strong><div>{}</div></div>").format(clean(run.path), clean(error)))
+    except RUN_ERRORS as error:
+        said = printable(describe_error(error))
+        return str(Markup("<div><strong>{}</strong><div>{}</div></div>").format(printable(str(run.path)), said))
 
 
 def live_html(live: LiveRun, status: Status, note: str = "") -> str:
@@ -81,10 +83,10 @@ def live_html(live: LiveRun, status: Status, note: str = "") -> str:
             _MARKS[verdict.level],
             verdict.level,
             "" if since is None else f" since update {since}",
-            clean(live.run.header.run_id),
+            printable(live.run.header.run_id),
             status,
             _facts(live),
-            Markup().join(Markup("<li>{}</li>").format(clean(reason)) for reason in verdict.reasons),
+            Markup().join(Markup("<li>{}</li>").format(printable(reason)) for reason in verdict.reasons),
             chart,
             _table(view),
             Markup('<div style="opacity:.8">{}</div>').format(note) if note else "",
@@ -95,7 +97,8 @@ def live_html(live: LiveRun, status: Status, note: str = "") -> str:
 def _facts(live: LiveRun) -> str:
     header, view = live.run.header, live.view
     ranks, attempts = live.run.ranks(), live.run.attempt_count(live.rank)
-    parts = [" on ".join(clean(part) for part in (header.trainer, header.env) if part), clean(header.device or "")]
+    made_by = " on ".join(printable(part) for part in (header.trainer, header.env) if part)
+    parts = [made_by, printable(header.device or "")]
     parts += [f"rank {live.rank} of {len(ranks)}"] if len(ranks) > 1 else []
     parts += [f"{attempts} attempts"] if attempts > 1 else []
     newest = f", the newest is {view.last_update}" if view.rows else ""
@@ -269,7 +272,7 @@ def _watch(live: LiveRun, show: Callable[..., None], interval: float, updates: i
     seen, rows = 0, pl.DataFrame()  # what was recorded before is no news
     try:
         while True:
-            has_ended = status not in ("live", "stale")
+            has_ended = status not in GOING_ON
             is_last = has_ended or (updates is not None and seen >= updates)
             if is_last:
                 live.check()
@@ -325,4 +328,4 @@ def _state(live: LiveRun, status: Status) -> str:
     """The whole run in one line."""
     rows = live.view.rows
     said = f"{count(rows)} update{'s' * (rows != 1)}, verdict {live.verdict().level}"
-    return f"{clean(live.run.header.run_id)}: {status}, {said}"
+    return f"{printable(live.run.header.run_id)}: {status}, {said}"

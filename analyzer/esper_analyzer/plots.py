@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from esper_analyzer.alerts import Alert
+from esper_analyzer.alerts import Alert, newest
 from esper_analyzer.health import bands_of, loss_ratio
+from esper_analyzer.judgement import judge_rank, missing_updates
 from esper_analyzer.jupyter import COLORS, is_log, limits_of
-from esper_analyzer.report import missing_updates
 from esper_analyzer.report_charts import CHART_OF_SIGNAL
 from esper_analyzer.report_series import KINDS, Line, course_of
 from esper_analyzer.run import Run
+from esper_analyzer.run_index import rows_of
 from esper_analyzer.snapshot import metric_names
-from esper_analyzer.style import clean, count
+from esper_analyzer.style import count
 from esper_analyzer.summary import column
+from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
 from esper_schemas.metrics import Bands
 
@@ -51,15 +53,17 @@ def plot_run(run: Run, metrics: Sequence[str], *, log: bool | None, rank: int) -
             return buffer.getvalue()
 
     run.selected_ranks(rank)
-    index = run.index(rank, verify=True)  # as the report has it
-    rows = run.updates_of([index]).with_columns(loss_ratio())
+    found = run.look(rank)
+    index = found.rank(rank)
+    frame = rows_of(index)
+    rows = frame.with_columns(loss_ratio())
     names = _chosen(metrics, rows)
-    course = course_of(rows, names, missing_updates(run.updates_of([index]), index))
-    alerts = run.report(rank).alerts
+    course = course_of(rows, names, missing_updates(frame, index))
+    alerts = newest(judge_rank(run, index, frame, found.damage_of(rank)).alerts)
     figure = Plot(figsize=(10.0, 1.0 + 2.2 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     for panel, name in zip(panels, names, strict=True):
-        panel.set_ylabel(clean(name), parse_math=False)
+        panel.set_ylabel(printable(name), parse_math=False)
         for line in course.lines[name]:
             _draw(panel, line, log)
         _shade(panel, bands_of(name, run.settings.thresholds))
@@ -68,7 +72,7 @@ def plot_run(run: Run, metrics: Sequence[str], *, log: bool | None, rank: int) -
     if course.first is not None and course.last is not None:
         panels[-1].set_xlim(course.first - 0.5, course.last + 0.5)
     panels[-1].set_xlabel("update")
-    figure.suptitle(clean(run.header.run_id), parse_math=False)
+    figure.suptitle(printable(run.header.run_id), parse_math=False)
     return figure
 
 
@@ -80,7 +84,7 @@ def _chosen(metrics: Sequence[str], rows: pl.LazyFrame) -> list[str]:
         if name not in known:
             near = get_close_matches(name, known, 3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"for example {', '.join(DEFAULT_PLOTS)}"
-            raise UsageError(f"there is no metric {clean(name)!r} to plot; {hint}")
+            raise UsageError(f"there is no metric {printable(name)!r} to plot; {hint}")
     if metrics:
         return list(dict.fromkeys(metrics))
     counts = rows.select(column(name).count() for name in DEFAULT_PLOTS).collect().row(0, named=True)
@@ -131,7 +135,7 @@ def _mark_alerts(panel: Axes, alerts: Sequence[Alert], newest: int) -> None:
     """A line where each alert was raised, and the stretch of updates that it is about."""
     for position, alert in enumerate(alerts):
         color = COLORS[alert.level]
-        metric = clean(alert.metric).replace("$", r"\$")  # no formula
+        metric = printable(alert.metric).replace("$", r"\$")  # no formula
         label = f"{alert.level}: {metric} from {alert.since}" if position < _MAX_NAMED else None
         panel.axvline(alert.update, color=color, linewidth=1.2, label=label)
         panel.axvspan(alert.since, newest if alert.until is None else alert.until, color=color, alpha=0.06, linewidth=0)

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 
-from esper_analyzer.alerts import MAX_ALERTS, Alert, gap_alerts, newest
-from esper_analyzer.current_view import rises
+from esper_analyzer.alerts import Alert
 from esper_analyzer.health import LOSS_RATIO, loss_ratio
-from esper_analyzer.judge import Judge
+from esper_analyzer.judgement import Judgement, Range, judge_ranks, together
 from esper_analyzer.run import Run, Status
-from esper_analyzer.segment_index import SegmentIndex
+from esper_analyzer.run_index import RunIndex, joined
 from esper_analyzer.snapshot import MetricState, metric_names, take_snapshot
 from esper_analyzer.summary import Summary, Value, summarise
 from esper_analyzer.trends import Trend
-from esper_analyzer.verdict import RunFacts, Verdict, conclude, worst_first
-from esper_schemas.faults import Fault
+from esper_analyzer.verdict import Verdict
+from esper_schemas.examining.faults import Fault
 from esper_schemas.metrics import Level
 
 MAIN_METRICS = {
@@ -40,9 +38,6 @@ MAIN_METRICS = {
 """The metrics that a page shows first, in their order, and what it calls them."""
 
 FORMAT = "esper-report/1"
-
-Range = tuple[int, int]
-"""First and last update of a range, both inclusive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +136,7 @@ class Report:
     """Everything that can be said about a run; `to_json` gives the stable document `esper-report/1`.
 
     `signals` are those of `esper_analyzer.signals` after the last update, of several ranks those of the worst.
+    `thresholds` is the file of the user's own thresholds; None if those of the tables were used.
     """
 
     run: RunSection
@@ -151,6 +147,7 @@ class Report:
     alerts: list[Alert]
     verdict: Verdict
     integrity: IntegritySection
+    thresholds: str | None = None
     format: str = field(default=FORMAT)
 
     @property
@@ -162,22 +159,48 @@ class Report:
         """The report as plain dictionaries and lists, `format` first; NaN and infinities still are floats."""
         return {"format": self.format, **asdict(self)}
 
-    def to_json(self, *, ascii_only: bool = False) -> str:
-        """The report as strict JSON: NaN and infinities are strings, times are ISO 8601."""
-        return json.dumps(strict(self.to_dict()), indent=2, ensure_ascii=ascii_only, allow_nan=False)
+    def to_json(self) -> str:
+        """The report as strict JSON in ASCII: NaN and infinities are strings, times are ISO 8601."""
+        return json.dumps(strict(self.to_dict()), indent=2, allow_nan=False)
 
 
-def build_report(run: Run, rank: int | None = 0) -> Report:
+def build_report(run: Run, rank: int | None = 0, found: RunIndex | None = None) -> Report:
     """Report on one rank of a run, or on all ranks together (`rank=None`).
+
+    Args:
+        run: the run.
+        rank: the rank; None for all.
+        found: what `run.look(rank)` found, if it was looked at already.
 
     Raises:
         NotARunError: the run has no such rank.
         FormatVersionError: a segment was written by a newer Esper.
     """
-    status = run.status(rank)
-    indices = {number: run.index(number, verify=True) for number in run.selected_ranks(rank)}
-    faults = [fault for number, index in indices.items() for fault in run.faults_of(number, index)]
-    rows = run.updates_of(list(indices.values())).with_columns(loss_ratio())
+    found = found or run.look(rank)
+    frames = found.frames()
+    return _report(run, rank, found, frames, judge_ranks(run, found, frames))
+
+
+def build_reports(run: Run, found: RunIndex) -> tuple[Report, dict[int, Report]]:
+    """The report on all ranks together, and that on each of them; every row is judged once."""
+    frames = found.frames()
+    judged = judge_ranks(run, found, frames)
+    by_rank = {
+        rank: _report(run, rank, found.only(rank), {rank: frames[rank]}, {rank: judged[rank]}) for rank in found.ranks
+    }
+    return _report(run, None, found, frames, judged), by_rank
+
+
+def _report(
+    run: Run,
+    rank: int | None,
+    found: RunIndex,
+    frames: Mapping[int, pl.LazyFrame],
+    judged: Mapping[int, Judgement],
+) -> Report:
+    """A report on ranks that have been looked at and judged; `frames` are their rows."""
+    indices = found.ranks.values()
+    rows = joined(frames.values()).with_columns(loss_ratio())
     if len(indices) > 1:
         rows = rows.sort("update", "rank")
     names = metric_names(rows.collect_schema())
@@ -186,98 +209,53 @@ def build_report(run: Run, rank: int | None = 0) -> Report:
     snapshot = take_snapshot(rows, thresholds=thresholds)
     sections = {name: _metric(snapshot[name], summaries[name]) for name in names}
     ratio = sections.pop(LOSS_RATIO)
-    missing = {number: missing_updates(run.updates_of([index]), index) for number, index in indices.items()}
-    updates = _updates(run, indices, missing, rows, summaries)
-    alerts, verdict, signals = _judgement(run, indices, missing, faults)
+    alerts, verdict, signals = together(run, judged)
     return Report(
-        run=_run(run, rank, status),
-        updates=updates,
+        run=_run(run, rank, found),
+        updates=_updates(found, judged, rows, summaries),
         metrics=sections,
         ratio=RatioSection(ratio.last, ratio.median, ratio.health),
         signals=signals,
         alerts=alerts,
         verdict=verdict,
         integrity=IntegritySection(
-            segments_sealed=sum(index.sealed for index in indices.values()),
-            segments_active=sum(index.active for index in indices.values()),
-            bytes=sum(index.bytes for index in indices.values()),
-            faults=faults,
+            segments_sealed=sum(index.sealed for index in indices),
+            segments_active=sum(index.active for index in indices),
+            bytes=sum(index.bytes for index in indices),
+            faults=found.faults,
         ),
+        thresholds=None if run.settings.source is None else str(run.settings.source),
     )
 
 
-def _judgement(
-    run: Run, indices: Mapping[int, SegmentIndex], missing: Mapping[int, Sequence[Range]], faults: Sequence[Fault]
-) -> tuple[list[Alert], Verdict, dict[str, float | None]]:
-    """Alerts, the newest last, the verdict and the signals; of several ranks the worst, with all reasons by rank."""
-    alerts: list[Alert] = []
-    verdicts: dict[int, Verdict] = {}
-    judges: dict[int, Judge] = {}
-    for number, index in indices.items():
-        judge = judges[number] = Judge(run.settings.rules)
-        episodes = list(deque(judge.advance_all(run.updates_of([index])), maxlen=MAX_ALERTS))
-        if len(episodes) == MAX_ALERTS:  # some may have been left out that still last
-            episodes += [episode for episode in judge.in_force.values() if episode.update < episodes[0].update]
-        alerts += [*gap_alerts(missing[number]), *(episode.alert() for episode in episodes)]
-        damage = sum(fault.is_damage for fault in faults if fault.rank == number)
-        facts = RunFacts(missing[number], run.dropped_rows(number, index), damage, run.remarks)
-        verdicts[number] = conclude(judge, facts)
-    if not verdicts:
-        nobody = Judge()
-        return [], conclude(nobody, RunFacts()), nobody.signals()
-    ordered = sorted(verdicts, key=lambda number: worst_first(verdicts[number].level))
-    verdict = verdicts[ordered[0]]
-    if len(verdicts) > 1:
-        told = [number for number in ordered if verdicts[number].level != "healthy" or verdict.level == "healthy"]
-        own = {number: [one for one in verdicts[number].reasons if one not in run.remarks] for number in told}
-        reasons = [f"Rank {number}: {reason}" for number in told for reason in own[number]]
-        reasons += [f"Rank {number}: healthy." for number in ordered if number not in told] + run.remarks
-        verdict = Verdict(verdict.level, reasons)
-    return newest(alerts), verdict, judges[ordered[0]].signals()
-
-
-def _run(run: Run, rank: int | None, status: Status) -> RunSection:
+def _run(run: Run, rank: int | None, found: RunIndex) -> RunSection:
     header = run.header
     return RunSection(
         run_id=header.run_id,
         path=str(run.path),
-        status=status,
+        status=run.status(rank),
         trainer=header.trainer,
         env=header.env,
         device=header.device,
         value_loss_definition=dict(header.value_loss_definition),
         world_size=header.world_size,
-        attempts=max((run.attempt_count(number) for number in run.selected_ranks(rank)), default=0),
+        attempts=max((index.attempts for index in found.ranks.values()), default=0),
     )
 
 
 def _updates(
-    run: Run,
-    indices: Mapping[int, SegmentIndex],
-    missing: Mapping[int, Sequence[Range]],
-    rows: pl.LazyFrame,
-    summaries: Mapping[str, Summary],
+    found: RunIndex, judged: Mapping[int, Judgement], rows: pl.LazyFrame, summaries: Mapping[str, Summary]
 ) -> UpdatesSection:
     update = summaries["update"]
     return UpdatesSection(
         rows=update.measured,
         first=_integer(update.min),
         last=_integer(update.max),
-        missing=sorted({gap for gaps in missing.values() for gap in gaps}),
+        missing=sorted({gap for one in judged.values() for gap in one.missing}),
         skipped=rows.select(pl.col("skipped").sum()).collect().item() or 0,
-        dropped=sum(run.dropped_rows(number, index) for number, index in indices.items()),
-        superseded=sum(index.rows for index in indices.values()) - update.measured,
+        dropped=sum(one.dropped for one in judged.values()),
+        superseded=sum(index.rows for index in found.ranks.values()) - update.measured,
     )
-
-
-def missing_updates(rows: pl.LazyFrame, index: SegmentIndex) -> list[Range]:
-    """Inclusive ranges of updates between the first and the last that are not in these rows of one rank."""
-    pieces = index.pieces
-    if not pieces or (rises(pieces) and pieces[-1].last_update - pieces[0].first_update + 1 == index.rows):
-        return []
-    before = pl.col("update").shift(1)
-    gaps = rows.select(first=before + 1, last=pl.col("update") - 1).filter(pl.col("last") >= pl.col("first"))
-    return [(first, last) for first, last in gaps.collect().iter_rows()]
 
 
 def _metric(state: MetricState, summary: Summary) -> MetricSection:

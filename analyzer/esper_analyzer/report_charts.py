@@ -14,7 +14,8 @@ from esper_analyzer.health import LOSS_RATIO, bands_of
 from esper_analyzer.report import MAIN_METRICS, MetricSection, RatioSection, Report
 from esper_analyzer.report_series import KINDS, Axis, Course, Line
 from esper_analyzer.settings import Settings
-from esper_analyzer.style import clean, count
+from esper_analyzer.style import count
+from esper_schemas.cleaning import printable
 from esper_schemas.metrics import Bands
 from esper_schemas.payload import METRICS
 
@@ -105,7 +106,7 @@ def chart_data(
 ) -> dict[str, Any]:
     """What the charts are drawn from; updates are differences, ranges as `coded_ranges` has them."""
     return {
-        "run": clean(report.run.run_id),
+        "run": printable(report.run.run_id),
         "axes": [{"name": axis.name, "updates": coded(axis.updates), "values": axis.values} for axis in axes],
         "attempts": attempts,
         "first": course.first,
@@ -117,8 +118,8 @@ def chart_data(
         "charts": [
             {
                 "id": chart.id,
-                "name": clean(chart.name),
-                "title": clean(chart.title),
+                "name": printable(chart.name),
+                "title": printable(chart.title),
                 "main": chart.name == "value_loss",
                 "log": chart.name == LOSS_RATIO,
                 "median": chart.section.median,
@@ -146,7 +147,7 @@ def _alert(alert: Alert, links: Mapping[str, str]) -> dict[str, Any]:
         "since": alert.since,
         "until": alert.until,
         "level": alert.level,
-        "metric": clean(alert.metric),
+        "metric": printable(alert.metric),
         "chart": links.get(alert.metric, ""),
     }
 

@@ -22,9 +22,11 @@ from esper_analyzer.report_series import attempts_of, axes_of, course_of
 from esper_analyzer.report_text import describe_fault, describe_updates
 from esper_analyzer.rules import Rule
 from esper_analyzer.run import Run
-from esper_analyzer.style import clean, compact, count, duration, number, percentage, size
+from esper_analyzer.run_index import RunIndex
+from esper_analyzer.style import compact, count, duration, number, percentage, size
 from esper_analyzer.trends import Trend
 from esper_analyzer.verdict import grouped_reasons, since_when
+from esper_schemas.cleaning import printable
 from esper_schemas.metrics import COMPARISONS, Level, Limit
 
 TILES = {
@@ -77,13 +79,14 @@ class Reason:
     is_remark: bool = False
 
 
-def report_html(run: Run, report: Report, rank: int | None = 0) -> str:
+def report_html(run: Run, report: Report, rank: int | None = 0, found: RunIndex | None = None) -> str:
     """The report as one HTML document that needs nothing else, neither files nor a network.
 
     Args:
         run: the run that the report is on; its rows are read for the charts, in bounded memory.
         report: as `run.report(rank)` gave it.
         rank: the same rank; None for all ranks, with a line for each (one for all, if they are more than 8).
+        found: what the report was made from, so that the charts show the same moment; else the run is looked at again.
 
     Raises:
         NotARunError, FormatVersionError: as `Run.updates`.
@@ -92,8 +95,7 @@ def report_html(run: Run, report: Report, rank: int | None = 0) -> str:
     if report.ratio.last is not None or report.ratio.median is not None:
         sections[LOSS_RATIO] = report.ratio
     names = _charted(report, sections)
-    indices = [run.index(number, verify=True) for number in run.selected_ranks(rank)]  # as the report has them
-    rows = run.updates_of(indices).with_columns(loss_ratio())
+    rows = (found or run.look(rank)).updates().with_columns(loss_ratio())
     course = course_of(rows, names, report.updates.missing)
     settings = run.settings
     charts = [chart_of(at, name, sections[name], course.lines[name], settings) for at, name in enumerate(names)]
@@ -112,6 +114,7 @@ def report_html(run: Run, report: Report, rank: int | None = 0) -> str:
         "git commit": header.git_commit,
         "run uuid": header.run_uuid,
         "format": header.format,
+        "thresholds": report.thresholds,
     }
     return (
         _environment()
@@ -265,7 +268,7 @@ def _environment() -> Environment:
         loader=FunctionLoader(lambda name: _ASSETS.joinpath(name).read_text(encoding="utf-8")),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

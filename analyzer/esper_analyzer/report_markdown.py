@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from esper_analyzer.alerts import Alert
 from esper_analyzer.report import MAIN_METRICS, IntegritySection, MetricSection, Report, UpdatesSection
 from esper_analyzer.report_text import describe_fault, describe_updates
-from esper_analyzer.style import clean, compact, count, percentage, size
+from esper_analyzer.style import compact, count, percentage, size
 from esper_analyzer.trends import Trend
 from esper_analyzer.verdict import grouped_reasons, since_when
+from esper_schemas.cleaning import printable
 from esper_schemas.metrics import Level
 
 MAX_REASONS = 12
@@ -39,9 +40,9 @@ def report_markdown(report: Report) -> str:
 
 def plain(text: object) -> str:
     """Foreign text that Markdown shows as it is: no markup, HTML, mention, reference or link comes of it."""
-    shown = clean(text)
+    shown = printable(str(text))
     shown = shown if len(shown) <= MAX_TEXT else shown[:MAX_TEXT] + "…"
-    parted = _LINKED.sub(lambda found: found[0] + "\0", shown)  # clean() leaves no NUL of the text's own
+    parted = _LINKED.sub(lambda found: found[0] + "\0", shown)  # printable() leaves no NUL of the text's own
     escaped = _MARKUP.sub(r"\\\g<0>", parted)
     start = re.match(r"\d*[-+#=.)]", escaped)
     escaped = escaped[: start.end() - 1] + "\\" + escaped[start.end() - 1 :] if start else escaped
@@ -59,6 +60,7 @@ def _heading(report: Report) -> Iterator[str]:
     parts += [plain(run.device)] if run.device else []
     parts += [f"{run.world_size} ranks"] if run.world_size > 1 else []
     parts += [f"{run.attempts} attempts"] if run.attempts != 1 else []
+    parts += [f"thresholds of {plain(report.thresholds)}"] if report.thresholds is not None else []
     yield " · ".join(part for part in [*parts, describe_updates(report.updates)] if part)
 
 

@@ -15,7 +15,6 @@ from esper_analyzer.screen import LOSSES, metric_row, table_head
 from esper_analyzer.snapshot import MetricState, as_number
 from esper_analyzer.style import (
     STATUS_STYLE,
-    clean,
     compact,
     count,
     duration,
@@ -27,7 +26,8 @@ from esper_analyzer.style import (
 )
 from esper_analyzer.trends import Trend
 from esper_analyzer.verdict import grouped_reasons, since_when
-from esper_schemas.faults import Fault
+from esper_schemas.cleaning import printable
+from esper_schemas.examining.faults import Fault
 
 WIDTH = 80
 MAX_ALERTS = 10
@@ -40,6 +40,8 @@ _NOT_IN_TABLE = ("update", "wall_time", "elapsed_secs", "skip_reason")
 def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Iterator[Text]:
     """The lines of the text report, which was made with these thresholds."""
     yield from _heading(report.run, report.updates, report.metrics)
+    if report.thresholds is not None:
+        yield from _wrapped(f"thresholds of {printable(report.thresholds)}", "  ", "  ")
     yield Text()
     since = since_when(report.alerts, report.verdict.level)
     said = f" since update {since}" if since is not None else ""
@@ -57,10 +59,10 @@ def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS) ->
 
 def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
     status = Text(run.status, style=STATUS_STYLE[run.status])
-    yield Text().append(fit(clean(run.run_id), WIDTH - 14), style="bold").append("  ").append_text(status)
-    yield from _wrapped(clean(run.path), "  ", "  ", style="dim")
-    parts = [" on ".join(clean(part) for part in (run.trainer, run.env) if part)]
-    parts += [clean(run.device)] if run.device else []
+    yield Text().append(fit(printable(run.run_id), WIDTH - 14), style="bold").append("  ").append_text(status)
+    yield from _wrapped(printable(run.path), "  ", "  ", style="dim")
+    parts = [" on ".join(printable(part) for part in (run.trainer, run.env) if part)]
+    parts += [printable(run.device)] if run.device else []
     parts += [f"{run.world_size} ranks"] if run.world_size > 1 else []
     parts += [f"{run.attempts} attempts"] if run.attempts != 1 else []
     steps, begun, ended = metrics["env_steps"].last, metrics["wall_time"].min, metrics["wall_time"].max
@@ -133,7 +135,7 @@ def _metrics(metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
     for name, metric in metrics.items():
         if metric.nonfinite is None or name in _NOT_IN_TABLE:
             continue
-        line = Text(f"  {fit(clean(name), _NAME_WIDTH - 1):{_NAME_WIDTH}}")
+        line = Text(f"  {fit(printable(name), _NAME_WIDTH - 1):{_NAME_WIDTH}}")
         for value in (metric.last, metric.min, metric.median, metric.max):
             line.append(compact(value).rjust(9))
         mark = trend_mark(metric.trend)
@@ -159,7 +161,7 @@ def _alerts(alerts: Sequence[Alert]) -> Iterator[Text]:
     for alert in shown:
         line = Text(f"  update {alert.update:>{width}}  ").append_text(level_text(alert.level))
         indent = width + 20
-        said = wrap(clean(alert.message), WIDTH - indent, break_on_hyphens=False)
+        said = wrap(printable(alert.message), WIDTH - indent, break_on_hyphens=False)
         yield line.append(" " * max(0, indent - line.cell_len)).append(said[0])
         if alert.until is not None:
             said.append(f"Over since update {alert.until}.")
@@ -184,7 +186,7 @@ def describe_fault(fault: Fault) -> str:
     where = "no rank" if fault.rank is None else f"rank {fault.rank}"
     where += f", segment {fault.segment}" if fault.segment is not None else ""
     where += f", offset {fault.offset}" if fault.offset is not None else ""
-    return f"{fault.kind}: {where}: {clean(fault.message)}"
+    return f"{fault.kind}: {where}: {printable(fault.message)}"
 
 
 def _wrapped(text: str, first: str, rest: str, style: str = "") -> Iterator[Text]:

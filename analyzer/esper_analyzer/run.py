@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import polars as pl
+import pyarrow as pa
 
-from esper_analyzer import current_view
-from esper_analyzer.segment_index import SegmentIndex, index_segments
+from esper_analyzer.run_errors import DATA_ERRORS
+from esper_analyzer.run_index import RunIndex
 from esper_analyzer.settings import DEFAULT_SETTINGS, Settings
-from esper_schemas.errors import EsperError, FormatVersionError, NotARunError, UsageError
-from esper_schemas.faults import Fault
+from esper_analyzer.staleness import is_stale
+from esper_schemas.cleaning import printable
+from esper_schemas.errors import EsperError, NotARunError, RunDamagedError, UsageError
+from esper_schemas.examining.faults import Fault
+from esper_schemas.examining.run import count_all_segments, examine_run, find_run
+from esper_schemas.examining.segment import Depth
 from esper_schemas.metrics import HISTORY_LENGTH
-from esper_schemas.run_directory import RankDirectory, RunDirectory, resolve_run
+from esper_schemas.run_directory import (
+    ATTEMPTS,
+    RunDirectory,
+    has_writer,
+    numbers_in,
+    read_attempts,
+    resolve_run,
+)
 from esper_schemas.run_files import Attempt, RunHeader
 
 if TYPE_CHECKING:
@@ -27,13 +38,14 @@ if TYPE_CHECKING:
     from esper_analyzer.snapshot import Snapshot
     from esper_analyzer.summary import Value
 
-Status = Literal["live", "stale", "finished", "failed", "interrupted", "crashed"]
+Status = Literal["live", "stale", "finished", "failed", "interrupted", "crashed", "unknown"]
 
-MIN_STALE_SECS = 60.0
-STALE_GAPS = 10
-"""A live run is stale after this many of its usual gaps between updates, but never before `MIN_STALE_SECS`."""
+Made = TypeVar("Made")
 
-_WORST_FIRST: tuple[Status, ...] = ("crashed", "failed", "stale", "live", "interrupted", "finished")
+GOING_ON: frozenset[str] = frozenset({"live", "stale", "unknown"})
+"""Statuses in which more may come."""
+
+_WORST_FIRST: tuple[Status, ...] = ("crashed", "failed", "unknown", "stale", "live", "interrupted", "finished")
 
 
 def open_run(
@@ -51,10 +63,19 @@ def open_run(
 
     Raises:
         NotARunError: there is no such run.
-        RunDamagedError: its header cannot be read.
+        RunDamagedError: its header is gone, or cannot be read.
         FormatVersionError: it was written by a newer Esper.
     """
-    return Run(resolve_run(None if run is None else Path(run), Path(root)), settings)
+    try:
+        directory = resolve_run(None if run is None else Path(run), Path(root))
+    except NotARunError:
+        if run is None:
+            raise
+        directory = find_run(Path(run), Path(root))
+        if not count_all_segments(directory):  # it may be about to be made
+            raise
+        raise RunDamagedError(f"{directory.header_path} is gone; `esper-rec repair` makes it anew") from None
+    return Run(directory, settings)
 
 
 class Run:
@@ -73,11 +94,11 @@ class Run:
         self.settings = settings
         self.path = directory.path
         self.header: RunHeader = directory.header()
-        self._damaged: dict[int, set[int | None]] = {}  # segments by rank
+        self._damaged: set[int] = set()  # ranks
 
     def __repr__(self) -> str:
         ranks = ", ".join(map(str, self.ranks())) or "none"
-        return f"<Run {self.path} {self.status()}, ranks: {ranks}>"
+        return f"<Run {printable(str(self.path))} {self.status()}, ranks: {ranks}>"
 
     def ranks(self) -> list[int]:
         """Ranks that have written anything, in order."""
@@ -92,19 +113,27 @@ class Run:
 
         `live` and `stale` mean that a process holds the lock; `stale`, that nothing was written for longer than
         60 s and 10 times the usual gap between updates. `crashed` means that nobody holds the lock and the last
-        attempt has no end.
+        attempt has no end; `unknown` that the last attempt has no end, and whether the lock is held cannot be told.
         """
         if rank is None:
             found = {self.status(number) for number in self.ranks()} or {"crashed"}
             return next(status for status in _WORST_FIRST if status in found)
-        directory = self.directory.rank(rank)
-        if directory.has_writer():
-            return "stale" if _is_stale(directory) else "live"
+        is_written = None
+        attempts: list[Attempt] = []
         try:
-            attempts = directory.attempts()
-        except EsperError:
+            with self.directory.rank(rank).open() as folder:
+                is_written = has_writer(folder)
+                if is_written:
+                    return "stale" if is_stale(folder) else "live"
+                attempts = read_attempts(folder)
+        except (FileNotFoundError, NotARunError):
             return "crashed"
-        return (attempts[-1].status or "crashed") if attempts else "crashed"
+        except (EsperError, OSError):
+            pass  # a fault, which an examination tells
+        status = attempts[-1].status if attempts else None
+        if status not in _WORST_FIRST:  # a word that says nothing of an end
+            status = None
+        return status or ("crashed" if is_written is False else "unknown")
 
     def updates(self, rank: int | None = None, *, all_attempts: bool = False) -> pl.LazyFrame:
         """The recorded updates, one row each, sealed and active segments alike.
@@ -117,25 +146,18 @@ class Run:
         Returns:
             Columns `run_id`, `rank`, `attempt`, `seq`, `dropped_before`, those of the metrics table, then
             every metric that the user added (Float64); all of them also for an empty run. A segment whose
-            size or footer is wrong is left out; `faults` lists it, and checks every byte besides.
+            size or footer is wrong is left out; `faults` lists it, and checks every byte besides. The sealed files
+            are open as long as the frame lives.
 
         Raises:
             NotARunError: the run has no such rank.
             FormatVersionError: a segment was written by a newer Esper.
         """
-        return self.updates_of([self.index(number) for number in self.selected_ranks(rank)], all_attempts=all_attempts)
-
-    def updates_of(self, indices: Sequence[SegmentIndex], *, all_attempts: bool = False) -> pl.LazyFrame:
-        """As `updates`, of segments that have been looked at already; one index for each rank."""
-        schema = current_view.schema_of(piece for index in indices for piece in index.pieces)
-        view = current_view.all_attempts if all_attempts else current_view.current
-        frames = [view(index.pieces, schema) for index in indices]
-        return pl.concat(frames) if frames else pl.LazyFrame(schema=schema)
+        return self.look(rank, "records").updates(all_attempts=all_attempts)
 
     def faults(self, rank: int | None = None) -> list[Fault]:
         """Everything about the run's files that is not as promised; empty if all is well."""
-        ranks = self.selected_ranks(rank)
-        return [fault for number in ranks for fault in self.faults_of(number, self.index(number, verify=True))]
+        return self.look(rank).faults
 
     def snapshot(self, rank: int = 0) -> Snapshot:
         """Current state: last value, history of 10, trend and level of each metric."""
@@ -147,7 +169,7 @@ class Run:
         """The object behind every report format; `rank=None` reports on all ranks together."""
         from esper_analyzer.report import build_report
 
-        return build_report(self, rank)
+        return self.read(rank, lambda found: build_report(self, rank, found))
 
     # ------------------------------------------------------------------ in a notebook
 
@@ -228,42 +250,71 @@ class Run:
 
     def attempt_count(self, rank: int) -> int:
         """Number of attempts of a rank, whether their records can be read or not."""
-        return len(list(self.directory.rank(rank).attempts_folder.glob("*.json")))
-
-    def dropped_rows(self, rank: int, index: SegmentIndex) -> int:
-        """Rows that a rank dropped, by what its rows, superseded or not, and its attempts say."""
-        rows = self.updates_of([index], all_attempts=True).select(pl.col("dropped_before").sum())
-        return max(int(rows.collect().item() or 0), self.dropped_by_attempts(rank))
+        try:
+            with self.directory.rank(rank).open() as folder:
+                return len(numbers_in(folder.names(ATTEMPTS), ".json", 4))
+        except (EsperError, OSError):
+            return 0
 
     def dropped_by_attempts(self, rank: int) -> int:
         """Rows dropped by all attempts of a rank, as their records say; behind the newest row only they know."""
         try:
             return sum(attempt.dropped_rows for attempt in self.attempts(rank))
-        except EsperError:
+        except (EsperError, OSError):
             return 0
 
-    def index(self, rank: int, *, verify: bool = False) -> SegmentIndex:
-        """What the segments of a rank hold now; see `index_segments`.
-
-        A segment that was once found to be damaged is verified each time, and left out until it is sound again.
-        """
-        index = index_segments(self.directory.rank(rank), verify=verify, suspects=self._damaged.get(rank, ()))
-        self._damaged[rank] = {fault.segment for fault in index.faults if fault.kind in ("corrupt", "unreadable")}
-        return index
-
-    def faults_of(self, rank: int, index: SegmentIndex) -> list[Fault]:
-        """Faults of a rank's segments and records; the end of the segment that a writer is at is none."""
-        directory = self.directory.rank(rank)
-        writing = directory.has_writer()
-        last = index.next_active + index.active - 1
-        faults = [fault for fault in index.faults if not (writing and fault.kind == "torn" and fault.segment == last)]
+    def is_there(self) -> bool:
+        """Whether the run's folder is still there."""
         try:
-            directory.attempts()
-        except FormatVersionError:
-            raise
-        except EsperError as error:
-            faults.append(Fault(rank, None, "unreadable", None, str(error)))
-        return faults
+            self.directory.open().close()
+        except NotARunError:
+            return False
+        except EsperError:
+            pass  # it is, and cannot be opened
+        return True
+
+    def look(self, rank: int | None = None, depth: Depth = "checksums") -> RunIndex:
+        """Examine the run as it is now; what was found is handed on, so that nothing is looked at twice.
+
+        Args:
+            rank: only this rank, and the run as a whole; all ranks if None.
+            depth: how deep to look. A rank that was once found to be damaged is looked at down to its checksums each
+                time, so that a segment is left out until it is sound again.
+
+        Raises:
+            NotARunError: the run, or the rank, is not there.
+            RunDamagedError: the folder cannot be looked into.
+            FormatVersionError: a segment was written by a newer Esper.
+        """
+        ranks = self.selected_ranks(rank)
+        if depth == "records" and not self._damaged.isdisjoint(ranks):
+            depth = "checksums"
+        try:
+            with self.directory.open() as folder:
+                found = RunIndex.of(examine_run(folder, self.path.resolve().name, depth, only=rank))
+        except (RunDamagedError, OSError, pa.ArrowException) as error:
+            if depth == "records":  # a sealed file is not what its seal says
+                return self.look(rank, "checksums")
+            raise RunDamagedError(f"{self.path}: {error}") from None
+        if depth != "records":
+            of_segments = [fault for fault in found.faults if fault.segment is not None]
+            unusable = {fault.rank for fault in of_segments if fault.kind in ("corrupt", "unreadable")}
+            self._damaged = (self._damaged - set(ranks)) | {number for number in ranks if number in unusable}
+        return found
+
+    def read(self, rank: int | None, make: Callable[[RunIndex], Made]) -> Made:
+        """What `make` makes of one look at the run, or of one rank.
+
+        Where rows turn out not to be decodable although their file is the one that was sealed, the run is looked at a
+        second time, down to every row, which leaves such a segment out.
+
+        Raises:
+            As `look`, and what `make` raises.
+        """
+        try:
+            return make(self.look(rank))
+        except DATA_ERRORS:
+            return make(self.look(rank, "rows"))
 
     @cached_property
     def remarks(self) -> list[str]:
@@ -274,32 +325,3 @@ class Run:
         if definition.get("clipping") == "clipped":
             return ["The value loss is that of clipped predictions alone, which cannot be converted to the true error."]
         return []
-
-
-def _is_stale(rank: RankDirectory) -> bool:
-    """Whether a rank that is being written has had no new row for unusually long."""
-    written = [_modified(path) for path in rank.active_folder.glob("*.arrows")]
-    written += [_modified(path) for path in sorted(rank.segments_folder.glob("*.parquet"))[-1:]]
-    quiet = time.time() - max(written, default=_modified(rank.lock_path))
-    return quiet > MIN_STALE_SECS and quiet > STALE_GAPS * _usual_gap(rank)
-
-
-def _usual_gap(rank: RankDirectory) -> float:
-    """Median time between the last recorded updates of a rank, in seconds; 0 where there are too few."""
-    pieces = index_segments(rank, start=max(0, max(rank.segment_numbers(), default=0) - 1)).pieces
-    if not pieces:
-        return 0.0
-    rows = current_view.all_attempts(pieces, current_view.schema_of(pieces)).select("wall_time").tail(100)
-    try:
-        times = rows.collect()["wall_time"]
-    except pl.exceptions.PolarsError:  # a damaged segment
-        return 0.0
-    gap = times.diff().dt.total_microseconds().median()
-    return float(gap) / 1e6 if isinstance(gap, (int, float)) else 0.0
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0

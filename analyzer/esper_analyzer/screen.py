@@ -16,7 +16,6 @@ from esper_analyzer.style import (
     LEVEL_STYLE,
     STATUS_STYLE,
     Style,
-    clean,
     count,
     duration,
     fit,
@@ -28,6 +27,7 @@ from esper_analyzer.style import (
 from esper_analyzer.summary import Value
 from esper_analyzer.verdict import Verdict
 from esper_analyzer.view import CHART_METRIC, View
+from esper_schemas.cleaning import printable
 from esper_schemas.metrics import Level
 
 LOSSES = {"value_loss": "V.Loss", "policy_loss": "P.Loss", LOSS_RATIO: "Lv/Lp"}
@@ -138,10 +138,10 @@ def is_low(name: str, value: Value, thresholds: Thresholds = DEFAULT_THRESHOLDS)
 def _heading(view: View, frame: Frame, width: int) -> list[Text]:
     header = frame.run.header
     status = Text(f"● {frame.status}", style=STATUS_STYLE.get(frame.status, ""))
-    name = Text(" " * _INDENT).append(fit(clean(header.run_id), width - _INDENT - len(status) - 2), style="bold")
+    name = Text(" " * _INDENT).append(fit(printable(header.run_id), width - _INDENT - len(status) - 2), style="bold")
     first = name.append(" " * (width - 1 - name.cell_len - status.cell_len)).append_text(status)
-    parts = [" on ".join(clean(part) for part in (header.trainer, header.env) if part)]
-    parts += [clean(header.device)] if header.device else []
+    parts = [" on ".join(printable(part) for part in (header.trainer, header.env) if part)]
+    parts += [printable(header.device)] if header.device else []
     parts += [f"rank {frame.rank}"] if header.world_size > 1 or frame.rank else []
     if view.last_update is not None:
         attempt = view.recent["attempt"][-1]

@@ -1,27 +1,22 @@
-"""The segments of one rank, looked at once: what each holds, and everything that is wrong with them."""
+"""The segments of one rank as the analyzer reads them: a projection of what the format's examination found."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
-from hashlib import sha256
-from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from esper_schemas.errors import FormatVersionError, RunDamagedError
-from esper_schemas.faults import Fault, FaultKind, KnownLosses
+from esper_schemas.errors import RunDamagedError
+from esper_schemas.examining.faults import Fault
+from esper_schemas.examining.rank import RankExamination
+from esper_schemas.examining.segment import SegmentExamination
 from esper_schemas.payload import METRICS
-from esper_schemas.row_message import FORMAT_VERSION
-from esper_schemas.run_directory import RankDirectory
-from esper_schemas.run_files import Seal
-from esper_schemas.segments import ActiveSegment, MissingSegment, SealedSegment, read_segments
-
-_Seq = TypeVar("_Seq", int, None)
+from esper_schemas.run.files import Storage
+from esper_schemas.segment import sealed
+from esper_schemas.segment.holds import Holds, check_columns
 
 _POLARS_TYPES: dict[str, pl.DataType] = {
     "float64": pl.Float64(),
@@ -48,8 +43,15 @@ SCHEMA = pl.Schema(
 class Piece:
     """The rows of one segment, and what is known about them without reading a sealed one.
 
-    `first_update`, `last_update` are those of its first and last row; `updates_rise` says that every row's
-    update is greater than that of the row before. `frame` has the segment's own columns.
+    Attributes:
+        number: of the segment.
+        attempt: that recorded it.
+        rows: how many there are, at least one.
+        first_seq, last_seq, first_update, last_update: of its first and last row.
+        updates_rise: whether the update of every row is greater than that of the row before.
+        extras: columns that the user added.
+        frame: the rows of an active segment; None for a sealed one, which is read when it is needed.
+        storage, name: where the file is.
     """
 
     number: int
@@ -60,16 +62,32 @@ class Piece:
     first_update: int
     last_update: int
     updates_rise: bool
-    path: Path | None
+    extras: tuple[str, ...]
     frame: pl.DataFrame | None
-    schema: pl.Schema
+    storage: Storage
+    name: str
+
+    def open(self) -> BinaryIO:
+        """The file of a sealed segment.
+
+        Raises:
+            RunDamagedError, OSError: as `Storage.open`.
+        """
+        return self.storage.open(self.name)
 
 
 @dataclass(slots=True)
 class SegmentIndex:
-    """What the segments of one rank hold at the moment they were looked at.
+    """What the segments of one rank held when they were examined.
 
-    `next_active` is the number of the first segment that was not sealed: where a follower goes on.
+    Attributes:
+        pieces: the segments that have rows and can be used, in order.
+        faults: everything that was found wrong with the rank; notes are left out.
+        sealed, active: how many segments there are, whether they can be used or not.
+        bytes: their size.
+        next_active: number of the first segment that was not sealed: where a follower goes on.
+        attempts: number of attempts, whether their records can be read or not.
+        dropped: rows that the attempts say they dropped.
     """
 
     pieces: list[Piece] = field(default_factory=list)
@@ -78,6 +96,8 @@ class SegmentIndex:
     active: int = 0
     bytes: int = 0
     next_active: int = 0
+    attempts: int = 0
+    dropped: int = 0
 
     @property
     def rows(self) -> int:
@@ -85,179 +105,33 @@ class SegmentIndex:
         return sum(piece.rows for piece in self.pieces)
 
 
-def index_segments(
-    rank: RankDirectory, *, start: int = 0, verify: bool = False, suspects: Container[int | None] = ()
-) -> SegmentIndex:
-    """Look at every segment of a rank; what cannot be read becomes a fault.
-
-    Args:
-        rank: folder of the rank.
-        start: number of the segment to begin with; from another one than 0, the faults mean nothing.
-        verify: whether to hold sealed segments against the checksum of their seal, and their footers; without that
-            only their size is checked. A segment that fails a check is left out.
-        suspects: numbers of segments that are verified in any case.
+def index_of(check: RankExamination) -> SegmentIndex:
+    """The segments of a rank, from what its examination found.
 
     Raises:
-        FormatVersionError: a segment was written by a newer Esper.
+        RunDamagedError, OSError, ArrowException: a sealed file that was not opened by the examination (at depth
+            `records` none is) is larger than it may be, or no segment; a deeper examination tells which.
     """
-    index = SegmentIndex()
-    known = KnownLosses(rank)
-    expected_seq = 0
-    for segment in _segments(rank, start, index):
-        if isinstance(segment, MissingSegment):
-            for first, last in known.unexplained_segments(segment.number, segment.last):
-                said = "the segment is missing" if first == last else f"segments {first} to {last} are missing"
-                index.faults.append(_fault(rank, first, "missing", None, said))
-            expected_seq = _seq_after(_read_seal(rank, segment.last, index), expected_seq)
-            continue
-        if isinstance(segment, SealedSegment):
-            thorough = verify or segment.number in suspects
-            piece, next_seq = _sealed(rank, segment, index, known, verify=thorough)
+    index = SegmentIndex(
+        faults=without_notes(check.all_faults),
+        attempts=len({*check.attempts, *check.bad_attempts}),
+        dropped=sum(attempt.dropped_rows for attempt in check.attempts.values()),
+    )
+    for segment in check.segments:
+        index.bytes += segment.bytes
+        if segment.is_sealed:
+            index.sealed += 1
+            index.next_active = segment.number + 1
         else:
-            piece, next_seq = _active(rank, segment, index)
-        if piece is None:
-            expected_seq = expected_seq if next_seq is None else next_seq
-            continue
-        dropped = piece.first_seq - expected_seq
-        if dropped:
-            dropped -= _dropped_before_first(piece)
-        if dropped and (dropped < 0 or known.unexplained_rows(piece.first_seq - dropped, piece.first_seq - 1)):
-            said = f"expected sequence number {piece.first_seq - dropped}, found {piece.first_seq}"
-            index.faults.append(_fault(rank, piece.number, "lost", None, said))
-        expected_seq = piece.last_seq + 1 if next_seq is None else next_seq
-        index.pieces.append(piece)
-    if start == 0:
-        index.faults += known.faults()
+            index.active += 1
+        if segment.holds is not None and segment.holds.rows:
+            index.pieces.append(_piece(check, segment, segment.holds))
     return index
 
 
-def _segments(
-    rank: RankDirectory, start: int, index: SegmentIndex
-) -> Iterator[SealedSegment | ActiveSegment | MissingSegment]:
-    """The segment scan, going on behind a segment whose active file cannot be opened."""
-    number = start
-    while True:
-        try:
-            for segment in read_segments(rank, number):
-                number = (segment.last if isinstance(segment, MissingSegment) else segment.number) + 1
-                yield segment
-            return
-        except OSError as error:
-            index.faults.append(_fault(rank, number, "unreadable", None, f"{error.strerror}: {error.filename}"))
-            number += 1
-
-
-def _active(rank: RankDirectory, segment: ActiveSegment, index: SegmentIndex) -> tuple[Piece | None, int | None]:
-    """The piece of an active segment, and the sequence number that the next segment must begin with."""
-    index.active += 1
-    index.bytes += segment.bytes
-    if segment.end.kind != "clean":
-        index.faults.append(_fault(rank, segment.number, segment.end.kind, segment.end.offset, segment.end.cause))
-    if segment.rows is None or segment.rows.num_rows == 0:
-        return None, segment.identity.first_seq + segment.rows_lost if segment.identity else None
-    piece = _piece(segment.number, to_frame(segment.rows), None)
-    return piece, piece.last_seq + 1 + segment.rows_lost
-
-
-def _sealed(
-    rank: RankDirectory, segment: SealedSegment, index: SegmentIndex, known: KnownLosses, *, verify: bool
-) -> tuple[Piece | None, int | None]:
-    """The piece of a sealed segment, and the sequence number that the next one must begin with.
-
-    What the piece holds stands in its seal, where there is one; the file's footer is read only to verify it.
-    """
-    number, path = segment.number, segment.path
-    index.sealed += 1
-    index.next_active = number + 1
-    seal = _read_seal(rank, number, index)
-    if seal is None:
-        index.faults.append(_fault(rank, number, "missing", None, f"no seal record {rank.seal_path(number)}"))
-    next_seq = _seq_after(seal, None)
-    if seal and known.unexplained_rows(seal.last_seq + 1, seal.last_seq + seal.rows_lost):
-        said = f"{seal.rows_lost} rows that were damaged before it was sealed are lost"
-        index.faults.append(_fault(rank, number, "lost", None, said))
-    try:
-        size = path.stat().st_size
-        index.bytes += size
-        if seal and size != seal.bytes:
-            raise RunDamagedError(f"{path}: expected {seal.bytes} bytes, found {size}")
-        if seal and verify and sha256(path.read_bytes()).hexdigest() != seal.sha256:
-            raise RunDamagedError(f"{path}: its checksum is not the one in its seal")
-        if seal is None or seal.extras is None or verify:
-            schema = _check_footer(path, seal)
-        else:
-            schema = _schema_with(tuple(seal.extras))
-        if seal and seal.rows == 0:
-            return None, next_seq
-        if seal is None or seal.first_update is None or seal.last_update is None:
-            frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
-            return _piece(number, frame, path) if frame.height else None, next_seq
-    except FormatVersionError:
-        raise
-    except RunDamagedError as error:
-        index.faults.append(_fault(rank, number, "corrupt", None, str(error)))
-        return None, next_seq
-    except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
-        index.faults.append(_fault(rank, number, "unreadable", None, f"{path}: {error}"))
-        return None, next_seq
-    piece = Piece(
-        number=number,
-        attempt=seal.attempt,
-        rows=seal.rows,
-        first_seq=seal.first_seq,
-        last_seq=seal.last_seq,
-        first_update=seal.first_update,
-        last_update=seal.last_update,
-        updates_rise=seal.updates_rise,
-        path=path,
-        frame=None,
-        schema=schema,
-    )
-    return piece, next_seq
-
-
-@cache
-def _schema_with(extras: tuple[str, ...]) -> pl.Schema:
-    return pl.Schema({**SCHEMA, **dict.fromkeys(extras, pl.Float64())})
-
-
-def _check_footer(path: Path, seal: Seal | None) -> pl.Schema:
-    """Columns of a sealed segment by its footer, which must be of a version that we read and agree with the seal."""
-    footer = pq.ParquetFile(path, memory_map=False)
-    _check_version(path, footer.metadata.metadata or {})
-    if seal and seal.rows != footer.metadata.num_rows:
-        raise RunDamagedError(f"{path}: expected {seal.rows} rows, found {footer.metadata.num_rows}")
-    return _polars_schema(footer.schema_arrow)
-
-
-def _read_seal(rank: RankDirectory, number: int, index: SegmentIndex) -> Seal | None:
-    try:
-        return rank.seal(number)
-    except (RunDamagedError, OSError) as error:
-        index.faults.append(_fault(rank, number, "unreadable", None, str(error)))
-        return None
-
-
-def _seq_after(seal: Seal | None, otherwise: _Seq) -> int | _Seq:
-    """The sequence number that the segment after a sealed one begins with, as far as its seal is there to say."""
-    return otherwise if seal is None else seal.last_seq + 1 + seal.rows_lost
-
-
-def _piece(number: int, frame: pl.DataFrame, path: Path | None) -> Piece:
-    updates = frame["update"]
-    return Piece(
-        number=number,
-        attempt=int(frame["attempt"][0]),
-        rows=frame.height,
-        first_seq=int(frame["seq"][0]),
-        last_seq=int(frame["seq"][-1]),
-        first_update=int(updates[0]),
-        last_update=int(updates[-1]),
-        updates_rise=bool((updates.diff().drop_nulls() > 0).all()),
-        path=path,
-        frame=frame if path is None else None,
-        schema=frame.schema,
-    )
+def without_notes(faults: Iterable[Fault]) -> list[Fault]:
+    """Those faults that a reader is told of; `esper-rec verify` lists notes too."""
+    return [fault for fault in faults if fault.kind != "note"]
 
 
 def to_frame(batch: pa.RecordBatch) -> pl.DataFrame:
@@ -267,33 +141,38 @@ def to_frame(batch: pa.RecordBatch) -> pl.DataFrame:
     return frame
 
 
-def _check_version(path: Path, metadata: dict[bytes, bytes]) -> None:
-    version = metadata.get(b"esper.format", b"0").decode(errors="replace")
-    if version.isdecimal() and int(version) > FORMAT_VERSION:
-        raise FormatVersionError(
-            f"{path} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade it"
-        )
+def _piece(check: RankExamination, segment: SegmentExamination, holds: Holds) -> Piece:
+    extras = holds.extras
+    if check.depth == "records" and not segment.rows_seen:
+        extras = _extras(check.storage, segment)
+    assert holds.first_update is not None  # there are rows
+    assert holds.last_update is not None
+    return Piece(
+        number=segment.number,
+        attempt=holds.identity.attempt,
+        rows=holds.rows,
+        first_seq=holds.first_seq,
+        last_seq=holds.last_seq,
+        first_update=holds.first_update,
+        last_update=holds.last_update,
+        updates_rise=holds.updates_rise,
+        extras=tuple(extras),
+        frame=None if segment.rows is None else to_frame(segment.rows),
+        storage=check.storage,
+        name=segment.name,
+    )
 
 
-def _polars_schema(schema: pa.Schema) -> pl.Schema:
-    """Types of a sealed segment: those of the table, Float64 for anything that the user added."""
-    for name in ("run_id", "rank", "attempt", "seq", "update"):
-        if name not in schema.names:
-            raise RunDamagedError(f"the column {name} is missing")
-    return pl.Schema({name: SCHEMA.get(name, pl.Float64()) for name in schema.names})
+def _extras(storage: Storage, segment: SegmentExamination) -> list[str]:
+    """The columns that the user added to a sealed file of which only the seal was looked at.
 
-
-def _dropped_before_first(piece: Piece) -> int:
-    """Rows that were dropped just before the first one of the piece."""
-    frame = piece.frame
-    if frame is None:
-        assert piece.path is not None
-        try:
-            frame = pl.scan_parquet(piece.path, glob=False, hive_partitioning=False).head(1).collect()
-        except (OSError, pl.exceptions.PolarsError):
-            return 0
-    return int(frame["dropped_before"][0] or 0) if "dropped_before" in frame.columns else 0
-
-
-def _fault(rank: RankDirectory, segment: int | None, kind: FaultKind, offset: int | None, message: str) -> Fault:
-    return Fault(rank.rank, segment, kind, offset, " ".join(message.split()))
+    Nothing unpacks a file before it is known to be within bounds.
+    """
+    where = storage.where(segment.name)
+    with storage.open(segment.name) as file, sealed.open_parquet(file, segment.bytes, where) as parquet:
+        extras, _ = check_columns(parquet.schema_arrow)
+        if segment.holds is not None and segment.holds.rows != parquet.metadata.num_rows:
+            raise RunDamagedError(
+                f"{where}: expected {segment.holds.rows} rows, found {parquet.metadata.num_rows} in its footer"
+            )
+    return extras

@@ -14,6 +14,7 @@ it was, and a metric that is judged under a condition only (`value_std`) keeps i
 from __future__ import annotations
 
 import math
+import os
 import re
 import tomllib
 import warnings
@@ -30,6 +31,7 @@ from esper_schemas.metrics import Bands, Limit
 
 PYPROJECT = "pyproject.toml"
 
+_MAX_BYTES = 4 * 1024 * 1024
 _LIMIT = re.compile(r"(>=|<=|>|<)\s*([-+.\deE]+)")
 _OURS = re.compile(r"\btool\s*\.\s*esper\b(?!-)")
 
@@ -72,14 +74,19 @@ def read_settings(path: Path) -> Settings:
 def find_settings(folder: Path, *, warn: Callable[[str], object] = warnings.warn) -> Settings:
     """Settings of the nearest `pyproject.toml` with a table `tool.esper`, in `folder` or above it; else the defaults.
 
+    A file counts only if it belongs to the current user, to root, or to the owner of `folder`: nobody else who may
+    write into a folder above, such as /tmp, decides what passes a check.
+
     Args:
         folder: where to begin; usually the current folder.
-        warn: told in one line of a `pyproject.toml` that cannot be read, or is no TOML, and is passed over.
+        warn: told in one line of a `pyproject.toml` that cannot be read, is no TOML, or belongs to somebody else, and
+            is passed over.
 
     Raises:
         UsageError: the table holds a key or value that means nothing here, or the file that mentions it is no TOML.
     """
     start = folder.resolve()
+    owners = {os.getuid(), 0, start.stat().st_uid}
     for parent in (start, *start.parents):
         path = parent / PYPROJECT
         text = ""
@@ -87,6 +94,10 @@ def find_settings(folder: Path, *, warn: Callable[[str], object] = warnings.warn
             if not path.is_file():
                 continue
             text = _text(path)
+            if path.stat().st_uid not in owners:
+                if _OURS.search(text):
+                    warn(f"{path} belongs to another user; passed over in the search for thresholds")
+                continue
             ours = _tool_esper(_parse(path, text))
         except OSError:  # a folder that may not be looked into holds nothing for us
             continue
@@ -102,6 +113,8 @@ def find_settings(folder: Path, *, warn: Callable[[str], object] = warnings.warn
 
 def _text(path: Path) -> str:
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UsageError(f"{path} is larger than {_MAX_BYTES:,} bytes, so it is not read")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None

@@ -30,6 +30,7 @@ STATUS_STYLE: dict[str, str] = {
     "failed": "bold red",
     "interrupted": "yellow",
     "crashed": "bold red",
+    "unknown": "dim",
 }
 
 _TREND_MARKS = {"improving": "▼", "declining": "▲", "shifting": "◆", "stable": "→", "broken": "✗", "unknown": "·"}
@@ -80,11 +81,6 @@ class Style:
 def to_ascii(text: str) -> str:
     """The nearest text in ASCII; what has no likeness becomes a question mark."""
     return text.translate(_ASCII).encode("ascii", "replace").decode()
-
-
-def clean(text: object) -> str:
-    """Text that came from a file, safe to show: characters that a terminal might act on are written as escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
 
 
 def fit(text: str, width: int) -> str:

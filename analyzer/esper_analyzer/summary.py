@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -72,7 +72,8 @@ def summarise(
 def histories(updates: pl.LazyFrame, names: Iterable[str], length: int = HISTORY_LENGTH) -> dict[str, list[Value]]:
     """The last `length` values of each named column that are not null, newest last."""
     names = list(names)
-    recent = updates.select(map(column, names)).tail(_RECENT_ROWS).collect()
+    updates = updates.select(map(column, names)).with_columns(in_calendar(selectors.temporal()))
+    recent = updates.tail(_RECENT_ROWS).collect()
     # Methods of a series ask for it by its name, which must then be no pattern.
     found = {name: recent[name].alias("values").drop_nulls().tail(length).to_list() for name in names}
     sparse = [name for name in names if len(found[name]) < length]
@@ -87,10 +88,16 @@ def column(name: str) -> pl.Expr:
     return selectors.by_name(name).as_expr()
 
 
+def in_calendar(time: pl.Expr) -> pl.Expr:
+    """A time; null where no calendar knows it, for which Python has no value. Any 64 bits may have been recorded."""
+    first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+    return pl.when(time.is_between(first, last)).then(time)
+
+
 def _aggregates(name: str, dtype: pl.DataType, thresholds: Thresholds) -> dict[str, pl.Expr]:
     value = column(name)
     if dtype.is_temporal():
-        return {"measured": value.count(), "min": value.min(), "max": value.max()}
+        return {"measured": value.count(), "min": in_calendar(value).min(), "max": in_calendar(value).max()}
     finite = _finite(name, dtype)
     aggregates = {
         "measured": value.count(),

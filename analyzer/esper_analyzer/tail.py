@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import polars as pl
 
@@ -16,10 +16,15 @@ from esper_analyzer.follow import LiveRun
 from esper_analyzer.health import Thresholds, level, loss_ratio
 from esper_analyzer.on_alert import AlertCommand
 from esper_analyzer.rhythm import replay_times
-from esper_analyzer.run import Run, Status
+from esper_analyzer.run import GOING_ON, Run, Status
 from esper_analyzer.screen import Frame, draw_screen, plain_line
-from esper_analyzer.style import Style, clean, to_ascii
+from esper_analyzer.style import Style, to_ascii
 from esper_analyzer.terminal import terminal_size
+from esper_analyzer.view import View, view_of
+from esper_schemas.cleaning import printable
+
+if TYPE_CHECKING:
+    from esper_analyzer.app.picture import Picture
 
 INTERVAL_SECS = 0.25
 STATUS_INTERVAL_SECS = 1.0
@@ -34,16 +39,20 @@ def once(run: Run, rank: int, stream: TextIO | None = None) -> int:
     """Print one frame of the screen, as large as the terminal or COLUMNS × LINES; returns the number of damages."""
     stream = stream or sys.stdout
     live = LiveRun(run, rank)
-    live.refresh()
-    live.check()
+    try:
+        live.refresh()
+        _write_frame(live.view, Frame(run, rank, live.status(), verdict=live.verdict()), stream)
+    finally:
+        live.close()
+    return live.damage
+
+
+def _write_frame(view: View, frame: Frame, stream: TextIO) -> None:
     width, height = terminal_size(stream)
-    frame = Frame(run, rank, live.status(), verdict=live.verdict())
     if stream.isatty():
         height -= 1  # the prompt that follows takes a line
-    stream.write("\n".join(draw_screen(live.view, frame, width=width, height=height, style=Style.of(stream))) + "\n")
+    stream.write("\n".join(draw_screen(view, frame, width=width, height=height, style=Style.of(stream))) + "\n")
     stream.flush()
-    live.close()
-    return live.damage
 
 
 def follow(
@@ -88,9 +97,13 @@ def _follow_in_app(run: Run, rank: int, alerts: AlertCommand | None, *, interval
     from esper_analyzer.app.start import run_app  # Textual is slow to import
 
     on_alert = None if alerts is None else lambda alert: alerts.put([alert])
-    damage = run_app(run, rank, interval=interval, on_alert=on_alert, is_new=is_new)
-    once(run, rank)  # what was last on the screen stays in the terminal
-    return damage
+    return run_app(run, rank, interval=interval, on_alert=on_alert, is_new=is_new, leave=_leave)
+
+
+def _leave(run: Run, rank: int, last: Picture) -> None:
+    """What was last on the screen stays in the terminal."""
+    status = run.status(rank) if last.status == "replay" else last.status
+    _write_frame(view_of(last, run.settings), Frame(run, rank, status, verdict=last.verdict), sys.stdout)
 
 
 def _refresh(live: LiveRun, alerts: AlertCommand | None) -> pl.DataFrame:
@@ -102,7 +115,7 @@ def _refresh(live: LiveRun, alerts: AlertCommand | None) -> pl.DataFrame:
 
 def _say_notices(alerts: AlertCommand | None) -> None:
     for notice in alerts.notices() if alerts is not None else ():
-        print(clean(notice), file=sys.stderr)
+        print(printable(notice), file=sys.stderr)
 
 
 def _follow_as_lines(
@@ -114,7 +127,7 @@ def _follow_as_lines(
         if alerts is not None and is_new:
             alerts.put(live.raised)
         thresholds = live.run.settings.thresholds
-        _write_rows(run.updates(rank).filter(pl.col("seq") <= live.view.last_seq), thresholds, stream)
+        _write_rows(live.take_earlier(), thresholds, stream)
         said = ""
         for status in _looks(live, interval):
             rows = _refresh(live, alerts)
@@ -123,11 +136,11 @@ def _follow_as_lines(
             _say_notices(alerts)
             now = "waiting for the first update" if not live.view.rows else status
             if now != said and (said or now != "live"):
-                print(f"{live.run.header.run_id}: {now}", file=sys.stderr)
+                print(f"{printable(live.run.header.run_id)}: {now}", file=sys.stderr)
             said = now
         live.check()
         if live.view.rows:
-            print(f"{live.run.header.run_id}: verdict {live.verdict().level}", file=sys.stderr)
+            print(f"{printable(live.run.header.run_id)}: verdict {live.verdict().level}", file=sys.stderr)
     finally:
         live.close()
     return live.damage
@@ -142,10 +155,10 @@ def _looks(live: LiveRun, interval: float) -> Iterator[Status]:
     asked = time.monotonic()
     while True:
         began = time.monotonic()
-        if status in ("live", "stale") and began - asked >= STATUS_INTERVAL_SECS:
+        if status in GOING_ON and began - asked >= STATUS_INTERVAL_SECS:
             status, asked = live.status(), began
         yield status
-        if status not in ("live", "stale"):
+        if status not in GOING_ON:
             return
         time.sleep(max(0.0, interval - (time.monotonic() - began)))
 
@@ -174,8 +187,8 @@ class _Clock:
         return elapsed / (self.speed or max(self.span / REPLAY_SECS, 1e-9))
 
 
-def replay(run: Run, rank: int, *, speed: float | None = None, stream: TextIO | None = None) -> None:
-    """Show a run from its beginning, row by row, in the rhythm of its recording.
+def replay(run: Run, rank: int, *, speed: float | None = None, stream: TextIO | None = None) -> int:
+    """Show a run from its beginning, row by row, in the rhythm of its recording; returns the number of damages.
 
     Args:
         run: the run.
@@ -187,13 +200,13 @@ def replay(run: Run, rank: int, *, speed: float | None = None, stream: TextIO | 
     if stream is None and is_possible():
         from esper_analyzer.app.start import run_replay  # Textual is slow to import
 
-        run_replay(run, rank, speed=speed)
-        once(run, rank)
-        return
-    rows = run.updates_of([run.index(rank, verify=True)])
+        return run_replay(run, rank, speed=speed, leave=_leave)
+    found = run.look(rank)
+    rows = found.updates()
     times = replay_times(rows.select("wall_time").collect().to_series())
     clock = _Clock(0.0 if speed is None else speed, float(times.max() or 0.0))  # type: ignore[arg-type]
     _replay_as_lines(rows, run.settings.thresholds, times, clock, stream or sys.stdout)
+    return found.damage
 
 
 def _replay_as_lines(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,6 +17,9 @@ from esper_analyzer.snapshot import MetricState, as_number, state_of, updates_pe
 from esper_analyzer.summary import Value
 from esper_analyzer.verdict import RunFacts, Verdict, conclude
 from esper_schemas.metrics import HISTORY_LENGTH
+
+if TYPE_CHECKING:
+    from esper_analyzer.app.picture import Picture
 
 RECENT_ROWS = 512
 CHART_METRIC = "value_loss"
@@ -89,3 +93,12 @@ class View:
         before = pl.col("update").shift(1).fill_null(pl.lit(self.last_update, pl.Int64))
         gaps = rows.select(first=before + 1, last=pl.col("update") - 1).filter(pl.col("last") >= pl.col("first"))
         self.missing += [(first, last) for first, last in gaps.collect().iter_rows()]
+
+
+def view_of(picture: Picture, settings: Settings) -> View:
+    """What can be drawn of a picture of the application, for where it ends; it judges nothing any more."""
+    view = View(settings)
+    view.recent = picture.recent
+    view.chart = picture.history.of(CHART_METRIC)
+    view.rows, view.last_update = picture.rows, picture.last_update
+    return view

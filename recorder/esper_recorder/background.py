@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections import deque
@@ -17,6 +18,7 @@ from esper_recorder import durable
 from esper_recorder.device_capture import PendingRow
 from esper_recorder.journal import Journal
 from esper_recorder.opening import OpenedRank, now
+from esper_schemas.run_directory import attempt_name
 from esper_schemas.run_files import EndStatus
 
 log = logging.getLogger("esper_recorder")
@@ -144,7 +146,7 @@ class BackgroundWriter:
         self.direct = self.is_recording = False
         self.closed = "it belongs to the process that opened it, and this is a forked child"
         self.journal.close_files()
-        self._opened.lock.release()
+        self._opened.close()
 
     # ------------------------------------------------------------------ the thread
 
@@ -162,7 +164,7 @@ class BackgroundWriter:
             self._finish()
         finally:
             self.journal.close_files()
-            self._opened.lock.release()
+            self._opened.close()
             self._finished.set()
 
     def _drain(self) -> None:
@@ -230,6 +232,7 @@ class BackgroundWriter:
         """Make what was written so far safe against power loss, as far as the disk lets us."""
         writer = self.journal.writer
         try:
+            self._opened.lock.check()  # what is written into a run that was taken away is safe from nothing
             self.journal.sync_retired()  # until they are sealed, their active files are all there is
             if writer is not None:
                 writer.sync()
@@ -238,7 +241,10 @@ class BackgroundWriter:
                 with self.lock:
                     writer.suspect = True
                     self.take_over()
-            self.say("sync", f"fsync failed ({error}); recording goes on in a new segment")
+            if error.errno != errno.ESTALE:
+                self.say("sync", f"fsync failed ({error}); recording goes on in a new segment")
+            else:
+                self.say("taken", f"{error.strerror}; rows wait in memory from here on")
 
     def _finish(self) -> None:
         """The end of the attempt: all that can be written is written, within a bounded time."""
@@ -268,7 +274,7 @@ class BackgroundWriter:
             self._write_attempt()
         except Exception as error:
             self.say("seal", f"the run could not be sealed ({error}); its rows stay readable as they are")
-            return False
+            return isinstance(error, OSError) and error.errno == errno.ESTALE  # the run is not ours any more
         return True
 
     def _write_attempt(self) -> None:
@@ -283,5 +289,6 @@ class BackgroundWriter:
             dropped_rows=self.dropped_rows,
             last_drop_reason=self._drop_reason,
         )
-        durable.replace(self._opened.rank.attempt_path(record.attempt), record.to_bytes())
+        self._opened.lock.check()
+        durable.replace(self._opened.folder, attempt_name(record.attempt), record.to_bytes())
         self._record = record

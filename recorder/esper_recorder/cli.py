@@ -17,13 +17,14 @@ import click
 
 from esper_recorder.train.config import DEFAULT_ENV, ENV_PRESETS, GYMNASIUM_PRESET, PPOConfig, option_name
 from esper_recorder.train.signals import Signals
-from esper_schemas.errors import EsperError, UsageError
+from esper_schemas.cleaning import printable
+from esper_schemas.errors import EsperError, RunDamagedError, UsageError
 
 if TYPE_CHECKING:
     from esper_recorder.train.command import Outcome
     from esper_recorder.train.verdict_stop import StopLevel
-    from esper_schemas.faults import Fault
-    from esper_schemas.verification import Verification
+    from esper_schemas.examining.faults import Fault
+    from esper_schemas.examining.run import Verification
 
 EXIT_VERDICT = 1
 EXIT_USAGE = 2
@@ -45,8 +46,15 @@ class OneLineErrors(click.Group):
             sys.exit(EXIT_USAGE)
         except click.ClickException as error:
             _fail(error.format_message())
+        except RunDamagedError as error:
+            _say(str(error))
+            sys.exit(EXIT_DAMAGED)
         except EsperError as error:
             _fail(str(error))
+        except OSError as error:  # a folder that may not be opened, a disk that refuses
+            if error.errno is None:
+                raise
+            _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror))
         except (click.Abort, KeyboardInterrupt):
             sys.exit(EXIT_CODES[signal.SIGINT])
         sys.exit(code if isinstance(code, int) else 0)
@@ -58,7 +66,7 @@ def _fail(message: str) -> typing.NoReturn:
 
 
 def _say(message: str) -> None:
-    click.echo(f"esper-rec: {' '.join(message.split())}", err=True)
+    click.echo(f"esper-rec: {printable(' '.join(message.split()))}", err=True)
 
 
 def parameter_options(parameters: Sequence[Field[Any]]) -> Callable[[_Command], _Command]:
@@ -163,7 +171,8 @@ def train(
             if signals.signum is None:
                 raise
     if outcome is not None:
-        click.echo(outcome.describe())
+        for line in outcome.describe().splitlines():
+            click.echo(printable(line))
     if signals.signum is not None:
         click.get_current_context().exit(EXIT_CODES[signals.signum])
     if outcome is not None and outcome.ending == "stopped":
@@ -209,10 +218,10 @@ def verify(run: str, root: str, form: str) -> None:
 
     Example: esper-rec verify mine
     """
-    from esper_schemas.verification import count_segments, find_run, verify_run
+    from esper_schemas.examining.run import count_all_segments, find_run, verify_run
 
     found = find_run(run, Path(root))
-    with _progress("verifying", count_segments(found)) as step, _os_errors():
+    with _progress("verifying", count_all_segments(found)) as step, _os_errors():
         made = verify_run(found, step)
     if form == "json":
         click.echo(json.dumps(made.to_dict(), indent=2))
@@ -232,13 +241,13 @@ def repair(run: str, root: str) -> None:
     Example: esper-rec repair mine
     """
     from esper_recorder.repair import repair_run
-    from esper_schemas.verification import count_segments, find_run
+    from esper_schemas.examining.run import count_all_segments, find_run
 
     found = find_run(run, Path(root))
-    with _progress("repairing", count_segments(found)) as step, _os_errors():
+    with _progress("repairing", count_all_segments(found)) as step, _os_errors():
         made = repair_run(found, step)
     for line in made.done or ["nothing to repair"]:
-        click.echo(_shown(line))
+        click.echo(printable(line))
     _print_faults(made.verification)
     click.get_current_context().exit(EXIT_DAMAGED if made.verification.is_damaged else 0)
 
@@ -264,11 +273,11 @@ def import_(files: tuple[Path, ...], root: str, run_id: str | None) -> None:
             with signals.installed():
                 imported, account = import_file(file, Path(root), name, signals)
         except EsperError as error:
-            _say(_shown(str(error)))
+            _say(str(error))
             failed = True
             continue
         for line in describe(file, imported, account).splitlines():
-            click.echo(_shown(line))
+            click.echo(printable(line))
         if signals.signum is not None:
             click.get_current_context().exit(EXIT_CODES[signals.signum])
     click.get_current_context().exit(EXIT_USAGE if failed else 0)
@@ -276,7 +285,7 @@ def import_(files: tuple[Path, ...], root: str, run_id: str | None) -> None:
 
 def _print_faults(made: Verification) -> None:
     for fault in made.faults:
-        click.echo(_shown(f"{made.run_id or made.path} {_place(fault)}{fault.kind}: {fault.message}"))
+        click.echo(printable(f"{made.run_id or made.path} {_place(fault)}{fault.kind}: {fault.message}"))
     damage = sum(fault.is_damage for fault in made.faults)
     losses = sum(fault.kind == "repaired" for fault in made.faults)
     named = (
@@ -291,17 +300,12 @@ def _print_faults(made: Verification) -> None:
         f"{number:,} {name}{'' if number == 1 else 'es' if name.endswith('s') else 's'}" for number, name in named
     ]
     state = "damaged; esper-rec repair brings back what is left" if damage else "no damage"
-    click.echo(_shown(f"{made.path}: {state} ({', '.join(counts)})"))
+    click.echo(printable(f"{made.path}: {state} ({', '.join(counts)})"))
 
 
 def _place(fault: Fault) -> str:
     parts = [("rank", fault.rank), ("segment", fault.segment), ("offset", fault.offset)]
     return "".join(f"{name} {number} " for name, number in parts if number is not None)
-
-
-def _shown(text: str) -> str:
-    """A line with nothing in it that a terminal would act on: names may come from someone else."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 @contextmanager
@@ -310,7 +314,7 @@ def _os_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise click.ClickException(_shown(f"{error.strerror}: {error.filename}")) from None
+        raise click.ClickException(f"{error.strerror}: {error.filename}") from None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """File steps that survive a power loss: written aside, synced, renamed, folder synced.
 
-Every durable step of the recorder goes through these few functions, so that a test can watch them all.
+Every durable step of the recorder goes through these few functions, so that a test can watch them all. Names are
+relative to a folder that is held open; see `esper_schemas.run.files`.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from esper_schemas.run.files import Folder, Identity
 
-def write_new(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, replacing what is there, and sync it; the name itself is not synced."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
+
+def write_new(folder: Folder, name: str, data: bytes) -> None:
+    """Write `data` to a new file in place of what has that name, and sync it; the name itself is not synced."""
+    folder.unlink(name)
+    descriptor = folder.create(name, 0o666)
     try:
         rest = memoryview(data)
         while rest:
@@ -22,55 +25,61 @@ def write_new(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Put a whole file in place of `path`, so that a reader sees the old or the new bytes and nothing between."""
-    aside = path.with_name(path.name + ".tmp")
-    write_new(aside, data)
-    rename(aside, path)
+def replace(folder: Folder, name: str, data: bytes) -> None:
+    """Put a whole file in place of `name`, so that a reader sees the old or the new bytes and nothing between."""
+    aside = f"{name}.tmp"
+    write_new(folder, aside, data)
+    rename(folder, aside, name)
 
 
-def create(path: Path, data: bytes) -> None:
-    """As `replace`, but only if there is no such file yet.
+def create(folder: Folder, name: str, data: bytes) -> None:
+    """As `replace`, but only if nothing has that name yet.
 
     Raises:
-        FileExistsError: there is one.
+        FileExistsError: something has it.
     """
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    write_new(aside, data)
+    aside = f"{name}.{os.getpid()}.tmp"
+    write_new(folder, aside, data)
     try:
-        os.link(aside, path)
+        folder.link(aside, name)
     finally:
-        aside.unlink()
-    sync_folder(path.parent)
+        folder.unlink(aside)
+    folder.sync(_folder_of(name))
 
 
-def rename(source: Path, target: Path) -> None:
+def rename(folder: Folder, name: str, target: str) -> None:
     """Rename and sync the folders of both names."""
-    source.rename(target)
-    sync_folder(target.parent)
-    if source.parent != target.parent:
-        sync_folder(source.parent)
+    folder.rename(name, target)
+    folder.sync(_folder_of(target))
+    if _folder_of(name) != _folder_of(target):
+        folder.sync(_folder_of(name))
 
 
-def unlink(path: Path) -> None:
-    """Remove a file, which may be gone already, and sync its folder."""
-    path.unlink(missing_ok=True)
-    sync_folder(path.parent)
+def unlink(folder: Folder, name: str, identity: Identity | None = None) -> None:
+    """Remove a file, which may be gone already, and sync its folder; another file than `identity` says stays."""
+    folder.unlink(name, identity)
+    folder.sync(_folder_of(name))
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and its missing parents, syncing the parent of each that is new."""
-    if path.is_dir():
-        return
-    make_folder(path.parent)
-    path.mkdir(exist_ok=True)
-    sync_folder(path.parent)
+def make_folder(folder: Folder, name: str) -> None:
+    """Make a folder and the missing ones on the way to it, syncing the one that each new one is in."""
+    outer = _folder_of(name)
+    if outer:
+        make_folder(folder, outer)
+    if folder.make_folder(name):
+        folder.sync(outer)
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def make_folders(path: Path) -> None:
+    """Make the folder that a person named, with the missing ones above it, as `make_folder`."""
+    missing: list[str] = []
+    while not path.exists():
+        missing.insert(0, path.name)
+        path = path.parent
+    with Folder.at(path) as folder:
+        if missing:
+            make_folder(folder, "/".join(missing))
+
+
+def _folder_of(name: str) -> str:
+    return name.rpartition("/")[0]

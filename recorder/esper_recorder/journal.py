@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from esper_recorder.lock import RankLock
 from esper_recorder.sealing import seal
 from esper_recorder.segment_writer import SegmentWriter
 from esper_schemas.row_message import RowLayout, SegmentIdentity, column_types
-from esper_schemas.run_directory import RankDirectory
-from esper_schemas.segments import read_active
+from esper_schemas.run.files import Folder
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,22 @@ class Journal:
     A row whose metrics are not all columns yet begins a new segment that has them. A row whose number does
     not follow the last one on disk carries the difference in `dropped_before`, so that every gap is
     explained in the file itself.
+
+    Args:
+        rank: folder of the rank.
+        lock: of the rank; looked at before any file is made, replaced or removed.
+        identity: of the next segment.
+        limits: when a segment ends.
     """
 
-    def __init__(
-        self, rank: RankDirectory, run_id: str, attempt: int, next_segment: int, first_seq: int, limits: RotationLimits
-    ) -> None:
+    def __init__(self, rank: Folder, lock: RankLock, identity: SegmentIdentity, limits: RotationLimits) -> None:
         self.writer: SegmentWriter | None = None
-        self._retired_last_seq = first_seq - 1
+        self._retired_last_seq = identity.first_seq - 1
         self._retired_rows = 0
         self._rank = rank
-        self._run_id = run_id
-        self._attempt = attempt
-        self._next_segment = next_segment
+        self._lock = lock
+        self._identity = identity
+        self._next_segment = identity.segment
         self._limits = limits
         self._extras: dict[str, None] = {}  # an ordered set
         self._columns = column_types()
@@ -80,9 +84,8 @@ class Journal:
         if self.writer is not None and (self.writer.suspect or self.writer.is_full):
             self.retire()
         if self.writer is None:
-            identity = SegmentIdentity(
-                self._run_id, self._rank.rank, self._attempt, self._next_segment, self.last_seq + 1
-            )
+            self._lock.check()
+            identity = replace(self._identity, segment=self._next_segment, first_seq=self.last_seq + 1)
             self.writer = SegmentWriter(
                 self._rank, RowLayout.create(identity, self._extras), self._limits.rows, self._limits.bytes
             )
@@ -137,8 +140,9 @@ class Journal:
         if not self._retired:
             return False
         writer = self._retired[0]
+        self._lock.check()
         try:
-            seal(self._rank, read_active(writer.layout.identity.segment, writer.path))
+            seal(self._rank, writer.read_back(), writer.identity)
         except BaseException as error:
             if not isinstance(error, OSError):
                 self._retired.popleft().close()  # trying again would not help; the active file stays

@@ -21,29 +21,46 @@ from esper_recorder import durable
 from esper_recorder.lock import RankLock
 from esper_recorder.recovery import recover
 from esper_schemas.errors import RunExistsError, UsageError
-from esper_schemas.run_directory import RankDirectory, RunDirectory
-from esper_schemas.run_files import Attempt, RunHeader, ValueLossDefinition, check_run_id
+from esper_schemas.row_message import SegmentIdentity
+from esper_schemas.run.files import Folder
+from esper_schemas.run_directory import (
+    HEADER_NAME,
+    WRITTEN_FOLDERS,
+    RunDirectory,
+    attempt_name,
+    rank_name,
+    read_attempts,
+)
+from esper_schemas.run_files import MAX_JSON_BYTES, Attempt, RunHeader, ValueLossDefinition, check_run_id
 
 Resume = Literal["never", "allow", "must"]
 
 _VERSIONED = ("torch", "numpy", "pyarrow", "gymnasium", "stable_baselines3")
 
 
+MAX_CONFIG_DEPTH = 64
+"""Levels of nesting that a configuration may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenedRank:
     """A rank that is ours to write: locked, recovered, its next attempt recorded.
 
-    `first_seq` is what the first row continues from. `attempt.first_seq` is the number that it gets, which is higher
-    where the attempt before ended in dropped rows.
+    `identity` is that of its first segment, whose `first_seq` is what the first row continues from. `attempt.first_seq`
+    is the number that this row gets, which is higher where the attempt before ended in dropped rows. `folder` is that
+    of the rank, held with the folders in it.
     """
 
     run: RunDirectory
-    rank: RankDirectory
-    run_id: str
+    folder: Folder
     lock: RankLock
     attempt: Attempt
-    next_segment: int
-    first_seq: int
+    identity: SegmentIdentity
+
+    def close(self) -> None:
+        """Give the lock up, and let go of the folders."""
+        self.lock.release()
+        self.folder.close()
 
 
 def now() -> str:
@@ -94,33 +111,64 @@ def open_rank(
     if run_id is None and (world_size > 1 or resume == "must"):
         raise UsageError("run_id=… is missing: it is needed to resume a run, and when several ranks write one")
     run_id = new_run_id() if run_id is None else check_run_id(run_id)
-    run = RunDirectory(Path(root) / run_id)
-    place = run.rank(rank)
-    exists = place.path.exists() if world_size > 1 else run.path.exists()
-    if exists and resume == "never":
-        raise _taken(run)
-    if not exists and resume == "must":
-        raise UsageError(f"there is no run {run.path} to resume; open it with resume='allow' to begin one")
+    run = RunDirectory(Path(os.path.abspath(root)) / run_id)  # noqa: PTH100 (a name such as a/../b must not be made)
     header = _header(run_id, world_size, described, value_loss_definition)
-    for folder in place.folders:
-        durable.make_folder(folder)
-    lock = RankLock(place.lock_path)
+    content = _checked(header.to_bytes())
+    folder = _open_folder(run, rank, is_shared=world_size > 1, resume=resume)
     try:
-        try:
-            durable.create(run.header_path, header.to_bytes())
-        except FileExistsError:
-            run_id = run.header().run_id  # ours already: resumed, or created by another rank
-        recovered = recover(place)
-        earlier = place.attempts()
+        lock = RankLock(folder)
+    except BaseException:
+        folder.close()
+        raise
+    try:
+        with run.open() as outer:
+            try:
+                durable.create(outer, HEADER_NAME, content)
+            except FileExistsError:
+                header = RunHeader.read(outer, HEADER_NAME)  # ours already: resumed, or created by another rank
+        recovered = recover(folder, header.run_uuid)
+        earlier = read_attempts(folder)
         if earlier and resume == "never":  # by a process that opened it in the same instant, and has ended
             raise _taken(run)
         continues_from = _seq_on_disk(earlier, recovered.next_seq)
         attempt = _next_attempt(earlier, continues_from)
-        durable.replace(place.attempt_path(attempt.attempt), attempt.to_bytes())
+        durable.replace(folder, attempt_name(attempt.attempt), attempt.to_bytes())
     except BaseException:
         lock.release()
+        folder.close()
         raise
-    return OpenedRank(run, place, run_id, lock, attempt, recovered.next_segment, continues_from)
+    identity = SegmentIdentity(
+        header.run_id, rank, attempt.attempt, recovered.next_segment, continues_from, header.run_uuid
+    )
+    return OpenedRank(run, folder, lock, attempt, identity)
+
+
+def _open_folder(run: RunDirectory, rank: int, *, is_shared: bool, resume: Resume) -> Folder:
+    """The folder of a rank with its folders in it, held; made where it is not there yet."""
+    name = rank_name(rank)
+    durable.make_folders(run.path.parent)
+    with Folder.at(run.path.parent) as root:
+        exists = root.exists(run.path.name)
+        if exists and is_shared:
+            with run.open() as outer:
+                exists = outer.exists(name)
+        if exists and resume == "never":
+            raise _taken(run)
+        if not exists and resume == "must":
+            raise UsageError(f"there is no run {run.path} to resume; open it with resume='allow' to begin one")
+        if not root.exists(run.path.name):
+            durable.make_folder(root, run.path.name)
+    with run.open() as outer:
+        for inner in WRITTEN_FOLDERS:
+            durable.make_folder(outer, f"{name}/{inner}")
+        folder = outer.folder(name)
+    try:
+        for inner in WRITTEN_FOLDERS:
+            folder.hold(inner)
+    except BaseException:
+        folder.close()
+        raise
+    return folder
 
 
 def _taken(run: RunDirectory) -> RunExistsError:
@@ -150,8 +198,12 @@ def _header(
             json.dumps(dict(described.get("config") or {}), default=str),
             parse_constant=str,  # NaN and Infinity are no JSON; they become text
         )
+    except RecursionError:
+        raise UsageError(f"config must be nested at most {MAX_CONFIG_DEPTH} deep, found more") from None
     except (TypeError, ValueError) as error:
         raise UsageError(f"config must be a mapping of names to JSON values ({error})") from None
+    if _depth(config) > MAX_CONFIG_DEPTH:
+        raise UsageError(f"config must be nested at most {MAX_CONFIG_DEPTH} deep, found {_depth(config)}")
     commit = described.get("git_commit")
     definition = definition or replace(ValueLossDefinition(), assumed=True)
     return RunHeader(
@@ -168,6 +220,27 @@ def _header(
         git_commit=(_git_commit() if commit is None else commit) or None,
         config=config,
     )
+
+
+def _checked(header: bytes) -> bytes:
+    """The header, if readers take one of its size."""
+    if len(header) > MAX_JSON_BYTES:
+        raise UsageError(
+            f"config makes the run's header {len(header):,} bytes long; the limit is {MAX_JSON_BYTES:,}:"
+            " leave out what is no hyper-parameter"
+        )
+    return header
+
+
+def _depth(value: object) -> int:
+    """Levels of lists and mappings in each other."""
+    deepest, waiting = 0, [(value, 1)]
+    while waiting:
+        inner, depth = waiting.pop()
+        if isinstance(inner, (dict, list)):
+            deepest = max(deepest, depth)
+            waiting += [(entry, depth + 1) for entry in (inner.values() if isinstance(inner, dict) else inner)]
+    return deepest
 
 
 def _versions() -> dict[str, str]:

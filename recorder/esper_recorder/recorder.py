@@ -22,7 +22,7 @@ from esper_recorder.opening import OpenedRank, Resume, environment_number, open_
 from esper_recorder.segment_writer import FILLED_IN
 from esper_schemas.errors import PayloadError, UsageError
 from esper_schemas.payload import METRICS, PPOUpdatePayload, merge_extras, validate
-from esper_schemas.row_message import column_types
+from esper_schemas.row_message import MAX_SEGMENT_BYTES, column_types
 from esper_schemas.run_files import EndStatus, ValueLossDefinition
 
 log = logging.getLogger("esper_recorder")
@@ -54,10 +54,10 @@ class Recorder:
         strict: bool,
     ) -> None:
         self.path: Path = opened.run.path
-        self.run_id = opened.run_id
-        self.rank = opened.rank.rank
+        self.run_id = opened.identity.run_id
+        self.rank = opened.identity.rank
         self.attempt = opened.attempt.attempt
-        self._journal = Journal(opened.rank, opened.run_id, self.attempt, opened.next_segment, opened.first_seq, limits)
+        self._journal = Journal(opened.folder, opened.lock, opened.identity, limits)
         self._on_update = on_update
         self._strict = strict
         self._next_seq = opened.attempt.first_seq
@@ -126,6 +126,8 @@ class Recorder:
         ):
             if not value > 0:
                 raise UsageError(f"{name} must be greater than 0, found {value}")
+        if segment_bytes > MAX_SEGMENT_BYTES:
+            raise UsageError(f"segment_bytes must be at most {MAX_SEGMENT_BYTES}, found {segment_bytes}")
         opened = open_rank(
             root,
             run_id=run_id,

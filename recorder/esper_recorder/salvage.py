@@ -9,37 +9,39 @@ from __future__ import annotations
 import struct
 
 from esper_schemas.errors import RunDamagedError
-from esper_schemas.faults import MAX_SEQ
-from esper_schemas.rank_check import RankCheck
-from esper_schemas.row_message import RowLayout, ScanEnd, SegmentIdentity
-from esper_schemas.run_directory import RankDirectory
-from esper_schemas.segment_check import SegmentCheck
+from esper_schemas.examining.rank import RankExamination
+from esper_schemas.examining.segment import Recording, SegmentExamination
+from esper_schemas.row_message import MAX_SEGMENT_BYTES, RowLayout, ScanEnd, SegmentIdentity
+from esper_schemas.run.files import Folder
+from esper_schemas.segment.holds import MAX_SEQ
 from esper_schemas.segments import ActiveSegment, with_identity
 
 _ROW_MARK = b"\xff\xff\xff\xff"  # opens every row; inside a header it stands only at the front
 _SEQ_CELLS = struct.Struct("<qq")  # seq and dropped_before
 
 
-def salvage(segment: SegmentCheck, rank: RankDirectory, run_id: str, known: RankCheck) -> ActiveSegment | None:
+def salvage(
+    segment: SegmentExamination, rank: Folder, recording: Recording, known: RankExamination
+) -> ActiveSegment | None:
     """Every whole row of a damaged active file, as a segment that can be sealed; None if its header is lost for good.
 
     Args:
-        segment: the file as it was checked; it is corrupt somewhere.
-        rank: the rank that it belongs to.
-        run_id: id of the run.
+        segment: the file as it was examined; it is corrupt somewhere.
+        rank: folder of the rank that it belongs to.
+        recording: the run.
         known: the rest of the rank, from which a damaged header can be made anew.
 
     Raises:
         OSError: the file cannot be read.
     """
-    data = segment.path.read_bytes()
+    data = rank.read(segment.name, MAX_SEGMENT_BYTES)
     try:
         layout = RowLayout.read(data)
     except RunDamagedError:
         layout = None
     bad_at: int | None = None
     if layout is None:
-        layout = _made_anew(data, segment.number, rank, run_id, known)
+        layout = _made_anew(data, segment.number, recording, known)
         bad_at = 0
     elif segment.holds is None:
         return None  # it is of another run, or its rows cannot be
@@ -55,7 +57,7 @@ def salvage(segment: SegmentCheck, rank: RankDirectory, run_id: str, known: Rank
         rows_lost = max(0, following[0].identity.first_seq - last_seq - 1)
     end = ScanEnd("corrupt", at, "salvaged")
     rows = with_identity(batch, layout.identity)
-    return ActiveSegment(segment.number, segment.path, layout.identity, rows, end, len(data), rows_lost)
+    return ActiveSegment(segment.number, layout.identity, rows, end, data, rows_lost)
 
 
 def _whole_rows(data: bytes, layout: RowLayout) -> tuple[list[bytes], int, int]:
@@ -76,12 +78,13 @@ def _whole_rows(data: bytes, layout: RowLayout) -> tuple[list[bytes], int, int]:
     return rows, last_good_end if first_bad is None else first_bad, last_good_end
 
 
-def _made_anew(data: bytes, number: int, rank: RankDirectory, run_id: str, known: RankCheck) -> RowLayout | None:
+def _made_anew(data: bytes, number: int, recording: Recording, known: RankExamination) -> RowLayout | None:
     """The layout of a file whose header is damaged, if the columns of its neighbours make its rows whole."""
     header_bytes = data.find(_ROW_MARK, len(_ROW_MARK))
     held = [entry.holds for entry in known.segments if entry.holds]
+    run_id, run_uuid = recording.run_id or "", recording.run_uuid
     for extras in ([], *([*holds.extras] for holds in reversed(held) if holds.extras)):
-        layout = RowLayout.create(SegmentIdentity(run_id, rank.rank, 0, number, 0), extras)
+        layout = RowLayout.create(SegmentIdentity(run_id, known.rank, 0, number, 0), extras)
         message = data[header_bytes : header_bytes + layout.row_bytes]
         if header_bytes < 0 or len(message) < layout.row_bytes:
             continue
@@ -89,6 +92,6 @@ def _made_anew(data: bytes, number: int, rank: RankDirectory, run_id: str, known
         if not 0 <= dropped <= seq <= MAX_SEQ or not layout.scan(message, offset=0, next_seq=seq - dropped)[0]:
             continue
         attempt = max((a.attempt for a in known.attempts.values() if a.first_seq <= seq), default=0)
-        identity = SegmentIdentity(run_id, rank.rank, attempt, number, seq - dropped)
+        identity = SegmentIdentity(run_id, known.rank, attempt, number, seq - dropped, run_uuid)
         return RowLayout(layout.columns, identity, data[:header_bytes], layout.row_bytes)
     return None

@@ -6,14 +6,14 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
-from esper_recorder import durable
 from esper_schemas.metrics import Dtype
 from esper_schemas.payload import REQUIRED
-from esper_schemas.row_message import RowEncoder, RowLayout
-from esper_schemas.run_directory import RankDirectory
+from esper_schemas.row_message import MAX_SEGMENT_BYTES, RowEncoder, RowLayout
+from esper_schemas.run.files import Folder, Identity, read_descriptor
+from esper_schemas.run_directory import ACTIVE, active_name
+from esper_schemas.segments import ActiveSegment, parse_active
 
 _PLAIN_TYPES = frozenset({float, int, bool})
 FILLED_IN = ("seq", "wall_time", "elapsed_secs")
@@ -58,10 +58,11 @@ class SegmentWriter:
         OSError: the file cannot be created or written.
     """
 
-    def __init__(self, rank: RankDirectory, layout: RowLayout, max_rows: int, max_bytes: int) -> None:
+    def __init__(self, rank: Folder, layout: RowLayout, max_rows: int, max_bytes: int) -> None:
         self.layout = layout
+        self._rank = rank
         self._max_rows = min(max_rows, max(1, max_bytes // layout.row_bytes))
-        self.path = rank.active_path(layout.identity.segment)
+        self._name = active_name(layout.identity.segment)
         self.rows = 0
         self.size = 0
         self.last_seq = layout.identity.first_seq - 1
@@ -73,14 +74,30 @@ class SegmentWriter:
         self._plain_encoders: dict[tuple[str, ...], PlainRowEncoder] = {}
         self.plain_encoder = self._plain_encoders.get
         self._cut_short: tuple[int, int, int] | None = None
-        self._descriptor = _create(self.path, len(layout.header))
+        self._descriptor = _create(rank, self._name, len(layout.header))
         try:
             self._write_rest(layout.header, 0)
         except BaseException:
+            identity = self.identity
             self.close()
-            self.path.unlink()  # nothing is in it yet, and its number is used again
+            rank.unlink(self._name, identity)  # nothing is in it yet, and its number is used again
             raise
         self.size = len(layout.header)
+
+    @property
+    def identity(self) -> Identity:
+        """Which file it is, whatever it is called by now."""
+        found = os.fstat(self._descriptor)
+        return found.st_dev, found.st_ino
+
+    def read_back(self) -> ActiveSegment:
+        """What is in the file, verified.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        data = read_descriptor(self._descriptor, MAX_SEGMENT_BYTES, self._rank.where(self._name))
+        return parse_active(self.layout.identity.segment, data)
 
     def append(self, message: bytes, seq: int) -> None:
         """Append one row message with sequence number `seq`.
@@ -157,7 +174,7 @@ class SegmentWriter:
             return
         os.fsync(self._descriptor)
         if not self._synced_size:
-            durable.sync_folder(self.path.parent)
+            self._rank.sync(ACTIVE)
         self._synced_size = size
 
     def close(self) -> None:
@@ -165,16 +182,15 @@ class SegmentWriter:
         os.close(self._descriptor)
 
 
-def _create(path: Path, header_bytes: int) -> int:
+def _create(rank: Folder, name: str, header_bytes: int) -> int:
     """Create a segment's file for appending.
 
     What an interrupt left of an earlier try to create it is replaced, if it is too short to hold any row.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
     try:
-        return os.open(path, flags, 0o644)
+        return rank.create(name)
     except FileExistsError:
-        if path.stat().st_size > header_bytes:
+        if rank.size(name) > header_bytes:
             raise
-        path.unlink()
-        return os.open(path, flags, 0o644)
+        rank.unlink(name)
+        return rank.create(name)

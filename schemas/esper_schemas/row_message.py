@@ -17,7 +17,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,9 @@ from esper_schemas.metrics import Dtype
 from esper_schemas.payload import METRICS
 
 FORMAT_VERSION = 1
+
+MAX_SEGMENT_BYTES = 128 * 1024 * 1024
+"""No segment is larger, active or unpacked. A larger one is not read, so that no file can use up the memory."""
 
 ARROW_TYPES: dict[Dtype, pa.DataType] = {
     "float64": pa.float64(),
@@ -64,13 +67,52 @@ def column_types(extras: Iterable[str] = ()) -> dict[str, Dtype]:
 
 @dataclass(frozen=True, slots=True)
 class SegmentIdentity:
-    """What is constant for a segment. It stands in the header and becomes columns when the segment is sealed."""
+    """What is constant for a segment: in the header of the active file and in the metadata of the sealed one.
+
+    `run_uuid` is that of the recording, which tells two recordings of one name apart; None in files of 0.1.0.
+    """
 
     run_id: str
     rank: int
     attempt: int
     segment: int
     first_seq: int
+    run_uuid: str | None = None
+
+    def to_metadata(self) -> dict[str, str]:
+        """As schema metadata of Arrow."""
+        metadata = {
+            "esper.format": str(FORMAT_VERSION),
+            "esper.run_id": self.run_id,
+            "esper.rank": str(self.rank),
+            "esper.attempt": str(self.attempt),
+            "esper.segment": str(self.segment),
+            "esper.first_seq": str(self.first_seq),
+        }
+        return metadata if self.run_uuid is None else metadata | {"esper.run_uuid": self.run_uuid}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> Self:
+        """The identity that schema metadata declares.
+
+        Raises:
+            KeyError, ValueError: it declares none.
+            FormatVersionError: a newer Esper wrote it.
+        """
+        version = int(metadata["esper.format"])
+        identity = cls(
+            run_id=metadata["esper.run_id"],
+            rank=int(metadata["esper.rank"]),
+            attempt=int(metadata["esper.attempt"]),
+            segment=int(metadata["esper.segment"]),
+            first_seq=int(metadata["esper.first_seq"]),
+            run_uuid=metadata.get("esper.run_uuid"),
+        )
+        if version > FORMAT_VERSION:
+            raise FormatVersionError(
+                f"{where} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade it"
+            )
+        return identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +196,7 @@ class RowLayout:
             stream = sink.getvalue()
         template = bytearray(stream[_message_length(stream) :]) + bytes(_CHECKSUM_BYTES)
         nodes_at = _rearrange(template, list(columns.values()))
-        metadata = {
-            "esper.format": str(FORMAT_VERSION),
-            "esper.run_id": identity.run_id,
-            "esper.rank": str(identity.rank),
-            "esper.attempt": str(identity.attempt),
-            "esper.segment": str(identity.segment),
-            "esper.first_seq": str(identity.first_seq),
+        metadata = identity.to_metadata() | {
             "esper.row_bytes": str(len(template)),
             CHECKSUM_KEY: (_CHECKSUM_MARK + _NO_CHECKSUM).decode(),
         }
@@ -194,22 +230,11 @@ class RowLayout:
         try:
             schema = pa.ipc.read_schema(pa.py_buffer(header))
             metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-            version = int(metadata["esper.format"])
             recorded = metadata[CHECKSUM_KEY].encode()
             at = _find_once(header, recorded) + 1
             if recorded != _CHECKSUM_MARK + b"%08x" % _checksum_around(header, at):
                 raise ValueError("its checksum does not match")
-            if version > FORMAT_VERSION:
-                raise FormatVersionError(
-                    f"format {version} is newer than the {FORMAT_VERSION} that this Esper reads; upgrade it"
-                )
-            identity = SegmentIdentity(
-                run_id=metadata["esper.run_id"],
-                rank=int(metadata["esper.rank"]),
-                attempt=int(metadata["esper.attempt"]),
-                segment=int(metadata["esper.segment"]),
-                first_seq=int(metadata["esper.first_seq"]),
-            )
+            identity = SegmentIdentity.from_metadata(metadata, "the segment")
             columns = {entry.name: _DTYPE_OF_ARROW[entry.type] for entry in schema}
             layout = cls(columns, identity, header, int(metadata["esper.row_bytes"]))
         except (pa.ArrowException, KeyError, ValueError, UnicodeDecodeError, OSError) as error:
@@ -219,7 +244,7 @@ class RowLayout:
             raise RunDamagedError("offset 0: the header declares a layout that cannot be")
         return layout
 
-    def scan(self, data: bytes, *, offset: int, next_seq: int) -> tuple[int, ScanEnd]:
+    def scan(self, data: bytes | memoryview, *, offset: int, next_seq: int) -> tuple[int, ScanEnd]:
         """Verify row messages from the start of `data` on.
 
         Args:
@@ -254,7 +279,7 @@ class RowLayout:
             return "the checksum of a row does not match"
         return ""
 
-    def decode(self, data: bytes, rows: int) -> pa.RecordBatch:
+    def decode(self, data: bytes | memoryview, rows: int) -> pa.RecordBatch:
         """The first `rows` messages of `data`, verified before by `scan`, as one batch of the columns."""
         cells = np.frombuffer(data, dtype=np.uint8, count=rows * self.row_bytes).reshape(rows, self.row_bytes)
         arrays = []
@@ -289,7 +314,7 @@ def _checksum_around(header: bytes, at: int) -> int:
 
 def _is_torn(rest: memoryview, row_bytes: int) -> bool:
     """Whether a write was cut short: less than a row is left, or zeros stand from the row's last byte to the end."""
-    return len(rest) < row_bytes or not any(rest[row_bytes - 1 :])
+    return len(rest) < row_bytes or not bytes(rest[row_bytes - 1 :]).strip(b"\0")
 
 
 def _find_once(data: bytes, pattern: bytes) -> int:

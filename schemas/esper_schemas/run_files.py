@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
-from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from esper_schemas.errors import FormatVersionError, RunDamagedError, UsageError
 from esper_schemas.row_message import FORMAT_VERSION
+from esper_schemas.run.files import Storage
 
 EndStatus = Literal["finished", "failed", "interrupted"]
 
@@ -33,25 +33,22 @@ def check_run_id(run_id: object) -> str:
     return run_id
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`.
+def read_json(storage: Storage, name: str) -> dict[str, Any]:
+    """The JSON object in a file.
 
     Raises:
         FileNotFoundError: there is no such file.
         RunDamagedError: it is unreadable, too large, or no JSON object.
     """
+    where = storage.where(name)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
-        if len(data) > MAX_JSON_BYTES:
-            raise ValueError(f"larger than {MAX_JSON_BYTES} bytes")
-        value = json.loads(data)
-    except FileNotFoundError:
+        value = json.loads(storage.read(name, MAX_JSON_BYTES))
+    except (FileNotFoundError, RunDamagedError):
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise RunDamagedError(f"{path}: expected a JSON object, found none ({error})") from None
+        raise RunDamagedError(f"{where}: expected a JSON object, found none ({error})") from None
     if not isinstance(value, dict):
-        raise RunDamagedError(f"{path}: expected a JSON object, found {type(value).__name__}")
+        raise RunDamagedError(f"{where}: expected a JSON object, found {type(value).__name__}")
     return value
 
 
@@ -60,29 +57,30 @@ class _JsonFile:
     """A record that is one JSON object; fields unknown to this version are ignored when reading."""
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the record from `path`.
+    def read(cls, storage: Storage, name: str) -> Self:
+        """Read the record from a file.
 
         Raises:
             FileNotFoundError, RunDamagedError: as `read_json`, and if a field is missing or of another type.
             FormatVersionError: it was written by a newer Esper.
         """
-        values = read_json(path)
+        path = storage.where(name)
+        values = read_json(storage, name)
         types = _types(cls)  # type: ignore[arg-type]  # mypy takes a class of slots for not hashable
         version = values.get("format", FORMAT_VERSION)
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise FormatVersionError(
                 f"{path} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade it"
             )
-        known = {name: value for name, value in values.items() if name in types}
+        known = {key: value for key, value in values.items() if key in types}
         required = [entry.name for entry in fields(cls) if entry.default is entry.default_factory is MISSING]
-        if missing := [name for name in required if name not in known]:
+        if missing := [key for key in required if key not in known]:
             raise RunDamagedError(
                 f"{path}: expected {', '.join(missing)}, found no such key; it is not a file of Esper"
             )
-        for name, value in known.items():
-            if not _fits(value, types[name]):
-                raise RunDamagedError(f"{path}: {name} has no such value as {ascii(value)[:60]}")
+        for key, value in known.items():
+            if not _fits(value, types[key]):
+                raise RunDamagedError(f"{path}: {key} has no such value as {ascii(value)[:60]}")
         return cls(**known)
 
     def to_bytes(self) -> bytes:
@@ -179,7 +177,8 @@ class Seal(_JsonFile):
 
     `updates_rise` says that each row's update is greater than that of the row before, so that a reader
     need not look for superseded rows. `rows_lost` is how many rows were cut off as damaged when it was sealed;
-    their sequence numbers are not used again. `extras` are the columns that the user added.
+    their sequence numbers are not used again. `extras` are the columns that the user added. `run_uuid` is that of the
+    recording; None in files of 0.1.0.
     """
 
     segment: int
@@ -194,3 +193,4 @@ class Seal(_JsonFile):
     updates_rise: bool
     rows_lost: int = 0
     extras: list[str] | None = None
+    run_uuid: str | None = None

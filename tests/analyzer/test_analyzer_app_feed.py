@@ -4,10 +4,12 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import polars as pl
 import pytest
 
 from esper_analyzer import open_run
@@ -17,7 +19,7 @@ from esper_analyzer.app.live import LiveFeed
 from esper_analyzer.app.picture import RECENT_ROWS, Picture
 from esper_analyzer.app.reader import Reader
 from esper_analyzer.app.recorded import RecordedFeed
-from esper_analyzer.segment_index import SegmentIndex
+from esper_analyzer.run_index import rows_of
 from esper_analyzer.view import View
 from esper_recorder import Recorder
 
@@ -45,11 +47,11 @@ def test_the_newest_rows_are_those_of_the_whole_run(tmp_path: Path, back_to: int
         record(tmp_path, range(back_to, back_to + 20), loss=2.0, resume="must")
     run = open_run(path)
     rows = run.updates(0).collect()
-    index = run.index(0)
+    index = run.look(0).rank(0)
     for count in range(1, len(index.pieces) + 1):
-        few = SegmentIndex(pieces=index.pieces[:count])
-        newest = run.updates_of([few]).collect().tail(RECENT_ROWS)
-        assert end_of(run.updates_of([few]), few.pieces).select(newest.columns).equals(newest)
+        few = replace(index, pieces=index.pieces[:count])
+        newest = rows_of(few).collect().tail(RECENT_ROWS)
+        assert end_of(rows_of(few), few.pieces).select(newest.columns).equals(newest)
     feed = LiveFeed(run, 0)
     picture = feed.picture()
     assert picture.recent["value_loss"].to_list() == rows["value_loss"].tail(RECENT_ROWS).to_list()
@@ -188,7 +190,7 @@ def test_damage_is_looked_for_each_time_a_run_ends(tmp_path: Path, monkeypatch: 
     with Recorder.open(tmp_path, run_id="run", resume="must", segment_rows=16) as recorder:
         recorder.record(update=100, policy_loss=-0.01, value_loss=1.0)
         assert catch_up(feed).status == "live"
-    assert catch_up(feed).damage == 1
+    assert catch_up(feed).damage == 2  # the segment, and that its rows are lost
     feed.close()
 
 
@@ -288,6 +290,20 @@ def test_a_reader_waits_unless_it_is_asked(tmp_path: Path) -> None:
     reader.stop()
     assert not reader._thread.is_alive()
     assert reader.error is None
+
+
+def test_a_panic_of_polars_ends_the_reading(tmp_path: Path) -> None:
+    """What is no Exception ends it like one, so that the screen does not wait for ever."""
+    told: Queue[Reader] = Queue()
+
+    def make() -> LiveFeed:
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    reader = Reader(make, 3600.0, told.put)
+    reader.start()
+    told.get(timeout=20)
+    assert isinstance(reader.error, pl.exceptions.PanicException)
+    reader.stop()
 
 
 # ---------------------------------------------------------------------- replay

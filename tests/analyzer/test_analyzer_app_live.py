@@ -123,7 +123,9 @@ def test_an_error_while_reading_ends_the_screen_and_is_raised(demo: Path, tmp_pa
 
     async def steps(app: EsperApp, pilot: Pilot[None]) -> None:
         segment = path / "rank-0000" / "segments" / "00000000.parquet"
-        segment.write_bytes(bytes(segment.stat().st_size))
+        content = bytearray(segment.read_bytes())
+        content[4:400] = b"\xff" * 396  # its end, which says what is in it, is whole
+        segment.write_bytes(content)
         app.scene.window = Window(cursor=20)
         await pilot.press("right")
         await until(pilot, lambda: app._exit)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,7 +182,9 @@ def test_ctrl_c_off_a_terminal_exits_130(writer: Callable[..., object], tmp_path
     writer()
     command = [sys.executable, "-m", "esper_analyzer", "tail", "--root", str(tmp_path / "runs")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(2.0)
+    assert process.stderr is not None
+    while not process.stderr.readline().endswith("waiting for the first update\n"):
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, talk = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -219,3 +220,5 @@ def test_every_command_says_in_one_sentence_what_it_does_and_shows_an_example() 
         assert command.help is not None
         assert f"Example: esper-analyze {name}" in command.help
         assert f"esper-analyze {name}" in readme
+    assert "esper-analyze runs --verify" in readme
+    assert "--verify" in {option for parameter in main.commands["runs"].params for option in parameter.opts}

@@ -418,7 +418,7 @@ def test_a_damaged_run_is_compared_as_far_as_it_can_be_read(record: Record, caps
 
 def test_only_the_columns_that_are_needed_are_read(record: Record) -> None:
     """The plan over sealed segments projects to the axis, the metric and what the current view needs."""
-    rows = MeasuredRows(open_run(record(losses([1.0] * 5), "a")), 0, "value_loss", is_damaged=False)
+    rows = MeasuredRows(open_run(record(losses([1.0] * 5), "a")).look(0), "value_loss")
     plan = rows._placed("steps").explain()
     assert f"PROJECT 3/{len(rows.names) + 5} COLUMNS" in plan
 

@@ -62,7 +62,7 @@ SCHEMA = exactly(
     run=exactly(
         run_id=TEXT,
         path=TEXT,
-        status={"enum": ["live", "stale", "finished", "failed", "interrupted", "crashed"]},
+        status={"enum": ["live", "stale", "finished", "failed", "interrupted", "crashed", "unknown"]},
         trainer=TEXT_OR_NULL,
         env=TEXT_OR_NULL,
         device=TEXT_OR_NULL,
@@ -107,14 +107,15 @@ SCHEMA = exactly(
         faults={
             "type": "array",
             "items": exactly(
-                rank=COUNT,
+                rank=UPDATE,
                 segment=UPDATE,
-                kind={"enum": ["torn", "corrupt", "missing", "unreadable", "lost"]},
+                kind={"enum": ["torn", "corrupt", "missing", "unreadable", "lost", "foreign", "repaired"]},
                 offset=UPDATE,
                 message=TEXT,
             ),
         },
     ),
+    thresholds=TEXT_OR_NULL,
 )
 
 
@@ -240,7 +241,8 @@ def test_a_damaged_sealed_segment_is_a_fault_with_an_address(record: Callable[..
     document = read_strictly(report)
     assert report.is_damaged
     assert document["updates"]["rows"] == 20
-    assert [fault["segment"] for fault in document["integrity"]["faults"]] == [1]
+    found = [(fault["segment"], fault["kind"]) for fault in document["integrity"]["faults"]]
+    assert found == [(1, "missing" if damage == "remove" else "corrupt"), (2, "lost")]
 
 
 def test_ranks_are_reported_apart_or_together(record: Callable[..., Path]) -> None:

@@ -18,10 +18,11 @@ from esper_analyzer import open_run, sparkline
 from esper_analyzer.buckets import MAX_BUCKETS, Buckets
 from esper_analyzer.chart import draw_chart
 from esper_analyzer.screen import Frame, draw_screen
-from esper_analyzer.style import Style, clean, compact, number, percentage
+from esper_analyzer.style import Style, compact, number, percentage
 from esper_analyzer.view import View
 from esper_recorder import Recorder
 from esper_schemas import METRICS
+from esper_schemas.cleaning import printable
 
 BANDS = METRICS["value_loss"].bands
 PLAIN, COLOR, ASCII = (
@@ -142,7 +143,7 @@ def test_numbers_are_short_and_foreign_text_is_harmless() -> None:
     extremes = (1.7e308, -1.7e308, -5e-324, -99999.9, -0.001234, 123456789, -(2**63), NAN, None, 99999.99)
     assert max(len(compact(value)) for value in extremes) <= 8
     assert [percentage(value) for value in (0.25, -0.1, 12.0, INF, None)] == ["+25.0%", "-10.0%", "+12×", "+∞%", "—"]
-    assert clean("a\x1b[31mb\n\u202e") == "a\\x1b[31mb\\n\\u202e"
+    assert printable("a\x1b[31mb\n\u202e") == "a\\x1b[31mb\\n\\u202e"
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (100, 30), (160, 50), (40, 12)])

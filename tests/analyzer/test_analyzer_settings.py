@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -218,6 +220,49 @@ def test_folders_that_may_not_be_looked_into(tmp_path: Path) -> None:
     """A `pyproject.toml` that is a folder, or cannot be read, stops nobody."""
     (tmp_path / "pyproject.toml").mkdir()
     assert find_settings(tmp_path) is DEFAULT_SETTINGS
+
+
+@pytest.mark.parametrize(("owner", "of_folder", "counts"), [(4711, 0, False), (4711, 4711, True), (0, 4711, True)])
+def test_a_pyproject_of_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, of_folder: int, counts: bool
+) -> None:
+    """Above the working folder only files of the user, of root and of the folder's owner count; others are named."""
+    above, folder = tmp_path / "pyproject.toml", tmp_path / "inner"
+    above.write_text('[tool.esper.thresholds.value_loss]\ncritical = "> 1000"')
+    folder.mkdir()
+    owners, stat = {above: owner, folder: of_folder}, Path.stat
+
+    def _stat(path: Path, **options: Any) -> os.stat_result:
+        found = stat(path, **options)
+        if path not in owners:
+            return found
+        fields = list(found)
+        fields[4] = owners[path]
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(Path, "stat", _stat)
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    said: list[str] = []
+    found = find_settings(folder, warn=said.append)
+    assert found.source == (above if counts else None)
+    assert said == ([] if counts else [f"{above} belongs to another user; passed over in the search for thresholds"])
+
+
+def test_the_file_of_thresholds_is_in_the_output(record: Callable[..., Path], command: Command, tmp_path: Path) -> None:
+    """What a check or a report went by stands in it, in each format, and not only on standard error."""
+    path = record([{"update": update} for update in range(3)])
+    (tmp_path / "pyproject.toml").write_text('[tool.esper.thresholds.value_loss]\ncritical = "> 30"')
+    where = str(tmp_path / "pyproject.toml")
+    for name, form in [
+        ("check", "text"),
+        ("check", "junit"),
+        *(("report", form) for form in ("text", "markdown", "html")),
+    ]:
+        out = command(name, "--run", path, "--format", form, cwd=tmp_path).stdout
+        assert where.replace("_", "\\_") in "".join(out.split()) or where in "".join(out.split()), (name, form)
+    for name in ("check", "report"):
+        assert json.loads(command(name, "--run", path, "--format", "json", cwd=tmp_path).stdout)["thresholds"] == where
+        assert json.loads(command(name, "--run", path, "--format", "json").stdout)["thresholds"] is None
 
 
 # ---------------------------------------------------------------------- every place that judges

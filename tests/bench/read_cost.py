@@ -52,9 +52,9 @@ def write_run(root: Path, updates: int) -> RunDirectory:
         ]
         identity = SegmentIdentity("long", 0, 0, number, first)
         batch = with_identity(pa.RecordBatch.from_arrays(columns, names=list(types)), identity)
-        path = run.rank(0).active_path(number)
-        path.touch()
-        seal(run.rank(0), ActiveSegment(number, path, identity, batch, ScanEnd("clean", 0), 0))
+        run.rank(0).active_path(number).touch()
+        with run.rank(0).open() as rank:
+            seal(rank, ActiveSegment(number, identity, batch, ScanEnd("clean", 0), b""))
     return run
 
 

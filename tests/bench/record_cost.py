@@ -20,7 +20,7 @@ import orjson
 from torch.utils.tensorboard import SummaryWriter
 
 from esper_recorder import Recorder
-from esper_schemas import METRICS
+from esper_schemas import METRICS, RunDirectory
 from esper_schemas.segments import read_active
 
 ROUNDS = 5
@@ -81,7 +81,8 @@ def main() -> None:
                 costs[name].append(median_cost(call, updates(count, seed)))
         recorder_rows = ROUNDS * UPDATES_PER_ROUND
         active = max(Path(recorder.path).glob("rank-0000/active/*.arrows"))
-        written = read_active(int(active.stem), active)
+        with RunDirectory(recorder.path).rank(0).open() as folder:
+            written = read_active(folder, int(active.stem))
         active_bytes = written.bytes / written.rows.num_rows if written.rows else 0
         recorder.close()
         board.close()

@@ -45,7 +45,7 @@ def memory(tmp_path: Path) -> Iterator[Path]:
     if not os.access(shared, os.W_OK):
         yield tmp_path
         return
-    folder = Path(tempfile.mkdtemp(prefix="esper-crash-", dir=shared))
+    folder = Path(tempfile.mkdtemp(prefix="esper-crash-", dir=shared)).resolve()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from esper_recorder import Recorder
 from esper_schemas import METRICS, RankDirectory, RankFollower, RunDirectory, read_segments
+from esper_schemas.run_directory import segment_numbers
 from esper_schemas.segments import MissingSegment, SealedSegment, Segment
 
 _MASK = (1 << 64) - 1
@@ -222,7 +223,12 @@ def finish_case(run: Path, required: Iterable[int], *, may_drop: int = 0, follow
 def _attempts_of_segments(rank: RankDirectory) -> dict[int, int]:
     """Which attempt each segment with a row in it is of."""
     attempts: dict[int, int] = {}
-    for number in rank.segment_numbers():
+    try:
+        with rank.open() as folder:
+            numbers = segment_numbers(folder)
+    except FileNotFoundError:
+        return attempts
+    for number in numbers:
         table = rows_of(next(read_segments(rank, number)), [])
         if table is not None and table.num_rows:
             attempts[number] = table.column("attempt")[0].as_py()

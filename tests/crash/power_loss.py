@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.crash.intercept import OpenFiles, Real
+from tests.crash.intercept import Call, OpenFiles
 
 SECTOR = 512
 PAGE = 4096
@@ -35,6 +35,11 @@ class Operation:
     def __str__(self) -> str:
         return f"{self.name} {self.args[0]}"
 
+    @property
+    def is_change(self) -> bool:
+        """Whether a crash after it may leave anything else than one before it."""
+        return self.name != "open" or self.args[2] or self.args[3]
+
 
 class Trace:
     """The operations under a folder, in order; a handler for `intercepted`.
@@ -49,18 +54,21 @@ class Trace:
         self._numbers: dict[int, int] = {}
         self._opened = 0
 
-    def __call__(self, name: str, real: Real, args: tuple[Any, ...]) -> Any:
+    def __call__(self, call: Call) -> Any:
         """Do the call, and write it down if it is about the folder."""
-        if not self._files.inside(name, args):
-            return real(*args)
+        if not self._files.inside(call):
+            return call.do()
+        name, args = call.name, call.args
         existed = name == "open" and os.path.exists(args[0])  # noqa: PTH110 — pathlib must not be entered here
-        answer = real(*args)
-        self._files.note(name, args, answer)
+        answer = call.do()
+        self._files.note(call, answer)
         if name == "open":
             self._opened += 1
             self._numbers[answer] = self._opened
             truncated = bool(args[1] & os.O_TRUNC)
             self._add("open", self._opened, self._name(args[0]), not existed, truncated)
+        elif name == "dup":
+            self._numbers[answer] = self._numbers[args[0]]
         elif name in ("write", "pwrite", "ftruncate", "fsync"):
             number = self._numbers[args[0]]
             if name in ("write", "pwrite"):
@@ -80,8 +88,8 @@ class Trace:
     def _add(self, name: str, *args: Any) -> None:
         self.operations.append(Operation(name, args))
 
-    def _name(self, path: Any) -> tuple[str, ...]:
-        return Path(path).relative_to(self._root).parts
+    def _name(self, path: Path) -> tuple[str, ...]:
+        return path.relative_to(self._root).parts
 
 
 @dataclass(slots=True)
@@ -249,6 +257,24 @@ def _choices(chosen: _Folder, at: int) -> Iterator[tuple[str, Choice]]:
     yield f"name {at} lost", lambda folder, index: folder is not chosen or index != at
     yield f"only name {at}", lambda folder, index: folder is chosen and index == at
     yield f"names up to {at}", lambda folder, index: folder is not chosen or index <= at
+
+
+def disk_of(folder: Path) -> Disk:
+    """A disk on which all that stands in a folder is durable."""
+    disk = Disk()
+    number = 0
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).parts
+        if path.is_dir():
+            disk.do(Operation("mkdir", (name,)))
+            continue
+        number -= 1
+        disk.do(Operation("open", (number, name, True, False)))
+        disk.do(Operation("write", (number, path.read_bytes(), None)))
+        disk.do(Operation("fsync", (number,)))
+    for folder_node in [*disk._folders(disk.root)]:
+        folder_node.sync()
+    return disk
 
 
 def write_tree(tree: Tree, folder: Path) -> None:

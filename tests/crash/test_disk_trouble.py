@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.crash.intercept import OpenFiles, Real, intercepted
+from tests.crash.intercept import Call, OpenFiles, intercepted
 from tests.crash.ledger import Ledger
 from tests.crash.oracle import Outcome, finish_case, read_run, row_of
 
@@ -55,22 +55,23 @@ class Trouble:
         self._fault = fault
         self._at = at
 
-    def __call__(self, name: str, real: Real, args: tuple[Any, ...]) -> Any:
+    def __call__(self, call: Call) -> Any:
         """Do the call, or let it fail."""
-        if not self._files.inside(name, args):
-            return real(*args)
-        if name in self._fault.operations and (name != "open" or args[1] & os.O_CREAT):
+        if not self._files.inside(call):
+            return call.do()
+        if call.name in self._fault.operations and (call.name != "open" or call.args[1] & os.O_CREAT):
             self.done += 1
             if self._at < self.done <= self._at + self._fault.lasts:
-                return self._fail(name, real, args)
-        answer = real(*args)
-        self._files.note(name, args, answer)
+                return self._fail(call)
+        answer = call.do()
+        self._files.note(call, answer)
         return answer
 
-    def _fail(self, name: str, real: Real, args: tuple[Any, ...]) -> Any:
+    def _fail(self, call: Call) -> Any:
         written = 0
-        if name == "write":
-            written = real(args[0], bytes(args[1])[: int(len(args[1]) * self._fault.share_written) or 1])
+        if call.name == "write":
+            descriptor, data = call.args
+            written = call.real(descriptor, bytes(data)[: int(len(data) * self._fault.share_written) or 1])
         if self._fault.error is not None:
             raise OSError(self._fault.error, os.strerror(self._fault.error))
         return written

@@ -13,12 +13,13 @@ import pytest
 from tests.crash.intercept import intercepted
 from tests.crash.ledger import Ledger, Line
 from tests.crash.oracle import finish_case, read_run, row_of
-from tests.crash.power_loss import Disk, Operation, Trace, Tree, write_tree
+from tests.crash.power_loss import Disk, Operation, Trace, Tree, disk_of, write_tree
 
 from esper_recorder import Recorder, durable
 from esper_recorder.sealing import seal
 from esper_recorder.segment_writer import SegmentWriter
-from esper_schemas import ActiveSegment, RankDirectory, Seal
+from esper_schemas import ActiveSegment, Seal
+from esper_schemas.run.files import Folder, Identity
 
 ROWS = 13  # of each attempt
 
@@ -37,8 +38,8 @@ def _record_run(root: Path, monkeypatch: pytest.MonkeyPatch, attempts: int) -> l
         sync(self)
         trace.mark("synced", rows)
 
-    def marked_seal(rank: RankDirectory, segment: ActiveSegment) -> Seal:
-        record = seal(rank, segment)
+    def marked_seal(rank: Folder, segment: ActiveSegment, identity: Identity | None = None) -> Seal:
+        record = seal(rank, segment, identity)
         trace.mark("synced", list(range(record.first_seq, record.last_seq + 1)))
         return record
 
@@ -74,6 +75,8 @@ def _states(
             promised["acknowledged"].update(updates)
         else:
             disk.do(operation)
+            if not operation.is_change:
+                continue
         where = f"after operation {index} ({operation})"
         for name, tree, is_kill in [
             (f"{where}, killed", disk.after_kill(), True),
@@ -101,24 +104,6 @@ def _digest(tree: Tree) -> str:
 
     add(tree)
     return digest.hexdigest()
-
-
-def _disk_of(folder: Path) -> Disk:
-    """A disk on which all that stands in a folder is durable."""
-    disk = Disk()
-    number = 0
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).parts
-        if path.is_dir():
-            disk.do(Operation("mkdir", (name,)))
-            continue
-        number -= 1
-        disk.do(Operation("open", (number, name, True, False)))
-        disk.do(Operation("write", (number, path.read_bytes(), None)))
-        disk.do(Operation("fsync", (number,)))
-    for folder_node in [*disk._folders(disk.root)]:
-        folder_node.sync()
-    return disk
 
 
 def _check_state(memory: Path, line: Line, name: str, tree: Tree, required: frozenset[int], is_kill: bool) -> None:
@@ -167,7 +152,7 @@ def test_power_loss_during_recovery(
             again = memory / f"again-{number}"
             write_tree(tree, again)
             kept = read_run(again / "r").updates
-            disk = _disk_of(again)
+            disk = disk_of(again)
             operations = _record_run(again, monkeypatch, attempts=1)
             end = next(i for i, op in enumerate(operations) if op.name == "mark" and op.args[0] == "acknowledged")
             states = list(_states(operations[:end], disk, kept))
@@ -178,22 +163,39 @@ def test_power_loss_during_recovery(
     line.check()
 
 
-def _rename_unsynced(source: Path, target: Path) -> None:
-    source.rename(target)
+def test_folders_above_a_new_run_are_there_after_a_power_loss(memory: Path, ledger: Ledger) -> None:
+    """A run in a folder that is made for it is not lost with this folder: its name, too, is safe once rows are."""
+    trace = Trace(memory)
+    with intercepted(trace), Recorder.open(memory / "new" / "deep", run_id="r") as recorder:
+        assert recorder.record(**row_of(0))
+    disk = Disk()
+    for operation in trace.operations:
+        disk.do(operation)
+    with ledger.line("power loss after a run in a new folder was closed") as line:
+        for name, tree in disk.after_power_loss():
+            write_tree(tree, memory / "state")
+            line.count(finish_case(memory / "state" / "new" / "deep" / "r", [0], follow=False), name)
+            shutil.rmtree(memory / "state")
+    line.check()
+
+
+def _rename_unsynced(folder: Folder, name: str, target: str) -> None:
+    folder.rename(name, target)
 
 
 def _sync_file_only(self: SegmentWriter) -> None:
     os.fsync(self._descriptor)
 
 
-def _write_unsynced(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+def _write_unsynced(folder: Folder, name: str, data: bytes) -> None:
+    folder.unlink(name)
+    descriptor = folder.create(name, 0o666)
     os.write(descriptor, data)
     os.close(descriptor)
 
 
-def _replace_in_place(path: Path, data: bytes) -> None:
-    durable.write_new(path, data)
+def _replace_in_place(folder: Folder, name: str, data: bytes) -> None:
+    durable.write_new(folder, name, data)
 
 
 MUTANTS: dict[str, tuple[object, str, Callable[..., Any]]] = {

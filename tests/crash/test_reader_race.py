@@ -29,14 +29,15 @@ def _scan_naively(rank: RankDirectory) -> list[int]:
     """Updates, as a reader gets them that lists the files and then reads them."""
     paths = [*rank.active_folder.glob("*.arrows"), *rank.segments_folder.glob("*.parquet")]
     updates: list[int] = []
-    for path in sorted(paths, key=lambda path: path.stem):
-        try:
-            if path.suffix == ".parquet":
-                updates += pq.read_table(path, columns=["update"]).column("update").to_pylist()
-            elif (rows := read_active(int(path.stem), path).rows) is not None:
-                updates += rows.column("update").to_pylist()
-        except FileNotFoundError:
-            continue  # sealed meanwhile
+    with rank.open() as folder:
+        for path in sorted(paths, key=lambda path: path.stem):
+            try:
+                if path.suffix == ".parquet":
+                    updates += pq.read_table(path, columns=["update"]).column("update").to_pylist()
+                elif (rows := read_active(folder, int(path.stem)).rows) is not None:
+                    updates += rows.column("update").to_pylist()
+            except FileNotFoundError:
+                continue  # sealed meanwhile
     return updates
 
 

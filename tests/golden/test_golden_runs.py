@@ -26,7 +26,8 @@ from tests.golden.golden import (
 from esper_analyzer import open_run
 from esper_recorder import Recorder
 from esper_schemas import RunDirectory, Seal
-from esper_schemas.verification import verify_run
+from esper_schemas.examining.run import verify_run
+from esper_schemas.run.files import Folder
 
 REPORTS = [(name, report, options) for name in NAMES for report, options in report_names(name).items()]
 _READ = ["run_id", "rank", "attempt", "seq", "dropped_before", "update", "value_loss", "wall_time"]
@@ -107,7 +108,7 @@ def test_engines_read_the_sealed_rows(name: str, read: Callable[[list[str]], pa.
     """An engine that knows nothing of Esper finds, bit for bit, the rows of the sealed segments."""
     path = copy_run(name, tmp_path)
     paths = sorted(map(str, path.glob("rank-*/segments/*.parquet")))
-    seals = [Seal.read(seal) for seal in sorted(path.glob("rank-*/seals/*.json"))]
+    seals = [_seal(seal) for seal in sorted(path.glob("rank-*/seals/*.json"))]
     rows = read(paths).sort_by([("rank", "ascending"), ("seq", "ascending")])
     assert rows.num_rows == sum(seal.rows for seal in seals)
     in_segments = set(_places(rows))
@@ -115,6 +116,11 @@ def test_engines_read_the_sealed_rows(name: str, read: Callable[[list[str]], pa.
     expected = golden.filter(pa.array([place in in_segments for place in _places(golden)]))
     assert _places(expected) == _places(rows)
     assert wrong_columns(expected.select([column for column in _READ if column in golden.column_names]), rows) == []
+
+
+def _seal(path: Path) -> Seal:
+    with Folder.at(path.parent) as folder:
+        return Seal.read(folder, path.name)
 
 
 def _places(rows: pa.Table) -> list[tuple[int, int]]:

@@ -177,13 +177,13 @@ def test_second_signal_during_close_does_not_lose_the_end(tmp_path: Path, run_py
         SCRIPT
         + """
 import os, signal, threading, time
-import esper_recorder.sealing as sealing
-seal = sealing.to_parquet
-def slowly(table):
+import esper_recorder.journal as journal
+seal = journal.seal
+def slowly(*arguments):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.5)
-    return seal(table)
-sealing.to_parquet = slowly
+    return seal(*arguments)
+journal.seal = slowly
 try:
     recorder.close("interrupted", "first signal")
 except KeyboardInterrupt:

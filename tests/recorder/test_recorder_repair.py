@@ -19,9 +19,9 @@ from esper_recorder import Recorder
 from esper_recorder.cli import main
 from esper_recorder.repair import repair_run
 from esper_schemas import RunDirectory, RunLockedError, UsageError
-from esper_schemas.faults import KnownLosses
+from esper_schemas.examining.faults import KnownLosses
+from esper_schemas.examining.run import find_run, verify_run
 from esper_schemas.row_message import RowLayout
-from esper_schemas.verification import find_run, verify_run
 
 RANK = "rank-0000"
 
@@ -268,7 +268,8 @@ def test_broken_run_is_repaired_and_recorded_on(crashed: Path, tmp_path: Path, c
     assert [f for f in report.integrity.faults if f.kind == "repaired"] == [
         f for f in again.faults if f.kind == "repaired"
     ]
-    known = KnownLosses(run.rank(0)).losses
+    with run.rank(0).open() as folder:
+        known = KnownLosses(folder, 0).losses
     rows_lost = set(ALL) - set(case.left)
     if case.is_damage and rows_lost:
         assert known

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from esper_recorder import Recorder
-from esper_recorder.recovery import recover
-from esper_schemas import RankDirectory, RunDirectory, read_segments
+from esper_recorder.recovery import RecoveredRank, recover
+from esper_schemas import RankDirectory, RunDamagedError, RunDirectory, read_segments
 from esper_schemas.row_message import RowLayout, SegmentIdentity
 
 ReadRows = Callable[..., list[dict[str, Any]]]
@@ -41,6 +41,11 @@ def _crash_image(tmp_path: Path, rows: int = 5, tail: bytes = b"half a row") -> 
 
 def _files(rank: RankDirectory) -> list[str]:
     return sorted(str(path.relative_to(rank.path)) for path in rank.path.rglob("*") if path.is_file())
+
+
+def _recover(rank: RankDirectory) -> RecoveredRank:
+    with rank.open() as folder:
+        return recover(folder, None)
 
 
 class _Crash(BaseException):
@@ -84,12 +89,12 @@ def test_sealing_may_be_cut_short_between_any_two_steps(
         rank = run.rank(0)
         try:
             with _dies_after(steps, monkeypatch):
-                recover(rank)
+                _recover(rank)
             done = True
         except _Crash:
             done = False
         assert read_rows(run.path) == expected, steps
-        recovered = recover(rank)
+        recovered = _recover(rank)
         assert (recovered.next_segment, recovered.next_seq) == (1, 5), steps
         assert read_rows(run.path) == expected, steps
         assert _files(rank) == [
@@ -109,10 +114,10 @@ def test_sealing_may_be_cut_short_between_any_two_steps(
 def test_recovery_twice_changes_nothing(tmp_path: Path) -> None:
     """Recovering a run that is in order leaves every byte as it is."""
     rank = RunDirectory(_crash_image(tmp_path)).rank(0)
-    first = recover(rank)
+    first = _recover(rank)
     before = {name: (rank.path / name).read_bytes() for name in _files(rank)}
     times = {name: (rank.path / name).stat().st_mtime_ns for name in _files(rank)}
-    assert recover(rank) == first
+    assert _recover(rank) == first
     assert {name: (rank.path / name).read_bytes() for name in _files(rank)} == before
     assert {name: (rank.path / name).stat().st_mtime_ns for name in _files(rank)} == times
 
@@ -282,33 +287,89 @@ def test_numbering_continues_behind_an_empty_segment_without_seal(tmp_path: Path
     """The last segment being empty and its seal record being gone does not begin the numbers anew."""
     image = _crash_image(tmp_path, tail=b"")
     rank = RunDirectory(image).rank(0)
-    recover(rank)
+    _recover(rank)
     rank.active_path(1).write_bytes(RowLayout.create(SegmentIdentity("r", 0, 0, 1, 5)).header)
-    recover(rank)
+    _recover(rank)
     rank.seal_path(1).unlink()
-    assert recover(rank).next_seq == 5
+    assert _recover(rank).next_seq == 5
+
+
+def _without_seq(path: Path) -> None:
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table.drop_columns(["seq"]), path)
+
+
+def _zero(start: int, end: int) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[start:end] = bytes(len(data[start:end]))
+        path.write_bytes(data)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(_without_seq, id="columns"),
+        pytest.param(_zero(200, 400), id="pages"),
+        pytest.param(_zero(-3000, -8), id="footer"),
+        pytest.param(_zero(-8, -1), id="end"),
+    ],
+)
+def test_damaged_file_without_a_seal_is_left_to_repair(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """Where the last segment cannot say how numbering goes on, no attempt is begun, and nothing is touched."""
+    with Recorder.open(tmp_path, run_id="r", segment_rows=3, strict=True) as recorder:
+        _record(recorder, 7)
+    rank = RunDirectory(tmp_path / "r").rank(0)
+    rank.seal_path(2).unlink()
+    damage(rank.sealed_path(2))
+    before = {name: (rank.path / name).read_bytes() for name in _files(rank) if name != "LOCK"}
+    with pytest.raises(RunDamagedError) as caught:
+        Recorder.open(tmp_path, run_id="r", resume="must")
+    assert str(rank.sealed_path(2)) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert {name: (rank.path / name).read_bytes() for name in _files(rank) if name != "LOCK"} == before
+    assert not rank.has_writer()
 
 
 def test_failed_sealing_leaves_the_rows_readable_and_is_tried_again(
     tmp_path: Path, read_rows: ReadRows, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the folder of sealed files cannot be written, recording goes on; afterwards everything is sealed."""
+    """While something is in the way of a sealed file, recording goes on; afterwards everything is sealed."""
     recorder = Recorder.open(tmp_path, run_id="r", segment_rows=2)
     rank = RunDirectory(tmp_path / "r").rank(0)
-    rank.segments_folder.rmdir()
-    rank.segments_folder.write_text("in the way")
+    in_the_way = rank.active_folder / "00000000.parquet.tmp"
+    in_the_way.mkdir()
     _record(recorder, 7)
     deadline = time.monotonic() + 10
     while "sealing failed" not in caplog.text:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert [row["seq"] for row in read_rows(tmp_path / "r")] == list(range(7))
-    rank.segments_folder.unlink()
-    rank.segments_folder.mkdir()
+    in_the_way.rmdir()
     recorder.close()
     assert [row["seq"] for row in read_rows(tmp_path / "r")] == list(range(7))
     assert _sealed_rows(tmp_path / "r", 4) == [2, 2, 2, 1]
     assert rank.attempts()[0].status == "finished"
+
+
+def test_folder_of_sealed_files_that_is_another_one_gets_nothing_until_the_next_attempt(
+    tmp_path: Path, read_rows: ReadRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it is removed and made anew, no row is lost: they stay in their active files, and resuming seals them."""
+    monkeypatch.setattr("esper_recorder.background.CLOSE_TIMEOUT_SECS", 1)
+    with Recorder.open(tmp_path, run_id="r", segment_rows=2) as recorder:
+        rank = RunDirectory(tmp_path / "r").rank(0)
+        rank.segments_folder.rmdir()
+        rank.segments_folder.mkdir()
+        _record(recorder, 7)
+    assert [row["seq"] for row in read_rows(tmp_path / "r")] == list(range(7))
+    assert not list(rank.segments_folder.iterdir())
+    Recorder.open(tmp_path, run_id="r", resume="must").close()
+    assert [row["seq"] for row in read_rows(tmp_path / "r")] == list(range(7))
+    assert _sealed_rows(tmp_path / "r", 4) == [2, 2, 2, 1]
+    assert [attempt.status for attempt in rank.attempts()] == [None, "finished"]
 
 
 def test_damage_under_a_living_recorder_does_not_stop_it(tmp_path: Path, read_rows: ReadRows) -> None:

@@ -162,21 +162,46 @@ def test_disk_that_is_really_full(small_disk: Path, read_rows: ReadRows) -> None
     assert RunDirectory(small_disk / "r").rank(0).attempts()[0].status == "finished"
 
 
-def test_folder_that_goes_away_for_a_while(tmp_path: Path, read_rows: ReadRows) -> None:
+def test_folder_that_takes_no_file_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows
+) -> None:
     """If no new segment can be created, rows wait until it can, and then get the columns that they need."""
     with Recorder.open(tmp_path, run_id="r", segment_rows=2) as recorder:
         active = tmp_path / "r" / "rank-0000" / "active"
         _put(recorder, 0)
         _put(recorder, 1)
         _wait_for(lambda: not list(active.iterdir()))
-        active.rename(tmp_path / "away")
-        assert not any(_put(recorder, i, extras={f"extra_{i}": float(i)}) for i in range(2, 6))
-        time.sleep(0.15)
-        (tmp_path / "away").rename(active)
+        with monkeypatch.context() as broken:
+            real = os.open
+
+            def read_only(name: Any, flags: int, *arguments: Any, **options: Any) -> int:
+                if flags & os.O_CREAT:
+                    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+                return real(name, flags, *arguments, **options)
+
+            broken.setattr(os, "open", read_only)
+            assert not any(_put(recorder, i, extras={f"extra_{i}": float(i)}) for i in range(2, 6))
+            time.sleep(0.15)
         _wait_for(lambda: _put(recorder, 99))
     rows = read_rows(tmp_path / "r")
     assert [row["seq"] for row in rows] == list(range(len(rows)))
     assert [row[f"extra_{i}"] for i, row in enumerate(rows[2:6], start=2)] == [2.0, 3.0, 4.0, 5.0]
+
+
+def test_folder_that_is_moved_away_takes_every_row(tmp_path: Path, read_rows: ReadRows) -> None:
+    """The folders are held: whatever is done to their names, rows go where they went before."""
+    with Recorder.open(tmp_path, run_id="r", segment_rows=2) as recorder:
+        active = tmp_path / "r" / "rank-0000" / "active"
+        assert _put(recorder, 0)
+        active.rename(tmp_path / "away")
+        active.symlink_to(tmp_path / "trap")
+        (tmp_path / "trap").mkdir()
+        for i in range(1, 6):
+            _put(recorder, i)
+        active.unlink()
+        (tmp_path / "away").rename(active)
+    assert [row["update"] for row in read_rows(tmp_path / "r")] == list(range(6))
+    assert not list((tmp_path / "trap").iterdir())
 
 
 def test_write_that_fails_and_cannot_be_cut_back_ends_the_segment(

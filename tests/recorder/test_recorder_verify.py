@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from esper_recorder import EsperError, Recorder
 from esper_recorder.cli import main
 from esper_schemas import RunDirectory
-from esper_schemas.faults import Repair
-from esper_schemas.verification import find_run, verify_run
+from esper_schemas.examining.faults import Repair
+from esper_schemas.examining.run import find_run, verify_run
 
 RANK = "rank-0000"
 

@@ -273,7 +273,7 @@ def with_metadata(layout: RowLayout, **changes: str) -> bytes:
 
 def test_newer_format_is_refused_as_such() -> None:
     """A file of a newer version is no damage: the error says that Esper must be upgraded."""
-    with pytest.raises(FormatVersionError, match="format 2 is newer than the 1"):
+    with pytest.raises(FormatVersionError, match="format 2, newer than the 1"):
         RowLayout.read(with_metadata(small_layout(), format="2"))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from esper_schemas import NotARunError, RunDirectory, RunHeader, find_runs, resolve_run
+from esper_schemas.run_directory import WRITTEN_FOLDERS, segment_numbers
 
 
 def _make_run(root: Path, name: str, created: str = "2026-01-01") -> RunDirectory:
@@ -68,11 +69,11 @@ def test_folder_without_header_is_no_run(tmp_path: Path) -> None:
 
 
 def test_ranks_are_listed_in_order(tmp_path: Path) -> None:
-    """Only folders named for a rank count."""
+    """What is named for a rank counts, also a file, whose fault is told by whoever opens it; other names do not."""
     for name in ("rank-0010", "rank-0002", "rank-x", "other"):
         (tmp_path / name).mkdir()
     (tmp_path / "rank-0003").write_text("")
-    assert [rank.rank for rank in RunDirectory(tmp_path).ranks()] == [2, 10]
+    assert [rank.rank for rank in RunDirectory(tmp_path).ranks()] == [2, 3, 10]
     assert RunDirectory(tmp_path / "none").ranks() == []
 
 
@@ -94,11 +95,13 @@ def test_lock_tells_whether_a_writer_lives(tmp_path: Path) -> None:
 def test_segment_numbers_ignore_other_files(tmp_path: Path) -> None:
     """Only whole segment files count as segments."""
     rank = RunDirectory(tmp_path).rank(0)
-    assert rank.segment_numbers() == set()
-    for folder in rank.folders:
-        folder.mkdir(parents=True)
-    rank.active_path(3).touch()
-    rank.sealed_path(1).touch()
-    for name in ("00000005.arrows.broken", "00000006.parquet.tmp", "x.arrows", "00000007.parquet"):
-        (rank.active_folder / name).touch()
-    assert rank.segment_numbers() == {1, 3}
+    rank.path.mkdir()
+    with rank.open() as folder:
+        assert segment_numbers(folder) == set()
+        for name in WRITTEN_FOLDERS:
+            (rank.path / name).mkdir()
+        rank.active_path(3).touch()
+        rank.sealed_path(1).touch()
+        for name in ("00000005.arrows.broken", "00000006.parquet.tmp", "x.arrows", "00000007.parquet"):
+            (rank.active_folder / name).touch()
+        assert segment_numbers(folder) == {1, 3}

@@ -1,16 +1,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from esper_schemas import Attempt, FormatVersionError, RunDamagedError, RunHeader, Seal, UsageError
+from esper_schemas.run.files import Folder
 from esper_schemas.run_files import MAX_JSON_BYTES, check_run_id, read_json
 
 HEADER: dict[str, Any] = {"run_uuid": "u", "run_id": "r", "created": "2026-01-01T00:00:00+00:00"}
 ATTEMPT: dict[str, Any] = {"attempt": 0, "started": "2026-01-01T00:00:00+00:00"}
+
+Record = RunHeader | Attempt | Seal
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    """The test's own folder, held."""
+    with Folder.at(tmp_path) as held:
+        yield held
 
 
 @pytest.mark.parametrize(
@@ -32,23 +43,25 @@ ATTEMPT: dict[str, Any] = {"attempt": 0, "started": "2026-01-01T00:00:00+00:00"}
     ],
     ids=lambda data: f"{data[:12]!r}*{len(data)}",
 )
-def test_bad_json_is_damage(tmp_path: Path, data: bytes) -> None:
+def test_bad_json_is_damage(folder: Folder, tmp_path: Path, data: bytes) -> None:
     """Whatever stands in a JSON file, the error is one line that names the file, and never a traceback."""
     path = tmp_path / "run.json"
     path.write_bytes(data)
     with pytest.raises(RunDamagedError) as caught:
-        read_json(path)
+        read_json(folder, "run.json")
     assert str(path) in str(caught.value)
-    assert "expected a JSON object" in str(caught.value)
+    expected = "a JSON object" if len(data) <= MAX_JSON_BYTES else "at most 16,777,216 bytes"
+    assert f"expected {expected}, found" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_folder_in_place_of_a_json_file_is_damage(tmp_path: Path) -> None:
+def test_folder_in_place_of_a_json_file_is_damage(folder: Folder, tmp_path: Path) -> None:
     """What cannot be read as a file is damage; what is not there is FileNotFoundError."""
+    (tmp_path / "run.json").mkdir()
     with pytest.raises(RunDamagedError):
-        read_json(tmp_path)
+        read_json(folder, "run.json")
     with pytest.raises(FileNotFoundError):
-        read_json(tmp_path / "none.json")
+        read_json(folder, "none.json")
 
 
 @pytest.mark.parametrize(
@@ -77,36 +90,34 @@ def test_folder_in_place_of_a_json_file_is_damage(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_type_or_missing_field_is_damage(
-    tmp_path: Path, kind: type[RunHeader | Attempt | Seal], values: dict[str, Any]
+    folder: Folder, tmp_path: Path, kind: type[Record], values: dict[str, Any]
 ) -> None:
     """A field that is missing or of another type is damage, so that no reader trips over it later."""
-    path = tmp_path / "x.json"
-    path.write_text(json.dumps(values))
+    (tmp_path / "x.json").write_text(json.dumps(values))
     with pytest.raises(RunDamagedError, match=r"x\.json"):
-        kind.read(path)
+        kind.read(folder, "x.json")
 
 
-def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
+def test_unknown_keys_are_ignored(folder: Folder, tmp_path: Path) -> None:
     """A file of a later version, which has more keys, is read as what is known of it."""
     path = tmp_path / "x.json"
     path.write_text(json.dumps({**HEADER, "colour": "blue", "nested": {"deep": [1]}}))
-    assert RunHeader.read(path) == RunHeader(**HEADER)
+    assert RunHeader.read(folder, "x.json") == RunHeader(**HEADER)
     path.write_text(json.dumps({**ATTEMPT, "status": "paused", "mood": 1}))
-    assert Attempt.read(path).status == "paused"  # type: ignore[comparison-overlap]
+    assert Attempt.read(folder, "x.json").status == "paused"  # type: ignore[comparison-overlap]
 
 
-def test_newer_format_is_refused(tmp_path: Path) -> None:
+def test_newer_format_is_refused(folder: Folder, tmp_path: Path) -> None:
     """A run of a newer format says so, whatever else stands in its header."""
-    path = tmp_path / "run.json"
-    path.write_text(json.dumps({**HEADER, "format": 2}))
+    (tmp_path / "run.json").write_text(json.dumps({**HEADER, "format": 2}))
     with pytest.raises(FormatVersionError, match="format 2, newer than the 1"):
-        RunHeader.read(path)
+        RunHeader.read(folder, "run.json")
 
 
-def test_records_come_back_as_written(tmp_path: Path) -> None:
+def test_records_come_back_as_written(folder: Folder, tmp_path: Path) -> None:
     """Each record reads what it wrote; text that is no UTF-8 is escaped, and the file is valid JSON nevertheless."""
     path = tmp_path / "x.json"
-    records: list[RunHeader | Attempt | Seal] = [
+    records: list[Record] = [
         RunHeader(**HEADER, config={"lr": 1e-3, "path": "/tmp/\udcff"}, versions={"torch": "2"}, env="Ünïcode\n"),
         Attempt(**ATTEMPT, status="failed", reason="broken \ud800 text", rows=3, last_seq=2, pid=1),
         Seal(
@@ -125,7 +136,7 @@ def test_records_come_back_as_written(tmp_path: Path) -> None:
     for record in records:
         path.write_bytes(record.to_bytes())
         assert json.loads(path.read_bytes())
-        assert type(record).read(path) == record
+        assert type(record).read(folder, "x.json") == record
 
 
 @pytest.mark.parametrize("run_id", ["a", "0", "A-b_c.1", "x" * 128])

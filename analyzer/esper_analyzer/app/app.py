@@ -30,9 +30,10 @@ from esper_analyzer.app.scene import Scene
 from esper_analyzer.app.widgets import Chooser, Draw, Help, Panel
 from esper_analyzer.app.window import Window
 from esper_analyzer.chart import SCALINGS
-from esper_analyzer.run import Run
+from esper_analyzer.run import GOING_ON, Run
+from esper_analyzer.run_errors import RUN_ERRORS, describe_error
 from esper_analyzer.style import Style
-from esper_schemas.errors import EsperError
+from esper_schemas.cleaning import printable
 from esper_schemas.run_directory import RunDirectory
 
 MIN_WIDTH, MIN_HEIGHT = 60, 20
@@ -84,7 +85,7 @@ class EsperApp(App[None]):
         super().__init__(ansi_color=True)  # said here too, since NO_COLOR is looked at now
         self.theme = "ansi-dark"  # every colour is the terminal's own, and so is the background
         self.scene = Scene(run, rank, style.unicode)
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.signal: signal.Signals | None = None
         self._interval = interval
         self._on_alert, self._is_new = on_alert, is_new
@@ -92,6 +93,16 @@ class EsperApp(App[None]):
         self._asked_row: int | None = None
         self._asked_detail: tuple[str, int, int | None] | None = None
         self._reader = self._watched = self._new_reader(on_alert)
+
+    def last_picture(self) -> Picture:
+        """What is to be said of the run once the screen is closed: nothing is read or judged a second time."""
+        if self._reader.error is not None or self._reader.is_alive:
+            return self.scene.picture
+        feed = self._reader.feed or self._new_feed(self.scene.run, self.scene.rank, None)
+        try:
+            return feed.finish()
+        finally:
+            feed.close()
 
     # ------------------------------------------------------------------ parts
 
@@ -161,7 +172,7 @@ class EsperApp(App[None]):
             self.error = error
             self.exit()
         elif error is not None and reader is self._reader:
-            self._note = " ".join(str(error).replace(f"{self.scene.run.path}{os.sep}", "").split())
+            self._note = printable(" ".join(str(error).replace(f"{self.scene.run.path}{os.sep}", "").split()))
             self._renew()
         elif reader is self._reader and reader.picture is not None:
             self.scene.picture = reader.picture
@@ -186,7 +197,7 @@ class EsperApp(App[None]):
         if self.scene.charted is not self.scene.picture and self._is_chart_due():  # no picture came since it was not
             self._renew()
         age = self.scene.picture.age_secs()
-        if age is not None and age >= panels.YOUNG_SECS and self.scene.picture.status in ("live", "stale"):
+        if age is not None and age >= panels.YOUNG_SECS and self.scene.picture.status in GOING_ON:
             self.screen_stack[0].query("#heading").refresh()
 
     def _ask(self) -> None:
@@ -306,8 +317,8 @@ class EsperApp(App[None]):
         try:
             run = Run(RunDirectory(self.scene.run.path.parent / name), self.scene.run.settings)
             self._switch(run, min(run.ranks(), default=0))
-        except EsperError as error:
-            self._note = str(error)
+        except RUN_ERRORS as error:
+            self._note = printable(describe_error(error))
             self._renew()
 
     def action_rank(self) -> None:

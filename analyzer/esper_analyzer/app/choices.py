@@ -10,10 +10,11 @@ from rich.text import Text
 from esper_analyzer.app.picture import CHARTED, Picture
 from esper_analyzer.health import LOSS_RATIO, levels_of
 from esper_analyzer.run import Run
+from esper_analyzer.run_errors import RUN_ERRORS, describe_error
 from esper_analyzer.snapshot import as_number, metric_names
 from esper_analyzer.sparklines import sparkline
-from esper_analyzer.style import LEVEL_STYLE, STATUS_STYLE, clean, fit, number
-from esper_schemas.errors import EsperError
+from esper_analyzer.style import LEVEL_STYLE, STATUS_STYLE, fit, number
+from esper_schemas.cleaning import printable
 from esper_schemas.metrics import HISTORY_LENGTH
 from esper_schemas.run_directory import find_runs
 
@@ -39,7 +40,9 @@ def metric_entries(picture: Picture) -> list[tuple[str, Text]]:
     for name, values in measured.items():
         last, level = newest[name], levels[name]
         style = LEVEL_STYLE[level] if level in ("warning", "critical") and name != LOSS_RATIO else ""
-        line = Text(fit(clean(name), _NAME_WIDTH).ljust(_NAME_WIDTH + 1)).append(number(last).rjust(10), style=style)
+        line = Text(fit(printable(name), _NAME_WIDTH).ljust(_NAME_WIDTH + 1)).append(
+            number(last).rjust(10), style=style
+        )
         history = values.tail(HISTORY_LENGTH).cast(pl.Float64).to_list()
         entries.append((name, line.append("  ").append(sparkline(history), style="cyan")))
     return entries
@@ -49,13 +52,14 @@ def run_entries(root: Path) -> list[tuple[str, Text]]:
     """The runs of a folder, the newest first: name, status, what was running."""
     entries = []
     for directory in reversed(list(find_runs(root))):
-        line = Text(fit(clean(directory.path.name), _NAME_WIDTH).ljust(_NAME_WIDTH + 1))
+        line = Text(fit(printable(directory.path.name), _NAME_WIDTH).ljust(_NAME_WIDTH + 1))
         try:
             run = Run(directory)
             status = run.status(None)
             line.append(status.ljust(12), style=STATUS_STYLE[status])
-            line.append(" on ".join(clean(part) for part in (run.header.trainer, run.header.env) if part), style="dim")
-        except EsperError as error:
-            line.append(clean(error), style="bold red")
+            made_by = " on ".join(printable(part) for part in (run.header.trainer, run.header.env) if part)
+            line.append(made_by, style="dim")
+        except RUN_ERRORS as error:
+            line.append(printable(describe_error(error)), style="bold red")
         entries.append((directory.path.name, line))
     return entries

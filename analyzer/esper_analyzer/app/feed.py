@@ -14,7 +14,9 @@ from esper_analyzer.app.history import history_of
 from esper_analyzer.app.picture import RECENT_ROWS, Detail, Event, Picture
 from esper_analyzer.health import LOSS_RATIO, loss_ratio
 from esper_analyzer.run import Run
-from esper_analyzer.segment_index import Piece
+from esper_analyzer.segment_index import SCHEMA, Piece
+from esper_analyzer.summary import in_calendar
+from esper_schemas.errors import NotARunError
 
 MANY_ROWS = 4096
 JUDGED_AT_ONCE = 16_384
@@ -51,6 +53,12 @@ class Feed(ABC):
     def picture(self) -> Picture:
         """The state now."""
 
+    def finish(self) -> Picture:
+        """The picture once nothing is left to do; for when the screen is closed."""
+        while self.work():
+            pass
+        return self.picture()
+
     def close(self) -> None:  # noqa: B027 (most feeds keep nothing open)
         """Give back what is open."""
 
@@ -67,7 +75,7 @@ class Feed(ABC):
         """Have the exact values of one update in the pictures to come."""
         found = None
         if update is not None:
-            rows = self._between(update, update).with_columns(loss_ratio()).collect()
+            rows = self._between(update, update).with_columns(loss_ratio(), in_calendar(selectors.temporal())).collect()
             found = (update, rows.row(0, named=True) if rows.height else None)
         self._row = found
 
@@ -75,7 +83,14 @@ class Feed(ABC):
         inside = pl.col("update") >= first
         if last is not None:
             inside &= pl.col("update") <= last
-        return self.run.updates(self.rank).filter(inside)
+        return self._all_rows().filter(inside)
+
+    def _all_rows(self) -> pl.LazyFrame:
+        """The rows that count, as they are now; none if the run is gone."""
+        try:
+            return self.run.updates(self.rank)
+        except NotARunError:
+            return pl.LazyFrame(schema=SCHEMA)
 
 
 def gaps_in(rows: pl.LazyFrame, before: int | None) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Literal
 
 import polars as pl
@@ -22,11 +23,13 @@ from esper_analyzer.app.feed import (
 )
 from esper_analyzer.app.history import History, history_of, with_frames
 from esper_analyzer.app.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Event, Picture
+from esper_analyzer.follow import sealed_part
 from esper_analyzer.judge import Judge
-from esper_analyzer.run import Run, Status
+from esper_analyzer.run import GOING_ON, Run, Status
+from esper_analyzer.run_index import dropped_in, every_row_of, rows_of
 from esper_analyzer.segment_index import SegmentIndex, to_frame
 from esper_analyzer.verdict import RunFacts, conclude
-from esper_schemas.segments import RankFollower
+from esper_schemas.errors import FormatVersionError, NotARunError, RunDamagedError
 
 STATUS_SECS = 1.0
 STALE_STATUS_SECS = 5.0
@@ -52,21 +55,19 @@ class LiveFeed(Feed):
         """`on_alert` is told of each alert raised from now on, or of all if the run `is_new`."""
         super().__init__(run, rank)
         self._on_alert = on_alert
-        index = run.index(rank, verify=True)
-        self.damage = sum(fault.is_damage for fault in run.faults_of(rank, index))
-        active = [piece.number for piece in index.pieces if piece.path is None]
-        start = min(active, default=index.next_active)
-        sealed = SegmentIndex(pieces=[piece for piece in index.pieces if piece.number < start])
+        found = run.look(rank)
+        self.damage = found.damage_of(rank)
+        sealed, start = sealed_part(found.rank(rank))
         self._last_seq = sealed.pieces[-1].last_seq if sealed.pieces else -1
-        self._follower = RankFollower(run.directory.rank(rank), start)
+        self._follower = found.follower(run.directory, rank, start)
         self._known_faults = 0
         self._history = History.empty(CHARTED)
         self._status: Status | Literal["gone"] = run.status(rank)
         self._asked = time.monotonic()
-        self._is_checked = self._status not in ("live", "stale")
+        self._is_checked = self._status not in GOING_ON
         self._wish: Detail | None = None
         self._news_from = -1 if is_new else 2**63  # first update whose alerts are news
-        self._begin(run.updates_of([sealed]), sealed)
+        self._begin(sealed)
         self._take_in(self._poll())
         if not is_new:
             self._news_from = -1 if self._last is None else self._last + 1
@@ -86,26 +87,36 @@ class LiveFeed(Feed):
         """Take in the rows that are new, and ask for the status now and then.
 
         Raises:
-            OSError: a file exists and cannot be read.
             FormatVersionError: a segment was written by a newer Esper.
         """
         status = self._status
         secs = STALE_STATUS_SECS if status == "stale" else STATUS_SECS
         if time.monotonic() - self._asked >= secs:
             self._asked = time.monotonic()
-            status = self.run.status(self.rank) if self.run.path.is_dir() else "gone"
+            status = self.run.status(self.rank) if self.run.is_there() else "gone"
         changed = self._take_in(self._poll()) or status != self._status
         if len(self._follower.faults) > self._known_faults:  # a part of the segment that was followed could not be read
             self._known_faults = len(self._follower.faults)
-            index = self.run.index(self.rank, verify=True)
-            self.damage = sum(fault.is_damage for fault in self.run.faults_of(self.rank, index))
+            self._check()
             changed = True
         self._is_checked &= status == self._status
         self._status = status
         return changed
 
     def _poll(self) -> list[pl.DataFrame]:
-        return [to_frame(batch) for batch in self._follower.poll() if batch.num_rows]
+        """What is new; nothing where a file cannot be read, which is damage."""
+        try:
+            return [to_frame(batch) for batch in self._follower.poll() if batch.num_rows]
+        except FormatVersionError:
+            raise
+        except (OSError, RunDamagedError):
+            self.damage = max(self.damage, 1)
+            return []
+
+    def _check(self) -> None:
+        """Look at the run's files again for damage."""
+        with suppress(NotARunError):  # it is gone, which the status says
+            self.damage = self.run.look(self.rank).damage_of(self.rank)
 
     def _take_in(self, frames: list[pl.DataFrame]) -> bool:
         if not frames:
@@ -117,12 +128,14 @@ class LiveFeed(Feed):
             self._add(rows)
             return True
         self._news_from = int(updates.min())  # type: ignore[arg-type]
-        index = self.run.index(self.rank)
-        self._begin(self.run.updates_of([index]).filter(pl.col("seq") <= self._last_seq), index)
+        self._begin(self.run.look(self.rank, "records").rank(self.rank))
         return True
 
-    def _begin(self, rows: pl.LazyFrame, index: SegmentIndex) -> None:
-        """Start from the rows of an index; their course and their judgement are left for `work`."""
+    def _begin(self, index: SegmentIndex) -> None:
+        """Start from the rows of an index so far; their course and their judgement are left for `work`."""
+        of_index = rows_of(index)
+        rows = of_index.filter(pl.col("seq") <= self._last_seq)
+        every_row = every_row_of(index, of_index).filter(pl.col("seq") <= self._last_seq)
         self._recent = end_of(rows, index.pieces)
         self._last: int | None = int(self._recent["update"][-1]) if self._recent.height else None
         self._rows = index.rows if self._recent.height == RECENT_ROWS else self._recent.height
@@ -135,7 +148,7 @@ class LiveFeed(Feed):
         self._not_judged: list[pl.DataFrame] | None = []
         self._wish, self._detail = self._detail or self._wish, None
         self._row = None
-        self._work: Iterator[None] | None = self._catch_up(rows, index, self._last_seq)
+        self._work: Iterator[None] | None = self._catch_up(rows, every_row)
 
     def _add(self, rows: pl.DataFrame) -> None:
         """Rows that come after all others."""
@@ -170,22 +183,20 @@ class LiveFeed(Feed):
             if next(self._work, self) is self:
                 self._work = None
             return True
-        if self._status not in ("live", "stale", "gone") and not self._is_checked:
-            index = self.run.index(self.rank, verify=True)
-            self.damage = sum(fault.is_damage for fault in self.run.faults_of(self.rank, index))
+        if self._status not in (*GOING_ON, "gone") and not self._is_checked:
+            self._check()
             self._dropped_by_attempts = self.run.dropped_by_attempts(self.rank)
             self._is_checked = True
             return True
         return False
 
-    def _catch_up(self, rows: pl.LazyFrame, index: SegmentIndex, last_seq: int) -> Iterator[None]:
+    def _catch_up(self, rows: pl.LazyFrame, every_row: pl.LazyFrame) -> Iterator[None]:
         """Read the course of the metrics, then judge, in pieces."""
         history = history_of(rows, CHARTED)
         gaps = gaps_in(rows, None)
         self._tell(gap_alerts(gaps))
         self._gaps = [*gaps, *self._gaps]
-        every = self.run.updates_of([index], all_attempts=True).filter(pl.col("seq") <= last_seq)
-        self._dropped += int(every.select(pl.col("dropped_before").sum()).collect().item() or 0)
+        self._dropped += dropped_in(every_row)
         self._attempts |= dict(attempts_in(rows))
         self._history = with_frames(history, self._not_in_history or [])
         self._rows = self._history.rows

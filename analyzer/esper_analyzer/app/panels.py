@@ -17,10 +17,11 @@ from esper_analyzer.app.window import Window
 from esper_analyzer.buckets import Buckets
 from esper_analyzer.chart import Scaling, is_logarithmic
 from esper_analyzer.health import LOSS_RATIO, bands_of, level_of
-from esper_analyzer.run import Run
+from esper_analyzer.run import GOING_ON, Run
 from esper_analyzer.screen import FURTHER, LOSSES, metric_row, table_head
 from esper_analyzer.snapshot import as_number
-from esper_analyzer.style import LEVEL_STYLE, STATUS_STYLE, clean, count, duration, fit, level_text, number, rate
+from esper_analyzer.style import LEVEL_STYLE, STATUS_STYLE, count, duration, fit, level_text, number, rate
+from esper_schemas.cleaning import printable
 from esper_schemas.metrics import COMPARISONS, SKIP_REASONS, Limit
 
 GAUGES = {
@@ -44,7 +45,7 @@ def heading(run: Run, rank: int, picture: Picture, width: int, now: float | None
     """Run and status; below them what is running, how far and how fast, and how old the newest row is."""
     header = run.header
     status = Text(f"● {picture.status}", style=STATUS_STYLE.get(picture.status, "bold"))
-    name = Text(" ").append(fit(clean(header.run_id), width - 3 - status.cell_len), style="bold")
+    name = Text(" ").append(fit(printable(header.run_id), width - 3 - status.cell_len), style="bold")
     first = name.append(" " * (width - 1 - name.cell_len - status.cell_len)).append_text(status)
     parts = []
     if picture.last_update is not None:
@@ -53,15 +54,15 @@ def heading(run: Run, rank: int, picture: Picture, width: int, now: float | None
         parts = [f"update {picture.last_update}"]
         parts += [f"{rate(speed)}/s"] if speed is not None else []
         age = picture.age_secs(now)
-        if age is not None and picture.status in ("live", "stale"):
+        if age is not None and picture.status in GOING_ON:
             parts += [f"{_age(age)} ago"]
         parts += [f"attempt {attempt}"] if attempt else []
         parts += [_ranks(run, rank)] if header.world_size > 1 or rank else []
         steps = picture.last("env_steps")
         parts += [f"{count(int(steps))} steps"] if steps is not None else []
         parts += [duration(secs)] if secs is not None else []
-    parts += [" on ".join(clean(part) for part in (header.trainer, header.env) if part)]
-    parts += [clean(header.device)] if header.device else []
+    parts += [" on ".join(printable(part) for part in (header.trainer, header.env) if part)]
+    parts += [printable(header.device)] if header.device else []
     second = Text(" " + " · ".join(part for part in parts if part), style="dim")
     second.truncate(width - 1, overflow="ellipsis")
     return [first, second]
@@ -193,7 +194,7 @@ def alert_lines(events: Sequence[Event], selected: int | None, now: int | None, 
         line = Text("▶" if index == selected else " ").append(f"{event.update:>{digits}} ")
         line.append(f"{mark} ", style=LEVEL_STYLE[event.level])
         is_over = now is not None and event.is_over(now)
-        line.append(clean(event.message), style="dim" if is_over else "")
+        line.append(printable(event.message), style="dim" if is_over else "")
         line.truncate(width - 1, overflow="ellipsis")
         if index == selected:
             line.stylize("bold")
@@ -217,7 +218,7 @@ def selected_alert(event: Event, width: int, height: int) -> list[Text]:
     """The whole message of an alert, in place of the verdict."""
     head = Text(f" Update {event.update}  ").append(event.level if event.level != "unknown" else "event")
     head.stylize(LEVEL_STYLE[event.level], len(head) - len(event.level) if event.level != "unknown" else 0)
-    head.append(f"  {clean(event.metric)}", style="dim")
+    head.append(f"  {printable(event.metric)}", style="dim")
     return _with_reasons(head, [event.message], width, height)
 
 
@@ -228,7 +229,7 @@ def _with_reasons(head: Text, reasons: Sequence[str], width: int, height: int, s
     for reason in reasons:
         shown += len(lines) < height
         first = "   " if lines else " " * (head.cell_len + 2)
-        lines += wrap(clean(reason), width - 1, initial_indent=first, subsequent_indent="   ")
+        lines += wrap(printable(reason), width - 1, initial_indent=first, subsequent_indent="   ")
     if len(lines) > height:
         rest = f" … {len(reasons) - shown} more: v" if shown < len(reasons) else " … v"
         lines[height - 1] = fit(lines[height - 1], width - 1 - len(rest)).rstrip("…") + rest
@@ -242,7 +243,7 @@ def chart_title(
     """What is in the chart: metric, which updates if not all, scale, extremes, thresholds."""
     bands = bands_of(metric, picture.thresholds)
     limits = "; ".join(part for part in str(bands).split("; ") if part.startswith(("warning", "critical")))
-    title = Text(" ").append(metric.replace("_", " ") if metric in CHARTED else clean(metric), style="bold")
+    title = Text(" ").append(metric.replace("_", " ") if metric in CHARTED else printable(metric), style="bold")
     if picture.span is not None and shown is not None and shown != picture.span:
         title.append(f"  {shown[0]}–{shown[1]}")
     if course is not None and is_logarithmic(course, bands, scaling):
@@ -276,7 +277,9 @@ def readout(picture: Picture, metric: str, window: Window, width: int) -> Text:
     value = as_number(values.get(metric))
     level = level_of(metric, value, values, picture.thresholds)
     exact = number(value) if value is None else repr(value)
-    line.append(f"{TITLES.get(metric, metric)} ").append(exact, style=LEVEL_STYLE[level] if level != "unknown" else "")
+    line.append(f"{TITLES.get(metric, printable(metric))} ").append(
+        exact, style=LEVEL_STYLE[level] if level != "unknown" else ""
+    )
     if values.get("skipped"):
         reason = SKIP_REASONS.get(values["skip_reason"], "") if values.get("skip_reason") is not None else ""
         line.append(f"  skipped {reason}".rstrip(), style="yellow")

@@ -158,10 +158,11 @@ class Picture:
         return as_number(values[-1]) if len(values) else None
 
     def age_secs(self, now: float | None = None) -> float | None:
-        """Seconds since the newest row was recorded, at a time in seconds since 1970; None without rows."""
+        """Seconds since the newest row was recorded, at a time in seconds since 1970; None if there is no telling."""
         if not self.recent.height:
             return None
-        return (time.time() if now is None else now) - float(self.recent["wall_time"][-1].timestamp())
+        recorded = self.recent["wall_time"].tail(1).dt.epoch("us").item()
+        return None if recorded is None else (time.time() if now is None else now) - recorded / 1e6
 
     @cached_property
     def updates_per_sec(self) -> float | None:

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from polars.exceptions import PanicException
+
 from esper_analyzer.app.feed import Feed
 from esper_analyzer.app.picture import Picture
 
@@ -35,7 +37,7 @@ class Reader:
     def __init__(self, make: Callable[[], Feed], interval: float, tell: Callable[[Reader], object]) -> None:
         self.feed: Feed | None = None
         self.picture: Picture | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._make, self._interval, self._tell = make, interval, tell
         self._wake = threading.Event()
         self._is_stopped = False
@@ -54,6 +56,11 @@ class Reader:
         self._wake.set()
         if wait and self._thread.ident is not None:
             self._thread.join(10.0)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not come to its end yet."""
+        return self._thread.is_alive()
 
     def ask_detail(self, metric: str, first: int, last: int | None) -> None:
         """Have a part of a metric's course read; only the newest such wish counts."""
@@ -77,7 +84,7 @@ class Reader:
             self.feed = feed = self._make()
             self._show(feed)
             self._follow(feed)
-        except Exception as error:  # whatever it is, it is raised where the screen was started
+        except (Exception, PanicException) as error:  # whatever it is, it is raised where the screen was started
             self.error = error
             self._tell(self)
         finally:

@@ -16,6 +16,7 @@ from esper_analyzer.app.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail,
 from esper_analyzer.judge import Judge
 from esper_analyzer.rhythm import replay_times
 from esper_analyzer.run import Run
+from esper_analyzer.run_index import dropped_rows, every_row_of, rows_of
 from esper_analyzer.verdict import RunFacts, Verdict, conclude
 
 _BLOCK_ROWS = 4 * RECENT_ROWS
@@ -35,15 +36,16 @@ class RecordedFeed(Feed):
     def __init__(self, run: Run, rank: int, *, speed: float | None = None) -> None:
         """`speed` is how many times faster than recorded; 0 as fast as possible, None for about 25 seconds."""
         super().__init__(run, rank)
-        index = run.index(rank, verify=True)
-        self._frame = run.updates_of([index])
+        found = run.look(rank)
+        index = found.rank(rank)
+        self._frame = rows_of(index)
         when = self._frame.select("update", "wall_time", pl.col("dropped_before").fill_null(0).cum_sum()).collect()
         self.clock = Clock(replay_times(when["wall_time"]), speed)
         self.total = when.height
         self._updates = when["update"].to_numpy()
         self._dropped = when["dropped_before"].to_numpy()
-        self._damage = sum(fault.is_damage for fault in run.faults_of(rank, index))
-        self._all_dropped = run.dropped_rows(rank, index)
+        self._damage = found.damage_of(rank)
+        self._all_dropped = dropped_rows(index, every_row_of(index, self._frame))
         self._history = History.empty(CHARTED)
         self._events: list[Event] = []  # all that have been found, in order of updates
         self._gaps: list[tuple[int, int]] = []
@@ -88,6 +90,11 @@ class RecordedFeed(Feed):
 
     # ------------------------------------------------------------------ rows
 
+    def finish(self) -> Picture:
+        """The picture of the whole run."""
+        self.seek(self.total)
+        return super().finish()
+
     def look(self) -> bool:
         """Whether another moment is to be shown."""
         return self._position != self._shown
@@ -115,6 +122,9 @@ class RecordedFeed(Feed):
                 self._states.append(_copy(judge))
                 self._shown = -1
                 yield
+
+    def _all_rows(self) -> pl.LazyFrame:
+        return self._frame
 
     def _rows(self, start: int, stop: int) -> pl.DataFrame:
         """The rows from position `start` up to `stop`, read in blocks."""

@@ -19,7 +19,7 @@ from esper_analyzer.buckets import Buckets
 from esper_analyzer.chart import Scaling
 from esper_analyzer.health import bands_of
 from esper_analyzer.run import Run
-from esper_analyzer.style import clean
+from esper_schemas.cleaning import printable
 
 CHART_SECS = 10.0
 """Charts of a long history are drawn anew for new rows at most this often; they hardly change them."""
@@ -180,11 +180,11 @@ class Scene:
         if not self.picture.rows:
             return "No updates yet."
         if self.selected is not None:
-            return f"Update {self.selected.update}  {self.selected.level}\n\n{clean(self.selected.message)}"
+            return f"Update {self.selected.update}  {self.selected.level}\n\n{printable(self.selected.message)}"
         verdict = self.picture.verdict
         if verdict is None:
             return "The run is still being judged."
-        return "\n\n".join([f"Verdict  {verdict.level}", *map(clean, verdict.reasons)])
+        return "\n\n".join([f"Verdict  {verdict.level}", *map(printable, verdict.reasons)])
 
     def verdict(self, width: int, height: int) -> list[Text]:
         """The selected alert, else the verdict."""

@@ -10,9 +10,12 @@ from contextlib import contextmanager
 
 from esper_analyzer.alerts import Alert
 from esper_analyzer.app.app import EsperApp
+from esper_analyzer.app.picture import Picture
 from esper_analyzer.app.replay_app import ReplayApp
 from esper_analyzer.run import Run
 from esper_analyzer.style import Style
+
+Leave = Callable[[Run, int, Picture], object]
 
 
 def run_app(
@@ -22,6 +25,7 @@ def run_app(
     interval: float = 0.25,
     on_alert: Callable[[Alert], object] | None = None,
     is_new: bool = False,
+    leave: Leave | None = None,
 ) -> int:
     """Show a run until the user leaves; returns the number of faults that are damage.
 
@@ -31,28 +35,29 @@ def run_app(
         on_alert: told, in another thread, of each alert of this rank that is raised from now on, missing updates
             included, also while another run is looked at.
         is_new: whether the run began after the caller did, so that all its alerts count.
+        leave: told of the run, the rank and the picture that were on the screen at the end, once it is closed.
 
     Raises:
-        OSError, EsperError, PolarsError: what ended the reading.
+        OSError, EsperError, PolarsError, PanicException: what ended the reading.
         KeyboardInterrupt: Ctrl-C was pressed.
         SystemExit: SIGTERM came, or SIGHUP, or the terminal is gone.
     """
     app = EsperApp(run, rank, style=Style.of(sys.stdout), interval=interval, on_alert=on_alert, is_new=is_new)
-    _show(app)
-    return app.scene.picture.damage if app.scene.run is run else 0
+    return _show(app, run, leave)
 
 
-def run_replay(run: Run, rank: int, *, speed: float | None = None) -> None:
-    """Show a run from its beginning, with a time line, until the user leaves.
+def run_replay(run: Run, rank: int, *, speed: float | None = None, leave: Leave | None = None) -> int:
+    """Show a run from its beginning, with a time line, until the user leaves; returns the number of damages.
 
     Args:
         run, rank: what to show first.
         speed: how many times faster than recorded; 0 as fast as possible, None so that it takes 25 seconds.
+        leave: as in `run_app`.
 
     Raises:
         As `run_app`.
     """
-    _show(ReplayApp(run, rank, style=Style.of(sys.stdout), speed=speed))
+    return _show(ReplayApp(run, rank, style=Style.of(sys.stdout), speed=speed), run, leave)
 
 
 @contextmanager
@@ -65,7 +70,8 @@ def _true_size() -> Iterator[None]:
         os.environ.update(said)
 
 
-def _show(app: EsperApp) -> None:
+def _show(app: EsperApp, run: Run, leave: Leave | None) -> int:
+    """Show it until it ends; the number of damages of `run`, as far as that is what is on the screen."""
     with _true_size():
         app.run()
     if app.error is not None:
@@ -74,3 +80,7 @@ def _show(app: EsperApp) -> None:
         raise KeyboardInterrupt
     if app.signal is not None:
         raise SystemExit(128 + app.signal)
+    last = app.last_picture()
+    if leave is not None:
+        leave(app.scene.run, app.scene.rank, last)
+    return last.damage if app.scene.run is run else 0

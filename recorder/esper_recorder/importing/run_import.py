@@ -87,6 +87,7 @@ def import_run(source: UpdateSource, root: Path, run_id: str, *, signals: Signal
         OSError: the source cannot be read; what was read until then is sealed with the status `failed`.
     """
     check_is_free(root, run_id)
+    path = root / run_id  # as it was named, not as it is from anywhere
 
     def on_read_or_signal(read: int) -> None:
         signals.check()
@@ -105,13 +106,13 @@ def import_run(source: UpdateSource, root: Path, run_id: str, *, signals: Signal
                 time.sleep(BUFFERED_PAUSE_SECS)
                 waited += BUFFERED_PAUSE_SECS
                 if waited > PATIENCE_SECS:
-                    raise EsperError(f"the disk does not take the updates of {recorder.path}; is it full?")
+                    raise EsperError(f"the disk does not take the updates of {path}; is it full?")
     except KeyboardInterrupt:
         signals.ignore()
         if recorder is None:
             return Imported(None, is_interrupted=True)
         recorder.close("interrupted", signals.name)
-        return Imported(recorder.path, is_interrupted=True)
+        return Imported(path, is_interrupted=True)
     except BaseException as error:
         if recorder is not None:
             recorder.close("failed", f"import failed: {error}")
@@ -120,10 +121,8 @@ def import_run(source: UpdateSource, root: Path, run_id: str, *, signals: Signal
     signals.ignore()
     recorder.close()
     if recorder.dropped_rows:
-        raise EsperError(
-            f"{recorder.dropped_rows:,} updates could not be written to {recorder.path}; is the disk full?"
-        )
-    return Imported(recorder.path, is_interrupted=False)
+        raise EsperError(f"{recorder.dropped_rows:,} updates could not be written to {path}; is the disk full?")
+    return Imported(path, is_interrupted=False)
 
 
 def _open(source: UpdateSource, root: Path, run_id: str) -> Recorder:

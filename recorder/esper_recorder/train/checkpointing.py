@@ -9,21 +9,24 @@ from typing import Any
 from esper_recorder import durable
 from esper_recorder.train.checkpoint import CHECKPOINT_NAME, Checkpoint
 from esper_recorder.train.trainer import Trainer
-from esper_schemas.run_directory import RankDirectory, RunDirectory
+from esper_schemas.run_directory import ACTIVE, HEADER_NAME, RunDirectory, numbers_in, rank_name
+from esper_schemas.run_files import RunHeader
 
 
 class CheckpointWriter:
     """Keeps `checkpoint.pt` of the run that `trainer` trains; the caller holds the run's lock.
 
-    The file is replaced in one step, and not before the rows up to it are safe against power loss: rows that
-    wait in memory put it off, the others are synced. A disk that refuses is reported once; training goes on.
+    The folders of run and rank are held until `close`. The file is replaced in one step, and not before the rows up to
+    it are safe against power loss: rows that wait in memory put it off, the others are synced. A disk that refuses is
+    reported once; training goes on.
     """
 
-    def __init__(self, trainer: Trainer, run: RunDirectory, rank: RankDirectory, say: Callable[[str], None]) -> None:
+    def __init__(self, trainer: Trainer, run: RunDirectory, rank: int, say: Callable[[str], None]) -> None:
         self.path = run.path / CHECKPOINT_NAME
         self._trainer = trainer
-        self._rank = rank
-        self._run_uuid = run.header().run_uuid
+        self._folder = run.open()
+        self._rank = self._folder.folder(rank_name(rank))
+        self._run_uuid = RunHeader.read(self._folder, HEADER_NAME).run_uuid
         self._say = say
         self._interval = trainer.config.checkpoint_updates
         self._rows_are_safe = True
@@ -42,11 +45,9 @@ class CheckpointWriter:
         if not self._interval or not self._rows_are_safe or is_older:
             return
         data = Checkpoint(self._run_uuid, self._trainer.config, self._trainer.device.type, state).to_bytes()
-        aside = self.path.with_name(self.path.name + ".tmp")
         try:
-            aside.unlink(missing_ok=True)  # a killed process left it; or it is a link, not to be written through
             self._sync_rows()
-            durable.replace(self.path, data)
+            durable.replace(self._folder, CHECKPOINT_NAME, data)
         except OSError as error:
             self._complain(error)
             return
@@ -56,10 +57,15 @@ class CheckpointWriter:
         self._say(f"no checkpoint could be written to {self.path} ({error.strerror or error}); training goes on")
         self._say = _say_nothing
 
+    def close(self) -> None:
+        """Let go of the folders."""
+        self._rank.close()
+        self._folder.close()
+
     def _sync_rows(self) -> None:
-        for path in self._rank.active_folder.glob("*.arrows"):
+        for name in numbers_in(self._rank.names(ACTIVE), ".arrows").values():
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = self._rank.open_descriptor(f"{ACTIVE}/{name}")
             except FileNotFoundError:  # sealed in the meantime, and with that synced
                 continue
             try:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from esper_recorder.train.signals import Signals
 from esper_recorder.train.trainer import Progress, Trainer, resolve_device
 from esper_recorder.train.verdict_stop import StopLevel, StoppedByVerdict, VerdictStop
 from esper_schemas import ValueLossDefinition
+from esper_schemas.cleaning import printable
 from esper_schemas.errors import EsperError, NotARunError, UsageError
 from esper_schemas.run_directory import RunDirectory, find_runs
 from esper_schemas.run_files import check_run_id
@@ -66,10 +68,15 @@ class Outcome:
                 f"value loss  {format_number(self.progress.value_loss, 3)}",
             ]
         following = [f"esper-analyze report --run {run}", f"esper-analyze tail --run {run}"]
-        if self.ending != "complete" and (self.path / CHECKPOINT_NAME).exists():
+        if self.ending != "complete" and _has_checkpoint(self.path):
             root, name = shlex.quote(str(self.path.parent)), shlex.quote(self.path.name)
             following.insert(0, f"esper-rec train --resume --out {root} --run-id {name}")
         return "\n".join([*lines, "", "Next: " + "\n      ".join(following)])
+
+
+def _has_checkpoint(path: Path) -> bool:
+    with RunDirectory(path).open() as run:
+        return run.exists(CHECKPOINT_NAME)
 
 
 def run_training(
@@ -110,8 +117,9 @@ def run_training(
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"--out {root}: no run can be created there: {reason}") from None
-        ending = _train(trainer, recorder, signals, console, f"recording to {recorder.path}", stop)
-    return Outcome(recorder.path, trainer.progress, ending)
+        path = root / recorder.run_id  # as it was named, not as it is from anywhere
+        ending = _train(trainer, recorder, signals, console, f"recording to {path}", stop)
+    return Outcome(path, trainer.progress, ending)
 
 
 def resume_training(
@@ -137,8 +145,10 @@ def resume_training(
         TrainingFailedError: as `run_training`.
     """
     run = _find_run(root, run_id)
-    header, path = run.header(), run.path / CHECKPOINT_NAME
-    checkpoint = Checkpoint.read(path)
+    path = run.path / CHECKPOINT_NAME
+    with run.open() as folder:
+        header = run.header()
+        checkpoint = Checkpoint.read(folder)
     if checkpoint.run_uuid != header.run_uuid:
         raise unusable(path, "it is of another run")
     config = checkpoint.config.resumed_with(given)
@@ -221,9 +231,9 @@ def _train(
     """Say `greeting`, train to the end, to a signal or to a stop, and close the recorder."""
     run = RunDirectory(recorder.path)
     display = ProgressDisplay(console, trainer.config.num_updates, done=trainer.next_update)
-    with recorder:
-        _say(console, greeting)
-        checkpoints = CheckpointWriter(trainer, run, run.rank(recorder.rank), lambda text: _say(console, text))
+    say = partial(_say, console)
+    with recorder, closing(CheckpointWriter(trainer, run, recorder.rank, say)) as checkpoints:
+        say(greeting)
 
         def after_row(is_safe: bool) -> None:
             checkpoints.after_row(is_safe)
@@ -239,13 +249,13 @@ def _train(
             signals.ignore()
             checkpoints.write(trainer.resumable)
             recorder.close(status="interrupted", reason=signals.name)
-            _say(console, f"interrupted by {signals.name}; the run is sealed")
+            say(f"interrupted by {signals.name}; the run is sealed")
             return "interrupted"
         except StoppedByVerdict as verdict:
             signals.ignore()
             checkpoints.write(trainer.state_dict())
             recorder.close(status="interrupted", reason=str(verdict))
-            _say(console, f"stopped by {verdict}")
+            say(f"stopped by {verdict}")
             return "stopped"
         except Exception as error:
             recorder.close(status="failed", reason=f"{type(error).__name__}: {error}")
@@ -261,7 +271,7 @@ def _train(
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def value_loss_definition(config: PPOConfig) -> ValueLossDefinition:

@@ -15,6 +15,11 @@ from esper_schemas.errors import UsageError
 
 DEFAULT_ENV = "CartPole-v1"
 
+MAX_ENV_ID = 200
+MAX_ROLLOUT_SAMPLES = 2**26
+MAX_WEIGHTS = 2**23
+"""What an id, a rollout and each network may have at most; a checkpoint of somebody else's is held against it too."""
+
 
 def _parameter(
     default: Any,
@@ -45,40 +50,47 @@ class PPOConfig:
         "Environment: CartPole-v1 is built in and runs on the training device, any other Gymnasium id is"
         " made by Gymnasium; the prefix gym: forces Gymnasium (gym:CartPole-v1).",
     )
-    num_envs: int = _parameter(64, "Environments stepped side by side.", low=1)
+    num_envs: int = _parameter(64, "Environments stepped side by side.", low=1, high=2**20)
     total_steps: int | None = _parameter(
-        None, "Length of the run in environment steps, rounded up to whole updates.", low=1
+        None, "Length of the run in environment steps, rounded up to whole updates.", low=1, high=10**11
     )
-    updates: int | None = _parameter(None, "Length of the run in PPO updates, instead of --total-steps.", low=1)
+    updates: int | None = _parameter(
+        None, "Length of the run in PPO updates, instead of --total-steps.", low=1, high=10**9
+    )
     seed: int = _parameter(0, "Seed of everything random; a CPU run repeats exactly.", low=0, high=2**31 - 1)
     checkpoint_updates: int = _parameter(
         10,
         "Write a checkpoint for --resume every so many updates, at the start, at the end and on Ctrl-C; 0 writes none.",
         low=0,
+        high=10**9,
     )
 
-    rollout_steps: int = _parameter(64, "Steps of each environment per update.", low=1)
-    epochs: int = _parameter(4, "Passes over the rollout per update.", low=1)
-    minibatches: int = _parameter(4, "Minibatches per epoch.", low=1)
+    rollout_steps: int = _parameter(64, "Steps of each environment per update.", low=1, high=2**20)
+    epochs: int = _parameter(4, "Passes over the rollout per update.", low=1, high=10_000)
+    minibatches: int = _parameter(4, "Minibatches per epoch.", low=1, high=2**20)
     gamma: float = _parameter(0.995, "Discount factor.", low=0, high=1)
     gae_lambda: float = _parameter(0.95, "λ of generalised advantage estimation.", low=0, high=1)
-    learning_rate: float = _parameter(4e-4, "Learning rate of Adam.", low=0, exclusive=True)
+    learning_rate: float = _parameter(4e-4, "Learning rate of Adam.", low=0, high=1000, exclusive=True)
     anneal_lr: bool = _parameter(True, "Lower the learning rate linearly to zero over the run.")
-    clip_range: float = _parameter(0.2, "Policy clip: the ratio is held in 1 ± this.", low=0, exclusive=True)
+    clip_range: float = _parameter(0.2, "Policy clip: the ratio is held in 1 ± this.", low=0, high=1000, exclusive=True)
     value_clip: float | None = _parameter(
         10.0,
         "Value clip, on the scale of the value targets; none with --no-value-clip (½·MSE).",
         low=0,
+        high=1e12,
         exclusive=True,
     )
-    vf_coef: float = _parameter(0.5, "Weight of the value loss.", low=0)
-    entropy_coef: float = _parameter(0.03, "Weight of the entropy bonus.", low=0)
-    max_grad_norm: float = _parameter(0.5, "Global L2 norm the gradient is clipped to.", low=0, exclusive=True)
+    vf_coef: float = _parameter(0.5, "Weight of the value loss.", low=0, high=1e6)
+    entropy_coef: float = _parameter(0.03, "Weight of the entropy bonus.", low=0, high=1e6)
+    max_grad_norm: float = _parameter(
+        0.5, "Global L2 norm the gradient is clipped to.", low=0, high=1e12, exclusive=True
+    )
     target_kl: float | None = _parameter(
         None,
         "Stop an update after the epoch whose mean KL divergence exceeds this; off by default, because"
         " it makes the device wait once per epoch.",
         low=0,
+        high=1e6,
         exclusive=True,
     )
     normalize_advantage: bool = _parameter(True, "Bring the advantages of a rollout to mean 0, deviation 1.")
@@ -89,17 +101,31 @@ class PPOConfig:
         0.8, "Decay per update of that running standard deviation.", low=0, high=0.999
     )
     normalize_observations: bool = _parameter(False, "Bring observations to mean 0, deviation 1 by running statistics.")
-    hidden_size: int = _parameter(64, "Units in each hidden layer of policy and value network.", low=1)
-    hidden_layers: int = _parameter(2, "Hidden layers of policy and value network.", low=1)
+    hidden_size: int = _parameter(64, "Units in each hidden layer of policy and value network.", low=1, high=4096)
+    hidden_layers: int = _parameter(2, "Hidden layers of policy and value network.", low=1, high=64)
     log_std_init: float = _parameter(0.0, "Initial log standard deviation of continuous actions.", low=-20, high=2)
-    adam_eps: float = _parameter(1e-5, "ε of Adam.", low=0, exclusive=True)
-    threads: int = _parameter(1, "CPU threads of torch; one is fastest for networks as small as these.", low=1)
+    adam_eps: float = _parameter(1e-5, "ε of Adam.", low=0, high=1, exclusive=True)
+    threads: int = _parameter(
+        1, "CPU threads of torch; one is fastest for networks as small as these.", low=1, high=1024
+    )
 
     def __post_init__(self) -> None:
         for parameter in fields(self):
             _check_bounds(parameter.name, getattr(self, parameter.name), parameter.metadata)
+        if len(self.env) > MAX_ENV_ID:
+            raise UsageError(f"--env must be at most {MAX_ENV_ID} characters long, found {len(self.env):,}")
         if self.total_steps is not None and self.updates is not None:
             raise UsageError("give either --total-steps or --updates, not both")
+        if self.samples_per_rollout > MAX_ROLLOUT_SAMPLES:
+            raise UsageError(
+                f"--num-envs × --rollout-steps must be at most {MAX_ROLLOUT_SAMPLES:,},"
+                f" found {self.samples_per_rollout:,}"
+            )
+        if self.hidden_layers * self.hidden_size**2 > MAX_WEIGHTS:
+            raise UsageError(
+                f"--hidden-layers × --hidden-size² must be at most {MAX_WEIGHTS:,},"
+                f" found {self.hidden_layers * self.hidden_size**2:,}"
+            )
         if self.minibatches > self.samples_per_rollout:
             raise UsageError(
                 f"--minibatches must be at most num_envs × rollout_steps = {self.samples_per_rollout},"
@@ -127,12 +153,13 @@ class PPOConfig:
         """
         kinds = get_type_hints(cls)
         if values.keys() != kinds.keys():
-            differing = ", ".join(ascii(name) for name in sorted(map(str, values.keys() ^ kinds.keys())))
+            differing = ", ".join(ascii(name[:40]) for name in sorted(map(str, values.keys() ^ kinds.keys())))
             raise UsageError(f"this version of Esper has other hyper-parameters, see {differing[:200]}")
         for name, value in values.items():
             kind = get_args(kinds[name]) or (kinds[name],)
             if type(value) not in kind and not (type(value) is int and float in kind):
-                raise UsageError(f"{option_name(name)} has no such value as {ascii(value)[:60]}")
+                given = ascii(value[:60]) if isinstance(value, str) else f"a {type(value).__name__}"
+                raise UsageError(f"{option_name(name)} has no such value as {given}")
         return cls(**values)
 
     def resumed_with(self, given: Mapping[str, Any]) -> Self:
@@ -230,14 +257,19 @@ def spell_option(parameter: str, value: Any) -> str:
 def _check_bounds(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
     if value is None or isinstance(value, (bool, str)):
         return
+    shown = _plain(value) if isinstance(value, float) or value.bit_length() < 64 else "more"
     low, high, exclusive = bounds["low"], bounds["high"], bounds["exclusive"]
     too_low = low is not None and (value <= low if exclusive else value < low)
     too_high = high is not None and value > high
-    if math.isfinite(value) and not too_low and not too_high:
+    if not too_low and not too_high and math.isfinite(value):
         return
     wanted = []
     if low is not None:
-        wanted.append(f"{'greater than' if exclusive else 'at least'} {low:g}")
+        wanted.append(f"{'greater than' if exclusive else 'at least'} {_plain(low)}")
     if high is not None:
-        wanted.append(f"at most {high:g}")
-    raise UsageError(f"{option_name(name)} must be {' and '.join(wanted) or 'finite'}, found {value:g}")
+        wanted.append(f"at most {_plain(high)}")
+    raise UsageError(f"{option_name(name)} must be {' and '.join(wanted) or 'finite'}, found {shown}")
+
+
+def _plain(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"

@@ -15,6 +15,9 @@ from esper_recorder.train.envs import ActionSpace, Box, CartPole, Discrete, Step
 from esper_recorder.train.envs import VectorEnv as TrainerEnv
 from esper_schemas.errors import UsageError
 
+MAX_GYMNASIUM_ENVS = 16_384
+"""Each is an object of its own, or more."""
+
 
 def make_env(env: str, num_envs: int, *, seed: int, device: torch.device) -> TrainerEnv:
     """The environments of the id `env`: CartPole-v1 is the built-in one, anything else is Gymnasium's.
@@ -24,6 +27,8 @@ def make_env(env: str, num_envs: int, *, seed: int, device: torch.device) -> Tra
     """
     if env == "CartPole-v1":
         return CartPole(num_envs, seed=seed, device=device)
+    if num_envs > MAX_GYMNASIUM_ENVS:
+        raise UsageError(f"--num-envs must be at most {MAX_GYMNASIUM_ENVS:,} for environments of Gymnasium")
     return GymnasiumEnv(env.removeprefix("gym:"), num_envs, seed=seed, device=device)
 
 

@@ -29,17 +29,17 @@ def die(place, count, number):
         return count == 0
     def here(): os.kill(os.getpid(), number)
     write_new, rename, record, step = durable.write_new, durable.rename, Recorder.record, PPO._step
-    def broken_write(path, data):
-        if place == "checkpoint half written" and path.name == "checkpoint.pt.tmp" and reached():
-            path.write_bytes(data[: len(data) // 2])
+    def broken_write(folder, name, data):
+        if place == "checkpoint half written" and name == "checkpoint.pt.tmp" and reached():
+            write_new(folder, name, data[: len(data) // 2])
             here()
-        write_new(path, data)
-    def broken_rename(source, target):
-        is_checkpoint = target.name == "checkpoint.pt" and place.startswith("checkpoint") and "half" not in place
+        write_new(folder, name, data)
+    def broken_rename(folder, name, target):
+        is_checkpoint = target == "checkpoint.pt" and place.startswith("checkpoint") and "half" not in place
         is_here = is_checkpoint and reached()
         if is_here and place == "checkpoint not renamed":
             here()
-        rename(source, target)
+        rename(folder, name, target)
         if is_here:
             here()
     def broken_record(self, **values):

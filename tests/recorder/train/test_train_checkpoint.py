@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.recorder.train.checkpoints import read_checkpoint
 
 from esper_analyzer import open_run
 from esper_recorder import Recorder
@@ -45,7 +46,7 @@ def truncate(path: Path, _marker: Path) -> None:
 def flip_a_bit_of_a_weight(path: Path, _marker: Path) -> None:
     """Change one bit that torch would not miss."""
     data = bytearray(path.read_bytes())
-    weight = Checkpoint.read(path).state["model"]["policy.2.weight"]
+    weight = read_checkpoint(path).state["model"]["policy.2.weight"]
     data[bytes(data).index(weight.numpy().tobytes()[:64]) + 7] ^= 1
     path.write_bytes(data)
 
@@ -78,14 +79,14 @@ def newer_version(path: Path, _marker: Path) -> None:
 
 def wrong_shape(path: Path, _marker: Path) -> None:
     """One tensor is too short."""
-    checkpoint = Checkpoint.read(path)
+    checkpoint = read_checkpoint(path)
     checkpoint.state["optimizer"]["value.0.bias"]["exp_avg"] = torch.zeros(3)
     path.write_bytes(checkpoint.to_bytes())
 
 
 def wrong_generator(path: Path, _marker: Path) -> None:
     """A generator state that is none."""
-    checkpoint = Checkpoint.read(path)
+    checkpoint = read_checkpoint(path)
     checkpoint.state["generator"].fill_(255)
     path.write_bytes(checkpoint.to_bytes())
 
@@ -99,19 +100,20 @@ def wrong_option(path: Path, _marker: Path) -> None:
 
 def huge_network(path: Path, _marker: Path) -> None:
     """More memory than there is."""
-    checkpoint = Checkpoint.read(path)
-    path.write_bytes(replace(checkpoint, config=replace(checkpoint.config, hidden_size=2**40)).to_bytes())
+    content = torch.load(path, weights_only=True)
+    content["config"]["hidden_size"] = 2**40
+    torch.save(content, path)
 
 
 def foreign_module(path: Path, _marker: Path) -> None:
     """An environment whose name makes Gymnasium import a module."""
-    checkpoint = Checkpoint.read(path)
+    checkpoint = read_checkpoint(path)
     path.write_bytes(replace(checkpoint, config=replace(checkpoint.config, env="gym:this:Evil-v0")).to_bytes())
 
 
 def of_another_run(path: Path, _marker: Path) -> None:
     """Copied from elsewhere."""
-    path.write_bytes(replace(Checkpoint.read(path), run_uuid="another").to_bytes())
+    path.write_bytes(replace(read_checkpoint(path), run_uuid="another").to_bytes())
 
 
 def pipe(path: Path, _marker: Path) -> None:
@@ -127,16 +129,16 @@ def pipe(path: Path, _marker: Path) -> None:
         (flip_a_bit_of_a_weight, "damaged (a checksum differs)"),
         (empty, "damaged"),
         (pickled_code, "damaged"),
-        (code_in_an_archive, "damaged (UnpicklingError)"),
+        (code_in_an_archive, "no checkpoint of esper-rec train"),
         (another_kind_of_file, "no checkpoint of esper-rec train"),
         (newer_version, "upgrade Esper"),
         (wrong_shape, "state.optimizer.value.0.bias.exp_avg: expected torch.float32 [64], found torch.float32 [3]"),
         (wrong_generator, "generator"),
         (wrong_option, "--gamma has no such value as '\\x1b[31mhigh\\n'"),
-        (huge_network, "setting it up ends in"),
+        (huge_network, "--hidden-size must be at least 1 and at most 4096, found 1099511627776"),
         (foreign_module, "would import the module of its environment"),
         (of_another_run, "it is of another run"),
-        (pipe, "there is no runs/r/checkpoint.pt to resume from"),
+        (pipe, "runs/r/checkpoint.pt: expected a file, found a pipe"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_used_is_refused_in_one_line(
@@ -168,8 +170,7 @@ def trained(tmp_path: Path) -> Iterator[tuple[Trainer, Recorder]]:
 
 def writer_of(trainer: Trainer, recorder: Recorder, said: list[str]) -> CheckpointWriter:
     """What keeps the checkpoint of the run of `recorder`."""
-    run = RunDirectory(recorder.path)
-    return CheckpointWriter(trainer, run, run.rank(0), said.append)
+    return CheckpointWriter(trainer, RunDirectory(recorder.path), 0, said.append)
 
 
 def test_rows_are_synced_before_the_checkpoint_that_goes_on_behind_them(
@@ -195,7 +196,7 @@ def test_rows_are_synced_before_the_checkpoint_that_goes_on_behind_them(
     writer.after_row(True)
     mine = [name for name in synced if name in ("00000000.arrows", "checkpoint.pt.tmp", "r")]
     assert mine == ["00000000.arrows", "checkpoint.pt.tmp", "r"]
-    assert Checkpoint.read(writer.path).state["next_update"] == 3
+    assert read_checkpoint(writer.path).state["next_update"] == 3
 
 
 def test_a_checkpoint_that_cannot_be_written_stops_nothing(trained: tuple[Trainer, Recorder]) -> None:
@@ -211,7 +212,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_nothing(trained: tuple[Traine
     assert "training goes on" in said[0]
     in_the_way.rmdir()
     writer.write(trainer.resumable)
-    assert Checkpoint.read(writer.path).state["next_update"] == 9
+    assert read_checkpoint(writer.path).state["next_update"] == 9
 
 
 def test_a_planted_link_is_not_written_through(trained: tuple[Trainer, Recorder], tmp_path: Path) -> None:
@@ -231,9 +232,9 @@ def test_damage_anywhere_is_refused_or_changes_nothing(trained: tuple[Trainer, R
     trainer, recorder = trained
     trainer.train(recorder)
     whole = Checkpoint("uuid", trainer.config, "cpu", trainer.resumable).to_bytes()
-    path, rng, refused = tmp_path / "damaged.pt", random.Random(0), 0
+    path, rng, refused = tmp_path / "checkpoint.pt", random.Random(0), 0
     path.write_bytes(whole)
-    read_back = Checkpoint.read(path).to_bytes()
+    read_back = read_checkpoint(path).to_bytes()
     for _ in range(300):
         data = bytearray(whole)
         place = rng.randrange(len(data))
@@ -246,7 +247,7 @@ def test_damage_anywhere_is_refused_or_changes_nothing(trained: tuple[Trainer, R
                 del data[place:]
         path.write_bytes(data)
         try:
-            checkpoint = Checkpoint.read(path)
+            checkpoint = read_checkpoint(path)
             trainer.load_state_dict(checkpoint.state)
         except UsageError:
             refused += 1

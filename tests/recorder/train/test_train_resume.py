@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from tests.recorder.train.checkpoints import read_checkpoint
 
 from esper_analyzer import open_run
 from esper_recorder import Recorder
@@ -72,7 +73,7 @@ def test_a_run_that_is_killed_again_and_again_records_what_it_would_have(
     for number, (place, count, resumes_at) in enumerate(kills):
         done = rec(*(start if number == 0 else ["train", "--resume"]), die=(place, count, signal.SIGKILL))
         assert done.code == -signal.SIGKILL, done.err
-        assert Checkpoint.read(runs / "r/checkpoint.pt").state["next_update"] == resumes_at
+        assert read_checkpoint(runs / "r/checkpoint.pt").state["next_update"] == resumes_at
         assert open_run(runs / "r").status() == "crashed"
     done = rec("train", "--resume", "--run-id", "r")
     assert done.code == 0, done.err
@@ -112,7 +113,7 @@ def test_at_every_update_a_checkpoint_holds_all_that_decides_what_comes_next(
         path.write_bytes(Checkpoint("uuid", config, "cpu", going_on.state_dict()).to_bytes())
         row = going_on.run_update(update)
         resumed = new()
-        resumed.load_state_dict(Checkpoint.read(path).state)
+        resumed.load_state_dict(read_checkpoint(path).state)
         again = resumed.run_update(resumed.next_update)
         assert repr(row | TIMES) == repr(again | TIMES)  # as text, because NaN is not equal to itself
         assert flat(resumed.state_dict()) == flat(going_on.state_dict())

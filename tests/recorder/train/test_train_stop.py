@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.recorder.train.checkpoints import read_checkpoint
 
 from esper_analyzer import open_run
-from esper_recorder.train.checkpoint import Checkpoint
 from esper_schemas import RunDirectory
 
 Rec = Callable[..., Any]  # the fixtures of conftest.py that run esper-rec
@@ -40,7 +40,7 @@ def test_a_run_that_goes_bad_is_stopped(tmp_path: Path) -> None:
     assert "esper-analyze report --run runs/r" in done.stdout
     assert 10 < attempt.rows < 100
     assert report.updates.last == attempt.rows - 1
-    assert Checkpoint.read(run.path / "checkpoint.pt").state["next_update"] == attempt.rows
+    assert read_checkpoint(run.path / "checkpoint.pt").state["next_update"] == attempt.rows
     assert not list((run.path / "rank-0000/active").iterdir())
 
 

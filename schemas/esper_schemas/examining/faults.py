@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from esper_schemas.errors import RunDamagedError
-from esper_schemas.run_directory import RankDirectory
+from esper_schemas.run.files import Storage
+from esper_schemas.run_directory import REPAIRS, numbers_in
 from esper_schemas.run_files import _JsonFile
+from esper_schemas.segment.holds import MAX_SEQ, Range
 
 FaultKind = Literal["torn", "corrupt", "missing", "unreadable", "lost", "foreign", "repaired", "note"]
 
 _HARMLESS = frozenset({"torn", "repaired", "note"})
 
-MAX_SEQ = 2**62
-"""No sequence number that is really one comes near it; sums of those below it never overflow."""
 
-Range = tuple[int, int]
-"""First and last number of a range, both inclusive."""
+MAX_LOSSES_SHOWN = 1000
+"""Losses that are listed one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +83,8 @@ class Repair(_JsonFile):
     losses: list[Any]
     done: list[str] = field(default_factory=list)
 
-    def parsed(self, path: Path) -> list[Loss]:
-        """The losses; RunDamagedError, which names `path`, if one of them is none."""
+    def parsed(self, where: str) -> list[Loss]:
+        """The losses; RunDamagedError, which names `where`, if one of them is none."""
         found = []
         for entry in self.losses:
             known: dict[str, Any] = {}
@@ -94,27 +92,15 @@ class Repair(_JsonFile):
                 known = {name: entry.get(name) for name in Loss.__slots__}
             *numbers, cause = known.values() or ("no object",)
             if not all(number is None or _is_count(number) for number in numbers) or not isinstance(cause, str):
-                raise RunDamagedError(f"{path}: a loss has no such values as {ascii(entry)[:60]}")
+                raise RunDamagedError(f"{where}: a loss has no such values as {ascii(entry)[:60]}")
             found.append(Loss(**known))
         return found
 
 
-def is_plain_file(path: Path) -> bool:
-    """Whether it can be read without waiting for ever; raises FileNotFoundError if it is not there."""
-    return stat.S_ISREG(path.stat().st_mode)
-
-
-def repairs_folder(rank: RankDirectory) -> Path:
-    """Folder of the records of repairs and of what they moved aside; there is none before the first repair."""
-    return rank.path / "repairs"
-
-
-def repair_paths(rank: RankDirectory) -> list[Path]:
-    """The records of repairs, oldest first."""
-    folder = repairs_folder(rank)
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix == ".json" and path.stem.isdecimal())
+def repair_names(rank: Storage) -> list[str]:
+    """The records of repairs, oldest first; there is no folder of them before the first repair."""
+    numbers = numbers_in(rank.names(REPAIRS), ".json", 4)
+    return [f"{REPAIRS}/{numbers[number]}" for number in sorted(numbers)]
 
 
 class KnownLosses:
@@ -122,20 +108,23 @@ class KnownLosses:
 
     Attributes:
         losses: the losses, the oldest repair first.
-        unreadable: the records that cannot be read, and why.
+        unreadable: the names of records that cannot be read, and why.
     """
 
-    def __init__(self, rank: RankDirectory) -> None:
+    def __init__(self, storage: Storage, rank: int) -> None:
         self.losses: list[Loss] = []
-        self.unreadable: dict[Path, str] = {}
-        self._rank = rank.rank
-        for path in repair_paths(rank):
+        self.unreadable: dict[str, str] = {}
+        self._rank = rank
+        try:
+            names = repair_names(storage)
+        except (RunDamagedError, OSError) as error:
+            names = []
+            self.unreadable[REPAIRS] = str(error)
+        for name in names:
             try:
-                if not is_plain_file(path):
-                    raise RunDamagedError(f"{path}: expected a file, found something else")
-                self.losses += Repair.read(path).parsed(path)
+                self.losses += Repair.read(storage, name).parsed(storage.where(name))
             except (RunDamagedError, OSError) as error:
-                self.unreadable[path] = str(error)
+                self.unreadable[name] = str(error)
         self._rows = _ranges((loss.first_seq, loss.last_seq) for loss in self.losses)
         self._segments = _ranges((loss.first_segment, loss.last_segment) for loss in self.losses)
 
@@ -149,7 +138,10 @@ class KnownLosses:
 
     def faults(self) -> list[Fault]:
         """One fault of kind `repaired` for each loss, so that what is lost stays visible; and unreadable records."""
-        found = [Fault(self._rank, loss.first_segment, "repaired", None, str(loss)) for loss in self.losses]
+        shown = self.losses[:MAX_LOSSES_SHOWN]
+        found = [Fault(self._rank, loss.first_segment, "repaired", None, str(loss)) for loss in shown]
+        if more := len(self.losses) - len(shown):
+            found.append(Fault(self._rank, None, "repaired", None, f"{more:,} more losses are recorded"))
         return found + [
             Fault(self._rank, None, "unreadable", None, " ".join(cause.split())) for cause in self.unreadable.values()
         ]

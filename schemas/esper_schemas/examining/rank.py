@@ -1,0 +1,397 @@
+"""Everything that can be wrong with one rank: its segments, what they say together, its attempts, the names in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from esper_schemas.errors import RunDamagedError
+from esper_schemas.examining.faults import Fault, FaultKind, KnownLosses, Loss
+from esper_schemas.examining.segment import Depth, Recording, SegmentExamination, examine_segment
+from esper_schemas.run.files import Folder, Storage
+from esper_schemas.run_directory import (
+    ACTIVE,
+    ATTEMPTS,
+    LOCK_NAME,
+    REPAIRS,
+    SEALS,
+    SEGMENTS,
+    WRITTEN_FOLDERS,
+    attempt_name,
+    has_writer,
+    numbers_in,
+    read_attempt,
+    segment_numbers,
+)
+from esper_schemas.run_files import Attempt
+from esper_schemas.segment import sealed
+from esper_schemas.segment.holds import MAX_ATTEMPTS, Range
+
+Step = Callable[[], None]
+"""Called after each segment."""
+
+
+@dataclass(slots=True)
+class RankExamination:
+    """What was found in one rank.
+
+    Attributes:
+        storage: the folder of the rank; it is not there where nobody has written yet.
+        rank: its number.
+        depth: how deep was looked.
+        faults: everything that is not as promised, and notes.
+        segments: every segment that is there, in order.
+        attempts: attempt records that can be read, by number.
+        bad_attempts: attempts whose record is absent, unreadable or wrong, and why.
+        absent_attempts: those of them that have no record.
+        losses: what is gone and no repair has recorded yet.
+        known: what repairs have recorded as lost.
+        misplaced: names of files that do not belong where they are.
+        leftovers: whether an interrupted writer left something that recovery would clear away.
+        orphan_seals: numbers of seals whose segment is not there.
+        writing: whether a writer was there meanwhile.
+        gaps: all sequence numbers that neither a row nor a drop explains, whether a repair has recorded them or not.
+        last_seq: number of the last row that is there.
+    """
+
+    storage: Storage
+    rank: int
+    depth: Depth
+    known: KnownLosses
+    faults: list[Fault] = field(default_factory=list)
+    segments: list[SegmentExamination] = field(default_factory=list)
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    bad_attempts: dict[int, str] = field(default_factory=dict)
+    absent_attempts: set[int] = field(default_factory=set)
+    losses: list[Loss] = field(default_factory=list)
+    misplaced: list[str] = field(default_factory=list)
+    leftovers: bool = False
+    orphan_seals: list[int] = field(default_factory=list)
+    writing: bool = False
+    gaps: list[Range] = field(default_factory=list)
+    last_seq: int = -1
+
+    def say(self, kind: FaultKind, message: str, segment: int | None = None) -> None:
+        """Add a fault that has no offset."""
+        self.faults.append(Fault(self.rank, segment, kind, None, " ".join(message.split())[:1000]))
+
+    @property
+    def all_faults(self) -> list[Fault]:
+        """Those of its segments too; the end of the segment that a writer is at is none."""
+        last = self.segments[-1].number if self.segments else None
+        of_segments = [fault for segment in self.segments for fault in segment.faults]
+        if self.writing:
+            of_segments = [fault for fault in of_segments if fault.kind != "torn" or fault.segment != last]
+        return [*of_segments, *self.faults, *self.known.faults()]
+
+
+def examine_rank(
+    storage: Storage,
+    rank: int,
+    recording: Recording,
+    depth: Depth,
+    step: Step = lambda: None,
+    *,
+    locked: bool = False,
+) -> RankExamination:
+    """Examine everything of one rank; the only examination there is.
+
+    Args:
+        storage: the folder of the rank.
+        rank: its number.
+        recording: what its segments must belong to; where it names no run, that of the first one.
+        depth: how deep to look.
+        step: called after each segment.
+        locked: whether the caller holds the lock, so that nobody else writes.
+
+    Raises:
+        FormatVersionError: a segment was written by a newer Esper.
+    """
+    check = RankExamination(storage, rank, depth, KnownLosses(storage, rank))
+    # What a writer does meanwhile only adds rows: whatever was read before the segments is there when they are read.
+    check.writing = not locked and _is_written(storage)
+    numbers_of_attempts = _read_attempts(check)
+    for number in sorted(_all_segment_numbers(check)):
+        segment = examine_segment(storage, rank, number, recording, depth)
+        if segment is not None:
+            check.segments.append(segment)
+            if recording.run_id is None and segment.holds:
+                recording = Recording(segment.holds.identity.run_id, recording.run_uuid)
+        step()
+    check.writing = check.writing or (not locked and _is_written(storage))
+    _check_continuity(check)
+    _check_attempts(check, numbers_of_attempts)
+    _check_names(check)
+    return check
+
+
+def count_segments(storage: Storage) -> int:
+    """How many segments a listing shows, to measure progress by."""
+    try:
+        return len(segment_numbers(storage))
+    except (RunDamagedError, OSError):
+        return 0
+
+
+def _all_segment_numbers(check: RankExamination) -> set[int]:
+    """Numbers of all segments that are there, or that a seal says were there.
+
+    In the order in which a segment goes through the folders backwards, so that one that moves on is not missed.
+    """
+    found: set[int] = set()
+    for folder, suffix in ((SEALS, ".json"), (ACTIVE, ".arrows"), (SEGMENTS, ".parquet")):
+        found |= numbers_in(_names(check, folder), suffix).keys()
+    return found
+
+
+def _names(check: RankExamination, folder: str) -> list[str]:
+    """Names in a folder of the rank; a folder that cannot be listed is a fault, told once."""
+    try:
+        return check.storage.names(folder)
+    except (RunDamagedError, OSError) as error:
+        said = str(error) if isinstance(error, RunDamagedError) else f"{check.storage.where(folder)}: {error.strerror}"
+        if all(fault.message != said for fault in check.faults):
+            check.say("unreadable", said)
+        return []
+
+
+def _is_written(storage: Storage) -> bool:
+    return isinstance(storage, Folder) and bool(has_writer(storage))
+
+
+# ------------------------------------------------------------------ sequence numbers
+
+
+def _check_continuity(check: RankExamination) -> None:
+    """Look for missing segments and rows."""
+    next_number = 0
+    last = -1
+    cut_off: tuple[int, int] | None = None  # segment that lost rows at its end, and how many
+    attempt = 0
+    for segment in check.segments:
+        _check_missing(check, next_number, segment.number - 1)
+        next_number = segment.number + 1
+        holds = segment.holds
+        if holds is None:
+            continue
+        _find_start(check, segment, last + 1 + (cut_off[1] if cut_off else 0))
+        start = holds.identity.first_seq
+        if start <= last or holds.identity.attempt < attempt:
+            found = f"sequence number {start} of attempt {holds.identity.attempt}"
+            where = check.storage.where(segment.name)
+            said = f"{where}: expected at least {last + 1} of attempt {attempt}, found {found}"
+            segment.faults.append(Fault(check.rank, segment.number, "corrupt", None, said))
+            segment.holds = None
+            continue
+        _gap(check, last + 1, start - 1, cut_off[0] if cut_off else segment.number)
+        for first, end in holds.gaps:
+            _gap(check, first, end, segment.number)
+        attempt = holds.identity.attempt
+        last = holds.last_seq if holds.rows else start - 1
+        cut_off = (segment.number, segment.rows_lost) if segment.rows_lost else None
+    said_last = last + (cut_off[1] if cut_off else 0)
+    for record in check.attempts.values():
+        said_last = max(said_last, record.last_seq if record.last_seq is not None else -1)
+    _gap(check, last + 1, said_last, cut_off[0] if cut_off else None)
+    check.last_seq = last
+    _check_orphan_seals(check, next_number)
+
+
+def _find_start(check: RankExamination, segment: SegmentExamination, expected: int) -> None:
+    """What a segment continues from, where only its seal was looked at: that tells its first row, not drops before it.
+
+    Where the first row does not follow the segment before, the file's footer is asked.
+    """
+    holds = segment.holds
+    if holds is None or not segment.is_sealed or check.depth != "records" or segment.rows_seen:
+        return
+    if holds.first_seq == expected:
+        return
+    where = check.storage.where(segment.name)
+    try:
+        with check.storage.open(segment.name) as file, sealed.open_parquet(file, segment.bytes, where) as parquet:
+            holds.identity = sealed.read_footer(parquet, where).identity
+            if holds.identity.first_seq == holds.first_seq or not holds.rows:
+                return
+            first = next(sealed.batches(parquet)).slice(0, 1).to_pylist()[0]
+            drops_end = holds.first_seq - (first.get("dropped_before") or 0)
+            if drops_end > holds.identity.first_seq:
+                holds.gaps = [(holds.identity.first_seq, drops_end - 1)]
+    except (RunDamagedError, OSError, ValueError, pa.ArrowException, StopIteration):
+        return  # a deeper look says what is wrong with it
+
+
+def _check_missing(check: RankExamination, first: int, last: int) -> None:
+    """Note segments that are not there although later ones are."""
+    for start, end in check.known.unexplained_segments(first, last) if first <= last else []:
+        said = "the segment is missing" if start == end else f"segments {start} to {end} are missing"
+        check.say("missing", said, start)
+        check.losses.append(Loss(first_segment=start, last_segment=end, cause="missing"))
+
+
+def _check_orphan_seals(check: RankExamination, next_number: int) -> None:
+    """Look for seals without a segment; those behind the last segment show that there were more."""
+    if check.writing:
+        return
+    there = {segment.number for segment in check.segments}
+    check.orphan_seals = sorted(numbers_in(_names(check, SEALS), ".json").keys() - there)
+    if check.orphan_seals and check.orphan_seals[-1] >= next_number:
+        _check_missing(check, next_number, check.orphan_seals[-1])
+
+
+def _gap(check: RankExamination, first: int, last: int, segment: int | None) -> None:
+    if first > last:
+        return
+    check.gaps.append((first, last))
+    for start, end in check.known.unexplained_rows(first, last):
+        said = f"rows of sequence numbers {start} to {end} are lost" if end > start else f"row {start} is lost"
+        check.say("lost", said, segment)
+        check.losses.append(Loss(first_segment=None, first_seq=start, last_seq=end, cause="neither row nor drop"))
+
+
+# ------------------------------------------------------------------ attempts
+
+
+def _read_attempts(check: RankExamination) -> list[int]:
+    """Read the attempt records; return the numbers of all that are there, in order."""
+    numbers = sorted(number for number in numbers_in(_names(check, ATTEMPTS), ".json", 4) if number <= MAX_ATTEMPTS)
+    for number in numbers:
+        _read_attempt(check, number)
+    return numbers
+
+
+def _read_attempt(check: RankExamination, number: int) -> None:
+    where = check.storage.where(attempt_name(number))
+    try:
+        record = read_attempt(check.storage, number)
+        check.attempts[number] = record
+        check.bad_attempts.pop(number, None)
+        check.absent_attempts.discard(number)
+    except FileNotFoundError:
+        check.bad_attempts[number] = f"no attempt record {where}"
+        check.absent_attempts.add(number)
+    except RunDamagedError as error:
+        check.bad_attempts[number] = str(error)
+    except OSError as error:
+        check.bad_attempts[number] = f"{where}: {error.strerror}"
+
+
+def _check_attempts(check: RankExamination, recorded: list[int]) -> None:
+    seen = {segment.holds.identity.attempt for segment in check.segments if segment.holds}
+    for number in range(max([*recorded, *seen], default=-1) + 1):
+        if number not in check.attempts and number not in check.bad_attempts:
+            _read_attempt(check, number)  # again: it may have begun since
+    for first, last in _ranges(check.absent_attempts):
+        following = f" to {attempt_name(last)}" if last > first else ""
+        check.say("missing", f"no attempt record {check.storage.where(attempt_name(first))}{following}")
+    for number, cause in check.bad_attempts.items():
+        if number not in check.absent_attempts:
+            check.say("unreadable", cause)
+    for number, record in check.attempts.items():
+        if wrong := _wrong_counts(check, record):
+            said = f"{check.storage.where(attempt_name(number))}: {wrong}"
+            check.bad_attempts[number] = said
+            check.say("corrupt", said)
+
+
+def _ranges(numbers: set[int]) -> list[Range]:
+    """Numbers as ranges of neighbours, in order."""
+    found: list[Range] = []
+    for number in sorted(numbers):
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
+def _wrong_counts(check: RankExamination, record: Attempt) -> str:
+    """What an attempt's counts say that its rows on disk contradict; rows that are lost may have been of any kind."""
+    rows, dropped, lost = counts_on_disk(check, record.attempt)
+    lost += max(0, _unexplained(check, record.attempt) - record.dropped_rows)
+    following = check.attempts.get(record.attempt + 1)
+    if record.rows > rows + lost or (record.status is not None and record.rows < rows):
+        return f"it says {record.rows} rows, {rows} are on disk and {lost} are lost"
+    if record.status is None:
+        return ""
+    if record.dropped_rows < dropped:
+        return f"it says {record.dropped_rows} dropped rows, the rows on disk say {dropped}"
+    if following is not None and following.first_seq < record.first_seq + record.rows + record.dropped_rows:
+        return f"it says {record.dropped_rows} dropped rows, more than there is room for before the next attempt"
+    return ""
+
+
+def _unexplained(check: RankExamination, attempt: int) -> int:
+    """Numbers between the first and last row of its segments that no row has, where the rows were not looked at.
+
+    They may have been dropped, or lost; only a deeper look tells.
+    """
+    held = [entry.holds for entry in check.segments if entry.holds and not entry.rows_seen]
+    spans = (holds.last_seq - holds.first_seq + 1 - holds.rows for holds in held if holds.identity.attempt == attempt)
+    return sum(max(0, span) for span in spans)
+
+
+def counts_on_disk(check: RankExamination, attempt: int) -> tuple[int, int, int]:
+    """Rows of an attempt on disk, rows that it dropped in front of these, and rows in its range that are lost."""
+    held = [entry.holds for entry in check.segments if entry.holds and entry.holds.identity.attempt == attempt]
+    record, following = check.attempts.get(attempt), check.attempts.get(attempt + 1)
+    first = record.first_seq if record else min((holds.identity.first_seq for holds in held), default=0)
+    dropped = sum(holds.dropped for holds in held)
+    if held and held[0].rows:  # the drops of the attempt before stand in front of the first row of this one
+        dropped -= max(0, min(first - held[0].identity.first_seq, dropped))
+    starts = [first, *(holds.identity.first_seq for holds in held[:1])]
+    end = following.first_seq if following else None
+    lost = 0
+    for gap_first, gap_last in check.gaps:
+        stop = gap_last if end is None else min(gap_last, end - 1)
+        lost += max(0, stop - max(gap_first, min(starts)) + 1)
+    return sum(holds.rows for holds in held), dropped, lost
+
+
+# ------------------------------------------------------------------ names
+
+
+def _check_names(check: RankExamination) -> None:
+    """What else is there: damage in `segments/`, where any engine reads everything; a note elsewhere."""
+    in_segments = _names(check, SEGMENTS)
+    belonging = set(numbers_in(in_segments, ".parquet").values())
+    for name in in_segments:
+        if name.startswith("."):  # no engine reads it: a file manager's, a synchroniser's
+            check.say("note", f"{check.storage.where(f'{SEGMENTS}/{name}')} is a hidden file, and no file of Esper")
+        elif name not in belonging:
+            check.misplaced.append(f"{SEGMENTS}/{name}")
+            check.say("foreign", f"{check.storage.where(f'{SEGMENTS}/{name}')} does not belong there")
+    in_active = _names(check, ACTIVE)
+    actives = numbers_in(in_active, ".arrows")
+    for segment in check.segments:
+        if segment.number in actives and not check.writing:
+            check.leftovers = True
+            what = "beside its sealed one" if segment.is_sealed else "not sealed yet"
+            check.say("note", f"active file {what}", segment.number)
+    attempts = {attempt_name(number).removeprefix(f"{ATTEMPTS}/") for number in (*check.attempts, *check.bad_attempts)}
+    known = {
+        ACTIVE: (in_active, set(actives.values())),
+        SEALS: (seals := _names(check, SEALS), set(numbers_in(seals, ".json").values())),
+        ATTEMPTS: (_names(check, ATTEMPTS), attempts),
+        "": (_names(check, ""), {*WRITTEN_FOLDERS, LOCK_NAME, REPAIRS}),
+    }
+    for folder, (names, own) in known.items():
+        for name in names:
+            if name not in own and not (name.endswith(".tmp") and check.writing):
+                _check_name(check, f"{folder}/{name}" if folder else name)
+
+
+def _check_name(check: RankExamination, name: str) -> None:
+    where = check.storage.where(name)
+    if name.endswith(".tmp"):
+        check.leftovers = True
+        check.say("note", f"{where} is unfinished and means nothing")
+    elif name.endswith(".broken"):
+        try:
+            check.say("note", f"{where} is what was cut off, {check.storage.size(name)} bytes")
+        except (OSError, RunDamagedError):
+            check.say("note", f"{where} is no file of Esper")
+    else:
+        check.say("note", f"{where} is no file of Esper")

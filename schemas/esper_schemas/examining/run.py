@@ -1,0 +1,238 @@
+"""The examination of a whole run, also while it is being written.
+
+Memory is bounded by one segment. Time is bounded by the bytes on disk, or, at depth `records`, by the number of files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from esper_schemas.errors import FormatVersionError, NotARunError, RunDamagedError
+from esper_schemas.examining.faults import Fault
+from esper_schemas.examining.rank import RankExamination, Step, count_segments, examine_rank
+from esper_schemas.examining.segment import Depth, Recording
+from esper_schemas.run.files import Folder, Storage
+from esper_schemas.run_directory import (
+    ACTIVE,
+    HEADER_NAME,
+    SEGMENTS,
+    RunDirectory,
+    rank_name,
+    rank_numbers,
+    resolve_run,
+)
+from esper_schemas.run_files import RunHeader
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `verify_run` found: faults of the whole run, and how much was looked at."""
+
+    path: Path
+    run_id: str | None
+    ranks: int
+    segments: int
+    rows: int
+    faults: list[Fault]
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether any fault is damage."""
+        return any(fault.is_damage for fault in self.faults)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verification as plain dictionaries and lists: the document `esper-verify/1`."""
+        entries = [
+            {name: getattr(fault, name) for name in ("rank", "segment", "kind", "offset", "message")}
+            | {"damage": fault.is_damage}
+            for fault in self.faults
+        ]
+        return {
+            "format": "esper-verify/1",
+            "run": {"run_id": self.run_id, "path": str(self.path), "ranks": self.ranks},
+            "segments": self.segments,
+            "rows": self.rows,
+            "damaged": self.is_damaged,
+            "faults": entries,
+        }
+
+
+def find_run(run: str | Path, root: Path) -> RunDirectory:
+    """The run that a person means, as `resolve_run`, also where its `run.json` is gone.
+
+    Raises:
+        NotARunError: there is no such run.
+    """
+    try:
+        return resolve_run(run, root)
+    except NotARunError:
+        for path in (root / run, Path(run)):
+            try:
+                with Folder.at(path) as folder:
+                    ranks = [rank_name(rank) for rank in rank_numbers(folder)]
+                    if any(folder.is_folder(f"{rank}/{inner}") for rank in ranks for inner in (SEGMENTS, ACTIVE)):
+                        return RunDirectory(path)
+            except (OSError, RunDamagedError):
+                continue
+        raise
+
+
+def count_all_segments(run: RunDirectory) -> int:
+    """How many segments a listing of the run shows, to measure progress by."""
+    with run.open() as folder:
+        return sum(count_segments(rank) for rank in _ranks(folder).values() if not isinstance(rank, Fault))
+
+
+def verify_run(run: RunDirectory, step: Step = lambda: None) -> Verification:
+    """Check everything of a run, every row included.
+
+    Args:
+        run: folder of the run.
+        step: called after each segment.
+
+    Raises:
+        NotARunError, RunDamagedError: the folder cannot be opened.
+        FormatVersionError: a part of it was written by a newer Esper.
+    """
+    with run.open() as folder:
+        return examine_run(folder, run.path.resolve().name, "rows", step).verification(run.path)
+
+
+@dataclass(frozen=True, slots=True)
+class RunExamination:
+    """What was found in a run.
+
+    Attributes:
+        header: the run header; None where it cannot be read.
+        recording: the run id and uuid of the run: those of the header, unless all its segments say otherwise.
+        faults: what is wrong with the header, and ranks that cannot be opened.
+        ranks: what was found in each rank.
+    """
+
+    header: RunHeader | None
+    recording: Recording
+    faults: list[Fault]
+    ranks: list[RankExamination]
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+        return self.recording.run_id or ""
+
+    def verification(self, path: Path) -> Verification:
+        """The same for people."""
+        segments = [segment for check in self.ranks for segment in check.segments]
+        return Verification(
+            path=path,
+            run_id=self.run_id,
+            ranks=len(self.ranks),
+            segments=len(segments),
+            rows=sum(segment.holds.rows for segment in segments if segment.holds),
+            faults=[*self.faults, *(fault for check in self.ranks for fault in check.all_faults)],
+        )
+
+
+def examine_run(
+    run: Storage,
+    name: str,
+    depth: Depth,
+    step: Step = lambda: None,
+    *,
+    only: int | None = None,
+) -> RunExamination:
+    """Examine everything of a run.
+
+    Where no segment carries the id, or the uuid, of the header (the name, if there is no header), the one that
+    they carry counts.
+
+    Args:
+        run: folder of the run.
+        name: what the folder is called.
+        depth: how deep to look.
+        step: called after each segment.
+        only: examine this rank alone; the others have a say where its segments contradict the header.
+
+    Raises:
+        FormatVersionError: a part of it was written by a newer Esper.
+    """
+    header, faults = examine_header(run, name)
+    expected = Recording(header.run_id if header else name, header.run_uuid if header else None)
+    places = {}
+    for rank, place in _ranks(run).items():
+        if isinstance(place, Fault):
+            faults.append(place)
+        else:
+            places[rank] = place
+    chosen = places if only is None else {rank: place for rank, place in places.items() if rank == only}
+    checks = [examine_rank(place, rank, expected, depth, step) for rank, place in chosen.items()]
+    is_whole = len(chosen) == len(places)
+    if any(check.segments for check in checks) and not _recordings(checks) and not is_whole:
+        whole = examine_run(run, name, depth)
+        return replace(whole, ranks=[check for check in whole.ranks if check.rank == only])
+    if any(check.segments for check in checks) and not _recordings(checks):
+        anyone = [examine_rank(place, rank, Recording(None, None), depth) for rank, place in places.items()]
+        if carried := _recordings(anyone):
+            run_id, run_uuid = carried.most_common(1)[0][0]
+            theirs = Recording(run_id or expected.run_id, run_uuid)  # a seal names the recording only
+            checks = [examine_rank(place, rank, theirs, depth) for rank, place in places.items()]
+            if header:
+                said = f"{run.where(HEADER_NAME)}: it is of {_words(expected)}, the segments are of {_words(theirs)}"
+                faults.append(Fault(None, None, "corrupt", None, said))
+            expected = theirs
+    elif header is None:  # whatever recording the segments are of
+        uuids = Counter({uuid: count for (_, uuid), count in _recordings(checks).items() if uuid})
+        if len(uuids) > 1:
+            expected = Recording(expected.run_id, uuids.most_common(1)[0][0])
+            checks = [examine_rank(place, rank, expected, depth) for rank, place in chosen.items()]
+        elif uuids:
+            expected = Recording(expected.run_id, next(iter(uuids)))
+    return RunExamination(header, expected, faults, checks)
+
+
+def examine_header(run: Storage, name: str) -> tuple[RunHeader | None, list[Fault]]:
+    """The header, None where it cannot be read, and what is wrong with it.
+
+    Raises:
+        FormatVersionError: it was written by a newer Esper.
+    """
+    where = run.where(HEADER_NAME)
+    try:
+        header = RunHeader.read(run, HEADER_NAME)
+    except FileNotFoundError:
+        return None, [Fault(None, None, "missing", None, f"no run header {where}")]
+    except FormatVersionError:
+        raise
+    except (RunDamagedError, OSError) as error:
+        return None, [Fault(None, None, "unreadable", None, " ".join(str(error).split()))]
+    if header.run_id != name:
+        said = f"the folder is named {name!a}, the run {header.run_id!a}"
+        return header, [Fault(None, None, "note", None, said)]
+    return header, []
+
+
+def _ranks(run: Storage) -> dict[int, Storage | Fault]:
+    """The folder of each rank, or what is wrong with it."""
+    found: dict[int, Storage | Fault] = {}
+    for rank in rank_numbers(run):
+        try:
+            found[rank] = run.folder(rank_name(rank))
+        except RunDamagedError as error:
+            found[rank] = Fault(rank, None, "unreadable", None, str(error))
+        except OSError as error:
+            said = f"{run.where(rank_name(rank))}: {error.strerror}"
+            found[rank] = Fault(rank, None, "unreadable", None, said)
+    return found
+
+
+def _recordings(checks: Iterable[RankExamination]) -> Counter[tuple[str, str | None]]:
+    """Run id and uuid of all segments that can be used, and how many carry them."""
+    held = (segment.holds.identity for check in checks for segment in check.segments if segment.holds)
+    return Counter((identity.run_id, identity.run_uuid) for identity in held)
+
+
+def _words(recording: Recording) -> str:
+    return f"run {recording.run_id!a}" + (f" (recording {recording.run_uuid})" if recording.run_uuid else "")

@@ -1,0 +1,247 @@
+"""Everything that can be wrong with one segment: its seal, its bytes, its columns, its rows.
+
+Nothing here trusts a file: sizes are looked at before anything is read, and whatever is wrong becomes a fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pyarrow as pa
+
+from esper_schemas.errors import FormatVersionError, RunDamagedError
+from esper_schemas.examining.faults import Fault, FaultKind
+from esper_schemas.row_message import MAX_SEGMENT_BYTES, ScanEnd, SegmentIdentity
+from esper_schemas.run.files import Storage
+from esper_schemas.run_directory import active_name, seal_name, sealed_name
+from esper_schemas.run_files import Seal
+from esper_schemas.segment import sealed
+from esper_schemas.segment.holds import MAX_ATTEMPTS, MAX_SEQ, Holds, check_columns, summarise
+from esper_schemas.segments import read_active
+
+Depth = Literal["records", "checksums", "rows"]
+"""How deep an examination looks; each depth includes the ones before.
+
+records: names, seals, attempts, and the active files; of a sealed file only its size
+checksums: the sha256 of each sealed file, its footer, and which segment it says it is
+rows: every row
+"""
+
+DEPTHS: tuple[Depth, ...] = ("records", "checksums", "rows")
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Which recording a segment must belong to; None where any will do."""
+
+    run_id: str | None
+    run_uuid: str | None
+
+
+@dataclass(slots=True)
+class SegmentExamination:
+    """What was found in one segment.
+
+    Attributes:
+        number: of the segment.
+        name: of its file in the folder of the rank.
+        holds: what it holds; None where it cannot be used at all. As far as only the seal was looked at, it is what
+            the seal says.
+        rows: the rows of an active segment.
+        end: how an active file ends; None for a sealed one.
+        seal: the record of a sealed segment, as far as it could be read; `seal_is_bad` if it is not as it should be.
+        bytes: size of the file.
+        rows_lost: how many rows were cut off as damaged behind the last one, or would be.
+        is_of_another: whether it belongs to another recording.
+        rows_seen: whether `holds` was made from the rows.
+    """
+
+    number: int
+    name: str
+    holds: Holds | None = None
+    rows: pa.RecordBatch | None = None
+    end: ScanEnd | None = None
+    seal: Seal | None = None
+    seal_is_bad: bool = False
+    bytes: int = 0
+    rows_lost: int = 0
+    is_of_another: bool = False
+    rows_seen: bool = False
+    faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it is a Parquet file."""
+        return self.name.endswith(".parquet")
+
+
+def examine_segment(
+    storage: Storage, rank: int, number: int, recording: Recording, depth: Depth
+) -> SegmentExamination | None:
+    """Examine a segment, sealed or active; None if it is not there.
+
+    Args:
+        storage: the folder of the rank.
+        rank: number of the rank.
+        number: number of the segment.
+        recording: what it must belong to.
+        depth: how deep to look. Where a seal is missing or wrong, the rows are looked at in any case.
+
+    Raises:
+        FormatVersionError: a newer Esper wrote it.
+    """
+    return _Examiner(storage, rank, recording, depth).examine(number)
+
+
+class _Examiner:
+    def __init__(self, storage: Storage, rank: int, recording: Recording, depth: Depth) -> None:
+        self.storage = storage
+        self.rank = rank
+        self.recording = recording
+        self.depth = DEPTHS.index(depth)
+
+    def examine(self, number: int) -> SegmentExamination | None:
+        for name, look in (
+            (sealed_name(number), self._sealed),
+            (active_name(number), self._active),
+            (sealed_name(number), self._sealed),  # it may have been sealed in between
+        ):
+            found = SegmentExamination(number, name)
+            try:
+                look(found)
+            except FileNotFoundError:
+                continue
+            except FormatVersionError:
+                raise
+            except RunDamagedError as error:
+                self._say(found, "corrupt", str(error))
+            except MemoryError:
+                self._say(found, "unreadable", f"{self.storage.where(name)}: it needs more memory than there is")
+            except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
+                self._say(found, "unreadable", f"{self.storage.where(name)}: {error}")
+            return found
+        return None
+
+    def _say(self, found: SegmentExamination, kind: FaultKind, message: str, offset: int | None = None) -> None:
+        found.faults.append(Fault(self.rank, found.number, kind, offset, " ".join(message.split())[:1000]))
+
+    # ------------------------------------------------------------------ sealed
+
+    def _sealed(self, found: SegmentExamination) -> None:
+        found.bytes = self.storage.size(found.name)
+        self._read_seal(found)
+        seal = None if found.seal_is_bad else found.seal
+        where = self.storage.where(found.name)
+        if found.bytes > MAX_SEGMENT_BYTES:
+            raise RunDamagedError(f"{where}: expected at most {MAX_SEGMENT_BYTES:,} bytes, found {found.bytes:,}")
+        if seal is not None:
+            if found.bytes != seal.bytes:
+                raise RunDamagedError(f"{where}: expected {seal.bytes} bytes, found {found.bytes}")
+            found.rows_lost = seal.rows_lost
+            if self.depth == 0:
+                self._check_recording(found, seal.run_uuid)
+                found.holds = self._as_sealed(seal)
+                return
+        with self.storage.open(found.name) as file:
+            if seal is not None and not sealed.has_sha256(file, seal.sha256):
+                raise RunDamagedError(f"{where}: its sha256 is not the one in its seal")
+            with sealed.open_parquet(file, found.bytes, where) as parquet:
+                footer = sealed.read_footer(parquet, where)
+                self._check_identity(found, footer.identity)
+                extras = self._columns(found, footer.schema)
+                if seal is not None:
+                    holds = self._as_sealed(seal, footer.identity)
+                    holds.rows, holds.extras = footer.rows, extras
+                    if self.depth == DEPTHS.index("checksums") and not sealed.contradictions(
+                        seal, holds, rows_seen=False
+                    ):
+                        found.holds = holds
+                        return
+                holds = summarise(footer.identity, extras, sealed.batches(parquet))
+        if holds.rows != footer.rows:
+            raise RunDamagedError(f"{where}: expected {footer.rows} rows, found {holds.rows}")
+        found.holds, found.rows_seen = holds, True
+        if seal is not None and (wrong := sealed.contradictions(seal, holds, rows_seen=True)):
+            found.seal_is_bad = True
+            self._say(found, "corrupt", f"{self.storage.where(seal_name(found.number))}: {'; '.join(wrong)}")
+
+    def _read_seal(self, found: SegmentExamination) -> None:
+        name = seal_name(found.number)
+        where = self.storage.where(name)
+        found.seal_is_bad = True
+        try:
+            found.seal = sealed.check_seal(Seal.read(self.storage, name), found.number, where)
+        except FileNotFoundError:
+            self._say(found, "missing", f"no seal record {where}")
+        except RunDamagedError as error:
+            self._say(found, "unreadable", str(error))
+        except OSError as error:
+            self._say(found, "unreadable", f"{where}: {error}")
+        else:
+            found.seal_is_bad = False
+
+    def _as_sealed(self, seal: Seal, identity: SegmentIdentity | None = None) -> Holds:
+        """What a segment holds, as its seal says it; without a footer, it continues from its own first row."""
+        if identity is None:
+            run_id = self.recording.run_id or ""
+            identity = SegmentIdentity(run_id, self.rank, seal.attempt, seal.segment, seal.first_seq, seal.run_uuid)
+        return Holds(
+            identity,
+            list(seal.extras or ()),
+            rows=seal.rows,
+            first_seq=seal.first_seq,
+            last_seq=seal.last_seq,
+            first_update=seal.first_update,
+            last_update=seal.last_update,
+            updates_rise=seal.updates_rise,
+        )
+
+    # ------------------------------------------------------------------ active
+
+    def _active(self, found: SegmentExamination) -> None:
+        found.bytes = self.storage.size(found.name)
+        segment = read_active(self.storage, found.number)
+        found.end = segment.end
+        found.rows_lost = segment.rows_lost
+        if segment.end.kind != "clean":
+            self._say(found, segment.end.kind, segment.end.cause, segment.end.offset)
+        if segment.identity is None or segment.rows is None:
+            return
+        self._check_identity(found, segment.identity)
+        extras = self._columns(found, segment.rows.schema)
+        found.holds, found.rows_seen = summarise(segment.identity, extras, [segment.rows]), True
+        found.rows = segment.rows
+
+    # ------------------------------------------------------------------ both
+
+    def _columns(self, found: SegmentExamination, schema: pa.Schema) -> list[str]:
+        extras, note = check_columns(schema)
+        if note:
+            self._say(found, "note", note)
+        return extras
+
+    def _check_identity(self, found: SegmentExamination, identity: SegmentIdentity) -> None:
+        for name, there, expected in (
+            ("run", identity.run_id, self.recording.run_id or identity.run_id),
+            ("rank", identity.rank, self.rank),
+            ("segment", identity.segment, found.number),
+        ):
+            if there != expected:
+                found.is_of_another = name == "run"
+                raise RunDamagedError(f"expected a segment of {name} {expected!a}, found one of {there!a}")
+        self._check_recording(found, identity.run_uuid)
+        if not 0 <= identity.attempt <= MAX_ATTEMPTS or not 0 <= identity.first_seq <= MAX_SEQ:
+            raise RunDamagedError(
+                f"expected an attempt from 0 to {MAX_ATTEMPTS} and a sequence number from 0 to 2^62,"
+                f" found {identity.attempt} and {identity.first_seq}"
+            )
+
+    def _check_recording(self, found: SegmentExamination, run_uuid: str | None) -> None:
+        """Files of 0.1.0 do not say which recording they belong to, and belong to any."""
+        expected = self.recording.run_uuid
+        if run_uuid is not None and expected is not None and run_uuid != expected:
+            found.is_of_another = True
+            raise RunDamagedError(
+                f"expected a segment of the recording {expected!a}, found one of the recording {run_uuid!a}"
+            )

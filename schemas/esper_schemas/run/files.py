@@ -1,0 +1,429 @@
+"""The one door to the files of a run: a folder is held by its descriptor, and what is in it is opened relative to that.
+
+A run folder may come from somebody else, and somebody else may change it meanwhile. So, here and nowhere else:
+
+- only the path that a person gave is followed through links; nothing inside a run is. A link is never read,
+  written, or looked behind;
+- only regular files are opened, never anything that can block or that is a device;
+- a file is bounded before it is read;
+- a file is created exclusively, under a name that nothing has; what stands under a name is renamed or
+  removed, never opened for writing;
+- a folder that was opened stays the same folder, whatever happens to its name.
+
+Names are relative to the folder, with `/` between folders: `rank-0000/seals/00000000.json`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
+
+from esper_schemas.errors import RunDamagedError
+
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NOT_PLAIN = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EMLINK})
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISREG, "a file"),
+)
+
+Identity = tuple[int, int]
+"""Device and inode: which file or folder it is, whatever it is called."""
+
+
+class Storage(Protocol):
+    """What an examination asks of the place where a run is kept, which need not be a file system."""
+
+    def where(self, name: str = "") -> str:
+        """The place of a file in words, for messages."""
+
+    def folder(self, name: str) -> Storage:
+        """A folder in it as a storage of its own.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            RunDamagedError: it is no folder.
+            OSError: it cannot be opened.
+        """
+
+    def names(self, folder: str = "") -> list[str]:
+        """Names in a folder, sorted; empty if it is not there.
+
+        Raises:
+            RunDamagedError: it is no folder.
+            OSError: it cannot be listed.
+        """
+
+    def is_folder(self, name: str) -> bool:
+        """Whether there is a folder of that name, and not a link to one."""
+
+    def size(self, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            RunDamagedError: what is there is no regular file.
+            OSError: it cannot be asked for.
+        """
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The whole of a file of at most `limit` bytes.
+
+        Raises:
+            RunDamagedError: as `size`, and if it is larger.
+            OSError: as `size`, and if it cannot be read.
+        """
+
+    def open(self, name: str) -> BinaryIO:
+        """A file for reading from any place; raises as `size`."""
+
+
+class Folder:
+    """A folder that is held by its descriptor until it is closed; a `Storage` on a local disk.
+
+    Attributes:
+        path: where a person finds it, as far as it is still called so; for messages only.
+        descriptor: of the folder.
+    """
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self.descriptor = descriptor
+        self.path = path
+        self._held: dict[str, Folder] = {}
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The folder that a person named; links on the way to it are followed.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError, OSError: it is not there, no folder, or cannot be opened.
+        """
+        return cls(os.open(path, _FOLDER_FLAGS), path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder; may be called again."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+        while self._held:
+            self._held.popitem()[1].close()
+
+    def hold(self, name: str) -> None:
+        """Keep a folder in it open: from now on its name means this folder, whatever is done to the name on disk.
+
+        Raises:
+            as `folder`.
+        """
+        self._held[name] = self.folder(name)
+
+    # ------------------------------------------------------------------ looking
+
+    def where(self, name: str = "") -> str:
+        """The path of a file, for messages."""
+        return str(self.path / name)
+
+    @property
+    def identity(self) -> Identity:
+        """Which folder it is."""
+        found = os.fstat(self.descriptor)
+        return found.st_dev, found.st_ino
+
+    def folder(self, name: str) -> Folder:
+        """A folder in it.
+
+        Raises:
+            FileNotFoundError: there is none.
+            RunDamagedError: what is there is no folder, or a link.
+            OSError: it cannot be opened.
+        """
+        parts = _parts(name)
+        first = self._held.get(parts[0]) if parts else None
+        start = self if first is None else first
+        descriptor, path = start.descriptor, start.path
+        is_own = False
+        for part in parts if first is None else parts[1:]:
+            path = path / part
+            try:
+                inner = os.open(part, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=descriptor)
+            except OSError as error:
+                if error.errno in _NOT_PLAIN:
+                    raise RunDamagedError(f"{path}: expected a folder, found {_kind(part, descriptor)}") from None
+                raise _named(error, path) from None
+            finally:
+                if is_own:
+                    os.close(descriptor)
+            descriptor, is_own = inner, True
+        return Folder(descriptor if is_own else os.dup(descriptor), path)
+
+    def names(self, folder: str = "") -> list[str]:
+        """Names in a folder, sorted; see `Storage`."""
+        try:
+            with self.folder(folder) as inner:
+                return sorted(os.listdir(inner.descriptor))  # noqa: PTH208 (pathlib takes no descriptor)
+        except FileNotFoundError:
+            return []
+
+    def is_folder(self, name: str) -> bool:
+        """Whether there is a folder of that name; see `Storage`."""
+        found = self.stat(name)
+        return found is not None and stat.S_ISDIR(found.st_mode)
+
+    def exists(self, name: str) -> bool:
+        """Whether anything has that name, a link too."""
+        return self.stat(name) is not None
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """What stands under a name, not followed if it is a link; None if nothing does.
+
+        Raises:
+            RunDamagedError: a folder on the way to it is none.
+            OSError: it cannot be asked for.
+        """
+        try:
+            with self._parent(name) as (parent, last):
+                return os.stat(last, dir_fd=parent.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _named(error, self.path / name) from None
+
+    def identity_of(self, name: str) -> Identity | None:
+        """Which file or folder stands under a name; None if nothing does."""
+        found = self.stat(name)
+        return None if found is None else (found.st_dev, found.st_ino)
+
+    def size(self, name: str) -> int:
+        """Bytes of a regular file; see `Storage`."""
+        found = self.stat(name)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.where(name))
+        if not stat.S_ISREG(found.st_mode):
+            raise RunDamagedError(f"{self.where(name)}: expected a file, found {_kind_of(found.st_mode)}")
+        return found.st_size
+
+    def open_descriptor(self, name: str) -> int:
+        """A descriptor for reading a regular file; raises as `size`."""
+        self.size(name)  # opening a device may already do something
+        with self._parent(name) as (parent, last):
+            try:
+                descriptor = os.open(last, _READ_FLAGS, dir_fd=parent.descriptor)
+            except OSError as error:
+                if error.errno in _NOT_PLAIN:
+                    raise RunDamagedError(f"{self.where(name)}: expected a file, found something else") from None
+                raise _named(error, self.path / name) from None
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            os.close(descriptor)
+            raise RunDamagedError(f"{self.where(name)}: expected a file, found {_kind_of(mode)}")
+        return descriptor
+
+    def open(self, name: str) -> BinaryIO:
+        """A regular file for reading; see `Storage`."""
+        return os.fdopen(self.open_descriptor(name), "rb")
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The whole of a regular file; see `Storage`."""
+        descriptor = self.open_descriptor(name)
+        try:
+            return read_descriptor(descriptor, limit, self.where(name))
+        finally:
+            os.close(descriptor)
+
+    # ------------------------------------------------------------------ changing
+
+    def make_folder(self, name: str) -> bool:
+        """Make a folder, whose parents must be there; False if there is one already.
+
+        Raises:
+            RunDamagedError: something else has that name.
+            OSError: it cannot be made.
+        """
+        with self._parent(name) as (parent, last):
+            try:
+                os.mkdir(last, 0o777, dir_fd=parent.descriptor)
+            except FileExistsError:
+                parent.folder(last).close()
+                return False
+            except OSError as error:
+                raise _named(error, self.path / name) from None
+        return True
+
+    def create(self, name: str, mode: int = 0o644) -> int:
+        """A descriptor for appending to a new file, and for reading it.
+
+        Raises:
+            FileExistsError: something has that name.
+            OSError: it cannot be created.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        with self._parent(name) as (parent, last):
+            try:
+                return os.open(last, flags, mode, dir_fd=parent.descriptor)
+            except OSError as error:
+                raise _named(error, self.path / name) from None
+
+    def open_private(self, name: str) -> int:
+        """A descriptor for reading and writing a file that nobody else may open; it is created if it is not there.
+
+        Raises:
+            RunDamagedError: what is there is no regular file, or it has other names too, perhaps outside of the run.
+            OSError: it cannot be opened or created.
+        """
+        with self._parent(name) as (parent, last):
+            while True:
+                try:
+                    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                    return os.open(last, flags, 0o600, dir_fd=parent.descriptor)
+                except FileExistsError:
+                    pass
+                except OSError as error:
+                    raise _named(error, self.path / name) from None
+                try:
+                    self.size(name)  # opening a device may already do something
+                    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                    descriptor = os.open(last, flags, dir_fd=parent.descriptor)
+                except FileNotFoundError:
+                    continue  # it was removed in between
+                except OSError as error:
+                    if error.errno in _NOT_PLAIN:
+                        raise RunDamagedError(f"{self.where(name)}: expected a file, found something else") from None
+                    raise _named(error, self.path / name) from None
+                break
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            os.close(descriptor)
+            raise RunDamagedError(
+                f"{self.where(name)}: expected a file of this one name, found {_kind_of(found.st_mode)}"
+                f" of {found.st_nlink} names"
+            )
+        if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+            try:
+                os.fchmod(descriptor, 0o600)
+            except OSError as error:
+                os.close(descriptor)
+                raise _named(error, self.path / name) from None
+        return descriptor
+
+    def link(self, name: str, target: str) -> None:
+        """Give a file a second name, which nothing may have yet.
+
+        Raises:
+            FileExistsError: something has it.
+            OSError: it cannot be done.
+        """
+        with self._parent(name) as (parent, last), self._parent(target) as (into, new):
+            try:
+                os.link(last, new, src_dir_fd=parent.descriptor, dst_dir_fd=into.descriptor, follow_symlinks=False)
+            except OSError as error:
+                raise _named(error, self.path / name, self.path / target) from None
+
+    def rename(self, name: str, target: str, into: Folder | None = None) -> None:
+        """Move what has a name to `target`, in this folder or in another one; what has that name is replaced."""
+        with self._parent(name) as (parent, last), (into or self)._parent(target) as (folder, new):
+            try:
+                os.rename(last, new, src_dir_fd=parent.descriptor, dst_dir_fd=folder.descriptor)
+            except OSError as error:
+                raise _named(error, self.path / name, (into or self).path / target) from None
+
+    def unlink(self, name: str, identity: Identity | None = None) -> None:
+        """Remove a file, or a link but not what it leads to; nothing happens if there is none, or another than said.
+
+        Raises:
+            OSError: it cannot be removed; a folder, for example.
+        """
+        if identity is not None and self.identity_of(name) != identity:
+            return
+        try:
+            with self._parent(name) as (parent, last):
+                os.unlink(last, dir_fd=parent.descriptor)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _named(error, self.path / name) from None
+
+    def sync(self, folder: str = "") -> None:
+        """Make the names in it, or in a folder in it, safe against power loss."""
+        with self._parent(f"{folder}/_" if folder else "_") as (inner, _):
+            os.fsync(inner.descriptor)
+
+    def _parent(self, name: str) -> _Parent:
+        if not _parts(name):
+            raise ValueError("a file must have a name")
+        folder, _, last = name.rpartition("/")
+        if not folder:
+            return _Parent(self, last, is_own=False)
+        if folder in self._held:
+            return _Parent(self._held[folder], last, is_own=False)
+        return _Parent(self.folder(folder), last, is_own=True)
+
+
+class _Parent:
+    """The folder that a name is in, closed at the end of the block where it was opened for it."""
+
+    def __init__(self, folder: Folder, last: str, *, is_own: bool) -> None:
+        self._folder, self._last, self._is_own = folder, last, is_own
+
+    def __enter__(self) -> tuple[Folder, str]:
+        return self._folder, self._last
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_own:
+            self._folder.close()
+
+
+def read_descriptor(descriptor: int, limit: int, where: str, offset: int = 0) -> bytes:
+    """Everything of an open file from `offset` on, where the file has at most `limit` bytes.
+
+    Raises:
+        RunDamagedError: it is larger.
+        OSError: it cannot be read.
+    """
+    size = os.fstat(descriptor).st_size
+    if size > limit:
+        raise RunDamagedError(f"{where}: expected at most {limit:,} bytes, found {size:,}")
+    parts = []
+    while offset < limit and (part := os.pread(descriptor, min(1 << 24, limit - offset), offset)):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+def _parts(name: str) -> list[str]:
+    parts = name.split("/") if name else []
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise ValueError(f"{name!a} is no name inside of a folder")
+    return parts
+
+
+def _kind_of(mode: int) -> str:
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
+
+
+def _kind(name: str, folder: int) -> str:
+    try:
+        return _kind_of(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except OSError:
+        return "something else"
+
+
+def _named(error: OSError, path: Path, target: Path | None = None) -> OSError:
+    """The same error with the whole paths, since the kernel knows only the last part of them."""
+    if target is None:
+        return type(error)(error.errno, error.strerror, str(path))
+    return type(error)(error.errno, error.strerror, str(path), None, str(target))

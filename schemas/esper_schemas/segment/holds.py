@@ -1,0 +1,158 @@
+"""What a segment holds, by its own rows: the one summary that seals are made from and held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from esper_schemas.coercion import RECORDER_COLUMNS
+from esper_schemas.errors import RunDamagedError
+from esper_schemas.payload import METRICS
+from esper_schemas.row_message import ARROW_TYPES, SegmentIdentity, column_types
+
+MAX_SEQ = 2**62
+"""No sequence number that is really one comes near it; sums of those below it never overflow."""
+
+MAX_ATTEMPTS = 100_000
+"""No run is resumed so often; a segment of a later attempt is no segment of ours."""
+
+MAX_COLUMNS = 2048
+"""No segment has more columns: a file that declares more is not read."""
+
+Range = tuple[int, int]
+"""First and last number of a range, both inclusive."""
+
+_TYPES = {
+    "run_id": pa.string(),
+    "rank": pa.int32(),
+    "attempt": pa.int32(),
+    **{name: ARROW_TYPES[dtype] for name, dtype in column_types().items()},
+}
+_NEEDED = frozenset({*RECORDER_COLUMNS, "update"})
+
+
+@dataclass(slots=True)
+class Holds:
+    """What a segment holds.
+
+    Attributes:
+        identity: which segment it is.
+        extras: columns that the user added.
+        rows: number of rows.
+        first_seq, last_seq: of its first and last row; `last_seq` is one less than `identity.first_seq` where there is
+            no row.
+        first_update, last_update: of its first and last row; None where there is none.
+        updates_rise: whether the update of each row is greater than that of the row before.
+        dropped: rows that `dropped_before` explains; 0 where no row was looked at.
+        first_time: `wall_time` of the first row in ISO 8601, if it was measured and looked at.
+        gaps: sequence numbers inside, from `identity.first_seq` on, that neither a row nor `dropped_before` explains.
+    """
+
+    identity: SegmentIdentity
+    extras: list[str]
+    rows: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+    first_update: int | None = None
+    last_update: int | None = None
+    updates_rise: bool = True
+    dropped: int = 0
+    first_time: str | None = None
+    gaps: list[Range] = field(default_factory=list)
+
+
+def summarise(identity: SegmentIdentity, extras: list[str], batches: Iterable[pa.RecordBatch]) -> Holds:
+    """Go through the rows once.
+
+    Raises:
+        RunDamagedError: they cannot be rows of this segment.
+    """
+    holds = Holds(identity, extras, first_seq=identity.first_seq, last_seq=identity.first_seq - 1)
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        for name, value in (("run_id", identity.run_id), ("rank", identity.rank), ("attempt", identity.attempt)):
+            if batch.column(name).unique().to_pylist() != [value]:
+                raise RunDamagedError(f"the column {name} is not {value!a} in every row")
+        for name in ("seq", "update"):
+            if batch.column(name).null_count:
+                raise RunDamagedError(f"the column {name} has a null")
+        _add(holds, batch)
+    return holds
+
+
+def check_columns(schema: pa.Schema) -> tuple[list[str], str]:
+    """Check names and types of a segment's columns.
+
+    Returns:
+        The names that the user added; and a note, if an older Esper wrote fewer columns or another order.
+
+    Raises:
+        RunDamagedError: they cannot be the columns of a segment.
+    """
+    names = schema.names  # made anew each time it is asked for
+    if len(names) > MAX_COLUMNS:
+        raise RunDamagedError(f"it declares {len(names):,} columns; the limit is {MAX_COLUMNS:,}")
+    known = set(names)
+    if len(known) != len(names):
+        raise RunDamagedError("two columns have the same name")
+    absent = [name for name in _TYPES if name not in known]
+    if needed := _NEEDED.intersection(absent):
+        raise RunDamagedError(f"the column {min(needed)} is missing")
+    for entry in schema:
+        kind = _TYPES.get(entry.name, pa.float64())
+        if entry.type != kind:
+            raise RunDamagedError(f"expected the column {entry.name!a} as {kind}, found {entry.type}")
+    note = ""
+    if absent:
+        note = f"columns of the table are not in it: {', '.join(absent[:5])}{', …' if len(absent) > 5 else ''}"
+    elif names[: len(_TYPES)] != list(_TYPES):
+        note = "its columns stand in another order"
+    return added_columns(names), note
+
+
+def added_columns(names: Iterable[str]) -> list[str]:
+    """Those columns that the user added."""
+    return [name for name in names if name not in METRICS and name not in RECORDER_COLUMNS]
+
+
+def _add(holds: Holds, batch: pa.RecordBatch) -> None:
+    seqs = batch.column("seq").to_numpy(zero_copy_only=False)
+    dropped = batch.column("dropped_before").fill_null(0).to_numpy(zero_copy_only=False)
+    updates = batch.column("update").to_numpy(zero_copy_only=False)
+    if min(seqs.min(), dropped.min()) < 0 or max(seqs.max(), dropped.max()) > MAX_SEQ:
+        raise RunDamagedError(
+            f"seq and dropped_before must be 0 or more, found {min(seqs.min(), dropped.min())}"
+            if min(seqs.min(), dropped.min()) < 0
+            else f"seq and dropped_before must be at most 2^62, found {max(seqs.max(), dropped.max())}"
+        )
+    before = np.concatenate(([holds.last_seq], seqs[:-1]))
+    steps = seqs - dropped - before - 1
+    if (backwards := steps < 0).any():
+        at = int(backwards.argmax())
+        raise RunDamagedError(f"sequence number {seqs[at]} comes after {before[at]}")
+    holds.gaps += [(int(before[at]) + 1, int(seqs[at] - dropped[at]) - 1) for at in np.flatnonzero(steps)]
+    if holds.rows == 0:
+        holds.first_seq = int(seqs[0])
+        holds.first_update = int(updates[0])
+        holds.first_time = _time(batch)
+    elif updates[0] <= (holds.last_update or 0):
+        holds.updates_rise = False
+    holds.updates_rise = holds.updates_rise and bool((updates[1:] > updates[:-1]).all())
+    holds.last_seq, holds.last_update = int(seqs[-1]), int(updates[-1])
+    holds.rows += batch.num_rows
+    holds.dropped += int(dropped.sum())
+
+
+def _time(batch: pa.RecordBatch) -> str | None:
+    """The time of the first row, if there is one that a calendar knows."""
+    if "wall_time" not in batch.schema.names:
+        return None
+    try:
+        time = batch.column("wall_time")[0].as_py()
+    except (ValueError, OverflowError):
+        return None
+    return None if time is None else str(time.isoformat())

@@ -1,0 +1,219 @@
+"""A sealed segment: its Parquet file, what the footer says, and its seal. Both directions; see FORMAT.md."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from esper_schemas.errors import RunDamagedError
+from esper_schemas.row_message import MAX_SEGMENT_BYTES, SegmentIdentity
+from esper_schemas.run_files import Seal
+from esper_schemas.segment.holds import MAX_ATTEMPTS, MAX_COLUMNS, MAX_SEQ, Holds
+
+_BATCH_ROWS = 8192
+_MAX_FOOTER_BYTES = 8 * 1024 * 1024
+_TAIL = struct.Struct("<I4s")  # length of the footer, and the mark that ends every Parquet file
+_MARK = b"PAR1"
+
+# ------------------------------------------------------------------ writing
+
+
+def to_parquet(rows: pa.RecordBatch, identity: SegmentIdentity) -> bytes:
+    """The file of a segment: floats split by byte and integers as deltas, then compressed.
+
+    Args:
+        rows: with the identity's columns first, as `with_identity` makes them.
+        identity: stands in the metadata.
+    """
+    table = pa.Table.from_batches([rows]).replace_schema_metadata(identity.to_metadata())
+    encodings = {}
+    for entry in table.schema:
+        if pa.types.is_float64(entry.type):
+            encodings[entry.name] = "BYTE_STREAM_SPLIT"
+        elif pa.types.is_int64(entry.type) or pa.types.is_timestamp(entry.type):
+            encodings[entry.name] = "DELTA_BINARY_PACKED"
+    sink = io.BytesIO()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=6,
+        use_dictionary=[name for name in table.column_names if name not in encodings],
+        column_encoding=encodings,
+    )
+    return sink.getvalue()
+
+
+def seal_of(holds: Holds, parquet: bytes, rows_lost: int) -> Seal:
+    """The seal of a file, from what its rows hold.
+
+    Args:
+        holds: of all its rows.
+        parquet: the whole file.
+        rows_lost: rows that were cut off as damaged behind the last one.
+    """
+    return Seal(
+        segment=holds.identity.segment,
+        attempt=holds.identity.attempt,
+        sha256=hashlib.sha256(parquet).hexdigest(),
+        bytes=len(parquet),
+        rows=holds.rows,
+        first_seq=holds.first_seq,
+        last_seq=holds.last_seq,
+        first_update=holds.first_update,
+        last_update=holds.last_update,
+        updates_rise=holds.updates_rise,
+        rows_lost=rows_lost,
+        extras=holds.extras,
+        run_uuid=holds.identity.run_uuid,
+    )
+
+
+def is_same(rows: pa.RecordBatch, parquet: bytes) -> bool:
+    """Whether a file holds these rows bit for bit; compared as integers, since NaN is not equal to itself."""
+    back = pq.read_table(pa.BufferReader(parquet))
+    return back.schema.names == rows.schema.names and all(
+        _bits(there).equals(_bits(here)) for there, here in zip(back.columns, rows.columns, strict=True)
+    )
+
+
+def _bits(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    return array.view(pa.int64()) if pa.types.is_float64(array.type) else array
+
+
+# ------------------------------------------------------------------ reading
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What the end of a sealed file says of the whole."""
+
+    identity: SegmentIdentity
+    rows: int
+    schema: pa.Schema
+
+
+def check_seal(seal: Seal, number: int, where: str) -> Seal:
+    """The seal, if it can be that of segment `number`.
+
+    Raises:
+        RunDamagedError: it cannot.
+    """
+    if seal.segment != number:
+        raise RunDamagedError(f"{where}: expected the seal of segment {number}, found that of {seal.segment}")
+    numbers = (seal.rows, seal.bytes, seal.rows_lost, seal.first_seq, seal.last_seq + 1)
+    if min(numbers) < 0 or max(numbers) > MAX_SEQ:
+        raise RunDamagedError(f"{where}: rows, bytes, rows_lost, first_seq and last_seq must be from 0 to 2^62")
+    if not 0 <= seal.attempt <= MAX_ATTEMPTS:
+        raise RunDamagedError(f"{where}: attempt must be from 0 to {MAX_ATTEMPTS:,}, found {seal.attempt}")
+    if seal.last_seq < seal.first_seq - 1:
+        raise RunDamagedError(f"{where}: last_seq must not be before first_seq, found {seal.last_seq}")
+    if (seal.rows == 0) != (seal.first_update is None) or (seal.rows == 0) != (seal.last_update is None):
+        raise RunDamagedError(f"{where}: first_update and last_update must be there just where there are rows")
+    return seal
+
+
+def has_sha256(file: BinaryIO, expected: str) -> bool:
+    """Whether the whole file has this sha256, in hexadecimal digits."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while part := file.read(1 << 20):
+        digest.update(part)
+    return digest.hexdigest() == expected
+
+
+def check_extent(file: BinaryIO, size: int, where: str) -> None:
+    """Refuse a small file that unfolds into a large one, before anything of it is unpacked.
+
+    Raises:
+        RunDamagedError: it does, or its end is not that of a Parquet file.
+    """
+    open_parquet(file, size, where).close()
+
+
+def open_parquet(file: BinaryIO, size: int, where: str) -> pq.ParquetFile:
+    """The file, once it is known to be within bounds.
+
+    Raises:
+        RunDamagedError: it is not, or no Parquet file at all.
+    """
+    if size > MAX_SEGMENT_BYTES:
+        raise RunDamagedError(f"{where}: expected at most {MAX_SEGMENT_BYTES:,} bytes, found {size:,}")
+    if size < _TAIL.size:
+        raise RunDamagedError(f"{where}: expected a Parquet file, found {size} bytes")
+    file.seek(size - _TAIL.size)
+    length, mark = _TAIL.unpack(file.read(_TAIL.size))
+    if mark != _MARK:
+        raise RunDamagedError(f"{where}: expected a Parquet file, found something else")
+    if length > _MAX_FOOTER_BYTES:
+        raise RunDamagedError(f"{where}: expected a footer of at most {_MAX_FOOTER_BYTES:,} bytes, found {length:,}")
+    file.seek(0)
+    try:
+        parquet = pq.ParquetFile(file, memory_map=False)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk
+        raise RunDamagedError(f"{where}: {' '.join(str(error).split())}") from None
+    footer = parquet.metadata
+    if footer.num_columns > MAX_COLUMNS:
+        raise RunDamagedError(f"{where}: it declares {footer.num_columns:,} columns; the limit is {MAX_COLUMNS:,}")
+    unpacked = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+    unpacked = max(unpacked, footer.num_rows * footer.num_columns * 8)
+    if unpacked > MAX_SEGMENT_BYTES:
+        raise RunDamagedError(
+            f"{where}: expected at most {MAX_SEGMENT_BYTES:,} bytes of rows, its footer declares {unpacked:,}"
+        )
+    return parquet
+
+
+def read_footer(parquet: pq.ParquetFile, where: str) -> Footer:
+    """Which segment a file is, and what is in it.
+
+    Raises:
+        RunDamagedError: it does not say.
+        FormatVersionError: a newer Esper wrote it.
+    """
+    metadata = parquet.metadata.metadata or {}
+    try:
+        texts = {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(b"esper.")}
+        identity = SegmentIdentity.from_metadata(texts, where)
+    except (KeyError, ValueError) as error:
+        raise RunDamagedError(f"{where}: its metadata does not say which segment it is ({error})") from None
+    return Footer(identity, parquet.metadata.num_rows, parquet.schema_arrow)
+
+
+def batches(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Its rows, in bounded memory."""
+    yield from parquet.iter_batches(_BATCH_ROWS, use_threads=False)
+
+
+def contradictions(seal: Seal, holds: Holds, *, rows_seen: bool) -> list[str]:
+    """What a seal says that the file contradicts, in words.
+
+    Args:
+        seal: the seal.
+        holds: what the file holds.
+        rows_seen: whether `holds` was made from the rows; else only from the footer, which knows less.
+    """
+    said = {
+        "attempt": (seal.attempt, holds.identity.attempt),
+        "rows": (seal.rows, holds.rows),
+        "extras": (holds.extras if seal.extras is None else seal.extras, holds.extras),
+        "run_uuid": (seal.run_uuid, holds.identity.run_uuid),
+    }
+    if rows_seen:
+        said |= {
+            name: (getattr(seal, name), getattr(holds, name))
+            for name in ("first_seq", "last_seq", "first_update", "last_update", "updates_rise")
+        }
+    return [f"{name} is {ascii(there)[:60]}, not {here!a}" for name, (there, here) in said.items() if there != here]

@@ -1,0 +1,160 @@
+"""Small files that unfold into large ones, and large files that hold nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tests.hostile.folders import FILES, RANK, Hostile, edit_json, put, reseal
+
+from esper_schemas.row_message import RowLayout, SegmentIdentity
+
+SPARSE_BYTES = 60 << 30
+BOMB_ROWS = 20_000_000
+BOMB_COLUMNS = 100_000
+
+_CHUNK = 2_000_000
+
+
+def _metadata(run_id: str) -> dict[str, str]:
+    names = ("format", "run_id", "rank", "attempt", "segment", "first_seq")
+    return dict(zip([f"esper.{name}" for name in names], ["1", run_id, "0", "0", "0", "0"], strict=True))
+
+
+def _columns(rows: int) -> dict[str, pa.Array]:
+    whole = {name: pa.repeat(pa.scalar(0, pa.int32()), rows) for name in ("rank", "attempt")}
+    numbers = {name: pa.repeat(pa.scalar(0, pa.int64()), rows) for name in ("seq", "dropped_before", "update")}
+    losses = {name: pa.repeat(pa.scalar(0.5), rows) for name in ("policy_loss", "value_loss")}
+    return {"run_id": pa.repeat("good", rows), **whole, **numbers, **losses}
+
+
+@cache
+def long_parquet() -> bytes:
+    """A small file that says, and holds, that the same row comes twenty million times."""
+    table = pa.table(_columns(_CHUNK)).replace_schema_metadata(_metadata("good"))
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_statistics=False) as writer:
+        for _ in range(BOMB_ROWS // _CHUNK):
+            writer.write_table(table, row_group_size=_CHUNK)
+    return sink.getvalue()
+
+
+@cache
+def wide_parquet() -> bytes:
+    """One row of a hundred thousand columns."""
+    extras = {f"x{number}": pa.array([0.5]) for number in range(BOMB_COLUMNS)}
+    table = pa.table(_columns(1) | extras).replace_schema_metadata(_metadata("good"))
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="none", write_statistics=False, use_dictionary=False, store_schema=False)
+    return sink.getvalue()
+
+
+@cache
+def wide_active() -> bytes:
+    """One row of an active file with a hundred thousand columns, every checksum right."""
+    extras = [f"x{number}" for number in range(BOMB_COLUMNS)]
+    layout = RowLayout.create(SegmentIdentity("good", 0, 1, 1, 3), extras)
+    row = {"seq": 3, "update": 3, "policy_loss": 0.5, "value_loss": 0.5}
+    message = layout.encoder(row).encode([row[name] for name in layout.columns if name in row])
+    return layout.header + message
+
+
+def bomb(parquet: Callable[[], bytes], *, is_sealed: bool) -> Callable[[Path, Path], None]:
+    """Put a Parquet file in place of the sealed segment, with a seal that fits or without any."""
+
+    def make(run: Path, _outside: Path) -> None:
+        (run / FILES["sealed file"]).write_bytes(parquet())
+        if not is_sealed:
+            (run / FILES["seal"]).unlink()
+        elif parquet is long_parquet:
+            reseal(run, rows=BOMB_ROWS, last_seq=0, first_update=0, last_update=0, updates_rise=False)
+        else:
+            extras = [f"x{number}" for number in range(BOMB_COLUMNS)]
+            reseal(run, rows=1, last_seq=0, first_update=0, last_update=0, extras=extras)
+
+    return make
+
+
+def sparse(place: str, *, keep: bool = False) -> Callable[[Path, Path], None]:
+    """Make a file one of 60 GB that takes no room, from nothing or behind what it holds."""
+
+    def make(run: Path, _outside: Path) -> None:
+        path = run / place
+        path.parent.mkdir(exist_ok=True)
+        with path.open("ab") as file:
+            file.truncate(SPARSE_BYTES if keep else 0)
+            file.truncate(SPARSE_BYTES)
+
+    return make
+
+
+def sparse_sealed(run: Path, outside: Path) -> None:
+    """The sealed file as one of 60 GB, of which the seal says the same."""
+    sparse(FILES["sealed file"], keep=True)(run, outside)
+    edit_json(run / FILES["seal"], bytes=SPARSE_BYTES)
+
+
+def endless(place: str) -> Callable[[Path, Path], None]:
+    """A link to a device that never ends, in place of a file."""
+    return put(place, lambda path, _: path.symlink_to("/dev/zero"))
+
+
+def _text(place: str, name: str) -> Callable[[Path, Path], None]:
+    """A record with a text of three megabytes."""
+    return lambda run, _: edit_json(run / place, **{name: "long " * 600_000})
+
+
+def _wide_active(run: Path, _outside: Path) -> None:
+    (run / FILES["active file"]).write_bytes(wide_active())
+
+
+def _far_rank(run: Path, _outside: Path) -> None:
+    (run / RANK).rename(run / "rank-999999999")
+
+
+def _far_segment(run: Path, _outside: Path) -> None:
+    (run / FILES["sealed file"]).rename(run / RANK / "segments/99999999.parquet")
+
+
+def _many_losses(run: Path, _outside: Path) -> None:
+    losses = [{"first_seq": 2 * number, "last_seq": 2 * number, "cause": "x"} for number in range(2_000)]
+    path = run / FILES["repair record"]
+    path.parent.mkdir()
+    path.write_text(json.dumps({"repair": 0, "repaired": "2026-01-01T00:00:00+00:00", "losses": losses}))
+
+
+_ALL = ("report", "check", "runs", "tail --once", "verify", "replay", "repair", "record")
+_TRAINED = (*_ALL, "train")
+
+SIZES: dict[str, Hostile] = {
+    "sparse active file": Hostile(sparse(FILES["active file"]), commands=_ALL),
+    "sparse end of the active file": Hostile(sparse(FILES["active file"], keep=True), commands=_ALL),
+    "endless active file": Hostile(endless(FILES["active file"]), commands=_ALL),
+    "endless sealed file": Hostile(endless(FILES["sealed file"]), commands=_ALL),
+    "sparse sealed file": Hostile(sparse_sealed, commands=_ALL),
+    "sparse end of the sealed file": Hostile(sparse(FILES["sealed file"], keep=True), commands=_ALL),
+    "sparse checkpoint": Hostile(sparse("checkpoint.pt"), False, ("train",), commands=("verify", "report", "train")),
+    "sparse end of the checkpoint": Hostile(sparse("checkpoint.pt", keep=True), False, ("train",), ("train",)),
+    "endless checkpoint": Hostile(endless("checkpoint.pt"), False, ("train",), ("train",)),
+    "sparse LOCK": Hostile(sparse(FILES["LOCK"]), False, commands=_ALL),
+    "rows of a long Parquet file, sealed": Hostile(bomb(long_parquet, is_sealed=True), commands=_ALL),
+    "rows of a long Parquet file, not sealed": Hostile(bomb(long_parquet, is_sealed=False), commands=_ALL),
+    "columns of a wide Parquet file, sealed": Hostile(bomb(wide_parquet, is_sealed=True), commands=_ALL),
+    "columns of a wide Parquet file, not sealed": Hostile(bomb(wide_parquet, is_sealed=False), commands=_ALL),
+    "columns of a wide active file": Hostile(_wide_active, commands=_ALL),
+    "long text in run.json": Hostile(_text("run.json", "trainer"), False, commands=_TRAINED),
+    "long text in an attempt": Hostile(_text(FILES["last attempt"], "reason"), False, commands=_ALL),
+    "long text in a seal": Hostile(_text(FILES["seal"], "sha256"), commands=_ALL),
+    "rank of a large number": Hostile(_far_rank, False, commands=_ALL),
+    "segment of a large number": Hostile(_far_segment, commands=_ALL),
+    "many recorded losses": Hostile(_many_losses, False, commands=_ALL),
+    **{
+        f"sparse {name}": Hostile(sparse(FILES[name]), commands=_ALL)
+        for name in ("run.json", "seal", "last attempt", "repair record")
+    },
+}

@@ -1,0 +1,179 @@
+"""One door to the files of a run: no module but `esper_schemas.run.files` opens, lists or changes anything on a disk.
+
+A file of a run may be a link, a pipe, a device, or 60 GB of zeros. Whoever opens it by its path follows, waits or
+unpacks; the door does not. What else a program needs of a disk is listed below, each with its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+PACKAGES = [PROJECT / name for name in ("schemas/esper_schemas", "recorder/esper_recorder", "analyzer/esper_analyzer")]
+MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
+
+DOOR = "schemas/esper_schemas/run/files.py"
+
+EXEMPT: dict[str, dict[str, str]] = {
+    "schemas/esper_schemas/run_directory.py": {
+        "is_dir": "what a person named as a root or a run, for the words of an error",
+    },
+    "recorder/esper_recorder/durable.py": {
+        "exists": "the folders above a root that a person named",
+    },
+    "recorder/esper_recorder/lock.py": {
+        "exists": "/proc",
+        "read_text": "/proc",
+    },
+    "recorder/esper_recorder/importing/command.py": {
+        "is_dir": "the log that is imported",
+        "stat": "its size",
+    },
+    "recorder/esper_recorder/importing/esper_lite.py": {
+        "open": "the log that is imported",
+    },
+    "recorder/esper_recorder/importing/run_import.py": {
+        "exists": "whether the name of a new run is taken by anything; it is made exclusively all the same",
+    },
+    "recorder/esper_recorder/train/command.py": {
+        "is_dir": "what a person named as a root",
+    },
+    "analyzer/esper_analyzer/settings.py": {
+        "is_file": "pyproject.toml, which is no file of a run",
+        "stat": "its owner and size",
+        "read_text": "thresholds, from a file of the user's",
+    },
+    "analyzer/esper_analyzer/cli.py": {
+        "os.open": "/dev/null in place of a standard output whose reader is gone",
+        "write_bytes": "the output that -o names",
+        "write_text": "the output that -o names",
+    },
+    "analyzer/esper_analyzer/run_errors.py": {
+        "os.open": "/dev/null in place of a standard error that polars would write its panics to",
+    },
+    "analyzer/esper_analyzer/terminal.py": {
+        "shutil.get_terminal_size": "the terminal",
+    },
+    "analyzer/esper_analyzer/report_html.py": {
+        "read_text": "templates, styles and scripts of the package",
+    },
+}
+"""By module, the calls that are no way to a file of a run, and why."""
+
+_METHODS = frozenset(
+    {
+        *("open", "read_bytes", "read_text", "write_bytes", "write_text", "touch", "unlink", "rename", "replace"),
+        *("mkdir", "rmdir", "iterdir", "glob", "rglob", "walk", "exists", "is_file", "is_dir", "stat", "lstat"),
+        *("symlink_to", "hardlink_to", "readlink", "chmod"),
+    }
+)
+_OF_OS = frozenset(
+    {
+        *("open", "listdir", "scandir", "walk", "fwalk", "stat", "lstat", "access", "readlink"),
+        *("remove", "unlink", "rename", "replace", "mkdir", "makedirs", "rmdir", "link", "symlink", "truncate"),
+        *("chmod", "chown", "utime"),
+    }
+)
+_BY_PATH = {
+    ("pq", "read_table"), ("pq", "read_schema"), ("pq", "read_metadata"), ("pq", "write_table"), ("pq", "ParquetFile"),
+    ("pl", "read_parquet"), ("pl", "scan_parquet"), ("pl", "read_ipc"), ("pl", "scan_ipc"), ("pl", "read_ipc_stream"),
+    ("pa", "memory_map"), ("pa", "OSFile"), ("ds", "dataset"), ("tempfile", "mkdtemp"),
+}  # fmt: skip
+"""Functions that take a path, or what is open already; where it is the latter, `_HANDED_OVER` says so."""
+
+_HANDED_OVER = {
+    "schemas/esper_schemas/segment/sealed.py": {"pq.ParquetFile", "pq.read_table", "pq.write_table"},
+    "analyzer/esper_analyzer/current_view.py": {"pl.scan_parquet"},
+}
+"""Where such a function is given a file that came through the door, or bytes."""
+
+_OF_OS_PATH = frozenset({"exists", "lexists", "isfile", "isdir", "islink", "getsize", "getmtime", "realpath"})
+
+
+def _calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of each call that reaches for a file: `os.open`, `open`, `.read_text`, `pq.read_table`."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        function = node.func
+        if isinstance(function, ast.Name) and function.id == "open":
+            yield node.lineno, "open()"
+        if not isinstance(function, ast.Attribute):
+            continue
+        receiver, name = ast.unparse(function.value), function.attr
+        if receiver in ("os", "os.path", "shutil"):
+            if receiver == "shutil" or name in (_OF_OS if receiver == "os" else _OF_OS_PATH):
+                yield node.lineno, f"{receiver}.{name}"
+        elif (receiver, name) in _BY_PATH:
+            yield node.lineno, f"{receiver}.{name}"
+        elif name in _METHODS and not _is_of_the_door(node, receiver, name):
+            yield node.lineno, name
+
+
+def _is_of_the_door(node: ast.Call, receiver: str, name: str) -> bool:
+    """Whether a method of `Path` is that of the door, or of a text: those are told which name, or what to replace.
+
+    `folder.exists(name)`, `folder.rename(name, target)` are the door's, `path.exists()`, `path.rename(target)` are not.
+    """
+    given = node.args
+    if name in ("exists", "stat", "unlink"):
+        return bool(given)
+    if name in ("rename", "replace"):
+        return len(given) > 1 or (not given and bool(node.keywords))
+    if name != "open" or receiver in ("Recorder", "webbrowser"):
+        return name == "open"
+    if not given:  # of RunDirectory, RankDirectory, Piece
+        return not receiver.endswith(("path", "file"))
+    return not (isinstance(given[0], ast.Constant) and set(str(given[0].value)) <= set("rwxabt+"))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_files_are_reached_through_the_door(module: Path) -> None:
+    """A module that is not the door opens, lists, asks for and changes no file by its path."""
+    name = str(module.relative_to(PROJECT))
+    if name == DOOR:
+        return
+    allowed = {*EXEMPT.get(name, {}), *_HANDED_OVER.get(name, set())}
+    found = [f"{name}:{line}: {call}" for line, call in _calls(ast.parse(module.read_text())) if call not in allowed]
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
+
+
+def test_exemptions_are_needed() -> None:
+    """An exemption that no call needs any more is taken off the list."""
+    for name, calls in {**EXEMPT, **_HANDED_OVER}.items():
+        made = {call for _, call in _calls(ast.parse((PROJECT / name).read_text()))}
+        assert not set(calls) - made, (name, set(calls) - made)
+
+
+@pytest.mark.parametrize(
+    ("code", "call"),
+    [
+        ("open(path)", "open()"),
+        ("path.open()", "open"),
+        ("self._path.open('rb')", "open"),
+        ("(root / name).open('wb')", "open"),
+        ("path.exists()", "exists"),
+        ("path.unlink(missing_ok=True)", "unlink"),
+        ("path.rename(target)", "rename"),
+        ("path.replace(target)", "replace"),
+        ("os.replace(path, target)", "os.replace"),
+        ("os.path.isfile(path)", "os.path.isfile"),
+        ("shutil.copyfile(path, target)", "shutil.copyfile"),
+        ("list(path.iterdir())", "iterdir"),
+        ("pq.ParquetFile(path)", "pq.ParquetFile"),
+        ("folder.open(name)", None),
+        ("rank.exists(sealed_name(0))", None),
+        ("folder.rename(name, target)", None),
+        ("text.replace(before, after)", None),
+        ("time.replace(microsecond=0)", None),
+        ("os.path.join(one, other)", None),
+    ],
+)
+def test_calls_are_told_apart(code: str, call: str | None) -> None:
+    """A call by path is found; one of the door, or of a text, is none."""
+    assert [name for _, name in _calls(ast.parse(code))] == ([] if call is None else [call])
