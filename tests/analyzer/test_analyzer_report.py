@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from esper_analyzer import Report, open_run
@@ -241,6 +243,21 @@ def test_a_damaged_sealed_segment_is_a_fault_with_an_address(record: Callable[..
     assert report.is_damaged
     assert document["updates"]["rows"] == 20
     assert [fault["segment"] for fault in document["integrity"]["faults"]] == [1]
+
+
+def test_a_sealed_segment_of_another_size_is_left_out_also_unverified(record: Callable[..., Path]) -> None:
+    """Rows are read without checksums; a file that is sound by itself, but not of its seal's size, gives none."""
+    path = record([{"update": update} for update in range(30)], segment_rows=10)
+    segment = path / "rank-0000" / "segments" / "00000001.parquet"
+    size = segment.stat().st_size
+    pq.write_table(pq.read_table(segment, partitioning=None), segment, compression="none")
+    assert open_run(path).updates().collect()["update"].to_list() == [*range(10), *range(20, 30)]
+    (fault,) = open_run(path).report().integrity.faults
+    assert fault.segment == 1
+    assert [int(number) for number in re.findall(r"\d+", fault.message.partition(segment.name)[2])] == [
+        size,
+        segment.stat().st_size,
+    ]
 
 
 def test_ranks_are_reported_apart_or_together(record: Callable[..., Path]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -152,6 +153,37 @@ def test_end_that_a_writer_is_at_is_no_fault(whole: Path, tmp_path: Path) -> Non
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert verify_run(copy).faults == []
     assert {fault.kind for fault in verify_run(copy).faults} == {"torn", "note"}
+
+
+@pytest.mark.parametrize(("attempt", "claimed", "shown"), [(0, 1, 2), (1, 0, 2), (2, 1, 2)])
+def test_attempt_that_claims_fewer_drops_than_its_rows_show_is_a_fault(
+    whole: Path, tmp_path: Path, attempt: int, claimed: int, shown: int
+) -> None:
+    """The rows themselves say how many were dropped before them; a record that says less is named, with both counts."""
+    path = shutil.copytree(whole, tmp_path / "run")
+    record = path / RANK / "attempts" / f"{attempt:04}.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "dropped_rows": claimed}))
+    code, output = _verify(path)
+    assert code == 3
+    (fault,) = [line for line in output.splitlines() if record.name in line]
+    assert [int(number) for number in re.findall(r"\d+", fault.partition(record.name)[2])] == [claimed, shown]
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "written again"])
+def test_sealed_file_of_another_size_is_a_fault_that_names_both_sizes(whole: Path, tmp_path: Path, change: str) -> None:
+    """A sealed file has the size that its seal says, also where what it holds can be read."""
+    path = shutil.copytree(whole, tmp_path / "run")
+    segment = path / RANK / "segments" / "00000001.parquet"
+    sealed = segment.read_bytes()
+    if change == "written again":
+        pq.write_table(pq.read_table(segment, partitioning=None), segment, compression="none")
+    else:
+        segment.write_bytes(sealed + b"\0" if change == "longer" else sealed[:-1])
+    code, output = _verify(path)
+    assert code == 3
+    (fault,) = [line for line in output.splitlines() if "rank 0 segment 1" in line]
+    said = [int(number) for number in re.findall(r"\d+", fault.partition(segment.name)[2])]
+    assert said == [len(sealed), segment.stat().st_size]
 
 
 def _pipe(path: Path) -> None:
