@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.waiting import HANG_SECS
 
 from esper_analyzer.cli import main
 
@@ -21,7 +21,7 @@ def analyze(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANG_SECS,
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
         check=False,
     )
@@ -172,7 +172,7 @@ def test_a_reader_that_was_never_there_is_no_error(record: Callable[..., Path], 
     reader, writer = os.pipe()
     os.close(reader)
     arguments = [sys.executable, "-m", "esper_analyzer", command, "--root", str(tmp_path / "runs")]
-    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=HANG_SECS, check=False)
     os.close(writer)
     assert done.returncode == 0
     assert "Broken" not in done.stderr
@@ -183,9 +183,11 @@ def test_ctrl_c_off_a_terminal_exits_130(writer: Callable[..., object], tmp_path
     writer()
     command = [sys.executable, "-m", "esper_analyzer", "tail", "--root", str(tmp_path / "runs")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(2.0)
+    assert process.stderr is not None
+    while "waiting for the first update" not in process.stderr.readline():
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, talk = process.communicate(timeout=20)
+    _, talk = process.communicate(timeout=HANG_SECS)
     assert process.returncode == 130
     assert "Traceback" not in talk
 
@@ -207,7 +209,7 @@ def test_tail_can_wait_for_a_run(record: Callable[..., Path], tmp_path: Path) ->
     assert process.stderr is not None
     assert process.stderr.readline().startswith("waiting for run later")
     record([{"update": 5}], "later")
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=HANG_SECS)
     assert out.startswith("update 5 ")
     assert process.returncode == 0
 

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 from rich.cells import cell_len
+from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 from esper_analyzer.cli import main
@@ -38,7 +39,7 @@ def analyze(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANG_SECS,
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
         check=False,
     )

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.crash.ledger import Ledger
-from tests.crash.nursery import ACKNOWLEDGED, REFUSED, Board, Nursery, record_steadily
+from tests.crash.nursery import ACKNOWLEDGED, REFUSED, STOP, Board, Nursery, record_steadily
 from tests.crash.oracle import finish_case, read_run, row_of
+from tests.waiting import wait_until
 
 from esper_recorder import Recorder
 from esper_schemas import RunDirectory
@@ -28,10 +29,7 @@ NOBODY = 65534
 
 
 def _wait_for(board: Board, place: int, number: int) -> None:
-    deadline = time.monotonic() + 20
-    while board[place] < number:
-        assert time.monotonic() < deadline, "the writer does not go on"
-        time.sleep(0.001)
+    wait_until(lambda: board[place] >= number, "the writer does not go on")
 
 
 def test_folder_read_only_for_a_while(memory: Path, nursery: Nursery, ledger: Ledger, is_long: bool) -> None:
@@ -46,9 +44,7 @@ def test_folder_read_only_for_a_while(memory: Path, nursery: Nursery, ledger: Le
             root.chmod(0o777)
             board = Board(root / "board")
             (root / "board").chmod(0o666)
-            pid = nursery.start(
-                record_steadily, root=str(root), run_id="r", board=str(root / "board"), count=400, uid=_uid()
-            )
+            pid = nursery.start(record_steadily, root=str(root), run_id="r", board=str(root / "board"), uid=_uid())
             _wait_for(board, ACKNOWLEDGED, 60)
             rank = root / "r" / "rank-0000"
             for name in names:
@@ -58,8 +54,10 @@ def test_folder_read_only_for_a_while(memory: Path, nursery: Nursery, ledger: Le
             time.sleep(0.05)
             for name in names:
                 (rank / name).chmod(0o755)
+            _wait_for(board, ACKNOWLEDGED, board[ACKNOWLEDGED] + 60)
+            board[STOP] = 1
             was_stopped = nursery.wait(pid) != 0
-            outcome = finish_case(root / "r", range(400))
+            outcome = finish_case(root / "r", range(board[ACKNOWLEDGED] + board[REFUSED]))
             if was_stopped:
                 outcome.complaints.append("the training was stopped")
             line.count(outcome, names)
@@ -83,12 +81,11 @@ def test_run_folder_removed_under_the_writer(
                 assert recorder.record(**row_of(update))
             recorder.path.rename(memory / "removed")
             shutil.rmtree(memory / "removed", ignore_errors=True)
-            began = time.perf_counter()
             answers = [recorder.record(**row_of(update)) for update in range(after, after + 30)]
             recorder.close()
             outcome = finish_case(memory / "r", [])
-            if time.perf_counter() - began > 5 or all(answers) or not recorder.dropped_rows:
-                outcome.complaints.append("it took long, or nothing was counted as dropped")
+            if all(answers) or not recorder.dropped_rows:
+                outcome.complaints.append("nothing was counted as dropped")
             line.count(outcome, after)
             shutil.rmtree(memory / "removed", ignore_errors=True)
             shutil.rmtree(memory / "r")

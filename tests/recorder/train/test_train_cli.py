@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pexpect
 import polars as pl
 import pytest
 import torch
+from tests.waiting import HANG_SECS, wait_until
 
 from esper_recorder.train.config import PPOConfig, option_name
 
@@ -27,7 +27,7 @@ ESCAPE = "\x1b"
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `esper-rec` to its end, its output in pipes."""
     env = {**os.environ, **environment}
-    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=HANG_SECS)
 
 
 def attempt_of(run_path: Path) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def test_a_signal_ends_the_run_properly(tmp_path: Path, number: signal.Signals, 
         wait_for_rows(tmp_path / "runs/r")
         child.send_signal(number)
         child.send_signal(number)  # an impatient second one must not stop the sealing
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=HANG_SECS)
     assert child.returncode == code, err
     assert "Traceback" not in err
     assert "interrupted" in err
@@ -102,13 +102,8 @@ def test_a_signal_ends_the_run_properly(tmp_path: Path, number: signal.Signals, 
 
 def wait_for_rows(run_path: Path) -> None:
     """Wait until the run's active segment holds more than its schema."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        sizes = [file.stat().st_size for file in run_path.glob("rank-0000/active/*")]
-        if sizes and sizes[0] > 0 and max(sizes) > 20_000:
-            return
-        time.sleep(0.05)
-    raise AssertionError("no rows within 30 s")
+    active = run_path / "rank-0000" / "active"
+    wait_until(lambda: any(file.stat().st_size > 20_000 for file in active.glob("*")), "no rows")
 
 
 def test_a_signal_before_there_is_a_run_ends_without_a_traceback(tmp_path: Path) -> None:
@@ -118,7 +113,7 @@ def test_a_signal_before_there_is_a_run_ends_without_a_traceback(tmp_path: Path)
     ) as child:
         wait_for_import_of_torch(child.pid)
         child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=30)
+        _, err = child.communicate(timeout=HANG_SECS)
     assert child.returncode == 130, err
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
@@ -129,10 +124,7 @@ def wait_for_import_of_torch(pid: int) -> None:
     maps = Path(f"/proc/{pid}/maps")
     if not maps.exists():
         pytest.skip("needs /proc")
-    deadline = time.monotonic() + 30
-    while "libtorch" not in maps.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: "libtorch" in maps.read_text())
 
 
 @pytest.mark.parametrize(
@@ -196,7 +188,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(tmp_path: Pa
     """Without torch or gymnasium: one line with the pip command, exit code 2."""
     code = f"import sys; sys.modules[{missing!r}] = None; from esper_recorder.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "train"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, "train"], cwd=tmp_path, capture_output=True, text=True, timeout=HANG_SECS
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -207,7 +199,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(tmp_path: Pa
 def test_the_command_line_loads_torch_only_to_train(tmp_path: Path) -> None:
     """Importing the command line, and its help, load neither torch nor polars nor gymnasium."""
     code = "import sys, esper_recorder.cli; print([m for m in ('torch', 'polars', 'gymnasium') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_SECS)
     assert done.stdout.strip() == "[]"
     assert run("--version", cwd=tmp_path).stdout.startswith("esper-rec")
 
@@ -233,7 +225,7 @@ def test_a_terminal_gets_a_bar_and_colour_unless_it_wants_none(tmp_path: Path, n
         cwd=str(tmp_path),
         env=environment,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANG_SECS,
         dimensions=(24, 120),
     )
     child.expect(pexpect.EOF)
