@@ -10,7 +10,7 @@ from esper_schemas.errors import RunDamagedError
 from esper_schemas.faults import MAX_SEQ, Fault, FaultKind, KnownLosses, Loss, Range, is_plain_file, repairs_folder
 from esper_schemas.run_directory import RankDirectory
 from esper_schemas.run_files import Attempt
-from esper_schemas.segment_check import MAX_ATTEMPTS, SegmentCheck, check_segment, numbered
+from esper_schemas.segment_check import MAX_ATTEMPTS, SegmentCheck, check_segment, number_of, numbered
 
 Step = Callable[[], None]
 """Called after each segment."""
@@ -262,36 +262,39 @@ def counts_on_disk(check: RankCheck, attempt: int) -> tuple[int, int, int]:
 
 
 def _check_names(check: RankCheck) -> None:
-    """What else is there: damage in `segments/`, where any engine reads everything; a note elsewhere."""
+    """What else is there: damage in `segments/`, where any engine reads everything; a note elsewhere.
+
+    Each folder is looked into once: what a writer adds or removes meanwhile does not make two looks disagree.
+    """
     rank = check.rank
-    segments = {path for _, path in numbered(rank.segments_folder, ".parquet")}
     for path in _listing(rank.segments_folder):
-        if path not in segments:
+        if number_of(path, ".parquet") is None:
             check.misplaced.append(path)
             check.say("foreign", f"{path} does not belong there")
-    actives = dict(numbered(rank.active_folder, ".arrows"))
+    actives = _listing(rank.active_folder)
+    numbers = {number_of(path, ".arrows") for path in actives}
     for segment in check.segments:
-        if segment.number in actives and not check.writing:
+        if segment.number in numbers and not check.writing:
             check.leftovers = True
             what = "beside its sealed one" if segment.is_sealed else "not sealed yet"
             check.say("note", f"active file {what}", segment.number)
-    known = {
-        rank.active_folder: set(actives.values()),
-        rank.seals_folder: {path for _, path in numbered(rank.seals_folder, ".json")},
-        rank.attempts_folder: {rank.attempt_path(number) for number in (*check.attempts, *check.bad_attempts)},
-        rank.path: {*rank.folders, rank.lock_path, repairs_folder(rank)},
-    }
-    for folder, belonging in known.items():
-        for path in _listing(folder):
-            if path in belonging or (path.suffix == ".tmp" and check.writing):
-                continue
-            if path.suffix == ".tmp":
-                check.leftovers = True
-                check.say("note", f"{path} is unfinished and means nothing")
-            elif path.name.endswith(".broken"):
-                check.say("note", f"{path} is what was cut off, {path.stat().st_size if path.is_file() else 0} bytes")
-            else:
-                check.say("note", f"{path} is no file of Esper")
+    attempts = {rank.attempt_path(number) for number in (*check.attempts, *check.bad_attempts)}
+    others = {*rank.folders, rank.lock_path, repairs_folder(rank)}
+    for path in (
+        *(path for path in actives if number_of(path, ".arrows") is None),
+        *(path for path in _listing(rank.seals_folder) if number_of(path, ".json") is None),
+        *(path for path in _listing(rank.attempts_folder) if path not in attempts),
+        *(path for path in _listing(rank.path) if path not in others),
+    ):
+        if path.suffix == ".tmp" and check.writing:
+            continue
+        if path.suffix == ".tmp":
+            check.leftovers = True
+            check.say("note", f"{path} is unfinished and means nothing")
+        elif path.name.endswith(".broken"):
+            check.say("note", f"{path} is what was cut off, {path.stat().st_size if path.is_file() else 0} bytes")
+        else:
+            check.say("note", f"{path} is no file of Esper")
 
 
 def _listing(folder: Path) -> list[Path]:

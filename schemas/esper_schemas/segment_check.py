@@ -334,6 +334,12 @@ def numbered(folder: Path, suffix: str) -> Iterator[tuple[int, Path]]:
     """The files in a folder that are named by a segment's number, in no order."""
     if folder.is_dir():
         for path in folder.iterdir():
-            number = path.name.removesuffix(suffix)
-            if len(number) == 8 and number.isascii() and number.isdecimal() and path.name != number:
-                yield int(number), path
+            if (number := number_of(path, suffix)) is not None:
+                yield number, path
+
+
+def number_of(path: Path, suffix: str) -> int | None:
+    """The segment's number that a file is named by; None if it is not."""
+    number = path.name.removesuffix(suffix)
+    is_number = len(number) == 8 and number.isascii() and number.isdecimal() and path.name != number
+    return int(number) if is_number else None

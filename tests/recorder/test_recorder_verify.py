@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.waiting import HANG_SECS
+from tests.waiting import HANG_SECS, wait_until
 
 from esper_recorder import EsperError, Recorder
 from esper_recorder.cli import main
@@ -258,3 +259,32 @@ def test_fuzzed_run_gives_faults_or_our_own_errors(whole: Path, tmp_path: Path, 
         seal.unlink()  # so that the file itself must be looked into
     with suppress(EsperError):
         verify_run(find_run(path, tmp_path))
+
+
+def test_verify_while_a_segment_is_sealed_between_any_two_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment more at each look into a folder of the rank is neither fault nor note."""
+    with Recorder.open(tmp_path, run_id="run", segment_rows=1) as recorder:
+        rank = RunDirectory(recorder.path).rank(0)
+        look = Path.iterdir
+        sealed = 0
+
+        def seal_one() -> None:
+            nonlocal sealed
+            recorder.record(update=sealed, policy_loss=0.1, value_loss=0.2)
+            sealed += 1
+            wait_until(lambda: rank.sealed_path(sealed - 1).exists() and not rank.active_path(sealed - 1).exists())
+
+        def look_and_seal(folder: Path) -> Iterator[Path]:
+            if folder != rank.path and rank.path in folder.parents:
+                found = list(look(folder))
+                seal_one()
+                return iter(found)
+            return look(folder)
+
+        seal_one()
+        monkeypatch.setattr(Path, "iterdir", look_and_seal)
+        found = verify_run(RunDirectory(recorder.path))
+    assert sealed > 5
+    assert found.faults == []
