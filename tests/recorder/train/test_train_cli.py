@@ -1,7 +1,8 @@
-"""`esper-rec train` as a person meets it: real processes, real signals, one line for every mistake."""
+"""`esper-rec train` as a person meets it: a real process, real signals, a real terminal, one line for every mistake."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,8 +17,10 @@ import pexpect
 import polars as pl
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from tests.waiting import HANG_SECS, wait_until
 
+from esper_recorder.cli import main
 from esper_recorder.train.config import PPOConfig, option_name
 
 COMMAND = [sys.executable, "-c", "from esper_recorder.cli import main; main()"]
@@ -28,6 +31,12 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
     """Run `esper-rec` to its end, its output in pipes."""
     env = {**os.environ, **environment}
     return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=HANG_SECS)
+
+
+def run_here(*arguments: str, cwd: Path) -> Result:
+    """The same in this process."""
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(main, arguments)
 
 
 def attempt_of(run_path: Path) -> dict[str, Any]:
@@ -57,8 +66,8 @@ def test_a_short_run_records_every_update_and_says_what_to_type_next(tmp_path: P
     assert header["value_loss_definition"]["clipping"] == "max"
     assert header["value_loss_definition"]["assumed"] is False
 
-    again = run("train", "--updates", "3", "--run-id", "first", cwd=tmp_path)
-    assert again.returncode == 2
+    again = run_here("train", "--updates", "3", "--run-id", "first", cwd=tmp_path)
+    assert again.exit_code == 2
     assert again.stderr.count("\n") == 1
     assert "first" in again.stderr
 
@@ -67,8 +76,8 @@ def test_options_reach_the_header(tmp_path: Path) -> None:
     """What is given on the command line, a value loss without clip included, stands in the run's header."""
     options = ["--no-value-clip", "--no-anneal-lr", "--gamma", "0.9", "--seed", "7", "--env", "gym:CartPole-v1"]
     size = ["--updates", "1", "--num-envs", "2", "--rollout-steps", "16"]
-    done = run("train", *options, *size, "--out", "elsewhere", "--run-id", "r", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = run_here("train", *options, *size, "--out", "elsewhere", "--run-id", "r", cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
     header = json.loads((tmp_path / "elsewhere/r/run.json").read_text())
     config = header["config"]
     assert (config["value_clip"], config["anneal_lr"], config["gamma"], config["seed"]) == (None, False, 0.9, 7)
@@ -146,8 +155,8 @@ def test_a_mistake_gives_one_line_and_no_run(tmp_path: Path, arguments: list[str
     """Exit code 2, one line on stderr that names the mistake, nothing on stdout, nothing on disk."""
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is CUDA here")
-    done = run("train", *arguments, cwd=tmp_path)
-    assert done.returncode == 2
+    done = run_here("train", *arguments, cwd=tmp_path)
+    assert done.exit_code == 2
     assert words in done.stderr
     assert done.stderr.startswith("esper-rec: ")
     assert done.stderr.count("\n") == 1
@@ -155,12 +164,15 @@ def test_a_mistake_gives_one_line_and_no_run(tmp_path: Path, arguments: list[str
     assert not list(tmp_path.iterdir())
 
 
-def test_an_environment_that_fails_leaves_a_sealed_run_and_one_line(tmp_path: Path) -> None:
+def test_an_environment_that_fails_leaves_a_sealed_run_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An exception of the environment ends the run as failed, with its rows, and no traceback."""
     (tmp_path / "broken_env.py").write_text(BROKEN_ENV)
     arguments = ["--env", "broken_env:Broken-v0", "--num-envs", "2", "--rollout-steps", "16", "--run-id", "r"]
-    done = run("train", *arguments, "--minibatches", "1", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert done.returncode == 2
+    monkeypatch.syspath_prepend(tmp_path)
+    done = run_here("train", *arguments, "--minibatches", "1", cwd=tmp_path)
+    assert done.exit_code == 2
     assert "RuntimeError: the motor is on fire" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     attempt = attempt_of(tmp_path / "runs/r")
@@ -204,9 +216,9 @@ def test_the_command_line_loads_torch_only_to_train(tmp_path: Path) -> None:
     assert run("--version", cwd=tmp_path).stdout.startswith("esper-rec")
 
 
-def test_help_names_every_hyperparameter(tmp_path: Path) -> None:
+def test_help_names_every_hyperparameter() -> None:
     """Each field of the configuration is an option with its default; presets are printed."""
-    text = " ".join(run("train", "--help", cwd=tmp_path).stdout.split())
+    text = " ".join(CliRunner().invoke(main, ["train", "--help"]).stdout.split())
     for parameter in fields(PPOConfig):
         assert option_name(parameter.name) in text
         assert parameter.metadata["description"].split(":")[0][:20] in text
@@ -218,7 +230,7 @@ def test_a_terminal_gets_a_bar_and_colour_unless_it_wants_none(tmp_path: Path, n
     """On a terminal a redrawn bar with speed, value loss, return and health; NO_COLOR takes the colour out."""
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
     environment |= {"TERM": "xterm-256color", "COLUMNS": "120"} | ({"NO_COLOR": "1"} if no_color else {})
-    arguments = [*COMMAND[1:], "train", "--updates", "40", "--num-envs", "8", "--run-id", "r"]
+    arguments = [*COMMAND[1:], "train", "--updates", "8", "--num-envs", "8", "--run-id", "r"]
     child = pexpect.spawn(
         sys.executable,
         arguments,
@@ -232,7 +244,7 @@ def test_a_terminal_gets_a_bar_and_colour_unless_it_wants_none(tmp_path: Path, n
     child.close()
     assert child.exitstatus == 0
     screen = child.before
-    assert "update 40/40" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
+    assert "update 8/8" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
     assert "value loss" in screen
     assert "steps/s" in screen
     assert ESCAPE in screen
