@@ -166,7 +166,7 @@ def test_a_reader_that_goes_away_is_no_error(record: Callable[..., Path], tmp_pa
     process.stdout.close()
     talk = process.stderr.read()
     process.stderr.close()
-    assert process.wait(20) == 0
+    assert process.wait(HANG_SECS) == 0
     assert "Traceback" not in talk
     assert "Broken" not in talk
 
