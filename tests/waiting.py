@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-HANG_SECS = 120.0
+HANG_SECS = 300.0
 """Whatever has not happened by then never will."""
 
 PATIENT = f"""
