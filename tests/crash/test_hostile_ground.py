@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +74,6 @@ def test_run_folder_removed_under_the_writer(
     memory: Path, monkeypatch: pytest.MonkeyPatch, ledger: Ledger, is_long: bool
 ) -> None:
     """A run that is deleted while it is written stops nothing; what comes then is counted, and a new run works."""
-    monkeypatch.setattr("esper_recorder.background.CLOSE_TIMEOUT_SECS", 0.1)
     with ledger.line("run folder removed under the writer") as line:
         for after in range(0, 40, 1 if is_long else 13):
             recorder = Recorder.open(memory, run_id="r", segment_rows=5)
@@ -82,7 +82,10 @@ def test_run_folder_removed_under_the_writer(
             recorder.path.rename(memory / "removed")
             shutil.rmtree(memory / "removed", ignore_errors=True)
             answers = [recorder.record(**row_of(update)) for update in range(after, after + 30)]
-            recorder.close()
+            with monkeypatch.context() as impatient:
+                impatient.setattr("esper_recorder.background.CLOSE_TIMEOUT_SECS", 0.1)
+                recorder.close()
+                wait_until(lambda: all(thread.name != "esper-recorder" for thread in threading.enumerate()))
             outcome = finish_case(memory / "r", [])
             if all(answers) or not recorder.dropped_rows:
                 outcome.complaints.append("nothing was counted as dropped")

@@ -34,12 +34,13 @@ LIMITED = (
     PATIENT
     + f"HANG_SECS = {HANG_SECS}"
     + """
-import json, resource, sys, time
+import json, resource, sys, threading, time
 from pathlib import Path
 from esper_recorder import Recorder, background
 
 options = json.loads(sys.argv[2])
-background.CLOSE_TIMEOUT_SECS = 0.4
+if not options["heal"]:
+    background.CLOSE_TIMEOUT_SECS = 0.4
 recorder = Recorder.open(sys.argv[1], run_id="r", resume="allow", **options["open"])
 
 def put(update):
@@ -69,6 +70,7 @@ if options["heal"]:
 began = time.monotonic()
 before_close = json.loads(attempt.read_text())
 recorder.close()
+wait_until(lambda: all(thread.name != "esper-recorder" for thread in threading.enumerate()))
 print(json.dumps([answers, recorder.dropped_rows, before_close, time.monotonic() - began]))
 """
 )
