@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every process that a test starts compiles anew
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools test lint check bench gpu gpu-wheels torture wheel-check pictures study clean
+.PHONY: help setup demo tools test notebooks lint check bench gpu gpu-wheels torture wheel-check pictures study clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +27,11 @@ demo: setup ## train CartPole, record it, show the run
 tools: ## what the tests need beside Python: Chromium and tmux
 	bash tests/tools.sh
 
-test: setup tools ## the whole suite, within about five minutes on two cores
-	$(BIN)/python -m pytest -m "not torture" -n $(WORKERS) --dist worksteal
+test: setup tools ## the whole suite, within about four minutes on two idle cores
+	$(PYTEST) -m "not torture and not notebooks" -n $(WORKERS) --dist worksteal
+
+notebooks: setup ## run the notebooks, and some runs of the calibration study anew; about two minutes
+	$(PYTEST) -m notebooks -n $(WORKERS) --dist worksteal
 
 lint: setup ## ruff, mypy --strict, the import contract
 	$(BIN)/ruff check .
@@ -50,7 +54,7 @@ gpu-wheels: ## fetch what run.sh needs on a machine without a registry into .whl
 	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest .whl --requirement tests/gpu/wheels.txt
 
 torture: setup ## the long runs, within about 25 minutes; ends in a table of what was broken and what held
-	$(BIN)/python -m pytest -m torture --timeout 3600
+	$(PYTEST) -m torture --timeout 3600
 
 wheel-check: ## build the wheel, install it outside the checkout, run the commands
 	bash tests/wheel_check.sh $(PYTHON)

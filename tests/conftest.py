@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.waiting import HANG_SECS
 
 from esper_schemas import RunDirectory, read_segments
 from esper_schemas.segments import ActiveSegment, SealedSegment
@@ -44,7 +45,7 @@ def read_rows() -> Callable[..., list[dict[str, Any]]]:
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """A function that runs a script in a process of its own, with further arguments as its `sys.argv[1:]`."""
 
-    def run(script: str, *args: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(script: str, *args: object, timeout: float = HANG_SECS) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", script, *map(str, args)],
             capture_output=True,
@@ -55,6 +56,13 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _no_write_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row is acknowledged however long the machine takes to write it; a test that wants a slow disk says so."""
+    for module in ("background", "recorder"):
+        monkeypatch.setattr(f"esper_recorder.{module}.SLOW_WRITE_SECS", HANG_SECS)
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import HANG_SECS
 from textual.pilot import Pilot
 
 from esper_analyzer import open_run
@@ -72,9 +73,9 @@ def show(
     return asyncio.run(drive())
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], bool], secs: float = 10.0) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    end = time.monotonic() + secs
+    end = time.monotonic() + HANG_SECS
     while not condition():
         assert time.monotonic() < end, "\n".join(screen(pilot.app))
         await pilot.pause(0.01)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.analyzer.app_driver import demo_row
+from tests.waiting import PATIENT
 
 from esper_analyzer.cli import main
 from esper_recorder import Recorder
@@ -23,16 +24,14 @@ Writer = Callable[..., "subprocess.Popen[str]"]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 WRITER = """
-    import sys, time
+    import sys
     from esper_recorder import Recorder
     recorder = Recorder.open(sys.argv[1], run_id=sys.argv[2], segment_rows=int(sys.argv[3]))
     print("open", flush=True)
     for line in sys.stdin:
         update = int(line)
-        kept = recorder.record(update=update, policy_loss=-0.01 * update, value_loss=1.0 / (update + 1.0))
-        if not kept:
-            time.sleep(1.0)  # the disk was slow for a moment; the background has written it by then
-        print(update, time.time(), flush=True)
+        recorder.record(update=update, policy_loss=-0.01 * update, value_loss=1.0 / (update + 1.0))
+        print(update, flush=True)
     recorder.close()
 """
 
@@ -75,7 +74,7 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
 
     def _writer(name: str = "run", segment_rows: int = 50) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path / "runs"), name, str(segment_rows)],
+            [sys.executable, "-c", PATIENT + textwrap.dedent(WRITER), str(tmp_path / "runs"), name, str(segment_rows)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

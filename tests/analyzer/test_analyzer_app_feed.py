@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 from esper_analyzer.alerts import Alert
@@ -272,7 +273,7 @@ def test_a_reader_waits_unless_it_is_asked(tmp_path: Path) -> None:
 
     def see(condition: Callable[[Picture], bool]) -> None:
         while reader.picture is None or not condition(reader.picture):
-            told.get(timeout=20)
+            told.get(timeout=HANG_SECS)
 
     reader = Reader(lambda: CountingFeed(run, 0), 3600.0, told.put)
     reader.start()

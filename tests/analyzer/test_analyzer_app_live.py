@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from tests.analyzer.app_driver import screen, settle, show, until
+from tests.waiting import HANG_SECS
 from textual.pilot import Pilot
 
 from esper_analyzer import open_run
@@ -227,7 +228,7 @@ def test_the_chart_of_a_long_run_is_there_as_soon_as_it_is_read(
     catch_up = LiveFeed.work
 
     def work(feed: LiveFeed) -> bool:
-        reads.wait(20.0)
+        reads.wait(HANG_SECS)
         return catch_up(feed)
 
     monkeypatch.setattr(LiveFeed, "work", work)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from tests.waiting import HANG_SECS
 
 TRAINER = """
     import math, sys
@@ -48,9 +49,9 @@ class Tmux:
         done = subprocess.run([*self._command, *arguments], capture_output=True, encoding="utf-8", check=True)
         return done.stdout
 
-    def see(self, pattern: str, secs: float = 20.0) -> str:
+    def see(self, pattern: str) -> str:
         """Wait until the pattern is on the screen; returns the screen's text."""
-        end = time.monotonic() + secs
+        end = time.monotonic() + HANG_SECS
         while not re.search(pattern, text := self("capture-pane", "-p")):
             assert time.monotonic() < end, f"{pattern!r} is not on the screen:\n{text}"
             time.sleep(0.05)
@@ -78,7 +79,7 @@ def tell(process: subprocess.Popen[str], steps: Sequence[tuple[int, int, float]]
 
 def end(process: subprocess.Popen[str]) -> None:
     """Wait for the end of a process, and close its pipes."""
-    process.wait(20)
+    process.wait(HANG_SECS)
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
@@ -110,7 +111,7 @@ def test_in_a_real_terminal_through_a_whole_life(tmp_path: Path) -> None:
         assert "NaN" not in text
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(HANG_SECS) == 0
         terminal.see(r"● finished(.|\n)*Verdict")
         terminal("send-keys", "q")
         terminal.see(r"damage 0\n\$")
@@ -168,10 +169,10 @@ class Pty:
         )
         os.close(terminal)
 
-    def see(self, shown: bytes, secs: float = 20.0) -> None:
-        """Read until something has been written to the terminal."""
-        end = time.monotonic() + secs
-        while shown not in self.output:
+    def see(self, shown: bytes, after: int = 0) -> None:
+        """Read until something has been written to the terminal, after so many bytes."""
+        end = time.monotonic() + HANG_SECS
+        while shown not in self.output[after:]:
             assert time.monotonic() < end, self.output[-2000:]
             if select.select([self._master], [], [], 0.1)[0]:
                 self.output += os.read(self._master, 65_536)
@@ -185,9 +186,9 @@ class Pty:
         os.close(self._master)
         self._master = -1
 
-    def end(self, secs: float = 5.0) -> int:
+    def end(self) -> int:
         """Read until the process has ended; returns its exit code. The terminal is then as it was before."""
-        deadline = time.monotonic() + secs
+        deadline = time.monotonic() + HANG_SECS
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.output[-2000:]
             if self._master < 0:
@@ -220,12 +221,12 @@ def tail(demo: Path) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("shell", [(), ("sh", "-c", "trap '' HUP; \"$@\"", "sh")])
 def test_when_the_connection_drops_nothing_is_left(tail: tuple[str, ...], shell: tuple[str, ...]) -> None:
-    """Without its terminal, the process and its children end within two seconds, where SIGHUP is ignored as well."""
+    """Without its terminal, the process and its children end, where SIGHUP is ignored as well."""
     with Pty(*shell, *tail, TERM="xterm") as terminal:
         terminal.see(b"V.Loss")
         terminal.drop()
         try:
-            terminal.end(2.0)
+            terminal.end()
             with pytest.raises(ProcessLookupError):
                 os.killpg(terminal.process.pid, 0)
         finally:
@@ -252,8 +253,9 @@ def test_without_term_and_in_an_ascii_locale(tail: tuple[str, ...]) -> None:
             terminal.see(b"Verdict")
             terminal.press(b"?")
             terminal.see(b"What to look at")
+            shown = len(terminal.output)
             terminal.press(b"\x1b")
-            time.sleep(0.2)
+            terminal.see(b"Verdict", after=shown)
             terminal.press(b"q")
             assert terminal.end() == 0
             assert terminal.is_restored()

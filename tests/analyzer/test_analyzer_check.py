@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 from esper_analyzer.check import Check, check_report
@@ -44,7 +45,7 @@ def check_apart(*arguments: str | Path, **environment: str) -> subprocess.Comple
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANG_SECS,
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
         check=False,
     )
@@ -160,7 +161,7 @@ def test_in_a_shell_pipeline(record: Callable[..., Path], tmp_path: Path) -> Non
         check --run absent 2> /dev/null || echo "absent $?"
         check --run bad | true; echo "closed ${{PIPESTATUS[0]}}"
     """
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=HANG_SECS, check=False)
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         "fine-goes-on",
@@ -203,7 +204,7 @@ def test_a_closed_pipe_keeps_the_exit_code(record: Callable[..., Path], rows: Ro
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [*COMMAND, "--run", str(path)], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        [*COMMAND, "--run", str(path)], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=HANG_SECS, check=False
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (code, "")

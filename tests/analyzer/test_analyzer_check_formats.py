@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase
+from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 from esper_analyzer.check import Check, check_report
@@ -36,7 +37,7 @@ def check_apart(*arguments: str | Path, **environment: str) -> subprocess.Comple
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANG_SECS,
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
         check=False,
     )
@@ -113,7 +114,7 @@ def test_junit_is_read_by_a_junit_reader(record: Callable[..., Path], tmp_path: 
     assert "KL divergence is 0.5 (> 0.03) since update 41" in (failure.text or "")
     assert found["explained_variance"].is_passed
     verify = [sys.executable, "-m", "junitparser", "verify", str(file)]
-    assert subprocess.run(verify, check=False, capture_output=True, timeout=60).returncode == 1
+    assert subprocess.run(verify, check=False, capture_output=True, timeout=HANG_SECS).returncode == 1
 
     found = cases(record(FINE[:3], "few"))
     assert isinstance(found["verdict"].result[0], Skipped)

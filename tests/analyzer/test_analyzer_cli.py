@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.waiting import HANG_SECS
 
 from esper_analyzer.cli import main
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def analyze(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -20,7 +23,7 @@ def analyze(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANG_SECS,
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
         check=False,
     )
@@ -54,7 +57,7 @@ def analyze(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     ],
 )
 def test_wrong_input_is_one_clear_line(
-    record: Callable[..., Path], tmp_path: Path, arguments: list[str], said: str
+    record: Callable[..., Path], command: Command, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     """Exit code 2, what was expected and found on standard error, nothing on standard output, no traceback."""
     record([{"update": 0}], "good")
@@ -62,9 +65,7 @@ def test_wrong_input_is_one_clear_line(
     (tmp_path / "wrong.toml").write_text("[thresholds.value_los]")
     if "--root" not in arguments:
         arguments += ["--root", str(tmp_path / "runs")] if arguments[0] != "dance" else []
-    done = subprocess.run(
-        [sys.executable, "-m", "esper_analyzer", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+    done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
     assert said in done.stderr
@@ -73,20 +74,24 @@ def test_wrong_input_is_one_clear_line(
 
 
 @pytest.mark.parametrize("header", ["", "{", "[]", '{"format": 99, "run_uuid": "", "run_id": "", "created": ""}'])
-def test_a_header_that_cannot_be_read(record: Callable[..., Path], tmp_path: Path, header: str) -> None:
+def test_a_header_that_cannot_be_read(
+    record: Callable[..., Path], command: Command, tmp_path: Path, header: str
+) -> None:
     """A damaged header exits 3, one of a newer format 2, both with one line; the list of runs goes on."""
     path = record([{"update": 0}])
     (path / "run.json").write_text(header)
-    done = analyze("report", "--run", str(path))
+    done = command("report", "--run", str(path))
     assert done.returncode == (2 if "99" in header else 3)
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    listed = analyze("runs", "--root", str(tmp_path / "runs"))
+    listed = command("runs", "--root", str(tmp_path / "runs"))
     assert listed.returncode == 0
     assert "run.json" in listed.stdout or "newer" in listed.stdout
 
 
-def test_a_report_goes_to_stdout_and_talk_to_stderr(record: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_report_goes_to_stdout_and_talk_to_stderr(
+    record: Callable[..., Path], command: Command, tmp_path: Path
+) -> None:
     """The latest run is taken and named; JSON is JSON; a file takes the place of standard output."""
     record([{"update": update} for update in range(12)])
     root = ["--root", str(tmp_path / "runs")]
@@ -94,11 +99,11 @@ def test_a_report_goes_to_stdout_and_talk_to_stderr(record: Callable[..., Path],
     assert done.returncode == 0
     assert json.loads(done.stdout)["updates"]["rows"] == 12
     assert done.stderr == f"latest run: {tmp_path / 'runs' / 'run'}\n"
-    text = analyze("report", *root, "--run", "run")
+    text = command("report", *root, "--run", "run")
     assert "\x1b" not in text.stdout
     assert text.stderr == ""
     assert max(map(len, text.stdout.splitlines())) <= 80
-    written = analyze("report", *root, "-o", str(tmp_path / "report.txt"))
+    written = command("report", *root, "-o", str(tmp_path / "report.txt"))
     assert written.stdout == ""
     assert (tmp_path / "report.txt").read_text(encoding="utf-8") == text.stdout
 
@@ -128,7 +133,9 @@ def test_one_frame_in_a_pipe(record: Callable[..., Path], tmp_path: Path, size: 
 
 
 @pytest.mark.parametrize("flipped", [False, True])
-def test_damage_prints_what_is_readable_and_exits_3(record: Callable[..., Path], tmp_path: Path, flipped: bool) -> None:
+def test_damage_prints_what_is_readable_and_exits_3(
+    record: Callable[..., Path], command: Command, tmp_path: Path, flipped: bool
+) -> None:
     """Report, tail, replay and list show the rest of a run of which a segment was cut short, or has other bytes."""
     path = record([{"update": update} for update in range(30)], segment_rows=10)
     segment = path / "rank-0000" / "segments" / "00000000.parquet"
@@ -136,16 +143,16 @@ def test_damage_prints_what_is_readable_and_exits_3(record: Callable[..., Path],
     flipped_content = content[:4] + bytes(byte ^ 0xFF for byte in content[4:400]) + content[400:]
     segment.write_bytes(flipped_content if flipped else content[:-50])
     root = ["--root", str(tmp_path / "runs")]
-    report = analyze("report", *root)
+    report = command("report", *root)
     assert report.returncode == 3
     assert "20 updates, 10 to 29" in report.stdout
     assert "rank 0, segment 0" in report.stdout
-    assert analyze("tail", "--once", *root).returncode == 3
-    tail, replay = analyze("tail", *root), analyze("replay", *root)
+    assert command("tail", "--once", *root).returncode == 3
+    tail, replay = command("tail", *root), command("replay", *root)
     assert tail.returncode == 3
     assert tail.stdout == replay.stdout
     assert len(tail.stdout.splitlines()) == 20
-    assert "damaged" in analyze("runs", *root).stdout
+    assert "damaged" in command("runs", *root).stdout
 
 
 def test_a_reader_that_goes_away_is_no_error(record: Callable[..., Path], tmp_path: Path) -> None:
@@ -159,7 +166,7 @@ def test_a_reader_that_goes_away_is_no_error(record: Callable[..., Path], tmp_pa
     process.stdout.close()
     talk = process.stderr.read()
     process.stderr.close()
-    assert process.wait(20) == 0
+    assert process.wait(HANG_SECS) == 0
     assert "Traceback" not in talk
     assert "Broken" not in talk
 
@@ -171,7 +178,7 @@ def test_a_reader_that_was_never_there_is_no_error(record: Callable[..., Path], 
     reader, writer = os.pipe()
     os.close(reader)
     arguments = [sys.executable, "-m", "esper_analyzer", command, "--root", str(tmp_path / "runs")]
-    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=HANG_SECS, check=False)
     os.close(writer)
     assert done.returncode == 0
     assert "Broken" not in done.stderr
@@ -183,10 +190,10 @@ def test_ctrl_c_off_a_terminal_exits_130(writer: Callable[..., object], tmp_path
     command = [sys.executable, "-m", "esper_analyzer", "tail", "--root", str(tmp_path / "runs")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    while not process.stderr.readline().endswith("waiting for the first update\n"):
+    while "waiting for the first update" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, talk = process.communicate(timeout=20)
+    _, talk = process.communicate(timeout=HANG_SECS)
     assert process.returncode == 130
     assert "Traceback" not in talk
 
@@ -208,7 +215,7 @@ def test_tail_can_wait_for_a_run(record: Callable[..., Path], tmp_path: Path) ->
     assert process.stderr is not None
     assert process.stderr.readline().startswith("waiting for run later")
     record([{"update": 5}], "later")
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=HANG_SECS)
     assert out.startswith("update 5 ")
     assert process.returncode == 0
 

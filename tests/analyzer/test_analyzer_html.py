@@ -99,17 +99,15 @@ def test_extremes_and_values_that_are_not_finite_survive_any_length() -> None:
 
 
 def test_a_million_updates_with_every_other_one_nan_stay_small() -> None:
-    """Half a million ranges are kept exactly, in seconds and in a fraction of a megabyte."""
+    """Half a million ranges are kept exactly, in a fraction of a megabyte."""
     values = np.ones(1_000_000)
     values[::2] = NAN
     frame = pl.DataFrame({"update": np.arange(1_000_000), "rank": 0, "value": values})
-    began = time.perf_counter()
     found = list(nonfinite_ranges(frame.lazy(), "value"))
     packed = pack({"nonfinite": coded_ranges(found)})
     assert found[:2] == [(0, 0, 0), (2, 2, 0)]
     assert len(found) == 500_000
     assert len(packed) < 200_000
-    assert time.perf_counter() - began < 10
 
 
 def test_a_long_run_of_many_metrics_is_a_file_under_five_megabytes() -> None:
@@ -178,13 +176,15 @@ def test_a_damaged_segment_is_drawn_nowhere(record: Record) -> None:
 
 def test_environment_steps_and_time_can_stand_below_the_charts(record: Record) -> None:
     """Both are in the file at their updates, never falling, each only where it was recorded."""
+    began = time.perf_counter()
     path = record({"update": update, "env_steps": 100 * (update + 1)} for update in range(20))
+    spent = time.perf_counter() - began
     axes = {axis["name"]: axis for axis in unpacked(page_of(path))["axes"]}
     assert undone(axes["env_steps"]["updates"]) == list(range(20))
     assert axes["env_steps"]["values"] == [100 * (update + 1) for update in range(20)]
     seconds = axes["seconds"]["values"]
     assert seconds == sorted(seconds)
-    assert 0.0 <= seconds[0] < seconds[-1] < 60.0
+    assert 0.0 <= seconds[0] < seconds[-1] < spent
     without = page_of(record(({"update": update} for update in range(20)), name="without"))
     assert [axis["name"] for axis in unpacked(without)["axes"]] == ["seconds"]
     assert "environment steps</option>" not in without

@@ -17,6 +17,7 @@ import nbformat
 import polars as pl
 import pytest
 from nbclient import NotebookClient
+from tests.waiting import HANG_SECS
 
 from esper_analyzer import LEVEL_TYPE, Run, open_run
 from esper_recorder import Recorder
@@ -250,6 +251,18 @@ except ValueError as error:
 # ---------------------------------------------------------------------- following
 
 
+INTERRUPT = """
+sleep = time.sleep
+def interrupt(secs):  # the watch has drawn the run, and waits
+    if threading.current_thread() is threading.main_thread():
+        time.sleep = sleep
+        os.kill(os.getpid(), signal.SIGINT)
+    sleep(secs)
+time.sleep = interrupt
+run.watch(0.05)
+"""
+
+
 @contextmanager
 def recording(process: Process, until: Path) -> Iterator[None]:
     """Have the child record an update every 30 ms until the file is there, and then end."""
@@ -280,15 +293,15 @@ def test_a_cell_follows_a_run(writer: Callable[..., Process], tmp_path: Path) ->
     """One display is redrawn in place: until so many updates, until an interrupt, until the run ends."""
     enough = tmp_path / "enough"
     cells = (
-        "import os, signal, threading\nfrom pathlib import Path\nfrom esper_analyzer import open_run",
+        "import os, signal, threading, time\nfrom pathlib import Path\nfrom esper_analyzer import open_run",
         "run = open_run('run')",
         "run.watch(0.05, updates=3)",
-        "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\nrun.watch(0.05)",
+        INTERRUPT,
         "threading.Timer(0.3, Path('enough').touch).start()\nrun.watch(0.05)",
     )
     book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))  # type: ignore[no-untyped-call]
     with recording(writer(), enough):
-        NotebookClient(book, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        NotebookClient(book, timeout=round(HANG_SECS), resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [cell.outputs for cell in book.cells[2:]]
     assert [len(outputs) for outputs in shown] == [1, 1, 1]
     texts = ["\n".join(ElementTree.fromstring(outputs[0].data["text/html"]).itertext()) for outputs in shown]

@@ -3,43 +3,42 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pytest
+from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
+from esper_analyzer.alerts import Episode
 from esper_analyzer.follow import LiveRun
+from esper_analyzer.view import View
 from esper_recorder import Recorder
+from esper_schemas import RankFollower
 
 Process = subprocess.Popen[str]
 
 
-def send(process: Process, update: int) -> float:
-    """Have the child record an update; returns the time at which the row was on disk there."""
+def send(process: Process, update: int) -> None:
+    """Have the child record an update; returns when the row is on disk."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(f"{update}\n")
     process.stdin.flush()
-    answer, returned = process.stdout.readline().split()
-    assert int(answer) == update
-    return float(returned)
+    assert process.stdout.readline() == f"{update}\n"
 
 
-def test_a_row_is_seen_within_a_tenth_of_a_second(writer: Callable[..., Process], tmp_path: Path) -> None:
-    """Another process's row is there at the first look, also where segments are sealed in between."""
+def test_a_row_is_seen_at_the_first_look(writer: Callable[..., Process], tmp_path: Path) -> None:
+    """Another process's row is there as soon as it was acknowledged, also where segments are sealed in between."""
     process = writer(segment_rows=8)
     live = LiveRun(open_run("run", tmp_path / "runs"))
-    delays = []
     for update in range(40):
-        returned = send(process, update)
+        send(process, update)
         live.refresh()
-        delays.append(time.time() - returned)
         assert live.view.last_update == update
         assert live.view.rows == update + 1
-    assert sorted(delays)[-3] < 0.1  # the machine may stall once or twice
     live.close()
 
 
@@ -86,27 +85,39 @@ def test_a_torn_tail_is_listed_and_is_no_damage(writer: Callable[..., Process], 
     assert report.updates.rows == 4
 
 
-def test_a_refresh_costs_the_new_rows_only(tmp_path: Path) -> None:
-    """After many rows a refresh takes no longer than after few."""
+def test_a_refresh_costs_the_new_rows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After many rows a refresh reads and judges as few as after few."""
+    polled, added = list[int](), list[int]()
+    poll, add = RankFollower.poll, View.add
 
-    def cost(recorder: Recorder, live: LiveRun, first: int) -> float:
-        spent = []
+    def counted_poll(follower: RankFollower) -> list[pa.RecordBatch]:
+        batches = list(poll(follower))
+        polled.append(sum(batch.num_rows for batch in batches))
+        return batches
+
+    def counted_add(view: View, rows: pl.LazyFrame) -> list[Episode]:
+        added.append(int(rows.select(pl.len()).collect().item()))
+        return add(view, rows)
+
+    monkeypatch.setattr(RankFollower, "poll", counted_poll)
+    monkeypatch.setattr(View, "add", counted_add)
+
+    def looks(recorder: Recorder, live: LiveRun, first: int) -> tuple[list[int], list[int]]:
+        polled.clear()
+        added.clear()
         for update in range(first, first + 30):
             recorder.record(update=update, policy_loss=-0.01, value_loss=1.0)
-            began = time.perf_counter()
             live.refresh()
-            spent.append(time.perf_counter() - began)
-        return sorted(spent)[len(spent) // 2]
+        return list(polled), list(added)
 
     with Recorder.open(tmp_path, run_id="run", segment_rows=1000) as recorder:
         live = LiveRun(open_run(recorder.path))
-        early = cost(recorder, live, 0)
-        for update in range(30, 20_030):
+        assert looks(recorder, live, 0) == ([1] * 30, [1] * 30)
+        for update in range(30, 5030):
             recorder.record(update=update, policy_loss=-0.01, value_loss=1.0)
         live.refresh()
-        late = cost(recorder, live, 20_030)
+        assert looks(recorder, live, 5030) == ([1] * 30, [1] * 30)
         live.close()
-    assert late < 4 * early + 0.005
 
 
 def test_a_run_may_end_while_it_is_followed_as_lines(writer: Callable[..., Process], tmp_path: Path) -> None:
@@ -122,8 +133,8 @@ def test_a_run_may_end_while_it_is_followed_as_lines(writer: Callable[..., Proce
         assert tail.stdout.readline().startswith(f"update {update}  V.Loss ")
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(20) == 0
-    out, more = tail.communicate(timeout=20)
+    assert process.wait(HANG_SECS) == 0
+    out, more = tail.communicate(timeout=HANG_SECS)
     talk += more
     assert (out, tail.returncode) == ("", 0)
     assert "latest run:" in talk

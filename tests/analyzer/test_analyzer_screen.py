@@ -13,6 +13,7 @@ import polars as pl
 import pyte
 import pytest
 from rich.cells import cell_len
+from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run, sparkline
 from esper_analyzer.buckets import MAX_BUCKETS, Buckets
@@ -174,12 +175,12 @@ class Terminal:
             ["-m", "esper_analyzer", *arguments],
             dimensions=(rows, columns),
             env={**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment},
-            timeout=20,
+            timeout=HANG_SECS,
         )
 
-    def see(self, pattern: str, secs: float = 20.0) -> str:
+    def see(self, pattern: str) -> str:
         """Wait until the pattern is on the screen; returns the screen's text."""
-        end = time.monotonic() + secs
+        end = time.monotonic() + HANG_SECS
         while time.monotonic() < end:
             try:
                 self._feed(self.child.read_nonblocking(65536, 0.05))
@@ -200,7 +201,7 @@ class Terminal:
         """Read to the end; returns the exit code."""
         try:
             while True:
-                self._feed(self.child.read_nonblocking(65536, 10))
+                self._feed(self.child.read_nonblocking(65536, HANG_SECS))
         except pexpect.EOF:
             self.child.close()
         return int(self.child.exitstatus)

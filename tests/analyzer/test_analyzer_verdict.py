@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -149,3 +151,17 @@ def test_reasons_are_ranked_and_data_that_is_lost_is_named() -> None:
     assert "The recorder had to drop 2 rows." in found.reasons
     assert found.reasons[-1] == "It is assumed."
     assert verdict([{}] * 10, missing=[(3, 3)]).level == "warning"
+
+
+def test_the_worst_reason_comes_first_whichever_rule_gives_it(record: Callable[..., Path], command: Any) -> None:
+    """A rule that warns stands above one that is critical in the table of rules, and below it in every verdict."""
+    flat = {"return_std": 1.0, "value_std": 0.001}
+    rows = [{"update": update, **flat} for update in range(60) if update != 30]
+    path = record([*rows, {"update": 60, **flat, "skipped": True}])
+    done = command("report", "--run", path, "--format", "json")
+    found = json.loads(done.stdout)["verdict"]
+    assert found["level"] == "critical"
+    starts = ["The spread of the critic's predictions", "An update was skipped", "1 update is missing"]
+    assert [reason[: len(start)] for reason, start in zip(found["reasons"], starts, strict=False)] == starts
+    text = command("report", "--run", path).stdout
+    assert 0 <= text.index(starts[0]) < text.index(starts[1]) < text.index(starts[2])

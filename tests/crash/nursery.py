@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.crash.oracle import row_of
+from tests.waiting import HANG_SECS
 
 from esper_recorder import Recorder
 from esper_recorder.segment_writer import SegmentWriter
@@ -30,7 +31,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 class Board:
-    """Three numbers that a child writes and its parent reads: phase, rows acknowledged, rows refused.
+    """Numbers that a child writes and its parent reads: phase, rows acknowledged, rows refused; and one for the child.
 
     Each is one aligned store of eight bytes, which a kill cannot cut in two.
     """
@@ -49,7 +50,7 @@ class Board:
         struct.pack_into("<Q", self._memory, 8 * place, number)
 
 
-PHASE, ACKNOWLEDGED, REFUSED = range(3)
+PHASE, ACKNOWLEDGED, REFUSED, STOP = range(4)
 
 
 def record_rows(*, root: str, run_id: str, board: str, first: int, count: int, segment_rows: int) -> None:
@@ -93,8 +94,8 @@ def rotate_fast(*, root: str, run_id: str, segment_rows: int, segments: int, bac
                 time.sleep(0.0005)
 
 
-def record_steadily(*, root: str, run_id: str, board: str, count: int, uid: int | None) -> None:
-    """Record a row each millisecond, as user `uid` if one is given."""
+def record_steadily(*, root: str, run_id: str, board: str, uid: int | None) -> None:
+    """Record a row each millisecond until `STOP` is set, as user `uid` if one is given."""
     if uid is not None:
         with Recorder.open(Path(root, "before"), run_id="r") as recorder:  # imports what it may not read later
             recorder.record(**row_of(0))
@@ -103,7 +104,9 @@ def record_steadily(*, root: str, run_id: str, board: str, count: int, uid: int 
         os.setuid(uid)
     said = Board(Path(board))
     with Recorder.open(root, run_id=run_id, segment_rows=10) as recorder:
-        for update in range(count):
+        for update in range(round(HANG_SECS * 1000)):
+            if said[STOP]:
+                break
             said[ACKNOWLEDGED if recorder.record(**row_of(update)) else REFUSED] += 1
             time.sleep(0.001)
 
@@ -150,7 +153,7 @@ class Nursery:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
-        self._process.wait(10)
+        self._process.wait(HANG_SECS)
 
 
 def _serve() -> None:

@@ -127,11 +127,12 @@ def test_kill_loop(tmp_path: Path, memory: Path, nursery: Nursery, ledger: Ledge
     end = ledger.begin("runs of killed writers: reopened, recorded on, read")
     halfway = Counter[str]()
     done = 0
-    while done < kills:
+    traces = ("a file written aside", "several active segments")
+    while done < kills or not all(halfway[trace] for trace in traces):
         root = (tmp_path if end.states % 2 else memory) / f"run-{end.states}"
         root.mkdir()
         run = _Run(nursery, root, rng, halfway=halfway)
-        for _ in range(min(40, kills - done)):
+        for _ in range(min(40, max(5, kills - done))):
             began = time.perf_counter()
             phase, outcome = run.kill_once()
             line = lines[min(max(phase, OPENING), CLOSING)]
@@ -146,9 +147,7 @@ def test_kill_loop(tmp_path: Path, memory: Path, nursery: Nursery, ledger: Ledge
         shutil.rmtree(root)
     for line in [*lines.values(), end]:
         line.check()
-    assert sum(line.states for line in lines.values()) == kills
-    assert halfway["a file written aside"], halfway
-    assert halfway["several active segments"], halfway
+    assert sum(line.states for line in lines.values()) == done
     print(halfway)
 
 

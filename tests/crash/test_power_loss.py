@@ -4,7 +4,6 @@ import hashlib
 import os
 import random
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tests.crash.intercept import intercepted
 from tests.crash.ledger import Ledger, Line
 from tests.crash.oracle import finish_case, read_run, row_of
 from tests.crash.power_loss import Disk, Operation, Trace, Tree, disk_of, write_tree
+from tests.waiting import wait_until
 
 from esper_recorder import Recorder, durable
 from esper_recorder.sealing import seal
@@ -32,15 +32,18 @@ def _record_run(root: Path, monkeypatch: pytest.MonkeyPatch, attempts: int) -> l
     """
     trace = Trace(root)
     sync = SegmentWriter.sync
+    synced = set[int]()
 
     def marked_sync(self: SegmentWriter) -> None:
         rows = list(range(self.layout.identity.first_seq, self.last_seq + 1))
         sync(self)
         trace.mark("synced", rows)
+        synced.update(rows)
 
     def marked_seal(rank: Folder, segment: ActiveSegment, identity: Identity | None = None) -> Seal:
         record = seal(rank, segment, identity)
         trace.mark("synced", list(range(record.first_seq, record.last_seq + 1)))
+        synced.update(range(record.first_seq, record.last_seq + 1))
         return record
 
     with monkeypatch.context() as patched, intercepted(trace):
@@ -55,7 +58,7 @@ def _record_run(root: Path, monkeypatch: pytest.MonkeyPatch, attempts: int) -> l
                 assert recorder.record(**row_of(update))
                 trace.mark("acknowledged", [update])
                 if update % 3 == 0:
-                    time.sleep(0.03)  # the background syncs and seals
+                    wait_until(lambda row=update: row in synced)  # type: ignore[misc]
             recorder.close()
             trace.mark("synced", list(range(first + ROWS)))
     return trace.operations

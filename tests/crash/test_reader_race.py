@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 from tests.crash.ledger import Ledger
 from tests.crash.nursery import Nursery, rotate_fast
 from tests.crash.oracle import Found, Outcome, rows_of
+from tests.waiting import HANG_SECS
 
 from esper_schemas import RankDirectory, RankFollower, RunDirectory, read_segments
 from esper_schemas.segments import read_active
@@ -77,7 +78,7 @@ def test_readers_against_rotation_and_sealing(memory: Path, nursery: Nursery, le
             backlog=6,
         )
         whole, careless, got = _Reader(), _Reader(), list[int]()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANG_SECS
         with RankFollower(rank) as follower:
             while not (rank.attempt_path(0).exists() and rank.attempts()[0].status):
                 assert time.monotonic() < deadline, "the writer does not come to its end"

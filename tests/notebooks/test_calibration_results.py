@@ -1,8 +1,12 @@
-"""The file of the calibration study holds what the README says of it, and still is what trainer and rules give."""
+"""The file of the calibration study holds what the README says of it, and still is what trainer and rules give.
+
+That trainer and rules still give it is seen by training anew, with `make notebooks`; all else needs the file alone.
+"""
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -86,6 +90,37 @@ def test_the_figure_is_of_these_results() -> None:
     assert figure.describe(RESULTS) in (STUDY / "figure.svg").read_text()
 
 
+README_ROWS = {
+    "value loss > 20, negative or not finite": "bare value loss",
+    "Lv/Lp < 0.1 or > 10": "bare Lv/Lp",
+    "value loss 20 % up in ten updates": "bare trend",
+    "Esper: verdict critical": "critical",
+}
+
+
+@pytest.mark.parametrize("name", README_ROWS)
+def test_the_table_of_the_readme_is_of_these_results(name: str) -> None:
+    """Counts, intervals and median delays of the project's README are those of the held-back half."""
+    lines = (STUDY.parents[1] / "README.md").read_text(encoding="utf-8").splitlines()
+    (row,) = [line for line in lines if line.replace("*", "").startswith(f"| {name} |")]
+    *shares, delay = [cell.strip() for cell in row.replace("*", "").split("|")[2:-1]]
+    found = [figure.alarms(held_back(broken=broken), README_ROWS[name]) for broken in (False, True)]
+    for said, held in zip(shares, found, strict=True):
+        parts = re.fullmatch(r"(\d+) of (\d+) \(([\d.]+)–([\d.]+) %\)", said)
+        assert parts is not None, said
+        assert (int(parts[1]), int(parts[2])) == (held["alarms"], held["runs"])
+        for bound, exactly in ((parts[3], held["low"]), (parts[4], held["high"])):
+            assert f"{100 * exactly:.{len(bound.partition('.')[2])}f}" == bound
+    assert float(delay) == found[1]["median"]
+
+
+def test_the_readme_counts_these_runs() -> None:
+    """How many runs there are, and how many of them sound, stands in the project's README."""
+    sound = len(RESULTS.filter("sound"))
+    said = f"{len(RESULTS)} short PPO runs, {sound} sound and {len(RESULTS) - sound} broken"
+    assert said in " ".join((STUDY.parents[1] / "README.md").read_text(encoding="utf-8").split())
+
+
 # ---------------------------------------------------------------------- how they are counted
 
 
@@ -112,7 +147,7 @@ def test_an_alarm_before_the_break_has_no_delay() -> None:
 # ---------------------------------------------------------------------- anew
 
 
-@pytest.mark.slow
+@pytest.mark.notebooks
 def test_runs_made_anew_come_out_as_in_the_file(tmp_path: Path) -> None:
     """Trained, recorded and judged again, clear-cut runs are as broken, and as critical by the same rule, as before."""
     for name, seed in CLEAR_CUT:

@@ -11,6 +11,7 @@ import nbformat
 import polars as pl
 import pytest
 from nbclient import NotebookClient
+from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 
@@ -23,22 +24,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `runs/`, holding a short CartPole run, and `notebooks/` with what came out of the study."""
     place = tmp_path_factory.mktemp("place")
     command = [sys.executable, "-m", "esper_recorder", "train", "--updates", "12", "--run-id", "short"]
-    subprocess.run(command, cwd=place, check=True, timeout=120)
+    subprocess.run(command, cwd=place, check=True, timeout=HANG_SECS)
     shutil.copytree(FOLDER / "calibration", place / "notebooks" / "calibration")
     return place
 
 
+@pytest.mark.notebooks
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter packages, not ours
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(notebook: Path, place: Path) -> None:
     """Each cell runs without an error, and at least one of them shows a picture."""
     shutil.copy(notebook, place / "notebooks")
     document = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(document, timeout=120, resources={"metadata": {"path": str(place / "notebooks")}}).execute()
+    NotebookClient(document, timeout=600, resources={"metadata": {"path": str(place / "notebooks")}}).execute()
     outputs = [output for cell in document.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
+@pytest.mark.notebooks
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_broken_run_is_told_from_the_sound_one(place: Path) -> None:
     """What the notebook on diagnosing says of its two runs is so: one critical by `value_spread` first, one not."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import HANG_SECS
 
 from esper_recorder import EsperError, Recorder, ValueLossDefinition
 from esper_schemas import Attempt, RunDirectory, RunExistsError, RunLockedError, UsageError
@@ -25,8 +26,7 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 def _record(recorder: Recorder, count: int, first: int = 0) -> None:
     for i in range(first, first + count):
-        if not recorder.record(update=i, policy_loss=0.1, value_loss=0.2):
-            time.sleep(1.0)  # the disk was slow for a moment; the background has written it by then
+        recorder.record(update=i, policy_loss=0.1, value_loss=0.2)
 
 
 def _attempts(run: Path) -> list[Attempt]:
@@ -341,7 +341,7 @@ if child == 0:
     recorder.close("failed", "the child says so")
     os.write(1, f"{taken} {recorder}\\n".encode())  # one piece, so that it does not mix with the parent's
     os.close(1)
-    time.sleep(30)
+    time.sleep(600)
     os._exit(0)
 recorder.record(update=2, policy_loss=0.1, value_loss=0.2)
 os.write(1, f"{child}\\n".encode())
@@ -353,7 +353,7 @@ os._exit(0) if sys.argv[2] == "die" else recorder.close()
 def test_forked_child_neither_records_nor_holds_the_lock(tmp_path: Path, read_rows: ReadRows, end: str) -> None:
     """A child of the recording process leaves the run alone, and its living on keeps nobody from resuming."""
     parent = subprocess.Popen([sys.executable, "-c", FORK, str(tmp_path), end], stdout=subprocess.PIPE, text=True)
-    said, _ = parent.communicate(timeout=30)
+    said, _ = parent.communicate(timeout=HANG_SECS)
     (child,) = (int(line) for line in said.splitlines() if line.isdecimal())
     try:
         assert "False <Recorder" in said

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import HANG_SECS
 
 from esper_recorder import Recorder
 from esper_recorder.journal import Journal
@@ -101,7 +102,9 @@ def test_close_while_others_record(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 # A timer interrupts the main thread every few microseconds with a handler that raises, as Ctrl-C does.
-HAMMER = """
+HAMMER = (
+    f"HANG_SECS = {HANG_SECS}"
+    + """
 import json, random, signal, sys, time
 from esper_recorder import Recorder
 
@@ -114,8 +117,8 @@ def hit(*_):
 
 signal.signal(signal.SIGALRM, hit)
 taken, interrupts, update = [], 0, 0
-end = time.monotonic() + 0.6
-while time.monotonic() < end:
+end = time.monotonic() + HANG_SECS / 2
+while (interrupts < 100 or len(taken) < 500) and time.monotonic() < end:
     try:
         try:
             # From within the first lines of a row to some segments later, each order of magnitude as often.
@@ -134,6 +137,7 @@ signal.signal(signal.SIGALRM, signal.SIG_IGN)
 recorder.close()
 print(json.dumps([taken, interrupts, update, recorder.dropped_rows]))
 """
+)
 
 
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "TimeoutError"])
@@ -144,8 +148,8 @@ def test_signals_at_any_moment_neither_lose_nor_double_a_row(
     done = run_python(HAMMER, tmp_path, 1, error)
     assert done.returncode == 0, done.stderr
     taken, interrupts, last, dropped = json.loads(done.stdout)
-    assert interrupts > 20
-    assert len(taken) > 50
+    assert interrupts >= 100
+    assert len(taken) >= 500
     rows = read_rows(tmp_path / "r", columns=COLUMNS)
     _check_numbers(rows)
     updates = [row["update"] for row in rows]
@@ -160,7 +164,9 @@ def test_signals_at_any_moment_neither_lose_nor_double_a_row(
     assert RunDirectory(tmp_path / "r").rank(0).attempts()[0].status == "finished"
 
 
-NESTED = """
+NESTED = (
+    f"HANG_SECS = {HANG_SECS}"
+    + """
 import itertools, json, random, signal, sys, time
 from esper_recorder import Recorder
 
@@ -174,8 +180,8 @@ def hit(*_):
 
 signal.signal(signal.SIGALRM, hit)
 taken, update = [], 0
-end = time.monotonic() + 0.4
-while time.monotonic() < end:
+end = time.monotonic() + HANG_SECS / 2
+while (len(taken) < 300 or len({was_taken for _, was_taken in nested}) < 2) and time.monotonic() < end:
     signal.setitimer(signal.ITIMER_REAL, 10 ** rng.uniform(-5, -3.5))
     update += 1
     if recorder.record(update=update, policy_loss=0.5, value_loss=0.5):
@@ -187,12 +193,12 @@ def stop(*_):
 
 signal.signal(signal.SIGALRM, stop)
 signal.setitimer(signal.ITIMER_REAL, 0.001)
-began = time.monotonic()
 while recorder.record(update=(update := update + 1), policy_loss=0.5, value_loss=0.5):
     taken.append(update)
 recorder.close()
-print(json.dumps([taken, nested, time.monotonic() - began]))
+print(json.dumps([taken, nested]))
 """
+)
 
 
 def test_handler_that_records_or_closes_in_the_middle_of_a_row(
@@ -201,17 +207,17 @@ def test_handler_that_records_or_closes_in_the_middle_of_a_row(
     """A handler's own row is taken between rows and refused within one; its `close` never locks the program up."""
     done = run_python(NESTED, tmp_path)
     assert done.returncode == 0, done.stderr
-    taken, nested, secs = json.loads(done.stdout)
+    assert "does not answer" not in done.stderr  # as `close` says where it waits in vain
+    taken, nested = json.loads(done.stdout)
     rows = read_rows(tmp_path / "r", columns=COLUMNS)
     _check_numbers(rows)
     updates = [row["update"] for row in rows]
     assert len(updates) == len(set(updates))
     assert set(taken) <= set(updates)
     assert {update for update, was_taken in nested if was_taken} <= set(updates)
-    assert len(taken) > 300
+    assert len(taken) >= 300
     assert any(was_taken for _, was_taken in nested)
     assert not all(was_taken for _, was_taken in nested)
-    assert secs < 5
     (attempt,) = RunDirectory(tmp_path / "r").rank(0).attempts()
     assert (attempt.status, attempt.reason) == ("interrupted", "by the handler")
     assert attempt.rows == len(rows)

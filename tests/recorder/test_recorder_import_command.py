@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import pexpect
 import pytest
 from tests.recorder.esper_lite_events import GAP, SHORT, an_update, run_import, write
+from tests.waiting import HANG_SECS, wait_until
 
 from esper_recorder.importing.command import run_id_of
 
@@ -115,11 +118,11 @@ def test_an_interrupted_import_is_sealed(
     with os.fdopen(feed, "w") as file:
         _send(file, an_update(1), an_update(2))
         attempt = tmp_path / "runs" / "piped" / "rank-0000" / "attempts" / "0000.json"
-        _wait_for(lambda: attempt.exists() and len(read_rows(tmp_path / "runs" / "piped")) == 2)
+        wait_until(lambda: attempt.exists() and len(read_rows(tmp_path / "runs" / "piped")) == 2)
         run.send_signal(number)
         time.sleep(0.2)
         _send(file, an_update(3))  # a read that waits is gone on with, and the signal acted on after it
-        stdout, stderr = run.communicate(timeout=30)
+        stdout, stderr = run.communicate(timeout=HANG_SECS)
     assert run.returncode == code, stderr
     assert "interrupted; the run is sealed with what was read: 2 updates" in stdout
     ended = json.loads(attempt.read_text())
@@ -131,11 +134,11 @@ def test_an_import_interrupted_before_its_first_update_leaves_no_run(tmp_path: P
     feed, run = _start_on_a_pipe(tmp_path)
     with os.fdopen(feed, "w") as file:
         _send(file, {"event_type": "SEED_CULLED", "data": {}})
-        time.sleep(0.5)
+        wait_until(lambda: _unread(feed) == 0)
         run.send_signal(signal.SIGINT)
         time.sleep(0.2)
         _send(file, an_update(1))
-        stdout, stderr = run.communicate(timeout=30)
+        stdout, stderr = run.communicate(timeout=HANG_SECS)
     assert run.returncode == 130, stderr
     assert "there is no run" in stdout
     assert not (tmp_path / "runs").exists()
@@ -150,16 +153,14 @@ def _start_on_a_pipe(folder: Path) -> tuple[int, subprocess.Popen[str]]:
     return os.open(pipe, os.O_WRONLY), run
 
 
+def _unread(pipe: int) -> int:
+    """Bytes that nobody has read from the pipe yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def _send(file: io.TextIOBase | Any, *events: dict[str, Any]) -> None:
     file.writelines(json.dumps(event) + "\n" for event in events)
     file.flush()
-
-
-def _wait_for(condition: Callable[[], bool], timeout: float = 20) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_large_file_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_a_large_file_shows_its_progress_on_a_terminal(tmp_path: Path) -> None:
         out.writelines(padding for _ in range(20_000))
         out.write(json.dumps(an_update(1)) + "\n")
     command = [*COMMAND, "import", str(file), "--out", str(tmp_path / "runs")]
-    child = pexpect.spawn(command[0], command[1:], dimensions=(24, 120), timeout=60, encoding="utf-8")
+    child = pexpect.spawn(command[0], command[1:], dimensions=(24, 120), timeout=HANG_SECS, encoding="utf-8")
     child.expect(r"importing large.jsonl.*/21\.\d MB")
     child.expect(pexpect.EOF)
     child.close()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.waiting import wait_until
 
 from esper_recorder import Recorder
 from esper_recorder.recovery import RecoveredRank, recover
@@ -182,10 +183,7 @@ def test_engines_agree_on_sealed_files(tmp_path: Path) -> None:
 def _sealed_rows(run: Path, count: int) -> list[int]:
     """Rows of each sealed segment, once there are `count` of them."""
     folder = run / "rank-0000" / "segments"
-    deadline = time.monotonic() + 10
-    while len(list(folder.glob("*.parquet"))) < count:
-        assert time.monotonic() < deadline, "it was not sealed"
-        time.sleep(0.01)
+    wait_until(lambda: len(list(folder.glob("*.parquet"))) >= count, "it was not sealed")
     return [pq.read_metadata(path).num_rows for path in sorted(folder.glob("*.parquet"))]
 
 
@@ -210,9 +208,9 @@ def test_rotation_by_age(tmp_path: Path) -> None:
     """A segment that is old enough is sealed although no further row comes."""
     with Recorder.open(tmp_path, run_id="r", segment_secs=0.05, strict=True) as recorder:
         _record(recorder, 2)
-        assert _sealed_rows(recorder.path, 1) == [2]
+        wait_until(lambda: sum(_sealed_rows(recorder.path, 1)) == 2)
         _record(recorder, 1, first=2)
-    assert _sealed_rows(tmp_path / "r", 2) == [2, 1]
+        wait_until(lambda: sum(_sealed_rows(recorder.path, 1)) == 3)
 
 
 def _flip(path: Path, from_end: int) -> None:
@@ -342,10 +340,7 @@ def test_failed_sealing_leaves_the_rows_readable_and_is_tried_again(
     in_the_way = rank.active_folder / "00000000.parquet.tmp"
     in_the_way.mkdir()
     _record(recorder, 7)
-    deadline = time.monotonic() + 10
-    while "sealing failed" not in caplog.text:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: "sealing failed" in caplog.text)
     assert [row["seq"] for row in read_rows(tmp_path / "r")] == list(range(7))
     in_the_way.rmdir()
     recorder.close()
@@ -398,3 +393,64 @@ def test_unsealable_segment_does_not_block_those_behind_it(tmp_path: Path, caplo
     assert sorted(path.name for path in rank.segments_folder.iterdir()) == ["00000001.parquet", "00000002.parquet"]
     assert rank.attempts()[0].status == "finished"
     assert "not the header of a segment" in caplog.text
+
+
+def _with_other_bits(table: pa.Table) -> pa.Table:
+    values = table.column("value_loss").to_numpy().copy()
+    values.view("int64")[2] ^= 1
+    return table.set_column(table.schema.get_field_index("value_loss"), "value_loss", pa.array(values))
+
+
+def _with_a_null(table: pa.Table) -> pa.Table:
+    values = [None, *table.column("policy_loss").to_pylist()[1:]]
+    return table.set_column(table.schema.get_field_index("policy_loss"), "policy_loss", pa.array(values, pa.float64()))
+
+
+READ_BACK: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "a bit": _with_other_bits,
+    "a null": _with_a_null,
+    "a row less": lambda table: table.slice(0, table.num_rows - 1),
+    "a column less": lambda table: table.drop_columns(["entropy"]),
+}
+
+
+@pytest.mark.parametrize("change", READ_BACK)
+def test_sealing_reads_back_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows, change: str
+) -> None:
+    """A Parquet file that holds anything else than the rows is thrown away, and the active file stays as it is."""
+    rank = RunDirectory(_crash_image(tmp_path, tail=b"")).rank(0)
+    active = rank.active_path(0).read_bytes()
+    write = pq.write_table
+
+    def write_wrongly(table: pa.Table, *places: Any, **options: Any) -> None:
+        write(READ_BACK[change](table), *places, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pq, "write_table", write_wrongly)
+        with pytest.raises(RunDamagedError, match="read back"):
+            Recorder.open(tmp_path / "image", run_id="r", resume="must")
+    assert rank.active_path(0).read_bytes() == active
+    assert not [*rank.segments_folder.iterdir(), *rank.seals_folder.iterdir(), *rank.path.rglob("*.tmp")]
+    Recorder.open(tmp_path / "image", run_id="r", resume="must").close()
+    assert [row["update"] for row in read_rows(tmp_path / "image" / "r")] == list(range(5))
+
+
+def test_recorder_that_reads_back_something_else_keeps_the_active_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sealing in the background takes no row from a segment that does not come back, and goes on with the others."""
+    write, tables = pq.write_table, list[pa.Table]()
+
+    def write_the_first_wrongly(table: pa.Table, *places: Any, **options: Any) -> None:
+        tables.append(table)
+        write(_with_other_bits(table) if len(tables) == 1 else table, *places, **options)
+
+    monkeypatch.setattr(pq, "write_table", write_the_first_wrongly)
+    with Recorder.open(tmp_path, run_id="r", segment_rows=4) as recorder:
+        _record(recorder, 8)
+    rank = RunDirectory(tmp_path / "r").rank(0)
+    assert rank.active_path(0).exists()
+    assert [path.name for path in rank.segments_folder.iterdir()] == ["00000001.parquet"]
+    assert [row["value_loss"] for row in read_rows(tmp_path / "r")] == [i / 8 for i in range(8)]
+    assert "read back" in caplog.text

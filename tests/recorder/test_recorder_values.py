@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,7 @@ def test_misspelt_metric_is_kept_and_warned_of_once(
 
 def test_recorder_fills_in_time(tmp_path: Path, read_rows: ReadRows) -> None:
     """The recorder notes when each update ended; a caller that knows better is believed."""
-    before = datetime.now(UTC)
+    before, began = datetime.now(UTC), perf_counter()
     given = datetime(2020, 2, 2, 2, 2, 2, 222222, tzinfo=UTC)
     with Recorder.open(tmp_path, run_id="r", strict=True) as recorder:
         for i in range(3):
@@ -212,7 +213,7 @@ def test_recorder_fills_in_time(tmp_path: Path, read_rows: ReadRows) -> None:
     times = [row["wall_time"] for row in rows[:3]]
     assert before.replace(microsecond=0) <= times[0] <= times[1] <= times[2] <= datetime.now(UTC)
     elapsed = [row["elapsed_secs"] for row in rows[:3]]
-    assert 0 < elapsed[0] < elapsed[1] < elapsed[2] < 60
+    assert 0 < elapsed[0] < elapsed[1] < elapsed[2] < perf_counter() - began
     assert [(row["wall_time"], row["elapsed_secs"]) for row in rows[3:]] == [(given, 7.5)] * 3
 
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.waiting import HANG_SECS, wait_until
 
 from esper_recorder import EsperError, Recorder
 from esper_recorder.cli import main
@@ -125,15 +128,14 @@ def test_run_that_is_recorded_at_full_speed_is_never_damaged(tmp_path: Path) -> 
     try:
         while not (tmp_path / "run" / RANK / "segments" / "00000001.parquet").exists():
             stop.wait(0.01)
-        rows = []
-        for _ in range(8):
+        rows = list[int]()
+        while len(rows) < 8 or rows[0] == rows[-1]:
             found = verify_run(RunDirectory(tmp_path / "run"))
             assert found.faults == []
             rows.append(found.rows)
     finally:
         stop.set()
         thread.join()
-    assert rows[0] < rows[-1]
     assert verify_run(RunDirectory(tmp_path / "run")).faults == []
 
 
@@ -154,6 +156,37 @@ def test_end_that_a_writer_is_at_is_no_fault(whole: Path, tmp_path: Path) -> Non
     assert {fault.kind for fault in verify_run(copy).faults} == {"torn", "note"}
 
 
+@pytest.mark.parametrize(("attempt", "claimed", "shown"), [(0, 1, 2), (1, 0, 2), (2, 1, 2)])
+def test_attempt_that_claims_fewer_drops_than_its_rows_show_is_a_fault(
+    whole: Path, tmp_path: Path, attempt: int, claimed: int, shown: int
+) -> None:
+    """The rows themselves say how many were dropped before them; a record that says less is named, with both counts."""
+    path = shutil.copytree(whole, tmp_path / "run")
+    record = path / RANK / "attempts" / f"{attempt:04}.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "dropped_rows": claimed}))
+    code, output = _verify(path)
+    assert code == 3
+    (fault,) = [line for line in output.splitlines() if record.name in line]
+    assert [int(number) for number in re.findall(r"\d+", fault.partition(record.name)[2])] == [claimed, shown]
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "written again"])
+def test_sealed_file_of_another_size_is_a_fault_that_names_both_sizes(whole: Path, tmp_path: Path, change: str) -> None:
+    """A sealed file has the size that its seal says, also where what it holds can be read."""
+    path = shutil.copytree(whole, tmp_path / "run")
+    segment = path / RANK / "segments" / "00000001.parquet"
+    sealed = segment.read_bytes()
+    if change == "written again":
+        pq.write_table(pq.read_table(segment, partitioning=None), segment, compression="none")
+    else:
+        segment.write_bytes(sealed + b"\0" if change == "longer" else sealed[:-1])
+    code, output = _verify(path)
+    assert code == 3
+    (fault,) = [line for line in output.splitlines() if "rank 0 segment 1" in line]
+    said = [int(number) for number in re.findall(r"\d+", fault.partition(segment.name)[2])]
+    assert said == [len(sealed), segment.stat().st_size]
+
+
 def _pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
@@ -167,7 +200,7 @@ def test_pipe_in_place_of_a_file_does_not_make_us_wait(whole: Path, tmp_path: Pa
     path = shutil.copytree(whole, tmp_path / "run")
     _pipe(path / name if name == "run.json" else path / RANK / name)
     code = "import sys; from esper_recorder.cli import main; sys.argv[1:] = ['verify', sys.argv[1]]; main()"
-    ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, timeout=20, check=False)
+    ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, timeout=HANG_SECS, check=False)
     assert ended.returncode == (0 if name == "LOCK" else 3), ended
     assert b"Traceback" not in ended.stderr
 
@@ -226,3 +259,32 @@ def test_fuzzed_run_gives_faults_or_our_own_errors(whole: Path, tmp_path: Path, 
         seal.unlink()  # so that the file itself must be looked into
     with suppress(EsperError):
         verify_run(find_run(path, tmp_path))
+
+
+def test_verify_while_a_segment_is_sealed_between_any_two_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment more at each look into a folder of the rank is neither fault nor note."""
+    with Recorder.open(tmp_path, run_id="run", segment_rows=1) as recorder:
+        rank = RunDirectory(recorder.path).rank(0)
+        look = Path.iterdir
+        sealed = 0
+
+        def seal_one() -> None:
+            nonlocal sealed
+            recorder.record(update=sealed, policy_loss=0.1, value_loss=0.2)
+            sealed += 1
+            wait_until(lambda: rank.sealed_path(sealed - 1).exists() and not rank.active_path(sealed - 1).exists())
+
+        def look_and_seal(folder: Path) -> Iterator[Path]:
+            if folder != rank.path and rank.path in folder.parents:
+                found = list(look(folder))
+                seal_one()
+                return iter(found)
+            return look(folder)
+
+        seal_one()
+        monkeypatch.setattr(Path, "iterdir", look_and_seal)
+        found = verify_run(RunDirectory(recorder.path))
+    assert sealed > 5
+    assert found.faults == []

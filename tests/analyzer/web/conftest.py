@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from tests.analyzer.web.html_page import NASTY, Opened, value_loss
+from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 from esper_analyzer.report_html import report_html
 from esper_recorder import Recorder
 
+HANG_MS = 1000 * HANG_SECS
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -30,7 +32,7 @@ def browser() -> Iterator[Browser]:
         pytest.fail("The HTML report is tested in Chromium, which is not installed: apt-get install chromium")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has no sandbox
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = playwright.chromium.launch(executable_path=path, args=arguments, timeout=HANG_MS)
         yield browser
         browser.close()
 
@@ -67,7 +69,9 @@ def opened(browser: Browser, file: Path) -> Opened:
 
     @contextmanager
     def _opened(width: int = 1280, height: int = 900, file: Path = file, **options: Any) -> Iterator[Page]:
+        options = {"reduced_motion": "reduce", **options}  # a place on the page is the same a moment later
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        context.set_default_timeout(HANG_MS)
         page = context.new_page()
         trouble: list[str] = []
         page.on("console", lambda message: trouble.append(message.text))
@@ -75,7 +79,7 @@ def opened(browser: Browser, file: Path) -> Opened:
         page.on("request", lambda request: trouble.append(request.url) if request.url != file.as_uri() else None)
         page.goto(file.as_uri())
         if options.get("java_script_enabled", True):
-            page.wait_for_selector("html[data-ready]", state="attached", timeout=10_000)
+            page.wait_for_selector("html[data-ready]", state="attached")
         yield page
         context.close()
         assert [said for said in trouble if not said.startswith("data:")] == []

@@ -1,14 +1,14 @@
-"""`esper-rec train` as a person meets it: real processes, real signals, one line for every mistake."""
+"""`esper-rec train` as a person meets it: a real process, real signals, a real terminal, one line for every mistake."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -18,7 +18,10 @@ import pexpect
 import polars as pl
 import pytest
 import torch
+from click.testing import CliRunner, Result
+from tests.waiting import HANG_SECS, wait_until
 
+from esper_recorder.cli import main
 from esper_recorder.train.config import PPOConfig, option_name
 
 COMMAND = [sys.executable, "-c", "from esper_recorder.cli import main; main()"]
@@ -28,7 +31,13 @@ ESCAPE = "\x1b"
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `esper-rec` to its end, its output in pipes."""
     env = {**os.environ, **environment}
-    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run([*COMMAND, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=HANG_SECS)
+
+
+def run_here(*arguments: str, cwd: Path) -> Result:
+    """The same in this process."""
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(main, arguments)
 
 
 def attempt_of(run_path: Path) -> dict[str, Any]:
@@ -58,8 +67,8 @@ def test_a_short_run_records_every_update_and_says_what_to_type_next(tmp_path: P
     assert header["value_loss_definition"]["clipping"] == "max"
     assert header["value_loss_definition"]["assumed"] is False
 
-    again = run("train", "--updates", "3", "--run-id", "first", cwd=tmp_path)
-    assert again.returncode == 2
+    again = run_here("train", "--updates", "3", "--run-id", "first", cwd=tmp_path)
+    assert again.exit_code == 2
     assert again.stderr.count("\n") == 1
     assert "first" in again.stderr
 
@@ -68,8 +77,8 @@ def test_options_reach_the_header(tmp_path: Path) -> None:
     """What is given on the command line, a value loss without clip included, stands in the run's header."""
     options = ["--no-value-clip", "--no-anneal-lr", "--gamma", "0.9", "--seed", "7", "--env", "gym:CartPole-v1"]
     size = ["--updates", "1", "--num-envs", "2", "--rollout-steps", "16"]
-    done = run("train", *options, *size, "--out", "elsewhere", "--run-id", "r", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = run_here("train", *options, *size, "--out", "elsewhere", "--run-id", "r", cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
     header = json.loads((tmp_path / "elsewhere/r/run.json").read_text())
     config = header["config"]
     assert (config["value_clip"], config["anneal_lr"], config["gamma"], config["seed"]) == (None, False, 0.9, 7)
@@ -88,7 +97,7 @@ def test_a_signal_ends_the_run_properly(tmp_path: Path, number: signal.Signals, 
         wait_for_rows(tmp_path / "runs/r")
         child.send_signal(number)
         child.send_signal(number)  # an impatient second one must not stop the sealing
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=HANG_SECS)
     assert child.returncode == code, err
     assert "Traceback" not in err
     assert "interrupted" in err
@@ -103,13 +112,8 @@ def test_a_signal_ends_the_run_properly(tmp_path: Path, number: signal.Signals, 
 
 def wait_for_rows(run_path: Path) -> None:
     """Wait until the run's active segment holds more than its schema."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        sizes = [file.stat().st_size for file in run_path.glob("rank-0000/active/*")]
-        if sizes and sizes[0] > 0 and max(sizes) > 20_000:
-            return
-        time.sleep(0.05)
-    raise AssertionError("no rows within 30 s")
+    active = run_path / "rank-0000" / "active"
+    wait_until(lambda: any(file.stat().st_size > 20_000 for file in active.glob("*")), "no rows")
 
 
 def test_a_signal_before_there_is_a_run_ends_without_a_traceback(tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ def test_a_signal_before_there_is_a_run_ends_without_a_traceback(tmp_path: Path)
     ) as child:
         wait_for_import_of_torch(child.pid)
         child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=30)
+        _, err = child.communicate(timeout=HANG_SECS)
     assert child.returncode == 130, err
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
@@ -130,10 +134,7 @@ def wait_for_import_of_torch(pid: int) -> None:
     maps = Path(f"/proc/{pid}/maps")
     if not maps.exists():
         pytest.skip("needs /proc")
-    deadline = time.monotonic() + 30
-    while "libtorch" not in maps.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: "libtorch" in maps.read_text())
 
 
 @pytest.mark.parametrize(
@@ -155,8 +156,8 @@ def test_a_mistake_gives_one_line_and_no_run(tmp_path: Path, arguments: list[str
     """Exit code 2, one line on stderr that names the mistake, nothing on stdout, nothing on disk."""
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is CUDA here")
-    done = run("train", *arguments, cwd=tmp_path)
-    assert done.returncode == 2
+    done = run_here("train", *arguments, cwd=tmp_path)
+    assert done.exit_code == 2
     assert words in done.stderr
     assert done.stderr.startswith("esper-rec: ")
     assert done.stderr.count("\n") == 1
@@ -164,12 +165,15 @@ def test_a_mistake_gives_one_line_and_no_run(tmp_path: Path, arguments: list[str
     assert not list(tmp_path.iterdir())
 
 
-def test_an_environment_that_fails_leaves_a_sealed_run_and_one_line(tmp_path: Path) -> None:
+def test_an_environment_that_fails_leaves_a_sealed_run_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An exception of the environment ends the run as failed, with its rows, and no traceback."""
     (tmp_path / "broken_env.py").write_text(BROKEN_ENV)
     arguments = ["--env", "broken_env:Broken-v0", "--num-envs", "2", "--rollout-steps", "16", "--run-id", "r"]
-    done = run("train", *arguments, "--minibatches", "1", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert done.returncode == 2
+    monkeypatch.syspath_prepend(tmp_path)
+    done = run_here("train", *arguments, "--minibatches", "1", cwd=tmp_path)
+    assert done.exit_code == 2
     assert "RuntimeError: the motor is on fire" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     attempt = attempt_of(tmp_path / "runs/r")
@@ -197,7 +201,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(tmp_path: Pa
     """Without torch or gymnasium: one line with the pip command, exit code 2."""
     code = f"import sys; sys.modules[{missing!r}] = None; from esper_recorder.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "train"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, "train"], cwd=tmp_path, capture_output=True, text=True, timeout=HANG_SECS
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -208,14 +212,14 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(tmp_path: Pa
 def test_the_command_line_loads_torch_only_to_train(tmp_path: Path) -> None:
     """Importing the command line, and its help, load neither torch nor polars nor gymnasium."""
     code = "import sys, esper_recorder.cli; print([m for m in ('torch', 'polars', 'gymnasium') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_SECS)
     assert done.stdout.strip() == "[]"
     assert run("--version", cwd=tmp_path).stdout.startswith("esper-rec")
 
 
-def test_help_names_every_hyperparameter(tmp_path: Path) -> None:
+def test_help_names_every_hyperparameter() -> None:
     """Each field of the configuration is an option with its default; presets are printed."""
-    text = " ".join(run("train", "--help", cwd=tmp_path).stdout.split())
+    text = " ".join(CliRunner().invoke(main, ["train", "--help"]).stdout.split())
     for parameter in fields(PPOConfig):
         assert option_name(parameter.name) in text
         assert parameter.metadata["description"].split(":")[0][:20] in text
@@ -227,21 +231,21 @@ def test_a_terminal_gets_a_bar_and_colour_unless_it_wants_none(tmp_path: Path, n
     """On a terminal a redrawn bar with speed, value loss, return and health; NO_COLOR takes the colour out."""
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
     environment |= {"TERM": "xterm-256color", "COLUMNS": "120"} | ({"NO_COLOR": "1"} if no_color else {})
-    arguments = [*COMMAND[1:], "train", "--updates", "40", "--num-envs", "8", "--run-id", "r"]
+    arguments = [*COMMAND[1:], "train", "--updates", "8", "--num-envs", "8", "--run-id", "r"]
     child = pexpect.spawn(
         sys.executable,
         arguments,
         cwd=str(tmp_path),
         env=environment,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANG_SECS,
         dimensions=(24, 120),
     )
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
     screen = child.before
-    assert "update 40/40" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
+    assert "update 8/8" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
     assert "value loss" in screen
     assert "steps/s" in screen
     assert ESCAPE in screen

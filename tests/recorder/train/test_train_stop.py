@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.recorder.train.checkpoints import read_checkpoint
+from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 from esper_schemas import RunDirectory
@@ -23,7 +24,7 @@ BAD = [*SMALL, "--learning-rate", "0.3", "--updates", "300"]
 def test_a_run_that_goes_bad_is_stopped(tmp_path: Path) -> None:
     """Exit code 1, one line on why; the run is sealed as interrupted, with a checkpoint at its last update."""
     command = [sys.executable, "-m", "esper_recorder", "train", *BAD, "--stop-on", "critical", "--run-id", "r"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_SECS)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     (said,) = [line for line in done.stderr.splitlines() if "stop" in line]
