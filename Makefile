@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every process that a test starts compiles anew
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools test notebooks lint check bench gpu gpu-wheels torture wheel-check pictures study clean
+.PHONY: help setup demo tools test hostile notebooks lint check bench gpu gpu-wheels torture wheel-check pictures study clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,10 @@ tools: ## what the tests need beside Python: Chromium and tmux
 	bash tests/tools.sh
 
 test: setup tools ## the whole suite, within about four minutes on two idle cores
-	$(PYTEST) -m "not torture and not notebooks" -n $(WORKERS) --dist worksteal
+	$(PYTEST) -m "not torture and not notebooks and not hostile" -n $(WORKERS) --dist worksteal
+
+hostile: setup ## every command on run folders made to harm; about three minutes
+	$(PYTEST) -m "hostile and not torture" -n $(WORKERS) --dist worksteal
 
 notebooks: setup ## run the notebooks, and some runs of the calibration study anew; about two minutes
 	$(PYTEST) -m notebooks -n $(WORKERS) --dist worksteal

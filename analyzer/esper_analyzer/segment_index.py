@@ -117,6 +117,7 @@ def index_of(check: RankExamination) -> SegmentIndex:
         attempts=len({*check.attempts, *check.bad_attempts}),
         dropped=sum(attempt.dropped_rows for attempt in check.attempts.values()),
     )
+    known: list[tuple[pa.Schema, list[str]]] = []
     for segment in check.segments:
         index.bytes += segment.bytes
         if segment.is_sealed:
@@ -125,7 +126,7 @@ def index_of(check: RankExamination) -> SegmentIndex:
         else:
             index.active += 1
         if segment.holds is not None and segment.holds.rows:
-            index.pieces.append(_piece(check, segment, segment.holds))
+            index.pieces.append(_piece(check, segment, segment.holds, known))
     return index
 
 
@@ -141,10 +142,12 @@ def to_frame(batch: pa.RecordBatch) -> pl.DataFrame:
     return frame
 
 
-def _piece(check: RankExamination, segment: SegmentExamination, holds: Holds) -> Piece:
+def _piece(
+    check: RankExamination, segment: SegmentExamination, holds: Holds, known: list[tuple[pa.Schema, list[str]]]
+) -> Piece:
     extras = holds.extras
     if check.depth == "records" and not segment.rows_seen:
-        extras = _extras(check.storage, segment)
+        extras = _extras(check.storage, segment, known)
     assert holds.first_update is not None  # there are rows
     assert holds.last_update is not None
     return Piece(
@@ -163,14 +166,19 @@ def _piece(check: RankExamination, segment: SegmentExamination, holds: Holds) ->
     )
 
 
-def _extras(storage: Storage, segment: SegmentExamination) -> list[str]:
+def _extras(storage: Storage, segment: SegmentExamination, known: list[tuple[pa.Schema, list[str]]]) -> list[str]:
     """The columns that the user added to a sealed file of which only the seal was looked at.
 
-    Nothing unpacks a file before it is known to be within bounds.
+    Nothing unpacks a file before it is known to be within bounds. `known` are the columns of earlier segments, which
+    most have in common.
     """
     where = storage.where(segment.name)
     with storage.open(segment.name) as file, sealed.open_parquet(file, segment.bytes, where) as parquet:
-        extras, _ = check_columns(parquet.schema_arrow)
+        schema = parquet.schema_arrow.remove_metadata()
+        extras = next((extras for columns, extras in known if columns.equals(schema)), None)
+        if extras is None:
+            extras, _ = check_columns(schema)
+            known.insert(0, (schema, extras))
         if segment.holds is not None and segment.holds.rows != parquet.metadata.num_rows:
             raise RunDamagedError(
                 f"{where}: expected {segment.holds.rows} rows, found {parquet.metadata.num_rows} in its footer"

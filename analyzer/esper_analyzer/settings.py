@@ -74,8 +74,8 @@ def read_settings(path: Path) -> Settings:
 def find_settings(folder: Path, *, warn: Callable[[str], object] = warnings.warn) -> Settings:
     """Settings of the nearest `pyproject.toml` with a table `tool.esper`, in `folder` or above it; else the defaults.
 
-    A file counts only if it belongs to the current user, to root, or to the owner of `folder`: nobody else who may
-    write into a folder above, such as /tmp, decides what passes a check.
+    A file counts only if it and the folder that it is in belong to the current user, to root, or to the owner of
+    `folder`: nobody else who may write into a folder above, such as /tmp, decides what passes a check.
 
     Args:
         folder: where to begin; usually the current folder.
@@ -94,7 +94,7 @@ def find_settings(folder: Path, *, warn: Callable[[str], object] = warnings.warn
             if not path.is_file():
                 continue
             text = _text(path)
-            if path.stat().st_uid not in owners:
+            if not {path.stat().st_uid, parent.stat().st_uid} <= owners:
                 if _OURS.search(text):
                     warn(f"{path} belongs to another user; passed over in the search for thresholds")
                 continue

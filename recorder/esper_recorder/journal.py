@@ -5,6 +5,7 @@ A journal belongs to one thread at a time; the `Recorder` sees to that.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from dataclasses import dataclass, replace
@@ -13,8 +14,13 @@ from typing import Any
 from esper_recorder.lock import RankLock
 from esper_recorder.sealing import seal
 from esper_recorder.segment_writer import SegmentWriter
-from esper_schemas.row_message import RowLayout, SegmentIdentity, column_types
+from esper_schemas.row_message import MAX_COLUMNS, RowLayout, SegmentIdentity, column_types
 from esper_schemas.run.files import Folder
+
+log = logging.getLogger("esper_recorder")
+
+MAX_EXTRAS = MAX_COLUMNS - len(column_types()) - 256
+"""Metrics that a run may have beside those of the table, which leaves room for the table to grow."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Journal:
         self._next_segment = identity.segment
         self._limits = limits
         self._extras: dict[str, None] = {}  # an ordered set
+        self._refused: set[str] = set()
         self._columns = column_types()
         self._retired: deque[SegmentWriter] = deque()
 
@@ -65,7 +72,7 @@ class Journal:
         row.pop("dropped_before", None)  # from an earlier try
         if gap:
             row["dropped_before"] = gap
-        new = [name for name in row if name not in self._columns]
+        new = self._admitted(row, [name for name in row if name not in self._columns])
         if new:
             self.retire()  # first, since an interrupt may come in between: no segment lacks a column of `_columns`
             self._extras.update(dict.fromkeys(new))
@@ -74,6 +81,18 @@ class Journal:
         writer.append(writer.encode(row), row["seq"])
         if writer.is_full:
             self.retire()
+
+    def _admitted(self, row: dict[str, Any], new: list[str]) -> list[str]:
+        """Those of the new metrics that there is room for; the others are taken out of the row, and named once."""
+        room = MAX_EXTRAS - len(self._extras)
+        for name in new[room:]:
+            del row[name]
+            if name not in self._refused:
+                self._refused.add(name)
+                log.error(
+                    "%s: %a is not recorded: a run has at most %d metrics of its own", self._rank.path, name, MAX_EXTRAS
+                )
+        return new[:room]
 
     def usable_writer(self) -> SegmentWriter:
         """The writer of the current segment; opens the next one if there is none, or it takes no more.

@@ -31,6 +31,9 @@ FORMAT_VERSION = 1
 MAX_SEGMENT_BYTES = 128 * 1024 * 1024
 """No segment is larger, active or unpacked. A larger one is not read, so that no file can use up the memory."""
 
+MAX_COLUMNS = 2048
+"""No segment has more columns: a file that declares more is not read."""
+
 ARROW_TYPES: dict[Dtype, pa.DataType] = {
     "float64": pa.float64(),
     "int64": pa.int64(),
@@ -235,6 +238,8 @@ class RowLayout:
             if recorded != _CHECKSUM_MARK + b"%08x" % _checksum_around(header, at):
                 raise ValueError("its checksum does not match")
             identity = SegmentIdentity.from_metadata(metadata, "the segment")
+            if len(schema) > MAX_COLUMNS:
+                raise ValueError(f"it declares {len(schema):,} columns; the limit is {MAX_COLUMNS:,}")
             columns = {entry.name: _DTYPE_OF_ARROW[entry.type] for entry in schema}
             layout = cls(columns, identity, header, int(metadata["esper.row_bytes"]))
         except (pa.ArrowException, KeyError, ValueError, UnicodeDecodeError, OSError) as error:

@@ -158,7 +158,7 @@ def test_hostile_names_do_no_harm(record: Callable[..., Path], tmp_path: Path) -
     for text in texts:
         assert not {char for char in text if not char.isprintable()} - {"\n"}
         text.encode("utf-8")
-    shown = r"a\x1b[31m\x00\x08\n\x3a:error::x,y:z%0A%]]><b a='1'>&amp;\ud800\ufffe"
+    shown = r"a\x1b[31m\x00\x08\n\x3a:error\x3a:x,y:z%0A%]]><b a='1'>&amp;\ud800\ufffe"
     assert json.loads(texts[1])["run"]["run_id"] == hostile
     tree = ElementTree.fromstring(texts[2])
     assert tree[0].attrib["name"] == f"esper-check {shown}"

@@ -257,8 +257,9 @@ def test_a_sealed_segment_of_another_size_is_left_out_also_unverified(record: Ca
     size = segment.stat().st_size
     pq.write_table(pq.read_table(segment, partitioning=None), segment, compression="none")
     assert open_run(path).updates().collect()["update"].to_list() == [*range(10), *range(20, 30)]
-    (fault,) = open_run(path).report().integrity.faults
-    assert fault.segment == 1
+    fault, lost = open_run(path).report().integrity.faults
+    assert (fault.segment, fault.kind) == (1, "corrupt")
+    assert (lost.segment, lost.kind) == (2, "lost")
     assert [int(number) for number in re.findall(r"\d+", fault.message.partition(segment.name)[2])] == [
         size,
         segment.stat().st_size,

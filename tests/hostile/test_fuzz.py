@@ -11,6 +11,8 @@ from tests.hostile.folders import FILES, edit_json, reseal
 from tests.hostile.ground import Ground, call
 from tests.hostile.server import Call, Server
 
+pytestmark = pytest.mark.hostile
+
 SHORT, LONG = 40, 4000
 
 

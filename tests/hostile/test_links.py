@@ -9,6 +9,8 @@ import pytest
 from tests.hostile.folders import FILES, LINKS, RANK
 from tests.hostile.ground import READERS, WRITERS, Ground, call, picture
 
+pytestmark = pytest.mark.hostile
+
 
 @pytest.mark.parametrize("name", LINKS)
 def test_no_link_is_followed(ground: Ground, name: str) -> None:

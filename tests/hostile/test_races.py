@@ -17,6 +17,8 @@ import pytest
 from tests.hostile.folders import FILES, FOLDERS, RANK, UNFINISHED, damage, tear
 from tests.hostile.ground import Ground, call
 
+pytestmark = pytest.mark.hostile
+
 SHORT, LONG = 50, 1000
 
 Swap = Callable[[], None]

@@ -8,6 +8,8 @@ from tests.hostile.folders import Hostile
 from tests.hostile.ground import Ground
 from tests.hostile.server import ENOUGH_MB
 
+pytestmark = pytest.mark.hostile
+
 MOST_SAID = 200_000
 """No command writes more about a run of five updates, in characters."""
 

@@ -6,6 +6,8 @@ import pytest
 from tests.hostile.folders import SPECIAL
 from tests.hostile.ground import Ground
 
+pytestmark = pytest.mark.hostile
+
 
 @pytest.mark.parametrize("name", SPECIAL)
 def test_what_is_no_regular_file_is_a_fault(ground: Ground, name: str) -> None:

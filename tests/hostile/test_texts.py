@@ -18,6 +18,8 @@ from tests.hostile.server import Answer, Call
 
 from esper_schemas.row_message import RowLayout, SegmentIdentity
 
+pytestmark = pytest.mark.hostile
+
 NASTY = (
     "\x1b[31mred\x1b]0;title\x07\n::error::owned\r\n  ::add-mask::x\n##[error]owned\t\x00\x7f\x9b31m\x85"
     "\u200b\u200d\u202e\u2066\u2028\u2029\ufeff\U000e0041%0A::warning::owned"

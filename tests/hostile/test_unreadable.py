@@ -11,6 +11,8 @@ from tests.hostile.folders import FILES, FOLDERS, RANK
 from tests.hostile.ground import READERS, WRITERS, Ground, call, picture
 from tests.hostile.server import NOBODY
 
+pytestmark = pytest.mark.hostile
+
 PLACES = {**FILES, **FOLDERS, "run": "."}
 
 _NO_DAMAGE = ("LOCK", "checkpoint")

@@ -17,7 +17,9 @@ import pytest
 import torch
 
 from esper_recorder import PPOUpdatePayload, Recorder
+from esper_recorder.journal import MAX_EXTRAS
 from esper_schemas import METRICS, RunDirectory, read_segments
+from esper_schemas.examining.run import verify_run
 from esper_schemas.segments import ActiveSegment, SealedSegment
 
 ReadRows = Callable[..., list[dict[str, Any]]]
@@ -244,3 +246,20 @@ def test_row_is_readable_when_record_returns(tmp_path: Path) -> None:
             assert segment.rows is not None
             assert segment.end.kind == "clean"
             assert segment.rows.column("value_loss").to_pylist() == [float(j) for j in range(i + 1)]
+
+
+def test_metrics_beyond_the_limit_are_left_out_and_the_row_is_kept(
+    tmp_path: Path, read_rows: Callable[..., list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run that invents ever more metrics keeps every row and stays readable; names beyond the limit are logged."""
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        for update in range(3):
+            names = [f"m{update * MAX_EXTRAS // 2 + i}" for i in range(MAX_EXTRAS // 2 + 1)]
+            recorder.record(update=update, policy_loss=0.1, value_loss=0.2, extras=dict.fromkeys(names, 1.0))
+    rows = read_rows(tmp_path / "r")
+    assert [row["update"] for row in rows] == [0, 1, 2]
+    extras = [name for name in rows[2] if name.startswith("m") and name[1:].isdecimal()]
+    assert len(extras) == MAX_EXTRAS
+    assert f"m{3 * MAX_EXTRAS // 2}" not in extras
+    assert "is not recorded: a run has at most" in caplog.text
+    assert not verify_run(RunDirectory(tmp_path / "r")).is_damaged

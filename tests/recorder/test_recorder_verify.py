@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from esper_recorder.cli import main
 from esper_schemas import RunDirectory
 from esper_schemas.examining.faults import Repair
 from esper_schemas.examining.run import find_run, verify_run
+from esper_schemas.run.files import Folder
 
 RANK = "rank-0000"
 
@@ -267,7 +267,7 @@ def test_verify_while_a_segment_is_sealed_between_any_two_looks(
     """A segment more at each look into a folder of the rank is neither fault nor note."""
     with Recorder.open(tmp_path, run_id="run", segment_rows=1) as recorder:
         rank = RunDirectory(recorder.path).rank(0)
-        look = Path.iterdir
+        look = Folder.names
         sealed = 0
 
         def seal_one() -> None:
@@ -276,15 +276,14 @@ def test_verify_while_a_segment_is_sealed_between_any_two_looks(
             sealed += 1
             wait_until(lambda: rank.sealed_path(sealed - 1).exists() and not rank.active_path(sealed - 1).exists())
 
-        def look_and_seal(folder: Path) -> Iterator[Path]:
-            if folder != rank.path and rank.path in folder.parents:
-                found = list(look(folder))
+        def look_and_seal(folder: Folder, inner: str = "") -> list[str]:
+            found = look(folder, inner)
+            if folder.path == rank.path and inner:
                 seal_one()
-                return iter(found)
-            return look(folder)
+            return found
 
         seal_one()
-        monkeypatch.setattr(Path, "iterdir", look_and_seal)
+        monkeypatch.setattr(Folder, "names", look_and_seal)
         found = verify_run(RunDirectory(recorder.path))
     assert sealed > 5
     assert found.faults == []

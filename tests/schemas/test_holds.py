@@ -8,7 +8,8 @@ import pytest
 from tests.schemas.segments_of import IDENTITY, numbered, rows_of
 
 from esper_schemas import RunDamagedError
-from esper_schemas.segment.holds import MAX_COLUMNS, MAX_SEQ, Holds, added_columns, check_columns, summarise
+from esper_schemas.row_message import MAX_COLUMNS
+from esper_schemas.segment.holds import MAX_SEQ, Holds, added_columns, check_columns, summarise
 
 FIRST = IDENTITY.first_seq
 

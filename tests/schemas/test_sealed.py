@@ -12,8 +12,8 @@ import pytest
 from tests.schemas.segments_of import IDENTITY, numbered, rows_of, sealed_segment
 
 from esper_schemas import FormatVersionError, RunDamagedError
-from esper_schemas.row_message import MAX_SEGMENT_BYTES
-from esper_schemas.segment.holds import MAX_ATTEMPTS, MAX_COLUMNS, MAX_SEQ, summarise
+from esper_schemas.row_message import MAX_COLUMNS, MAX_SEGMENT_BYTES
+from esper_schemas.segment.holds import MAX_ATTEMPTS, MAX_SEQ, summarise
 from esper_schemas.segment.sealed import (
     batches,
     check_extent,
