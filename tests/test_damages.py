@@ -169,11 +169,11 @@ def _runs_verify(run: Path, _: Damage | None, __: Path) -> Answer:
 
 
 def _in_overview(result: Result) -> Answer:
-    """A list of runs exits 0; the line of a damaged run says so, or what is wrong with its header."""
-    if result.exit_code != 0:
-        return Answer(result.exit_code)
-    _, line = result.stdout.splitlines()
-    return Answer(3 if "damaged" in line or "run.json" in line else 0)
+    """The line of a damaged run says so, or what is wrong with its header, and the exit code says the same."""
+    if result.exit_code in (0, 3):
+        _, line = result.stdout.splitlines()
+        assert ("damaged" in line or "run.json" in line) == (result.exit_code == 3), line
+    return Answer(result.exit_code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from esper_analyzer.check_formats import Form, summary, write_check
 from esper_analyzer.comparison import compare as compare_runs
 from esper_analyzer.comparison_axis import By
 from esper_analyzer.comparison_text import compare_lines
-from esper_analyzer.overview import overview_lines
+from esper_analyzer.overview import Overview
 from esper_analyzer.report import Report, build_report, build_reports
 from esper_analyzer.report_markdown import report_markdown
 from esper_analyzer.report_text import report_lines
@@ -180,9 +180,11 @@ def main() -> None:
 @root_option
 @thresholds_option
 @click.option("--verify", is_flag=True, help="Hold every sealed file against its checksum, too.")
-def runs(root: Path, thresholds: Path | None, verify: bool) -> None:
-    """List the runs under a folder. Example: esper-analyze runs --root runs"""
-    write_lines(overview_lines(root, chosen_settings(thresholds), verify=verify))
+def runs(root: Path, thresholds: Path | None, verify: bool) -> int:
+    """List the runs under a folder; exit code 3 if one is damaged. Example: esper-analyze runs --root runs"""
+    overview = Overview(root, chosen_settings(thresholds), verify=verify)
+    write_lines(overview)
+    return DAMAGED if overview.is_damaged else FINE
 
 
 @main.command()

@@ -111,7 +111,7 @@ def examine_rank(
     """
     check = RankExamination(storage, rank, depth, KnownLosses(storage, rank))
     # What a writer does meanwhile only adds rows: whatever was read before the segments is there when they are read.
-    check.writing = not locked and _is_written(storage)
+    before = False if locked else _has_writer(storage)
     numbers_of_attempts = _read_attempts(check)
     for number in sorted(_all_segment_numbers(check)):
         segment = examine_segment(storage, rank, number, recording, depth)
@@ -120,7 +120,10 @@ def examine_rank(
             if recording.run_id is None and segment.holds:
                 recording = Recording(segment.holds.identity.run_id, recording.run_uuid)
         step()
-    check.writing = check.writing or (not locked and _is_written(storage))
+    after = False if locked else _has_writer(storage)
+    # Who may not open the lock cannot tell: an attempt without an end may still go on.
+    has_no_end = not check.attempts or check.attempts[max(check.attempts)].status is None
+    check.writing = bool(before or after) or (None in (before, after) and has_no_end)
     _check_continuity(check)
     _check_attempts(check, numbers_of_attempts)
     _check_names(check)
@@ -157,8 +160,9 @@ def _names(check: RankExamination, folder: str) -> list[str]:
         return []
 
 
-def _is_written(storage: Storage) -> bool:
-    return isinstance(storage, Folder) and bool(has_writer(storage))
+def _has_writer(storage: Storage) -> bool | None:
+    """As `has_writer`; a copy in a store of objects has none."""
+    return has_writer(storage) if isinstance(storage, Folder) else False
 
 
 # ------------------------------------------------------------------ sequence numbers
