@@ -275,8 +275,10 @@ def find_runs(root: Path) -> Iterator[RunDirectory]:
     try:
         with Folder.at(root) as folder:
             names = folder.names()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         raise NotARunError(f"{root} is no folder of runs: record one, or name the folder with --root") from None
+    except OSError as error:
+        raise NotARunError(f"{root} cannot be opened ({error.strerror}); name another folder with --root") from None
     created = {}
     for name in names:
         run = RunDirectory(root / name)
