@@ -117,7 +117,6 @@ def index_of(check: RankExamination) -> SegmentIndex:
         attempts=len({*check.attempts, *check.bad_attempts}),
         dropped=sum(attempt.dropped_rows for attempt in check.attempts.values()),
     )
-    known: list[tuple[pa.Schema, list[str]]] = []
     for segment in check.segments:
         index.bytes += segment.bytes
         if segment.is_sealed:
@@ -126,7 +125,7 @@ def index_of(check: RankExamination) -> SegmentIndex:
         else:
             index.active += 1
         if segment.holds is not None and segment.holds.rows:
-            index.pieces.append(_piece(check, segment, segment.holds, known))
+            index.pieces.append(_piece(check, segment, segment.holds))
     return index
 
 
@@ -142,12 +141,10 @@ def to_frame(batch: pa.RecordBatch) -> pl.DataFrame:
     return frame
 
 
-def _piece(
-    check: RankExamination, segment: SegmentExamination, holds: Holds, known: list[tuple[pa.Schema, list[str]]]
-) -> Piece:
+def _piece(check: RankExamination, segment: SegmentExamination, holds: Holds) -> Piece:
     extras = holds.extras
     if check.depth == "records" and not segment.rows_seen:
-        extras = _extras(check.storage, segment, known)
+        extras = _extras(check.storage, segment)
     assert holds.first_update is not None  # there are rows
     assert holds.last_update is not None
     return Piece(
@@ -166,19 +163,16 @@ def _piece(
     )
 
 
-def _extras(storage: Storage, segment: SegmentExamination, known: list[tuple[pa.Schema, list[str]]]) -> list[str]:
+def _extras(storage: Storage, segment: SegmentExamination) -> list[str]:
     """The columns that the user added to a sealed file of which only the seal was looked at.
 
-    Nothing unpacks a file before it is known to be within bounds. `known` are the columns of earlier segments, which
-    most have in common.
+    Nothing unpacks a file before it is known to be within bounds.
     """
     where = storage.where(segment.name)
     with storage.open(segment.name) as file, sealed.open_parquet(file, segment.bytes, where) as parquet:
-        schema = parquet.schema_arrow.remove_metadata()
-        extras = next((extras for columns, extras in known if columns.equals(schema)), None)
-        if extras is None:
-            extras, _ = check_columns(schema)
-            known.insert(0, (schema, extras))
+        extras = segment.seal.extras if segment.seal is not None else None
+        if extras is None:  # of an early 0.1.0
+            extras, _ = check_columns(parquet.schema_arrow)
         if segment.holds is not None and segment.holds.rows != parquet.metadata.num_rows:
             raise RunDamagedError(
                 f"{where}: expected {segment.holds.rows} rows, found {parquet.metadata.num_rows} in its footer"

@@ -93,9 +93,9 @@ class Folder:
         descriptor: of the folder.
     """
 
-    def __init__(self, descriptor: int, path: Path) -> None:
+    def __init__(self, descriptor: int, path: Path | str) -> None:
         self.descriptor = descriptor
-        self.path = path
+        self._path = str(path)  # a Path is made only where one is asked for: folders are opened in thousands
         self._held: dict[str, Folder] = {}
 
     @classmethod
@@ -134,9 +134,14 @@ class Folder:
 
     # ------------------------------------------------------------------ looking
 
+    @property
+    def path(self) -> Path:
+        """Where a person finds it."""
+        return Path(self._path)
+
     def where(self, name: str = "") -> str:
         """The path of a file, for messages."""
-        return str(self.path / name)
+        return f"{self._path}/{name}" if name else self._path
 
     @property
     def identity(self) -> Identity:
@@ -155,16 +160,16 @@ class Folder:
         parts = _parts(name)
         first = self._held.get(parts[0]) if parts else None
         start = self if first is None else first
-        descriptor, path = start.descriptor, start.path
+        descriptor, path = start.descriptor, start._path
         is_own = False
         for part in parts if first is None else parts[1:]:
-            path = path / part
+            path = f"{path}/{part}"
             try:
                 inner = os.open(part, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=descriptor)
             except OSError as error:
                 if error.errno in _NOT_PLAIN:
                     raise RunDamagedError(f"{path}: expected a folder, found {_kind(part, descriptor)}") from None
-                raise _named(error, path) from None
+                raise _named(error, Path(path)) from None
             finally:
                 if is_own:
                     os.close(descriptor)
