@@ -278,8 +278,11 @@ class RankFollower:
         rows, self._end = layout.scan(data, offset=self._offset, next_seq=self._next_seq)
         if not rows:
             return []
-        self._has_rows = True
         batch = with_identity(layout.decode(data, rows), layout.identity)
+        if _lacks_numbers(batch):
+            self._end = ScanEnd("corrupt", self._offset, "seq or update is null in a row")
+            return []
+        self._has_rows = True
         self._offset += rows * layout.row_bytes
         self._next_seq = batch.column("seq")[rows - 1].as_py() + 1
         return [batch]
@@ -300,6 +303,9 @@ class RankFollower:
             return []
         self._offset = size
         batches: list[pa.RecordBatch] = table.combine_chunks().to_batches()
+        if any(_lacks_numbers(batch) for batch in batches):
+            self._end = ScanEnd("corrupt", 0, "seq or update is null in a row")
+            return []
         return batches
 
     def _check_identity(self, identity: SegmentIdentity) -> None:
@@ -331,6 +337,11 @@ class RankFollower:
         self._end = ScanEnd("clean", 0)
         self._has_rows = False
         self._is_idle = True
+
+
+def _lacks_numbers(batch: pa.RecordBatch) -> bool:
+    """Whether a row does not say which one it is: its checksum may be right all the same, if it was made on purpose."""
+    return any(name not in batch.schema.names or batch.column(name).null_count > 0 for name in ("seq", "update"))
 
 
 def _cut_header(data: bytes) -> ScanEnd:

@@ -416,3 +416,14 @@ def test_follower_leaves_no_descriptor_open(rank: _Rank) -> None:
 def _descriptors() -> int:
     """Number of open file descriptors of this process."""
     return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_follower_takes_no_row_that_names_no_update(rank: _Rank) -> None:
+    """A row made on purpose, with a right checksum and no update, is damage and not a row."""
+    layout = rank.layout(0, 0)
+    rank.write(0, layout.header + layout.encoder({"seq"}).encode([0]))
+    with RankFollower(rank.directory) as follower:
+        assert _seqs_of(follower) == []
+        rank.write(1, rank.bytes_of(1, [1]))
+        assert _seqs_of(follower) == [1]
+    assert [fault for fault in follower.faults if "seq or update is null" in fault]
