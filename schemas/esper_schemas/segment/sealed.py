@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.row_message import MAX_COLUMNS, MAX_SEGMENT_BYTES, SegmentIdentity
 from esper_schemas.run_files import Seal
-from esper_schemas.segment.holds import MAX_ATTEMPTS, MAX_SEQ, Holds
+from esper_schemas.segment.holds import MAX_ATTEMPTS, MAX_SEQ, Holds, added_columns
 
 _BATCH_ROWS = 8192
 _MAX_FOOTER_BYTES = 8 * 1024 * 1024
@@ -118,6 +118,9 @@ def check_seal(seal: Seal, number: int, where: str) -> Seal:
         raise RunDamagedError(f"{where}: attempt must be from 0 to {MAX_ATTEMPTS:,}, found {seal.attempt}")
     if seal.last_seq < seal.first_seq - 1:
         raise RunDamagedError(f"{where}: last_seq must not be before first_seq, found {seal.last_seq}")
+    extras = seal.extras or []
+    if not all(isinstance(name, str) for name in extras) or added_columns(dict.fromkeys(extras)) != extras:
+        raise RunDamagedError(f"{where}: extras must be the names of added columns, each once")
     if (seal.rows == 0) != (seal.first_update is None) or (seal.rows == 0) != (seal.last_update is None):
         raise RunDamagedError(f"{where}: first_update and last_update must be there just where there are rows")
     return seal
