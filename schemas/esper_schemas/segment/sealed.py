@@ -135,17 +135,8 @@ def has_sha256(file: BinaryIO, expected: str) -> bool:
     return digest.hexdigest() == expected
 
 
-def check_extent(file: BinaryIO, size: int, where: str) -> None:
-    """Refuse a small file that unfolds into a large one, before anything of it is unpacked.
-
-    Raises:
-        RunDamagedError: it does, or its end is not that of a Parquet file.
-    """
-    open_parquet(file, size, where).close()
-
-
 def open_parquet(file: BinaryIO, size: int, where: str) -> pq.ParquetFile:
-    """The file, once it is known to be within bounds.
+    """The file, once it is known to be within bounds: a small one may unfold into a large one.
 
     Raises:
         RunDamagedError: it is not, or no Parquet file at all.
