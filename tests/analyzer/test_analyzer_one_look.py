@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 import pytest
@@ -21,6 +21,7 @@ from esper_analyzer.style import Style
 from esper_schemas.examining import rank as examining
 from esper_schemas.examining.segment import Depth, Recording, SegmentExamination, examine_segment
 from esper_schemas.run.files import Storage
+from esper_schemas.segment import sealed
 
 Record = Callable[..., Path]
 Command = Callable[..., Any]
@@ -108,6 +109,27 @@ def test_a_command_looks_once(
     assert len(counts.segments) == runs_read * ranks * (ROWS // 10)
     judged_ranks = 1 if arguments[0] == "runs" else ranks  # a list shows the first rank
     assert counts.rows == (0 if arguments[0] == "replay" else runs_read * judged_ranks * ROWS)
+
+
+def test_a_footer_is_read_once(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of a run are asked for again and again; a sealed file is bounded once, and again when it changed."""
+    asked: list[str] = []
+    bounded = sealed.open_parquet
+
+    def _open(file: BinaryIO, size: int, where: str) -> Any:
+        asked.append(where)
+        return bounded(file, size, where)
+
+    monkeypatch.setattr(sealed, "open_parquet", _open)
+    run = open_run(runs[0])
+    for _ in range(2):
+        assert run.updates().collect().height == 2 * ROWS
+    assert len(asked) == len(set(asked)) == 2 * ROWS // 10
+    asked.clear()
+    changed = sorted((runs[0] / "rank-0000" / "segments").iterdir())[0]
+    changed.write_bytes(changed.read_bytes())
+    assert open_run(runs[0]).updates().collect().height == 2 * ROWS
+    assert asked == [str(changed)]
 
 
 @pytest.mark.parametrize("app", [EsperApp, ReplayApp])
