@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,10 @@ import pytest
 from tests.waiting import HANG_SECS
 
 from esper_schemas import RunDirectory, read_segments
-from esper_schemas.segments import ActiveSegment, SealedSegment
+from esper_schemas.segment.scan import ActiveSegment, SealedSegment
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background by a shell, as `make test &` is
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture(autouse=True)
 def _no_write_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row is acknowledged however long the machine takes to write it; a test that wants a slow disk says so."""
-    for module in ("background", "recorder"):
+    for module in ("writing.background", "recorder"):
         monkeypatch.setattr(f"esper_recorder.{module}.SLOW_WRITE_SECS", HANG_SECS)
 
 

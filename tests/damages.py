@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esper_schemas.examining.faults import FaultKind
-from esper_schemas.row_message import RowLayout
+from esper_schemas.segment.active import RowLayout
 
 Depth = Literal["records", "checksums", "rows"]
 DEPTHS: tuple[Depth, ...] = ("records", "checksums", "rows")

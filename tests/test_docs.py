@@ -9,11 +9,11 @@ import pytest
 from click import Group
 
 from esper_analyzer.cli import main as esper_analyze
-from esper_analyzer.rules import INFORMING, SIGNALS
+from esper_analyzer.judging.rules import INFORMING, SIGNALS
 from esper_recorder.cli import main as esper_rec
 from esper_schemas import METRICS
 from esper_schemas.errors import EsperError
-from esper_schemas.metrics_table import markdown
+from esper_schemas.metric.table import markdown
 
 PROJECT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
@@ -22,7 +22,7 @@ DOCUMENTS = sorted(
 
 
 def test_the_metrics_document_is_the_table() -> None:
-    """schemas/README.md is what `python -m esper_schemas.metrics_table` prints."""
+    """schemas/README.md is what `python -m esper_schemas.metric.table` prints."""
     assert (PROJECT / "schemas" / "README.md").read_text() == markdown()
 
 

@@ -19,13 +19,13 @@ MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 DOOR = "schemas/esper_schemas/run/files.py"
 
 EXEMPT: dict[str, dict[str, str]] = {
-    "schemas/esper_schemas/run_directory.py": {
+    "schemas/esper_schemas/run/directory.py": {
         "is_dir": "what a person named as a root or a run, for the words of an error",
     },
-    "recorder/esper_recorder/durable.py": {
+    "recorder/esper_recorder/keeping/durable.py": {
         "exists": "the folders above a root that a person named",
     },
-    "recorder/esper_recorder/lock.py": {
+    "recorder/esper_recorder/keeping/lock.py": {
         "exists": "/proc",
         "read_text": "/proc",
     },
@@ -42,7 +42,7 @@ EXEMPT: dict[str, dict[str, str]] = {
     "recorder/esper_recorder/train/command.py": {
         "is_dir": "what a person named as a root",
     },
-    "analyzer/esper_analyzer/settings.py": {
+    "analyzer/esper_analyzer/judging/settings.py": {
         "is_file": "pyproject.toml, which is no file of a run",
         "stat": "its owner and size",
         "read_text": "thresholds, from a file of the user's",
@@ -52,13 +52,13 @@ EXEMPT: dict[str, dict[str, str]] = {
         "write_bytes": "the output that -o names",
         "write_text": "the output that -o names",
     },
-    "analyzer/esper_analyzer/run_errors.py": {
+    "analyzer/esper_analyzer/reading/errors.py": {
         "os.open": "/dev/null in place of a standard error that polars would write its panics to",
     },
-    "analyzer/esper_analyzer/terminal.py": {
+    "analyzer/esper_analyzer/drawing/terminal_size.py": {
         "shutil.get_terminal_size": "the terminal",
     },
-    "analyzer/esper_analyzer/report_html.py": {
+    "analyzer/esper_analyzer/reporting/html.py": {
         "read_text": "templates, styles and scripts of the package",
     },
 }
@@ -87,7 +87,7 @@ _BY_PATH = {
 
 _HANDED_OVER = {
     "schemas/esper_schemas/segment/sealed.py": {"pq.ParquetFile", "pq.read_table", "pq.write_table"},
-    "analyzer/esper_analyzer/current_view.py": {"pl.scan_parquet"},
+    "analyzer/esper_analyzer/reading/current_rows.py": {"pl.scan_parquet"},
 }
 """Where such a function is given a file that came through the door, or bytes."""
 

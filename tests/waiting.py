@@ -12,8 +12,8 @@ HANG_SECS = 300.0
 """Whatever has not happened by then never will."""
 
 PATIENT = f"""
-import esper_recorder.background, esper_recorder.recorder
-for module in (esper_recorder.background, esper_recorder.recorder):
+import esper_recorder.writing.background, esper_recorder.recorder
+for module in (esper_recorder.writing.background, esper_recorder.recorder):
     module.SLOW_WRITE_SECS = {HANG_SECS}
 """
 """Beginning of a script whose rows are acknowledged however long a write takes; in the tests' own process, a fixture

@@ -1,17 +1,14 @@
 """The instrument that reads recorded PPO runs: histories, trends, health, verdict, live and offline."""
 
-from esper_analyzer.alerts import Alert
-from esper_analyzer.comparison import Comparison, compare
-from esper_analyzer.health import LEVEL_TYPE, LEVELS, level, level_of, levels_of, loss_ratio, severity
-from esper_analyzer.judge import Judge
-from esper_analyzer.monitor import LiveMonitor, live_monitor
-from esper_analyzer.report import Report
-from esper_analyzer.run import Run, Status, open_run
-from esper_analyzer.segment_index import SCHEMA
-from esper_analyzer.settings import Settings, find_settings, read_settings
-from esper_analyzer.snapshot import MetricState, Snapshot, take_snapshot
-from esper_analyzer.sparklines import sparkline
-from esper_analyzer.trends import (
+from esper_analyzer.drawing.sparklines import sparkline
+from esper_analyzer.judging.alerts import Alert
+from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.monitor import LiveMonitor, live_monitor
+from esper_analyzer.judging.settings import Settings, find_settings, read_settings
+from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
+from esper_analyzer.measuring.levels import LEVEL_TYPE, LEVELS, level, level_of, levels_of, loss_ratio, severity
+from esper_analyzer.measuring.snapshot import MetricState, Snapshot, take_snapshot
+from esper_analyzer.measuring.trends import (
     CONFIDENT,
     Trend,
     long_trend,
@@ -23,7 +20,11 @@ from esper_analyzer.trends import (
     trend_confidence,
     trend_of,
 )
-from esper_analyzer.verdict import RunFacts, Verdict, conclude
+from esper_analyzer.reading.run_reader import Status
+from esper_analyzer.reading.segment_index import SCHEMA
+from esper_analyzer.reporting.comparison.compare import Comparison, compare
+from esper_analyzer.reporting.report import Report
+from esper_analyzer.run import Run, open_run
 from esper_schemas.examining.faults import Fault
 
 __all__ = [

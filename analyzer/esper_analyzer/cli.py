@@ -12,25 +12,25 @@ from typing import Any, NoReturn, TypeVar, get_args
 
 import click
 
-from esper_analyzer import tail as screens
-from esper_analyzer.check import FailOn, check_report
-from esper_analyzer.check_formats import Form, summary, write_check
-from esper_analyzer.comparison import compare as compare_runs
-from esper_analyzer.comparison_axis import By
-from esper_analyzer.comparison_text import compare_lines
-from esper_analyzer.overview import Overview
-from esper_analyzer.report import Report, build_report, build_reports
-from esper_analyzer.report_markdown import report_markdown
-from esper_analyzer.report_text import report_lines
+from esper_analyzer.drawing.style import Style, write_lines
+from esper_analyzer.drawing.terminal_size import terminal_size
+from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings, find_settings, read_settings
+from esper_analyzer.reading.errors import DATA_ERRORS, RUN_ERRORS, describe_error
+from esper_analyzer.reading.run_index import RunIndex
+from esper_analyzer.reporting.check import FailOn, check_report
+from esper_analyzer.reporting.check_formats import Form, summary, write_check
+from esper_analyzer.reporting.comparison.axis import By
+from esper_analyzer.reporting.comparison.compare import compare as compare_runs
+from esper_analyzer.reporting.comparison.text import compare_lines
+from esper_analyzer.reporting.markdown import report_markdown
+from esper_analyzer.reporting.report import Report, build_report, build_reports
+from esper_analyzer.reporting.text import report_lines
 from esper_analyzer.run import Run, open_run
-from esper_analyzer.run_errors import DATA_ERRORS, RUN_ERRORS, describe_error
-from esper_analyzer.run_index import RunIndex
-from esper_analyzer.settings import DEFAULT_SETTINGS, Settings, find_settings, read_settings
-from esper_analyzer.style import Style, write_lines
-from esper_analyzer.terminal import terminal_size
+from esper_analyzer.terminal import tail as screens
+from esper_analyzer.terminal.overview import Overview
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import NotARunError, RunDamagedError, UsageError
-from esper_schemas.metrics import Direction
+from esper_schemas.metric.metrics import Direction
 
 FINE, WRONG_USAGE, DAMAGED, INTERRUPTED = 0, 2, 3, 130
 
@@ -275,7 +275,7 @@ def _document(form: str, run: Run, rank: int | None, found: RunIndex) -> tuple[R
 
 def _text(form: str, run: Run, made: Report, rank: int | None, found: RunIndex) -> str:
     if form == "html":
-        from esper_analyzer.report_html import report_html
+        from esper_analyzer.reporting.html import report_html
 
         return report_html(run, made, rank, found)
     if form == "markdown":

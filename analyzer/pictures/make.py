@@ -18,9 +18,9 @@ from shutil import which
 from playwright.sync_api import sync_playwright
 
 from esper_analyzer import open_run
-from esper_analyzer.app.app import EsperApp
-from esper_analyzer.report_html import report_html
-from esper_analyzer.style import Style
+from esper_analyzer.drawing.style import Style
+from esper_analyzer.reporting.html import report_html
+from esper_analyzer.terminal.app.app import EsperApp
 
 PICTURES = Path(__file__).parent
 COLUMNS, LINES = 110, 34

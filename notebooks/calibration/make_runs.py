@@ -23,7 +23,7 @@ from scenarios import SCENARIOS, Scenario
 from esper_recorder import Recorder
 from esper_recorder.train.command import value_loss_definition
 from esper_schemas.errors import EsperError, UsageError
-from esper_schemas.run_directory import RunDirectory
+from esper_schemas.run.directory import RunDirectory
 
 Job = tuple[Scenario, int, Path]
 """A scenario, a seed, and the folder of runs."""

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import polars as pl
 
 from esper_analyzer import open_run
-from esper_schemas.run_directory import find_runs
+from esper_schemas.run.directory import find_runs
 
 RETURN_BOUNDS = {"CartPole-v1": 150.0, "Acrobot-v1": -200.0, "Pendulum-v1": -600.0}
 """On the environments' own rewards. A random policy gets about 20, −499 and −1,200; the worst sound run of the study

@@ -240,7 +240,7 @@ def repair(run: str, root: str) -> None:
 
     Example: esper-rec repair mine
     """
-    from esper_recorder.repair import repair_run
+    from esper_recorder.keeping.repair import repair_run
     from esper_schemas.examining.run import count_all_segments, find_run
 
     found = find_run(run, Path(root))

@@ -15,15 +15,16 @@ from time import perf_counter, time_ns
 from types import TracebackType
 from typing import Any, Self
 
-from esper_recorder.background import SLOW_WRITE_SECS, BackgroundWriter, UpdateHook
-from esper_recorder.device_capture import DeviceCapture, PendingRow, take_device_tensors
-from esper_recorder.journal import Journal, RotationLimits
-from esper_recorder.opening import OpenedRank, Resume, environment_number, open_rank
-from esper_recorder.segment_writer import FILLED_IN
+from esper_recorder.writing.background import SLOW_WRITE_SECS, BackgroundWriter, UpdateHook
+from esper_recorder.writing.device_capture import DeviceCapture, PendingRow, take_device_tensors
+from esper_recorder.writing.journal import Journal, RotationLimits
+from esper_recorder.writing.opening import OpenedRank, Resume, environment_number, open_rank
+from esper_recorder.writing.segment_writer import FILLED_IN
 from esper_schemas.errors import PayloadError, UsageError
-from esper_schemas.payload import METRICS, PPOUpdatePayload, merge_extras, validate
-from esper_schemas.row_message import MAX_SEGMENT_BYTES, column_types
-from esper_schemas.run_files import EndStatus, ValueLossDefinition
+from esper_schemas.limits import MAX_SEGMENT_BYTES
+from esper_schemas.metric.payload import METRICS, PPOUpdatePayload, merge_extras, validate
+from esper_schemas.run.records import EndStatus, ValueLossDefinition
+from esper_schemas.segment.active import column_types
 
 log = logging.getLogger("esper_recorder")
 

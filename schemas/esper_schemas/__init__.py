@@ -10,11 +10,11 @@ from esper_schemas.errors import (
     RunLockedError,
     UsageError,
 )
-from esper_schemas.metrics import HISTORY_LENGTH, LOSS_RATIO_BANDS, SKIP_REASONS, Bands, Level, Limit, Metric
-from esper_schemas.payload import METRICS, PPOUpdatePayload
-from esper_schemas.run_directory import RankDirectory, RunDirectory, find_runs, resolve_run
-from esper_schemas.run_files import Attempt, RunHeader, Seal, ValueLossDefinition
-from esper_schemas.segments import ActiveSegment, MissingSegment, RankFollower, SealedSegment, read_segments
+from esper_schemas.metric.metrics import HISTORY_LENGTH, LOSS_RATIO_BANDS, SKIP_REASONS, Bands, Level, Limit, Metric
+from esper_schemas.metric.payload import METRICS, PPOUpdatePayload
+from esper_schemas.run.directory import RankDirectory, RunDirectory, find_runs, resolve_run
+from esper_schemas.run.records import Attempt, RunHeader, Seal, ValueLossDefinition
+from esper_schemas.segment.scan import ActiveSegment, MissingSegment, RankFollower, SealedSegment, read_segments
 
 __all__ = [
     "HISTORY_LENGTH",

@@ -15,9 +15,9 @@ from tests.waiting import HANG_SECS
 from textual.pilot import Pilot
 
 from esper_analyzer import open_run
-from esper_analyzer.app.app import EsperApp
-from esper_analyzer.app.replay_app import ReplayApp
-from esper_analyzer.style import Style
+from esper_analyzer.drawing.style import Style
+from esper_analyzer.terminal.app.app import EsperApp
+from esper_analyzer.terminal.app.replay_app import ReplayApp
 
 Steps = Callable[[EsperApp, "Pilot[None]"], Awaitable[None]]
 START = 1_700_000_000_000_000

@@ -21,10 +21,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from esper_analyzer import open_run
 from esper_recorder import Recorder
-from esper_recorder.sealing import seal
+from esper_recorder.keeping.sealing import seal
 from esper_schemas import METRICS, RunDirectory
-from esper_schemas.row_message import ARROW_TYPES, ScanEnd, SegmentIdentity, column_types
-from esper_schemas.segments import ActiveSegment, with_identity
+from esper_schemas.segment.active import ARROW_TYPES, ScanEnd, SegmentIdentity, column_types
+from esper_schemas.segment.scan import ActiveSegment, with_identity
 
 SEGMENT_ROWS = 8192
 BOARD_UPDATES = 2000

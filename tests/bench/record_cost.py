@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from esper_recorder import Recorder
 from esper_schemas import METRICS, RunDirectory
-from esper_schemas.segments import read_active
+from esper_schemas.segment.scan import read_active
 
 ROUNDS = 5
 UPDATES_PER_ROUND = 4000

@@ -22,7 +22,7 @@ from tests.crash.oracle import row_of
 from tests.waiting import HANG_SECS
 
 from esper_recorder import Recorder
-from esper_recorder.segment_writer import SegmentWriter
+from esper_recorder.writing.segment_writer import SegmentWriter
 
 STARTED, OPENING, RECORDING, CLOSING, CLOSED = range(5)
 PHASES = ("starting", "opening and recovering", "recording, rotating and sealing", "closing", "closed")

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from esper_recorder import Recorder
 from esper_schemas import METRICS, RankDirectory, RankFollower, RunDirectory, read_segments
-from esper_schemas.run_directory import segment_numbers
-from esper_schemas.segments import MissingSegment, SealedSegment, Segment
+from esper_schemas.run.directory import segment_numbers
+from esper_schemas.segment.scan import MissingSegment, SealedSegment, Segment
 
 _MASK = (1 << 64) - 1
 _MULTIPLIERS = {

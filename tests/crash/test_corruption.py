@@ -11,7 +11,7 @@ from tests.crash.oracle import Outcome, finish_case, row_of
 
 from esper_recorder import Recorder
 from esper_schemas import FormatVersionError, RunDamagedError
-from esper_schemas.row_message import RowLayout
+from esper_schemas.segment.active import RowLayout
 
 ROWS = 50
 PLAIN = [update for update in range(ROWS * 2) if update % 7 != 3][:ROWS]  # no extra: they share one segment

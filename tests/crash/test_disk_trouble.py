@@ -80,8 +80,8 @@ class Trouble:
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries again sooner than a real recorder, which has all the time of a training."""
-    monkeypatch.setattr("esper_recorder.background.RETRY_SECS", 0.002)
-    monkeypatch.setattr("esper_recorder.background.SYNC_INTERVAL_SECS", 0.01)
+    monkeypatch.setattr("esper_recorder.writing.background.RETRY_SECS", 0.002)
+    monkeypatch.setattr("esper_recorder.writing.background.SYNC_INTERVAL_SECS", 0.01)
 
 
 def _open(root: Path) -> Recorder:
@@ -141,7 +141,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, check=False
     )
     if mounted.returncode != 0:
-        pytest.skip("mounting needs root; tests/recorder/test_recorder_trouble.py limits file sizes, anywhere")
+        pytest.skip("mounting needs root; tests/recorder/writing/test_trouble.py limits file sizes, anywhere")
     try:
         yield place
     finally:

@@ -83,7 +83,7 @@ def test_run_folder_removed_under_the_writer(
             shutil.rmtree(memory / "removed", ignore_errors=True)
             answers = [recorder.record(**row_of(update)) for update in range(after, after + 30)]
             with monkeypatch.context() as impatient:
-                impatient.setattr("esper_recorder.background.CLOSE_TIMEOUT_SECS", 0.1)
+                impatient.setattr("esper_recorder.writing.background.CLOSE_TIMEOUT_SECS", 0.1)
                 recorder.close()
                 wait_until(lambda: all(thread.name != "esper-recorder" for thread in threading.enumerate()))
             outcome = finish_case(memory / "r", [])
@@ -106,7 +106,7 @@ def test_clock_that_jumps_back(memory: Path, monkeypatch: pytest.MonkeyPatch, le
                 with monkeypatch.context() as patched:
                     patched.setattr("esper_recorder.recorder.time_ns", lambda clock=clock: next(clock))
                     started = datetime.fromtimestamp(1e9 - attempt * 86400, UTC).isoformat()
-                    patched.setattr("esper_recorder.opening.now", lambda started=started: started)
+                    patched.setattr("esper_recorder.writing.opening.now", lambda started=started: started)
                     with Recorder.open(memory, run_id="r", resume="allow", segment_rows=4) as recorder:
                         for update in range(10 * attempt, 10 * attempt + 10):
                             assert recorder.record(**row_of(update))

@@ -13,7 +13,7 @@ from tests.crash.oracle import row_of
 from tests.crash.power_loss import Disk, Trace, Tree, disk_of
 
 from esper_recorder import Recorder
-from esper_recorder.repair import repair_run
+from esper_recorder.keeping.repair import repair_run
 from esper_schemas import RunDirectory
 from esper_schemas.run.files import Folder
 
@@ -95,7 +95,7 @@ def test_descriptor_is_known_by_its_file(tmp_path: Path) -> None:
 def test_everything_that_changes_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_damage: bool) -> None:
     """Two attempts, a recovery and a repair, done again from the trace alone, end in the very same files."""
     trace = Trace(tmp_path)
-    monkeypatch.setattr("esper_recorder.background.SYNC_INTERVAL_SECS", 0.01)
+    monkeypatch.setattr("esper_recorder.writing.background.SYNC_INTERVAL_SECS", 0.01)
     with intercepted(trace):
         for attempt in range(2):
             with Recorder.open(tmp_path, run_id="r", resume="allow", segment_rows=4) as recorder:

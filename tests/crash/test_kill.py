@@ -17,7 +17,7 @@ from tests.waiting import HANG_SECS, PATIENT
 
 from esper_recorder import Recorder
 from esper_schemas import RankFollower, RunDirectory
-from esper_schemas.run_directory import segment_numbers
+from esper_schemas.run.directory import segment_numbers
 
 ReadRows = Callable[..., list[dict[str, Any]]]
 

@@ -15,9 +15,10 @@ from tests.crash.oracle import finish_case, read_run, row_of
 from tests.crash.power_loss import Disk, Operation, Trace, Tree, disk_of, write_tree
 from tests.waiting import wait_until
 
-from esper_recorder import Recorder, durable
-from esper_recorder.sealing import seal
-from esper_recorder.segment_writer import SegmentWriter
+from esper_recorder import Recorder
+from esper_recorder.keeping import durable
+from esper_recorder.keeping.sealing import seal
+from esper_recorder.writing.segment_writer import SegmentWriter
 from esper_schemas import ActiveSegment, Seal
 from esper_schemas.run.files import Folder, Identity
 
@@ -47,10 +48,10 @@ def _record_run(root: Path, monkeypatch: pytest.MonkeyPatch, attempts: int) -> l
         return record
 
     with monkeypatch.context() as patched, intercepted(trace):
-        patched.setattr("esper_recorder.background.SYNC_INTERVAL_SECS", 0.02)
+        patched.setattr("esper_recorder.writing.background.SYNC_INTERVAL_SECS", 0.02)
         patched.setattr(SegmentWriter, "sync", marked_sync)
-        patched.setattr("esper_recorder.journal.seal", marked_seal)
-        patched.setattr("esper_recorder.recovery.seal", marked_seal)
+        patched.setattr("esper_recorder.writing.journal.seal", marked_seal)
+        patched.setattr("esper_recorder.keeping.recovery.seal", marked_seal)
         for _ in range(attempts):
             recorder = Recorder.open(root, run_id="r", resume="allow", segment_rows=4)
             first = recorder._next_seq  # so that each row's update is its sequence number

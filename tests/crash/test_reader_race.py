@@ -10,7 +10,7 @@ from tests.crash.oracle import Found, Outcome, rows_of
 from tests.waiting import HANG_SECS
 
 from esper_schemas import RankDirectory, RankFollower, RunDirectory, read_segments
-from esper_schemas.segments import read_active
+from esper_schemas.segment.scan import read_active
 
 SEGMENTS = 60
 SEGMENT_ROWS = 4

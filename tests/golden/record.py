@@ -27,7 +27,7 @@ from tests.golden import golden
 from esper_recorder import Recorder, ValueLossDefinition
 from esper_recorder.cli import main
 
-_EVENTS = Path(__file__).parents[1] / "recorder" / "data" / "esper_lite_2025-12-07_081426.events.jsonl"
+_EVENTS = Path(__file__).parents[1] / "recorder" / "importing" / "data" / "esper_lite_2025-12-07_081426.events.jsonl"
 _DEFINITION = ValueLossDefinition(clipping="none", reduction="all minibatches", targets_normalised=True)
 _START = 1_760_000_000_000_000  # of wall_time, in microseconds
 _PAYLOAD_NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF8_0000_DEAD_BEEF))[0]
@@ -206,8 +206,8 @@ def neutral() -> Iterator[None]:
     holder = {"pid": 1, "host": "recorder", "locked_at": _START / 1e6, "boot_id": None}
     with (
         patch("socket.gethostname", lambda: "recorder"),
-        patch("esper_recorder.lock._holder", lambda: holder),
-        patch("esper_recorder.opening._git_commit", lambda: None),
+        patch("esper_recorder.keeping.lock._holder", lambda: holder),
+        patch("esper_recorder.writing.opening._git_commit", lambda: None),
     ):
         yield
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from esper_recorder.device_capture import DeviceCapture
+from esper_recorder.writing.device_capture import DeviceCapture
 
 
 @pytest.fixture

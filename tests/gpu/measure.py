@@ -31,13 +31,13 @@ from sync_trace import count_waits
 
 import esper_recorder.recorder
 from esper_recorder import Recorder
-from esper_recorder.device_capture import DeviceCapture
 from esper_recorder.train.config import PPOConfig
 from esper_recorder.train.envs import CartPole
 from esper_recorder.train.losses import masked_mean, value_loss_per_sample
 from esper_recorder.train.trainer import Trainer
+from esper_recorder.writing.device_capture import DeviceCapture
 from esper_schemas import RunDirectory, read_segments
-from esper_schemas.segments import ActiveSegment, SealedSegment
+from esper_schemas.segment.scan import ActiveSegment, SealedSegment
 
 PROJECT = Path(__file__).resolve().parents[2]
 HAS_GPU = torch.cuda.is_available()
@@ -58,7 +58,7 @@ class StepFailedError(Exception):
 
 def cuda_tests() -> Iterator[Row]:
     """The tests of the suite that are about a device."""
-    tests = [PROJECT / "tests/gpu", PROJECT / "tests/recorder/test_recorder_device.py"]
+    tests = [PROJECT / "tests/gpu", PROJECT / "tests/recorder/writing/test_device_capture.py"]
     arguments = ["-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", "-c", str(PROJECT / "pyproject.toml")]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # those of the machine may warn
     done = run([sys.executable, "-m", "pytest", *arguments, *map(str, tests)], environment=environment, check=False)

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from esper_recorder import Recorder
-from esper_recorder.device_capture import SLOTS
 from esper_recorder.train import losses
 from esper_recorder.train.config import PPOConfig
 from esper_recorder.train.gym_envs import make_env
 from esper_recorder.train.trainer import Trainer
+from esper_recorder.writing.device_capture import SLOTS
 
 ReadRows = Callable[..., list[dict[str, Any]]]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tests.hostile.folders import FILES, RANK, Hostile, edit_json, put, reseal
 
-from esper_schemas.row_message import RowLayout, SegmentIdentity
+from esper_schemas.segment.active import RowLayout, SegmentIdentity
 
 SPARSE_BYTES = 60 << 30
 BOMB_ROWS = 20_000_000

@@ -41,7 +41,7 @@ Call = Sequence[str | Path]
 _ROOT = Path(__file__).parents[2]
 
 _IMPORTED = (
-    *("esper_analyzer.cli", "esper_analyzer.report_html", "esper_recorder.cli", "esper_recorder.repair"),
+    *("esper_analyzer.cli", "esper_analyzer.reporting.html", "esper_recorder.cli", "esper_recorder.keeping.repair"),
     *("esper_recorder.importing.command", "esper_recorder.train.command", "esper_schemas.examining.run"),
     *("plotext", "pyarrow.dataset", "rich._emoji_codes", "rich.progress", "scipy.stats", "torch._dynamo"),
 )
@@ -265,9 +265,9 @@ def _die_with_parent() -> None:
 
 def _give_up_soon() -> None:
     """A recorder whose run cannot be sealed says so at once, and not after ten seconds."""
-    import esper_recorder.background
+    import esper_recorder.writing.background
 
-    esper_recorder.background.CLOSE_TIMEOUT_SECS = 0.2
+    esper_recorder.writing.background.CLOSE_TIMEOUT_SECS = 0.2
 
 
 class _Child:

@@ -22,7 +22,7 @@ from esper_analyzer import open_run
 from esper_recorder import Recorder
 from esper_schemas import RunDirectory
 from esper_schemas.examining.run import verify_run
-from esper_schemas.segments import parse_active
+from esper_schemas.segment.scan import parse_active
 
 FIRST, SECOND = 20, 60
 OF_SECOND = 1000
@@ -31,7 +31,7 @@ OF_SECOND = 1000
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esper_recorder.background.CLOSE_TIMEOUT_SECS", 0.5)
+    monkeypatch.setattr("esper_recorder.writing.background.CLOSE_TIMEOUT_SECS", 0.5)
 
 
 def record(recorder: Recorder, updates: range) -> list[int]:

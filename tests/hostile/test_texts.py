@@ -16,7 +16,7 @@ from tests.hostile.folders import FILES, RANK, edit_json, reseal
 from tests.hostile.ground import ANOTHER, Ground, call
 from tests.hostile.server import Answer, Call
 
-from esper_schemas.row_message import RowLayout, SegmentIdentity
+from esper_schemas.segment.active import RowLayout, SegmentIdentity
 
 pytestmark = pytest.mark.hostile
 

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from esper_analyzer.rules import LEARNING_UPDATES
+from esper_analyzer.judging.rules import LEARNING_UPDATES
 
 STUDY = Path(__file__).parents[2] / "notebooks" / "calibration"
 sys.path.insert(0, str(STUDY))

@@ -15,11 +15,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from esper_recorder.background import UpdateHook
-from esper_recorder.opening import Resume
 from esper_recorder.recorder import Recorder
+from esper_recorder.writing.background import UpdateHook
+from esper_recorder.writing.opening import Resume
 from esper_schemas.errors import UsageError
-from esper_schemas.run_files import EndStatus, ValueLossDefinition
+from esper_schemas.run.records import EndStatus, ValueLossDefinition
 
 try:
     import stable_baselines3

@@ -12,10 +12,10 @@ from typing import Any
 from esper_recorder.importing.account import Account, Mapped
 from esper_recorder.importing.json_lines import describe_start, read_lines
 from esper_recorder.importing.run_import import OnRead
-from esper_schemas.coercion import RECORDER_COLUMNS, check_extra_name, coerce
 from esper_schemas.errors import PayloadError, UsageError
-from esper_schemas.payload import METRICS, PPOUpdatePayload
-from esper_schemas.run_files import ValueLossDefinition
+from esper_schemas.metric.coercion import RECORDER_COLUMNS, check_extra_name, coerce
+from esper_schemas.metric.payload import METRICS, PPOUpdatePayload
+from esper_schemas.run.records import ValueLossDefinition
 
 UPDATE_EVENT = "PPO_UPDATE_COMPLETED"
 HYPERPARAMETER_EVENT = "TRAINING_STARTED"

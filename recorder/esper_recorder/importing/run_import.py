@@ -12,8 +12,8 @@ from esper_recorder.importing.account import Account
 from esper_recorder.recorder import Recorder
 from esper_recorder.train.signals import Signals
 from esper_schemas.errors import EsperError, RunExistsError, UsageError
-from esper_schemas.payload import PPOUpdatePayload
-from esper_schemas.run_files import ValueLossDefinition, check_run_id
+from esper_schemas.metric.payload import PPOUpdatePayload
+from esper_schemas.run.records import ValueLossDefinition, check_run_id
 
 BUFFERED_PAUSE_SECS = 0.1
 """How long an import waits after a row that the disk has not taken yet; a log can be read faster than a slow disk."""

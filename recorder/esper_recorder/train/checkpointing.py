@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from esper_recorder import durable
+from esper_recorder.keeping import durable
 from esper_recorder.train.checkpoint import CHECKPOINT_NAME, Checkpoint
 from esper_recorder.train.trainer import Trainer
-from esper_schemas.run_directory import ACTIVE, HEADER_NAME, RunDirectory, numbers_in, rank_name
-from esper_schemas.run_files import RunHeader
+from esper_schemas.run.directory import ACTIVE, HEADER_NAME, RunDirectory, numbers_in, rank_name
+from esper_schemas.run.records import RunHeader
 
 
 class CheckpointWriter:

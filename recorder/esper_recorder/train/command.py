@@ -28,8 +28,8 @@ from esper_recorder.train.verdict_stop import StopLevel, StoppedByVerdict, Verdi
 from esper_schemas import ValueLossDefinition
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import EsperError, NotARunError, UsageError
-from esper_schemas.run_directory import RunDirectory, find_runs
-from esper_schemas.run_files import check_run_id
+from esper_schemas.run.directory import RunDirectory, find_runs
+from esper_schemas.run.records import check_run_id
 
 TRAINER_NAME = "esper-rec train"
 

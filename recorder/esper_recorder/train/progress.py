@@ -99,6 +99,6 @@ def _load_level_of() -> Callable[[str, float | None], str] | None:
     # Imported here, because it brings polars along, which nothing else of the recorder needs.
     if find_spec("polars") is None:
         return None
-    from esper_analyzer.health import level_of
+    from esper_analyzer.measuring.levels import level_of
 
     return level_of

@@ -227,7 +227,7 @@ class Trainer:
 
 
 def _skip_reason(values: dict[str, float]) -> int | None:
-    """The code of `esper_schemas.metrics.SKIP_REASONS` for an update to roll back, or None."""
+    """The code of `esper_schemas.metric.metrics.SKIP_REASONS` for an update to roll back, or None."""
     if values["samples"] == 0:
         return 5
     if not (math.isfinite(values["policy_loss"]) and math.isfinite(values["value_loss"])):

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from esper_schemas.errors import RunDamagedError
+from esper_schemas.limits import MAX_SEQ
+from esper_schemas.run.directory import REPAIRS, numbers_in
 from esper_schemas.run.files import Storage
-from esper_schemas.run_directory import REPAIRS, numbers_in
-from esper_schemas.run_files import _JsonFile
-from esper_schemas.segment.holds import MAX_SEQ, Range
+from esper_schemas.run.records import _JsonFile
+from esper_schemas.segment.holds import Range
 
 FaultKind = Literal["torn", "corrupt", "missing", "unreadable", "lost", "foreign", "repaired", "note"]
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.examining.faults import Fault, FaultKind, KnownLosses, Loss
 from esper_schemas.examining.segment import Depth, Recording, SegmentExamination, examine_segment
-from esper_schemas.run.files import Folder, Storage
-from esper_schemas.run_directory import (
+from esper_schemas.limits import MAX_ATTEMPTS
+from esper_schemas.run.directory import (
     ACTIVE,
     ATTEMPTS,
     LOCK_NAME,
@@ -25,9 +25,10 @@ from esper_schemas.run_directory import (
     read_attempt,
     segment_numbers,
 )
-from esper_schemas.run_files import Attempt
+from esper_schemas.run.files import Folder, Storage
+from esper_schemas.run.records import Attempt
 from esper_schemas.segment import sealed
-from esper_schemas.segment.holds import MAX_ATTEMPTS, Range
+from esper_schemas.segment.holds import Range
 
 Step = Callable[[], None]
 """Called after each segment."""

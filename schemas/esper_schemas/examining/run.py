@@ -15,8 +15,7 @@ from esper_schemas.errors import FormatVersionError, NotARunError, RunDamagedErr
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.rank import RankExamination, Step, count_segments, examine_rank
 from esper_schemas.examining.segment import Depth, Recording
-from esper_schemas.run.files import Folder, Storage
-from esper_schemas.run_directory import (
+from esper_schemas.run.directory import (
     ACTIVE,
     HEADER_NAME,
     SEGMENTS,
@@ -25,7 +24,8 @@ from esper_schemas.run_directory import (
     rank_numbers,
     resolve_run,
 )
-from esper_schemas.run_files import RunHeader
+from esper_schemas.run.files import Folder, Storage
+from esper_schemas.run.records import RunHeader
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ import pyarrow as pa
 
 from esper_schemas.errors import FormatVersionError, RunDamagedError
 from esper_schemas.examining.faults import Fault, FaultKind
-from esper_schemas.row_message import MAX_SEGMENT_BYTES, ScanEnd, SegmentIdentity
+from esper_schemas.limits import MAX_ATTEMPTS, MAX_SEGMENT_BYTES, MAX_SEQ
+from esper_schemas.run.directory import active_name, seal_name, sealed_name
 from esper_schemas.run.files import Storage
-from esper_schemas.run_directory import active_name, seal_name, sealed_name
-from esper_schemas.run_files import Seal
+from esper_schemas.run.records import Seal
 from esper_schemas.segment import sealed
-from esper_schemas.segment.holds import MAX_ATTEMPTS, MAX_SEQ, Holds, check_columns, summarise
-from esper_schemas.segments import read_active
+from esper_schemas.segment.active import ScanEnd, SegmentIdentity
+from esper_schemas.segment.holds import Holds, check_columns, summarise
+from esper_schemas.segment.scan import read_active
 
 Depth = Literal["records", "checksums", "rows"]
 """How deep an examination looks; each depth includes the ones before.

@@ -8,16 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from esper_schemas.coercion import RECORDER_COLUMNS
 from esper_schemas.errors import RunDamagedError
-from esper_schemas.payload import METRICS
-from esper_schemas.row_message import ARROW_TYPES, MAX_COLUMNS, SegmentIdentity, column_types
-
-MAX_SEQ = 2**62
-"""No sequence number that is really one comes near it; sums of those below it never overflow."""
-
-MAX_ATTEMPTS = 100_000
-"""No run is resumed so often; a segment of a later attempt is no segment of ours."""
+from esper_schemas.limits import MAX_COLUMNS, MAX_SEQ
+from esper_schemas.metric.coercion import RECORDER_COLUMNS
+from esper_schemas.metric.payload import METRICS
+from esper_schemas.segment.active import ARROW_TYPES, SegmentIdentity, column_types
 
 Range = tuple[int, int]
 """First and last number of a range, both inclusive."""

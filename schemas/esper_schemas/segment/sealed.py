@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esper_schemas.errors import RunDamagedError
-from esper_schemas.row_message import MAX_COLUMNS, MAX_SEGMENT_BYTES, SegmentIdentity
-from esper_schemas.run_files import Seal
-from esper_schemas.segment.holds import MAX_ATTEMPTS, MAX_SEQ, Holds, added_columns
+from esper_schemas.limits import MAX_ATTEMPTS, MAX_COLUMNS, MAX_SEGMENT_BYTES, MAX_SEQ
+from esper_schemas.run.records import Seal
+from esper_schemas.segment.active import SegmentIdentity
+from esper_schemas.segment.holds import Holds, added_columns
 
 _BATCH_ROWS = 8192
 _MAX_FOOTER_BYTES = 8 * 1024 * 1024

@@ -17,8 +17,9 @@ import pytest
 # the n-th time that a place is reached.
 SERVER = """
 import json, os, signal, sys
-import torch._dynamo, esper_analyzer.health, esper_recorder.train.command
-from esper_recorder import Recorder, durable
+import torch._dynamo, esper_analyzer.measuring.levels, esper_recorder.train.command
+from esper_recorder import Recorder
+from esper_recorder.keeping import durable
 from esper_recorder.cli import main
 from esper_recorder.train.ppo import PPO
 

@@ -1,0 +1,239 @@
+"""The chart of a metric over the updates, with its threshold lines, drawn by plotext in any number of cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import plotext
+import polars as pl
+
+from esper_analyzer.drawing.style import Style, to_ascii
+from esper_analyzer.measuring.buckets import Buckets
+from esper_schemas.metric.metrics import Bands
+
+Scaling = Literal["auto", "log", "linear"]
+SCALINGS: tuple[Scaling, ...] = ("auto", "log", "linear")
+
+LOG_DECADES = 2.0
+"""The scale is logarithmic, by itself, when positive values span more than this many powers of ten."""
+
+_LINE, _WARNING, _CRITICAL, _FRAME = 14, 3, 1, 8  # palette numbers: cyan, yellow, red, grey
+_NOT_FINITE_MARK = "!"
+_MIN_TICK_DISTANCE = 0.08  # as share of the height
+_MUCH = 5
+
+_THEME = "esper"
+plotext.add_theme(_THEME, text=_FRAME)  # no background anywhere: the terminal's own, be it light or dark
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Maps values to the height of the chart, 0 to 1; plotext sees nothing else, since large numbers abort it.
+
+    Where it is logarithmic, `low` and `high` are common logarithms, and what is not positive lies at the bottom.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        if self.log:
+            return (math.log10(value) - self.low) / (self.high - self.low) if value > 0.0 else 0.0
+        if math.isfinite(self.high - self.low):
+            return (value - self.low) / (self.high - self.low)
+        return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
+
+    def shows(self, value: float) -> bool:
+        return (not self.log or value > 0.0) and 0.0 <= self(value) <= 1.0
+
+
+def draw_chart(
+    buckets: Buckets, bands: Bands | None, *, width: int, height: int, style: Style, scaling: Scaling = "auto"
+) -> list[str]:
+    """The chart as `height` lines of `width` cells, with the escape codes for colour if the style has it.
+
+    Each column shows the smallest and the largest value of the updates it stands for, so no spike is lost. A
+    value that is not finite is a red `!` at the top, at its update. Thresholds are dotted lines where the axis
+    reaches them. A logarithmic scale begins at the smallest positive value; without one, it is linear after all.
+    """
+    frame = buckets.folded(2 * max(width - 8, 1))
+    finite = frame.filter(pl.col("min").is_not_null())
+    scale = _scale(finite, [bound for bound, _ in _limits(bands)], scaling)
+    limits = [(bound, color) for bound, color in _limits(bands) if finite.height and _is_in_view(bound, scale)]
+    first, last = (int(frame["first"][0]), int(frame["last"][-1])) if frame.height else (0, 1)
+    across = _Scale(first, max(last, first + 1))
+    with _figure() as figure:
+        figure.plot_size(width, height)
+        for bound, color in limits:
+            _draw(figure, [i / (width - 1) for i in range(width)], [scale(bound)] * width, "┈", _pixel(color))
+        marker = plotext.marker("braille" if style.unicode else "*", _pixel(_LINE))
+        for stretch in _stretches(finite, 2 * max(width - 8, 1)):
+            xs, ys = _path(stretch, across, scale)
+            figure.draw(figure.signal(xs, ys, marker=marker).lines(True).density("full"))
+        broken = [across(update) for update in frame.filter(pl.col("nonfinite") > 0)["first"]]
+        _draw(figure, broken, [1.0] * len(broken), _NOT_FINITE_MARK, _pixel(9, "bold"))
+        _axes(figure, across, scale, [bound for bound, _ in limits], width, height)
+        text: str = figure.build().string(colorless=not style.color)
+    lines = text.rstrip("\n").split("\n")
+    return lines if style.unicode else [to_ascii(line) for line in lines]
+
+
+def is_logarithmic(buckets: Buckets, bands: Bands | None, scaling: Scaling = "auto") -> bool:
+    """Whether the chart of these buckets has a logarithmic scale."""
+    finite = buckets.frame.filter(pl.col("min").is_not_null())
+    return _scale(finite, [bound for bound, _ in _limits(bands)], scaling).log
+
+
+@contextmanager
+def _figure() -> Iterator[plotext.figure]:
+    """plotext's one figure, cleared, free of the terminal's size and of its own colours."""
+    plotext.terminal.limit(False, False)
+    figure = plotext.figure
+    figure.clear()
+    figure.theme(_THEME)
+    try:
+        yield figure
+    finally:
+        figure.clear()
+
+
+def _pixel(color: int, style: str | None = None) -> plotext.pixel:
+    return plotext.pixel(color, "default", style)
+
+
+def _draw(figure: plotext.figure, xs: list[float], ys: list[float], mark: str, pixel: plotext.pixel) -> None:
+    if xs:
+        figure.draw(figure.signal(xs, ys, marker=plotext.marker(mark, pixel)))
+
+
+def _is_in_view(bound: float, scale: _Scale) -> bool:
+    """Whether a threshold is worth a line: not where it cannot be told from the bottom of the chart."""
+    return scale.shows(bound) and (scale.log or scale(bound) >= _MIN_TICK_DISTANCE / 2)
+
+
+def _stretches(finite: pl.DataFrame, columns: int) -> Iterator[pl.DataFrame]:
+    """The parts between which no line is drawn: where much more is missing than usual, and enough to be seen."""
+    if not finite.height:
+        return
+    gaps = (finite["first"] - finite["last"].shift(1)).fill_null(0).to_numpy()
+    usual = float(np.median(gaps[1:])) if len(gaps) > 1 else 0.0
+    seen = 3 * (int(finite["last"][-1]) - int(finite["first"][0]) + 1) / columns
+    starts = [0, *np.flatnonzero(gaps > max(_MUCH * usual, seen)).tolist(), finite.height]
+    for start, stop in pairwise(starts):
+        yield finite[start:stop]
+
+
+def _path(finite: pl.DataFrame, across: _Scale, scale: _Scale) -> tuple[list[float], list[float]]:
+    """One line through the extremes of every column, from the end that is nearer to the column before."""
+    xs: list[float] = []
+    ys: list[float] = []
+    for first, last, low, high in finite.select("first", "last", "min", "max").iter_rows():
+        x, ends = across((first + last) / 2), [min(max(scale(value), 0.0), 1.0) for value in (low, high)]
+        if ys and abs(ends[1] - ys[-1]) < abs(ends[0] - ys[-1]):
+            ends.reverse()
+        for y in ends if low != high else ends[:1]:
+            xs.append(x)
+            ys.append(y)
+    return xs, ys
+
+
+def _limits(bands: Bands | None) -> list[tuple[float, int]]:
+    if bands is None:
+        return []
+    critical = [(limit.bound, _CRITICAL) for limit in bands.critical]
+    return [(limit.bound, _WARNING) for limit in bands.warning] + critical
+
+
+def _scale(finite: pl.DataFrame, bounds: Sequence[float], scaling: Scaling) -> _Scale:
+    """The range of the values, widened to the nearest threshold above if that is not far, and by a margin."""
+    if not finite.height:
+        return _Scale(0.0, 1.0)
+    low, high = float(finite["min"].min()), float(finite["max"].max())  # type: ignore[arg-type]
+    near = [bound for bound in bounds if high < bound <= 2 * high]
+    high = min(near, default=high)
+    ends = _log_ends(finite, high, scaling)
+    if ends is not None:
+        margin = 0.04 * (ends[1] - ends[0]) or 0.5
+        return _Scale(ends[0] - margin, ends[1] + margin, log=True)
+    margin = 0.12 * (high / 2 - low / 2) or 0.5 * abs(high) or 0.5
+    floor = 0.0 if 0.0 <= low < 0.3 * high else low - margin
+    return _Scale(max(floor, -1.7e308), min(high + margin, 1.7e308))
+
+
+def _log_ends(finite: pl.DataFrame, high: float, scaling: Scaling) -> tuple[float, float] | None:
+    """Common logarithms of the ends of a logarithmic scale; None where it is to be linear."""
+    values = pl.concat([finite["min"], finite["max"]])
+    lowest = values.filter(values > 0.0).min() if scaling == "log" else values.min()
+    if scaling == "linear" or not isinstance(lowest, float) or lowest <= 0.0:
+        return None
+    ends = math.log10(lowest), math.log10(high)
+    return ends if scaling == "log" or ends[1] - ends[0] > LOG_DECADES else None
+
+
+def _axes(
+    figure: plotext.figure, across: _Scale, scale: _Scale, bounds: Sequence[float], width: int, height: int
+) -> None:
+    figure.axes(True)
+    figure.axes(False, axis="x", side="upper")
+    figure.axes(False, axis="y", side="right")
+    apart = max(_MIN_TICK_DISTANCE, 1.01 / max(height - 3, 1))  # never two in one line of text
+    values = _value_ticks(scale, bounds, max(2, height // 4), apart)
+    y, x = figure.ruler("y", "left"), figure.ruler("x", "lower")
+    y.lim(0.0, 1.0)
+    y.ticks([scale(value) for value in values], [_label(value).rjust(7) for value in values])
+    updates = _update_ticks(across, max(2, width // 16))
+    x.lim(0.0, 1.0)
+    x.ticks([across(update) for update in updates], [str(update) for update in updates])
+
+
+def _label(value: float) -> str:
+    size = abs(value)
+    if size != 0.0 and not 1e-4 <= size < 1e5:
+        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:.6g}" if size < 1 else f"{value:.4g}"
+
+
+def _value_ticks(scale: _Scale, bounds: Sequence[float], most: int, apart: float) -> list[float]:
+    """Round values, and the thresholds in view in place of those that are nearer to them than `apart`."""
+
+    def is_apart(value: float, others: Sequence[float]) -> bool:
+        return all(abs(scale(value) - scale(other)) >= apart for other in others)
+
+    if scale.log:
+        decades = range(max(math.ceil(scale.low), -307), min(math.floor(scale.high), 308) + 1)
+        ticks = [10.0**decade for decade in decades[:: max(1, math.ceil(len(decades) / most))]]
+        if len(ticks) < 2:
+            steps = _round_steps(10.0**scale.low, 10.0 ** min(scale.high, 308.0), most)
+            ticks = [tick for tick in steps if scale.shows(tick)]
+    else:
+        ticks = _round_steps(scale.low, scale.high, most)
+    shown: list[float] = []
+    for bound in bounds:  # two thresholds may be too near each other as well; the first one is labelled
+        if scale.shows(bound) and is_apart(bound, shown):
+            shown.append(bound)
+    return sorted(shown + [tick for tick in ticks if is_apart(tick, shown)])
+
+
+def _update_ticks(across: _Scale, most: int) -> list[int]:
+    ticks = {round(tick) for tick in _round_steps(across.low, across.high, most)}
+    return sorted(tick for tick in ticks if across.shows(tick))
+
+
+def _round_steps(low: float, high: float, most: int) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten between two values, about `most` of them."""
+    span = high - low
+    if not (math.isfinite(span) and span > 0.0):
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span / most)) if span / most > 0.0 else 0.0
+    if power == 0.0:
+        return [low]
+    step = next((power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= most), 10 * power)
+    start = math.ceil(low / step)
+    return [(start + i) * step for i in range(math.floor(high / step) - start + 1)]

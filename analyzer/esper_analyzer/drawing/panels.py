@@ -1,0 +1,305 @@
+"""What stands around the chart, as text: heading, losses, gauges, small charts, alerts, verdict, cursor, time line.
+
+Each is a pure function of a picture and a width; how many lines it takes is the caller's to cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from textwrap import wrap
+
+from rich.text import Text
+
+from esper_analyzer.drawing.braille import small_chart
+from esper_analyzer.drawing.chart import Scaling, is_logarithmic
+from esper_analyzer.drawing.metric_table import FURTHER, LOSSES, metric_row, table_head
+from esper_analyzer.drawing.style import LEVEL_STYLE, STATUS_STYLE, fit, level_text
+from esper_analyzer.drawing.window import Window
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.live.clock import Clock
+from esper_analyzer.live.picture import CHARTED, Event, Picture
+from esper_analyzer.measuring.buckets import Buckets
+from esper_analyzer.measuring.levels import LOSS_RATIO, bands_of, level_of
+from esper_analyzer.measuring.snapshot import as_number
+from esper_analyzer.reading.run_reader import GOING_ON
+from esper_analyzer.wording import count, duration, number, rate
+from esper_schemas.cleaning import printable
+from esper_schemas.metric.metrics import COMPARISONS, SKIP_REASONS, Limit
+
+GAUGES = {
+    "explained_variance": ("Expl.var", -1.0, 1.0),
+    "kl_divergence": ("KL", 0.0, 0.06),
+    "clip_fraction": ("Clip", 0.0, 0.5),
+    "entropy": ("Entropy", 0.0, 1.5),
+}
+"""Metrics with a gauge, and the ends of its scale."""
+
+TITLES = {**LOSSES, **FURTHER}
+
+YOUNG_SECS = 2.0
+"""A row that is younger than this is just said to be so."""
+
+_TITLE_WIDTH, _VALUE_WIDTH = 9, 9
+_ROOM_FOR_COUNT = 4
+
+
+def heading(run: JudgedRun, rank: int, picture: Picture, width: int, now: float | None = None) -> list[Text]:
+    """Run and status; below them what is running, how far and how fast, and how old the newest row is."""
+    header = run.header
+    status = Text(f"● {picture.status}", style=STATUS_STYLE.get(picture.status, "bold"))
+    name = Text(" ").append(fit(printable(header.run_id), width - 3 - status.cell_len), style="bold")
+    first = name.append(" " * (width - 1 - name.cell_len - status.cell_len)).append_text(status)
+    parts = []
+    if picture.last_update is not None:
+        attempt = picture.recent["attempt"][-1]
+        speed, secs = picture.updates_per_sec, picture.last("elapsed_secs")
+        parts = [f"update {picture.last_update}"]
+        parts += [f"{rate(speed)}/s"] if speed is not None else []
+        age = picture.age_secs(now)
+        if age is not None and picture.status in GOING_ON:
+            parts += [f"{_age(age)} ago"]
+        parts += [f"attempt {attempt}"] if attempt else []
+        parts += [_ranks(run, rank)] if header.world_size > 1 or rank else []
+        steps = picture.last("env_steps")
+        parts += [f"{count(int(steps))} steps"] if steps is not None else []
+        parts += [duration(secs)] if secs is not None else []
+    parts += [" on ".join(printable(part) for part in (header.trainer, header.env) if part)]
+    parts += [printable(header.device)] if header.device else []
+    second = Text(" " + " · ".join(part for part in parts if part), style="dim")
+    second.truncate(width - 1, overflow="ellipsis")
+    return [first, second]
+
+
+def _ranks(run: JudgedRun, rank: int) -> str:
+    return f"rank {rank} of {max(run.header.world_size, rank + 1)}"
+
+
+def _age(secs: float) -> str:
+    if secs < YOUNG_SECS:
+        return f"< {YOUNG_SECS:.0f} s"
+    return f"{secs:.0f} s" if secs < 120 else duration(secs)
+
+
+def losses(picture: Picture, width: int, *, head: bool) -> list[Text]:
+    """V.Loss, P.Loss, Lv/Lp: last value, the last ten, where they are going, level."""
+    rows = [metric_row(name, title, picture.state(name), width, picture.thresholds) for name, title in LOSSES.items()]
+    return [table_head(width), *rows] if head else rows
+
+
+def gauges(picture: Picture, width: int, *, columns: int) -> list[Text]:
+    """A bar for each of the metrics that say how the policy moves; a band that is a warning is dotted in its colour.
+
+    A value beyond an end of its bar is an arrow there.
+    """
+    cell = width // columns
+    drawn = [_gauge(picture, name, cell - 1) for name in GAUGES]
+    lines = []
+    for start in range(0, len(drawn), columns):
+        line = Text()
+        for gauge in drawn[start : start + columns]:
+            gauge.pad_right(cell - gauge.cell_len)
+            line.append_text(gauge)
+        lines.append(line)
+    return lines
+
+
+def _gauge(picture: Picture, name: str, width: int) -> Text:
+    title, low, high = GAUGES[name]
+    value, bands, level = picture.last(name), bands_of(name, picture.thresholds), picture.levels[name]
+    line = Text("  ").append(title.ljust(_TITLE_WIDTH)).append(number(value).rjust(7), style=LEVEL_STYLE[level])
+    cells = width - line.cell_len - 2
+    if cells < 4:
+        return line
+    line.append(" ")
+    share = 0.0 if value is None or value != value else (max(low, min(value, high)) - low) / (high - low)
+    filled = round(share * cells)
+    for index in range(cells):
+        middle = low + (index + 0.5) / cells * (high - low)
+        if value is not None and ((index == 0 and value < low) or (index == cells - 1 and value > high)):
+            line.append("◄" if index == 0 else "►", style=LEVEL_STYLE[level])
+        elif index < filled and value is not None:
+            line.append("█", style=LEVEL_STYLE[level])
+        elif bands is not None and _beyond(middle, bands.critical):
+            line.append("░", style=LEVEL_STYLE["critical"])
+        elif bands is not None and _beyond(middle, bands.warning):
+            line.append("░", style=LEVEL_STYLE["warning"])
+        else:
+            line.append("─", style="dim")
+    return line
+
+
+def _beyond(value: float, limits: Iterable[Limit]) -> bool:
+    return any(COMPARISONS[limit.comparison](value, limit.bound) for limit in limits)
+
+
+def shown_small(picture: Picture, chosen: str) -> list[str]:
+    """The metrics that get a small chart: those that have been recorded and are not in the main one."""
+    frame = picture.history.frame
+    recorded = [
+        name
+        for name in CHARTED
+        if frame[f"{name}/min"].null_count() < frame.height or int(frame[f"{name}/nonfinite"].sum()) > 0
+    ]
+    return [name for name in recorded if name != chosen]
+
+
+def small_charts(
+    picture: Picture, chosen: str, width: int, height: int, *, unicode: bool, columns: int = 1
+) -> list[Text]:
+    """Title, newest value and course of the other metrics, as tall as there is room, in one column or more."""
+    names = shown_small(picture, chosen)
+    if not names or height < 1:
+        return []
+    rows_each = max(1, min(5, height // -(-len(names) // columns)))
+    cell = width // columns
+    blocks = [_small(picture, name, cell - 2, rows_each, unicode=unicode) for name in names]
+    lines: list[Text] = []
+    for start in range(0, len(blocks), columns):
+        for row in range(rows_each):
+            line = Text()
+            for block in blocks[start : start + columns]:
+                part = block[row].copy()
+                part.pad_right(cell - part.cell_len)
+                line.append_text(part)
+            lines.append(line)
+    return lines[:height]
+
+
+def _small(picture: Picture, name: str, width: int, height: int, *, unicode: bool) -> list[Text]:
+    value, level = picture.last(name), picture.levels[name]
+    alarm = LEVEL_STYLE[level] if level in ("warning", "critical") and name != LOSS_RATIO else ""
+    head = Text("  ").append(TITLES.get(name, name)[:_TITLE_WIDTH].ljust(_TITLE_WIDTH))
+    head.append(number(value).rjust(_VALUE_WIDTH), style=alarm).append(" ")
+    chart = small_chart(picture.history.of(name), width - head.cell_len, height, unicode=unicode)
+    lines = [Text(" " * head.cell_len), *(Text(" " * head.cell_len) for _ in range(height - 1))]
+    lines[0] = head
+    for line, course in zip(lines, chart, strict=True):
+        for part in course:
+            line.append(part, style="bold red" if part == "!" else "cyan")
+    return lines
+
+
+def alert_lines(events: Sequence[Event], selected: int | None, now: int | None, width: int, height: int) -> list[Text]:
+    """The list of events, the newest at the bottom; the selected one (its index) is kept in view."""
+    if not events:
+        return [Text(" no alerts so far", style="dim")]
+    last = len(events) if selected is None else min(len(events), max(height, selected + 1 + (height - 1) // 2))
+    first = max(0, last - height)
+    lines = []
+    if first and height >= _ROOM_FOR_COUNT:
+        first += 1
+        lines.append(Text(f" ↑ {count(first)} earlier", style="dim"))
+    digits = len(str(events[-1].update))
+    for index in range(first, last):
+        event = events[index]
+        mark = "▲" if event.level in ("warning", "critical") else "◆"
+        line = Text("▶" if index == selected else " ").append(f"{event.update:>{digits}} ")
+        line.append(f"{mark} ", style=LEVEL_STYLE[event.level])
+        is_over = now is not None and event.is_over(now)
+        line.append(printable(event.message), style="dim" if is_over else "")
+        line.truncate(width - 1, overflow="ellipsis")
+        if index == selected:
+            line.stylize("bold")
+        lines.append(line)
+    return lines
+
+
+def verdict(picture: Picture, width: int, height: int) -> list[Text]:
+    """The verdict, and as many of its reasons as there is room for; how far the judge is, while it is not known."""
+    if not picture.rows:
+        return [Text(" no updates yet", style="dim")]
+    said = Text(" Verdict  ")
+    if picture.verdict is None:
+        share = 100 * picture.judged // max(1, picture.rows)
+        return [said.append(f"judging … {share} % of {count(picture.rows)} updates", style="dim")]
+    said.append_text(level_text(picture.verdict.level))
+    return _with_reasons(said, picture.verdict.reasons, width, height, "dim" * (picture.verdict.level == "healthy"))
+
+
+def selected_alert(event: Event, width: int, height: int) -> list[Text]:
+    """The whole message of an alert, in place of the verdict."""
+    head = Text(f" Update {event.update}  ").append(event.level if event.level != "unknown" else "event")
+    head.stylize(LEVEL_STYLE[event.level], len(head) - len(event.level) if event.level != "unknown" else 0)
+    head.append(f"  {printable(event.metric)}", style="dim")
+    return _with_reasons(head, [event.message], width, height)
+
+
+def _with_reasons(head: Text, reasons: Sequence[str], width: int, height: int, style: str = "") -> list[Text]:
+    """The head with the first reason behind it, and each further one on a line of its own, as far as there is room."""
+    lines: list[str] = []
+    shown = 0
+    for reason in reasons:
+        shown += len(lines) < height
+        first = "   " if lines else " " * (head.cell_len + 2)
+        lines += wrap(printable(reason), width - 1, initial_indent=first, subsequent_indent="   ")
+    if len(lines) > height:
+        rest = f" … {len(reasons) - shown} more: v" if shown < len(reasons) else " … v"
+        lines[height - 1] = fit(lines[height - 1], width - 1 - len(rest)).rstrip("…") + rest
+    texts = [Text(line, style=style) for line in lines[:height]]
+    return [head.append(texts[0][head.cell_len :]), *texts[1:]] if texts else [head]
+
+
+def chart_title(
+    picture: Picture, metric: str, scaling: Scaling, shown: tuple[int, int] | None, course: Buckets | None, width: int
+) -> Text:
+    """What is in the chart: metric, which updates if not all, scale, extremes, thresholds."""
+    bands = bands_of(metric, picture.thresholds)
+    limits = "; ".join(part for part in str(bands).split("; ") if part.startswith(("warning", "critical")))
+    title = Text(" ").append(metric.replace("_", " ") if metric in CHARTED else printable(metric), style="bold")
+    if picture.span is not None and shown is not None and shown != picture.span:
+        title.append(f"  {shown[0]}–{shown[1]}")
+    if course is not None and is_logarithmic(course, bands, scaling):
+        title.append("  log scale")
+    elif scaling != "auto":
+        title.append(f"  {'linear' if scaling == 'linear' else 'linear, since nothing is positive'}")
+    low, high = (course.frame["min"].min(), course.frame["max"].max()) if course is not None else (None, None)
+    if isinstance(low, float) and isinstance(high, float):
+        title.append(f"  {number(low)} to {number(high)}", style="dim")
+    broken = int(course.frame["nonfinite"].sum()) if course is not None else 0
+    if broken:
+        title.append(f"  ! {count(broken)} not finite", style="bold red")
+    title.append(f"  {limits}" if bands is not None else "", style="dim")
+    title.truncate(width - 1, overflow="ellipsis")
+    return title
+
+
+def readout(picture: Picture, metric: str, window: Window, width: int) -> Text:
+    """The exact values at the cursor."""
+    if window.cursor is None:
+        text = Text(" arrows move a cursor with exact values, +/- zoom, ? helps", style="dim")
+        text.truncate(width - 1, overflow="ellipsis")
+        return text
+    line = Text(" ").append(f"▏{window.cursor}  ", style="bold")
+    row = picture.row
+    if row is None or row[0] != window.cursor:
+        return line.append("…", style="dim")
+    values = row[1]
+    if values is None:
+        return line.append("this update is missing", style="yellow")
+    value = as_number(values.get(metric))
+    level = level_of(metric, value, values, picture.thresholds)
+    exact = number(value) if value is None else repr(value)
+    line.append(f"{TITLES.get(metric, printable(metric))} ").append(
+        exact, style=LEVEL_STYLE[level] if level != "unknown" else ""
+    )
+    if values.get("skipped"):
+        reason = SKIP_REASONS.get(values["skip_reason"], "") if values.get("skip_reason") is not None else ""
+        line.append(f"  skipped {reason}".rstrip(), style="yellow")
+    for name in CHARTED:
+        if name != metric and values.get(name) is not None:
+            line.append(f"  {TITLES.get(name, name)} ", style="dim").append(number(as_number(values[name])))
+    line.truncate(width - 1, overflow="ellipsis")
+    return line
+
+
+def time_line(clock: Clock, width: int) -> Text:
+    """Where the replay is, how fast it goes, and a bar of the whole run."""
+    state = "▶" if clock.playing else "‖"
+    done = clock.position >= clock.total
+    share = clock.position / clock.total if clock.total else 1.0
+    text = f" {state} {'end' if done else f'{100 * share:.0f} %'}  {clock.pace}  "
+    text += f"{duration(clock.recorded_secs)}  " if width >= 80 else ""
+    line = Text(text)
+    cells = max(0, width - line.cell_len - 2)
+    filled = round(share * cells)
+    return line.append("━" * filled, style="cyan").append("─" * (cells - filled), style="dim")

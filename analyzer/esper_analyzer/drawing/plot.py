@@ -1,0 +1,128 @@
+"""The main chart: a window of a metric's course as plotext draws it, with scale, cursor and marks of alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.text import Text
+
+from esper_analyzer.drawing.chart import Scaling, draw_chart
+from esper_analyzer.drawing.style import LEVEL_STYLE, Style
+from esper_analyzer.live.picture import Event
+from esper_analyzer.measuring.buckets import Buckets
+from esper_analyzer.measuring.levels import LEVELS
+from esper_schemas.metric.metrics import Bands
+
+MARGIN = 8
+"""Cells left of the first column of data: labels, and the axis."""
+
+_MIN_WIDTH, _MIN_HEIGHT = 20, 4
+_MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A chart as text, and which update each of its columns stands for.
+
+    Attributes:
+        text: the chart.
+        first, last: updates at the first and at the last column of data.
+        columns: number of those columns.
+    """
+
+    text: Text
+    first: int
+    last: int
+    columns: int
+
+    def column_of(self, update: int) -> int | None:
+        """Cell, from the left edge, of an update; None if it is not in the chart."""
+        if not self.first <= update <= self.last:
+            return None
+        share = (update - self.first) / max(1, self.last - self.first)
+        return MARGIN + round(share * (self.columns - 1))
+
+    def update_at(self, cell: int) -> int | None:
+        """The update at a cell; None left of the axis."""
+        if not MARGIN <= cell < MARGIN + self.columns:
+            return None
+        share = (cell - MARGIN) / max(1, self.columns - 1)
+        return self.first + round(share * (self.last - self.first))
+
+
+def draw_plot(
+    buckets: Buckets,
+    bands: Bands | None,
+    *,
+    width: int,
+    height: int,
+    scaling: Scaling = "auto",
+    cursor: int | None = None,
+    events: Sequence[Event] = (),
+    unicode: bool = True,
+) -> Plot:
+    """The chart of these buckets, `height` lines of `width` cells.
+
+    Args:
+        buckets: of the window that is to be shown.
+        bands: thresholds of the metric, drawn as dotted lines where they are in view.
+        width, height: size in cells.
+        scaling: of the values; `auto` is logarithmic where positive values span more than two powers of ten.
+        cursor: update to draw the cursor at.
+        events: marked in the lower axis: alerts ▲, new attempts ◆; where several meet, the worst.
+        unicode: whether the curve may be drawn with more than ASCII.
+    """
+    frame = buckets.frame
+    if not frame.height or width < _MIN_WIDTH or height < _MIN_HEIGHT:
+        return Plot(Text(), 0, 0, max(0, width - MARGIN))
+    first, last = int(frame["first"][0]), int(frame["last"][-1])
+    style = Style(color=True, unicode=unicode)
+    lines = draw_chart(buckets, bands, width=width, height=height, style=style, scaling=scaling)
+    rows = [Text.from_ansi(line) for line in lines]
+    plot = Plot(Text(), first, last, width - MARGIN)
+    axis = len(rows) - 2
+    for place, event in {plot.column_of(event.update): event for event in sorted(events, key=_severity)}.items():
+        if place is not None:
+            mark = "▲" if event.level in ("warning", "critical") else "◆"
+            rows[axis] = _with_cell(rows[axis], place, mark, LEVEL_STYLE[event.level])
+    ends = [event.update for event in events if event.metric == "update"]
+    known = frame["last"].to_numpy()
+    for before, end in zip(np.searchsorted(known, ends) - 1, ends, strict=True):
+        if before >= 0:
+            _say_missing(rows, plot, int(known[before]), end)
+    cell = plot.column_of(cursor) if cursor is not None else None
+    if cell is not None:
+        for index in range(axis):
+            shown = rows[index].plain[cell : cell + 1]
+            rows[index] = _with_cell(
+                rows[index], cell, shown if shown.strip() else "│", "reverse" * bool(shown.strip())
+            )
+    return Plot(Text("\n").join(rows), plot.first, plot.last, plot.columns)
+
+
+def _say_missing(rows: list[Text], plot: Plot, before: int, end: int) -> None:
+    """Name the gap between two updates, in its middle, where that is empty and wide enough."""
+    start, stop = plot.column_of(before), plot.column_of(end)
+    if start is None or stop is None or stop - start < len(_MISSING) + 4:
+        return
+    cell, index = (start + stop - len(_MISSING)) // 2, (len(rows) - 2) // 2
+    for row in sorted(range(len(rows) - 2), key=lambda row: abs(row - index)):
+        text = rows[row]
+        text.pad_right(max(0, stop - len(text)))
+        if not text.plain[cell - 1 : cell + len(_MISSING) + 1].strip():
+            rows[row] = Text.assemble(text[:cell], (_MISSING, "dim"), text[cell + len(_MISSING) :])
+            return
+
+
+def _severity(event: Event) -> int:
+    return LEVELS.index(event.level)
+
+
+def _with_cell(row: Text, cell: int, shown: str, style: str) -> Text:
+    if cell >= len(row):
+        row.pad_right(cell + 1 - len(row))
+    middle = row[cell] if style == "reverse" else Text(shown)
+    middle.stylize(style)
+    return Text.assemble(row[:cell], middle, row[cell + 1 :])

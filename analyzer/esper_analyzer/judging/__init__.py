@@ -1,0 +1,1 @@
+"""From numbers to a verdict: signals, rules, alerts in force, settings, the monitor."""

@@ -1,0 +1,19 @@
+"""A run, and what it is judged by: what everything that shows or reports on a run is given."""
+
+from __future__ import annotations
+
+from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
+from esper_analyzer.reading.run_reader import RunReader
+from esper_schemas.run.directory import RunDirectory
+
+
+class JudgedRun(RunReader):
+    """A run on disk with the settings that it is judged by.
+
+    Attributes:
+        settings: thresholds and rules.
+    """
+
+    def __init__(self, directory: RunDirectory, settings: Settings = DEFAULT_SETTINGS) -> None:
+        super().__init__(directory)
+        self.settings = settings

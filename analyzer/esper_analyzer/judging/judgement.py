@@ -1,0 +1,78 @@
+"""The judgement of each rank of a run, made once from one look at it, and handed to whatever reports on it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from esper_analyzer.judging.alerts import MAX_ALERTS, Alert, gap_alerts, newest
+from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude, worst_first
+from esper_analyzer.reading.gaps import Range, gaps_of_index
+from esper_analyzer.reading.run_index import RunIndex, dropped_rows, every_row_of
+from esper_analyzer.reading.segment_index import SegmentIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was found in the rows of one rank.
+
+    Attributes:
+        missing: ranges of updates between the first and the last that are not there.
+        dropped: rows that the recorder dropped.
+        alerts: the newest alerts, and older ones that last.
+        verdict: the verdict.
+        signals: the signals after the last row.
+    """
+
+    missing: list[Range]
+    dropped: int
+    alerts: list[Alert]
+    verdict: Verdict
+    signals: dict[str, float | None]
+
+
+def judge_ranks(run: JudgedRun, found: RunIndex, frames: Mapping[int, pl.LazyFrame]) -> dict[int, Judgement]:
+    """The judgement of each rank.
+
+    Args:
+        run: the run.
+        found: what was found in it.
+        frames: the rows of each rank that count, as `found.frames()` gives them.
+    """
+    return {rank: judge_rank(run, index, frames[rank], found.damage_of(rank)) for rank, index in found.ranks.items()}
+
+
+def judge_rank(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: int) -> Judgement:
+    """The judgement of one rank, whose files have so many faults that are damage."""
+    missing = gaps_of_index(rows, index)
+    dropped = dropped_rows(index, every_row_of(index, rows))
+    judge = Judge(run.settings.rules)
+    episodes = list(deque(judge.advance_all(rows), maxlen=MAX_ALERTS))
+    if len(episodes) == MAX_ALERTS:  # some may have been left out that still last
+        episodes += [episode for episode in judge.in_force.values() if episode.update < episodes[0].update]
+    alerts = [*gap_alerts(missing), *(episode.alert() for episode in episodes)]
+    verdict = conclude(judge, RunFacts(missing, dropped, damage, run.remarks))
+    return Judgement(missing, dropped, alerts, verdict, judge.signals())
+
+
+def together(run: JudgedRun, judged: Mapping[int, Judgement]) -> tuple[list[Alert], Verdict, dict[str, float | None]]:
+    """Alerts, the newest last, the verdict and the signals; of several ranks the worst, with all reasons by rank."""
+    if not judged:
+        nobody = Judge()
+        return [], conclude(nobody, RunFacts()), nobody.signals()
+    alerts = newest(alert for one in judged.values() for alert in one.alerts)
+    verdicts = {rank: one.verdict for rank, one in judged.items()}
+    ordered = sorted(verdicts, key=lambda rank: worst_first(verdicts[rank].level))
+    verdict = verdicts[ordered[0]]
+    if len(verdicts) > 1:
+        told = [rank for rank in ordered if verdicts[rank].level != "healthy" or verdict.level == "healthy"]
+        own = {rank: [one for one in verdicts[rank].reasons if one not in run.remarks] for rank in told}
+        reasons = [f"Rank {rank}: {reason}" for rank in told for reason in own[rank]]
+        reasons += [f"Rank {rank}: healthy." for rank in ordered if rank not in told] + run.remarks
+        verdict = Verdict(verdict.level, reasons)
+    return alerts, verdict, judged[ordered[0]].signals

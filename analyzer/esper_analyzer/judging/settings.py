@@ -1,0 +1,192 @@
+"""Thresholds that a user sets in a TOML file, or in pyproject.toml, in place of those of the tables.
+
+    [thresholds.value_loss]              # in pyproject.toml: [tool.esper.thresholds.value_loss]
+    warning = "> 8 or < 0.001"
+    critical = "> 30"
+
+    [thresholds.critic_error]            # a metric, `loss_ratio`, or a signal that is judged
+    critical = "> 3"
+
+What is not mentioned stays as it is; an empty string is no bound at all. What is not finite stays critical where
+it was, and a metric that is judged under a condition only (`value_std`) keeps its condition.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tomllib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from esper_analyzer.judging.rules import RULES, Rule
+from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds
+from esper_schemas.errors import UsageError
+from esper_schemas.metric.metrics import Bands, Limit
+
+PYPROJECT = "pyproject.toml"
+
+_MAX_BYTES = 4 * 1024 * 1024
+_LIMIT = re.compile(r"(>=|<=|>|<)\s*([-+.\deE]+)")
+_OURS = re.compile(r"\btool\s*\.\s*esper\b(?!-)")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a judgement goes by.
+
+    Attributes:
+        thresholds: bands of the metrics.
+        rules: what is watched, and how; their bands include the thresholds.
+        source: the file that the user's own came from; None if there are none.
+    """
+
+    thresholds: Thresholds
+    rules: tuple[Rule, ...]
+    source: Path | None = None
+
+
+DEFAULT_SETTINGS = Settings(DEFAULT_THRESHOLDS, tuple(RULES.values()))
+"""The thresholds of the tables and nothing else."""
+
+
+def read_settings(path: Path) -> Settings:
+    """Settings from a TOML file, or from the table `tool.esper` of a `pyproject.toml`.
+
+    Raises:
+        UsageError: the file cannot be read, is no TOML, or holds a key or value that means nothing here; a
+            `pyproject.toml` has no table `tool.esper`.
+    """
+    document = _parse(path, _text(path))
+    if path.name != PYPROJECT:
+        return _settings(path, "", document)
+    ours = _tool_esper(document)
+    if ours is None:
+        raise UsageError(f"{path} sets no thresholds: expected a table [tool.esper.thresholds.NAME]")
+    return _settings(path, "tool.esper.", ours)
+
+
+def find_settings(folder: Path, *, warn: Callable[[str], object] = warnings.warn) -> Settings:
+    """Settings of the nearest `pyproject.toml` with a table `tool.esper`, in `folder` or above it; else the defaults.
+
+    A file counts only if it and the folder that it is in belong to the current user, to root, or to the owner of
+    `folder`: nobody else who may write into a folder above, such as /tmp, decides what passes a check.
+
+    Args:
+        folder: where to begin; usually the current folder.
+        warn: told in one line of a `pyproject.toml` that cannot be read, is no TOML, or belongs to somebody else, and
+            is passed over.
+
+    Raises:
+        UsageError: the table holds a key or value that means nothing here, or the file that mentions it is no TOML.
+    """
+    start = folder.resolve()
+    owners = {os.getuid(), 0, start.stat().st_uid}
+    for parent in (start, *start.parents):
+        path = parent / PYPROJECT
+        text = ""
+        try:
+            if not path.is_file():
+                continue
+            text = _text(path)
+            if not {path.stat().st_uid, parent.stat().st_uid} <= owners:
+                if _OURS.search(text):
+                    warn(f"{path} belongs to another user; passed over in the search for thresholds")
+                continue
+            ours = _tool_esper(_parse(path, text))
+        except OSError:  # a folder that may not be looked into holds nothing for us
+            continue
+        except UsageError as error:
+            if _OURS.search(text):
+                raise
+            warn(f"{error}; passed over in the search for thresholds")
+            continue
+        if ours is not None:
+            return _settings(path, "tool.esper.", ours)
+    return DEFAULT_SETTINGS
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UsageError(f"{path} is larger than {_MAX_BYTES:,} bytes, so it is not read")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+        raise UsageError(f"{path} is not TOML: {error}") from None
+
+
+def _tool_esper(document: Mapping[str, Any]) -> Any:
+    """The table `tool.esper`, which may be anything; None if there is none."""
+    tool = document.get("tool")
+    return tool.get("esper") if isinstance(tool, dict) else None
+
+
+def _settings(path: Path, prefix: str, document: Any) -> Settings:
+    """Settings from a parsed file; `prefix` is where in the file its tables are."""
+    tables = _table(path, prefix.rstrip(".") or "the file", document, ("thresholds",)).get("thresholds", {})
+    judged = {rule.bands_of: rule.bands for rule in RULES.values() if rule.bands_of}
+    defaults = {**judged, **DEFAULT_THRESHOLDS}
+    where = f"{prefix}thresholds"
+    named = _table(path, where, tables, tuple(defaults))
+    overrides = {name: _bands(path, f"{where}.{name}", defaults[name], table) for name, table in named.items()}
+    if not overrides:
+        return DEFAULT_SETTINGS
+    thresholds = {name: overrides.get(name, bands) for name, bands in DEFAULT_THRESHOLDS.items()}
+    rules = (
+        replace(rule, bands=replace(overrides.get(rule.bands_of, rule.bands), only_if=None)) for rule in RULES.values()
+    )
+    return Settings(thresholds, tuple(rules), path)
+
+
+def _table(path: Path, where: str, found: Any, known: tuple[str, ...]) -> Mapping[str, Any]:
+    """A table whose keys are all known."""
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: {where} must be a table, found {found!r:.60}")
+    for key in found:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise UsageError(f"{path}: {where} has no key {key!r}; {hint}")
+    return found
+
+
+def _bands(path: Path, where: str, default: Bands, table: Any) -> Bands:
+    """The default bands with what a user's table has in their place."""
+    given = _table(path, where, table, ("warning", "critical"))
+    limits = {level: _limits(path, f"{where}.{level}", text) for level, text in given.items()}
+    return replace(
+        default,
+        warning=limits.get("warning", default.warning),
+        critical=limits.get("critical", default.critical),
+        low=None if limits else default.low,  # the remark "low" belongs to the scale of the default bounds
+    )
+
+
+def _limits(path: Path, where: str, text: Any) -> tuple[Limit, ...]:
+    """The limits that a text such as "> 5 or < 0.001" names."""
+    try:
+        return tuple(_limit(part) for part in re.split(r"\s+or\s+", text.strip())) if text.strip() else ()
+    except (AttributeError, ValueError):
+        raise UsageError(f'{path}: {where} must be bounds such as "> 5 or <= 0.1", found {text!r:.60}') from None
+
+
+def _limit(text: str) -> Limit:
+    match = _LIMIT.fullmatch(text)
+    bound = float(match[2]) if match else math.nan
+    if match is None or not math.isfinite(bound):
+        raise ValueError(text)
+    return Limit(match[1], bound)  # type: ignore[arg-type]

@@ -1,0 +1,200 @@
+"""A recorded run as pictures of any moment in it: what was known then, and nothing that came later."""
+
+from __future__ import annotations
+
+import copy
+from bisect import bisect_right
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
+from esper_analyzer.live.clock import Clock, replay_times
+from esper_analyzer.live.feed import JUDGED_AT_ONCE, Feed, data_events, newest_rows
+from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Event, Picture
+from esper_analyzer.measuring.history import History, history_of
+from esper_analyzer.reading.gaps import attempts_in, gaps_in
+from esper_analyzer.reading.run_index import dropped_rows, every_row_of, rows_of
+
+_BLOCK_ROWS = 4 * RECENT_ROWS
+
+
+class RecordedFeed(Feed):
+    """Pictures of the rows of a run as they are now, after any number of them.
+
+    The whole run is judged once, in pieces, which finds when each alert was raised: the judge never looks ahead, so
+    these are the alerts that a tail would have shown. Copies of its state after each piece give the verdict at any
+    moment, forwards and backwards, at the cost of one piece.
+
+    Attributes:
+        clock: the time line of the replay; for the thread that draws.
+    """
+
+    def __init__(self, run: JudgedRun, rank: int, *, speed: float | None = None) -> None:
+        """`speed` is how many times faster than recorded; 0 as fast as possible, None for about 25 seconds."""
+        super().__init__(run, rank)
+        found = run.look(rank)
+        index = found.rank(rank)
+        self._frame = rows_of(index)
+        when = self._frame.select("update", "wall_time", pl.col("dropped_before").fill_null(0).cum_sum()).collect()
+        self.clock = Clock(replay_times(when["wall_time"]), speed)
+        self.total = when.height
+        self._updates = when["update"].to_numpy()
+        self._dropped = when["dropped_before"].to_numpy()
+        self._damage = found.damage_of(rank)
+        self._all_dropped = dropped_rows(index, every_row_of(index, self._frame))
+        self._history = History.empty(CHARTED)
+        self._events: list[Event] = []  # all that have been found, in order of updates
+        self._gaps: list[tuple[int, int]] = []
+        self._states: list[Judge] = [Judge(run.settings.rules)]  # after each piece
+        self._at = _copy(self._states[0])
+        self._block = (0, pl.DataFrame())
+        self._position, self._shown = 0, -1
+        self._work: Iterator[None] | None = self._read()
+
+    # ------------------------------------------------------------------ for the thread that draws
+
+    def seek(self, position: int) -> None:
+        """Have the pictures to come show the state after so many rows. May be called from any thread."""
+        self._position = max(0, min(position, self.total))
+
+    def alert_after(self, position: int) -> int | None:
+        """Number of rows after which the next alert is raised, of those found so far. May be called from any thread."""
+        events, now = self._events, self._update_at(position)
+        index = bisect_right(events, now, key=lambda event: event.update)
+        while index < len(events) and events[index].level == "unknown":
+            index += 1
+        return self._position_of(events[index].update) if index < len(events) else None
+
+    def alert_before(self, position: int) -> int | None:
+        """As `alert_after`, for the alert before."""
+        events, now = self._events, self._update_at(position)
+        index = bisect_right(events, now - 1, key=lambda event: event.update) - 1
+        while index >= 0 and events[index].level == "unknown":
+            index -= 1
+        return self._position_of(events[index].update) if index >= 0 else None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether all alerts have been found. May be asked from any thread."""
+        return self._work is None
+
+    def _update_at(self, position: int) -> int:
+        return int(self._updates[position - 1]) if position else -1
+
+    def _position_of(self, update: int) -> int:
+        return int(np.searchsorted(self._updates, update, side="right"))
+
+    # ------------------------------------------------------------------ rows
+
+    def finish(self) -> Picture:
+        """The picture of the whole run."""
+        self.seek(self.total)
+        return super().finish()
+
+    def look(self) -> bool:
+        """Whether another moment is to be shown."""
+        return self._position != self._shown
+
+    def work(self) -> bool:
+        """Read or judge a piece of the run."""
+        if self._work is None:
+            return False
+        if next(self._work, self) is self:
+            self._work = None
+        return True
+
+    def _read(self) -> Iterator[None]:
+        self._history = history_of(self._frame, CHARTED)
+        self._gaps = gaps_in(self._frame, None)
+        self._events = sorted(data_events(self._gaps, attempts_in(self._frame)), key=lambda event: event.update)
+        self._shown = -1
+        yield
+        judge = Judge(self.run.settings.rules)
+        columns = self._frame.select(judge.columns)
+        for batch in columns.collect_batches(chunk_size=JUDGED_AT_ONCE, maintain_order=True):
+            for start in range(0, batch.height, JUDGED_AT_ONCE):
+                found = [Event.of(episode) for episode in judge.advance(batch.slice(start, JUDGED_AT_ONCE))]
+                self._events = sorted([*self._events, *found], key=lambda event: event.update)
+                self._states.append(_copy(judge))
+                self._shown = -1
+                yield
+
+    def _all_rows(self) -> pl.LazyFrame:
+        return self._frame
+
+    def _rows(self, start: int, stop: int) -> pl.DataFrame:
+        """The rows from position `start` up to `stop`, read in blocks."""
+        first, block = self._block
+        if not (first <= start and stop <= first + block.height):
+            low, high = max(0, start - RECENT_ROWS), min(self.total, stop + _BLOCK_ROWS)
+            inside = pl.col("update").is_between(int(self._updates[low]), int(self._updates[high - 1]))
+            first, block = low, self._frame.filter(inside).collect()
+            self._block = (first, block)
+        return block[start - first : stop - first]
+
+    # ------------------------------------------------------------------ result
+
+    def picture(self) -> Picture:
+        """The state at the position that was asked for last."""
+        position = self._shown = self._position
+        if not position:
+            return Picture("replay", total=self.total, thresholds=self.run.settings.thresholds)
+        now = int(self._updates[position - 1])
+        recent = newest_rows(pl.DataFrame(), self._rows(max(0, position - RECENT_ROWS), position))
+        events = self._events
+        known = bisect_right(events, now, key=lambda event: event.update)
+        detail = self._detail
+        if detail is not None:
+            detail = Detail(detail.metric, detail.first, detail.last, self._known(detail.history, position))
+        judged = self._states[-1].rows
+        return Picture(
+            status="replay",
+            rows=position,
+            total=self.total,
+            recent=recent,
+            history=self._known(self._history, position),
+            events=tuple(events[max(0, known - MAX_EVENTS) : known]),
+            verdict=self._verdict(position) if judged >= position else None,
+            judged=min(judged, position),
+            damage=self._damage,
+            detail=detail,
+            row=self._row if self._row is not None and self._row[0] <= now else None,
+            thresholds=self.run.settings.thresholds,
+        )
+
+    def _known(self, history: History, position: int) -> History:
+        """A history as far as it was known at a position: without what came later within its last bucket."""
+        now = int(self._updates[position - 1])
+        known = history.until(now)
+        span = history.span
+        if span is None or span[0] > now or (known.span is not None and known.span[1] >= min(now, span[1])):
+            return known
+        start = span[0] if known.span is None else known.span[1] + 1
+        begin = int(np.searchsorted(self._updates, start))
+        part = History(known.names, known.frame.clear(), known.width).with_rows(self._rows(begin, position))
+        if part.width != known.width or not known.frame.height:
+            return part if not known.frame.height else known
+        return History(known.names, pl.concat([known.frame, part.frame]), known.width)
+
+    def _verdict(self, position: int) -> Verdict:
+        """The verdict after so many rows, from the state of the judge before that is nearest."""
+        index = bisect_right(self._states, position, key=lambda judge: judge.rows) - 1
+        near = self._states[index]
+        if not near.rows <= self._at.rows <= position:
+            self._at = _copy(near)
+        start = self._at.rows
+        if start < position:
+            self._at.advance(self._rows(start, position))
+        now = int(self._updates[position - 1])
+        missing = [gap for gap in self._gaps if gap[1] < now]
+        dropped = self._all_dropped if position == self.total else int(self._dropped[position - 1])
+        return conclude(self._at, RunFacts(missing, dropped, self._damage, self.run.remarks))
+
+
+def _copy(judge: Judge) -> Judge:
+    """The state of a judge as it is now; rules are the same objects."""
+    return copy.deepcopy(judge, {id(judge.rules): judge.rules})

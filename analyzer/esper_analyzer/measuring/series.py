@@ -1,0 +1,231 @@
+"""The course of every metric for a file of bounded size: real values at their updates, extremes never lost.
+
+Updates are cut into stretches of equal length, and the smallest and the largest finite value of each are kept, each
+at the update that it is from; a run that is short enough keeps every value. What is not finite is kept apart, as
+exact ranges of updates.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from polars import selectors
+
+from esper_analyzer.reading.gaps import attempts_in, gaps_in
+
+MAX_STRETCHES = 2000
+MIN_STRETCHES = 50
+_ALL_STRETCHES = 100_000  # over all lines; what they take in the file goes with it
+_BATCH_ROWS = 65_536
+
+MAX_ANCHORS = 1000
+"""So many updates at most have their environment steps and time in the file; between them both rise evenly."""
+
+MAX_RANKS = 8
+"""With more ranks than this, a line is drawn through the extremes of all ranks together."""
+
+Kind = Literal[0, 1, 2]
+"""What a value is that is not finite: an index into `KINDS`."""
+
+KINDS = ("NaN", "+∞", "−∞")
+
+NonFinite = tuple[int, int, Kind]
+"""First and last update, both inclusive, of consecutive updates whose values are not finite, and of one kind."""
+
+
+@dataclass(slots=True)
+class Line:
+    """A metric of one rank, or of all ranks together (`rank=None`).
+
+    Attributes:
+        rank: the rank.
+        updates: update of each point, never falling.
+        values: value of each point; None where the line is broken by updates that are missing or not finite.
+        nonfinite: every value that is not finite.
+        stretches: where points are extremes of several updates, the stretches with a finite value, counted from the
+            first update of the run; else empty.
+        means: mean of the finite values of each of `stretches`.
+    """
+
+    rank: int | None
+    updates: list[int] = field(default_factory=list)
+    values: list[float | None] = field(default_factory=list)
+    nonfinite: list[NonFinite] = field(default_factory=list)
+    stretches: list[int] = field(default_factory=list)
+    means: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Lines of every metric, by name, one for each of `ranks`, with at most two points for each `width` updates.
+
+    `missing` are the ranges of updates that no rank has, `missing_of` those of each of `ranks`.
+    """
+
+    width: int
+    first: int | None
+    last: int | None
+    ranks: list[int | None]
+    lines: dict[str, list[Line]]
+    missing: list[tuple[int, int]]
+    missing_of: list[list[tuple[int, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What may stand below a chart in place of updates: at each of `updates`, `values`, which never fall."""
+
+    name: Literal["env_steps", "seconds"]
+    updates: list[int]
+    values: list[float]
+
+
+def course_of(rows: pl.LazyFrame, names: Sequence[str], missing: Sequence[tuple[int, int]] = ()) -> Course:
+    """The course of these metrics over all rows, in bounded memory.
+
+    Args:
+        rows: columns `update`, `rank` and the metrics (numbers or booleans), in order of rank and update.
+        names: the metrics.
+        missing: ranges of updates that are not there, in order, where the rows are of one rank.
+    """
+    update = pl.col("update")
+    extent = rows.select(first=update.min(), last=update.max(), ranks=pl.col("rank").unique().sort().implode())
+    first, last, found = extent.collect(engine="streaming").row(0)
+    if first is None:
+        return Course(1, None, None, [], {name: [] for name in names}, [], [])
+    ranks: list[int | None] = list(found) if len(found) <= MAX_RANKS else [None]
+    stretches = min(MAX_STRETCHES, max(MIN_STRETCHES, _ALL_STRETCHES // max(1, len(names) * len(ranks))))
+    width = math.ceil((last - first + 1) / stretches)
+    lines: dict[str, list[Line]] = {name: [] for name in names}
+    is_of_one = len(found) == 1
+    everywhere = list(missing) if is_of_one else gaps_in(_distinct(rows))
+    missing_of = []
+    for rank in ranks:
+        of_rank = rows if rank is None or is_of_one else rows.filter(pl.col("rank") == rank)
+        own = everywhere if rank is None or is_of_one else gaps_in(_distinct(of_rank))
+        missing_of.append(own)
+        for name, line in _lines(of_rank, names, first, width).items():
+            line.rank = rank
+            _break(line, [*own, *((a, b) for a, b, _ in line.nonfinite)], width)
+            lines[name].append(line)
+    return Course(width, first, last, ranks, lines, everywhere, missing_of)
+
+
+def _distinct(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The updates of these rows, each once, in order: several ranks have the same ones."""
+    return rows.select(pl.col("update").unique().sort())
+
+
+def _lines(rows: pl.LazyFrame, names: Sequence[str], first: int, width: int) -> dict[str, Line]:
+    """The line of each metric, without breaks."""
+    aggregates: list[pl.Expr] = []
+    for position, name in enumerate(names):  # not by name, which may hold anything
+        value = _column(name)
+        finite = pl.when(value.is_finite()).then(value)
+        aggregates += [
+            pl.col("update").min_by(finite).alias(f"low_at {position}"),
+            finite.min().alias(f"low {position}"),
+            pl.col("update").max_by(finite).alias(f"high_at {position}"),
+            finite.max().alias(f"high {position}"),
+            finite.mean().alias(f"mean {position}"),
+            (~value.is_finite()).any().alias(f"nonfinite {position}"),
+        ]
+    frame = rows.group_by(stretch=(pl.col("update") - first) // width).agg(aggregates).sort("stretch")
+    extremes = frame.collect(engine="streaming")
+    lines = {}
+    for position, name in enumerate(names):
+        line = lines[name] = Line(None)
+        columns = [extremes[f"{part} {position}"] for part in ("low_at", "low", "high_at", "high")]
+        for low_at, low, high_at, high in zip(*columns, strict=True):
+            if low is None:
+                continue
+            points = sorted({(low_at, low), (high_at, high)}) if low != high else [(low_at, low)]
+            line.updates += [at for at, _ in points]
+            line.values += [value for _, value in points]
+        if width > 1:
+            known = extremes.filter(pl.col(f"mean {position}").is_finite())
+            line.stretches, line.means = known["stretch"].to_list(), known[f"mean {position}"].to_list()
+        if extremes[f"nonfinite {position}"].any():
+            line.nonfinite = list(nonfinite_ranges(rows, name))
+    return lines
+
+
+def axes_of(rows: pl.LazyFrame, course: Course) -> list[Axis]:
+    """Environment steps, and seconds since the first update, of the lowest rank, as far as they were recorded.
+
+    Args:
+        rows: columns `update`, `rank`, `env_steps` and `wall_time`, as `Run.updates` gives them.
+        course: the course of the same rows.
+    """
+    if course.first is None or course.last is None:
+        return []
+    width = math.ceil((course.last - course.first + 1) / MAX_ANCHORS)
+    lowest = rows.filter(pl.col("rank") == pl.col("rank").min())
+    anchors = (
+        lowest.group_by(stretch=(pl.col("update") - course.first) // width)
+        .agg(pl.col("update").max(), pl.col("env_steps").max(), pl.col("wall_time").max(), begin=pl.min("wall_time"))
+        .sort("stretch")
+        .with_columns(seconds=(pl.col("wall_time") - pl.col("begin").min()).dt.total_microseconds() / 1e6)
+        .collect(engine="streaming")
+    )
+    axes = []
+    names: tuple[Literal["env_steps"], Literal["seconds"]] = ("env_steps", "seconds")
+    for name in names:
+        known = anchors.select("update", pl.col(name).cum_max()).drop_nulls()
+        if known[name].n_unique() > 1:
+            axes.append(Axis(name, known["update"].to_list(), known[name].to_list()))
+    return axes
+
+
+def attempts_of(rows: pl.LazyFrame) -> list[tuple[int, int]]:
+    """Each attempt of the lowest rank but the first, with the first update that it recorded."""
+    lowest = rows.filter(pl.col("rank") == pl.col("rank").min())
+    return attempts_in(lowest)[1:]
+
+
+def nonfinite_ranges(rows: pl.LazyFrame, name: str) -> Iterator[NonFinite]:
+    """Ranges of consecutive updates whose values of this metric are NaN, +∞ or −∞, a batch of rows at a time."""
+    value = _column(name)
+    kind = pl.when(value.is_nan()).then(0).when(value > 0).then(1).otherwise(2).cast(pl.Int8)
+    found = rows.filter(~value.is_finite()).select("update", kind=kind).sort("update")
+    open_range: NonFinite | None = None
+    for batch in found.collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True):
+        updates, kinds = batch["update"].to_numpy(), batch["kind"].to_numpy()
+        begins = np.flatnonzero((np.diff(updates, prepend=updates[:1] - 2) > 1) | (np.diff(kinds, prepend=-1) != 0))
+        ends = np.append(begins[1:] - 1, len(updates) - 1)
+        for first, last, mark in zip(
+            updates[begins].tolist(), updates[ends].tolist(), kinds[begins].tolist(), strict=False
+        ):
+            if open_range is not None and open_range[2] == mark and first <= open_range[1] + 1:
+                open_range = (open_range[0], last, open_range[2])
+                continue
+            if open_range is not None:
+                yield open_range
+            open_range = (first, last, mark)
+    if open_range is not None:
+        yield open_range
+
+
+def _column(name: str) -> pl.Expr:
+    """A metric as numbers; its name is taken as it is, though `pl.col` would read more into "*" or "^v.*$"."""
+    return selectors.by_name(name).as_expr().cast(pl.Float64)
+
+
+def _break(line: Line, ranges: Iterable[tuple[int, int]], width: int) -> None:
+    """Break the line between two points where a range of at least `width` updates lies between them."""
+    starts = {bisect_right(line.updates, a): a for a, b in ranges if b - a + 1 >= width}
+    updates: list[int] = []
+    values: list[float | None] = []
+    done = 0
+    for position, start in sorted(starts.items()):
+        updates += [*line.updates[done:position], start]
+        values += [*line.values[done:position], None]
+        done = position
+    line.updates = updates + line.updates[done:]
+    line.values = values + line.values[done:]

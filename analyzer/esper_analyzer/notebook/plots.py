@@ -1,0 +1,144 @@
+"""Plots of a run's metrics by matplotlib (extra `notebook`): no extreme is lost, and nothing that is not finite."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from esper_analyzer.judging.alerts import Alert, newest
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import judge_rank
+from esper_analyzer.measuring.levels import bands_of, loss_ratio
+from esper_analyzer.measuring.series import KINDS, Line, course_of
+from esper_analyzer.measuring.snapshot import metric_names
+from esper_analyzer.measuring.summary import column
+from esper_analyzer.notebook.svg_chart import COLORS, is_log, limits_of
+from esper_analyzer.reading.gaps import gaps_of_index
+from esper_analyzer.reading.run_index import rows_of
+from esper_analyzer.reporting.html_charts import CHART_OF_SIGNAL
+from esper_analyzer.wording import count
+from esper_schemas.cleaning import printable
+from esper_schemas.errors import UsageError
+from esper_schemas.metric.metrics import Bands
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DEFAULT_PLOTS = ("value_loss", "explained_variance", "episode_return_mean")
+"""What is plotted where nothing is asked for, as far as it was measured."""
+
+_MAX_MARKED = 100  # up to this many points each is marked
+_LARGEST = 1e300  # matplotlib's arithmetic on axes overflows beyond
+_MAX_NAMED = 4  # so many alerts are named in a legend
+
+
+def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: int) -> Figure:
+    """See `Run.plot`."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError("plots need matplotlib; install the extra: pip install 'esper-recorder[notebook]'") from error
+
+    class Plot(Figure):
+        """A figure that a notebook shows where it is the value of a cell, and only there."""
+
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+    run.selected_ranks(rank)
+    found = run.look(rank)
+    index = found.rank(rank)
+    frame = rows_of(index)
+    rows = frame.with_columns(loss_ratio())
+    names = _chosen(metrics, rows)
+    course = course_of(rows, names, gaps_of_index(frame, index))
+    alerts = newest(judge_rank(run, index, frame, found.damage_of(rank)).alerts)
+    figure = Plot(figsize=(10.0, 1.0 + 2.2 * len(names)), layout="constrained")
+    panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, name in zip(panels, names, strict=True):
+        panel.set_ylabel(printable(name), parse_math=False)
+        for line in course.lines[name]:
+            _draw(panel, line, log)
+        _shade(panel, bands_of(name, run.settings.thresholds))
+        shown = [alert for alert in alerts if name in (alert.metric, CHART_OF_SIGNAL.get(alert.metric))]
+        _mark_alerts(panel, shown, course.last or 0)
+    if course.first is not None and course.last is not None:
+        panels[-1].set_xlim(course.first - 0.5, course.last + 0.5)
+    panels[-1].set_xlabel("update")
+    figure.suptitle(printable(run.header.run_id), parse_math=False)
+    return figure
+
+
+def _chosen(metrics: Sequence[str], rows: pl.LazyFrame) -> list[str]:
+    """The metrics to plot; UsageError for what was not recorded, or is no number."""
+    schema = rows.collect_schema()
+    known = [name for name in metric_names(schema) if schema[name].is_numeric() or schema[name] == pl.Boolean]
+    for name in metrics:
+        if name not in known:
+            near = get_close_matches(name, known, 3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"for example {', '.join(DEFAULT_PLOTS)}"
+            raise UsageError(f"there is no metric {printable(name)!r} to plot; {hint}")
+    if metrics:
+        return list(dict.fromkeys(metrics))
+    counts = rows.select(column(name).count() for name in DEFAULT_PLOTS).collect().row(0, named=True)
+    return [name for name in DEFAULT_PLOTS if counts[name]] or ["value_loss"]
+
+
+def _draw(panel: Axes, line: Line, log: bool | None) -> None:
+    """The line with its breaks, the scale, and a mark wherever a value is not finite."""
+    values = [math.nan if value is None else max(-_LARGEST, min(value, _LARGEST)) for value in line.values]
+    finite = [value for value in values if not math.isnan(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    if is_log(low, high) if log is None else log and any(finite):
+        if low > 0.0:
+            panel.set_yscale("log")
+        else:  # linear around zero, so that nothing is left out
+            panel.set_yscale("symlog", linthresh=min(abs(value) for value in finite if value))
+    mark = "." if len(finite) <= _MAX_MARKED else ""
+    panel.plot(line.updates, values, color="tab:blue", linewidth=1.2, marker=mark)
+    lone = [
+        at for at in range(len(values)) if all(math.isnan(v) for v in (*values[at - 1 : at], *values[at + 1 : at + 2]))
+    ]
+    panel.plot(line.updates, values, ".", color="tab:blue", markevery=lone)
+    frame = panel.get_xaxis_transform()
+    for kind, shape, y in ((0, "x", 0.94), (1, "^", 0.94), (2, "v", 0.06)):
+        ranges = [(first, last) for first, last, found in line.nonfinite if found == kind]
+        if ranges:
+            firsts, lasts = zip(*ranges, strict=True)
+            updates = sum(last - first + 1 for first, last in ranges)
+            panel.hlines([y] * len(ranges), firsts, lasts, color="tab:red", linewidth=2, transform=frame)
+            label = f"{KINDS[kind]}, {count(updates)} update{'s' * (updates != 1)}"
+            ends = [*firsts, *lasts]
+            panel.scatter(ends, [y] * len(ends), marker=shape, color="tab:red", zorder=3, transform=frame, label=label)
+
+
+def _shade(panel: Axes, bands: Bands | None) -> None:
+    """Shade what is beyond the thresholds, as far as it is in view; the view stays as the values need it."""
+    bottom, top = panel.get_ylim()
+    for level, limit in limits_of(bands):
+        low, high = (limit.bound, top) if limit.comparison in (">", ">=") else (bottom, limit.bound)
+        if low < top and high > bottom:
+            panel.axhspan(max(low, bottom), min(high, top), color=COLORS[level], alpha=0.12, linewidth=0)
+            if bottom < limit.bound < top:
+                panel.axhline(limit.bound, color=COLORS[level], linewidth=1, linestyle="--")
+    panel.set_ylim(bottom, top)
+
+
+def _mark_alerts(panel: Axes, alerts: Sequence[Alert], newest: int) -> None:
+    """A line where each alert was raised, and the stretch of updates that it is about."""
+    for position, alert in enumerate(alerts):
+        color = COLORS[alert.level]
+        metric = printable(alert.metric).replace("$", r"\$")  # no formula
+        label = f"{alert.level}: {metric} from {alert.since}" if position < _MAX_NAMED else None
+        panel.axvline(alert.update, color=color, linewidth=1.2, label=label)
+        panel.axvspan(alert.since, newest if alert.until is None else alert.until, color=color, alpha=0.06, linewidth=0)
+    if panel.get_legend_handles_labels()[0]:  # beside the panel, where it hides nothing
+        panel.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -1,0 +1,1 @@
+"""From disk to rows: what a run's files hold, which rows count, where updates are missing."""

@@ -1,0 +1,108 @@
+"""Which rows count after restarts and rollbacks: the default view and the view of all attempts, both lazy.
+
+An attempt supersedes every earlier row of its rank whose update is at or after its own first update; within
+an attempt the last row of an update wins. Sealed segments whose updates rise are filtered, never sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from itertools import groupby, pairwise
+
+import polars as pl
+from polars import selectors
+
+from esper_analyzer.reading.descriptors import open_pieces
+from esper_analyzer.reading.segment_index import SCHEMA, Piece
+
+
+def schema_of(pieces: Iterable[Piece]) -> pl.Schema:
+    """Columns of a run: those of the table, then every metric that the user added, in order of appearance."""
+    schema = dict(SCHEMA)
+    for piece in pieces:
+        schema |= {name: pl.Float64() for name in piece.extras if name not in schema}
+    return pl.Schema(schema)
+
+
+def all_attempts(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
+    """Every row of a rank, ordered by seq."""
+    return _concat([_scan(pieces, schema)], schema)
+
+
+def current(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
+    """The rows of a rank that no later row supersedes, ordered by update."""
+    if rises(pieces):
+        return all_attempts(pieces, schema)
+    cuts = cuts_by_attempt(pieces)
+    frames = []
+    for attempt, group in groupby(pieces, key=lambda piece: piece.attempt):
+        cut = cuts[attempt]
+        of_attempt = list(group)
+        if not rises(of_attempt):
+            frame = _scan(of_attempt, schema)
+            frame = frame if cut is None else frame.filter(pl.col("update") < cut)
+            frames.append(frame.unique("update", keep="last", maintain_order=True).sort("update"))
+            continue
+        whole = [piece for piece in of_attempt if cut is None or piece.last_update < cut]
+        cut_off = [piece for piece in of_attempt if cut is not None and piece.first_update < cut <= piece.last_update]
+        frames.append(_scan(whole, schema))
+        frames += [_scan([piece], schema).filter(pl.col("update") < cut) for piece in cut_off]
+    return _concat(frames, schema)
+
+
+def rises(pieces: Sequence[Piece]) -> bool:
+    """Whether each update is greater than the one before, within and between these pieces."""
+    return all(piece.updates_rise for piece in pieces) and all(
+        before.last_update < after.first_update for before, after in pairwise(pieces)
+    )
+
+
+def cuts_by_attempt(pieces: Sequence[Piece]) -> dict[int, int | None]:
+    """For each attempt the update from which on a later attempt has superseded it; None if none has."""
+    firsts: dict[int, int] = {}
+    for piece in pieces:
+        firsts.setdefault(piece.attempt, piece.first_update)
+    cuts: dict[int, int | None] = {}
+    cut: int | None = None
+    for attempt in sorted(firsts, reverse=True):
+        cuts[attempt] = cut
+        cut = firsts[attempt] if cut is None else min(cut, firsts[attempt])
+    return cuts
+
+
+def _scan(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
+    """The rows of these pieces in order; sealed neighbours are scanned together.
+
+    The sealed files are opened here, and polars keeps them open as long as the frame lives.
+    """
+    frames = []
+    for is_sealed, group in groupby(pieces, key=lambda piece: piece.frame is None):
+        if is_sealed:
+            frames.append(_scan_sealed(list(group), schema))
+        else:
+            frames += [_complete(piece.frame, schema).lazy() for piece in group if piece.frame is not None]
+    return _concat(frames, schema)
+
+
+def _scan_sealed(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
+    with ExitStack() as files:
+        return pl.scan_parquet(
+            open_pieces(pieces, files),
+            schema=schema,
+            missing_columns="insert",
+            glob=False,
+            hive_partitioning=False,
+            cache=False,
+        )
+
+
+def _complete(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in frame.columns]
+    return frame.with_columns(missing).select(selectors.by_name(*schema))
+
+
+def _concat(frames: list[pl.LazyFrame], schema: pl.Schema) -> pl.LazyFrame:
+    if not frames:
+        return pl.LazyFrame(schema=schema)
+    return frames[0] if len(frames) == 1 else pl.concat(frames)

@@ -1,0 +1,57 @@
+"""Room for open files: each sealed segment that a frame reads is one descriptor as long as the frame lives."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import IO
+
+from esper_analyzer.reading.segment_index import Piece
+from esper_schemas.errors import UsageError
+
+_SHARE = 4  # one frame may take so little of what may be open: others live at the same time, and threads open files too
+_SPARE = 64  # descriptors for everything else, where no more can be had
+
+
+def open_pieces(pieces: Sequence[Piece], files: ExitStack) -> list[IO[bytes]]:
+    """The files of sealed segments, which `files` closes; the limit on open files is raised where need be.
+
+    Raises:
+        UsageError: more files would be open than the system allows.
+        RunDamagedError, OSError: as `Piece.open`.
+    """
+    _make_room(len(pieces))
+    try:
+        return [files.enter_context(piece.open()) for piece in pieces]
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise _too_many(len(pieces)) from None
+        raise
+
+
+def _make_room(files: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _wanted(files)
+    if soft == resource.RLIM_INFINITY or wanted <= soft:
+        return
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    except (ValueError, OSError):  # the system has a limit of its own below the hard one
+        pass
+    if 2 * files + _SPARE > soft:  # polars duplicates each descriptor before ours are closed
+        raise _too_many(files)
+
+
+def _wanted(files: int) -> int:
+    return _SHARE * files + _SPARE
+
+
+def _too_many(files: int) -> UsageError:
+    return UsageError(
+        f"the run has {files:,} sealed segments, more than files may be open;"
+        f" raise the limit: ulimit -n {_wanted(files)}"
+    )

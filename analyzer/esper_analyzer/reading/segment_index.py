@@ -1,0 +1,204 @@
+"""The segments of one rank as the analyzer reads them: a projection of what the format's examination found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import polars as pl
+import pyarrow as pa
+
+from esper_schemas.errors import RunDamagedError
+from esper_schemas.examining.faults import Fault
+from esper_schemas.examining.rank import RankExamination
+from esper_schemas.examining.segment import SegmentExamination
+from esper_schemas.metric.payload import METRICS
+from esper_schemas.run.files import Storage
+from esper_schemas.segment import sealed
+from esper_schemas.segment.holds import Holds, check_columns
+
+_FOOTERS: dict[tuple[int, ...], tuple[int, tuple[str, ...]]] = {}
+"""Rows and added columns of sealed files that were found to be within bounds, by `_file_identity`; oldest first."""
+
+_MAX_FOOTERS = 65_536  # about 20 MB
+
+_POLARS_TYPES: dict[str, pl.DataType] = {
+    "float64": pl.Float64(),
+    "int64": pl.Int64(),
+    "int32": pl.Int32(),
+    "bool": pl.Boolean(),
+    "timestamp": pl.Datetime("us", "UTC"),
+}
+
+SCHEMA = pl.Schema(
+    {
+        "run_id": pl.String(),
+        "rank": pl.Int32(),
+        "attempt": pl.Int32(),
+        "seq": pl.Int64(),
+        "dropped_before": pl.Int64(),
+        **{name: _POLARS_TYPES[metric.dtype] for name, metric in METRICS.items()},
+    }
+)
+"""Columns and types of every row, before any metric that the user added (Float64)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The rows of one segment, and what is known about them without reading a sealed one.
+
+    Attributes:
+        number: of the segment.
+        attempt: that recorded it.
+        rows: how many there are, at least one.
+        first_seq, last_seq, first_update, last_update: of its first and last row.
+        updates_rise: whether the update of every row is greater than that of the row before.
+        extras: columns that the user added.
+        frame: the rows of an active segment; None for a sealed one, which is read when it is needed.
+        storage, name: where the file is.
+    """
+
+    number: int
+    attempt: int
+    rows: int
+    first_seq: int
+    last_seq: int
+    first_update: int
+    last_update: int
+    updates_rise: bool
+    extras: tuple[str, ...]
+    frame: pl.DataFrame | None
+    storage: Storage
+    name: str
+
+    def open(self) -> BinaryIO:
+        """The file of a sealed segment.
+
+        Raises:
+            RunDamagedError, OSError: as `Storage.open`.
+        """
+        return self.storage.open(self.name)
+
+
+@dataclass(slots=True)
+class SegmentIndex:
+    """What the segments of one rank held when they were examined.
+
+    Attributes:
+        pieces: the segments that have rows and can be used, in order.
+        faults: everything that was found wrong with the rank; notes are left out.
+        sealed, active: how many segments there are, whether they can be used or not.
+        bytes: their size.
+        next_active: number of the first segment that was not sealed: where a follower goes on.
+        attempts: number of attempts, whether their records can be read or not.
+        dropped: rows that the attempts say they dropped.
+    """
+
+    pieces: list[Piece] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    sealed: int = 0
+    active: int = 0
+    bytes: int = 0
+    next_active: int = 0
+    attempts: int = 0
+    dropped: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of all pieces."""
+        return sum(piece.rows for piece in self.pieces)
+
+
+def index_of(check: RankExamination) -> SegmentIndex:
+    """The segments of a rank, from what its examination found.
+
+    Raises:
+        RunDamagedError, OSError, ArrowException: a sealed file that was not opened by the examination (at depth
+            `records` none is) is larger than it may be, or no segment; a deeper examination tells which.
+    """
+    index = SegmentIndex(
+        faults=without_notes(check.all_faults),
+        attempts=len({*check.attempts, *check.bad_attempts}),
+        dropped=sum(attempt.dropped_rows for attempt in check.attempts.values()),
+    )
+    for segment in check.segments:
+        index.bytes += segment.bytes
+        if segment.is_sealed:
+            index.sealed += 1
+            index.next_active = segment.number + 1
+        else:
+            index.active += 1
+        if segment.holds is not None and segment.holds.rows:
+            index.pieces.append(_piece(check, segment, segment.holds))
+    return index
+
+
+def without_notes(faults: Iterable[Fault]) -> list[Fault]:
+    """Those faults that a reader is told of; `esper-rec verify` lists notes too."""
+    return [fault for fault in faults if fault.kind != "note"]
+
+
+def to_frame(batch: pa.RecordBatch) -> pl.DataFrame:
+    """A batch of rows as polars frame, columns and types as in the run."""
+    frame = pl.from_arrow(batch)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _piece(check: RankExamination, segment: SegmentExamination, holds: Holds) -> Piece:
+    extras = holds.extras
+    if check.depth == "records" and not segment.rows_seen:
+        extras = _extras(check.storage, segment)
+    assert holds.first_update is not None  # there are rows
+    assert holds.last_update is not None
+    return Piece(
+        number=segment.number,
+        attempt=holds.identity.attempt,
+        rows=holds.rows,
+        first_seq=holds.first_seq,
+        last_seq=holds.last_seq,
+        first_update=holds.first_update,
+        last_update=holds.last_update,
+        updates_rise=holds.updates_rise,
+        extras=tuple(extras),
+        frame=None if segment.rows is None else to_frame(segment.rows),
+        storage=check.storage,
+        name=segment.name,
+    )
+
+
+def _extras(storage: Storage, segment: SegmentExamination) -> list[str]:
+    """The columns that the user added to a sealed file of which only the seal was looked at.
+
+    Nothing unpacks a file before it is known to be within bounds, which its footer tells. A sealed file does not
+    change, so each is asked once in a process; a footer costs a third of a millisecond.
+    """
+    where = storage.where(segment.name)
+    with storage.open(segment.name) as file:
+        identity = _file_identity(file)
+        known = _FOOTERS.get(identity) if identity is not None else None
+        if known is None:
+            with sealed.open_parquet(file, segment.bytes, where) as parquet:
+                known = parquet.metadata.num_rows, tuple(check_columns(parquet.schema_arrow)[0])
+            if identity is not None:
+                while len(_FOOTERS) >= _MAX_FOOTERS:
+                    del _FOOTERS[next(iter(_FOOTERS))]
+                _FOOTERS[identity] = known
+    rows, extras = known
+    if segment.holds is not None and segment.holds.rows != rows:
+        raise RunDamagedError(f"{where}: expected {segment.holds.rows} rows, found {rows} in its footer")
+    return list(extras)
+
+
+def _file_identity(file: BinaryIO) -> tuple[int, ...] | None:
+    """Which file it is, and in which state; None for one that is no file of a local disk.
+
+    Nobody but the kernel sets the time of the last change (ctime).
+    """
+    try:
+        found = os.fstat(file.fileno())
+    except (OSError, AttributeError):  # io.UnsupportedOperation is an OSError
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

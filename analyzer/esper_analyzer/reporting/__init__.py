@@ -1,0 +1,1 @@
+"""The report in every format, the check, and runs side by side."""

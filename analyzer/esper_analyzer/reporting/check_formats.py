@@ -1,0 +1,148 @@
+"""A check as text, JSON, JUnit XML, or workflow commands of GitHub Actions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from textwrap import wrap
+from typing import Literal
+from xml.etree import ElementTree
+
+from rich.text import Text
+
+from esper_analyzer.drawing.style import LEVEL_STYLE, Style, fit, to_ascii
+from esper_analyzer.reporting.check import Check, Condition, Outcome
+from esper_analyzer.reporting.text import describe_updates
+from esper_analyzer.strict_json import strict
+from esper_schemas.cleaning import printable
+
+Form = Literal["text", "json", "junit", "github"]
+
+SUITE = "esper-check"
+
+_OUTCOME_STYLE: Mapping[Outcome, str] = {
+    "passed": "green",
+    "failed": "bold red",
+    "unknown": "dim",
+    "damaged": "bold red",
+}
+_MIN_WIDTH = 20
+
+
+def summary(check: Check) -> str:
+    """The check as one line, such as for a log."""
+    failed = [condition.name for condition in check.conditions if condition.outcome == "failed"]
+    said = f"{check.outcome}: {printable(check.run.run_id)} is {check.verdict.level}, {describe_updates(check.updates)}"
+    if check.outcome == "damaged":
+        said = f"damaged: files of {printable(check.run.run_id)}, {describe_updates(check.updates)}"
+    if failed:
+        said += f"; --fail-on {check.fail_on} reached by {', '.join(failed)}"
+    return f"{said}; too little to judge is no failure" if check.outcome == "unknown" else said
+
+
+def write_check(check: Check, form: Form, style: Style, width: int) -> str:
+    """The check in one of the formats, for an output of this style and so many cells wide."""
+    if form == "text":
+        return as_text(check, style, width)
+    if form == "json":
+        return as_json(check)
+    if form == "junit":
+        return as_junit(check)
+    return as_github(check) if style.unicode else to_ascii(as_github(check))
+
+
+def as_text(check: Check, style: Style, width: int) -> str:
+    """A line that says it all, then each condition with its reasons, wrapped at `width` cells."""
+    width = max(width, _MIN_WIDTH)
+    outcome = _OUTCOME_STYLE[check.outcome]
+    lines = [Text(line, style=outcome) for line in wrap(summary(check), width - 1, subsequent_indent="  ")]
+    if check.thresholds is not None:
+        said = f"thresholds of {printable(str(check.thresholds))}"
+        lines += [Text(line) for line in wrap(said, width - 1, initial_indent="  ", subsequent_indent="  ")]
+    room = max(len(condition.name) for condition in check.conditions)
+    for condition in check.conditions:
+        line = Text(f"  {condition.name:{room}}  ")
+        if condition.level is not None:
+            line.append(f"{condition.level:8}", style=LEVEL_STYLE[condition.level]).append("  ")
+        line.append(condition.outcome, style=_OUTCOME_STYLE[condition.outcome])
+        lines.append(line)
+        for reason in condition.reasons:
+            wrapped = wrap(reason, width - 1, initial_indent="    - ", subsequent_indent="      ")
+            lines += [Text(part) for part in wrapped]
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return "".join(f"{line}\n" for line in style.render(lines))
+
+
+def as_json(check: Check) -> str:
+    """The document `esper-check/1`: strict JSON, in ASCII, so that any output can hold it."""
+    return json.dumps(strict(check.to_dict()), indent=2, allow_nan=False) + "\n"
+
+
+def as_junit(check: Check) -> str:
+    """JUnit XML: one test case for the verdict, for each gate, for the integrity.
+
+    Failed is a failure, damaged an error, unknown skipped; the reasons of what passed are its output. In ASCII, so
+    that any output can hold it.
+    """
+    count = [condition.outcome for condition in check.conditions].count
+    totals = {
+        "tests": str(len(check.conditions)),
+        "failures": str(count("failed")),
+        "errors": str(count("damaged")),
+        "skipped": str(count("unknown")),
+        "time": "0",
+    }
+    root = ElementTree.Element("testsuites", {"name": SUITE, **totals})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": f"{SUITE} {printable(check.run.run_id)}", **totals})
+    properties = ElementTree.SubElement(suite, "properties")
+    facts: dict[str, object] = {"path": check.run.path, "updates": check.updates.rows, "fail_on": check.fail_on}
+    if check.thresholds is not None:
+        facts["thresholds"] = check.thresholds
+    for name, value in facts.items():
+        ElementTree.SubElement(properties, "property", {"name": name, "value": printable(str(value))})
+    for condition in check.conditions:
+        _test_case(suite, condition, f"{SUITE}.{printable(check.run.run_id)}")
+    ElementTree.indent(root)
+    body = ElementTree.tostring(root, encoding="us-ascii").decode("ascii")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'
+
+
+def _test_case(suite: ElementTree.Element, condition: Condition, classname: str) -> None:
+    case = ElementTree.SubElement(suite, "testcase", {"name": condition.name, "classname": classname, "time": "0"})
+    reasons = "\n".join(condition.reasons)
+    tag = {"failed": "failure", "damaged": "error", "unknown": "skipped", "passed": "system-out"}[condition.outcome]
+    if condition.outcome == "passed" and not reasons:
+        return
+    found = ElementTree.SubElement(case, tag)
+    found.text = reasons
+    if condition.outcome != "passed":
+        found.set("message", _headline(condition))
+    if condition.outcome in ("failed", "damaged"):
+        found.set("type", condition.level or condition.outcome)
+
+
+def as_github(check: Check) -> str:
+    """One workflow command per condition: an error if it failed, a warning if it is at that level, else a notice."""
+    lines = []
+    for condition in check.conditions:
+        kind = "error" if condition.outcome in ("failed", "damaged") else "notice"
+        if kind == "notice" and condition.level == "warning":
+            kind = "warning"
+        title = f"{SUITE}: {condition.name} of {printable(check.run.run_id)}"
+        message = "\n".join([_headline(condition), *condition.reasons])
+        lines.append(f"::{kind} title={_property(title)}::{_data(message)}\n")
+    return "".join(lines)
+
+
+def _headline(condition: Condition) -> str:
+    level = "" if condition.level is None else f" ({condition.level})"
+    return fit(f"{condition.name} {condition.outcome}{level}", 100)
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,1 @@
+"""Runs side by side: aligned, scored, grouped by seed."""

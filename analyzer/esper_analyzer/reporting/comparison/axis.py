@@ -1,0 +1,152 @@
+"""What runs are aligned by: updates, environment steps or seconds of training, and the span they have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from esper_analyzer.measuring.levels import LOSS_RATIO, loss_ratio
+from esper_analyzer.measuring.snapshot import metric_names
+from esper_analyzer.reading.run_index import RunIndex
+from esper_schemas.errors import UsageError
+
+By = Literal["updates", "steps", "time"]
+
+UNITS: dict[By, str] = {"updates": "updates", "steps": "environment steps", "time": "seconds of training"}
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What the runs are aligned by, and the span that all of them have in common, both ends inclusive.
+
+    `updates` is the recorded number of the update; `steps` are environment steps; `time` are seconds of
+    training by the monotonic clock, all attempts added up, without the time between them.
+    """
+
+    by: By
+    unit: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where a run's measured values lie on the axis; `unplaced` of them have no position on it."""
+
+    first: float | None
+    last: float | None
+    unplaced: int
+
+
+class MeasuredRows:
+    """The rows of one run that measured the metric, read lazily and only the columns that are needed.
+
+    Files are open only while they are read: there may be many runs.
+    """
+
+    def __init__(self, found: RunIndex, metric: str) -> None:
+        self._found = found
+        schema = found.updates().collect_schema()
+        self.names = metric_names(schema)
+        self.is_measurable = metric == LOSS_RATIO or metric in self.names
+        value = loss_ratio() if metric == LOSS_RATIO else pl.col(metric) if self.is_measurable else pl.lit(None)
+        is_time = metric in schema and schema[metric].is_temporal()
+        self._value = (pl.lit(None) if is_time else value).cast(pl.Float64)
+
+    @property
+    def _frame(self) -> pl.LazyFrame:
+        """The rows that measured the metric, with its `value`."""
+        return self._found.updates().with_columns(value=self._value).filter(pl.col("value").is_not_null())
+
+    def is_empty(self) -> bool:
+        """Whether the metric was never measured."""
+        return self._frame.head(1).select("update").collect().is_empty()
+
+    def has_steps(self) -> bool:
+        """Whether every row has its environment steps."""
+        return not self._frame.select(pl.col("env_steps").is_null().any()).collect().item()
+
+    def extent(self, by: By) -> Extent:
+        """First and last position on the axis."""
+        placed = pl.col("at").is_finite().fill_null(False)
+        at = pl.col("at").filter(placed)
+        rows = self._placed(by).select(at.min().alias("first"), at.max().alias("last"), (~placed).sum().alias("left"))
+        first, last, unplaced = rows.collect(engine="streaming").row(0)
+        return Extent(first, last, unplaced)
+
+    def rows(self, by: By) -> pl.DataFrame:
+        """Columns `update`, `at` (ascending) and `value`; 24 bytes a row."""
+        rows = self._placed(by).filter(pl.col("at").is_finite()).collect()
+        return rows if rows["at"].is_sorted() else rows.sort("at", maintain_order=True)
+
+    def _placed(self, by: By) -> pl.LazyFrame:
+        at = {"updates": pl.col("update"), "steps": pl.col("env_steps")}.get(by)
+        if at is None:
+            at = pl.col("elapsed_secs") + pl.col("attempt").replace_strict(
+                self._secs_before(), default=0.0, return_dtype=pl.Float64
+            )
+        return self._frame.select("update", at.cast(pl.Float64).alias("at"), "value")
+
+    def _secs_before(self) -> dict[int, float]:
+        """For each attempt, the seconds of training of all attempts before it."""
+        secs = pl.col("elapsed_secs")
+        every = self._found.updates(all_attempts=True)
+        spent = every.group_by("attempt").agg(secs.filter(secs.is_finite()).max()).sort("attempt")
+        before, total = {}, 0.0
+        for attempt, lasted in spent.collect().iter_rows():
+            before[attempt] = total
+            total += lasted or 0.0
+        return before
+
+
+def default_axis(sources: Sequence[MeasuredRows]) -> By:
+    """Environment steps where every row of every run has them, else updates."""
+    return "steps" if all(source.has_steps() for source in sources) else "updates"
+
+
+def common_span(by: By, labels: Sequence[str], extents: Sequence[Extent]) -> Axis:
+    """The span of all runs that have anything on the axis."""
+    spans = {
+        label: (extent.first, extent.last)
+        for label, extent in zip(labels, extents, strict=True)
+        if extent.first is not None and extent.last is not None
+    }
+    for label, extent in zip(labels, extents, strict=True):
+        if extent.unplaced and label not in spans:
+            other = "updates" if by != "updates" else "steps"
+            raise UsageError(f"{label} has recorded no {UNITS[by]}; use --by {other}")
+    latest, earliest = max(spans, key=lambda run: spans[run][0]), min(spans, key=lambda run: spans[run][1])
+    start, end = spans[latest][0], spans[earliest][1]
+    if start > end:
+        raise UsageError(
+            f"the runs have no {UNITS[by]} in common: {earliest} ends at {end:g}, {latest} begins at {start:g}"
+        )
+    return Axis(by, UNITS[by], start, end)
+
+
+def mean_over(at: NDArray[np.float64], values: NDArray[np.float64], start: float, end: float) -> tuple[float, float]:
+    """Mean over [start, end] of the line through these points (trapezoidal rule), and the share of it they cover.
+
+    Between points and at the ends of the span values are interpolated; where the points do not reach an end, the
+    mean is over the part that they cover.
+
+    Args:
+        at: ascending positions.
+        values: finite values.
+    """
+    if not len(at) or at[0] > end or at[-1] < start:
+        return math.nan, 0.0
+    low, high = max(start, float(at[0])), min(end, float(at[-1]))
+    if low == high:
+        return float(np.interp(low, at, values)), 1.0 if start == end else 0.0
+    within = (at > low) & (at < high)
+    first, last = np.interp([low, high], at, values)
+    x = np.concatenate([[low], at[within], [high]])
+    y = np.concatenate([[first], values[within], [last]])
+    return float(np.trapezoid(y, x)) / (high - low), (high - low) / (end - start)

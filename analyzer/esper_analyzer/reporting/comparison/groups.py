@@ -1,0 +1,290 @@
+"""Groups of seeds: which runs repeat one experiment, and what such a group says together.
+
+The estimates are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
+Precipice": interquartile mean, percentile interval of a bootstrap stratified by environment, probability of
+improvement. They are computed by SciPy (extra `compare`), imported only when there is a group to summarise.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esper_schemas.errors import UsageError
+from esper_schemas.metric.metrics import Direction
+
+RESAMPLES = 50_000
+CONFIDENCE = 0.95
+RANDOM_SEED = 0
+"""The bootstrap always starts from this seed, so that the same runs give the same numbers."""
+
+MIN_SEEDS = 3
+"""A group with fewer runs (in any of its environments) gets no interval."""
+
+_RESAMPLES_AT_ONCE = 2000
+_SEED_KEY = re.compile(r"(^|[._-])seed$", re.IGNORECASE)
+_HEADER_KEYS = ("trainer", "env", "device")
+_MAX_DEPTH = 8
+
+Settings = Mapping[str, Any]
+"""A run's hyper-parameters by dotted name, and what else its header says about how it was made."""
+
+Samples = Sequence[NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A score over the runs of a group.
+
+    Attributes:
+        n: runs that have the score; one that is not finite counts as the worst there can be.
+        missing: runs that never measured it within the span.
+        iqm: interquartile mean; infinite if too many runs are not finite, NaN if those cannot be ranked.
+        low, high: bounds of the 95 % interval; None with fewer than 3 runs in any environment.
+    """
+
+    n: int
+    missing: int
+    iqm: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that differ in nothing but the seed, or agree in the keys that were asked for.
+
+    `settings` are what tells this group from the others; the estimates are None for what is not defined.
+    """
+
+    name: str
+    runs: list[str]
+    settings: dict[str, Any]
+    final: Estimate
+    best: Estimate
+    area: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """A probability and its 95 % interval; None with fewer than 3 runs in any environment of either group."""
+
+    probability: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Improvement:
+    """How probably a run of `group` is better than one of `over` (greater, for a metric without direction)."""
+
+    group: str
+    over: str
+    final: Chance
+    best: Chance
+    area: Chance
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How the intervals were made."""
+
+    resamples: int = RESAMPLES
+    confidence: float = CONFIDENCE
+    method: Literal["percentile"] = "percentile"
+    stratified_by: Literal["env"] = "env"
+    random_seed: int = RANDOM_SEED
+
+
+def settings_of(config: Mapping[str, Any], header: Mapping[str, Any], definition: Mapping[str, Any]) -> Settings:
+    """Hyper-parameters, `header` (trainer, env, device) and value-loss definition by dotted name."""
+    settings = _flat(config) | {key: header[key] for key in _HEADER_KEYS if header.get(key) is not None}
+    return settings | {f"value_loss_definition.{key}": value for key, value in _flat(definition).items()}
+
+
+def differing(settings: Mapping[str, Settings]) -> dict[str, dict[str, Any]]:
+    """Keys whose values differ between runs, and each run's value; a run that lacks the key is left out."""
+    keys = dict.fromkeys(key for of_run in settings.values() for key in of_run)
+    found = {}
+    for key in keys:
+        if len({_identity(of_run, key) for of_run in settings.values()}) > 1:
+            found[key] = {run: of_run[key] for run, of_run in settings.items() if key in of_run}
+    return found
+
+
+def seed_groups(settings: Mapping[str, Settings], by: Sequence[str] | None) -> list[list[str]]:
+    """Runs in groups, in order of appearance.
+
+    Args:
+        settings: of each run, by its label.
+        by: keys that the runs of a group agree in; None means all keys but seeds. A run that recorded no
+            hyper-parameters is then alone, for nothing says what it repeats.
+
+    Raises:
+        UsageError: no run has such a key.
+    """
+    known = dict.fromkeys(key for of_run in settings.values() for key in of_run)
+    for key in by or ():
+        if key not in known:
+            differing_here = ", ".join(list(differing(settings))[:8]) or "none"
+            raise UsageError(f"no run has a hyper-parameter {key!r} to group by (differing here: {differing_here})")
+    groups: dict[Any, list[str]] = {}
+    for run, of_run in settings.items():
+        keys = by if by is not None else [key for key in known if not is_seed(key)]
+        has_config = any(key not in _HEADER_KEYS and not key.startswith("value_loss_definition.") for key in of_run)
+        identity: Any = tuple(_identity(of_run, key) for key in keys)
+        groups.setdefault(identity if by is not None or has_config else run, []).append(run)
+    return list(groups.values())
+
+
+def is_seed(key: str) -> bool:
+    """Whether a hyper-parameter is a seed: `seed`, `env_seed`, `algo.seed`."""
+    return bool(_SEED_KEY.search(key))
+
+
+def group_name(number: int) -> str:
+    """A, B, … Z, then G27, G28, …"""
+    return chr(ord("A") + number) if number < 26 else f"G{number + 1}"
+
+
+def describe_group(runs: Sequence[str], settings: Mapping[str, Settings], keys: Iterable[str]) -> dict[str, Any]:
+    """Values that all runs of the group share, of those keys that tell groups apart."""
+    first = settings[runs[0]]
+    shared = [key for key in keys if len({_identity(settings[run], key) for run in runs}) == 1]
+    return {key: first[key] for key in shared if key in first}
+
+
+def estimate(scores: Sequence[float | None], envs: Sequence[str | None], better: Direction | None) -> Estimate:
+    """Interquartile mean of a group's scores, and its 95 % stratified bootstrap interval.
+
+    The interquartile mean leaves out a quarter of the runs at each end, rounded down, so that with fewer than
+    four runs it is the mean.
+
+    Args:
+        scores: of each run; None where it was never measured.
+        envs: of each run; runs are resampled within their environment.
+        better: direction that decides what the worst score is, for those that are not finite.
+    """
+    samples, missing = _by_env(scores, envs, better)
+    n = sum(map(len, samples.values()))
+    if not n:
+        return Estimate(0, missing)
+    strata = list(samples.values())
+    if any(np.isnan(sample).any() for sample in strata):
+        return Estimate(n, missing, float("nan"))
+    low, high = _interval(strata, _iqm)
+    return Estimate(n, missing, float(_iqm(*strata)), low, high)
+
+
+def chance(
+    scores: tuple[Sequence[float | None], Sequence[float | None]],
+    envs: tuple[Sequence[str | None], Sequence[str | None]],
+    better: Direction | None,
+) -> Chance:
+    """Probability that a run of the first group is better than one of the second, ties counting half.
+
+    It is the Mann–Whitney statistic divided by the number of pairs, averaged over the environments that both
+    groups have. Scores and environments are given for each group as in `estimate`.
+    """
+    (first, _), (second, _) = (_by_env(*each, better) for each in zip(scores, envs, strict=True))
+    shared = [env for env in first if env in second]
+    samples = [sample for env in shared for sample in (first[env], second[env])]
+    if not samples or any(np.isnan(sample).any() for sample in samples):
+        return Chance(None)
+    sign = -1.0 if better == "lower" else 1.0
+
+    def beats(*resampled: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        pairs = zip(resampled[::2], resampled[1::2], strict=True)
+        found = [_share_of_pairs(sign * one, sign * other) for one, other in pairs]
+        return np.asarray(np.mean(np.stack(found), axis=0))
+
+    low, high = _interval(samples, beats)
+    return Chance(float(beats(*samples)), low, high)
+
+
+def _share_of_pairs(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The Mann–Whitney statistic over the number of pairs, by ranks: n log n, where all pairs would be n²."""
+    n, pairs = one.shape[-1], one.shape[-1] * other.shape[-1]
+    ranks = _scipy_stats().rankdata(np.concatenate([one, other], axis=-1), axis=-1)
+    return np.asarray((ranks[..., :n].sum(axis=-1) - n * (n + 1) / 2) / pairs)
+
+
+def _iqm(*samples: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    return np.asarray(_scipy_stats().trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis))
+
+
+def _interval(samples: Samples, statistic: Callable[..., NDArray[np.float64]]) -> tuple[float | None, float | None]:
+    if any(len(sample) < MIN_SEEDS for sample in samples):
+        return None, None
+    with np.errstate(invalid="ignore"):  # inf − inf, where runs are not finite
+        found = _scipy_stats().bootstrap(
+            samples,
+            statistic,
+            n_resamples=RESAMPLES,
+            batch=_RESAMPLES_AT_ONCE,
+            vectorized=True,
+            axis=-1,
+            method="percentile",
+            confidence_level=CONFIDENCE,
+            rng=np.random.default_rng(RANDOM_SEED),
+        )
+    tail = (1.0 - CONFIDENCE) / 2.0
+    # a value that was drawn, not one between two: between inf and inf there is none
+    bounds = np.quantile(found.bootstrap_distribution, [tail, 1.0 - tail], method="closest_observation")
+    return float(bounds[0]), float(bounds[1])
+
+
+def _by_env(
+    scores: Sequence[float | None], envs: Sequence[str | None], better: Direction | None
+) -> tuple[dict[str | None, NDArray[np.float64]], int]:
+    """Scores by environment, what is not finite as the worst there can be, and the number of missing ones."""
+    worst = {"lower": np.inf, "higher": -np.inf, None: np.nan}[better]
+    found: dict[str | None, list[float]] = {}
+    for score, env in zip(scores, envs, strict=True):
+        if score is not None:
+            found.setdefault(env, []).append(score if np.isfinite(score) else worst)
+    return {env: np.array(values) for env, values in found.items()}, sum(score is None for score in scores)
+
+
+def _scipy_stats() -> Any:
+    try:
+        from scipy import stats  # an extra, and slow to import
+    except ImportError:
+        raise UsageError(
+            "the statistics of a group of seeds need SciPy: pip install 'esper-recorder[compare]',"
+            " or compare single runs with --no-group"
+        ) from None
+    return stats
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value and depth < _MAX_DEPTH:
+            found |= _flat(value, f"{prefix}{key}.", depth + 1)
+        else:
+            found[f"{prefix}{key}"] = "(nested too deeply)" if _is_deeper(value, _MAX_DEPTH) else value
+    return found
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, (Mapping, list)):
+        return False
+    inner = value.values() if isinstance(value, Mapping) else value
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in inner)
+
+
+def _identity(settings: Settings, key: str) -> str:
+    """Text that is the same for equal values: 1 and 1.0 are, NaN and NaN, but not 1, True and "1"."""
+    if key not in settings:
+        return ""
+    value = settings[key]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, sort_keys=True, default=str)

@@ -1,0 +1,68 @@
+"""Reading the runs of a comparison: each is looked at once, and one that cannot be read hides no other."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.settings import Settings
+from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
+from esper_analyzer.reading.run_index import RunIndex
+from esper_analyzer.reading.run_reader import locate_run
+from esper_analyzer.reporting.report import Report, build_report
+from esper_schemas.errors import NotARunError, RunDamagedError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A run that was looked at once, and the report on it."""
+
+    run: JudgedRun
+    found: RunIndex
+    report: Report
+
+
+def read_all(
+    runs: Sequence[JudgedRun | str | os.PathLike[str]], root: str | os.PathLike[str], settings: Settings, rank: int
+) -> tuple[list[Reading], dict[str, str]]:
+    """Read each run once; and what is wrong with those that cannot be read at all.
+
+    Raises:
+        UsageError: fewer than two runs, or one given twice.
+        NotARunError: there is no such run, or it has no such rank.
+        RunDamagedError: fewer than two of them can be read.
+    """
+    if len(runs) < 2:
+        raise UsageError(f"compare needs at least two runs, found {len(runs)}")
+    opened: list[JudgedRun] = []
+    readings: list[Reading] = []
+    set_aside: dict[str, str] = {}
+    for given in runs:
+        try:
+            run = given if isinstance(given, JudgedRun) else JudgedRun(locate_run(given, root), settings)
+            opened.append(run)
+            _check_given_once(opened)
+            readings.append(run.read(rank, partial(_reading, run, rank)))
+        except (NotARunError, UsageError):
+            raise
+        except RUN_ERRORS as error:
+            set_aside[str(given.path if isinstance(given, JudgedRun) else given)] = describe_error(error)
+    if len(readings) < 2:
+        causes = "; ".join(f"{name}: {cause}" for name, cause in set_aside.items())
+        raise RunDamagedError(f"fewer than two of the {len(runs)} runs can be read: {causes}")
+    return readings, set_aside
+
+
+def _reading(run: JudgedRun, rank: int, found: RunIndex) -> Reading:
+    return Reading(run, found, build_report(run, rank, found))
+
+
+def _check_given_once(runs: Sequence[JudgedRun]) -> None:
+    paths = Counter(run.path.resolve() for run in runs)
+    twice = next((run.path for run in runs if paths[run.path.resolve()] > 1), None)
+    if twice is not None:
+        raise UsageError(f"the run {twice} is given more than once")

@@ -1,0 +1,278 @@
+"""The report as one HTML file: verdict first, charts that answer to mouse and keyboard, every table; no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.rules import Rule
+from esper_analyzer.judging.verdict import grouped_reasons, since_when
+from esper_analyzer.measuring.levels import LOSS_RATIO, loss_ratio
+from esper_analyzer.measuring.series import attempts_of, axes_of, course_of
+from esper_analyzer.measuring.trends import Trend
+from esper_analyzer.reading.run_index import RunIndex
+from esper_analyzer.reporting.html_charts import CHART_OF_SIGNAL, MAIN_CHARTS, Chart, chart_data, chart_of, pack
+from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
+from esper_analyzer.reporting.text import describe_fault, describe_updates
+from esper_analyzer.wording import compact, count, duration, number, percentage, size
+from esper_schemas.cleaning import printable
+from esper_schemas.metric.metrics import COMPARISONS, Level, Limit
+
+TILES = {
+    "value_loss": "Value loss",
+    "explained_variance": "Explained variance",
+    "entropy": "Entropy",
+    "kl_divergence": "KL divergence",
+    "pre_clip_grad_norm": "Gradient norm",
+    "episode_return_mean": "Episode return",
+}
+"""The numbers beneath the verdict."""
+
+SCRIPTS = ("data.js", "axis.js", "marks.js", "values.js", "touch.js", "chart.js", "report.js")
+MAX_REASONS = 6
+MAX_CONFIG = 500
+MAX_TEXT = 500
+MAX_FAULTS = 200
+
+_NOT_CHARTED = ("update", "wall_time", "skip_reason")
+_NOT_IN_TABLE = ("update", "wall_time")
+_ASSETS = resources.files("esper_analyzer.reporting") / "web"
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A number beneath the verdict, and what else is said of it."""
+
+    title: str
+    value: str
+    level: Level
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A reason of the verdict: what was found, what it means, and where to look (may be empty).
+
+    Attributes:
+        found: what was found.
+        meaning: what that usually means.
+        target: id of an element of the page.
+        where: what the link to it says.
+        is_remark: whether it is said beside the verdict, rather than for it.
+    """
+
+    found: str
+    meaning: str = ""
+    target: str = ""
+    where: str = ""
+    is_remark: bool = False
+
+
+def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: RunIndex | None = None) -> str:
+    """The report as one HTML document that needs nothing else, neither files nor a network.
+
+    Args:
+        run: the run that the report is on; its rows are read for the charts, in bounded memory.
+        report: as `run.report(rank)` gave it.
+        rank: the same rank; None for all ranks, with a line for each (one for all, if they are more than 8).
+        found: what the report was made from, so that the charts show the same moment; else the run is looked at again.
+
+    Raises:
+        NotARunError, FormatVersionError: as `Run.updates`.
+    """
+    sections: dict[str, MetricSection | RatioSection] = dict(report.metrics)
+    if report.ratio.last is not None or report.ratio.median is not None:
+        sections[LOSS_RATIO] = report.ratio
+    names = _charted(report, sections)
+    rows = (found or run.look(rank)).updates().with_columns(loss_ratio())
+    course = course_of(rows, names, report.updates.missing)
+    settings = run.settings
+    charts = [chart_of(at, name, sections[name], course.lines[name], settings) for at, name in enumerate(names)]
+    ids = {chart.name: chart.id for chart in charts}
+    by_id = {chart.id: chart for chart in charts}
+    links = ids | {about: ids[name] for about, name in CHART_OF_SIGNAL.items() if name in ids}
+    axes = axes_of(rows, course)
+    data = pack(chart_data(report, course, axes, attempts_of(rows), charts, links, settings))
+    is_of_several = len(course.ranks) > 1 or course.ranks == [None]
+    styles = [_asset("vendor/uPlot.min.css"), _asset("report.css")]
+    scripts = [_asset("vendor/uPlot.iife.min.js"), *map(_asset, SCRIPTS)]
+    header = run.header
+    identity = {
+        "created": header.created,
+        "host": header.host,
+        "git commit": header.git_commit,
+        "run uuid": header.run_uuid,
+        "format": header.format,
+        "thresholds": report.thresholds,
+    }
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            report=report,
+            rank=rank,
+            since=since_when(report.alerts, report.verdict.level, run.settings.rules),
+            reasons=_reasons(report, run, {link: by_id[at] for link, at in links.items()}),
+            max_reasons=MAX_REASONS,
+            tiles=[] if is_of_several else [*_critic_error(report, run.settings.rules), *_tiles(report)],
+            is_of_several=is_of_several,
+            axes=axes,
+            charts=charts,
+            main=[chart for chart in charts if chart.is_main],
+            other=[chart for chart in charts if not chart.is_main],
+            width=course.width,
+            ranks=course.ranks,
+            ids=ids,
+            links=links,
+            alerts=list(reversed(report.alerts)),
+            updates=describe_updates(report.updates),
+            recorded={
+                name: metric
+                for name, metric in report.metrics.items()
+                if _is_recorded(metric) and name not in _NOT_IN_TABLE
+            },
+            config=_flat(header.config),
+            definition=_flat(header.value_loss_definition),
+            versions=_flat(header.versions),
+            identity={key: str(value) for key, value in identity.items() if value is not None},
+            faults=[(fault, describe_fault(fault)) for fault in report.integrity.faults[:MAX_FAULTS]],
+            duration=_duration(report),
+            data=Markup(data),  # Base64, and too long for a text
+            styles=styles,
+            scripts=scripts,
+            policy=_policy(styles, scripts),
+        )
+    )
+
+
+def _critic_error(report: Report, rules: Sequence[Rule]) -> Iterator[Tile]:
+    """The number that says most of a critic, where it is known."""
+    value = report.signals.get("critic_error")
+    rule = next((rule for rule in rules if rule.metric == "critic_error"), None)
+    if value is None or rule is None or not math.isfinite(value):
+        return
+    found: Level = "healthy"
+    levels: tuple[tuple[Level, tuple[Limit, ...]], ...] = (
+        ("warning", rule.bands.warning),
+        ("critical", rule.bands.critical),
+    )
+    for level, limits in levels:
+        if any(COMPARISONS[limit.comparison](value, limit.bound) for limit in limits):
+            found = level
+    yield Tile("Critic's error", rule.shown(value), found, "of the targets' usual variance")
+
+
+def _tiles(report: Report) -> Iterator[Tile]:
+    for name, title in TILES.items():
+        metric = report.metrics[name]
+        if _is_recorded(metric):
+            yield Tile(title, compact(metric.last), metric.health.level, _trend(metric.trend))
+
+
+def _charted(report: Report, sections: Mapping[str, MetricSection | RatioSection]) -> list[str]:
+    """Metrics to draw, the main ones first."""
+    recorded = [
+        name
+        for name, section in sections.items()
+        if name not in _NOT_CHARTED and (isinstance(section, RatioSection) or _is_recorded(section))
+    ]
+    if not report.updates.rows:
+        return []
+    main = [name for name in MAIN_CHARTS if name in recorded]
+    return main + [name for name in recorded if name not in main]
+
+
+def _is_recorded(metric: MetricSection) -> bool:
+    return metric.nonfinite is not None
+
+
+def _reasons(report: Report, run: JudgedRun, charts: Mapping[str, Chart]) -> list[Reason]:
+    """The reasons with what each means set apart from what was found, where a rule gave it."""
+    reasons = []
+    for reason in grouped_reasons(report.verdict.reasons):
+        rule = next((rule for rule in run.settings.rules if rule.meaning and reason.endswith(rule.meaning)), None)
+        if rule is not None:
+            found, chart = reason.removesuffix(rule.meaning).strip(), charts.get(rule.metric)
+            target = (chart.id, chart.title) if chart else ("", "")
+            reasons.append(Reason(found, rule.meaning, *target))
+        elif "files are damaged" in reason:
+            reasons.append(Reason(reason, "", "files-title", "the faults"))
+        else:
+            reasons.append(Reason(reason, is_remark=reason.endswith(tuple(run.remarks))))
+    return reasons
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as names with dots and short texts."""
+    found: list[tuple[str, str]] = []
+    stack: list[tuple[str, Any]] = [(f"{prefix}{key}", value) for key, value in reversed(list(values.items()))]
+    while stack:
+        name, value = stack.pop()
+        if isinstance(value, Mapping) and value:
+            stack += [(f"{name}.{key}", inner) for key, inner in reversed(list(value.items()))]
+        elif len(found) == MAX_CONFIG:
+            return [*found, ("…", f"and more: only the first {MAX_CONFIG} are shown")]
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            found.append((name[:MAX_TEXT], text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"))
+    return found
+
+
+def _duration(report: Report) -> str:
+    begun, ended = report.metrics["wall_time"].min, report.metrics["wall_time"].max
+    if not isinstance(begun, datetime) or not isinstance(ended, datetime):
+        return ""
+    return f"{begun:%Y-%m-%d %H:%M} UTC, {duration((ended - begun).total_seconds())}"
+
+
+def _trend(trend: Trend) -> str:
+    """Direction in words and the signed change."""
+    if trend.label == "unknown":
+        return ""
+    change = f" {percentage(trend.change)}" if trend.change is not None else ""
+    return f"{trend.label}{change}"
+
+
+def _asset(name: str) -> Markup:
+    """A style sheet or script of ours, which goes into the page as it is."""
+    return Markup(_ASSETS.joinpath(name).read_text(encoding="utf-8"))
+
+
+def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
+    """Content security policy: only these very texts may style and run, and nothing is fetched."""
+
+    def hashes(texts: Sequence[str]) -> str:
+        digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    return (
+        f"default-src 'none'; script-src {hashes(scripts)}; style-src {hashes(styles)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _environment() -> Environment:
+    """Templates in which every text is cleaned of control characters, then escaped."""
+    environment = Environment(
+        loader=FunctionLoader(lambda name: _ASSETS.joinpath(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "compact": compact, "count": count, "number": number, "percentage": percentage, "size": size, "trend": _trend,
+    }  # fmt: skip
+    return environment

@@ -1,0 +1,183 @@
+"""The charts of the HTML report: which there are, what is said of each, and the data that they are drawn from."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from esper_analyzer.judging.alerts import Alert
+from esper_analyzer.judging.settings import Settings
+from esper_analyzer.measuring.levels import LOSS_RATIO, bands_of
+from esper_analyzer.measuring.series import KINDS, Axis, Course, Line
+from esper_analyzer.reporting.report import MAIN_METRICS, MetricSection, RatioSection, Report
+from esper_analyzer.wording import count
+from esper_schemas.cleaning import printable
+from esper_schemas.metric.metrics import Bands
+from esper_schemas.metric.payload import METRICS
+
+MAIN_CHARTS = MAIN_METRICS | {LOSS_RATIO: "Lv/Lp, value loss to policy loss"}
+"""The charts that stand open, in their order, and their titles."""
+
+CHART_OF_SIGNAL = {
+    "critic_error": "value_loss",
+    "value_loss_spike": "value_loss",
+    "value_loss_plateau": "value_loss",
+    "explained_where_varied": "explained_variance",
+    "unexplained_fall": "explained_variance",
+    "value_spread": "value_std",
+    "value_collapse": "value_std",
+    "return_below_start": "episode_return_mean",
+    "clipped_in_bulk": "clip_fraction",
+    "entropy_collapse_risk": "entropy",
+    "loss_ratio_drift": LOSS_RATIO,
+    "nan_grad_count": "pre_clip_grad_norm",
+    "inf_grad_count": "pre_clip_grad_norm",
+    "skipped": "value_loss",
+    "update": "value_loss",
+}
+"""Where to look for what an alert is about, if it has no chart of its own or another says more."""
+
+MAX_RANGES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What the page says of a chart; the numbers are in the packed data, in the same order."""
+
+    id: str
+    name: str
+    title: str
+    description: str
+    bands: str
+    section: MetricSection | RatioSection
+    nonfinite: str
+    is_main: bool
+
+
+def chart_of(
+    position: int, name: str, section: MetricSection | RatioSection, lines: Sequence[Line], settings: Settings
+) -> Chart:
+    """What the page says of the chart at this position, in English; foreign names are not yet escaped."""
+    metric = METRICS.get(name)
+    said = [metric.description, metric.averaged_over] if metric else []
+    if name == LOSS_RATIO:
+        said = [
+            "abs(value loss) / abs(policy loss); beyond its bounds in most sound runs, it decides nothing by itself"
+        ]
+    bands = bands_of(name, settings.thresholds)
+    return Chart(
+        id=f"chart-{position}",
+        name=name,
+        title=MAIN_CHARTS.get(name, name),
+        description="; ".join(part for part in said if part) or "added by the user",
+        bands=str(bands) if bands else "",
+        section=section,
+        nonfinite="; ".join(_describe_nonfinite(lines)),
+        is_main=name in MAIN_CHARTS,
+    )
+
+
+def _describe_nonfinite(lines: Sequence[Line]) -> Iterator[str]:
+    """Where a metric is not finite, in words: the first ranges, and how many more there are."""
+    for line in lines:
+        if not line.nonfinite:
+            continue
+        shown = [
+            f"{KINDS[kind]} at update {first}" if first == last else f"{KINDS[kind]} at updates {first} to {last}"
+            for first, last, kind in line.nonfinite[:MAX_RANGES]
+        ]
+        more = len(line.nonfinite) - len(shown)
+        shown += [f"{count(more)} more range{'s' * (more != 1)}"] if more else []
+        yield (f"rank {line.rank}: " if len(lines) > 1 else "") + ", ".join(shown)
+
+
+def chart_data(
+    report: Report,
+    course: Course,
+    axes: Sequence[Axis],
+    attempts: Sequence[tuple[int, int]],
+    charts: Sequence[Chart],
+    links: Mapping[str, str],
+    settings: Settings,
+) -> dict[str, Any]:
+    """What the charts are drawn from; updates are differences, ranges as `coded_ranges` has them."""
+    return {
+        "run": printable(report.run.run_id),
+        "axes": [{"name": axis.name, "updates": coded(axis.updates), "values": axis.values} for axis in axes],
+        "attempts": attempts,
+        "first": course.first,
+        "last": course.last,
+        "width": course.width,
+        "missing": coded_ranges(course.missing),
+        "missing_of": [coded_ranges(ranges) for ranges in course.missing_of] if len(course.ranks) > 1 else [],
+        "alerts": [_alert(alert, links) for alert in report.alerts],
+        "charts": [
+            {
+                "id": chart.id,
+                "name": printable(chart.name),
+                "title": printable(chart.title),
+                "main": chart.name == "value_loss",
+                "log": chart.name == LOSS_RATIO,
+                "median": chart.section.median,
+                "bands": _bands(bands_of(chart.name, settings.thresholds)),
+                "lines": [
+                    {
+                        "rank": line.rank,
+                        "updates": coded(line.updates),
+                        "values": line.values,
+                        "nonfinite": coded_ranges(line.nonfinite),
+                        "stretches": coded(line.stretches),
+                        "means": [float(f"{mean:.4g}") for mean in line.means],
+                    }
+                    for line in course.lines[chart.name]
+                ],
+            }
+            for chart in charts
+        ],
+    }
+
+
+def _alert(alert: Alert, links: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "update": alert.update,
+        "since": alert.since,
+        "until": alert.until,
+        "level": alert.level,
+        "metric": printable(alert.metric),
+        "chart": links.get(alert.metric, ""),
+    }
+
+
+def _bands(bands: Bands | None) -> list[list[Any]]:
+    if bands is None or bands.only_if is not None:  # a band under a condition is no band of the chart
+        return []
+    levels = (("warning", bands.warning), ("critical", bands.critical))
+    return [[level, limit.comparison, limit.bound] for level, limits in levels for limit in limits]
+
+
+def pack(data: Mapping[str, Any]) -> str:
+    """Strict JSON, deflated, in Base64: no character of it means anything to HTML."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(zlib.compress(text.encode(), 6)).decode()
+
+
+def coded(numbers: Iterable[int]) -> list[int]:
+    """Numbers as the difference of each to the one before it (the first as it is), which packs well."""
+    before, differences = 0, []
+    for number in numbers:
+        differences.append(number - before)
+        before = number
+    return differences
+
+
+def coded_ranges(ranges: Iterable[tuple[int, ...]]) -> list[int]:
+    """Ranges as numbers in a row: how far after the end of the one before it each begins, how long, what else."""
+    end, numbers = 0, []
+    for first, last, *rest in ranges:
+        numbers += [first - end, last - first, *rest]
+        end = last
+    return numbers

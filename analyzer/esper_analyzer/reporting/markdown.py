@@ -1,0 +1,142 @@
+"""The report as GitHub flavoured Markdown, short enough to paste into an issue or a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from esper_analyzer.judging.alerts import Alert
+from esper_analyzer.judging.verdict import grouped_reasons, since_when
+from esper_analyzer.measuring.trends import Trend
+from esper_analyzer.reporting.report import MAIN_METRICS, IntegritySection, MetricSection, Report, UpdatesSection
+from esper_analyzer.reporting.text import describe_fault, describe_updates
+from esper_analyzer.wording import compact, count, percentage, size
+from esper_schemas.cleaning import printable
+from esper_schemas.metric.metrics import Level
+
+MAX_REASONS = 12
+MAX_ALERTS = 10
+MAX_FAULTS = 10
+MAX_TEXT = 300
+
+_SHAPES: Mapping[Level, str] = {"healthy": "✅", "warning": "⚠️", "critical": "❌", "unknown": "❔"}
+_NO_WIDTH = "&#8203;"  # a space of no width: what it parts is no mention, reference or address any more
+_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_LINKED = re.compile(r"@|#(?=\w)|:(?=/)|\b(?:www|mailto|xmpp)(?=[.:])|\bGH(?=-)", re.IGNORECASE)
+
+
+def report_markdown(report: Report) -> str:
+    """The report in under 80 lines: verdict and reasons, the main metrics, the newest alerts, updates and files."""
+    lines = [
+        *_heading(report),
+        "",
+        *_reasons(grouped_reasons(report.verdict.reasons)),
+        *_metrics(report),
+        *_alerts(report.alerts),
+        *_files(report.updates, report.integrity),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def plain(text: object) -> str:
+    """Foreign text that Markdown shows as it is: no markup, HTML, mention, reference or link comes of it."""
+    shown = printable(str(text))
+    shown = shown if len(shown) <= MAX_TEXT else shown[:MAX_TEXT] + "…"
+    parted = _LINKED.sub(lambda found: found[0] + "\0", shown)  # printable() leaves no NUL of the text's own
+    escaped = _MARKUP.sub(r"\\\g<0>", parted)
+    start = re.match(r"\d*[-+#=.)]", escaped)
+    escaped = escaped[: start.end() - 1] + "\\" + escaped[start.end() - 1 :] if start else escaped
+    escaped = re.sub("^>", "&gt;", escaped.replace("&", "&amp;").replace("<", "&lt;"))
+    return escaped.replace("\0", _NO_WIDTH)
+
+
+def _heading(report: Report) -> Iterator[str]:
+    run = report.run
+    since = since_when(report.alerts, report.verdict.level)
+    said = f" since update {since}" if since is not None else ""
+    yield f"### {_level(report.verdict.level)}{said}: {plain(run.run_id)}"
+    yield ""
+    parts = [run.status, " on ".join(plain(part) for part in (run.trainer, run.env) if part)]
+    parts += [plain(run.device)] if run.device else []
+    parts += [f"{run.world_size} ranks"] if run.world_size > 1 else []
+    parts += [f"{run.attempts} attempts"] if run.attempts != 1 else []
+    parts += [f"thresholds of {plain(report.thresholds)}"] if report.thresholds is not None else []
+    yield " · ".join(part for part in [*parts, describe_updates(report.updates)] if part)
+
+
+def _reasons(reasons: Sequence[str]) -> Iterator[str]:
+    for reason in reasons[:MAX_REASONS]:
+        yield f"- {plain(reason)}"
+    if len(reasons) > MAX_REASONS:
+        yield f"- and {len(reasons) - MAX_REASONS} more"
+
+
+def _metrics(report: Report) -> Iterator[str]:
+    rows = [
+        _metric(title, report.metrics[name])
+        for name, title in MAIN_METRICS.items()
+        if name in report.metrics and report.metrics[name].nonfinite is not None
+    ]
+    if report.ratio.median is not None:
+        ratio = report.ratio
+        row = f"| Lv/Lp | {compact(ratio.last)} | median {compact(ratio.median)} | {_level(ratio.health.level)} |"
+        rows.insert(list(MAIN_METRICS).index("loss_ratio"), row)
+    if not rows:
+        return
+    yield ""
+    yield "| metric | last | trend of 10 | level |"
+    yield "| --- | ---: | --- | --- |"
+    yield from rows
+
+
+def _metric(title: str, metric: MetricSection) -> str:
+    level = _level(metric.health.level) if metric.health.level != "unknown" else ""
+    bad = f" ({count(metric.nonfinite)} not finite)" if metric.nonfinite else ""
+    return f"| {title} | {compact(metric.last)}{bad} | {_trend(metric.trend)} | {level} |"
+
+
+def _trend(trend: Trend) -> str:
+    if trend.label == "unknown":
+        return ""
+    return trend.label if trend.change is None else f"{trend.label} {percentage(trend.change)}"
+
+
+def _alerts(alerts: Sequence[Alert]) -> Iterator[str]:
+    yield ""
+    if not alerts:
+        yield "No alerts."
+        return
+    shown = list(reversed(alerts))[:MAX_ALERTS]
+    newest = f", the newest {len(shown)} of {len(alerts)}" if len(alerts) > len(shown) else ""
+    yield f"<details><summary>Alerts{newest}</summary>"
+    yield ""
+    yield "| level | since | until | message |"
+    yield "| --- | ---: | ---: | --- |"
+    for alert in shown:
+        until = "lasts" if alert.until is None else alert.until
+        yield f"| {_level(alert.level)} | {alert.since} | {until} | {plain(alert.message)} |"
+    yield ""
+    yield "</details>"
+
+
+def _files(updates: UpdatesSection, integrity: IntegritySection) -> Iterator[str]:
+    faults = integrity.faults
+    sealed, active = integrity.segments_sealed, integrity.segments_active
+    missing = sum(last - first + 1 for first, last in updates.missing)
+    yield ""
+    yield (
+        f"Updates: {count(updates.rows)}, {count(missing)} missing, {count(updates.skipped)} skipped, "
+        f"{count(updates.dropped)} dropped, {count(updates.superseded)} superseded. "
+        f"Files: {sealed} sealed segment{'s' * (sealed != 1)}, {active} active, {size(integrity.bytes)}, "
+        f"{f'{len(faults)} fault' + 's' * (len(faults) != 1) + ':' if faults else 'no faults.'}"
+    )
+    if faults:
+        yield ""
+    for fault in faults[:MAX_FAULTS]:
+        yield f"- {'**damage** ' if fault.is_damage else ''}{plain(describe_fault(fault))}"
+    if len(faults) > MAX_FAULTS:
+        yield f"- and {len(faults) - MAX_FAULTS} more"
+
+
+def _level(level: Level) -> str:
+    return f"{_SHAPES[level]} {level}"

@@ -1,0 +1,279 @@
+"""The report: everything that can be said about a run, as one object whose fields are the keys of its JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import polars as pl
+
+from esper_analyzer.judging.alerts import Alert
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import Judgement, judge_ranks, together
+from esper_analyzer.judging.verdict import Verdict
+from esper_analyzer.measuring.levels import LOSS_RATIO, loss_ratio
+from esper_analyzer.measuring.snapshot import MetricState, metric_names, take_snapshot
+from esper_analyzer.measuring.summary import Summary, Value, summarise
+from esper_analyzer.measuring.trends import Trend
+from esper_analyzer.reading.gaps import Range
+from esper_analyzer.reading.run_index import RunIndex, joined
+from esper_analyzer.reading.run_reader import Status
+from esper_analyzer.strict_json import strict
+from esper_schemas.examining.faults import Fault
+from esper_schemas.metric.metrics import Level
+
+MAIN_METRICS = {
+    "value_loss": "Value loss",
+    "policy_loss": "Policy loss",
+    LOSS_RATIO: "Lv/Lp",
+    "explained_variance": "Explained variance",
+    "entropy": "Entropy",
+    "kl_divergence": "KL divergence",
+    "clip_fraction": "Clip fraction",
+    "pre_clip_grad_norm": "Gradient norm before clipping",
+    "episode_return_mean": "Episode return",
+    "return_mean": "Return G",
+}
+"""The metrics that a page shows first, in their order, and what it calls them."""
+
+FORMAT = "esper-report/1"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSection:
+    """Who and what: from the run's header and attempts."""
+
+    run_id: str
+    path: str
+    status: Status
+    trainer: str | None
+    env: str | None
+    device: str | None
+    value_loss_definition: Mapping[str, Any]
+    world_size: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatesSection:
+    """Which updates there are.
+
+    Attributes:
+        rows: updates in the view, that is without superseded rows.
+        first, last: first and last update; None if there is none.
+        missing: inclusive ranges of updates between those that are not there.
+        skipped: updates that the trainer skipped.
+        dropped: rows that the recorder had to drop.
+        superseded: rows that a later attempt, or a later row of the same update, replaced.
+    """
+
+    rows: int
+    first: int | None
+    last: int | None
+    missing: list[Range]
+    skipped: int
+    dropped: int
+    superseded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Share of the measured values in each level; None where no level is known."""
+
+    healthy: float | None = None
+    warning: float | None = None
+    critical: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Level of the last value, the most extreme value of the worst level and where it was, share of each level."""
+
+    level: Level
+    worst: Value
+    worst_update: int | None
+    share: Share
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSection:
+    """One metric over the run, and now. Extremes and averages are over finite values; `nonfinite` counts the rest."""
+
+    last: Value
+    min: Value
+    max: Value
+    mean: float | None
+    median: float | None
+    nonfinite: int | None
+    history: list[Value]
+    trend: Trend
+    long_trend: Trend
+    health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class RatioSection:
+    """Lv/Lp = abs(value_loss) / abs(policy_loss)."""
+
+    last: Value
+    median: float | None
+    health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class IntegritySection:
+    """The run's files: segments, bytes, and whatever is not as promised."""
+
+    segments_sealed: int
+    segments_active: int
+    bytes: int
+    faults: list[Fault]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that can be said about a run; `to_json` gives the stable document `esper-report/1`.
+
+    `signals` are those of `esper_analyzer.judging.signals` after the last update, of several ranks those of the worst.
+    `thresholds` is the file of the user's own thresholds; None if those of the tables were used.
+    """
+
+    run: RunSection
+    updates: UpdatesSection
+    metrics: dict[str, MetricSection]
+    ratio: RatioSection
+    signals: dict[str, float | None]
+    alerts: list[Alert]
+    verdict: Verdict
+    integrity: IntegritySection
+    thresholds: str | None = None
+    format: str = field(default=FORMAT)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a fault of the files is damage; a torn end is not."""
+        return any(fault.is_damage for fault in self.integrity.faults)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain dictionaries and lists, `format` first; NaN and infinities still are floats."""
+        return {"format": self.format, **asdict(self)}
+
+    def to_json(self) -> str:
+        """The report as strict JSON in ASCII: NaN and infinities are strings, times are ISO 8601."""
+        return json.dumps(strict(self.to_dict()), indent=2, allow_nan=False)
+
+
+def build_report(run: JudgedRun, rank: int | None = 0, found: RunIndex | None = None) -> Report:
+    """Report on one rank of a run, or on all ranks together (`rank=None`).
+
+    Args:
+        run: the run.
+        rank: the rank; None for all.
+        found: what `run.look(rank)` found, if it was looked at already.
+
+    Raises:
+        NotARunError: the run has no such rank.
+        FormatVersionError: a segment was written by a newer Esper.
+    """
+    found = found or run.look(rank)
+    frames = found.frames()
+    return _report(run, rank, found, frames, judge_ranks(run, found, frames))
+
+
+def build_reports(run: JudgedRun, found: RunIndex) -> tuple[Report, dict[int, Report]]:
+    """The report on all ranks together, and that on each of them; every row is judged once."""
+    frames = found.frames()
+    judged = judge_ranks(run, found, frames)
+    by_rank = {
+        rank: _report(run, rank, found.only(rank), {rank: frames[rank]}, {rank: judged[rank]}) for rank in found.ranks
+    }
+    return _report(run, None, found, frames, judged), by_rank
+
+
+def _report(
+    run: JudgedRun,
+    rank: int | None,
+    found: RunIndex,
+    frames: Mapping[int, pl.LazyFrame],
+    judged: Mapping[int, Judgement],
+) -> Report:
+    """A report on ranks that have been looked at and judged; `frames` are their rows."""
+    indices = found.ranks.values()
+    rows = joined(frames.values()).with_columns(loss_ratio())
+    if len(indices) > 1:
+        rows = rows.sort("update", "rank")
+    names = metric_names(rows.collect_schema())
+    thresholds = run.settings.thresholds
+    summaries = summarise(rows, names, thresholds)
+    snapshot = take_snapshot(rows, thresholds=thresholds)
+    sections = {name: _metric(snapshot[name], summaries[name]) for name in names}
+    ratio = sections.pop(LOSS_RATIO)
+    alerts, verdict, signals = together(run, judged)
+    return Report(
+        run=_run(run, rank, found),
+        updates=_updates(found, judged, rows, summaries),
+        metrics=sections,
+        ratio=RatioSection(ratio.last, ratio.median, ratio.health),
+        signals=signals,
+        alerts=alerts,
+        verdict=verdict,
+        integrity=IntegritySection(
+            segments_sealed=sum(index.sealed for index in indices),
+            segments_active=sum(index.active for index in indices),
+            bytes=sum(index.bytes for index in indices),
+            faults=found.faults,
+        ),
+        thresholds=None if run.settings.source is None else str(run.settings.source),
+    )
+
+
+def _run(run: JudgedRun, rank: int | None, found: RunIndex) -> RunSection:
+    header = run.header
+    return RunSection(
+        run_id=header.run_id,
+        path=str(run.path),
+        status=run.status(rank),
+        trainer=header.trainer,
+        env=header.env,
+        device=header.device,
+        value_loss_definition=dict(header.value_loss_definition),
+        world_size=header.world_size,
+        attempts=max((index.attempts for index in found.ranks.values()), default=0),
+    )
+
+
+def _updates(
+    found: RunIndex, judged: Mapping[int, Judgement], rows: pl.LazyFrame, summaries: Mapping[str, Summary]
+) -> UpdatesSection:
+    update = summaries["update"]
+    return UpdatesSection(
+        rows=update.measured,
+        first=_integer(update.min),
+        last=_integer(update.max),
+        missing=sorted({gap for one in judged.values() for gap in one.missing}),
+        skipped=rows.select(pl.col("skipped").sum()).collect().item() or 0,
+        dropped=sum(one.dropped for one in judged.values()),
+        superseded=sum(index.rows for index in found.ranks.values()) - update.measured,
+    )
+
+
+def _metric(state: MetricState, summary: Summary) -> MetricSection:
+    share = Share(summary.healthy, summary.warning, summary.critical)
+    return MetricSection(
+        last=state.last,
+        min=summary.min,
+        max=summary.max,
+        mean=summary.mean,
+        median=summary.median,
+        nonfinite=summary.nonfinite if summary.measured else None,
+        history=state.history,
+        trend=state.trend,
+        long_trend=state.long_trend,
+        health=Health(state.level, summary.worst, summary.worst_update, share),
+    )
+
+
+def _integer(value: Value) -> int | None:
+    return int(value) if isinstance(value, (int, float)) else None

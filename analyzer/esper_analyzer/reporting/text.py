@@ -1,0 +1,186 @@
+"""The report as text that fits 80 columns: verdict first, then the losses, every metric, alerts, files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from textwrap import wrap
+
+from rich.text import Text
+
+from esper_analyzer.drawing.metric_table import LOSSES, metric_row, table_head
+from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text, trend_mark
+from esper_analyzer.judging.alerts import Alert
+from esper_analyzer.judging.verdict import grouped_reasons, since_when
+from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds
+from esper_analyzer.measuring.snapshot import MetricState, as_number
+from esper_analyzer.measuring.trends import Trend
+from esper_analyzer.reporting.report import IntegritySection, MetricSection, Report, RunSection, UpdatesSection
+from esper_analyzer.wording import compact, count, duration, percentage, size
+from esper_schemas.cleaning import printable
+from esper_schemas.examining.faults import Fault
+
+WIDTH = 80
+MAX_ALERTS = 10
+MAX_FAULTS = 20
+
+_NAME_WIDTH = 22
+_NOT_IN_TABLE = ("update", "wall_time", "elapsed_secs", "skip_reason")
+
+
+def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Iterator[Text]:
+    """The lines of the text report, which was made with these thresholds."""
+    yield from _heading(report.run, report.updates, report.metrics)
+    if report.thresholds is not None:
+        yield from _wrapped(f"thresholds of {printable(report.thresholds)}", "  ", "  ")
+    yield Text()
+    since = since_when(report.alerts, report.verdict.level)
+    said = f" since update {since}" if since is not None else ""
+    yield Text("Verdict  ").append_text(level_text(report.verdict.level)).append(said)
+    for reason in grouped_reasons(report.verdict.reasons):
+        yield from _wrapped(reason, "  - ", "    ")
+    if not report.updates.rows:
+        yield from _integrity(report.integrity)
+        return
+    yield from _losses(report, thresholds)
+    yield from _metrics(report.metrics)
+    yield from _alerts(report.alerts)
+    yield from _integrity(report.integrity)
+
+
+def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
+    status = Text(run.status, style=STATUS_STYLE[run.status])
+    yield Text().append(fit(printable(run.run_id), WIDTH - 14), style="bold").append("  ").append_text(status)
+    yield from _wrapped(printable(run.path), "  ", "  ", style="dim")
+    parts = [" on ".join(printable(part) for part in (run.trainer, run.env) if part)]
+    parts += [printable(run.device)] if run.device else []
+    parts += [f"{run.world_size} ranks"] if run.world_size > 1 else []
+    parts += [f"{run.attempts} attempts"] if run.attempts != 1 else []
+    steps, begun, ended = metrics["env_steps"].last, metrics["wall_time"].min, metrics["wall_time"].max
+    parts += [f"{count(int(as_number(steps) or 0))} steps"] if steps is not None else []
+    if isinstance(begun, datetime) and isinstance(ended, datetime):
+        parts.append(f"{begun:%Y-%m-%d %H:%M} UTC, {duration((ended - begun).total_seconds())}")
+    yield from _wrapped(" · ".join(part for part in parts if part), "  ", "  ")
+    yield from _wrapped(describe_updates(updates), "  ", "  ")
+
+
+def describe_updates(updates: UpdatesSection) -> str:
+    """Which updates there are and are not, as one sentence without an end."""
+    if not updates.rows:
+        return "no updates yet"
+    parts = [f"{count(updates.rows)} updates, {updates.first} to {updates.last}"]
+    if updates.rows == 1:
+        parts = [f"1 update, {updates.first}"]
+    if updates.missing:
+        gone = sum(last - first + 1 for first, last in updates.missing)
+        shown = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in updates.missing[:5])
+        parts.append(f"{count(gone)} missing ({shown}{', …' if len(updates.missing) > 5 else ''})")
+    for number, what in (
+        (updates.skipped, "skipped"),
+        (updates.dropped, "dropped"),
+        (updates.superseded, "superseded"),
+    ):
+        parts += [f"{count(number)} {what}"] if number else []
+    return ", ".join(parts)
+
+
+def _losses(report: Report, thresholds: Thresholds) -> Iterator[Text]:
+    yield Text()
+    yield table_head(WIDTH)
+    for name, title in LOSSES.items():
+        if name != LOSS_RATIO:
+            yield metric_row(name, title, _state(report.metrics[name]), WIDTH, thresholds)
+            continue
+        none = Trend("unknown")
+        state = MetricState(report.ratio.last, [], none, none, report.ratio.health.level)
+        row = metric_row(name, title, state, WIDTH)
+        if report.ratio.median is not None:
+            median = f"  median {compact(report.ratio.median)}"
+            row = row[:21].append(median.ljust(39), style="dim").append_text(row[60:])
+        yield row
+    yield from _long_trends(report)
+    if report.ratio.health.level == "critical":
+        said = "Lv/Lp is beyond its bounds in most sound runs, and by itself decides nothing."
+        yield from _wrapped(said, "  ", "  ", style="dim")
+
+
+def _long_trends(report: Report) -> Iterator[Text]:
+    """Where the losses have been going slowly, where there are updates enough to tell."""
+    said = []
+    for name, title in LOSSES.items():
+        slow = report.metrics[name].long_trend if name in report.metrics else Trend("unknown")
+        if slow.change is not None and slow.confidence is not None:
+            said.append(f"{title} {percentage(slow.change)} {slow.label} ({100 * slow.confidence:.0f}% sure)")
+    if said:
+        yield from _wrapped(f"Over 30 updates: {', '.join(said)}", "  ", "  ", style="dim")
+
+
+def _state(metric: MetricSection) -> MetricState:
+    return MetricState(metric.last, metric.history, metric.trend, metric.long_trend, metric.health.level)
+
+
+def _metrics(metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
+    yield Text()
+    heads = "".join(head.rjust(9) for head in ("last", "min", "median", "max"))
+    yield Text(f"  {'metric':{_NAME_WIDTH}}{heads}  {'change':10}level", style="dim")
+    for name, metric in metrics.items():
+        if metric.nonfinite is None or name in _NOT_IN_TABLE:
+            continue
+        line = Text(f"  {fit(printable(name), _NAME_WIDTH - 1):{_NAME_WIDTH}}")
+        for value in (metric.last, metric.min, metric.median, metric.max):
+            line.append(compact(value).rjust(9))
+        mark = trend_mark(metric.trend)
+        mark.truncate(9)
+        line.append("  ").append_text(mark)
+        if metric.health.level != "unknown":
+            line.append(" " * (WIDTH - 8 - line.cell_len)).append_text(level_text(metric.health.level))
+        line.rstrip()
+        yield line
+        if metric.nonfinite:
+            yield Text(f"    {count(metric.nonfinite)} not finite", style="bold red")
+
+
+def _alerts(alerts: Sequence[Alert]) -> Iterator[Text]:
+    yield Text()
+    if not alerts:
+        yield Text("Alerts  none")
+        return
+    shown = alerts[-MAX_ALERTS:]
+    more = f", the newest {len(shown)}" if len(alerts) > len(shown) else ""
+    yield Text(f"Alerts{more}")
+    width = max(len(str(alert.update)) for alert in shown)
+    for alert in shown:
+        line = Text(f"  update {alert.update:>{width}}  ").append_text(level_text(alert.level))
+        indent = width + 20
+        said = wrap(printable(alert.message), WIDTH - indent, break_on_hyphens=False)
+        yield line.append(" " * max(0, indent - line.cell_len)).append(said[0])
+        if alert.until is not None:
+            said.append(f"Over since update {alert.until}.")
+        yield from (Text(" " * indent + rest, style="dim") for rest in said[1:])
+
+
+def _integrity(integrity: IntegritySection) -> Iterator[Text]:
+    sealed, active = integrity.segments_sealed, integrity.segments_active
+    yield Text()
+    total = f"{sealed} sealed segment{'s' * (sealed != 1)}, {active} active, {size(integrity.bytes)}"
+    faults = len(integrity.faults)
+    yield Text(f"Files  {total}, {f'{faults} fault' + 's' * (faults != 1) if faults else 'no faults'}")
+    for fault in integrity.faults[:MAX_FAULTS]:
+        style = "bold red" if fault.is_damage else ""
+        yield from _wrapped(describe_fault(fault), "  - ", "    ", style=style)
+    if faults > MAX_FAULTS:
+        yield Text(f"  … and {faults - MAX_FAULTS} more")
+
+
+def describe_fault(fault: Fault) -> str:
+    """Kind, place and message of a fault as one line."""
+    where = "no rank" if fault.rank is None else f"rank {fault.rank}"
+    where += f", segment {fault.segment}" if fault.segment is not None else ""
+    where += f", offset {fault.offset}" if fault.offset is not None else ""
+    return f"{fault.kind}: {where}: {printable(fault.message)}"
+
+
+def _wrapped(text: str, first: str, rest: str, style: str = "") -> Iterator[Text]:
+    lines = wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    for line in lines:
+        yield Text(line, style=style)

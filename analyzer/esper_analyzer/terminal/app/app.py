@@ -1,0 +1,380 @@
+"""The screen of `tail`: pictures come from a thread, keys change only what is shown of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.events import MouseScrollDown, MouseScrollUp, Resize
+from textual.message import Message
+
+from esper_analyzer.drawing import panels
+from esper_analyzer.drawing.chart import SCALINGS
+from esper_analyzer.drawing.style import Style
+from esper_analyzer.drawing.window import Window
+from esper_analyzer.judging.alerts import Alert
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.live.feed import Feed
+from esper_analyzer.live.live import LiveFeed
+from esper_analyzer.live.picture import Picture
+from esper_analyzer.live.reader import Reader
+from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
+from esper_analyzer.reading.run_reader import GOING_ON
+from esper_analyzer.terminal.app.widgets import Chooser, Draw, Help, Panel
+from esper_analyzer.terminal.choices import metric_entries, metrics_to_step_through, run_entries
+from esper_analyzer.terminal.keys import HELP, KEYS, LINE
+from esper_analyzer.terminal.scene import Scene
+from esper_schemas.cleaning import printable
+from esper_schemas.run.directory import RunDirectory
+
+MIN_WIDTH, MIN_HEIGHT = 60, 20
+
+
+class Fresh(Message):
+    """A new picture is there; one that has not been looked at yet is replaced."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        super().__init__()
+
+    def can_replace(self, message: Message) -> bool:
+        """Only the newest picture counts."""
+        return isinstance(message, Fresh) and message.reader is self.reader
+
+
+class EsperApp(App[None]):
+    """One rank of a run on the whole terminal; a subclass may feed it with other pictures than those of a live run.
+
+    Attributes:
+        scene: what is shown.
+        error: what ended the reading, if anything did.
+        signal: the signal that ended the screen, if one did.
+    """
+
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    KEY_LINE: ClassVar[str] = LINE
+    HELP_TEXT: ClassVar[str] = HELP
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(key, action, show=False) for key, action in KEYS.items()),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        run: JudgedRun,
+        rank: int,
+        *,
+        style: Style,
+        interval: float = 0.25,
+        on_alert: Callable[[Alert], object] | None = None,
+        is_new: bool = False,
+    ) -> None:
+        if os.environ.get("NO_COLOR") == "":  # which is as good as not set
+            del os.environ["NO_COLOR"]
+        super().__init__(ansi_color=True)  # said here too, since NO_COLOR is looked at now
+        self.theme = "ansi-dark"  # every colour is the terminal's own, and so is the background
+        self.scene = Scene(run, rank, style.unicode)
+        self.error: BaseException | None = None
+        self.signal: signal.Signals | None = None
+        self._interval = interval
+        self._on_alert, self._is_new = on_alert, is_new
+        self._note = ""
+        self._asked_row: int | None = None
+        self._asked_detail: tuple[str, int, int | None] | None = None
+        self._reader = self._watched = self._new_reader(on_alert)
+
+    def last_picture(self) -> Picture:
+        """What is to be said of the run once the screen is closed: nothing is read or judged a second time."""
+        if self._reader.error is not None or self._reader.is_alive:
+            return self.scene.picture
+        feed = self._reader.feed or self._new_feed(self.scene.run, self.scene.rank, None)
+        try:
+            return feed.finish()
+        finally:
+            feed.close()
+
+    # ------------------------------------------------------------------ parts
+
+    def compose(self) -> ComposeResult:
+        """All panels; which of them are shown depends on the size."""
+
+        def panel(name: str, draw: Draw) -> Panel:
+            return Panel(draw, name, unicode=self.scene.unicode)
+
+        scene = self.scene
+        yield panel("tiny", lambda width, height: [Text(_too_small(width, height))])
+        yield panel("heading", scene.heading)
+        yield panel("verdict", scene.verdict)
+        with Container(id="middle"):
+            with Container(id="course"):
+                yield panel("title", scene.title)
+                yield panel("chart", scene.chart)
+                yield panel("readout", scene.readout)
+            yield panel("side", scene.side)
+        with Container(id="below"):
+            yield panel("numbers", scene.numbers)
+            yield panel("alerts", scene.alerts)
+        yield panel("small", scene.small)
+        yield panel("time", self._draw_time)
+        yield panel("keys", self._draw_keys)
+
+    def on_mount(self) -> None:
+        """Begin to read."""
+        if not self.is_headless:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end_by, signal.SIGTERM)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+        self._reader.start()
+        self.set_interval(1.0, self._every_second)
+
+    def on_resize(self, event: Resize) -> None:
+        """Choose what there is room for."""
+        width, height = event.size
+        screen = self.screen_stack[0]
+        self.scene.is_short = height < 24
+        screen.set_class(width < MIN_WIDTH or height < MIN_HEIGHT, "-tiny")
+        screen.set_class(width < 100 or height < 30, "-compact")
+        screen.set_class(width < 80, "-narrow")
+        screen.set_class(self.scene.is_short, "-short")
+        screen.set_class(width >= 150 and height >= 30, "-wide")
+        screen.set_class(width >= 180 and height >= 30, "-huge")
+        screen.set_class(width >= 100 and height >= 45, "-tall")
+        self._renew()
+
+    def on_unmount(self) -> None:
+        """Stop reading."""
+        self._reader.stop()
+        self._watched.stop()
+
+    # ------------------------------------------------------------------ pictures
+
+    def _new_reader(self, on_alert: Callable[[Alert], object] | None = None) -> Reader:
+        make = partial(self._new_feed, self.scene.run, self.scene.rank, on_alert)
+        return Reader(make, self._interval, lambda reader: self.post_message(Fresh(reader)))
+
+    def _new_feed(self, run: JudgedRun, rank: int, on_alert: Callable[[Alert], object] | None) -> Feed:
+        return LiveFeed(run, rank, on_alert=on_alert, is_new=self._is_new and on_alert is not None)
+
+    @on(Fresh)
+    def _take(self, message: Fresh) -> None:
+        reader, error = message.reader, message.reader.error
+        if error is not None and reader is self._watched and (reader is self._reader or self._on_alert is not None):
+            self.error = error
+            self.exit()
+        elif error is not None and reader is self._reader:
+            self._note = printable(" ".join(str(error).replace(f"{self.scene.run.path}{os.sep}", "").split()))
+            self._renew()
+        elif reader is self._reader and reader.picture is not None:
+            self.scene.picture = reader.picture
+            if self.scene.selected not in reader.picture.events:
+                self.scene.selected = None
+            self._renew(chart=self._is_chart_due())
+
+    def _is_chart_due(self) -> bool:
+        return self.scene.is_chart_due
+
+    def _renew(self, *, chart: bool = True) -> None:
+        """Draw anew; Textual does so once for any number of calls."""
+        self._ask()
+        self.screen_stack[0].set_class(self.scene.is_calm(self.size.width), "-calm")
+        for panel in self.screen_stack[0].query(Panel):
+            if chart or panel.id not in ("chart", "title", "side", "small"):
+                panel.refresh()
+
+    def _every_second(self) -> None:
+        if not self.is_headless and not os.isatty(0):  # and SIGHUP did not come, or was to be ignored
+            self._hang_up()
+        if self.scene.charted is not self.scene.picture and self._is_chart_due():  # no picture came since it was not
+            self._renew()
+        age = self.scene.picture.age_secs()
+        if age is not None and age >= panels.YOUNG_SECS and self.scene.picture.status in GOING_ON:
+            self.screen_stack[0].query("#heading").refresh()
+
+    def _ask(self) -> None:
+        """Ask the reader, once, for what the scene lacks."""
+        row, detail = self.scene.wanted_row(), self.scene.wanted_detail()
+        if row is not None and row != self._asked_row:
+            self._reader.ask_row(row)
+        if detail is not None and detail != self._asked_detail:
+            self._reader.ask_detail(*detail)
+        self._asked_row, self._asked_detail = row, detail
+
+    # ------------------------------------------------------------------ panels
+
+    def _draw_time(self, width: int, height: int) -> list[Text]:
+        return []
+
+    def _draw_keys(self, width: int, _height: int) -> list[Text]:
+        line = Text(f" {self._note}" if self._note else self.KEY_LINE, style="dim")
+        line.truncate(width - 1, overflow="ellipsis")
+        return [line]
+
+    # ------------------------------------------------------------------ chart keys
+
+    def _set_window(self, window: Window) -> None:
+        self.scene.window = window
+        self._note = ""
+        self._renew()
+
+    def action_zoom(self, closer: bool) -> None:
+        """Zoom in or out."""
+        if self.scene.picture.span is not None:
+            self._set_window(self.scene.window.zoom(*self.scene.picture.span, closer=closer))
+
+    def action_whole(self) -> None:
+        """Show the whole history."""
+        self._set_window(replace(self.scene.window, span=None, right=None))
+
+    def action_pan(self, share: float) -> None:
+        """Show what is earlier or later."""
+        if self.scene.picture.span is not None:
+            self._set_window(self.scene.window.pan(*self.scene.picture.span, share))
+
+    def action_edge(self, end: bool) -> None:
+        """Go to the beginning, or to the end and follow it."""
+        if self.scene.picture.span is not None:
+            right = None if end else self.scene.picture.span[0]
+            cursor = None if self.scene.window.cursor is None else self.scene.picture.span[int(end)]
+            self._set_window(replace(self.scene.window, right=right, cursor=cursor))
+
+    def action_cursor(self, direction: int) -> None:
+        """Move the cursor by a column."""
+        limits, span = self.scene.limits, self.scene.picture.span
+        if limits is not None and span is not None:
+            step = max(1, round((limits[1] - limits[0] + 1) / max(1, self.scene.plot.columns)))
+            self._set_window(self.scene.window.move(*span, direction * step))
+
+    def action_alert(self, direction: int) -> None:
+        """Select another alert, and go there."""
+        events, span = self.scene.picture.events, self.scene.picture.span
+        if not events or span is None:
+            return
+        index = len(events) if self.scene.selected not in events else events.index(self.scene.selected)
+        self.scene.selected = events[max(0, min(index + direction, len(events) - 1))]
+        self._set_window(self.scene.window.at(*span, self.scene.selected.update))
+
+    def action_clear(self) -> None:
+        """No alert and no cursor."""
+        self.scene.selected = None
+        self._set_window(replace(self.scene.window, cursor=None))
+
+    def action_scale(self) -> None:
+        """Next scale of values."""
+        self.scene.scaling = SCALINGS[(SCALINGS.index(self.scene.scaling) + 1) % len(SCALINGS)]
+        self._renew()
+
+    def on_panel_clicked(self, message: Panel.Clicked) -> None:
+        """Put the cursor where the chart was clicked; select the alert that was clicked."""
+        if message.panel.id == "chart" and self.scene.picture.span is not None:
+            update = self.scene.plot.update_at(message.x)
+            if update is not None:
+                self._set_window(self.scene.window.at(*self.scene.picture.span, update))
+
+    def on_mouse_scroll_up(self, _event: MouseScrollUp) -> None:
+        """The wheel zooms."""
+        self.action_zoom(True)
+
+    def on_mouse_scroll_down(self, _event: MouseScrollDown) -> None:
+        """The wheel zooms."""
+        self.action_zoom(False)
+
+    # ------------------------------------------------------------------ what is shown
+
+    def action_metric(self, direction: int) -> None:
+        """The next metric that has a small chart."""
+        names = metrics_to_step_through(self.scene.picture)
+        if names:
+            at = names.index(self.scene.metric) if self.scene.metric in names else 0
+            self._chart(names[(at + direction) % len(names)])
+
+    def action_choose_metric(self) -> None:
+        """Choose any metric that has been recorded."""
+        self.push_screen(Chooser("metric", metric_entries(self.scene.picture), unicode=self.scene.unicode), self._chart)
+
+    def _chart(self, metric: str | None) -> None:
+        if metric is not None:
+            self.scene.metric = metric
+            self._renew()
+
+    def action_choose_run(self) -> None:
+        """Choose another run of the folder that this one is in."""
+        entries = run_entries(self.scene.run.path.parent)
+        self.push_screen(Chooser("run", entries, unicode=self.scene.unicode), self._switch_run)
+
+    def _switch_run(self, name: str | None) -> None:
+        if name is None:
+            return
+        try:
+            run = JudgedRun(RunDirectory(self.scene.run.path.parent / name), self.scene.run.settings)
+            self._switch(run, min(run.ranks(), default=0))
+        except RUN_ERRORS as error:
+            self._note = printable(describe_error(error))
+            self._renew()
+
+    def action_rank(self) -> None:
+        """Show the next rank."""
+        ranks = self.scene.run.ranks()
+        if len(ranks) < 2:
+            self._note = "this run has one rank only"
+            self._renew()
+            return
+        later = [rank for rank in ranks if rank > self.scene.rank]
+        self._switch(self.scene.run, later[0] if later else ranks[0])
+
+    def _switch(self, run: JudgedRun, rank: int) -> None:
+        """Show another run or rank; where alerts are watched for, that goes on behind."""
+        if self._reader is not self._watched or self._on_alert is None:
+            self._reader.stop(wait=False)
+        scene = self.scene
+        scene.run, scene.rank, scene.picture, scene.window, scene.selected = (
+            run,
+            rank,
+            Picture("opening"),
+            Window(),
+            None,
+        )
+        self._note, self._asked_row, self._asked_detail = "", None, None
+        self._reader = self._new_reader()
+        self._reader.start()
+        self._renew()
+
+    def action_verdict(self) -> None:
+        """Show all that is said of the run, or of the alert that is selected."""
+        self.push_screen(Help(self.scene.whole_verdict(), unicode=self.scene.unicode))
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(Help(self.HELP_TEXT, unicode=self.scene.unicode))
+
+    # ------------------------------------------------------------------ end
+
+    def action_interrupt(self) -> None:
+        """Ctrl-C."""
+        self._end_by(signal.SIGINT)
+
+    def _hang_up(self) -> None:
+        """The terminal is to be left, or is gone: then there is nobody to say anything to."""
+        if os.isatty(0):
+            self._end_by(signal.SIGHUP)
+        else:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    def _end_by(self, number: signal.Signals) -> None:
+        self.signal = number
+        self.exit()
+
+
+def _too_small(width: int, height: int) -> str:
+    return f"{width}×{height} cells; {MIN_WIDTH}×{MIN_HEIGHT} are needed. q quits."

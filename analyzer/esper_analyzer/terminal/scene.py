@@ -1,0 +1,193 @@
+"""What is shown of a run, and how: a picture, the part of it in the chart, the cursor, the alert that is selected.
+
+It draws the panels of the screen, and knows what would have to be read to draw them better; it reads nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from rich.text import Text
+
+from esper_analyzer.drawing import panels
+from esper_analyzer.drawing.chart import Scaling
+from esper_analyzer.drawing.plot import Plot, draw_plot
+from esper_analyzer.drawing.window import Window
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.live.feed import MANY_ROWS
+from esper_analyzer.live.picture import CHARTED, Event, Picture
+from esper_analyzer.measuring.buckets import Buckets
+from esper_analyzer.measuring.levels import bands_of
+from esper_schemas.cleaning import printable
+
+CHART_SECS = 10.0
+"""Charts of a long history are drawn anew for new rows at most this often; they hardly change them."""
+
+_COMPACT_HEIGHT, _ROOMY_HEIGHT = 5, 10
+_GAUGES_WIDTH = 60
+
+
+@dataclass(slots=True)
+class Scene:
+    """One rank of a run, as it is looked at.
+
+    Attributes:
+        run, rank: what is shown.
+        unicode: whether the terminal has more than ASCII.
+        picture: the state.
+        window: which part the chart shows, and where the cursor is.
+        metric: what is in the chart.
+        scaling: of the values in the chart.
+        selected: the alert that is selected.
+        plot: the chart as it was drawn last.
+        drawn: when that was, by the monotonic clock.
+        charted: the picture that it was drawn from.
+        is_short: whether there is no line for the values at the cursor but that of the title.
+    """
+
+    run: JudgedRun
+    rank: int
+    unicode: bool
+    picture: Picture = field(default_factory=lambda: Picture("opening"))
+    window: Window = field(default_factory=Window)
+    metric: str = CHARTED[0]
+    scaling: Scaling = "auto"
+    selected: Event | None = None
+    plot: Plot = field(default_factory=lambda: Plot(Text(), 0, 0, 1))
+    drawn: float = 0.0
+    charted: Picture | None = None
+    is_short: bool = False
+
+    @property
+    def limits(self) -> tuple[int, int] | None:
+        """First and last update in the chart."""
+        span = self.picture.span
+        return None if span is None else self.window.limits(*span)
+
+    @property
+    def is_chart_due(self) -> bool:
+        """Whether new rows alone are reason enough to draw the charts anew."""
+        limits = self.limits
+        is_long = limits is not None and limits[1] - limits[0] >= MANY_ROWS
+        is_as_told = self.charted is not None and self.charted.status == self.picture.status
+        if not is_long or not is_as_told or not self.plot.text:  # there is none while the course is being read
+            return True
+        return time.monotonic() - self.drawn >= CHART_SECS
+
+    def course(self) -> Buckets | None:
+        """What is known of the metric in the window, the best that is at hand; None if nothing is."""
+        limits, picture = self.limits, self.picture
+        if limits is None:
+            return None
+        detail = picture.detail
+        if detail is not None and detail.covers(self.metric, *limits):
+            return detail.history.of(self.metric, *limits)
+        if self.metric in picture.history.names:
+            return picture.history.of(self.metric, *limits)
+        return None
+
+    def wanted_row(self) -> int | None:
+        """The update whose values are to be read."""
+        cursor, row = self.window.cursor, self.picture.row
+        return None if cursor is None or (row is not None and row[0] == cursor) else cursor
+
+    def wanted_detail(self) -> tuple[str, int, int | None] | None:
+        """Metric, first and last update (None: to the end) that are to be read at a better resolution."""
+        limits, span = self.limits, self.picture.span
+        if limits is None or span is None or not self.picture.history.frame.height:
+            return None
+        detail, history = self.picture.detail, self.picture.history
+        if detail is not None and detail.covers(self.metric, *limits):
+            return None
+        if self.metric in history.names and (limits == span or history.width == 1):
+            return None
+        margin = limits[1] - limits[0] + 1  # so that moving on is smooth
+        end = limits[1] + margin
+        return self.metric, max(span[0], limits[0] - margin), None if end >= span[1] else end
+
+    # ------------------------------------------------------------------ panels
+
+    def heading(self, width: int, _height: int) -> list[Text]:
+        """Run and status."""
+        return panels.heading(self.run, self.rank, self.picture, width)
+
+    def title(self, width: int, _height: int) -> list[Text]:
+        """What is in the chart."""
+        if self.is_short and self.window.cursor is not None:
+            return self.readout(width, 1)
+        return [panels.chart_title(self.picture, self.metric, self.scaling, self.limits, self.course(), width)]
+
+    def chart(self, width: int, height: int) -> list[Text]:
+        """The chart, or why there is none."""
+        self.drawn, self.charted = time.monotonic(), self.picture
+        course = self.course()
+        if course is None or not course.frame.height:
+            self.plot = Plot(Text(), 0, 0, 1)
+            said = "no updates yet" if not self.picture.rows else "reading …"
+            if course is not None and self.picture.rows and self.picture.history.frame.height:
+                said = "not measured here"
+            return [Text()] * (height // 2) + [Text(said.center(width).rstrip(), style="dim")]
+        self.plot = draw_plot(
+            course,
+            bands_of(self.metric, self.picture.thresholds),
+            width=width - 1,
+            height=height,
+            scaling=self.scaling,
+            cursor=self.window.cursor,
+            events=self.picture.events,
+            unicode=self.unicode,
+        )
+        return list(self.plot.text.split("\n"))
+
+    def readout(self, width: int, _height: int) -> list[Text]:
+        """The values at the cursor."""
+        return [panels.readout(self.picture, self.metric, self.window, width)]
+
+    def side(self, width: int, height: int) -> list[Text]:
+        """The small charts one below the other."""
+        return panels.small_charts(self.picture, self.metric, width, height, unicode=self.unicode)
+
+    def small(self, width: int, height: int) -> list[Text]:
+        """The small charts side by side."""
+        columns = 3 if width >= 120 else 2
+        return panels.small_charts(self.picture, self.metric, width, height, unicode=self.unicode, columns=columns)
+
+    def numbers(self, width: int, height: int) -> list[Text]:
+        """The losses and the gauges."""
+        compact = height <= _COMPACT_HEIGHT
+        return [
+            *panels.losses(self.picture, width, head=not compact),
+            *([Text()] if height >= _ROOMY_HEIGHT else []),
+            *panels.gauges(self.picture, min(width, _GAUGES_WIDTH), columns=2 if compact else 1),
+        ]
+
+    def alerts(self, width: int, height: int) -> list[Text]:
+        """The list of alerts."""
+        events = self.picture.events
+        selected = events.index(self.selected) if self.selected in events else None
+        return panels.alert_lines(events, selected, self.picture.last_update, width, height)
+
+    def is_calm(self, width: int) -> bool:
+        """Whether all there is to say of the run is that it is healthy, in one line of this width."""
+        verdict = self.picture.verdict
+        if self.selected is not None or verdict is None or verdict.level != "healthy":
+            return False
+        return len(self.verdict(width, 2)) < 2
+
+    def whole_verdict(self) -> str:
+        """As `verdict`, without an end."""
+        if not self.picture.rows:
+            return "No updates yet."
+        if self.selected is not None:
+            return f"Update {self.selected.update}  {self.selected.level}\n\n{printable(self.selected.message)}"
+        verdict = self.picture.verdict
+        if verdict is None:
+            return "The run is still being judged."
+        return "\n\n".join([f"Verdict  {verdict.level}", *map(printable, verdict.reasons)])
+
+    def verdict(self, width: int, height: int) -> list[Text]:
+        """The selected alert, else the verdict."""
+        if self.selected is not None:
+            return panels.selected_alert(self.selected, width, height)
+        return panels.verdict(self.picture, width, height)

@@ -1,0 +1,1 @@
+"""What keeps recorded rows: lock, durable writes, sealing, recovery, repair."""

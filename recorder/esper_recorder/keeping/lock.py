@@ -1,0 +1,104 @@
+"""One writer at a time: an exclusive `flock` on the file LOCK of a rank, held as long as the recorder is open."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+from esper_schemas.errors import RunLockedError
+from esper_schemas.run.directory import LOCK_NAME, has_writer
+from esper_schemas.run.files import Folder
+
+_PATIENCE_SECS = 0.5  # a reader that asks whether a writer lives holds the lock for an instant
+
+
+class RankLock:
+    """The lock of one rank. The kernel gives it up when the process dies, however it dies.
+
+    Nobody else may open the file: who can, can hold the lock.
+
+    Raises:
+        RunLockedError: another process holds it; the message says which.
+        RunDamagedError: LOCK is a link, or no file at all.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, rank: Folder) -> None:
+        self._rank = rank
+        _replace_shared(rank)
+        self._descriptor = rank.open_private(LOCK_NAME)
+        deadline = time.monotonic() + _PATIENCE_SECS
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline and self._is_only_read():
+                    self._replace()
+                    deadline = time.monotonic() + _PATIENCE_SECS
+                elif time.monotonic() > deadline:
+                    holder = os.pread(self._descriptor, 4096, 0).decode("utf-8", "replace").strip()
+                    os.close(self._descriptor)
+                    raise RunLockedError(
+                        f"{rank.where(LOCK_NAME)} is held by another writer ({ascii(holder)[1:-1]});"
+                        " stop it, or choose another run id"
+                    ) from None
+                time.sleep(0.01)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(_holder()).encode() + b"\n", 0)
+        except OSError:
+            os.close(self._descriptor)
+            raise
+
+    def _is_only_read(self) -> bool:
+        """Whether it is held for reading: no writer does so, and whoever does could hold it for ever."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def _replace(self) -> None:
+        """Put a file that nobody else can open in place of the one that is held for reading, by us too until then."""
+        held = os.fstat(self._descriptor)
+        self._rank.unlink(LOCK_NAME, (held.st_dev, held.st_ino))
+        descriptor, self._descriptor = self._descriptor, self._rank.open_private(LOCK_NAME)
+        os.close(descriptor)
+
+    def check(self) -> None:
+        """Make sure that LOCK is still the file that is locked: who finds none, or another, may be writing too.
+
+        Raises:
+            OSError: it is not (ESTALE), or it cannot be looked at.
+        """
+        held = os.fstat(self._descriptor)
+        if self._rank.identity_of(LOCK_NAME) != (held.st_dev, held.st_ino):
+            said = "LOCK was removed or replaced, and another recorder may be writing this run; it is left alone"
+            raise OSError(errno.ESTALE, said, self._rank.where(LOCK_NAME))
+
+    def release(self) -> None:
+        """Give the lock up. In a forked child this only closes the copy, and the parent keeps the lock."""
+        os.close(self._descriptor)
+
+
+def _replace_shared(rank: Folder) -> None:
+    """Remove a LOCK that nobody holds and that has another name too: in a backup, or outside of the run."""
+    found = rank.stat(LOCK_NAME)
+    if found is not None and found.st_nlink > 1 and has_writer(rank) is False:
+        rank.unlink(LOCK_NAME, (found.st_dev, found.st_ino))
+
+
+def _holder() -> dict[str, object]:
+    boot_id = Path("/proc/sys/kernel/random/boot_id")
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "locked_at": time.time(),
+        "boot_id": boot_id.read_text().strip() if boot_id.exists() else None,
+    }

@@ -1,0 +1,121 @@
+"""Brings the rank of a run that was killed back to a state in which a new attempt can be recorded.
+
+Nothing that is whole is changed, nothing is written into a suspect file, and what is cut off is kept as
+`.broken`. Every step may be cut short and done again.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from esper_recorder.keeping import durable
+from esper_recorder.keeping.sealing import keep_broken, seal
+from esper_schemas.errors import RunDamagedError
+from esper_schemas.run.directory import (
+    ACTIVE,
+    ATTEMPTS,
+    REPAIRS,
+    SEALS,
+    active_name,
+    read_seal,
+    sealed_name,
+    segment_numbers,
+)
+from esper_schemas.run.files import Folder
+from esper_schemas.segment import sealed
+from esper_schemas.segment.holds import check_columns, summarise
+from esper_schemas.segment.scan import read_active
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredRank:
+    """Where the next attempt goes on.
+
+    `next_seq` leaves room for rows that were lost to damage, so that readers see the gap and report it.
+    """
+
+    next_segment: int
+    next_seq: int
+
+
+def recover(rank: Folder, run_uuid: str | None) -> RecoveredRank:
+    """Seal what earlier attempts left active. The caller holds the lock of the rank.
+
+    Args:
+        rank: folder of the rank.
+        run_uuid: the recording that every active file must be of, if it names one; any if None.
+
+    Raises:
+        OSError: a file cannot be read, sealed or removed.
+        RunDamagedError: a seal record cannot be read, or a file is not what it should be; nothing of it was touched.
+    """
+    remove_unfinished(rank)
+    next_segment = next_seq = 0
+    last_sealed: int | None = None
+    for number in sorted(segment_numbers(rank)):
+        next_segment = number + 1
+        active = active_name(number)
+        if rank.exists(sealed_name(number)):
+            last_sealed = number
+            if rank.exists(active):
+                durable.unlink(rank, active)
+            continue
+        segment = read_active(rank, number)
+        if segment.identity is None:
+            _refuse_shared(rank, active)
+            keep_broken(rank, segment)
+            durable.unlink(rank, active)
+            if segment.end.kind != "corrupt":
+                next_segment = number  # no row was ever in it: its number is free again
+            continue
+        if None not in (run_uuid, segment.identity.run_uuid) and segment.identity.run_uuid != run_uuid:
+            raise RunDamagedError(
+                f"{rank.where(active)}: expected a segment of the recording {run_uuid!a}, found one of the recording"
+                f" {segment.identity.run_uuid!a}; esper-rec repair moves it aside"
+            )
+        seal(rank, segment)
+        last_sealed = number
+    if last_sealed is not None:
+        next_seq = _seq_after(rank, last_sealed)
+    return RecoveredRank(next_segment, next_seq)
+
+
+def remove_unfinished(rank: Folder) -> None:
+    """Remove `.tmp` files where a writer leaves them, and nowhere else."""
+    for folder in (ACTIVE, SEALS, ATTEMPTS, REPAIRS):
+        for name in rank.names(folder):
+            found = rank.stat(f"{folder}/{name}") if name.endswith(".tmp") else None
+            if found is not None and not stat.S_ISDIR(found.st_mode):
+                rank.unlink(f"{folder}/{name}")
+
+
+def _refuse_shared(rank: Folder, name: str) -> None:
+    """What cannot be told to be ours, and has another name, may be somebody's file from elsewhere: it is not copied."""
+    found = rank.stat(name)
+    if found is not None and found.st_nlink > 1:
+        raise RunDamagedError(
+            f"{rank.where(name)}: expected a segment, found a file that is none and has {found.st_nlink} names;"
+            " remove it from the run"
+        )
+
+
+def _seq_after(rank: Folder, number: int) -> int:
+    record = read_seal(rank, number)
+    if record is not None:
+        return record.last_seq + 1 + record.rows_lost
+    name = sealed_name(number)
+    with rank.open(name) as file, sealed.open_parquet(file, rank.size(name), rank.where(name)) as parquet:
+        footer = sealed.read_footer(parquet, rank.where(name))
+        try:
+            extras, _ = check_columns(footer.schema)
+            return summarise(footer.identity, extras, sealed.batches(parquet)).last_seq + 1
+        except (RunDamagedError, pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk
+            raise RunDamagedError(
+                f"{rank.where(name)} has no seal, and is damaged ({' '.join(str(error).split())}):"
+                " esper-rec repair brings the run back"
+            ) from None

@@ -1,0 +1,59 @@
+"""From an active file to a sealed Parquet segment, so that at every moment one of the two is whole on disk.
+
+verified rows → Parquet aside → fsync → read back and compare → seal record → rename → fsync both folders →
+unlink the active file → fsync. A crash between any two steps leaves a state that `recovery` completes.
+"""
+
+from __future__ import annotations
+
+from esper_recorder.keeping import durable
+from esper_schemas.errors import RunDamagedError
+from esper_schemas.limits import MAX_SEGMENT_BYTES
+from esper_schemas.run.directory import ACTIVE, active_name, seal_name, sealed_name
+from esper_schemas.run.files import Folder, Identity
+from esper_schemas.run.records import Seal
+from esper_schemas.segment import sealed
+from esper_schemas.segment.holds import added_columns, summarise
+from esper_schemas.segment.scan import ActiveSegment
+
+
+def seal(rank: Folder, segment: ActiveSegment, identity: Identity | None = None) -> Seal:
+    """Seal the whole rows of an active segment; what follows them is kept beside it as `.broken`.
+
+    Args:
+        rank: the folder of the rank that the segment belongs to.
+        segment: the active file as read and verified; its header must be whole.
+        identity: which file it is; another file that has its name by now stays.
+
+    Raises:
+        OSError: a step failed; the active file is untouched, and sealing may be tried again.
+        RunDamagedError: what was read back is not what was written.
+    """
+    name = active_name(segment.number)
+    if segment.identity is None or segment.rows is None:
+        raise RunDamagedError(f"{rank.where(name)}: offset {segment.end.offset}: {segment.end.cause}")
+    parquet = sealed.to_parquet(segment.rows, segment.identity)
+    aside = f"{ACTIVE}/{segment.number:08d}.parquet.tmp"
+    try:
+        durable.write_new(rank, aside, parquet)
+        if not sealed.is_same(segment.rows, rank.read(aside, MAX_SEGMENT_BYTES)):
+            raise RunDamagedError(
+                f"{rank.where(aside)}: what was read back is not what was written; the disk or memory is faulty"
+            )
+    except BaseException:
+        rank.unlink(aside)  # it may be what fills the disk
+        raise
+    holds = summarise(segment.identity, added_columns(segment.rows.schema.names), [segment.rows])
+    record = sealed.seal_of(holds, parquet, segment.rows_lost)
+    durable.replace(rank, seal_name(segment.number), record.to_bytes())
+    keep_broken(rank, segment)
+    durable.rename(rank, aside, sealed_name(segment.number))
+    durable.unlink(rank, name, identity)
+    return record
+
+
+def keep_broken(rank: Folder, segment: ActiveSegment) -> None:
+    """Keep what stands after the last whole row, if anything does, in a file of its own."""
+    if segment.end.kind != "clean":
+        rest = segment.data[segment.end.offset :]
+        durable.replace(rank, f"{active_name(segment.number)}.broken", rest)

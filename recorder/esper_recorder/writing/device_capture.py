@@ -1,0 +1,183 @@
+"""Fetches CUDA scalars without making the caller wait: one asynchronous copy into pinned memory per row.
+
+The caller's stream gets a small stack and a copy for each dtype, and one event; the background thread waits for the
+event, which frees the GIL, and reads the numbers. Pinned memory and events are allocated once, at the first row. A row
+that finds every slot of that memory in use keeps its numbers on the device until the thread comes to it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from esper_schemas.errors import PayloadError
+from esper_schemas.metric.coercion import coerce
+from esper_schemas.metric.payload import dtype_of
+
+if TYPE_CHECKING:
+    import torch
+
+SLOTS = 64
+WIDTH = 256
+
+_MAX_ITEM_BYTES = 8
+_CAPTURE_MODE_RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED of cuda.h
+
+
+@dataclass(slots=True)
+class PendingRow:
+    """A validated row that waits to be written, and how to get the rest of it from the device."""
+
+    row: dict[str, Any]
+    fetch: Callable[[], dict[str, Any]] | None = None
+    fault: Exception | None = None
+
+    def fetch_now(self) -> None:
+        """Wait for values that are still on their way; what goes wrong is kept for `resolve` to raise."""
+        fetch, self.fetch = self.fetch, None
+        if fetch is not None:
+            try:
+                self.row |= {name: coerce(name, dtype_of(name), value) for name, value in fetch().items()}
+            except Exception as error:
+                self.fault = error
+
+    def resolve(self) -> dict[str, Any]:
+        """The whole row; waits for values that are still on their way.
+
+        Raises:
+            PayloadError: a value that arrived does not fit its column.
+            RuntimeError: the device failed.
+        """
+        self.fetch_now()
+        if self.fault is not None:
+            raise self.fault
+        return self.row
+
+
+def take_device_tensors(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Move the CUDA tensors out of `metrics`; does not import torch, which must be there if there are any."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    names = [name for name, value in metrics.items() if isinstance(value, torch.Tensor) and value.is_cuda]
+    return {name: metrics.pop(name) for name in names}
+
+
+class DeviceCapture:
+    """A ring of pinned host slots, each with an event that says when its numbers have arrived.
+
+    Args:
+        pinned: Pin the ring and use CUDA events; without, tensors must be on the CPU (for tests).
+    """
+
+    def __init__(self, *, pinned: bool = True) -> None:
+        import torch
+
+        self._torch = torch
+        self._pinned = pinned
+        ring = torch.empty((SLOTS, WIDTH * _MAX_ITEM_BYTES), dtype=torch.uint8, pin_memory=pinned)
+        self._slots = ring.unbind()
+        self._events = [self._new_event() for _ in range(SLOTS)]
+        self._free = deque(range(SLOTS))
+
+    def begin(self, row: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> PendingRow:
+        """Start to fetch zero-dimensional `tensors`, which complete `row`; returns at once.
+
+        The tensors may be overwritten afterwards, by work that is queued on the current stream.
+
+        Raises:
+            PayloadError: a tensor holds more than one number, there are too many, or a CUDA graph is being captured.
+        """
+        if len(tensors) > WIDTH:
+            raise PayloadError(f"a row can take {WIDTH} values from a device, found {len(tensors)}")
+        device = next(iter(tensors.values())).device
+        alike: dict[torch.dtype, dict[str, torch.Tensor]] = {}  # tensors of one dtype travel together, as they are
+        for name, tensor in tensors.items():
+            if tensor.dim():
+                if tensor.numel() != 1:
+                    raise PayloadError(f"{name} must be one number, found a tensor of shape {tuple(tensor.shape)}")
+                tensor = tensor.reshape(())
+            alike.setdefault(tensor.dtype, {})[name] = tensor if tensor.device == device else tensor.to(device)
+        if self._pinned and self._torch.cuda.is_current_stream_capturing():
+            raise PayloadError("a CUDA graph is being captured on this stream; call record() outside of the capture")
+        with self._torch.no_grad():
+            packed = [self._torch.stack(tuple(group.values())) for group in alike.values()]
+            names = [tuple(group) for group in alike.values()]
+            if not self._free:
+                event = self._new_event()
+                self._record(event, device)
+                return PendingRow(row, lambda: _numbers(names, self._fetch_late(packed, event)))
+            slot = self._free[0]
+            places = []
+            used = 0
+            for stacked in packed:
+                place = self._slots[slot][used : used + stacked.nbytes].view(stacked.dtype)
+                place.copy_(stacked, non_blocking=True)
+                places.append(place)
+                used += -(-stacked.nbytes // _MAX_ITEM_BYTES) * _MAX_ITEM_BYTES  # where any dtype may begin
+            self._record(self._events[slot], device)
+        self._free.popleft()  # last, so that an error of the device costs no slot
+        return PendingRow(row, lambda: self._fetch_slot(slot, names, places))
+
+    def _new_event(self) -> torch.cuda.Event | None:
+        return self._torch.cuda.Event(blocking=True) if self._pinned else None  # type: ignore[no-untyped-call]
+
+    def _record(self, event: torch.cuda.Event | None, device: torch.device) -> None:
+        if event is not None:
+            event.record(self._torch.cuda.current_stream(device))
+
+    def _fetch_slot(self, slot: int, names: list[tuple[str, ...]], places: list[torch.Tensor]) -> dict[str, Any]:
+        event = self._events[slot]
+        try:
+            if event is not None:
+                with _allowed_during_capture():
+                    event.synchronize()
+            return _numbers(names, places)
+        finally:
+            self._free.append(slot)
+
+    def _fetch_late(self, packed: list[torch.Tensor], event: torch.cuda.Event | None) -> list[torch.Tensor]:
+        if event is None:
+            return packed
+        with _allowed_during_capture():
+            event.synchronize()
+            # On a stream of its own, or the copy would wait for what the caller has queued since.
+            stream = self._torch.cuda.Stream(packed[0].device)  # type: ignore[no-untyped-call]
+            with self._torch.cuda.stream(stream):
+                arrived = [stacked.to("cpu", non_blocking=True) for stacked in packed]
+                event.record(stream)
+            event.synchronize()
+        return arrived
+
+
+def _numbers(names: list[tuple[str, ...]], arrived: list[torch.Tensor]) -> dict[str, Any]:
+    """The numbers of each group of names as plain Python numbers, exactly."""
+    numbers: dict[str, Any] = {}
+    for group, values in zip(names, arrived, strict=True):
+        numbers.update(zip(group, values.tolist(), strict=True))
+    return numbers
+
+
+@contextmanager
+def _allowed_during_capture() -> Iterator[None]:
+    """Let this thread call CUDA while another one captures a graph, which such a call would otherwise break.
+
+    A capture in the default, global mode fails as soon as any thread of the process makes a call that might disturb it,
+    unless that thread has declared its calls harmless (cuThreadExchangeStreamCaptureMode of the driver's API).
+    """
+    try:
+        exchange = ctypes.CDLL("libcuda.so.1").cuThreadExchangeStreamCaptureMode
+    except (OSError, AttributeError):  # another vendor's driver
+        yield
+        return
+    mode = ctypes.c_int(_CAPTURE_MODE_RELAXED)
+    exchange(ctypes.byref(mode))
+    try:
+        yield
+    finally:
+        exchange(ctypes.byref(mode))

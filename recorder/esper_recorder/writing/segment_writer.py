@@ -1,0 +1,197 @@
+"""Appends row messages to the active file of one segment."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+from typing import Any
+
+from esper_schemas.limits import MAX_SEGMENT_BYTES
+from esper_schemas.metric.metrics import Dtype
+from esper_schemas.metric.payload import REQUIRED
+from esper_schemas.run.directory import ACTIVE, active_name
+from esper_schemas.run.files import Folder, Identity, read_descriptor
+from esper_schemas.segment.active import RowEncoder, RowLayout
+from esper_schemas.segment.scan import ActiveSegment, parse_active
+
+_PLAIN_TYPES = frozenset({float, int, bool})
+FILLED_IN = ("seq", "wall_time", "elapsed_secs")
+"""Columns that the recorder fills in when the caller does not."""
+
+_MAX_ENCODERS = 256
+
+
+class PlainRowEncoder:
+    """Encodes rows that carry one fixed set of metrics, all of them plain Python numbers: the fast path.
+
+    Anything else (None, tensors, NumPy numbers, a float where an integer belongs) is refused with TypeError
+    or `struct.error`, and goes through `esper_schemas.metric.payload.validate` instead.
+    """
+
+    __slots__ = ("_bools", "_encode", "_get")
+
+    def __init__(self, encoder: RowEncoder, columns: Mapping[str, Dtype], present: frozenset[str]) -> None:
+        names = [name for name in columns if name in present]
+        self._get: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*names)
+        self._encode = encoder.encode
+        self._bools = [name for name in names if columns[name] == "bool"]
+
+    def __call__(self, row: Mapping[str, Any]) -> bytes:
+        """The message of `row`; raises TypeError or struct.error if its values are not all plain."""
+        values = self._get(row)
+        if not _PLAIN_TYPES.issuperset(map(type, values)):
+            raise TypeError
+        for name in self._bools:  # struct would take any number for a bool
+            if type(row[name]) is not bool:
+                raise TypeError
+        return self._encode(values)
+
+
+class SegmentWriter:
+    """The active file of one segment. Rows are never split across segments, and never half there.
+
+    A row is one `write()` to an append-only descriptor. If that fails the file is cut back to its last
+    whole row; if even that fails the segment is `suspect` and must not be written to any more.
+
+    Raises:
+        OSError: the file cannot be created or written.
+    """
+
+    def __init__(self, rank: Folder, layout: RowLayout, max_rows: int, max_bytes: int) -> None:
+        self.layout = layout
+        self._rank = rank
+        self._max_rows = min(max_rows, max(1, max_bytes // layout.row_bytes))
+        self._name = active_name(layout.identity.segment)
+        self.rows = 0
+        self.size = 0
+        self.last_seq = layout.identity.first_seq - 1
+        self.opened_at = time.monotonic()
+        self.suspect = False
+        self.is_full = False
+        self._synced_size = 0
+        self._encoders: dict[frozenset[str], RowEncoder] = {}
+        self._plain_encoders: dict[tuple[str, ...], PlainRowEncoder] = {}
+        self.plain_encoder = self._plain_encoders.get
+        self._cut_short: tuple[int, int, int] | None = None
+        self._descriptor = _create(rank, self._name, len(layout.header))
+        try:
+            self._write_rest(layout.header, 0)
+        except BaseException:
+            identity = self.identity
+            self.close()
+            rank.unlink(self._name, identity)  # nothing is in it yet, and its number is used again
+            raise
+        self.size = len(layout.header)
+
+    @property
+    def identity(self) -> Identity:
+        """Which file it is, whatever it is called by now."""
+        found = os.fstat(self._descriptor)
+        return found.st_dev, found.st_ino
+
+    def read_back(self) -> ActiveSegment:
+        """What is in the file, verified.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        data = read_descriptor(self._descriptor, MAX_SEGMENT_BYTES, self._rank.where(self._name))
+        return parse_active(self.layout.identity.segment, data)
+
+    def append(self, message: bytes, seq: int) -> None:
+        """Append one row message with sequence number `seq`.
+
+        Raises:
+            OSError: it could not be written; the file ends in its last whole row, or the segment is suspect.
+        """
+        size, rows = self.size + len(message), self.rows + 1
+        try:
+            written = os.write(self._descriptor, message)
+            if written < len(message):
+                self._write_rest(message, written)
+            # From here to the end of the block nothing is called, so that no signal handler can come in between.
+            self.size = size
+            self.rows = rows
+            self.last_seq = seq
+            if rows >= self._max_rows:
+                self.is_full = True
+        except BaseException:  # KeyboardInterrupt too: it may come when the row is already there
+            self._cut_short = (size, rows, seq)
+            self.settle()
+            raise
+
+    def _write_rest(self, message: bytes, written: int) -> None:
+        while written < len(message):
+            written += os.write(self._descriptor, message[written:])
+
+    def settle(self) -> None:
+        """After an append that was cut short: count the row if it is wholly there, else cut the file back.
+
+        Does nothing otherwise. To be called again if an interrupt cuts this short, too.
+        """
+        if self._cut_short is None:
+            return
+        size, rows, seq = self._cut_short
+        try:
+            if os.fstat(self._descriptor).st_size == size:
+                self.size, self.rows, self.last_seq = size, rows, seq
+            else:
+                os.ftruncate(self._descriptor, self.size)
+        except OSError:
+            self.suspect = True
+        self._cut_short = None
+
+    def encode(self, row: Mapping[str, Any]) -> bytes:
+        """The message of a validated row, given as column → plain number."""
+        present = frozenset(row)
+        return self._encoder(present).encode([row[name] for name in self.layout.columns if name in present])
+
+    def learn(self, names: tuple[str, ...]) -> None:
+        """Prepare the fast path for rows that come with exactly these metrics, in this order.
+
+        Sets whose validity depends on more than each value alone are left to `validate`.
+        """
+        present = frozenset(names) | frozenset(FILLED_IN)
+        if "skip_reason" in names or not set(FILLED_IN).isdisjoint(names) or not present.issuperset(REQUIRED):
+            return
+        if len(self._plain_encoders) >= _MAX_ENCODERS:
+            self._plain_encoders.clear()
+        self._plain_encoders[names] = PlainRowEncoder(self._encoder(present), self.layout.columns, present)
+
+    def _encoder(self, present: frozenset[str]) -> RowEncoder:
+        encoder = self._encoders.get(present)
+        if encoder is None:
+            if len(self._encoders) >= _MAX_ENCODERS:
+                self._encoders.clear()
+            encoder = self._encoders[present] = self.layout.encoder(present)
+        return encoder
+
+    def sync(self) -> None:
+        """Make what was appended so far, and the file's name, safe against power loss."""
+        size = self.size
+        if size == self._synced_size:
+            return
+        os.fsync(self._descriptor)
+        if not self._synced_size:
+            self._rank.sync(ACTIVE)
+        self._synced_size = size
+
+    def close(self) -> None:
+        """Close the file; it stays as it is."""
+        os.close(self._descriptor)
+
+
+def _create(rank: Folder, name: str, header_bytes: int) -> int:
+    """Create a segment's file for appending.
+
+    What an interrupt left of an earlier try to create it is replaced, if it is too short to hold any row.
+    """
+    try:
+        return rank.create(name)
+    except FileExistsError:
+        if rank.size(name) > header_bytes:
+            raise
+        rank.unlink(name)
+        return rank.create(name)

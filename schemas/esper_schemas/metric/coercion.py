@@ -1,0 +1,82 @@
+"""From whatever number a trainer holds (Python, NumPy, zero-dimensional tensor) to the one its column stores."""
+
+from __future__ import annotations
+
+import operator
+from datetime import UTC, datetime
+from typing import Any
+
+from esper_schemas.errors import PayloadError
+from esper_schemas.metric.metrics import Dtype
+
+RECORDER_COLUMNS = ("run_id", "rank", "attempt", "seq", "dropped_before")
+"""Columns that the recorder writes beside the metrics; no extra may take their names."""
+
+_INT_BITS = {"int64": 63, "int32": 31, "timestamp": 63}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def check_extra_name(name: object) -> None:
+    """Check that `name` can be the column of a metric that the user added.
+
+    Raises:
+        PayloadError: it is no string, empty, longer than 255 bytes, not printable, or the recorder's own.
+    """
+    if not isinstance(name, str) or not name or not name.isprintable() or len(name.encode()) > 255:
+        raise PayloadError(f"a metric's name must be 1 to 255 bytes of printable text, found {_short(name)}")
+    if name in RECORDER_COLUMNS:
+        raise PayloadError(f"{name!r} is written by the recorder itself; choose another name")
+
+
+def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
+    """`value` as the plain Python number that a column of `dtype` stores; exact, or refused.
+
+    A timestamp may be an aware `datetime` or whole microseconds since 1970, UTC.
+
+    Raises:
+        PayloadError: it is no number, or does not fit the dtype.
+    """
+    if dtype == "float64" and type(value) is float:
+        return value
+    given = value
+    try:
+        if isinstance(value, (str, bytes, bytearray, memoryview)):  # float() would parse their text
+            raise TypeError
+        if hasattr(value, "item"):  # NumPy numbers and tensors, which float() would warn of if they have a gradient
+            value = value.item()
+        if dtype == "float64":
+            return float(value)
+        if dtype == "timestamp" and isinstance(value, datetime):
+            return (value - _EPOCH) // datetime.resolution
+        whole = _whole(value)
+    except OSError:  # no number raises it, but a signal handler that ends a wait does (TimeoutError)
+        raise
+    except Exception as error:  # a foreign number type may raise anything from __float__ or __index__
+        detail = " ".join(str(error).split())
+        raise PayloadError(
+            f"{name} must be one {dtype} number, found {type(given).__name__} {_short(given)}"
+            + (f" ({detail})" if detail else "")
+        ) from None
+    if dtype == "bool":
+        if whole not in (0, 1):
+            raise PayloadError(f"{name} must be True or False, found {whole}")
+        return bool(whole)
+    if not -(1 << _INT_BITS[dtype]) <= whole < 1 << _INT_BITS[dtype]:
+        raise PayloadError(f"{name} must fit {dtype}, found {whole}")
+    return whole
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError("not a whole number")
+        return int(value)
+    return operator.index(value)
+
+
+def _short(value: object) -> str:
+    try:
+        text = " ".join(ascii(value).split())
+    except Exception:  # a value's own repr may fail; the error must still be a clear one
+        return "(not printable)"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,202 @@
+"""The small JSON files of a run: header (`run.json`), attempts and seals; each owns its own read and write."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from esper_schemas.errors import FormatVersionError, RunDamagedError, UsageError
+from esper_schemas.limits import FORMAT_VERSION
+from esper_schemas.run.files import Storage
+
+EndStatus = Literal["finished", "failed", "interrupted"]
+
+MAX_JSON_BYTES = 16 * 1024 * 1024
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def now() -> str:
+    """The present time as records have it: ISO 8601, UTC, to the microsecond."""
+    return datetime.now(UTC).isoformat()
+
+
+def check_run_id(run_id: object) -> str:
+    """`run_id` if it can be the name of a run's folder.
+
+    Raises:
+        UsageError: it is no string of 1 to 128 letters, digits, '.', '_' and '-', starting with a letter or digit.
+    """
+    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+        raise UsageError(
+            f"a run id is 1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or digit; found {run_id!a}"
+        )
+    return run_id
+
+
+def read_json(storage: Storage, name: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RunDamagedError: it is unreadable, too large, or no JSON object.
+    """
+    where = storage.where(name)
+    try:
+        value = json.loads(storage.read(name, MAX_JSON_BYTES))
+    except (FileNotFoundError, RunDamagedError):
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunDamagedError(f"{where}: expected a JSON object, found none ({error})") from None
+    if not isinstance(value, dict):
+        raise RunDamagedError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _JsonFile:
+    """A record that is one JSON object; fields unknown to this version are ignored when reading."""
+
+    @classmethod
+    def read(cls, storage: Storage, name: str) -> Self:
+        """Read the record from a file.
+
+        Raises:
+            FileNotFoundError, RunDamagedError: as `read_json`, and if a field is missing or of another type.
+            FormatVersionError: it was written by a newer Esper.
+        """
+        path = storage.where(name)
+        values = read_json(storage, name)
+        types = _types(cls)  # type: ignore[arg-type]  # mypy takes a class of slots for not hashable
+        version = values.get("format", FORMAT_VERSION)
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise FormatVersionError(
+                f"{path} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade it"
+            )
+        known = {key: value for key, value in values.items() if key in types}
+        required = [entry.name for entry in fields(cls) if entry.default is entry.default_factory is MISSING]
+        if missing := [key for key in required if key not in known]:
+            raise RunDamagedError(
+                f"{path}: expected {', '.join(missing)}, found no such key; it is not a file of Esper"
+            )
+        for key, value in known.items():
+            if not _fits(value, types[key]):
+                raise RunDamagedError(f"{path}: {key} has no such value as {ascii(value)[:60]}")
+        return cls(**known)
+
+    def to_bytes(self) -> bytes:
+        """The JSON text, indented for people, ending in a newline; what UTF-8 cannot hold is escaped."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str) + "\n"
+        return text.encode("utf-8", "backslashreplace")
+
+
+@cache
+def _types(record: type) -> dict[str, Any]:
+    return get_type_hints(record)
+
+
+def _fits(value: object, declared: Any) -> bool:
+    """Whether a JSON value can stand in a field of the declared type; a Literal only says that it is text."""
+    if get_origin(declared) in (Union, UnionType):
+        return any(_fits(value, option) for option in get_args(declared))
+    if get_origin(declared) is Literal:
+        declared = str
+    kind = get_origin(declared) or declared
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValueLossDefinition:
+    """What a trainer's "value loss" is, and how it was brought to the half-MSE scale of the column.
+
+    Attributes:
+        source: The trainer's own formula, in words.
+        factor: What the trainer's number was multiplied by before it was recorded.
+        clipping: `max` per sample of clipped and unclipped error, `clipped` error only, or `none`.
+        clip_range: Half-width of the value clip; None if there is none.
+        reduction: What the recorded number averages.
+        coefficient_included: Whether the source number already contained its loss coefficient.
+        targets_normalised: Whether the value targets were scaled.
+        assumed: True when the trainer declared nothing; the half-MSE definition is then taken on trust.
+    """
+
+    source: str = "0.5 * mean((V - G)^2)"
+    factor: float = 1.0
+    clipping: Literal["max", "clipped", "none", "unknown"] = "unknown"
+    clip_range: float | None = None
+    reduction: Literal["all minibatches", "last minibatch", "unknown"] = "unknown"
+    coefficient_included: bool = False
+    targets_normalised: bool | None = None
+    assumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunHeader(_JsonFile):
+    """Who and how: `run.json`, written once when the run is created."""
+
+    format: int = FORMAT_VERSION
+    run_uuid: str
+    run_id: str
+    created: str
+    trainer: str | None = None
+    env: str | None = None
+    device: str | None = None
+    value_loss_definition: Mapping[str, Any] = field(default_factory=dict)
+    world_size: int = 1
+    host: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt(_JsonFile):
+    """One run of the trainer's process: `attempts/0000.json`, rewritten when it ends or drops rows.
+
+    `status` is None until the attempt has ended; a process that was killed leaves it so. `started` and
+    `ended` are ISO 8601, UTC. `rows` and `dropped_rows` are this attempt's own; `last_seq` is the number of
+    the last row on disk. All three are as of when this was written.
+    """
+
+    attempt: int
+    started: str
+    ended: str | None = None
+    status: EndStatus | None = None
+    reason: str | None = None
+    first_seq: int = 0
+    last_seq: int | None = None
+    rows: int = 0
+    dropped_rows: int = 0
+    last_drop_reason: str | None = None
+    pid: int | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seal(_JsonFile):
+    """What a sealed segment holds: `seals/00000000.json`, written just before the Parquet file appears.
+
+    `updates_rise` says that each row's update is greater than that of the row before, so that a reader
+    need not look for superseded rows. `rows_lost` is how many rows were cut off as damaged when it was sealed;
+    their sequence numbers are not used again. `extras` are the columns that the user added. `run_uuid` is that of the
+    recording; None in files of 0.1.0.
+    """
+
+    segment: int
+    attempt: int
+    sha256: str
+    bytes: int
+    rows: int
+    first_seq: int
+    last_seq: int
+    first_update: int | None
+    last_update: int | None
+    updates_rise: bool
+    rows_lost: int = 0
+    extras: list[str] | None = None
+    run_uuid: str | None = None

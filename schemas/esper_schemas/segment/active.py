@@ -1,0 +1,361 @@
+"""The bytes of a segment that is being written: one header, then one fixed-size Arrow IPC message per update.
+
+A `RowLayout` owns both directions. The writer makes a message template once with pyarrow and afterwards only
+patches validity, values and checksum into it; the reader decodes whole segments by their fixed stride. What
+the bytes are, and why, stands in FORMAT.md, "Active segment". Invariants:
+
+- every row message of a segment has the same length, `row_bytes`;
+- bytes that are not values, validity, null counts or checksum are the same in every row of a segment;
+- every row message ends in its checksum, which covers all bytes before it and is never zero: a row is whole
+  or it is not there, and a file that ends in zeros never ends in a whole row.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+import pyarrow as pa
+
+from esper_schemas.errors import FormatVersionError, RunDamagedError
+from esper_schemas.limits import FORMAT_VERSION, MAX_COLUMNS
+from esper_schemas.metric.metrics import Dtype
+from esper_schemas.metric.payload import METRICS
+
+ARROW_TYPES: dict[Dtype, pa.DataType] = {
+    "float64": pa.float64(),
+    "int64": pa.int64(),
+    "int32": pa.int32(),
+    "bool": pa.bool_(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+_PACK_CODES = {"float64": "d", "int64": "q", "int32": "i4x", "bool": "?7x", "timestamp": "q"}
+_VALUE_BYTES = {"float64": 8, "int64": 8, "int32": 4, "bool": 1, "timestamp": 8}
+_DTYPE_OF_ARROW = {arrow: dtype for dtype, arrow in ARROW_TYPES.items()}
+
+_PREFIX = struct.Struct("<iI")  # continuation marker −1, length of the metadata that follows
+_CONTINUATION = -1
+_ROW_MARK = b"\xff\xff\xff\xff"  # the continuation marker as bytes; inside a header it occurs nowhere
+_CELL = 8  # bytes of one validity cell and of one value cell
+_CHECKSUM_BYTES = 8  # hexadecimal digits, which are never zero bytes
+_CHECKSUM_MARK = b"\x01"  # before the digits in a header; not printable, so no name there can look like them
+_NO_CHECKSUM = b"--------"  # stands in a header until its checksum is known
+
+CHECKSUM_KEY = "esper.crc32"
+
+SEQ_COLUMNS: dict[str, Dtype] = {"seq": "int64", "dropped_before": "int64"}
+"""Columns of every row that the recorder writes itself, before those of the metrics table."""
+
+
+def column_types(extras: Iterable[str] = ()) -> dict[str, Dtype]:
+    """Name → dtype of every per-row column: the recorder's, the metrics table's, then `extras` as float64."""
+    return {
+        **SEQ_COLUMNS,
+        **{name: metric.dtype for name, metric in METRICS.items()},
+        **dict.fromkeys(extras, "float64"),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentIdentity:
+    """What is constant for a segment: in the header of the active file and in the metadata of the sealed one.
+
+    `run_uuid` is that of the recording, which tells two recordings of one name apart; None in files of 0.1.0.
+    """
+
+    run_id: str
+    rank: int
+    attempt: int
+    segment: int
+    first_seq: int
+    run_uuid: str | None = None
+
+    def to_metadata(self) -> dict[str, str]:
+        """As schema metadata of Arrow."""
+        metadata = {
+            "esper.format": str(FORMAT_VERSION),
+            "esper.run_id": self.run_id,
+            "esper.rank": str(self.rank),
+            "esper.attempt": str(self.attempt),
+            "esper.segment": str(self.segment),
+            "esper.first_seq": str(self.first_seq),
+        }
+        return metadata if self.run_uuid is None else metadata | {"esper.run_uuid": self.run_uuid}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> Self:
+        """The identity that schema metadata declares.
+
+        Raises:
+            KeyError, ValueError: it declares none.
+            FormatVersionError: a newer Esper wrote it.
+        """
+        version = int(metadata["esper.format"])
+        identity = cls(
+            run_id=metadata["esper.run_id"],
+            rank=int(metadata["esper.rank"]),
+            attempt=int(metadata["esper.attempt"]),
+            segment=int(metadata["esper.segment"]),
+            first_seq=int(metadata["esper.first_seq"]),
+            run_uuid=metadata.get("esper.run_uuid"),
+        )
+        if version > FORMAT_VERSION:
+            raise FormatVersionError(
+                f"{where} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade it"
+            )
+        return identity
+
+
+@dataclass(frozen=True, slots=True)
+class ScanEnd:
+    """How the bytes after the last whole row look.
+
+    `clean`: there are none. `torn`: a message was cut short, or never reached the disk (zeros); this is what
+    a crash leaves, and what a reader sees of a write in progress. `corrupt`: anything else, which is damage.
+    """
+
+    kind: Literal["clean", "torn", "corrupt"]
+    offset: int
+    cause: str = ""
+
+
+class RowEncoder:
+    """Encodes rows that carry exactly the columns `present`; all others are null.
+
+    Everything that depends on the set of columns alone (null counts, validity, the checksum of both) is
+    prepared here once, so that a row costs one `struct.pack`, one CRC of the values, and one copy.
+    """
+
+    __slots__ = ("_checksum", "_head", "_pack")
+
+    def __init__(self, layout: RowLayout, present: frozenset[str]) -> None:
+        head = bytearray(layout.template[: layout.values_at])
+        codes = ["<"]
+        for i, (name, dtype) in enumerate(layout.columns.items()):
+            here = name in present
+            struct.pack_into("<q", head, layout.nodes_at + 16 * i + 8, 0 if here else 1)
+            head[layout.validity_at + _CELL * i] = here
+            codes.append(_PACK_CODES[dtype] if here else "8x")
+        self._head = bytes(head)
+        self._checksum = zlib.crc32(self._head)
+        self._pack = struct.Struct("".join(codes)).pack
+
+    def encode(self, values: Iterable[float]) -> bytes:
+        """One row message; `values` are those of the present columns, in column order.
+
+        Raises:
+            struct.error: a value does not fit its column, or the number of values is wrong.
+        """
+        cells = self._pack(*values)
+        return b"".join((self._head, cells, b"%08x" % zlib.crc32(cells, self._checksum)))
+
+
+class RowLayout:
+    """Where each part of a segment's header and of its row messages stands.
+
+    Attributes:
+        columns: name → dtype, in column order.
+        identity: what is constant for the segment.
+        header: bytes of the schema message that opens the file.
+        row_bytes: length of every row message.
+        schema: Arrow schema of the rows, without metadata.
+    """
+
+    def __init__(self, columns: Mapping[str, Dtype], identity: SegmentIdentity, header: bytes, row_bytes: int) -> None:
+        self.columns = dict(columns)
+        self.identity = identity
+        self.header = header
+        self.row_bytes = row_bytes
+        self.checksum_at = row_bytes - _CHECKSUM_BYTES
+        self.values_at = self.checksum_at - _CELL * len(columns)
+        self.validity_at = self.values_at - _CELL * len(columns)
+        self.schema = pa.schema([(name, ARROW_TYPES[dtype]) for name, dtype in columns.items()])
+        self.template = b""
+        self.nodes_at = 0
+
+    # ---------------------------------------------------------------- writing
+
+    @classmethod
+    def create(cls, identity: SegmentIdentity, extras: Iterable[str] = ()) -> RowLayout:
+        """The layout of a new segment; pyarrow lays out the one message that becomes the template."""
+        columns = column_types(extras)
+        schema = pa.schema([(name, ARROW_TYPES[dtype]) for name, dtype in columns.items()])
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, schema) as writer:
+            nothing = pa.record_batch([pa.nulls(1, kind) for kind in schema.types], schema=schema)
+            writer.write_batch(nothing)
+            stream = sink.getvalue()
+        template = bytearray(stream[_message_length(stream) :]) + bytes(_CHECKSUM_BYTES)
+        nodes_at = _rearrange(template, list(columns.values()))
+        metadata = identity.to_metadata() | {
+            "esper.row_bytes": str(len(template)),
+            CHECKSUM_KEY: (_CHECKSUM_MARK + _NO_CHECKSUM).decode(),
+        }
+        header = schema.with_metadata(metadata).serialize().to_pybytes()
+        at = _find_once(header, _CHECKSUM_MARK + _NO_CHECKSUM) + 1
+        header = header[:at] + b"%08x" % _checksum_around(header, at) + header[at + _CHECKSUM_BYTES :]
+        layout = cls(columns, identity, header, len(template))
+        layout.template, layout.nodes_at = bytes(template), nodes_at
+        return layout
+
+    def encoder(self, present: Iterable[str]) -> RowEncoder:
+        """An encoder for rows that carry exactly the columns `present`."""
+        return RowEncoder(self, frozenset(present))
+
+    # ---------------------------------------------------------------- reading
+
+    @classmethod
+    def read(cls, data: bytes) -> RowLayout | None:
+        """The layout that the header at the start of `data` declares; None if the header is not whole yet.
+
+        Raises:
+            FormatVersionError: written by a newer version.
+            RunDamagedError: these bytes are no header of ours, or its checksum is wrong.
+        """
+        length = _message_length(data)
+        if length > len(data):
+            if _ROW_MARK in data[_PREFIX.size :]:  # rows follow, so the header was whole once
+                raise RunDamagedError("offset 0: the header says that it is longer than it is")
+            return None
+        header = bytes(data[:length])
+        try:
+            schema = pa.ipc.read_schema(pa.py_buffer(header))
+            metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+            recorded = metadata[CHECKSUM_KEY].encode()
+            at = _find_once(header, recorded) + 1
+            if recorded != _CHECKSUM_MARK + b"%08x" % _checksum_around(header, at):
+                raise ValueError("its checksum does not match")
+            identity = SegmentIdentity.from_metadata(metadata, "the segment")
+            if len(schema) > MAX_COLUMNS:
+                raise ValueError(f"it declares {len(schema):,} columns; the limit is {MAX_COLUMNS:,}")
+            columns = {entry.name: _DTYPE_OF_ARROW[entry.type] for entry in schema}
+            layout = cls(columns, identity, header, int(metadata["esper.row_bytes"]))
+        except (pa.ArrowException, KeyError, ValueError, UnicodeDecodeError, OSError) as error:
+            cause = " ".join(str(error).split())
+            raise RunDamagedError(f"offset 0: not the header of a segment ({cause})") from None
+        if layout.validity_at < _PREFIX.size or list(layout.columns)[:2] != list(SEQ_COLUMNS):
+            raise RunDamagedError("offset 0: the header declares a layout that cannot be")
+        return layout
+
+    def scan(self, data: bytes | memoryview, *, offset: int, next_seq: int) -> tuple[int, ScanEnd]:
+        """Verify row messages from the start of `data` on.
+
+        Args:
+            data: bytes of the file from `offset` to its end.
+            offset: where in the file `data` begins; the ends are given as offsets in the file.
+            next_seq: sequence number that the first row must continue from.
+
+        Returns:
+            Number of whole rows, and what follows them.
+        """
+        view = memoryview(data)
+        seq_at = self.values_at
+        rows = 0
+        while (start := rows * self.row_bytes) < len(view):
+            message = view[start : start + self.row_bytes]
+            cause = self._fault(message)
+            if not cause:
+                seq, dropped = _SEQ_CELLS.unpack_from(message, seq_at)
+                if seq != next_seq + dropped or dropped < 0:
+                    cause = f"expected sequence number {next_seq + dropped}, found {seq}"
+            if cause:
+                kind: Literal["torn", "corrupt"] = "torn" if _is_torn(view[start:], self.row_bytes) else "corrupt"
+                return rows, ScanEnd(kind, offset + start, cause)
+            next_seq = seq + 1
+            rows += 1
+        return rows, ScanEnd("clean", offset + len(view))
+
+    def _fault(self, message: memoryview) -> str:
+        if len(message) < self.row_bytes:
+            return f"a row of {self.row_bytes} bytes ends after {len(message)}"
+        if b"%08x" % zlib.crc32(message[: self.checksum_at]) != message[self.checksum_at :]:
+            return "the checksum of a row does not match"
+        return ""
+
+    def decode(self, data: bytes | memoryview, rows: int) -> pa.RecordBatch:
+        """The first `rows` messages of `data`, verified before by `scan`, as one batch of the columns."""
+        cells = np.frombuffer(data, dtype=np.uint8, count=rows * self.row_bytes).reshape(rows, self.row_bytes)
+        arrays = []
+        for i, dtype in enumerate(self.columns.values()):
+            valid = cells[:, self.validity_at + _CELL * i]
+            at = self.values_at + _CELL * i
+            values = np.ascontiguousarray(cells[:, at : at + _VALUE_BYTES[dtype]])
+            if dtype == "bool":
+                values = np.packbits(values, bitorder="little")
+            buffers = [pa.py_buffer(np.packbits(valid, bitorder="little")), pa.py_buffer(values)]
+            arrays.append(pa.Array.from_buffers(ARROW_TYPES[dtype], rows, buffers))
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+
+_SEQ_CELLS = struct.Struct("<qq")  # seq and dropped_before are the first two columns
+
+
+def _message_length(data: bytes) -> int:
+    """Length of the IPC message (without body) at the start of `data`; more than there is if it is cut."""
+    if len(data) < _PREFIX.size:
+        return _PREFIX.size
+    marker, length = _PREFIX.unpack_from(data)
+    if marker != _CONTINUATION:
+        raise RunDamagedError("offset 0: not an Arrow IPC message")
+    return _PREFIX.size + int(length)
+
+
+def _checksum_around(header: bytes, at: int) -> int:
+    """CRC-32 (zlib) of every byte of `header` but the eight digits of the checksum itself, which stand at `at`."""
+    return zlib.crc32(header[at + _CHECKSUM_BYTES :], zlib.crc32(header[:at]))
+
+
+def _is_torn(rest: memoryview, row_bytes: int) -> bool:
+    """Whether a write was cut short: less than a row is left, or zeros stand from the row's last byte to the end."""
+    return len(rest) < row_bytes or not bytes(rest[row_bytes - 1 :]).strip(b"\0")
+
+
+def _find_once(data: bytes, pattern: bytes) -> int:
+    if data.count(pattern) != 1:
+        raise ValueError("its checksum is not where it should be")
+    return data.index(pattern)
+
+
+def _rearrange(template: bytearray, dtypes: list[Dtype]) -> int:
+    """Lay the body out as all validity cells, all value cells, checksum; return where the field nodes stand.
+
+    pyarrow lays buffers out column by column. With the values in one block a row's values are one
+    `struct.pack`; readers follow the offsets in the message, so the order is ours to choose, and they skip
+    what no buffer refers to, so the body can end in the checksum.
+    """
+    count = len(dtypes)
+    message = _PREFIX.size + _uint32(template, _PREFIX.size)
+    batch = _follow(template, _field(template, message, _MESSAGE_HEADER))
+    body_length_at = _field(template, message, _MESSAGE_BODY_LENGTH)
+    nodes_at = _follow(template, _field(template, batch, _BATCH_NODES)) + 4
+    buffers_at = _follow(template, _field(template, batch, _BATCH_BUFFERS)) + 4
+    struct.pack_into("<q", template, body_length_at, 2 * _CELL * count + _CHECKSUM_BYTES)
+    for i, dtype in enumerate(dtypes):
+        value_at = _CELL * (count + i)
+        struct.pack_into("<qqqq", template, buffers_at + 32 * i, _CELL * i, 1, value_at, _VALUE_BYTES[dtype])
+    return nodes_at
+
+
+# Slots of the fields we patch, from Arrow's Message.fbs; a flatbuffer table finds its fields through its vtable.
+_MESSAGE_HEADER, _MESSAGE_BODY_LENGTH = 2, 3
+_BATCH_NODES, _BATCH_BUFFERS = 1, 2
+
+
+def _field(data: bytearray, table: int, slot: int) -> int:
+    vtable: int = table - struct.unpack_from("<i", data, table)[0]
+    offset: int = struct.unpack_from("<H", data, vtable + 4 + 2 * slot)[0]
+    return table + offset
+
+
+def _follow(data: bytearray, at: int) -> int:
+    return at + _uint32(data, at)
+
+
+def _uint32(data: bytearray, at: int) -> int:
+    value: int = struct.unpack_from("<I", data, at)[0]
+    return value

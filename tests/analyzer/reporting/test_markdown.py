@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from esper_analyzer import open_run
+from esper_analyzer.reporting.markdown import plain, report_markdown
+from esper_recorder import Recorder
+
+Record = Callable[..., Path]
+
+HOSTILE = [
+    "@octocat look | at `this`",
+    "[click](https://evil.example) ![x](https://evil.example/x.png)",
+    "https://evil.example www.evil.example a@evil.example #1 GH-1",
+    "<script>alert(1)</script><img src=x onerror=alert(1)>",
+    "**bold** _soft_ ~~gone~~ $x$",
+    "- list",
+    "1. list",
+    "# heading",
+    "> quote",
+    "---",
+    "line\n\n# heading",
+    "&lt;b&gt; &#64;octocat",
+    "\\| \\`",
+    "\ud800 \u202e \x00",
+]
+
+
+def rendered(markdown: str) -> str:
+    """The HTML that a renderer with GitHub's tables makes of it, letting HTML through."""
+    return str(MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(markdown))
+
+
+def shown(html: str) -> str:
+    """What a reader sees, without the spaces of no width."""
+    text = re.sub(r"<[^>]*>", "", html).replace("\u200b", "").strip()
+    for entity, char in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&amp;", "&")):
+        text = text.replace(entity, char)
+    return text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("around", ["- {}", "### {}", "| a |\n| --- |\n| {} |"], ids=["item", "heading", "cell"])
+def test_foreign_text_is_shown_as_it_is(text: str, around: str) -> None:
+    """No markup, HTML or further cell comes of a hostile text, and a reader sees all of it."""
+    html = rendered(around.format(plain(text)))
+    expected = set(re.findall(r"<\w+", rendered(around.format("word"))))
+    assert set(re.findall(r"<\w+", html)) == expected
+    assert html.count("<td") == rendered(around.format("word")).count("<td")
+    cleaned = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    assert shown(html).removeprefix("a").strip() == cleaned
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_is_left_that_github_would_link(text: str) -> None:
+    """Mentions, references and addresses are parted by a space of no width."""
+    html = rendered(plain(text))
+    assert not re.search(r"@\w|#\d|://|www\.|GH-\d", html)
+
+
+def test_a_report_of_a_sick_run_is_short_and_says_why(record: Record) -> None:
+    """Verdict, reasons, the main metrics, alerts and the updates line are there, in under 80 lines."""
+    rows = [{"update": n, "value_loss": 0.5 if n < 15 else float("nan"), "explained_variance": 0.6} for n in range(40)]
+    del rows[7]
+    report = open_run(record(rows)).report()
+    markdown = report_markdown(report)
+    assert markdown.startswith("### ❌ critical since update 15: run\n")
+    assert report.verdict.reasons[0].split(" (")[0] in markdown
+    assert "| Value loss | NaN (25 not finite) | broken | ❌ critical |" in markdown
+    assert "| Explained variance | 0.6 | stable +0.0% | ✅ healthy |" in markdown
+    assert "Updates: 39, 1 missing, 0 skipped, 0 dropped, 0 superseded." in markdown
+    assert "Update 7 is missing." in markdown
+    assert len(markdown.splitlines()) < 80
+    assert rendered(markdown).count("<table>") == 2
+
+
+def test_only_the_newest_alerts_are_listed(record: Record) -> None:
+    """Of many alerts ten are shown, the newest first, and the number of all is said."""
+    rows = [{"update": 2 * n, "value_loss": 0.5} for n in range(30)]
+    markdown = report_markdown(open_run(record(rows)).report())
+    assert "Alerts, the newest 10 of 29" in markdown
+    assert markdown.index("Update 57 is missing") < markdown.index("Update 55 is missing")
+    assert "Update 37 is missing" not in markdown
+    assert len(markdown.splitlines()) < 80
+
+
+def test_a_hostile_run_makes_no_markup(tmp_path: Path) -> None:
+    """Trainer, environment and device of a run are foreign text."""
+    nasty = "| a\n\n<script>x</script> @octocat [y](https://evil.example)"
+    with Recorder.open(tmp_path, run_id="nasty", trainer=nasty, env=nasty, device=nasty) as recorder:
+        recorder.record(update=0, policy_loss=0.1, value_loss=0.5)
+    html = rendered(report_markdown(open_run(tmp_path / "nasty").report()))
+    assert "<script" not in html
+    assert "<a " not in html
+    assert "@octocat" not in html
+
+
+def test_an_empty_run_has_a_report_too(record: Record) -> None:
+    """Without rows there is a verdict, and no table."""
+    markdown = report_markdown(open_run(record([])).report())
+    assert markdown.startswith("### ❔ unknown: run\n")
+    assert "no updates yet" in markdown
+    assert "| ---" not in markdown
