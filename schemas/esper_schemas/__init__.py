@@ -14,7 +14,8 @@ from esper_schemas.metric.metrics import HISTORY_LENGTH, LOSS_RATIO_BANDS, SKIP_
 from esper_schemas.metric.payload import METRICS, PPOUpdatePayload
 from esper_schemas.run.directory import RankDirectory, RunDirectory, find_runs, resolve_run
 from esper_schemas.run.records import Attempt, RunHeader, Seal, ValueLossDefinition
-from esper_schemas.segment.scan import ActiveSegment, MissingSegment, RankFollower, SealedSegment, read_segments
+from esper_schemas.segment.follow import RankFollower
+from esper_schemas.segment.scan import ActiveSegment, MissingSegment, SealedSegment, read_segments
 
 __all__ = [
     "HISTORY_LENGTH",

@@ -13,7 +13,7 @@ from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.run import RunExamination
 from esper_schemas.examining.segment import Recording
 from esper_schemas.run.directory import RunDirectory
-from esper_schemas.segment.scan import RankFollower
+from esper_schemas.segment.follow import RankFollower
 
 
 @dataclass(frozen=True, slots=True)
