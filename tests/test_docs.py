@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,40 @@ PROJECT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
     path for path in PROJECT.rglob("*.md") if not any(part.startswith(".") for part in path.relative_to(PROJECT).parts)
 )
+
+CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+PACKAGES = ("schemas/esper_schemas", "recorder/esper_recorder", "analyzer/esper_analyzer")
+
+LONG_LINES = {"README.md", "CHANGELOG.md", "schemas/README.md"}
+"""Documents whose lines may be longer: two that are not rewritten yet, and one that is generated."""
+
+MAX_LINE = 110
+"""Lines end at about 100 characters; so many are an error."""
+
+AVOIDED = (
+    r"its likes",
+    r"(?:is|are) none",
+    r"ill",
+    r"rhythm",
+    r"nursery",
+    r"oracle",
+    r"by decree",
+    r"(?:is|are|be) no damage",
+    r"held against",
+    r"for ever",
+)
+"""Words that nobody in this field uses, as patterns; the field's own word says it."""
+
+
+def prose(document: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a document with their numbers, without blocks of code, tables and targets of links."""
+    in_code = False
+    for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.lstrip().startswith("```"):
+            in_code = not in_code
+        elif not in_code and not line.lstrip().startswith("|"):
+            yield number, re.sub(r"\]\([^)]*\)", "]", line)
 
 
 def test_the_metrics_document_is_the_table() -> None:
@@ -47,6 +82,48 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
         if "://" not in target:
             assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_anchors_lead_to_headings(document: Path) -> None:
+    """Each link to a section names a heading of the document that it leads to."""
+    for name, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        if "://" not in name:
+            text = (document.parent / name if name else document).read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", sorted({str(path.relative_to(PROJECT)) for path in DOCUMENTS} - LONG_LINES))
+def test_lines_are_short(name: str) -> None:
+    """No line of a document is longer than 110 characters, outside tables, blocks of code and targets of links."""
+    assert [number for number, line in prose(PROJECT / name) if len(line) > MAX_LINE] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_words_are_those_of_the_field(document: Path) -> None:
+    """No document uses a word that is to be avoided, except as code."""
+    avoided = re.compile(rf"\b(?:{'|'.join(AVOIDED)})\b", re.IGNORECASE)
+    text = re.sub(r"```.*?```|`[^`]*`", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert avoided.findall(" ".join(text.split())) == []
+
+
+def test_contributing_names_every_room() -> None:
+    """Each room of the three packages stands in the table of tests, and no room that is not there."""
+    rooms = {
+        str(init.parent.relative_to(package.parent))
+        for package in (PROJECT / name for name in PACKAGES)
+        for init in package.rglob("__init__.py")
+        if init.parent != package
+    }
+    assert set(re.findall(r"^\| `(esper_\w+/[\w/]+)` \|", CONTRIBUTING, re.MULTILINE)) == rooms
+
+
+def test_contributing_names_files_that_exist() -> None:
+    """Each path that a recipe or the table of tests names is there."""
+    named = set(re.findall(r"(?<![\w/])(?:tests|schemas|recorder|analyzer)/[\w/.]+", CONTRIBUTING))
+    assert len(named) > 50
+    assert sorted(path for path in named if not (PROJECT / path).exists()) == []
 
 
 def test_the_error_tree_is_the_one_drawn() -> None:
