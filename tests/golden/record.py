@@ -1,7 +1,8 @@
 """Records the golden runs anew: `python -m tests.golden.record`, only at the version that they are golden for.
 
-The files beside it were recorded by version 0.1.0. Whatever a later version changes, it must read them as 0.1.0 did;
-so they are not recorded anew when a test on them fails. Host, process and boot are replaced by neutral ones.
+The files in `esper_schemas/testing` and `reports/` were recorded by version 0.1.0. Whatever a later version changes, it
+must read them as 0.1.0 did; so they are not recorded anew when a test on them fails. Host, process and boot are
+replaced by neutral ones.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests.golden import golden
 
 from esper_recorder import Recorder, ValueLossDefinition
 from esper_recorder.cli import main
+from esper_schemas.testing.golden import ROWS, RUNS
 
 _EVENTS = Path(__file__).parents[1] / "recorder" / "importing" / "data" / "esper_lite_2025-12-07_081426.events.jsonl"
 _DEFINITION = ValueLossDefinition(clipping="none", reduction="all minibatches", targets_normalised=True)
@@ -191,7 +193,7 @@ def imported(root: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
-RUNS: tuple[Callable[[Path], None], ...] = (
+RECORD: tuple[Callable[[Path], None], ...] = (
     *(finished, crashed, torn, resumed, nonfinite, two_ranks, extras_halfway),
     *(dropped, skipped, repaired, failed, interrupted, imported),
 )
@@ -229,17 +231,17 @@ def record_all() -> None:
     """Record every run, then what is read in it."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for name in ("reports", "rows"):
-            shutil.rmtree(golden.FOLDER / name, ignore_errors=True)
-            (golden.FOLDER / name).mkdir()
-        for make in RUNS:
+        for folder_of_all in (golden.FOLDER / "reports", ROWS, RUNS):
+            shutil.rmtree(folder_of_all, ignore_errors=True)
+            folder_of_all.mkdir()
+        for make in RECORD:
             _neutrally(make, root)
             name = make.__name__
-            shutil.rmtree(golden.FOLDER / name, ignore_errors=True)
-            shutil.copytree(root / name, golden.FOLDER / name)
+            shutil.copytree(root / name, RUNS / name)
             for report, options in golden.report_names(name).items():
                 golden.store_report(report, *golden.read_report(root / name, *options))
             golden.store_rows(name, golden.read_all_rows(root / name))
+    golden.store_expected()
 
 
 if __name__ == "__main__":
