@@ -5,6 +5,7 @@
     bases       the sound runs that the table damages, written without a recorder
     strategies  hypothesis strategies for values, rows, segments and records; needs `esper-recorder[testing]`
     segments    the bytes of a segment from rows that a test gives
+    description the format in machine-readable form, `esper_schemas/format.json`
 
 Nothing here is imported by `import esper_schemas`. A reader of your own takes the place of `MyReader` here; it looks at
 every row, so its depth is `rows`:
