@@ -125,12 +125,9 @@ def read_expected(run: Path) -> Expected:
     return Expected(frozenset(fault for fault in faults if fault[2] != "note"), attempts)
 
 
-def store_expected() -> None:
-    """Write attempts and faults of all runs as golden."""
-    stored = {}
-    for name in sorted(path.parent.name for path in RUNS.glob("*/run.json")):
-        found = read_expected(RUNS / name)
-        faults = [dict(zip(("rank", "segment", "kind"), fault, strict=True)) for fault in sorted(found.faults, key=str)]
-        attempts = {str(rank): [asdict(attempt) for attempt in entries] for rank, entries in found.attempts.items()}
-        stored[name] = {"faults": faults, "attempts": attempts}
-    EXPECTED.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+def store_expected(name: str, found: Expected) -> None:
+    """Write attempts and faults of a run as golden."""
+    faults = [dict(zip(("rank", "segment", "kind"), fault, strict=True)) for fault in sorted(found.faults, key=str)]
+    attempts = {str(rank): [asdict(attempt) for attempt in entries] for rank, entries in found.attempts.items()}
+    stored = json.loads(EXPECTED.read_text(encoding="utf-8")) | {name: {"faults": faults, "attempts": attempts}}
+    EXPECTED.write_text(json.dumps(dict(sorted(stored.items())), indent=1) + "\n", encoding="utf-8")

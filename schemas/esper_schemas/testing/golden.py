@@ -4,7 +4,7 @@
     golden_rows/<name>.parquet   its rows in all attempts; `is_current` says that no other row supersedes it
     golden_expected.json         its attempts and faults
 
-They take 0.9 MB, in the wheel 0.4 MB. Host, process and boot are replaced by neutral ones.
+They take 0.6 MB, in the wheel 0.2 MB. Host, process and boot are replaced by neutral ones.
 """
 
 from __future__ import annotations
