@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
-import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,71 +18,16 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from tests.damage_table import DAMAGES
-from tests.damages import BASES, DEPTHS, HARMLESS, LEFTOVER, Address, Base, Copy, Damage, Depth
 
 from esper_analyzer import open_run
 from esper_analyzer.cli import main as analyze
-from esper_recorder import Recorder
 from esper_recorder.cli import main as rec
 from esper_schemas import EsperError, RunDamagedError
-
-# ------------------------------------------------------------------ the runs that are damaged
-
-
-def _record(recorder: Recorder, updates: Sequence[int], dropped: int = 12) -> None:
-    for update in updates:
-        loss: Any = "no number" if update == dropped else 0.5
-        recorder.record(update=update, policy_loss=-0.01, value_loss=loss)
-
-
-def _finished(root: Path, run_id: str = "run") -> None:
-    for updates in (range(25), range(25, 45)):
-        with Recorder.open(root, run_id=run_id, resume="allow", segment_rows=10, git_commit="") as recorder:
-            _record(recorder, updates)
-
-
-def _killed(root: Path) -> None:
-    with Recorder.open(root / "live", run_id="run", segment_rows=10, git_commit="") as recorder:
-        _record(recorder, range(25))
-    with Recorder.open(root / "live", run_id="run", resume="must", segment_rows=10, git_commit="") as recorder:
-        rank = recorder.path / "rank-0000"
-        _record(recorder, range(25, 40))
-        shutil.copyfile(rank / "active" / LEFTOVER, root / LEFTOVER)
-        _record(recorder, range(40, 50))
-        deadline = time.monotonic() + 20
-        while len(list((rank / "active").iterdir())) > 1 or len(list((rank / "segments").iterdir())) < 5:
-            assert time.monotonic() < deadline, "the segments are not sealed"
-            time.sleep(0.005)
-        shutil.copytree(recorder.path, root / "run")
-
-
-def _two_ranks(root: Path) -> None:
-    for rank in (0, 1):
-        with Recorder.open(root, run_id="run", segment_rows=10, git_commit="", rank=rank, world_size=2) as recorder:
-            _record(recorder, range(20), dropped=-1)
-
-
-_RECORD: Mapping[Base, Callable[[Path], None]] = {
-    "earlier": _finished,
-    "finished": _finished,
-    "killed": _killed,
-    "two ranks": _two_ranks,
-    "other": lambda root: _finished(root, "other"),
-}
-
-
-def record_bases(root: Path) -> dict[Base, Path]:
-    """Record the whole runs, each in a folder of its own."""
-    logging.getLogger("esper_recorder").disabled = True  # a row is dropped on purpose
-    try:
-        for base, record in _RECORD.items():
-            (root / base).mkdir()
-            record(root / base)
-    finally:
-        logging.getLogger("esper_recorder").disabled = False
-    return {base: root / base / ("other" if base == "other" else "run") for base in BASES}
-
+from esper_schemas.examining.faults import HARMLESS
+from esper_schemas.examining.segment import DEPTHS, Depth
+from esper_schemas.testing.bases import BASES, Base, write_bases
+from esper_schemas.testing.damage import Address, Damage
+from esper_schemas.testing.damages import DAMAGES
 
 # ------------------------------------------------------------------ the readers
 
@@ -211,10 +153,9 @@ def objections(answer: Answer, damage: Damage, reader: Reader, at_rest: Answer) 
         reader: the reader.
         at_rest: what it says of the run before it was damaged.
     """
-    is_seen = damage.depth is not None and DEPTHS.index(damage.depth) <= DEPTHS.index(reader.depth)
     if damage.header == "gone" and reader.name not in ("verify", "report json", "report text"):
         allowed = {2, 3}  # without a header there is nothing to open
-    elif is_seen:
+    elif damage.is_seen(reader.depth):
         allowed = {3}
     elif answer.faults is None:
         allowed = {0, 3} if damage.depth else {0}
@@ -225,18 +166,12 @@ def objections(answer: Answer, damage: Damage, reader: Reader, at_rest: Answer) 
     )
     if answer.faults is None:
         return [*said, "nothing is shown"] if reader.gives_addresses and damage.header == "whole" else said
-    is_full = reader.depth == "rows"  # who looks at everything lists notes, too; others may
-    required = {address for address in damage.addresses(reader.depth) if is_full or address[2] != "note"}
-    welcome = damage.addresses("rows") | {address for address in answer.faults if address[2] == "note"}
-    said += [f"not found: {_shown(address)}" for address in sorted(required - answer.faults, key=str)]
-    unfounded = answer.faults - welcome - (at_rest.faults or set())
-    return said + [f"unfounded: {_shown(address)}" for address in sorted(unfounded, key=str)]
-
-
-def _shown(address: Address) -> str:
-    rank, segment, kind = address
-    place = [f"{name} {number}" for name, number in (("rank", rank), ("segment", segment)) if number is not None]
-    return f"{kind} ({', '.join(place) or 'the run'})"
+    return said + damage.objections(
+        answer.faults,
+        reader.depth,
+        at_rest=at_rest.faults or (),
+        lists_notes=reader.depth == "rows",  # who looks at everything lists notes, too
+    )
 
 
 class Workshop:
@@ -244,17 +179,16 @@ class Workshop:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.bases = record_bases(root)
+        self.bases = write_bases(root)
         self.sound = self.bases["two ranks"]
+        self._damaged: dict[str, Path] = {}
         self._at_rest: dict[tuple[str, str], Answer] = {}
 
     def damaged(self, damage: Damage) -> Path:
         """A copy of the run with the damage in it."""
-        path = self.root / re.sub(r"\W+", "-", damage.name) / "run"
-        if not path.exists():
-            shutil.copytree(self.bases[damage.base], path)
-            damage.inflict(Copy(path, self.bases))
-        return path
+        if damage.name not in self._damaged:
+            self._damaged[damage.name] = damage.copy_to(self.root, self.bases)
+        return self._damaged[damage.name]
 
     def at_rest(self, base: Base, reader: Reader) -> Answer:
         """What a reader says of a whole run."""

@@ -27,4 +27,16 @@ for module in (esper_recorder, esper_schemas, esper_analyzer):
     assert path.is_relative_to(sys.prefix), path
     assert (path.parent / 'py.typed').exists(), path
 "
+python -c "
+from pathlib import Path
+from esper_schemas import RunDirectory
+from esper_schemas.examining.run import verify_run
+from esper_schemas.testing import bases, damages, description, golden
+assert len(golden.NAMES) == 13, golden.NAMES
+for name in golden.NAMES: # runs, rows and what is expected are in the wheel
+    found = verify_run(RunDirectory(golden.copy_run(name, Path('golden'))))
+    assert found.rows == golden.rows(name).num_rows and golden.expected(name).attempts, name
+assert damages.DAMAGES[0].copy_to(Path('damaged'), bases.write_bases(Path('bases'))).exists()
+assert description.load()['format'] == 1
+"
 echo "the wheel works outside the checkout: $(basename "$wheel")"

@@ -1,17 +1,16 @@
-"""The golden runs: where they are, what version 0.1.0 read in them, and how a later answer is held against it.
+"""What version 0.1.0 reported of the golden runs, and how a later report is held against it.
 
-    <name>/              a run as `record.py` recorded it
-    reports/<name>.json  its `esper-analyze report --format json`; `<name>.all.json` is that of `--rank all`
-    rows/<name>.parquet  its rows in all attempts, and in `is_current` whether a row is in the default view
+    reports/<name>.json  the run's `esper-analyze report --format json`; `<name>.all.json` is that of `--rank all`
 
-A report names only the metrics that were measured in full; all others share one section.
+A report names only the metrics that were measured in full; all others share one section. The runs themselves, with
+their rows, are in `esper_schemas.testing.golden`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,11 @@ from click.testing import CliRunner
 
 from esper_analyzer import open_run
 from esper_analyzer.cli import main
+from esper_schemas import RunDirectory
+from esper_schemas.examining.run import verify_run
+from esper_schemas.testing.golden import EXPECTED, ROWS, RUNS, Expected
 
 FOLDER = Path(__file__).parent
-NAMES = sorted(path.parent.name for path in FOLDER.glob("*/run.json"))
 
 _PATH = "<run>"
 """Stands in a stored report for the path of the run's folder."""
@@ -33,18 +34,13 @@ _REL_TOLERANCE = 1e-9
 """Sums may be added up in another order on another machine."""
 
 
-def copy_run(name: str, root: Path) -> Path:
-    """A copy of a golden run that may be written to, under `root`."""
-    return Path(shutil.copytree(FOLDER / name, root / name))
-
-
 # ------------------------------------------------------------------ reports
 
 
 def report_names(name: str) -> dict[str, list[str]]:
     """The stored reports of a run, with the options that each was asked for with."""
     options = {name: ["--rank", "0"]}
-    if len(list((FOLDER / name).glob("rank-*"))) > 1:
+    if len(list((RUNS / name).glob("rank-*"))) > 1:
         options[f"{name}.all"] = ["--rank", "all"]
     return options
 
@@ -115,30 +111,23 @@ def read_all_rows(run: Path) -> pa.Table:
 def store_rows(name: str, table: pa.Table) -> None:
     """Write rows as golden; a column that is null throughout is left out."""
     kept = table.select([column for column in table.column_names if table.column(column).null_count < table.num_rows])
-    pq.write_table(kept, FOLDER / "rows" / f"{name}.parquet", compression="zstd", use_dictionary=False)
+    pq.write_table(kept, ROWS / f"{name}.parquet", compression="zstd", use_dictionary=False)
 
 
-def stored_rows(name: str) -> pa.Table:
-    """The golden rows of a run."""
-    return pq.read_table(FOLDER / "rows" / f"{name}.parquet", partitioning=None)
+# ------------------------------------------------------------------ attempts and faults
 
 
-def wrong_columns(expected: pa.Table, found: pa.Table) -> list[str]:
-    """Columns of `found` that are not, bit for bit, those of `expected`; one that `expected` lacks must be null."""
-    assert expected.num_rows == found.num_rows, (expected.num_rows, found.num_rows)
-    wrong = [name for name in expected.column_names if name not in found.column_names]
-    for name in found.column_names:
-        if name not in expected.column_names:
-            is_same = found.column(name).null_count == found.num_rows
-        else:
-            is_same = bits(expected.column(name)) == bits(found.column(name))
-        wrong += [] if is_same else [name]
-    return wrong
+def read_expected(run: Path) -> Expected:
+    """What this version finds in a run, to the last row."""
+    directory = RunDirectory(run)
+    faults = ((fault.rank, fault.segment, fault.kind) for fault in verify_run(directory).faults)
+    attempts = {rank.rank: rank.attempts() for rank in directory.ranks()}
+    return Expected(frozenset(fault for fault in faults if fault[2] != "note"), attempts)
 
 
-def bits(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column; floats as their bits, since NaN equals nothing."""
-    if pa.types.is_float64(column.type):
-        column = pa.chunked_array([chunk.view(pa.int64()) for chunk in column.chunks], pa.int64())
-    values: list[Any] = column.to_pylist()
-    return values
+def store_expected(name: str, found: Expected) -> None:
+    """Write attempts and faults of a run as golden."""
+    faults = [dict(zip(("rank", "segment", "kind"), fault, strict=True)) for fault in sorted(found.faults, key=str)]
+    attempts = {str(rank): [asdict(attempt) for attempt in entries] for rank, entries in found.attempts.items()}
+    stored = json.loads(EXPECTED.read_text(encoding="utf-8")) | {name: {"faults": faults, "attempts": attempts}}
+    EXPECTED.write_text(json.dumps(dict(sorted(stored.items())), indent=1) + "\n", encoding="utf-8")

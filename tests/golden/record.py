@@ -1,7 +1,8 @@
-"""Records the golden runs anew: `python -m tests.golden.record`, only at the version that they are golden for.
+"""Records golden runs: `python -m tests.golden.record NAME…`, only at the version that they are golden for.
 
-The files beside it were recorded by version 0.1.0. Whatever a later version changes, it must read them as 0.1.0 did;
-so they are not recorded anew when a test on them fails. Host, process and boot are replaced by neutral ones.
+The files in `esper_schemas/testing` and `reports/` were recorded by version 0.1.0. Whatever a later version changes, it
+must read them as 0.1.0 did; so they are not recorded anew when a test on them fails. Host, process and boot are
+replaced by neutral ones.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import os
 import shutil
 import signal
 import struct
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from tests.golden import golden
 
 from esper_recorder import Recorder, ValueLossDefinition
 from esper_recorder.cli import main
+from esper_schemas.testing.golden import RUNS
 
 _EVENTS = Path(__file__).parents[1] / "recorder" / "importing" / "data" / "esper_lite_2025-12-07_081426.events.jsonl"
 _DEFINITION = ValueLossDefinition(clipping="none", reduction="all minibatches", targets_normalised=True)
@@ -191,7 +194,7 @@ def imported(root: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
-RUNS: tuple[Callable[[Path], None], ...] = (
+RECORD: tuple[Callable[[Path], None], ...] = (
     *(finished, crashed, torn, resumed, nonfinite, two_ranks, extras_halfway),
     *(dropped, skipped, repaired, failed, interrupted, imported),
 )
@@ -225,22 +228,23 @@ def in_child(task: Callable[..., None], *arguments: object) -> None:
     assert child.exitcode == -signal.SIGKILL, child.exitcode
 
 
-def record_all() -> None:
-    """Record every run, then what is read in it."""
+def record_runs(names: Collection[str]) -> None:
+    """Record the runs of these names, then what is read in them."""
+    assert set(names) <= {make.__name__ for make in RECORD}, names
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for name in ("reports", "rows"):
-            shutil.rmtree(golden.FOLDER / name, ignore_errors=True)
-            (golden.FOLDER / name).mkdir()
-        for make in RUNS:
-            _neutrally(make, root)
+        for make in RECORD:
             name = make.__name__
-            shutil.rmtree(golden.FOLDER / name, ignore_errors=True)
-            shutil.copytree(root / name, golden.FOLDER / name)
+            if name not in names:
+                continue
+            _neutrally(make, root)
+            shutil.rmtree(RUNS / name, ignore_errors=True)
+            shutil.copytree(root / name, RUNS / name)
             for report, options in golden.report_names(name).items():
                 golden.store_report(report, *golden.read_report(root / name, *options))
             golden.store_rows(name, golden.read_all_rows(root / name))
+            golden.store_expected(name, golden.read_expected(root / name))
 
 
 if __name__ == "__main__":
-    record_all()
+    record_runs(sys.argv[1:])

@@ -15,8 +15,8 @@ from esper_schemas.segment.holds import Range
 
 FaultKind = Literal["torn", "corrupt", "missing", "unreadable", "lost", "foreign", "repaired", "note"]
 
-_HARMLESS = frozenset({"torn", "repaired", "note"})
-
+HARMLESS = frozenset({"torn", "repaired", "note"})
+"""Kinds of fault that are no damage."""
 
 MAX_LOSSES_SHOWN = 1000
 """Losses that are listed one by one."""
@@ -47,7 +47,7 @@ class Fault:
     @property
     def is_damage(self) -> bool:
         """Whether the run's data is damaged by it; a torn end is not damage, nor is what a repair has dealt with."""
-        return self.kind not in _HARMLESS
+        return self.kind not in HARMLESS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,8 +18,8 @@ from esper_schemas.run.records import Seal
 from esper_schemas.segment.active import SegmentIdentity
 from esper_schemas.segment.holds import Holds, added_columns
 
+MAX_FOOTER_BYTES = 8 * 1024 * 1024
 _BATCH_ROWS = 8192
-_MAX_FOOTER_BYTES = 8 * 1024 * 1024
 _TAIL = struct.Struct("<I4s")  # length of the footer, and the mark that ends every Parquet file
 _MARK = b"PAR1"
 
@@ -150,8 +150,8 @@ def open_parquet(file: BinaryIO, size: int, where: str) -> pq.ParquetFile:
     length, mark = _TAIL.unpack(file.read(_TAIL.size))
     if mark != _MARK:
         raise RunDamagedError(f"{where}: expected a Parquet file, found something else")
-    if length > _MAX_FOOTER_BYTES:
-        raise RunDamagedError(f"{where}: expected a footer of at most {_MAX_FOOTER_BYTES:,} bytes, found {length:,}")
+    if length > MAX_FOOTER_BYTES:
+        raise RunDamagedError(f"{where}: expected a footer of at most {MAX_FOOTER_BYTES:,} bytes, found {length:,}")
     file.seek(0)
     try:
         parquet = pq.ParquetFile(file, memory_map=False)

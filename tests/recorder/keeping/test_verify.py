@@ -25,6 +25,7 @@ from esper_schemas import RunDirectory
 from esper_schemas.examining.faults import Repair
 from esper_schemas.examining.run import find_run, verify_run
 from esper_schemas.run.files import Folder
+from esper_schemas.testing.strategies import damaged
 
 RANK = "rank-0000"
 
@@ -247,13 +248,7 @@ def test_fuzzed_run_gives_faults_or_our_own_errors(whole: Path, tmp_path: Path, 
     shutil.copytree(whole, path)
     files = sorted(entry for entry in path.rglob("*") if entry.is_file() and entry.name != "LOCK")
     target = data.draw(st.sampled_from(files))
-    content = bytearray(target.read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
-        if not content:
-            break
-    target.write_bytes(content)
+    target.write_bytes(data.draw(damaged(target.read_bytes())))
     seal = path / RANK / "seals" / f"{target.stem}.json"
     if target.suffix == ".parquet" and data.draw(st.booleans()):
         seal.unlink()  # so that the file itself must be looked into

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from esper_schemas.run.records import Seal
 from esper_schemas.segment.active import ARROW_TYPES, SegmentIdentity, column_types
-from esper_schemas.segment.holds import Holds, added_columns, summarise
-from esper_schemas.segment.sealed import seal_of, to_parquet
+from esper_schemas.segment.holds import Holds, summarise
+from esper_schemas.testing.segments import sealed_rows
 
 IDENTITY = SegmentIdentity("r", 0, 2, 7, 100, "uuid")
 
@@ -35,6 +35,5 @@ def numbered(*seqs: int) -> pa.RecordBatch:
 def sealed_segment(*seqs: int) -> tuple[Seal, Holds, bytes]:
     """Seal, content and file of a segment of these rows."""
     rows = numbered(*seqs)
-    holds = summarise(IDENTITY, added_columns(rows.schema.names), [rows])
-    parquet = to_parquet(rows, IDENTITY)
-    return seal_of(holds, parquet, 0), holds, parquet
+    parquet, seal = sealed_rows(rows, IDENTITY)
+    return seal, summarise(IDENTITY, [], [rows]), parquet

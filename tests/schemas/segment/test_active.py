@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import math
 import struct
 import zlib
 from typing import Any
@@ -11,23 +10,18 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from esper_schemas import FormatVersionError, RunDamagedError
 from esper_schemas.segment.active import RowLayout, ScanEnd, SegmentIdentity, column_types
+from esper_schemas.testing.segments import row_message
+from esper_schemas.testing.strategies import ActiveFile, active_segments
 
 IDENTITY = SegmentIdentity(run_id="r", rank=0, attempt=0, segment=0, first_seq=0)
-NAN_BITS = 0x7FF0_0000_0000_0001  # a signalling NaN
 
 
 def small_layout(extras: int = 0, identity: SegmentIdentity = IDENTITY) -> RowLayout:
     """A layout with `extras` columns beside the table."""
     return RowLayout.create(identity, [f"x{i}" for i in range(extras)])
-
-
-def message(layout: RowLayout, row: dict[str, Any]) -> bytes:
-    """The bytes of one row."""
-    return layout.encoder(row).encode([row[name] for name in layout.columns if name in row])
 
 
 def some_rows(layout: RowLayout, count: int) -> list[dict[str, Any]]:
@@ -63,46 +57,18 @@ def columns_of(batch: pa.RecordBatch | pa.Table) -> dict[str, list[bytes | None]
     return found
 
 
-FLOATS = st.integers(0, 2**64 - 1).map(lambda i: struct.unpack("<d", struct.pack("<Q", i))[0])
-EXTREME_FLOATS = st.sampled_from(
-    [
-        0.0,
-        -0.0,
-        math.inf,
-        -math.inf,
-        math.nan,
-        5e-324,
-        1.7976931348623157e308,
-        struct.unpack("<d", struct.pack("<Q", NAN_BITS))[0],
-    ]
-)
-VALUES = {
-    "float64": EXTREME_FLOATS | FLOATS,
-    "int64": st.sampled_from([-(2**63), 2**63 - 1, 0, -1]) | st.integers(-(2**63), 2**63 - 1),
-    "int32": st.sampled_from([-(2**31), 2**31 - 1, 0]) | st.integers(-(2**31), 2**31 - 1),
-    "bool": st.booleans(),
-    "timestamp": st.integers(-(2**63), 2**63 - 1),
-}
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(data=st.data(), extras=st.integers(0, 3), count=st.integers(1, 3))
-def test_rows_come_back_bit_for_bit(data: st.DataObject, extras: int, count: int) -> None:
+@given(written=active_segments(min_rows=1))
+def test_rows_come_back_bit_for_bit(written: ActiveFile) -> None:
     """Every value of every dtype, and null, is read back with the bits that were written, whatever they are."""
-    layout = small_layout(extras)
-    rows = []
-    for seq in range(count):
-        row: dict[str, Any] = {"seq": seq}
-        for name, dtype in layout.columns.items():
-            if name not in ("seq", "dropped_before") and data.draw(st.booleans(), label=name):
-                row[name] = data.draw(VALUES[dtype], label=name)
-        rows.append(row)
-    stream = b"".join(message(layout, row) for row in rows)
-    read = RowLayout.read(layout.header + stream)
+    read = RowLayout.read(written.data)
     assert read is not None
-    assert read.scan(stream, offset=0, next_seq=0) == (count, ScanEnd("clean", len(stream)))
+    assert read.identity == written.identity
+    stream, count = written.data[len(read.header) :], len(written.rows)
+    assert read.scan(stream, offset=0, next_seq=written.identity.first_seq) == (count, ScanEnd("clean", len(stream)))
     got = columns_of(read.decode(stream, count))
-    assert got == {name: bits([row.get(name) for row in rows]) for name in layout.columns}
+    assert list(got) == [*column_types(written.extras)]
+    assert got == {name: bits([row.get(name) for row in written.rows]) for name in read.columns}
 
 
 @pytest.mark.parametrize("extras", [0, 1, 2, 3, 7, 8, 63, 64, 65, 300])
@@ -110,9 +76,9 @@ def test_layout_holds_for_any_number_of_extras(extras: int) -> None:
     """Messages of any number of columns are read alike by our scan, by pyarrow and by polars."""
     layout = small_layout(extras)
     rows = some_rows(layout, 9)
-    stream = b"".join(message(layout, row) for row in rows)
+    stream = b"".join(row_message(layout, row) for row in rows)
     data = layout.header + stream
-    assert all(len(message(layout, row)) == layout.row_bytes for row in rows)
+    assert all(len(row_message(layout, row)) == layout.row_bytes for row in rows)
     assert layout.row_bytes % 8 == 0
     assert len(layout.header) % 8 == 0
     ours = layout.decode(stream, 9)
@@ -145,7 +111,7 @@ def test_row_mark_is_never_inside_a_header() -> None:
 def small_file() -> tuple[RowLayout, bytes, pa.RecordBatch]:
     """A layout, a file of three rows, and those rows."""
     layout = small_layout()
-    stream = b"".join(message(layout, row) for row in some_rows(layout, 3))
+    stream = b"".join(row_message(layout, row) for row in some_rows(layout, 3))
     return layout, layout.header + stream, layout.decode(stream, 3)
 
 
@@ -228,7 +194,7 @@ def test_zeros_between_rows_are_corrupt() -> None:
 def test_moved_missing_and_repeated_messages_are_corrupt(order: tuple[int, ...], rows: int) -> None:
     """Whole messages in another order than they were written show in their sequence numbers."""
     layout = small_layout()
-    parts = [message(layout, row) for row in some_rows(layout, 3)]
+    parts = [row_message(layout, row) for row in some_rows(layout, 3)]
     data = layout.header + b"".join(parts[i] for i in order)
     layout_read = RowLayout.read(data)
     assert layout_read is not None
@@ -243,7 +209,7 @@ def test_explained_gap_is_clean_and_false_explanation_is_not() -> None:
     layout = small_layout()
 
     def scan(*rows: dict[str, Any]) -> tuple[int, str]:
-        data = b"".join(message(layout, row) for row in rows)
+        data = b"".join(row_message(layout, row) for row in rows)
         found, end = layout.scan(data, offset=0, next_seq=0)
         return found, end.kind
 
@@ -255,7 +221,7 @@ def test_explained_gap_is_clean_and_false_explanation_is_not() -> None:
 def test_row_of_another_segment_is_corrupt() -> None:
     """A message that is whole, but of another layout, is not taken for a row."""
     layout, other = small_layout(), small_layout(extras=1)
-    data = message(layout, {"seq": 0}) + message(other, {"seq": 1})
+    data = row_message(layout, {"seq": 0}) + row_message(other, {"seq": 1})
     rows, end = layout.scan(data, offset=0, next_seq=0)
     assert (rows, end.kind) == (1, "corrupt")
 
@@ -307,7 +273,7 @@ def test_encoder_refuses_what_does_not_fit() -> None:
 def test_null_is_all_zero_cells() -> None:
     """The bytes of a row depend on nothing but its values: a null leaves zeros."""
     layout = small_layout()
-    row = message(layout, {"seq": 0})
+    row = row_message(layout, {"seq": 0})
     cells = np.frombuffer(row[layout.values_at : layout.checksum_at], dtype=np.uint8)
     assert not cells.any()
-    assert message(layout, {"seq": 0}) == row
+    assert row_message(layout, {"seq": 0}) == row

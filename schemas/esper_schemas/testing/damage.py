@@ -1,13 +1,10 @@
-"""The table of damages: ways to damage a recorded run, and what every reader must find in it.
+"""What one damage is: a run it is done to, how it is done, and every fault that a sound reader finds; and the tools.
 
-A reader looks as deep as it can afford; a fault has the least depth at which it can be seen:
+The rows of the table stand in `damages`. A fault has the least depth at which it can be seen:
 
     records    names, seals, attempts, active files: a listing and small files
     checksums  also the sha256, the footer and the identity of each sealed file
     rows       also every row
-
-Whoever reads the format can hold itself against this table: record the runs of `BASES`, damage a copy by
-`Damage.inflict`, and compare. Nothing here needs more than the format and pyarrow.
 """
 
 from __future__ import annotations
@@ -15,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,30 +22,14 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esper_schemas.examining.faults import FaultKind
+from esper_schemas.examining.faults import HARMLESS, FaultKind
+from esper_schemas.examining.segment import DEPTHS, Depth
+from esper_schemas.run.directory import ACTIVE, attempt_name, rank_name, seal_name, sealed_name
 from esper_schemas.segment.active import RowLayout
-
-Depth = Literal["records", "checksums", "rows"]
-DEPTHS: tuple[Depth, ...] = ("records", "checksums", "rows")
-
-Base = Literal["finished", "killed", "two ranks", "earlier", "other"]
-BASES: Mapping[Base, str] = {
-    "finished": "rows 0 to 24 of attempt 0 in segments 0 to 2, rows 25 to 44 of attempt 1 in segments 3 and 4; row 12"
-    " was dropped, which row 13 says; both attempts are finished, the update of a row is its sequence number",
-    "killed": "the same, and attempt 1 was killed when rows 45 to 49 were in the active segment 5",
-    "two ranks": "ranks 0 and 1 of 20 rows each in segments 0 and 1, finished",
-    "earlier": "as `finished`, of the same run id, recorded before it",
-    "other": "as `finished`, of the run id `other`",
-}
-"""The runs that are damaged, or that damage is taken from. All have the run id `run` but `other`."""
-
-LEFTOVER = "00000004.arrows"
-"""Beside the run of `killed`: its active segment 4 as it was before it was sealed."""
+from esper_schemas.testing.bases import Base
 
 Address = tuple[int | None, int | None, FaultKind]
 """Rank, segment and kind of a fault."""
-
-HARMLESS = frozenset({"torn", "repaired", "note"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +61,23 @@ class Copy:
 
     def file(self, folder: str, name: str, rank: int = 0) -> Path:
         """A file of a rank."""
-        return self.path / f"rank-{rank:04d}" / folder / name
+        return self.path / rank_name(rank) / folder / name
 
     def sealed(self, number: int, rank: int = 0) -> Path:
         """A sealed file."""
-        return self.file("segments", f"{number:08d}.parquet", rank)
+        return self.path / rank_name(rank) / sealed_name(number)
 
     def seal(self, number: int, rank: int = 0) -> Path:
         """A seal record."""
-        return self.file("seals", f"{number:08d}.json", rank)
+        return self.path / rank_name(rank) / seal_name(number)
 
     def attempt(self, number: int) -> Path:
         """An attempt record."""
-        return self.file("attempts", f"{number:04d}.json")
+        return self.path / rank_name(0) / attempt_name(number)
 
     def active(self) -> Path:
         """The only active file."""
-        (path,) = self.file("active", "").glob("*.arrows")
+        (path,) = self.file(ACTIVE, "").glob("*.arrows")
         return path
 
     def of(self, base: Base) -> Copy:
@@ -110,10 +92,9 @@ class Damage:
     Attributes:
         name: what was done to the run.
         base: the run that it is done to.
-        inflict: does it.
+        inflict: does it to a copy of the run.
         faults: everything that must be found.
         header: `gone` and `unreadable` where the run header is damaged; a reader that cannot do without it says so.
-        needs: what the format must have for it to be seen; None for format version 1 as of 0.1.0.
         rows_left: how many rows, of all ranks, a reader at `checksums` shows; None where that is not laid down.
     """
 
@@ -122,7 +103,6 @@ class Damage:
     inflict: Callable[[Copy], object]
     faults: tuple[Seen, ...]
     header: Literal["whole", "unreadable", "gone"] = "whole"
-    needs: Literal["recording uuid"] | None = None
     rows_left: int | None = None
 
     @property
@@ -138,6 +118,41 @@ class Damage:
     def addresses(self, depth: Depth) -> set[Address]:
         """What must be found at a depth, at the least."""
         return {fault.address for fault in self.faults if DEPTHS.index(fault.depth) <= DEPTHS.index(depth)}
+
+    def is_seen(self, depth: Depth) -> bool:
+        """Whether a reader that looks to this depth must say that the run is damaged."""
+        return self.depth is not None and DEPTHS.index(self.depth) <= DEPTHS.index(depth)
+
+    def copy_to(self, folder: Path, bases: Mapping[Base, Path]) -> Path:
+        """A damaged copy of its run, in a folder of its own under `folder`; `bases` is what `write_bases` returned."""
+        base = bases[self.base]
+        path = folder / re.sub(r"\W+", "-", self.name) / base.name
+        shutil.copytree(base, path)
+        self.inflict(Copy(path, bases))
+        return path
+
+    def objections(
+        self, found: Collection[Address], depth: Depth, *, at_rest: Collection[Address] = (), lists_notes: bool = False
+    ) -> list[str]:
+        """What a reader missed, and what it found without reason, one line each; empty for a sound reader.
+
+        Args:
+            found: the faults that it found.
+            depth: how deep it looks.
+            at_rest: what it finds in the run before it is damaged.
+            lists_notes: whether it lists notes, which it need not.
+        """
+        required = {address for address in self.addresses(depth) if lists_notes or address[2] != "note"}
+        welcome = self.addresses("rows") | {address for address in found if address[2] == "note"}
+        missed = sorted(required.difference(found), key=str)
+        unfounded = sorted(set(found).difference(welcome, at_rest), key=str)
+        return [f"not found: {_shown(it)}" for it in missed] + [f"unfounded: {_shown(it)}" for it in unfounded]
+
+
+def _shown(address: Address) -> str:
+    rank, segment, kind = address
+    place = [f"{name} {number}" for name, number in (("rank", rank), ("segment", segment)) if number is not None]
+    return f"{kind} ({', '.join(place) or 'the run'})"
 
 
 # ------------------------------------------------------------------ how files are damaged

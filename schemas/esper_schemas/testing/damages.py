@@ -1,14 +1,18 @@
-"""The rows of the table of damages; what a row says is in `damages`."""
+"""The table of damages: ways to damage a run, with every fault that a sound reader finds in it, and at which depth.
+
+`bases.write_bases` writes the runs, `Damage.copy_to` damages a copy of one, `Damage.objections` judges an answer.
+"""
 
 from __future__ import annotations
 
 import shutil
 
-from tests.damages import (
-    LEFTOVER,
+from esper_schemas.examining.faults import FaultKind
+from esper_schemas.examining.segment import Depth
+from esper_schemas.testing.bases import LEFTOVER
+from esper_schemas.testing.damage import (
     Copy,
     Damage,
-    Depth,
     Seen,
     cut,
     edit,
@@ -25,8 +29,6 @@ from tests.damages import (
     without_row,
     write,
 )
-
-from esper_schemas.examining.faults import FaultKind
 
 
 def _in(segment: int | None, kind: FaultKind, depth: Depth = "records", rank: int | None = 0) -> Seen:
@@ -135,7 +137,6 @@ SEGMENTS = (
         "finished",
         lambda copy: put(copy, 1, copy.of("earlier"), 1),
         _left_out(1, "records"),
-        needs="recording uuid",
         rows_left=34,
     ),
     Damage(
@@ -375,4 +376,5 @@ HEADER = (
     ),
 )
 
-DAMAGES = (*SEGMENTS, *SEALS, *ATTEMPTS, *ACTIVE, *HEADER)
+DAMAGES: tuple[Damage, ...] = (*SEGMENTS, *SEALS, *ATTEMPTS, *ACTIVE, *HEADER)
+"""Every row of the table."""

@@ -1,0 +1,237 @@
+"""Files of every kind, with what our own reader finds in them, to hold the description of the format against."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tests.schemas.format_reader import FormatError, FormatReader, Segment, plain
+
+from esper_recorder import Recorder
+from esper_schemas import RunDamagedError, RunDirectory, read_segments
+from esper_schemas.run import directory
+from esper_schemas.segment import sealed
+from esper_schemas.segment.active import RowLayout, SegmentIdentity, column_types
+from esper_schemas.segment.holds import check_columns, summarise
+from esper_schemas.segment.scan import ActiveSegment, SealedSegment, parse_active
+from esper_schemas.testing import bases, description, golden, strategies
+from esper_schemas.testing.segments import active_file, sealed_file
+
+DESCRIPTION = description.load()
+
+# ------------------------------------------------------------------ what our own reader finds
+
+
+def _typed(metadata: dict[str, str]) -> dict[str, Any]:
+    integers = {key for key, entry in DESCRIPTION["metadata"].items() if entry["type"] == "integer"}
+    return {key: int(value) if key in integers else value for key, value in metadata.items()}
+
+
+def _rows(batches: Sequence[pa.RecordBatch], columns: list[str]) -> list[dict[str, Any]]:
+    table = pa.Table.from_batches(batches).select(columns)
+    values = [plain(table.column(name)) for name in columns]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def ours_of_active(data: bytes) -> Segment:
+    """What our reader finds in an active file."""
+    found = parse_active(0, data)
+    if found.identity is None or found.rows is None:
+        return Segment(end=found.end.kind)
+    layout = RowLayout.read(data)
+    assert layout is not None
+    metadata = _typed(found.identity.to_metadata()) | {"esper.row_bytes": layout.row_bytes}
+    columns = [*layout.columns]
+    return Segment(metadata, columns, _rows([found.rows], columns), found.end.kind, found.end.offset)
+
+
+def ours_of_sealed(data: bytes) -> Segment:
+    """What our reader finds in a sealed file."""
+    with sealed.open_parquet(io.BytesIO(data), len(data), "it") as parquet:
+        footer = sealed.read_footer(parquet, "it")
+        rows = _rows(list(sealed.batches(parquet)), footer.schema.names)
+    return Segment(_typed(footer.identity.to_metadata()), footer.schema.names, rows, "clean", len(data))
+
+
+def ours_of_run(path: Path) -> dict[tuple[int, int], Segment]:
+    """What our reader finds in a run."""
+    found = {}
+    for rank in RunDirectory(path).ranks():
+        for segment in read_segments(rank):
+            if isinstance(segment, SealedSegment):
+                found[rank.rank, segment.number] = ours_of_sealed(segment.path.read_bytes())
+            elif isinstance(segment, ActiveSegment):
+                found[rank.rank, segment.number] = ours_of_active(segment.data)
+    return found
+
+
+# ------------------------------------------------------------------ real files
+
+
+def _all_types() -> tuple[SegmentIdentity, list[dict[str, Any]], list[str]]:
+    """A segment with every column filled, one with none but what is needed, and both ends of every type."""
+    identity, extras = SegmentIdentity("run.1", 3, 2, 7, 100, "uuid"), ["x", 'température "°"']
+    low: dict[str, Any] = {"float64": -0.0, "int64": -(2**63), "int32": -(2**31), "bool": False, "timestamp": -1}
+    high: dict[str, Any] = {
+        "float64": strategies.SIGNALLING_NAN,
+        "int64": 2**63 - 1,
+        "int32": 2**31 - 1,
+        "bool": True,
+        "timestamp": 2**63 - 1,
+    }
+    types = column_types(extras)
+    first = {name: low[dtype] for name, dtype in types.items()} | {"seq": 100, "dropped_before": 0}
+    last = {name: high[dtype] for name, dtype in types.items()} | {"seq": 103, "dropped_before": 1}
+    return identity, [first, {"seq": 101, "update": 5}, last], extras
+
+
+def _active_files() -> dict[str, bytes]:
+    """An active file, and what a crash, a disk and a stranger make of it."""
+    data = active_file(*_all_types())
+    layout = RowLayout.read(data)
+    assert layout is not None
+    size, row = len(layout.header), layout.row_bytes
+    longer = (int.from_bytes(data[4:8], "little") + 10 * row).to_bytes(4, "little")
+    flipped = bytearray(data)
+    flipped[size + row + row // 2] ^= 1
+    wrong_header = bytearray(data)
+    wrong_header[size // 2] ^= 1
+    back = [{"seq": 0, "update": 0}, {"seq": 0, "update": 1, "dropped_before": -1}]
+    return {
+        "whole": data,
+        "no extras": active_file(SegmentIdentity("r", 0, 0, 0, 0), [{"seq": 0, "update": 0}]),
+        "seq goes back": active_file(SegmentIdentity("r", 0, 0, 0, 0), back),
+        "empty": b"",
+        "only a header": data[:size],
+        "cut in the prefix": data[:5],
+        "cut in the header": data[: size - 1],
+        "cut in a row": data[:-1],
+        "cut in the first row": data[: size + 1],
+        "zeros in place of the last byte": data[:-1] + b"\0",
+        "zeros in place of half a row": data[: -row // 2] + bytes(row // 2),
+        "zeros behind": data + bytes(row + 3),
+        "bit flipped": bytes(flipped),
+        "bit of the header flipped": bytes(wrong_header),
+        "header that says it is longer": data[:4] + longer + data[8:],
+        "rows swapped": data[:size] + data[size + row : size + 2 * row] + data[size : size + row],
+        "row missing": data[: size + row] + data[size + 2 * row :],
+        "something behind": data + b"x" * row,
+        "zeros": bytes(500),
+        "a byte and zeros": b"\x01" + bytes(500),
+        "something else": b"PAR1" + bytes(100),
+    }
+
+
+def _refused() -> list[bytes]:
+    """Sealed files without a number that every row must have."""
+    identity, rows, extras = _all_types()
+    parquet, _ = sealed_file(active_file(identity, [row | {"update": 5} for row in rows], extras))
+    table = pq.read_table(pa.BufferReader(parquet))
+    wrong = [table.drop_columns(name) for name in ("seq", "update", "run_id")]
+    for name in ("seq", "update", "run_id", "rank"):
+        values = [None, *table.column(name).to_pylist()[1:]]
+        at = table.schema.get_field_index(name)
+        wrong.append(table.set_column(at, table.schema.field(name), pa.array(values, table.schema.field(name).type)))
+    files = []
+    for changed in wrong:
+        (rows_of_it,) = changed.combine_chunks().to_batches()
+        files.append(sealed.to_parquet(rows_of_it, identity))
+        assert _is_refused(_examined, files[-1])
+    return files
+
+
+def _examined(data: bytes) -> None:
+    with sealed.open_parquet(io.BytesIO(data), len(data), "it") as parquet:
+        footer = sealed.read_footer(parquet, "it")
+        extras, _ = check_columns(footer.schema)
+        summarise(footer.identity, extras, sealed.batches(parquet))
+
+
+def _recorded(root: Path) -> Iterator[Path]:
+    """A run with two attempts, a drop, a metric of the user's own and an active file, copied while it is recorded."""
+    for attempt in range(2):
+        with Recorder.open(root / "live", run_id="mine", resume="allow", segment_rows=8, git_commit="") as recorder:
+            for i in range(20):
+                loss: Any = "no number" if i == 5 else i / 7
+                extras = {"my metric": i / 3} if i > 9 else {}
+                recorder.record(update=20 * attempt + i, policy_loss=-0.0, value_loss=loss, extras=extras)
+            yield Path(shutil.copytree(recorder.path, root / f"copy-{attempt}" / "mine"))
+    yield root / "live" / "mine"
+
+
+@dataclass
+class Corpus:
+    """Names, active files and runs, each with what our own code says of it; and sealed files that it refuses."""
+
+    names: list[tuple[str, str]]
+    active: list[tuple[bytes, Segment]]
+    refused: list[bytes]
+    runs: list[tuple[Path, dict[tuple[int, int], Segment]]]
+
+
+_NAMES: list[tuple[Callable[[int], str], str, Sequence[int]]] = [
+    (directory.active_name, "active", (0, 99_999_999, 123_456_789)),
+    (lambda number: f"{directory.active_name(number)}.broken", "cut off by recovery", (3,)),
+    (lambda number: f"{directory.sealed_name(number)}.tmp", "unfinished", (3,)),
+    (directory.sealed_name, "sealed", (0, 99_999_999, 123_456_789)),
+    (directory.seal_name, "record", (0, 123_456_789)),
+    (directory.attempt_name, "record", (0, 9_999, 10_000)),
+    (lambda number: f"{directory.REPAIRS}/{number:04d}.json", "record", (0, 10_000)),
+    (lambda number: f"{directory.REPAIRS}/{number:04d}.broken/seals/00000001.json", "kept by a repair", (0,)),
+    (lambda _: directory.LOCK_NAME, "lock", (0,)),
+]
+
+
+def make_corpus(root: Path) -> Corpus:
+    """Write and record everything under `root`."""
+    names = [
+        (directory.HEADER_NAME, "record"),
+        (f"{directory.HEADER_NAME}.broken", "kept by a repair"),
+        ("checkpoint.pt", "state of `esper-rec train`"),
+        *(
+            (f"{directory.rank_name(rank)}/{name(number)}", holds)
+            for name, holds, numbers in _NAMES
+            for number in numbers
+            for rank in (0, 12_345)
+        ),
+    ]
+    runs = [golden.copy_run(name, root) for name in golden.NAMES]
+    runs += [*_recorded(root), *bases.write_bases(root / "bases").values()]
+    return Corpus(
+        names,
+        [(data, ours_of_active(data)) for data in _active_files().values()],
+        _refused(),
+        [(path, ours_of_run(path)) for path in runs],
+    )
+
+
+def hold(document: dict[str, Any], corpus: Corpus) -> None:
+    """Read everything by a description; AssertionError or FormatError where it is not what our reader finds."""
+    reader = FormatReader(document)
+    for name, holds in corpus.names:
+        assert reader.kind_of(name)[0]["holds"] == holds, name
+    for data, expected in corpus.active:
+        assert is_same(reader.active(data), expected)
+    for data in corpus.refused:
+        assert _is_refused(reader.sealed, data)
+    for path, segments in corpus.runs:
+        assert is_same(reader.run(path), segments), path
+
+
+def is_same(found: object, expected: object) -> bool:
+    """Whether values are equal and of the same type: True is not 1."""
+    return found == expected and repr(found) == repr(expected)
+
+
+def _is_refused(read: Callable[[bytes], object], data: bytes) -> bool:
+    try:
+        read(data)
+    except (FormatError, RunDamagedError):
+        return True
+    return False
