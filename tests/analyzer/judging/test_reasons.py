@@ -29,13 +29,13 @@ Word = Callable[[str], str]
 
 NO_RULES = (STATE, MISSING_UPDATES, DROPPED_ROWS, DAMAGE, REMARK)
 FINE = [{"update": update, "value_loss": 0.1, "return_std": 1.0, "kl_divergence": 0.01} for update in range(50)]
-KL_HIGH = [{**row, "kl_divergence": 0.5 if row["update"] >= 40 else 0.01} for row in FINE]
+KL_HIGH = [{**row, "kl_divergence": 0.5 if row["update"] >= 20 else 0.01} for row in FINE]
 BAD = [
-    *KL_HIGH,
-    *({"update": update, "value_loss": math.nan, "policy_loss": math.inf} for update in range(50, 52)),
+    *({**row, "value_std": 0.001 if row["update"] >= 30 else 0.9} for row in KL_HIGH),
+    *({"update": update, "value_loss": math.nan} for update in range(50, 52)),
     {"update": 52, "skipped": True, "skip_reason": 1},
 ]
-"""Runs that are healthy; a warning by a symptom; critical by two rules and a warning by two more."""
+"""Runs that are healthy; a warning by a symptom; critical by two rules, one on each side of one that warns."""
 
 DECLARED = ValueLossDefinition(clipping="none", factor=0.5)
 
@@ -211,9 +211,9 @@ def test_a_finding_says_which_rule_since_when_and_what_it_means(record: Record) 
     verdict = open_run(critical(record)).report().verdict
     assert [(one.level, one.rule, one.metric, one.since) for one in verdict.findings] == [
         ("critical", "impossible_value_loss", "value_loss", 50),
-        ("critical", "policy_loss", "policy_loss", 50),
+        ("critical", "value_spread", "value_spread", 30),
         ("warning", "skipped", "skipped", 52),
-        ("warning", "kl_divergence", "kl_divergence", 40),
+        ("warning", "kl_divergence", "kl_divergence", 20),
         ("unknown", "remark", None, None),
     ]
     for one, said in zip(verdict.findings, verdict.reasons, strict=True):
@@ -239,7 +239,7 @@ def test_of_several_ranks_the_worst_comes_first(record: Record, command: Command
     assert verdict["level"] == found[0][1] == "critical"
     assert found == [
         (2, "critical", "impossible_value_loss"),
-        (2, "critical", "policy_loss"),
+        (2, "critical", "value_spread"),
         (2, "warning", "skipped"),
         (2, "warning", "kl_divergence"),
         (0, "warning", "kl_divergence"),
@@ -248,7 +248,7 @@ def test_of_several_ranks_the_worst_comes_first(record: Record, command: Command
         (3, "healthy", "state"),
         (None, "unknown", "remark"),
     ]
-    starts = ["Rank 2: Value", "Rank 2: Policy", "Rank 2: An", "Rank 2: KL", "Rank 0: KL", "Rank 4: KL"]
+    starts = ["Rank 2: Value", "Rank 2: The spread", "Rank 2: An", "Rank 2: KL", "Rank 0: KL", "Rank 4: KL"]
     starts += ["Rank 1: healthy.", "Rank 3: healthy.", "The trainer"]
     assert [said[: len(start)] for said, start in zip(verdict["reasons"], starts, strict=True)] == starts
 
@@ -266,8 +266,8 @@ def test_the_first_finding_has_the_level_of_the_verdict(make: Callable[[Record],
 
 def test_since_when_is_that_of_the_oldest_finding_of_the_level(record: Record) -> None:
     """A finding of a lesser level, or one that no rule gives, has no part in it."""
-    assert open_run(critical(record)).report().verdict.since == 50  # KL was beyond its bound before
-    assert open_run(record(KL_HIGH, name="kl")).report().verdict.since == 40
+    assert open_run(critical(record)).report().verdict.since == 30  # KL was beyond its bound before
+    assert open_run(record(KL_HIGH, name="kl")).report().verdict.since == 20
     gap = open_run(record([row for row in FINE if row["update"] != 30], name="gap")).report().verdict
     assert (gap.level, gap.since) == ("warning", None)
 
