@@ -5,7 +5,7 @@ from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.monitor import LiveMonitor, live_monitor
 from esper_analyzer.judging.settings import Settings, find_settings, read_settings
-from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
+from esper_analyzer.judging.verdict import Reason, RunFacts, Verdict, conclude
 from esper_analyzer.measuring.levels import LEVEL_TYPE, LEVELS, level, level_of, levels_of, loss_ratio, severity
 from esper_analyzer.measuring.snapshot import MetricState, Snapshot, take_snapshot
 from esper_analyzer.measuring.trends import (
@@ -38,6 +38,7 @@ __all__ = [
     "Judge",
     "LiveMonitor",
     "MetricState",
+    "Reason",
     "Report",
     "Run",
     "RunFacts",

@@ -75,7 +75,7 @@ class Run(JudgedRun):
 
         Returns:
             Columns `update`, `metric`, `level` (an Enum), `value`, `message`, `since`, `until` (null while it lasts),
-            as `Alert` describes them; the same columns where there is no alert.
+            `rule` and `rank`, as `Alert` describes them; the same columns where there is no alert.
         """
         return alert_frame(self.report(rank).alerts)
 

@@ -15,6 +15,9 @@ MAX_ALERTS = 100
 SEVERITY_LEVELS: tuple[Level, Level, Level] = ("healthy", "warning", "critical")
 """Level of each severity, 0 to 2."""
 
+MISSING_UPDATES = "missing_updates"
+"""Stands for a rule where updates are missing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Alert:
@@ -28,6 +31,8 @@ class Alert:
         message: what was seen and since when, what it usually means and what to look at next.
         since: first update of those beyond the bound that raised it.
         until: first update at which it was over; None while it lasts.
+        rule: name of the rule; `missing_updates` where updates are missing.
+        rank: the rank that it is about, in a report; None where only one rank is looked at, as live.
     """
 
     update: int
@@ -37,6 +42,8 @@ class Alert:
     message: str
     since: int
     until: int | None
+    rule: str
+    rank: int | None = None
 
 
 @dataclass(slots=True)
@@ -64,8 +71,8 @@ class Episode:
     def alert(self) -> Alert:
         """The alert as it stands now."""
         message = f"{self.describe(self.value, self.update)} {self.rule.meaning}"
-        level = SEVERITY_LEVELS[self.severity]
-        return Alert(self.update, self.rule.metric, level, self.value, message, self.since, self.until)
+        level, rule = SEVERITY_LEVELS[self.severity], self.rule
+        return Alert(self.update, rule.metric, level, self.value, message, self.since, self.until, rule.name)
 
     def describe(self, value: float | None, update: int) -> str:
         """One sentence on the number as it is at `update`: how large, beyond which bound, since when."""
@@ -110,4 +117,5 @@ def _gap(first: int, last: int) -> Alert:
     count = last - first + 1
     what = f"Update {first} is missing." if count == 1 else f"Updates {first} to {last} are missing."
     meaning = "Usually the trainer or its log lost them, or numbers its updates with gaps."
-    return Alert(last + 1, "update", "warning", float(count), f"{what} {meaning}", first, last + 1)
+    message = f"{what} {meaning}"
+    return Alert(last + 1, "update", "warning", float(count), message, first, last + 1, MISSING_UPDATES)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from esper_analyzer.judging.alerts import MAX_ALERTS, Alert, gap_alerts, newest
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude, worst_first
+from esper_analyzer.judging.verdict import (
+    REMARK,
+    Reason,
+    RunFacts,
+    Verdict,
+    conclude,
+    healthy_rank,
+    remarks,
+    worst_first,
+)
 from esper_analyzer.reading.gaps import Range, gaps_of_index
 from esper_analyzer.reading.run_index import RunIndex, dropped_rows, every_row_of
 from esper_analyzer.reading.segment_index import SegmentIndex
@@ -61,18 +70,22 @@ def judge_rank(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: 
 
 
 def together(run: JudgedRun, judged: Mapping[int, Judgement]) -> tuple[list[Alert], Verdict, dict[str, float | None]]:
-    """Alerts, the newest last, the verdict and the signals; of several ranks the worst, with all reasons by rank."""
+    """Alerts, the newest last, the verdict and the signals; of several ranks the worst, with all findings by rank."""
     if not judged:
         nobody = Judge()
         return [], conclude(nobody, RunFacts()), nobody.signals()
-    alerts = newest(alert for one in judged.values() for alert in one.alerts)
+    alerts = newest(replace(alert, rank=rank) for rank, one in judged.items() for alert in one.alerts)
     verdicts = {rank: one.verdict for rank, one in judged.items()}
     ordered = sorted(verdicts, key=lambda rank: worst_first(verdicts[rank].level))
     verdict = verdicts[ordered[0]]
     if len(verdicts) > 1:
         told = [rank for rank in ordered if verdicts[rank].level != "healthy" or verdict.level == "healthy"]
-        own = {rank: [one for one in verdicts[rank].reasons if one not in run.remarks] for rank in told}
-        reasons = [f"Rank {rank}: {reason}" for rank in told for reason in own[rank]]
-        reasons += [f"Rank {rank}: healthy." for rank in ordered if rank not in told] + run.remarks
-        verdict = Verdict(verdict.level, reasons)
+        findings = [one for rank in told for one in _of_rank(verdicts[rank], rank)]
+        findings += [healthy_rank(rank) for rank in ordered if rank not in told]
+        verdict = Verdict(verdict.level, findings + remarks(run.remarks))
     return alerts, verdict, judged[ordered[0]].signals
+
+
+def _of_rank(verdict: Verdict, rank: int) -> list[Reason]:
+    """The findings of one rank among several; remarks are on the run."""
+    return [replace(finding, rank=rank) for finding in verdict.findings if finding.rule != REMARK]

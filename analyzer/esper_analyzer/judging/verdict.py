@@ -3,32 +3,82 @@
 It is made of the alerts in force: each gives its level, but no worse one than its rule may decide. One value
 beyond a threshold decides nothing, and neither does the ratio Lv/Lp. What has been overcome is in the alerts,
 and no longer in the verdict.
+
+A reason is data, `Reason`; its sentences are for people, and nothing is decided by them.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from esper_analyzer.judging.alerts import Alert
+from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.judge import Judge
-from esper_analyzer.judging.rules import LEARNING_UPDATES, RULES, WARM_UP_UPDATES, Rule
+from esper_analyzer.judging.rules import LEARNING_UPDATES, WARM_UP_UPDATES
 from esper_schemas.metric.metrics import Level
 
 _RANK: dict[Level, int] = {"unknown": 0, "healthy": 1, "warning": 2, "critical": 3}
 
+STATE = "state"
+DROPPED_ROWS = "dropped_rows"
+DAMAGE = "damage"
+REMARK = "remark"
+"""With `MISSING_UPDATES`, what stands for a rule in a reason that no rule gives."""
 
-_OF_RANK = re.compile(r"Rank (\d+): ")
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason of a verdict.
+
+    Attributes:
+        level: what it gives to the verdict; unknown for a remark, which gives nothing.
+        rule: name of the rule that is broken; else `state` (how the critic stands), `missing_updates`, `dropped_rows`,
+            `damage` or `remark`.
+        metric: the metric or signal that the rule watches; None where there is no rule.
+        rank: the rank that it is about, where the verdict is on several; else None.
+        since: first update of those beyond the bound that raised the alert; None where there is no rule.
+        text: what was found.
+        meaning: what that usually means, and what to look at; may be empty.
+    """
+
+    level: Level
+    rule: str
+    metric: str | None
+    rank: int | None
+    since: int | None
+    text: str
+    meaning: str = ""
+
+    @property
+    def said(self) -> str:
+        """What was found and what it means, as one or two sentences."""
+        return f"{self.text} {self.meaning}" if self.meaning else self.text
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Level of a run and why, the worst reason first; each reason is one or two sentences."""
+    """Level of a run and why.
+
+    Attributes:
+        level: the level.
+        reasons: the findings as one or two sentences each, behind the rank where there are several.
+        findings: the reasons, the worst first; of several ranks the worst rank first. Remarks come last.
+    """
 
     level: Level
-    reasons: list[str]
+    reasons: list[str] = field(init=False)
+    findings: list[Reason]
+
+    def __post_init__(self) -> None:
+        said = [one.said if one.rank is None else f"Rank {one.rank}: {one.said}" for one in self.findings]
+        object.__setattr__(self, "reasons", said)
+
+    @property
+    def since(self) -> int | None:
+        """First update of the oldest finding that gives the verdict its level; None if no rule gives it."""
+        found = (one.since for one in self.findings if one.level == self.level and one.since is not None)
+        return min(found, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +103,10 @@ def conclude(judge: Judge, facts: RunFacts) -> Verdict:
     alerts = _alerts(judge)
     findings = [*alerts, *_data(facts)]
     state = _state(judge)
-    if not alerts or state[0] == "unknown":  # else the alerts say how the critic stands
+    if not alerts or state.level == "unknown":  # else the alerts say how the critic stands
         findings.append(state)
-    findings.sort(key=lambda finding: worst_first(finding[0]))
-    remarks = facts.remarks if judge.has_losses else ()
-    return Verdict(findings[0][0], [*(sentence for _, sentence in findings), *remarks])
+    findings.sort(key=lambda finding: worst_first(finding.level))
+    return Verdict(findings[0].level, findings + (remarks(facts.remarks) if judge.has_losses else []))
 
 
 def level_in_force(judge: Judge, facts: RunFacts) -> Level:
@@ -66,6 +115,11 @@ def level_in_force(judge: Judge, facts: RunFacts) -> Level:
     levels += ["warning"] if facts.missing or facts.dropped or facts.damage else []
     levels.append("healthy" if judge.has_losses and judge.rows > WARM_UP_UPDATES else "unknown")
     return min(levels, key=worst_first)
+
+
+def remarks(said: Iterable[str]) -> list[Reason]:
+    """What is said beside a verdict, as findings."""
+    return [_no_rule("unknown", REMARK, one) for one in said]
 
 
 def worst_first(level: Level) -> int:
@@ -79,55 +133,56 @@ def _decided(judge: Judge, rule: int, severity: int) -> Level:
     return "unknown" if given == "healthy" else given
 
 
-def _state(judge: Judge) -> tuple[Level, str]:
+def _no_rule(level: Level, name: str, text: str) -> Reason:
+    """A finding that no rule gives."""
+    return Reason(level, name, metric=None, rank=None, since=None, text=text)
+
+
+def healthy_rank(rank: int) -> Reason:
+    """What is said of a healthy rank beside those that are not."""
+    return Reason("healthy", STATE, metric=None, rank=rank, since=None, text="healthy.")
+
+
+def _state(judge: Judge) -> Reason:
     """What can be said of the run where no rule is broken."""
     if not judge.rows:
-        return "unknown", "Nothing has been recorded yet."
+        return _no_rule("unknown", STATE, "Nothing has been recorded yet.")
     if not judge.has_losses:
-        return "unknown", "No loss has been measured."
+        return _no_rule("unknown", STATE, "No loss has been measured.")
     if judge.rows <= WARM_UP_UPDATES:
         said = f"Only {judge.rows} update{'s' * (judge.rows != 1)} so far"
-        return "unknown", f"{said}; thresholds apply after the first {WARM_UP_UPDATES}."
+        return _no_rule("unknown", STATE, f"{said}; thresholds apply after the first {WARM_UP_UPDATES}.")
     waits = f" What a critic explains is judged from {LEARNING_UPDATES} updates on."
-    return "healthy", _standing(judge) + (waits if judge.rows < LEARNING_UPDATES else "")
+    return _no_rule("healthy", STATE, _standing(judge) + (waits if judge.rows < LEARNING_UPDATES else ""))
 
 
-def _alerts(judge: Judge) -> list[tuple[Level, str]]:
-    """Level and reason of each rule that decides something, in the order of the rules."""
-    found: list[tuple[Level, str]] = []
+def _alerts(judge: Judge) -> list[Reason]:
+    """What each rule that decides something gives, in the order of the rules."""
+    found: list[Reason] = []
     values = judge.values()
     for position, rule in enumerate(judge.rules):
         episode = judge.in_force.get((position, 2)) or judge.in_force.get((position, 1))
         if episode is None or rule.gives[episode.severity - 1] == "healthy":
             continue
-        said = episode.describe(values[rule.name], judge.last_update)
-        found.append((rule.gives[episode.severity - 1], f"{said} {rule.meaning}"))
+        level = rule.gives[episode.severity - 1]
+        text = episode.describe(values[rule.name], judge.last_update)
+        found.append(Reason(level, rule.name, rule.metric, None, episode.since, text, rule.meaning))
     return found
 
 
-def since_when(alerts: Iterable[Alert], level: Level, rules: Iterable[Rule] = RULES.values()) -> int | None:
-    """First update of the oldest alert in force that gives a verdict its level; None where there is no such alert."""
-    gives = {rule.metric: dict(zip(("warning", "critical"), rule.gives, strict=True)) for rule in rules}
-    return min(
-        (
-            alert.since
-            for alert in alerts
-            if alert.until is None and level != "healthy" and gives.get(alert.metric, {}).get(alert.level) == level
-        ),
-        default=None,
-    )
+def grouped(findings: Iterable[Reason]) -> list[tuple[str, Reason]]:
+    """The findings with those that several ranks have in common said once, where the last of them stood.
 
-
-def grouped_reasons(reasons: Sequence[str]) -> list[str]:
-    """The reasons with those that several ranks have in common said once, where the last of them stood."""
-    ranks: dict[str, list[str]] = {}
-    for reason in reasons:
-        found = _OF_RANK.match(reason)
-        said = reason[found.end() :] if found else reason
-        ranks[said] = [*ranks.pop(said, []), *([found[1]] if found else [])]
+    Returns:
+        For each what is to be said before it, such as "Ranks 0, 3: " or nothing, and the finding without its rank.
+    """
+    ranks: dict[Reason, set[int]] = {}
+    for finding in findings:
+        common = replace(finding, rank=None)
+        ranks[common] = ranks.pop(common, set()) | ({finding.rank} if finding.rank is not None else set())
     return [
-        f"Rank{'s' * (len(of) > 1)} {', '.join(sorted(of, key=int))}: {said}" if of else said
-        for said, of in ranks.items()
+        (f"Rank{'s' * (len(of) > 1)} {', '.join(map(str, sorted(of)))}: " if of else "", common)
+        for common, of in ranks.items()
     ]
 
 
@@ -149,18 +204,20 @@ def _standing(judge: Judge) -> str:
     return f"No rule is broken {at}."
 
 
-def _data(facts: RunFacts) -> list[tuple[Level, str]]:
-    found: list[tuple[Level, str]] = []
+def _data(facts: RunFacts) -> list[Reason]:
+    found: list[Reason] = []
     if facts.missing:
         count = sum(last - first + 1 for first, last in facts.missing)
         shown = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in facts.missing[:3])
         more = ", …" if len(facts.missing) > 3 else ""
-        found.append(("warning", f"{count} update{_s(count)} {_are(count)} missing: {shown}{more}."))
+        said = f"{count} update{_s(count)} {_are(count)} missing: {shown}{more}."
+        found.append(_no_rule("warning", MISSING_UPDATES, said))
     if facts.dropped:
-        found.append(("warning", f"The recorder had to drop {facts.dropped} row{_s(facts.dropped)}."))
+        said = f"The recorder had to drop {facts.dropped} row{_s(facts.dropped)}."
+        found.append(_no_rule("warning", DROPPED_ROWS, said))
     if facts.damage:
         said = f"The run's files are damaged: {facts.damage} fault{_s(facts.damage)}; `esper-rec verify` names each."
-        found.append(("warning", said))
+        found.append(_no_rule("warning", DAMAGE, said))
     return found
 
 

@@ -17,7 +17,6 @@ from esper_analyzer.drawing.sparklines import sparkline
 from esper_analyzer.drawing.style import trend_mark, write_lines
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.judging.verdict import since_when
 from esper_analyzer.live.follow import LiveRun
 from esper_analyzer.live.view import CHART_METRIC, View
 from esper_analyzer.measuring.levels import LEVEL_TYPE, LOSS_RATIO, bands_of, level, loss_ratio
@@ -33,7 +32,7 @@ from esper_schemas.metric.metrics import Level
 
 ALERT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "update": pl.Int64, "metric": pl.String, "level": LEVEL_TYPE, "value": pl.Float64, "message": pl.String,
-    "since": pl.Int64, "until": pl.Int64,
+    "since": pl.Int64, "until": pl.Int64, "rule": pl.String, "rank": pl.Int64,
 }  # fmt: skip
 """Columns of the frame of alerts; `Alert` says what each is."""
 
@@ -68,8 +67,7 @@ def live_html(live: LiveRun, status: Status, note: str = "") -> str:
     """A followed run as HTML, as it stood at its last refresh, with a note as last line."""
     view = live.view
     verdict = live.verdict()
-    alerts = [episode.alert() for episode in view.judge.in_force.values()]
-    since = since_when(alerts, verdict.level, view.judge.rules)
+    since = verdict.since
     chart = svg_chart(view.chart, bands_of(CHART_METRIC, view.settings.thresholds)) if view.rows else Markup()
     # Names may hold dollars, of which a notebook would otherwise make formulas.
     return str(

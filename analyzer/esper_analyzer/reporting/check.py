@@ -10,7 +10,7 @@ One value of a signal decides nothing, so that only the alerts on it count.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from typing import Any, Literal
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.rules import PARTS, Rule
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
+from esper_analyzer.judging.verdict import Reason
 from esper_analyzer.measuring.levels import LEVELS, LOSS_RATIO
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.measuring.summary import Value
@@ -49,6 +50,7 @@ class Condition:
         reasons: why, the worst first; one or two sentences each, safe to print.
         level: of the verdict or the metric; None for the integrity.
         value: last value of a gated metric; of several ranks that of the worst one.
+        findings: the reasons of the verdict as data; empty for the others.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Condition:
     reasons: list[str]
     level: Level | None = None
     value: Value = None
+    findings: Sequence[Reason] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class Check:
             "thresholds": None if self.thresholds is None else str(self.thresholds),
             "outcome": self.outcome,
             "exit_code": self.exit_code,
-            "verdict": _dict(self.verdict, "level"),
+            "verdict": {**_dict(self.verdict, "level"), "findings": [asdict(one) for one in self.verdict.findings]},
             "gates": {gate.name: _dict(gate, "level", "value") for gate in self.gates},
             "integrity": _dict(self.integrity),
         }
@@ -149,9 +152,9 @@ def check_report(
     if never and integrity.outcome != "damaged":
         verb = "was" if len(never) == 1 else "were"
         raise UsageError(f"{', '.join(never)} {verb} never recorded in {report.run.path}; leave it out of --gate")
-    level = report.verdict.level
-    outcome = _outcome(level, fail_on)
-    verdict = Condition("verdict", outcome, [printable(reason) for reason in report.verdict.reasons], level)
+    level, findings = report.verdict.level, report.verdict.findings
+    said = [printable(reason) for reason in report.verdict.reasons]
+    verdict = Condition("verdict", _outcome(level, fail_on), said, level, findings=findings)
     return Check(report.run, report.updates, fail_on, verdict, found, integrity, settings.source)
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.rules import Rule
-from esper_analyzer.judging.verdict import grouped_reasons, since_when
+from esper_analyzer.judging.verdict import DAMAGE, REMARK, Reason, grouped
 from esper_analyzer.measuring.levels import LOSS_RATIO, loss_ratio
 from esper_analyzer.measuring.series import attempts_of, axes_of, course_of
 from esper_analyzer.measuring.trends import Trend
@@ -61,8 +61,8 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """A reason of the verdict: what was found, what it means, and where to look (may be empty).
+class ReasonLine:
+    """A reason of the verdict on the page: what was found, what it means, and where to look (may be empty).
 
     Attributes:
         found: what was found.
@@ -73,10 +73,10 @@ class Reason:
     """
 
     found: str
-    meaning: str = ""
-    target: str = ""
-    where: str = ""
-    is_remark: bool = False
+    meaning: str
+    target: str
+    where: str
+    is_remark: bool
 
 
 def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: RunIndex | None = None) -> str:
@@ -122,8 +122,8 @@ def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: Run
         .render(
             report=report,
             rank=rank,
-            since=since_when(report.alerts, report.verdict.level, run.settings.rules),
-            reasons=_reasons(report, run, {link: by_id[at] for link, at in links.items()}),
+            since=report.verdict.since,
+            reasons=_reasons(report.verdict.findings, {link: by_id[at] for link, at in links.items()}),
             max_reasons=MAX_REASONS,
             tiles=[] if is_of_several else [*_critic_error(report, run.settings.rules), *_tiles(report)],
             is_of_several=is_of_several,
@@ -197,20 +197,16 @@ def _is_recorded(metric: MetricSection) -> bool:
     return metric.nonfinite is not None
 
 
-def _reasons(report: Report, run: JudgedRun, charts: Mapping[str, Chart]) -> list[Reason]:
-    """The reasons with what each means set apart from what was found, where a rule gave it."""
-    reasons = []
-    for reason in grouped_reasons(report.verdict.reasons):
-        rule = next((rule for rule in run.settings.rules if rule.meaning and reason.endswith(rule.meaning)), None)
-        if rule is not None:
-            found, chart = reason.removesuffix(rule.meaning).strip(), charts.get(rule.metric)
-            target = (chart.id, chart.title) if chart else ("", "")
-            reasons.append(Reason(found, rule.meaning, *target))
-        elif "files are damaged" in reason:
-            reasons.append(Reason(reason, "", "files-title", "the faults"))
-        else:
-            reasons.append(Reason(reason, is_remark=reason.endswith(tuple(run.remarks))))
-    return reasons
+def _reasons(findings: Sequence[Reason], charts: Mapping[str, Chart]) -> list[ReasonLine]:
+    """The reasons with where to look: at the chart of what a rule watches, or at the faults of the files."""
+    lines = []
+    for ranks, finding in grouped(findings):
+        target, where = ("files-title", "the faults") if finding.rule == DAMAGE else ("", "")
+        chart = charts.get(finding.metric) if finding.metric is not None else None
+        if chart is not None:
+            target, where = chart.id, chart.title
+        lines.append(ReasonLine(ranks + finding.text, finding.meaning, target, where, finding.rule == REMARK))
+    return lines
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from esper_analyzer.judging.alerts import Alert
-from esper_analyzer.judging.verdict import grouped_reasons, since_when
+from esper_analyzer.judging.verdict import grouped
 from esper_analyzer.measuring.trends import Trend
 from esper_analyzer.reporting.report import MAIN_METRICS, IntegritySection, MetricSection, Report, UpdatesSection
 from esper_analyzer.reporting.text import describe_fault, describe_updates
@@ -30,7 +30,7 @@ def report_markdown(report: Report) -> str:
     lines = [
         *_heading(report),
         "",
-        *_reasons(grouped_reasons(report.verdict.reasons)),
+        *_reasons([ranks + finding.said for ranks, finding in grouped(report.verdict.findings)]),
         *_metrics(report),
         *_alerts(report.alerts),
         *_files(report.updates, report.integrity),
@@ -52,7 +52,7 @@ def plain(text: object) -> str:
 
 def _heading(report: Report) -> Iterator[str]:
     run = report.run
-    since = since_when(report.alerts, report.verdict.level)
+    since = report.verdict.since
     said = f" since update {since}" if since is not None else ""
     yield f"### {_level(report.verdict.level)}{said}: {plain(run.run_id)}"
     yield ""

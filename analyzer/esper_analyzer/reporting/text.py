@@ -11,7 +11,7 @@ from rich.text import Text
 from esper_analyzer.drawing.metric_table import LOSSES, metric_row, table_head
 from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text, trend_mark
 from esper_analyzer.judging.alerts import Alert
-from esper_analyzer.judging.verdict import grouped_reasons, since_when
+from esper_analyzer.judging.verdict import grouped
 from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds
 from esper_analyzer.measuring.snapshot import MetricState, as_number
 from esper_analyzer.measuring.trends import Trend
@@ -34,11 +34,11 @@ def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS) ->
     if report.thresholds is not None:
         yield from _wrapped(f"thresholds of {printable(report.thresholds)}", "  ", "  ")
     yield Text()
-    since = since_when(report.alerts, report.verdict.level)
+    since = report.verdict.since
     said = f" since update {since}" if since is not None else ""
     yield Text("Verdict  ").append_text(level_text(report.verdict.level)).append(said)
-    for reason in grouped_reasons(report.verdict.reasons):
-        yield from _wrapped(reason, "  - ", "    ")
+    for ranks, finding in grouped(report.verdict.findings):
+        yield from _wrapped(ranks + finding.said, "  - ", "    ")
     if not report.updates.rows:
         yield from _integrity(report.integrity)
         return

@@ -123,7 +123,8 @@ class AlertCommand:
 
     def _work(self) -> None:
         while not self._closing and (alert := self._waiting.get()) is not None:
-            problem = self._run(json.dumps(strict({**self._origin, **asdict(alert)})))
+            told = self._origin | asdict(alert) | self._origin  # the alert does not know its rank
+            problem = self._run(json.dumps(strict(told)))
             if problem is None:
                 continue
             self._failures += 1

@@ -10,7 +10,7 @@ from esper_analyzer.drawing.chart import SCALINGS
 from esper_analyzer.drawing.panels import alert_lines, gauges, verdict
 from esper_analyzer.drawing.plot import MARGIN, draw_plot
 from esper_analyzer.drawing.window import Window
-from esper_analyzer.judging.verdict import Verdict
+from esper_analyzer.judging.verdict import Reason, Verdict
 from esper_analyzer.live.picture import Event, Picture
 from esper_analyzer.measuring.buckets import MAX_BUCKETS, Buckets
 from esper_analyzer.measuring.history import History, history_of
@@ -191,7 +191,8 @@ def test_the_list_of_alerts_says_how_many_are_above_it() -> None:
 def test_what_the_verdict_leaves_out_is_counted() -> None:
     """Reasons fill the lines there are; the last one ends in how many more there are, and the key that shows them."""
     reasons = ["The first reason is rather long, and takes two lines of this width.", "Second.", "Third.", "Fourth."]
-    picture = Picture("live", rows=1, verdict=Verdict("critical", reasons))
+    findings = [Reason("critical", "value_loss", "value_loss", None, 0, reason) for reason in reasons]
+    picture = Picture("live", rows=1, verdict=Verdict("critical", findings))
     assert [line.plain for line in verdict(picture, 60, 9)][2:] == ["   Second.", "   Third.", "   Fourth."]
     lines = [line.plain for line in verdict(picture, 60, 3)]
     assert lines[0].startswith(" Verdict  critical  The first reason")

@@ -96,10 +96,12 @@ def test_a_run_is_critical_from_here_on(row: dict[str, Any], first: int) -> None
 
 def test_nothing_is_said_before_there_is_anything_to_say() -> None:
     """No rows, no losses and too few rows are each unknown, for a reason of their own."""
-    assert verdict([], before=0) == Verdict("unknown", ["Nothing has been recorded yet."])
+    assert (before := verdict([], before=0)).level == "unknown"
+    assert before.reasons == ["Nothing has been recorded yet."]
     assert verdict([{"value_loss": None, "policy_loss": None}] * 20, before=0).reasons == ["No loss has been measured."]
     early = verdict([{}] * 10, before=0)
-    assert early == Verdict("unknown", ["Only 10 updates so far; thresholds apply after the first 10."])
+    assert early.level == "unknown"
+    assert early.reasons == ["Only 10 updates so far; thresholds apply after the first 10."]
     assert verdict([{}] * 11, before=0).level == "healthy"
 
 

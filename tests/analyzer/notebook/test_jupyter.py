@@ -173,7 +173,10 @@ def test_histories_are_those_of_the_report(record: Record) -> None:
 def test_alerts_are_those_of_the_report_and_typed(record: Record) -> None:
     """Each alert is a row; a run without alerts has the same columns of the same types."""
     some, none = open_run(record(eventful(), name="some")), open_run(record(quiet(3), name="none"))
-    expected = [(a.update, a.metric, a.level, a.value, a.message, a.since, a.until) for a in some.report().alerts]
+    expected = [
+        (a.update, a.metric, a.level, a.value, a.message, a.since, a.until, a.rule, a.rank)
+        for a in some.report().alerts
+    ]
     frame = some.alerts()
     assert len(expected) > 3
     assert list(map(repr, frame.rows())) == list(map(repr, expected))  # a NaN is no equal of itself
@@ -181,6 +184,7 @@ def test_alerts_are_those_of_the_report_and_typed(record: Record) -> None:
     assert none.alerts().schema == frame.schema
     assert frame.schema["level"] == LEVEL_TYPE
     assert frame.schema["until"] == pl.Int64
+    assert frame["rank"].unique().to_list() == [0]
 
 
 # ---------------------------------------------------------------------- plots

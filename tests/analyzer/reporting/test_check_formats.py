@@ -84,6 +84,9 @@ def test_json_is_strict_and_versioned(record: Callable[..., Path]) -> None:
     assert document["gates"]["value_loss"]["value"] == "NaN"
     assert list(document["gates"]) == ["value_loss", "kl_divergence"]
     assert document["verdict"]["reasons"]
+    first = document["verdict"]["findings"][0]
+    assert (first["level"], first["rule"]) == ("critical", "impossible_value_loss")
+    assert document["verdict"]["reasons"][0] == f"{first['text']} {first['meaning']}"
 
 
 def test_junit_is_read_by_a_junit_reader(record: Callable[..., Path], tmp_path: Path) -> None:

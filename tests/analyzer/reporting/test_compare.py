@@ -89,6 +89,7 @@ def test_scores_by_hand(record: Record) -> None:
     assert [run.status for run in made.runs] == ["finished", "finished"]
     verdict = open_run(path).report().verdict
     assert (made.runs[0].verdict, made.runs[0].reason) == (verdict.level, verdict.reasons[0])
+    assert made.runs[0].findings == verdict.findings
 
 
 def test_a_longer_run_is_cut_off_and_said_to_be(record: Record) -> None:

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from esper_analyzer import Report, open_run
-from esper_analyzer.judging.rules import INFORMING, SIGNALS
+from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS
 from esper_analyzer.reporting.text import report_lines
 from esper_schemas import METRICS
 
@@ -100,9 +100,26 @@ SCHEMA = exactly(
             message=TEXT,
             since={"type": "integer"},
             until=UPDATE,
+            rule={"enum": [*RULES, "missing_updates"]},
+            rank={"type": "integer"},
         ),
     },
-    verdict=exactly(level=LEVEL, reasons={"type": "array", "items": TEXT}),
+    verdict=exactly(
+        level=LEVEL,
+        reasons={"type": "array", "items": TEXT},
+        findings={
+            "type": "array",
+            "items": exactly(
+                level=LEVEL,
+                rule={"enum": [*RULES, "state", "missing_updates", "dropped_rows", "damage", "remark"]},
+                metric=TEXT_OR_NULL,
+                rank=UPDATE,
+                since=UPDATE,
+                text=TEXT,
+                meaning=TEXT,
+            ),
+        },
+    ),
     integrity=exactly(
         segments_sealed=COUNT,
         segments_active=COUNT,

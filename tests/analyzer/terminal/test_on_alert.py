@@ -22,7 +22,7 @@ from esper_analyzer.terminal.on_alert import MAX_WAITING, AlertCommand
 from esper_analyzer.terminal.screen import MIN_WIDTH
 from esper_recorder import Recorder
 
-ALERT = Alert(7, "value_loss", "critical", math.nan, "`touch pwned`; $(touch pwned)\n\x1b[31m ½", 7, None)
+ALERT = Alert(7, "value_loss", "critical", math.nan, "`touch pwned`; $(touch pwned)\n\x1b[31m ½", 7, None, "nan")
 
 RECORDER = """
     import json, sys
@@ -120,7 +120,7 @@ def _same_folder() -> Iterator[None]:
 
 
 def test_the_alert_is_one_line_of_json(command: Callable[..., AlertCommand], tmp_path: Path) -> None:
-    """The keys of the report's alert and run_id, path, rank; in ASCII; nothing of it is code to the shell."""
+    """The keys of the report's alert and run_id, path, the rank that is followed; in ASCII; none of it is code."""
     with command("cat >> got") as alerts:
         alerts.put([ALERT])
     assert alerts.notices() == []
@@ -130,7 +130,7 @@ def test_the_alert_is_one_line_of_json(command: Callable[..., AlertCommand], tmp
     assert json.loads(text) == {
         "run_id": "run", "path": str(tmp_path / "runs" / "run"), "rank": 0,
         "update": 7, "metric": "value_loss", "level": "critical", "value": "NaN",
-        "message": ALERT.message, "since": 7, "until": None,
+        "message": ALERT.message, "since": 7, "until": None, "rule": "nan",
     }  # fmt: skip
     assert not (tmp_path / "pwned").exists()
 
@@ -139,7 +139,7 @@ def test_commands_run_one_at_a_time_in_order(command: Callable[..., AlertCommand
     """A slow command holds up the next one, and never whoever raises alerts."""
     slow = "while ! test -e go; do sleep 0.02; done"
     with command(f"echo begin >> log; {slow}; echo end >> log; cat >> got") as alerts:
-        alerts.put([Alert(update, "value_loss", "warning", 9.0, "", update, None) for update in range(5)])
+        alerts.put([Alert(update, "value_loss", "warning", 9.0, "", update, None, "a") for update in range(5)])
         wait_until((tmp_path / "log").exists)
         assert not (tmp_path / "got").exists()
         (tmp_path / "go").touch()
@@ -170,7 +170,7 @@ def test_a_failing_command_is_told_of_once(command: Callable[..., AlertCommand],
 def test_a_command_that_does_not_read_is_fine(command: Callable[..., AlertCommand], tmp_path: Path) -> None:
     """Input that nobody reads, and a process left behind that holds the command's output, are no trouble."""
     with command("sleep 30 & echo x >> ran", command_secs=20.0) as alerts:
-        alerts.put([Alert(0, "value_loss", "warning", 9.0, "x" * 1_000_000, 0, None)] * 3)
+        alerts.put([Alert(0, "value_loss", "warning", 9.0, "x" * 1_000_000, 0, None, "a")] * 3)
     assert alerts.notices() == []  # a command that waited for the process would have been ended
     assert (tmp_path / "ran").read_text().split() == ["x"] * 3
 

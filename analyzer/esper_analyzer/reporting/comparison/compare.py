@@ -16,6 +16,7 @@ import polars as pl
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
 from esper_analyzer.judging.settings import Settings as JudgedBy
+from esper_analyzer.judging.verdict import Reason
 from esper_analyzer.measuring.levels import LOSS_RATIO
 from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.reporting.comparison.axis import Axis, By, MeasuredRows, common_span, default_axis, mean_over
@@ -85,8 +86,9 @@ class ComparedRun:
         is_cut_off: whether it goes on beyond the end of the span.
         unplaced: updates left out because they have no position on the axis.
         scores: what it reached within the span.
-        verdict, reason: on the whole run, as its report has it.
+        verdict, reason: on the whole run, as its report has it; the first reason.
         is_damaged: whether files are damaged; what can be read of it was compared.
+        findings: all reasons of the verdict, as data.
     """
 
     label: str
@@ -102,6 +104,7 @@ class ComparedRun:
     verdict: Level
     reason: str | None
     is_damaged: bool
+    findings: list[Reason]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,7 @@ def compare(
             verdict=report.verdict.level,
             reason=next(iter(report.verdict.reasons), None),
             is_damaged=report.is_damaged,
+            findings=report.verdict.findings,
         )
         for label, report, source, extent in zip(labels, reports, sources, extents, strict=True)
     ]
