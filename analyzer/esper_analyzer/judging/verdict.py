@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.rules import LEARNING_UPDATES, RULES, WARM_UP_UPDATES, Rule
+from esper_schemas.metric.levels import severity_of
 from esper_schemas.metric.metrics import Level
-
-_RANK: dict[Level, int] = {"unknown": 0, "healthy": 1, "warning": 2, "critical": 3}
-
 
 _OF_RANK = re.compile(r"Rank (\d+): ")
 
@@ -70,7 +68,7 @@ def level_in_force(judge: Judge, facts: RunFacts) -> Level:
 
 def worst_first(level: Level) -> int:
     """Sort key that puts the worst level first, and unknown last."""
-    return -_RANK[level]
+    return -severity_of(level)
 
 
 def _decided(judge: Judge, rule: int, severity: int) -> Level:
