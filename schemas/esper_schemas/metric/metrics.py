@@ -1,4 +1,4 @@
-"""What a metric is: its dtype, unit, sign, thresholds and trend rule. The metrics themselves are in `payload`.
+"""What a metric is: dtype, unit, sign, thresholds, trend rule, names and place. The metrics are in `payload`.
 
 Thresholds are data, not code: the analyzer turns a `Bands` into one polars expression, the documentation
 prints it, and the tests take their boundary cases from it, so that no two places can disagree.
