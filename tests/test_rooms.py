@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from esper_schemas.metric.levels import PALETTE
 
 PROJECT = Path(__file__).parent.parent
 PACKAGES = {
@@ -58,3 +61,55 @@ def test_a_module_says_what_it_is_for(package: str) -> None:
         said = ast.get_docstring(module)
         assert said, name
         assert said.split("\n")[0].endswith((".", ":")) or "\n" not in said, name
+
+
+def tables_of_levels(module: ast.Module) -> Iterator[str]:
+    """The kind of each literal that lists the levels: `order` for a sequence or set, `looks` for a mapping."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Dict):
+            kind, parts = "looks", node.keys
+        elif isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+            kind, parts = "order", [*node.elts, *(inner for one in node.elts for inner in getattr(one, "elts", []))]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
+            kind, parts = "looks", [ast.Constant(keyword.arg) for keyword in node.keywords]
+        else:
+            continue
+        if {"healthy", "warning", "critical"} <= {part.value for part in parts if isinstance(part, ast.Constant)}:
+            yield kind
+
+
+def test_levels_have_one_order_and_one_palette() -> None:
+    """One module lists the levels, and one, beside it, says how they look; all others take them from there."""
+    found = [
+        (name, kind) for package in PACKAGES for name, one in modules(package).items() for kind in tables_of_levels(one)
+    ]
+    assert found == [("esper_schemas.metric.levels", "looks"), ("esper_schemas.metric.metrics", "order")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'A = {"critical": "red", "warning": "yellow", "healthy": "green"}',
+        'A = ["healthy", "warning", "critical"]',
+        'A = (("healthy", 0), ("warning", 1), ("critical", 2))',
+        'Level = Literal["healthy", "warning", "critical", "unknown"]',
+        "A = dict(healthy=0, warning=1, critical=2)",
+        'def rank(level):\n    return ("unknown", "healthy", "warning", "critical").index(level)',
+    ],
+)
+def test_another_table_of_levels_is_found(text: str) -> None:
+    """A second order or palette is found however it is written."""
+    assert list(tables_of_levels(ast.parse(text)))
+
+
+def test_no_other_file_has_the_colours_of_levels() -> None:
+    """Neither a module nor a style sheet or script of a page repeats a colour of the palette as that of a level."""
+    grounds = [ground for look in PALETTE.values() for ground in (look.light, look.dark)]
+    bands = {ground.band for ground in grounds if ground.band}
+    ours = {look.color for look in PALETTE.values()} | {ground.tint for ground in grounds} | bands
+    files = [path for folder in PACKAGES.values() for path in sorted(folder.rglob("*")) if "vendor" not in path.parts]
+    for path in files:
+        if path.suffix in (".py", ".css", ".js", ".jinja") and path.name != "levels.py":
+            text = path.read_text(encoding="utf-8")
+            assert not [color for color in ours if color in text], path
+            assert not re.search(r"--(band-)?(unknown|healthy|warning|critical)(-tint)?\s*:\s*[#r]", text), path

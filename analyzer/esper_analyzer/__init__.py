@@ -6,7 +6,7 @@ from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.monitor import LiveMonitor, live_monitor
 from esper_analyzer.judging.settings import Settings, find_settings, read_settings
 from esper_analyzer.judging.verdict import Reason, RunFacts, Verdict, conclude
-from esper_analyzer.measuring.levels import LEVEL_TYPE, LEVELS, level, level_of, levels_of, loss_ratio, severity
+from esper_analyzer.measuring.levels import LEVEL_TYPE, level, level_of, levels_of, loss_ratio, severity
 from esper_analyzer.measuring.snapshot import MetricState, Snapshot, take_snapshot
 from esper_analyzer.measuring.trends import (
     CONFIDENT,
@@ -26,6 +26,7 @@ from esper_analyzer.reporting.comparison.compare import Comparison, compare
 from esper_analyzer.reporting.report import Report
 from esper_analyzer.run import Run, open_run
 from esper_schemas.examining.faults import Fault
+from esper_schemas.metric.levels import LEVELS
 
 __all__ = [
     "CONFIDENT",

@@ -10,7 +10,8 @@ from esper_schemas.errors import (
     RunLockedError,
     UsageError,
 )
-from esper_schemas.metric.metrics import HISTORY_LENGTH, LOSS_RATIO_BANDS, SKIP_REASONS, Bands, Level, Limit, Metric
+from esper_schemas.metric.catalogue import LOSS_RATIO_BANDS
+from esper_schemas.metric.metrics import HISTORY_LENGTH, SKIP_REASONS, Bands, Level, Limit, Metric
 from esper_schemas.metric.payload import METRICS, PPOUpdatePayload
 from esper_schemas.run.directory import RankDirectory, RunDirectory, find_runs, resolve_run
 from esper_schemas.run.records import Attempt, RunHeader, Seal, ValueLossDefinition

@@ -12,10 +12,11 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from tests.golden.golden import FOLDER, NAMES, copy_run, differences
+from tests.golden.golden import FOLDER, differences
 
 from esper_analyzer.cli import main as analyze
 from esper_recorder.cli import main as record
+from esper_schemas.testing import golden
 
 ANSWERS: dict[str, Any] = json.loads((FOLDER / "answers.json").read_text(encoding="utf-8"))
 GROUPS: dict[str, click.Group] = {"esper-analyze": analyze, "esper-rec": record}
@@ -25,8 +26,8 @@ GROUPS: dict[str, click.Group] = {"esper-analyze": analyze, "esper-rec": record}
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a copy of every golden run."""
     root = tmp_path_factory.mktemp("golden")
-    for name in NAMES:
-        copy_run(name, root)
+    for name in golden.NAMES:
+        golden.copy_run(name, root)
     return root
 
 

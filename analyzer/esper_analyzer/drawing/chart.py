@@ -6,16 +6,19 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import plotext
 import polars as pl
+from rich.style import Style as RichStyle
 
 from esper_analyzer.drawing.style import Style, to_ascii
 from esper_analyzer.measuring.buckets import Buckets
-from esper_schemas.metric.metrics import Bands
+from esper_schemas.metric.levels import PALETTE
+from esper_schemas.metric.metrics import Bands, Level
 
 Scaling = Literal["auto", "log", "linear"]
 SCALINGS: tuple[Scaling, ...] = ("auto", "log", "linear")
@@ -23,7 +26,7 @@ SCALINGS: tuple[Scaling, ...] = ("auto", "log", "linear")
 LOG_DECADES = 2.0
 """The scale is logarithmic, by itself, when positive values span more than this many powers of ten."""
 
-_LINE, _WARNING, _CRITICAL, _FRAME = 14, 3, 1, 8  # palette numbers: cyan, yellow, red, grey
+_LINE, _FRAME = 14, 8  # numbers of the terminal's colours: bright cyan, grey
 _NOT_FINITE_MARK = "!"
 _MIN_TICK_DISTANCE = 0.08  # as share of the height
 _MUCH = 5
@@ -147,8 +150,20 @@ def _path(finite: pl.DataFrame, across: _Scale, scale: _Scale) -> tuple[list[flo
 def _limits(bands: Bands | None) -> list[tuple[float, int]]:
     if bands is None:
         return []
-    critical = [(limit.bound, _CRITICAL) for limit in bands.critical]
-    return [(limit.bound, _WARNING) for limit in bands.warning] + critical
+    return [
+        (limit.bound, _color_of(level))
+        for level, limits in (("warning", bands.warning), ("critical", bands.critical))
+        for limit in limits
+    ]
+
+
+@cache
+def _color_of(level: Level) -> int:
+    """Number, among the terminal's colours, of that of a level."""
+    color = RichStyle.parse(PALETTE[level].style).color
+    assert color is not None
+    assert color.number is not None
+    return color.number
 
 
 def _scale(finite: pl.DataFrame, bounds: Sequence[float], scaling: Scaling) -> _Scale:

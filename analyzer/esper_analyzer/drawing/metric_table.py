@@ -6,21 +6,16 @@ from rich.text import Text
 
 from esper_analyzer.drawing.sparklines import sparkline
 from esper_analyzer.drawing.style import LEVEL_STYLE, level_text, trend_mark
-from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds, bands_of
+from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, bands_of
 from esper_analyzer.measuring.snapshot import MetricState, as_number
 from esper_analyzer.measuring.summary import Value
 from esper_analyzer.wording import number
+from esper_schemas.metric.catalogue import LOSS_RATIO, leading
 from esper_schemas.metric.metrics import Level
 
-LOSSES = {"value_loss": "V.Loss", "policy_loss": "P.Loss", LOSS_RATIO: "Lv/Lp"}
-FURTHER = {
-    "explained_variance": "Expl.var",
-    "kl_divergence": "KL",
-    "clip_fraction": "Clip",
-    "entropy": "Entropy",
-    "pre_clip_grad_norm": "Grad",
-    "episode_return_mean": "Return",
-}
+LOSSES = {metric.name: metric.short for metric in leading("losses")}
+FURTHER = {metric.name: metric.short for metric in leading() if metric.group != "losses"}
+"""Short names of the metrics shown first: those of the losses, and of the others."""
 
 WIDE = 78
 """From this width on the rows of metrics carry the trend in words and its confidence."""

@@ -19,19 +19,15 @@ from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.clock import Clock
 from esper_analyzer.live.picture import CHARTED, Event, Picture
 from esper_analyzer.measuring.buckets import Buckets
-from esper_analyzer.measuring.levels import LOSS_RATIO, bands_of, level_of
+from esper_analyzer.measuring.levels import bands_of, level_of
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.wording import count, duration, number, rate
 from esper_schemas.cleaning import printable
-from esper_schemas.metric.metrics import COMPARISONS, SKIP_REASONS, Limit
+from esper_schemas.metric.catalogue import LOSS_RATIO, leading
+from esper_schemas.metric.metrics import COMPARISONS, MAX_SHORT, SKIP_REASONS, Limit
 
-GAUGES = {
-    "explained_variance": ("Expl.var", -1.0, 1.0),
-    "kl_divergence": ("KL", 0.0, 0.06),
-    "clip_fraction": ("Clip", 0.0, 0.5),
-    "entropy": ("Entropy", 0.0, 1.5),
-}
+GAUGES = {metric.name: metric.gauge for metric in leading() if metric.gauge is not None}
 """Metrics with a gauge, and the ends of its scale."""
 
 TITLES = {**LOSSES, **FURTHER}
@@ -39,7 +35,7 @@ TITLES = {**LOSSES, **FURTHER}
 YOUNG_SECS = 2.0
 """A row that is younger than this is just said to be so."""
 
-_TITLE_WIDTH, _VALUE_WIDTH = 9, 9
+_TITLE_WIDTH, _VALUE_WIDTH = MAX_SHORT, 9
 _ROOM_FOR_COUNT = 4
 
 
@@ -104,9 +100,9 @@ def gauges(picture: Picture, width: int, *, columns: int) -> list[Text]:
 
 
 def _gauge(picture: Picture, name: str, width: int) -> Text:
-    title, low, high = GAUGES[name]
+    low, high = GAUGES[name]
     value, bands, level = picture.last(name), bands_of(name, picture.thresholds), picture.levels[name]
-    line = Text("  ").append(title.ljust(_TITLE_WIDTH)).append(number(value).rjust(7), style=LEVEL_STYLE[level])
+    line = Text("  ").append(TITLES[name].ljust(_TITLE_WIDTH)).append(number(value).rjust(7), style=LEVEL_STYLE[level])
     cells = width - line.cell_len - 2
     if cells < 4:
         return line

@@ -12,7 +12,7 @@ from esper_analyzer.drawing.chart import Scaling, draw_chart
 from esper_analyzer.drawing.style import LEVEL_STYLE, Style
 from esper_analyzer.live.picture import Event
 from esper_analyzer.measuring.buckets import Buckets
-from esper_analyzer.measuring.levels import LEVELS
+from esper_schemas.metric.levels import severity_of
 from esper_schemas.metric.metrics import Bands
 
 MARGIN = 8
@@ -83,7 +83,8 @@ def draw_plot(
     rows = [Text.from_ansi(line) for line in lines]
     plot = Plot(Text(), first, last, width - MARGIN)
     axis = len(rows) - 2
-    for place, event in {plot.column_of(event.update): event for event in sorted(events, key=_severity)}.items():
+    worst_last = sorted(events, key=lambda event: severity_of(event.level))
+    for place, event in {plot.column_of(event.update): event for event in worst_last}.items():
         if place is not None:
             mark = "▲" if event.level in ("warning", "critical") else "◆"
             rows[axis] = _with_cell(rows[axis], place, mark, LEVEL_STYLE[event.level])
@@ -114,10 +115,6 @@ def _say_missing(rows: list[Text], plot: Plot, before: int, end: int) -> None:
         if not text.plain[cell - 1 : cell + len(_MISSING) + 1].strip():
             rows[row] = Text.assemble(text[:cell], (_MISSING, "dim"), text[cell + len(_MISSING) :])
             return
-
-
-def _severity(event: Event) -> int:
-    return LEVELS.index(event.level)
 
 
 def _with_cell(row: Text, cell: int, shown: str, style: str) -> Text:

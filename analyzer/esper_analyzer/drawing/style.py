@@ -15,9 +15,10 @@ from rich.text import Text
 
 from esper_analyzer.measuring.trends import Trend
 from esper_analyzer.wording import percentage
+from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import Level
 
-LEVEL_STYLE: dict[str, str] = {"healthy": "cyan", "warning": "yellow", "critical": "bold red", "unknown": "dim"}
+LEVEL_STYLE = {level: look.style for level, look in PALETTE.items()}
 
 STATUS_STYLE: dict[str, str] = {
     "live": "green",

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from esper_analyzer.judging.rules import Rule
+from esper_schemas.metric.levels import level_at
 from esper_schemas.metric.metrics import COMPARISONS, Level
 
 MAX_ALERTS = 100
 """Of the alerts that are over, the newest this many are kept in a report."""
-
-SEVERITY_LEVELS: tuple[Level, Level, Level] = ("healthy", "warning", "critical")
-"""Level of each severity, 0 to 2."""
 
 MISSING_UPDATES = "missing_updates"
 """Stands for a rule where updates are missing."""
@@ -71,7 +69,7 @@ class Episode:
     def alert(self) -> Alert:
         """The alert as it stands now."""
         message = f"{self.describe(self.value, self.update)} {self.rule.meaning}"
-        level, rule = SEVERITY_LEVELS[self.severity], self.rule
+        level, rule = level_at(self.severity), self.rule
         return Alert(self.update, rule.metric, level, self.value, message, self.since, self.until, rule.name)
 
     def describe(self, value: float | None, update: int) -> str:

@@ -16,6 +16,7 @@ import polars as pl
 from esper_analyzer.judging import signals
 from esper_analyzer.judging.baselines import LOSS_RATIO_BASELINE, RETURN_SIZE, RETURN_START, USUAL_RETURN_STD
 from esper_analyzer.wording import compact
+from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import Bands, Level, above, at_least, at_most, below
 from esper_schemas.metric.payload import METRICS
 
@@ -79,6 +80,7 @@ class Rule:
         meaning: what it usually means and what to look at next: a sentence or two.
         shown: how a value is written.
         sentence: what to say of a value, without full stop, where "title is value (bound)" would not do.
+        chart: the metric in whose chart to look, if that is not `metric`; empty if it is.
     """
 
     name: str
@@ -94,66 +96,28 @@ class Rule:
     from_row: int = WARM_UP_UPDATES
     shown: Callable[[float], str] = field(default=compact)
     sentence: Callable[[float], str] | None = None
+    chart: str = ""
 
 
 # ---------------------------------------------------------------------- metrics of the table
 
-_MEANINGS = {
-    "policy_loss": "Usually a ratio or an advantage overflowed; look at ratio_max and advantage_std.",
-    "value_loss": "Usually rewards are unscaled or the value learning rate is too high; look at return_std.",
-    "entropy": "The policy hardly explores any more; unless the task is solved, raise the entropy coefficient.",
-    "kl_divergence": "The policy moves far in each update; lower the learning rate or the number of epochs.",
-    "clip_fraction": "Much of each update is cut off by the clip; lower the learning rate or the number of epochs.",
-    "clip_fraction_positive": "Many actions become much likelier in one update; lower the learning rate or the epochs.",
-    "clip_fraction_negative": "Many actions become much rarer in one update; lower the learning rate or the epochs.",
-    "ratio_min": "Some actions become far rarer in one update; look at KL divergence and at the learning rate.",
-    "ratio_max": "Some actions become far likelier in one update; look at KL divergence and at the learning rate.",
-    "log_prob_min": "The policy takes actions that it holds for almost impossible; look for stale rollouts.",
-    "pre_clip_grad_norm": "The gradient is far above what clipping lets through; look at the scale of the losses.",
-    "nan_grad_count": "Gradients hold NaN; look at the losses, the observations and mixed precision.",
-    "inf_grad_count": "Gradients overflow; look at the losses, the observations and mixed precision.",
-    "explained_variance": "The critic explains little of the returns; look at its learning rate and its targets.",
-    "v_return_correlation": "Predictions hardly follow the returns; look at the critic's learning rate and targets.",
-    "value_std": "The critic says the same of every state; look at its gradients and its learning rate.",
-    "advantage_std": "Advantages hardly differ, so that there is little to learn from; look at rewards and returns.",
-}
-"""What a metric of the table beyond its thresholds usually means, and what to look at next."""
-
-_TITLES = {
-    "kl_divergence": "KL divergence",
-    "pre_clip_grad_norm": "Gradient norm before clipping",
-    "nan_grad_count": "The number of NaN in the gradient",
-    "inf_grad_count": "The number of infinities in the gradient",
-    "v_return_correlation": "Correlation of values and returns",
-    "value_std": "Standard deviation of values",
-    "advantage_std": "Standard deviation of advantages",
-    "log_prob_min": "Smallest log-probability",
-    "ratio_min": "Smallest ratio",
-    "ratio_max": "Largest ratio",
-}
-
-_SYMPTOMS = ("kl_divergence", "clip_fraction", "entropy", "pre_clip_grad_norm")
-"""Metrics of the policy whose critical alerts warn in the verdict; they do not decide on the critic."""
-
-_BY_SIGNALS = ("policy_loss", "value_loss", "value_loss_unclipped", "skipped")
-"""Metrics with thresholds that have rules of their own below."""
-
 
 def _table_rules() -> list[Rule]:
-    """A rule for each metric that has thresholds in the table."""
+    """A rule for each metric that is watched by its thresholds in the table."""
     return [
         Rule(
             name=name,
             metric=name,
-            title=_TITLES.get(name, name.replace("_", " ").capitalize()),
+            title=metric.title,
             value=_value(name),
-            bands=replace(_bands(name), only_if=None),
+            bands=replace(metric.bands, only_if=None),
             bands_of=name,
-            meaning=_MEANINGS[name],
-            gives=SYMPTOM if name in _SYMPTOMS else NOTHING,
+            meaning=metric.meaning,
+            gives=SYMPTOM if metric.symptom else NOTHING,
+            chart=metric.chart,
         )
         for name, metric in METRICS.items()
-        if metric.bands is not None and name not in _BY_SIGNALS
+        if metric.bands is not None and metric.watched
     ]
 
 
@@ -187,7 +151,7 @@ def _loss_rules() -> list[Rule]:
         Rule(
             name="impossible_value_loss",
             metric="value_loss",
-            title="Value loss",
+            title=METRICS["value_loss"].title,
             value=pl.col("value_loss"),
             bands=Bands(critical=(below(0.0),)),
             bands_of="",
@@ -200,14 +164,14 @@ def _loss_rules() -> list[Rule]:
         Rule(
             name="policy_loss",
             metric="policy_loss",
-            title="Policy loss",
+            title=METRICS["policy_loss"].title,
             value=pl.col("policy_loss"),
             bands=_bands("policy_loss"),
             bands_of="policy_loss",
             hold=(1, 1),
             clear=10,
             gives=DECISIVE,
-            meaning=_MEANINGS["policy_loss"],
+            meaning=METRICS["policy_loss"].meaning,
         ),
         Rule(
             name="skipped",
@@ -221,7 +185,8 @@ def _loss_rules() -> list[Rule]:
             clear=10,
             gives=DECISIVE,
             from_row=0,
-            meaning="Look at the losses and gradients of the update before the first of them.",
+            meaning=METRICS["skipped"].meaning,
+            chart=METRICS["skipped"].chart,
         ),
     ]
 
@@ -240,6 +205,7 @@ def _critic_rules() -> list[Rule]:
             clear=10,
             gives=DECISIVE,
             from_row=LEARNING_UPDATES,
+            chart="explained_variance",
         ),
         _signal(
             "critic_error",
@@ -252,6 +218,7 @@ def _critic_rules() -> list[Rule]:
             gives=DECISIVE,
             from_row=LEARNING_UPDATES,
             shown=_percent,
+            chart="value_loss",
         ),
         _signal(
             "value_spread",
@@ -263,18 +230,19 @@ def _critic_rules() -> list[Rule]:
             clear=10,
             gives=DECISIVE,
             shown=_percent,
+            chart="value_std",
         ),
         Rule(
             name="unscaled_value_loss",
             metric="value_loss",
-            title="Value loss",
+            title=METRICS["value_loss"].title,
             value=signals.unscaled_value_loss(_LOSS),
             bands=_bands("value_loss"),
             bands_of="value_loss",
             hold=_SUSTAINED,
             clear=10,
             gives=DECISIVE,
-            meaning=_MEANINGS["value_loss"],
+            meaning=METRICS["value_loss"].meaning,
         ),
         _signal(
             "value_collapse",
@@ -285,6 +253,7 @@ def _critic_rules() -> list[Rule]:
             hold=_SUSTAINED,
             clear=10,
             shown=_percent,
+            chart="value_std",
         ),
         _signal(
             "unexplained_fall",
@@ -296,6 +265,7 @@ def _critic_rules() -> list[Rule]:
             clear=10,
             shown=_percent,
             from_row=30,
+            chart="explained_variance",
         ),
     ]
 
@@ -312,6 +282,7 @@ def _policy_rules() -> list[Rule]:
             clear=10,
             gives=DECISIVE,
             shown=_percent,
+            chart="episode_return_mean",
         ),
         _signal(
             "clipped_in_bulk",
@@ -323,6 +294,7 @@ def _policy_rules() -> list[Rule]:
             clear=10,
             gives=DECISIVE,
             shown=_percent,
+            chart="clip_fraction",
         ),
         _signal(
             "entropy_collapse_risk",
@@ -331,6 +303,7 @@ def _policy_rules() -> list[Rule]:
             Bands(warning=(at_least(0.9),), nonfinite="unknown"),
             "Unless the task is nearly solved, raise the entropy coefficient or lower the learning rate.",
             shown=_percent,
+            chart="entropy",
         ),
     ]
 
@@ -346,6 +319,7 @@ def _course_rules() -> list[Rule]:
             "One rollout was very unlike those before it; look at return_std, and at the environment.",
             hold=(1, 1),
             from_row=30,
+            chart="value_loss",
         ),
         _signal(
             "value_loss_plateau",
@@ -354,6 +328,7 @@ def _course_rules() -> list[Rule]:
             Bands(warning=(below(0.01),), nonfinite="unknown"),
             "It does not move at all; look whether the critic is trained, and whether its loss is recorded anew.",
             shown=_percent,
+            chart="value_loss",
         ),
         _signal(
             "loss_ratio_drift",
@@ -363,6 +338,7 @@ def _course_rules() -> list[Rule]:
             "The losses have drifted apart since the run began; look at the scale of the returns.",
             hold=_SUSTAINED,
             clear=10,
+            chart=LOSS_RATIO,
         ),
     ]
 
@@ -374,6 +350,11 @@ RULES: dict[str, Rule] = {
 
 SIGNALS = [rule.name for rule in RULES.values() if rule.name == rule.metric and rule.name not in METRICS]
 """Names of the rules that watch a signal, which no trainer records."""
+
+CHART_OF = {metric.name: metric.chart for metric in METRICS.values() if metric.chart} | {
+    rule.metric: rule.chart for rule in RULES.values() if rule.chart
+}
+"""Where to look for what an alert is about, if it has no chart of its own or another says more."""
 
 INFORMING = {
     "windowed_loss_ratio": signals.windowed_loss_ratio(),

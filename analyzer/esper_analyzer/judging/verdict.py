@@ -16,9 +16,8 @@ from dataclasses import dataclass, field, replace
 from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.rules import LEARNING_UPDATES, WARM_UP_UPDATES
+from esper_schemas.metric.levels import severity_of
 from esper_schemas.metric.metrics import Level
-
-_RANK: dict[Level, int] = {"unknown": 0, "healthy": 1, "warning": 2, "critical": 3}
 
 STATE = "state"
 DROPPED_ROWS = "dropped_rows"
@@ -124,7 +123,7 @@ def remarks(said: Iterable[str]) -> list[Reason]:
 
 def worst_first(level: Level) -> int:
     """Sort key that puts the worst level first, and unknown last."""
-    return -_RANK[level]
+    return -severity_of(level)
 
 
 def _decided(judge: Judge, rule: int, severity: int) -> Level:

@@ -13,10 +13,11 @@ from esper_analyzer.judging.alerts import gap_alerts
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.picture import RECENT_ROWS, Detail, Event, Picture
 from esper_analyzer.measuring.history import history_of
-from esper_analyzer.measuring.levels import LOSS_RATIO, loss_ratio
+from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.summary import in_calendar
 from esper_analyzer.reading.segment_index import SCHEMA, Piece
 from esper_schemas.errors import NotARunError
+from esper_schemas.metric.catalogue import LOSS_RATIO
 
 MANY_ROWS = 4096
 JUDGED_AT_ONCE = 16_384

@@ -10,25 +10,17 @@ from typing import Any
 
 import polars as pl
 
-from esper_analyzer.judging.alerts import SEVERITY_LEVELS, Alert, Episode
+from esper_analyzer.judging.alerts import Alert, Episode
 from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.measuring.drift import LONG
 from esper_analyzer.measuring.history import History
-from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds, levels_of
+from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, levels_of
 from esper_analyzer.measuring.snapshot import MetricState, as_number, state_of, updates_per_sec
+from esper_schemas.metric.catalogue import leading
+from esper_schemas.metric.levels import level_at
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
 
-CHARTED = (
-    "value_loss",
-    "policy_loss",
-    LOSS_RATIO,
-    "explained_variance",
-    "kl_divergence",
-    "clip_fraction",
-    "entropy",
-    "pre_clip_grad_norm",
-    "episode_return_mean",
-)
+CHARTED = tuple(metric.name for metric in leading())
 """Metrics whose whole course is always at hand; that of another one is read when it is asked for."""
 
 RECENT_ROWS = 512
@@ -57,7 +49,7 @@ class Event:
     @classmethod
     def of(cls, episode: Episode) -> Event:
         """The event of an alert of the judge."""
-        return cls(episode.update, SEVERITY_LEVELS[episode.severity], episode.rule.metric, episode=episode)
+        return cls(episode.update, level_at(episode.severity), episode.rule.metric, episode=episode)
 
     @classmethod
     def of_gap(cls, alert: Alert) -> Event:

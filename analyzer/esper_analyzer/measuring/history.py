@@ -13,7 +13,8 @@ import polars as pl
 from polars import selectors
 
 from esper_analyzer.measuring.buckets import MAX_BUCKETS, Buckets
-from esper_analyzer.measuring.levels import LOSS_RATIO, loss_ratio
+from esper_analyzer.measuring.levels import loss_ratio
+from esper_schemas.metric.catalogue import LOSS_RATIO
 
 
 @dataclass(frozen=True, slots=True)

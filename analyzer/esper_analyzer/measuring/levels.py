@@ -11,30 +11,21 @@ from typing import cast
 
 import polars as pl
 
-from esper_schemas.metric.metrics import COMPARISONS, LOSS_RATIO_BANDS, MIN_POLICY_LOSS, Bands, Level, Limit, Metric
-from esper_schemas.metric.payload import METRICS
-
-LEVELS: tuple[Level, ...] = ("unknown", "healthy", "warning", "critical")
-"""Every level, the mildest first."""
+from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, MIN_POLICY_LOSS
+from esper_schemas.metric.levels import LEVELS, severity_of
+from esper_schemas.metric.metrics import COMPARISONS, Bands, Level, Limit, Metric
 
 LEVEL_TYPE = pl.Enum(LEVELS)
 """Type of a column of levels; its order is that of severity, so `max` is the worst."""
 
-LOSS_RATIO = "loss_ratio"
-"""Name of the derived column Lv/Lp."""
-
-_SEVERITY_OF: dict[Level, int | None] = {"unknown": None, "healthy": 0, "warning": 1, "critical": 2}
 _NOT_FINITE = 2.0
 
 
 Thresholds = Mapping[str, Bands]
 """Bands by the name of a metric, or `loss_ratio`."""
 
-DEFAULT_THRESHOLDS: Thresholds = {
-    **{name: metric.bands for name, metric in METRICS.items() if metric.bands is not None},
-    LOSS_RATIO: LOSS_RATIO_BANDS,
-}
-"""The thresholds of the metrics table."""
+DEFAULT_THRESHOLDS: Thresholds = {name: metric.bands for name, metric in DECLARED.items() if metric.bands is not None}
+"""The thresholds of the metrics table, and of Lv/Lp."""
 
 
 def bands_of(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Bands | None:
@@ -68,7 +59,7 @@ def _severity(name: str, bands: Bands | None) -> pl.Expr:
         pl.when(value.is_null())
         .then(None)
         .when(~value.is_finite())
-        .then(pl.lit(_SEVERITY_OF[bands.nonfinite], pl.Int8))
+        .then(pl.lit(None if bands.nonfinite == "unknown" else severity_of(bands.nonfinite), pl.Int8))
         .when(_any(value, bands.critical) & counts)
         .then(pl.lit(2, pl.Int8))
         .when(_any(value, bands.warning) & counts)
@@ -85,7 +76,7 @@ def level(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> 
 
 @lru_cache(1024)
 def _level(name: str, bands: Bands | None) -> pl.Expr:
-    return (_severity(name, bands).fill_null(-1) + 1).cast(pl.UInt8).cat.to(LEVEL_TYPE)
+    return (_severity(name, bands).fill_null(severity_of("unknown")) + 1).cast(pl.UInt8).cat.to(LEVEL_TYPE)
 
 
 def level_of(

@@ -8,9 +8,10 @@ from datetime import datetime
 import polars as pl
 
 from esper_analyzer.measuring.drift import LONG
-from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds, levels_of, loss_ratio
+from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, levels_of, loss_ratio
 from esper_analyzer.measuring.summary import Value, histories
 from esper_analyzer.measuring.trends import Trend, long_trend_of, trend_of
+from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
 
 NOT_METRICS = ("run_id", "rank", "attempt", "seq", "dropped_before")

@@ -19,16 +19,17 @@ from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.follow import LiveRun
 from esper_analyzer.live.view import CHART_METRIC, View
-from esper_analyzer.measuring.levels import LEVEL_TYPE, LOSS_RATIO, bands_of, level, loss_ratio
+from esper_analyzer.measuring.levels import LEVEL_TYPE, bands_of, level, loss_ratio
 from esper_analyzer.measuring.snapshot import as_number
-from esper_analyzer.notebook.svg_chart import COLORS, svg_chart
+from esper_analyzer.notebook.svg_chart import svg_chart
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
 from esper_analyzer.reading.run_reader import GOING_ON, Status
 from esper_analyzer.terminal.screen import plain_line
 from esper_analyzer.wording import compact, count, rate
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
-from esper_schemas.metric.metrics import Level
+from esper_schemas.metric.catalogue import LOSS_RATIO
+from esper_schemas.metric.levels import PALETTE
 
 ALERT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "update": pl.Int64, "metric": pl.String, "level": LEVEL_TYPE, "value": pl.Float64, "message": pl.String,
@@ -36,7 +37,6 @@ ALERT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }  # fmt: skip
 """Columns of the frame of alerts; `Alert` says what each is."""
 
-_MARKS: dict[Level, str] = {"healthy": "✓", "warning": "!", "critical": "✗", "unknown": "?"}
 _WATCHED = "Watched until the run ends; interrupt the cell to stop."
 _LEFT_ALONE = "No longer watched; the run goes on."
 
@@ -76,8 +76,8 @@ def live_html(live: LiveRun, status: Status, note: str = "") -> str:
             "<div><strong>{} {}</strong>{} · {} · {}</div>"
             '<div style="opacity:.8">{}</div><ul style="margin:6px 0">{}</ul>{}{}{}</div>'
         ).format(
-            COLORS[verdict.level],
-            _MARKS[verdict.level],
+            PALETTE[verdict.level].color,
+            PALETTE[verdict.level].mark,
             verdict.level,
             "" if since is None else f" since update {since}",
             printable(live.run.header.run_id),
@@ -114,7 +114,7 @@ def _table(view: View) -> Markup:
             continue
         sure = state.trend.confidence
         trend = f"{state.trend.label}{'' if sure is None else f', {100 * sure:.0f} % sure'}"
-        judged = "" if state.level == "unknown" else f"{_MARKS[state.level]} {state.level}"
+        judged = "" if state.level == "unknown" else f"{PALETTE[state.level].mark} {state.level}"
         if name == LOSS_RATIO and state.level in ("warning", "critical"):
             judged += ", which by itself decides nothing"
         history = sparkline(map(as_number, state.history))

@@ -13,25 +13,27 @@ import polars as pl
 from esper_analyzer.judging.alerts import Alert, newest
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import judge_rank
+from esper_analyzer.judging.rules import CHART_OF
 from esper_analyzer.measuring.levels import bands_of, loss_ratio
 from esper_analyzer.measuring.series import KINDS, Line, course_of
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.measuring.summary import column
-from esper_analyzer.notebook.svg_chart import COLORS, is_log, limits_of
+from esper_analyzer.notebook.svg_chart import is_log, limits_of
 from esper_analyzer.reading.gaps import gaps_of_index
 from esper_analyzer.reading.run_index import rows_of
-from esper_analyzer.reporting.html_charts import CHART_OF_SIGNAL
 from esper_analyzer.wording import count
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
+from esper_schemas.metric.catalogue import leading
+from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import Bands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DEFAULT_PLOTS = ("value_loss", "explained_variance", "episode_return_mean")
-"""What is plotted where nothing is asked for, as far as it was measured."""
+DEFAULT_PLOTS = tuple(leading(group)[0].name for group in ("losses", "critic", "episodes"))
+"""What is plotted where nothing is asked for, as far as it was measured: the first of the groups that say most."""
 
 _MAX_MARKED = 100  # up to this many points each is marked
 _LARGEST = 1e300  # matplotlib's arithmetic on axes overflows beyond
@@ -68,7 +70,7 @@ def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: 
         for line in course.lines[name]:
             _draw(panel, line, log)
         _shade(panel, bands_of(name, run.settings.thresholds))
-        shown = [alert for alert in alerts if name in (alert.metric, CHART_OF_SIGNAL.get(alert.metric))]
+        shown = [alert for alert in alerts if name in (alert.metric, CHART_OF.get(alert.metric))]
         _mark_alerts(panel, shown, course.last or 0)
     if course.first is not None and course.last is not None:
         panels[-1].set_xlim(course.first - 0.5, course.last + 0.5)
@@ -126,16 +128,16 @@ def _shade(panel: Axes, bands: Bands | None) -> None:
     for level, limit in limits_of(bands):
         low, high = (limit.bound, top) if limit.comparison in (">", ">=") else (bottom, limit.bound)
         if low < top and high > bottom:
-            panel.axhspan(max(low, bottom), min(high, top), color=COLORS[level], alpha=0.12, linewidth=0)
+            panel.axhspan(max(low, bottom), min(high, top), color=PALETTE[level].color, alpha=0.12, linewidth=0)
             if bottom < limit.bound < top:
-                panel.axhline(limit.bound, color=COLORS[level], linewidth=1, linestyle="--")
+                panel.axhline(limit.bound, color=PALETTE[level].color, linewidth=1, linestyle="--")
     panel.set_ylim(bottom, top)
 
 
 def _mark_alerts(panel: Axes, alerts: Sequence[Alert], newest: int) -> None:
     """A line where each alert was raised, and the stretch of updates that it is about."""
     for position, alert in enumerate(alerts):
-        color = COLORS[alert.level]
+        color = PALETTE[alert.level].color
         metric = printable(alert.metric).replace("$", r"\$")  # no formula
         label = f"{alert.level}: {metric} from {alert.since}" if position < _MAX_NAMED else None
         panel.axvline(alert.update, color=color, linewidth=1.2, label=label)

@@ -11,9 +11,9 @@ from markupsafe import Markup
 from esper_analyzer.drawing.chart import LOG_DECADES
 from esper_analyzer.measuring.buckets import Buckets
 from esper_analyzer.wording import compact, count
+from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import Bands, Level, Limit
 
-COLORS: dict[Level, str] = {"healthy": "#1f9e77", "warning": "#c98a00", "critical": "#e0443e", "unknown": "#888888"}
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _MARGIN = 640, 150, 56, 18, 12
 _COLUMNS = 290
 
@@ -70,7 +70,7 @@ def svg_chart(buckets: Buckets, bands: Bands | None) -> Markup:
     for first, last, number in bad.select("first", "last", "nonfinite").iter_rows():
         where = f"update {first}" if first == last else f"updates {first} to {last}"
         mark = Markup('<path d="M{} 3l6 6m0 -6l-6 6" stroke="{}" stroke-width="2"><title>{}</title></path>')
-        parts.append(mark.format(across(first, last) - 3, COLORS["critical"], f"{number} not finite, {where}"))
+        parts.append(mark.format(across(first, last) - 3, PALETTE["critical"].color, f"{number} not finite, {where}"))
     return Markup(
         '<svg role="img" aria-label="{}, updates {} to {}" viewBox="0 0 {} {}" width="{}" '
         'style="max-width:100%;height:auto;display:block" font-size="11" fill="currentColor">{}</svg>'
@@ -104,7 +104,7 @@ def _thresholds(bands: Bands | None, scale: _Scale) -> Iterator[Markup]:
         if scale.low < limit.bound < scale.high:
             y = round(scale(limit.bound), 1)
             yield Markup('<path d="M{} {}H{}" stroke="{}" stroke-dasharray="4 3"><title>{}</title></path>').format(
-                _LEFT, y, _WIDTH - _MARGIN, COLORS[beyond], f"{beyond} {limit}"
+                _LEFT, y, _WIDTH - _MARGIN, PALETTE[beyond].color, f"{beyond} {limit}"
             )
             if all(abs(y - other) > _MARGIN for other in labelled):
                 labelled.append(y)

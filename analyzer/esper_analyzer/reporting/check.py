@@ -19,7 +19,6 @@ from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.rules import PARTS, Rule
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.judging.verdict import Reason
-from esper_analyzer.measuring.levels import LEVELS, LOSS_RATIO
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.measuring.summary import Value
 from esper_analyzer.reporting.report import Report, RunSection, UpdatesSection
@@ -27,6 +26,8 @@ from esper_analyzer.reporting.text import describe_fault
 from esper_analyzer.wording import compact
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import NotARunError, UsageError
+from esper_schemas.metric.catalogue import LOSS_RATIO
+from esper_schemas.metric.levels import severity_of
 from esper_schemas.metric.metrics import Level
 from esper_schemas.metric.payload import METRICS
 
@@ -174,8 +175,8 @@ def _know(name: str, report: Report, settings: Settings) -> None:
 def _gate(name: str, report: Report, fail_on: FailOn, settings: Settings, rank: int | None = None) -> Condition:
     value, raw = _last(name, report, settings)
     alerts = [alert for alert in report.alerts if alert.metric == name and alert.until is None]
-    alerts.sort(key=lambda alert: _severity(alert.level), reverse=True)
-    level = max([raw, *(alert.level for alert in alerts)], key=_severity)
+    alerts.sort(key=lambda alert: severity_of(alert.level), reverse=True)
+    level = max([raw, *(alert.level for alert in alerts)], key=severity_of)
     prefix = "" if rank is None else f"Rank {rank}: "
     reasons = [] if value is None else [prefix + _described(value, raw, str(settings.thresholds[name]))]
     reasons += [prefix + _in_force(alert) for alert in alerts]
@@ -192,7 +193,7 @@ def _columns_of(rule: Rule) -> set[str]:
 
 def _worst(of_ranks: Sequence[Condition]) -> Condition:
     """The worst of one gate in several ranks; one in which it was recorded, if there is one."""
-    return max(of_ranks, key=lambda gate: (_severity(gate.level or "unknown"), gate.value is not None))
+    return max(of_ranks, key=lambda gate: (severity_of(gate.level or "unknown"), gate.value is not None))
 
 
 def _last(name: str, report: Report, settings: Settings) -> tuple[Value, Level]:
@@ -225,11 +226,7 @@ def _integrity(report: Report) -> Condition:
 def _outcome(level: Level, fail_on: FailOn) -> Outcome:
     if level == "unknown":
         return "unknown"
-    return "failed" if _severity(level) >= _severity(fail_on) else "passed"
-
-
-def _severity(level: Level) -> int:
-    return LEVELS.index(level)
+    return "failed" if severity_of(level) >= severity_of(fail_on) else "passed"
 
 
 def _dict(condition: Condition, *names: str) -> dict[str, Any]:

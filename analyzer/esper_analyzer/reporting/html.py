@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -16,28 +16,20 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.judging.rules import Rule
+from esper_analyzer.judging.rules import CHART_OF, Rule
 from esper_analyzer.judging.verdict import DAMAGE, REMARK, Reason, grouped
-from esper_analyzer.measuring.levels import LOSS_RATIO, loss_ratio
+from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.series import attempts_of, axes_of, course_of
 from esper_analyzer.measuring.trends import Trend
 from esper_analyzer.reading.run_index import RunIndex
-from esper_analyzer.reporting.html_charts import CHART_OF_SIGNAL, MAIN_CHARTS, Chart, chart_data, chart_of, pack
+from esper_analyzer.reporting.html_charts import Chart, chart_data, chart_of, pack
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
 from esper_analyzer.reporting.text import describe_fault, describe_updates
 from esper_analyzer.wording import compact, count, duration, number, percentage, size
 from esper_schemas.cleaning import printable
+from esper_schemas.metric.catalogue import LOSS_RATIO, is_label, leading
+from esper_schemas.metric.levels import PALETTE, Ground, Look
 from esper_schemas.metric.metrics import COMPARISONS, Level, Limit
-
-TILES = {
-    "value_loss": "Value loss",
-    "explained_variance": "Explained variance",
-    "entropy": "Entropy",
-    "kl_divergence": "KL divergence",
-    "pre_clip_grad_norm": "Gradient norm",
-    "episode_return_mean": "Episode return",
-}
-"""The numbers beneath the verdict."""
 
 SCRIPTS = ("data.js", "axis.js", "marks.js", "values.js", "touch.js", "chart.js", "report.js")
 MAX_REASONS = 6
@@ -45,8 +37,6 @@ MAX_CONFIG = 500
 MAX_TEXT = 500
 MAX_FAULTS = 200
 
-_NOT_CHARTED = ("update", "wall_time", "skip_reason")
-_NOT_IN_TABLE = ("update", "wall_time")
 _ASSETS = resources.files("esper_analyzer.reporting") / "web"
 
 
@@ -101,11 +91,11 @@ def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: Run
     charts = [chart_of(at, name, sections[name], course.lines[name], settings) for at, name in enumerate(names)]
     ids = {chart.name: chart.id for chart in charts}
     by_id = {chart.id: chart for chart in charts}
-    links = ids | {about: ids[name] for about, name in CHART_OF_SIGNAL.items() if name in ids}
+    links = ids | {about: ids[name] for about, name in CHART_OF.items() if name in ids}
     axes = axes_of(rows, course)
     data = pack(chart_data(report, course, axes, attempts_of(rows), charts, links, settings))
     is_of_several = len(course.ranks) > 1 or course.ranks == [None]
-    styles = [_asset("vendor/uPlot.min.css"), _asset("report.css")]
+    styles = [_asset("vendor/uPlot.min.css"), _level_colors(), _asset("report.css")]
     scripts = [_asset("vendor/uPlot.iife.min.js"), *map(_asset, SCRIPTS)]
     header = run.header
     identity = {
@@ -138,9 +128,7 @@ def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: Run
             alerts=list(reversed(report.alerts)),
             updates=describe_updates(report.updates),
             recorded={
-                name: metric
-                for name, metric in report.metrics.items()
-                if _is_recorded(metric) and name not in _NOT_IN_TABLE
+                name: metric for name, metric in report.metrics.items() if _is_recorded(metric) and not is_label(name)
             },
             config=_flat(header.config),
             definition=_flat(header.value_loss_definition),
@@ -174,10 +162,9 @@ def _critic_error(report: Report, rules: Sequence[Rule]) -> Iterator[Tile]:
 
 
 def _tiles(report: Report) -> Iterator[Tile]:
-    for name, title in TILES.items():
-        metric = report.metrics[name]
-        if _is_recorded(metric):
-            yield Tile(title, compact(metric.last), metric.health.level, _trend(metric.trend))
+    for metric in leading():
+        if metric.headline and _is_recorded(found := report.metrics[metric.name]):
+            yield Tile(metric.title, compact(found.last), found.health.level, _trend(found.trend))
 
 
 def _charted(report: Report, sections: Mapping[str, MetricSection | RatioSection]) -> list[str]:
@@ -185,11 +172,11 @@ def _charted(report: Report, sections: Mapping[str, MetricSection | RatioSection
     recorded = [
         name
         for name, section in sections.items()
-        if name not in _NOT_CHARTED and (isinstance(section, RatioSection) or _is_recorded(section))
+        if not is_label(name) and (isinstance(section, RatioSection) or _is_recorded(section))
     ]
     if not report.updates.rows:
         return []
-    main = [name for name in MAIN_CHARTS if name in recorded]
+    main = [metric.name for metric in leading() if metric.name in recorded]
     return main + [name for name in recorded if name not in main]
 
 
@@ -243,6 +230,22 @@ def _trend(trend: Trend) -> str:
 def _asset(name: str) -> Markup:
     """A style sheet or script of ours, which goes into the page as it is."""
     return Markup(_ASSETS.joinpath(name).read_text(encoding="utf-8"))
+
+
+def _level_colors() -> Markup:
+    """The palette of the levels as custom properties, for a light page and for a dark one."""
+
+    def properties(ground: Callable[[Look], Ground]) -> str:
+        colors = {level: ground(look) for level, look in PALETTE.items()}
+        return "".join(
+            f"--{level}:{color.text};--{level}-tint:{color.tint};"
+            + (f"--band-{level}:{color.band};" if color.band else "")
+            for level, color in colors.items()
+        )
+
+    light, dark = properties(lambda look: look.light), properties(lambda look: look.dark)
+    on_dark = "@media screen and (prefers-color-scheme: dark)"
+    return Markup(f":root{{{light}}} {on_dark} {{ :root:not(.printing){{{dark}}} }}")
 
 
 def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:

@@ -11,35 +11,13 @@ from typing import Any
 
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.settings import Settings
-from esper_analyzer.measuring.levels import LOSS_RATIO, bands_of
+from esper_analyzer.measuring.levels import bands_of
 from esper_analyzer.measuring.series import KINDS, Axis, Course, Line
-from esper_analyzer.reporting.report import MAIN_METRICS, MetricSection, RatioSection, Report
+from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
 from esper_analyzer.wording import count
 from esper_schemas.cleaning import printable
+from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO
 from esper_schemas.metric.metrics import Bands
-from esper_schemas.metric.payload import METRICS
-
-MAIN_CHARTS = MAIN_METRICS | {LOSS_RATIO: "Lv/Lp, value loss to policy loss"}
-"""The charts that stand open, in their order, and their titles."""
-
-CHART_OF_SIGNAL = {
-    "critic_error": "value_loss",
-    "value_loss_spike": "value_loss",
-    "value_loss_plateau": "value_loss",
-    "explained_where_varied": "explained_variance",
-    "unexplained_fall": "explained_variance",
-    "value_spread": "value_std",
-    "value_collapse": "value_std",
-    "return_below_start": "episode_return_mean",
-    "clipped_in_bulk": "clip_fraction",
-    "entropy_collapse_risk": "entropy",
-    "loss_ratio_drift": LOSS_RATIO,
-    "nan_grad_count": "pre_clip_grad_norm",
-    "inf_grad_count": "pre_clip_grad_norm",
-    "skipped": "value_loss",
-    "update": "value_loss",
-}
-"""Where to look for what an alert is about, if it has no chart of its own or another says more."""
 
 MAX_RANGES = 8
 
@@ -62,22 +40,18 @@ def chart_of(
     position: int, name: str, section: MetricSection | RatioSection, lines: Sequence[Line], settings: Settings
 ) -> Chart:
     """What the page says of the chart at this position, in English; foreign names are not yet escaped."""
-    metric = METRICS.get(name)
+    metric = DECLARED.get(name)
     said = [metric.description, metric.averaged_over] if metric else []
-    if name == LOSS_RATIO:
-        said = [
-            "abs(value loss) / abs(policy loss); beyond its bounds in most sound runs, it decides nothing by itself"
-        ]
     bands = bands_of(name, settings.thresholds)
     return Chart(
         id=f"chart-{position}",
         name=name,
-        title=MAIN_CHARTS.get(name, name),
+        title=metric.title if metric else name,
         description="; ".join(part for part in said if part) or "added by the user",
         bands=str(bands) if bands else "",
         section=section,
         nonfinite="; ".join(_describe_nonfinite(lines)),
-        is_main=name in MAIN_CHARTS,
+        is_main=metric is not None and metric.order is not None,
     )
 
 

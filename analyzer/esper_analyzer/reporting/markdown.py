@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import grouped
 from esper_analyzer.measuring.trends import Trend
-from esper_analyzer.reporting.report import MAIN_METRICS, IntegritySection, MetricSection, Report, UpdatesSection
+from esper_analyzer.reporting.report import IntegritySection, MetricSection, Report, UpdatesSection
 from esper_analyzer.reporting.text import describe_fault, describe_updates
 from esper_analyzer.wording import compact, count, percentage, size
 from esper_schemas.cleaning import printable
+from esper_schemas.metric.catalogue import LOSS_RATIO, leading
+from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import Level
 
 MAX_REASONS = 12
@@ -19,7 +21,6 @@ MAX_ALERTS = 10
 MAX_FAULTS = 10
 MAX_TEXT = 300
 
-_SHAPES: Mapping[Level, str] = {"healthy": "✅", "warning": "⚠️", "critical": "❌", "unknown": "❔"}
 _NO_WIDTH = "&#8203;"  # a space of no width: what it parts is no mention, reference or address any more
 _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _LINKED = re.compile(r"@|#(?=\w)|:(?=/)|\b(?:www|mailto|xmpp)(?=[.:])|\bGH(?=-)", re.IGNORECASE)
@@ -72,15 +73,14 @@ def _reasons(reasons: Sequence[str]) -> Iterator[str]:
 
 
 def _metrics(report: Report) -> Iterator[str]:
-    rows = [
-        _metric(title, report.metrics[name])
-        for name, title in MAIN_METRICS.items()
-        if name in report.metrics and report.metrics[name].nonfinite is not None
-    ]
-    if report.ratio.median is not None:
-        ratio = report.ratio
-        row = f"| Lv/Lp | {compact(ratio.last)} | median {compact(ratio.median)} | {_level(ratio.health.level)} |"
-        rows.insert(list(MAIN_METRICS).index("loss_ratio"), row)
+    rows = []
+    for metric in leading():
+        found, ratio = report.metrics.get(metric.name), report.ratio
+        if metric.name == LOSS_RATIO and ratio.median is not None:
+            middle = f"{compact(ratio.last)} | median {compact(ratio.median)}"
+            rows.append(f"| {metric.title} | {middle} | {_level(ratio.health.level)} |")
+        elif found is not None and found.nonfinite is not None:
+            rows.append(_metric(metric.title, found))
     if not rows:
         return
     yield ""
@@ -139,4 +139,4 @@ def _files(updates: UpdatesSection, integrity: IntegritySection) -> Iterator[str
 
 
 def _level(level: Level) -> str:
-    return f"{_SHAPES[level]} {level}"
+    return f"{PALETTE[level].sign} {level}"

@@ -13,7 +13,7 @@ from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import Judgement, judge_ranks, together
 from esper_analyzer.judging.verdict import Verdict
-from esper_analyzer.measuring.levels import LOSS_RATIO, loss_ratio
+from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.snapshot import MetricState, metric_names, take_snapshot
 from esper_analyzer.measuring.summary import Summary, Value, summarise
 from esper_analyzer.measuring.trends import Trend
@@ -22,21 +22,8 @@ from esper_analyzer.reading.run_index import RunIndex, joined
 from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.strict_json import strict
 from esper_schemas.examining.faults import Fault
+from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import Level
-
-MAIN_METRICS = {
-    "value_loss": "Value loss",
-    "policy_loss": "Policy loss",
-    LOSS_RATIO: "Lv/Lp",
-    "explained_variance": "Explained variance",
-    "entropy": "Entropy",
-    "kl_divergence": "KL divergence",
-    "clip_fraction": "Clip fraction",
-    "pre_clip_grad_norm": "Gradient norm before clipping",
-    "episode_return_mean": "Episode return",
-    "return_mean": "Return G",
-}
-"""The metrics that a page shows first, in their order, and what it calls them."""
 
 FORMAT = "esper-report/1"
 

@@ -12,20 +12,20 @@ from esper_analyzer.drawing.metric_table import LOSSES, metric_row, table_head
 from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text, trend_mark
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import grouped
-from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, LOSS_RATIO, Thresholds
+from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds
 from esper_analyzer.measuring.snapshot import MetricState, as_number
 from esper_analyzer.measuring.trends import Trend
 from esper_analyzer.reporting.report import IntegritySection, MetricSection, Report, RunSection, UpdatesSection
 from esper_analyzer.wording import compact, count, duration, percentage, size
 from esper_schemas.cleaning import printable
 from esper_schemas.examining.faults import Fault
+from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, is_label
 
 WIDTH = 80
 MAX_ALERTS = 10
 MAX_FAULTS = 20
 
 _NAME_WIDTH = 22
-_NOT_IN_TABLE = ("update", "wall_time", "elapsed_secs", "skip_reason")
 
 
 def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Iterator[Text]:
@@ -100,8 +100,7 @@ def _losses(report: Report, thresholds: Thresholds) -> Iterator[Text]:
         yield row
     yield from _long_trends(report)
     if report.ratio.health.level == "critical":
-        said = "Lv/Lp is beyond its bounds in most sound runs, and by itself decides nothing."
-        yield from _wrapped(said, "  ", "  ", style="dim")
+        yield from _wrapped(DECLARED[LOSS_RATIO].meaning, "  ", "  ", style="dim")
 
 
 def _long_trends(report: Report) -> Iterator[Text]:
@@ -124,7 +123,7 @@ def _metrics(metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
     heads = "".join(head.rjust(9) for head in ("last", "min", "median", "max"))
     yield Text(f"  {'metric':{_NAME_WIDTH}}{heads}  {'change':10}level", style="dim")
     for name, metric in metrics.items():
-        if metric.nonfinite is None or name in _NOT_IN_TABLE:
+        if metric.nonfinite is None or is_label(name):
             continue
         line = Text(f"  {fit(printable(name), _NAME_WIDTH - 1):{_NAME_WIDTH}}")
         for value in (metric.last, metric.min, metric.median, metric.max):

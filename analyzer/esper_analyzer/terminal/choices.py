@@ -11,11 +11,12 @@ from esper_analyzer.drawing.sparklines import sparkline
 from esper_analyzer.drawing.style import LEVEL_STYLE, STATUS_STYLE, fit
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.picture import CHARTED, Picture
-from esper_analyzer.measuring.levels import LOSS_RATIO, levels_of
+from esper_analyzer.measuring.levels import levels_of
 from esper_analyzer.measuring.snapshot import as_number, metric_names
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
 from esper_analyzer.wording import number
 from esper_schemas.cleaning import printable
+from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import HISTORY_LENGTH
 from esper_schemas.run.directory import find_runs
 

@@ -13,10 +13,11 @@ from esper_analyzer.drawing.style import STATUS_STYLE, Style, fit, level_text
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.live.view import CHART_METRIC, View
-from esper_analyzer.measuring.levels import LOSS_RATIO, bands_of
+from esper_analyzer.measuring.levels import bands_of
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.wording import count, duration, number, rate
 from esper_schemas.cleaning import printable
+from esper_schemas.metric.catalogue import LOSS_RATIO
 
 MIN_WIDTH, MIN_HEIGHT = 40, 12
 

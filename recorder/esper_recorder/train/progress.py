@@ -12,11 +12,11 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from esper_recorder.train.trainer import Progress
+from esper_schemas.metric.levels import PALETTE
+from esper_schemas.metric.metrics import Level
 
 PLAIN_INTERVAL_SECS = 5.0
 """Time between two lines where the output is no terminal."""
-
-LEVEL_STYLES = {"healthy": "green", "warning": "yellow", "critical": "bold red", "unknown": "dim"}
 
 
 class ProgressDisplay:
@@ -63,20 +63,20 @@ class ProgressDisplay:
         """Show the state after an update."""
         level = self._level(progress)
         if self._bar is not None:
-            status = describe(progress, f"[{LEVEL_STYLES[level]}]{level}[/]" if level else "")
+            status = describe(progress, f"[{PALETTE[level].style}]{level}[/]" if level else "")
             self._bar.update(self._task, completed=progress.update + 1, status=status)
             return
         now = time.monotonic()
         is_last = progress.update + 1 == self._num_updates
         if is_last or now - self._last_line >= PLAIN_INTERVAL_SECS:
             self._last_line = now
-            line = f"update {progress.update + 1}/{self._num_updates}  {describe(progress, level)}"
+            line = f"update {progress.update + 1}/{self._num_updates}  {describe(progress, level or '')}"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _level(self, progress: Progress) -> str:
-        """Health of the value loss; "" where there is no analyzer to ask."""
+    def _level(self, progress: Progress) -> Level | None:
+        """Health of the value loss; None where there is no analyzer to ask."""
         if self._level_of is None:
-            return ""
+            return None
         return "critical" if progress.skipped else self._level_of("value_loss", progress.value_loss)
 
 
@@ -95,7 +95,7 @@ def format_number(value: float | None, decimals: int) -> str:
     return "—" if value is None else f"{value:.{decimals}f}"
 
 
-def _load_level_of() -> Callable[[str, float | None], str] | None:
+def _load_level_of() -> Callable[[str, float | None], Level] | None:
     # Imported here, because it brings polars along, which nothing else of the recorder needs.
     if find_spec("polars") is None:
         return None

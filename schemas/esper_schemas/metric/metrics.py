@@ -1,4 +1,4 @@
-"""What a metric is: its dtype, unit, sign, thresholds and trend rule. The metrics themselves are in `payload`.
+"""What a metric is: dtype, unit, sign, thresholds, trend rule, names and place. The metrics are in `payload`.
 
 Thresholds are data, not code: the analyzer turns a `Bands` into one polars expression, the documentation
 prints it, and the tests take their boundary cases from it, so that no two places can disagree.
@@ -12,8 +12,21 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Dtype = Literal["float64", "int64", "int32", "bool", "timestamp"]
-Level = Literal["healthy", "warning", "critical", "unknown"]
+Level = Literal["unknown", "healthy", "warning", "critical"]  # in their order, which `levels` derives from here
 Direction = Literal["lower", "higher"]
+Group = Literal[
+    "labels",  # what tells one update from another: its index, its time, why it was skipped; nothing to chart
+    "losses",
+    "critic",
+    "policy",
+    "gradients",
+    "episodes",
+    "returns",  # and the advantages
+    "settings",
+    "work",
+    "cost",
+    "other",
+]
 
 HISTORY_LENGTH = 10
 """Updates kept in a metric's history, and the window of its trend."""
@@ -106,20 +119,19 @@ class Bands:
         return "; ".join(parts)
 
 
-LOSS_RATIO_BANDS = Bands(
-    warning=(below(0.2), above(5.0)),
-    critical=(below(0.1), above(10.0)),
-    nonfinite="unknown",
-)
-"""Bands of the Lv/Lp ratio, abs(value_loss) / abs(policy_loss), which is derived and never recorded."""
+GENERAL_MEANING = "This is beyond what is usual; look at the losses, and at what changed shortly before."
+"""What is said of a metric beyond its thresholds that declares no meaning."""
 
-MIN_POLICY_LOSS = 1e-10
-"""The Lv/Lp ratio is null where abs(policy_loss) is smaller than this."""
+MAX_SHORT = 9
+"""Characters of the narrow columns that short names stand in."""
+
+
+_ACRONYMS = {"amp": "AMP", "gpu": "GPU", "kl": "KL", "nan": "NaN", "nrmse": "NRMSE", "td": "TD", "vf": "VF"}
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One column of an update: what it means and how it is judged.
+    """One column of an update: what it means, how it is judged, what it is called and where it is shown.
 
     Attributes:
         name: Column name, keyword of `Recorder.record`, field of `PPOUpdatePayload`.
@@ -131,6 +143,17 @@ class Metric:
         trend_threshold: Relative change that counts as a trend; None where a trend means nothing.
         bands: Thresholds of health; None where there is no rule.
         required: Whether every update that was not skipped must carry it.
+        title: What pages and sentences call it; made from the name by default.
+        short: What narrow columns call it, in at most `MAX_SHORT` characters; made from the title by default.
+        meaning: What a value beyond the thresholds usually means, and what to look at next; by default a general
+            sentence.
+        group: What it is about.
+        order: Its place among the metrics that every screen and page shows first; None for all others.
+        headline: Whether a page shows its newest value right below the verdict.
+        gauge: Ends of the scale of its gauge; None where there is no gauge.
+        chart: Metric whose chart shows more of what an alert on it is about; empty for its own.
+        watched: Whether an alert is raised where it is beyond its thresholds. Not where rules of the analyzer say more.
+        symptom: Whether a critical alert on it makes the verdict a warning; other alerts on thresholds give it nothing.
     """
 
     name: str
@@ -142,3 +165,27 @@ class Metric:
     trend_threshold: float | None = None
     bands: Bands | None = None
     required: bool = False
+    title: str = ""
+    short: str = ""
+    meaning: str = ""
+    group: Group = "other"
+    order: int | None = None
+    headline: bool = False
+    gauge: tuple[float, float] | None = None
+    chart: str = ""
+    watched: bool = True
+    symptom: bool = False
+
+    def __post_init__(self) -> None:
+        title = self.title or _title(self.name)
+        object.__setattr__(self, "title", title)  # the class is frozen
+        if not self.short:
+            object.__setattr__(self, "short", title if len(title) <= MAX_SHORT else f"{title[: MAX_SHORT - 1]}.")
+        if self.bands is not None and not self.meaning:
+            object.__setattr__(self, "meaning", GENERAL_MEANING)
+
+
+def _title(name: str) -> str:
+    """A name as the beginning of a sentence."""
+    words = [_ACRONYMS.get(word, word) for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])

@@ -1,23 +1,25 @@
 """The metrics table: one PPO update as the trainer hands it over, each field with its meaning and its rules.
 
-This class is the single source for every metric. Arrow schema, validation, thresholds, report, command help
-and documentation are derived from its fields through `METRICS`.
+This class is the single source for every metric. Arrow schema, validation, thresholds, what each screen and page calls
+it and says of it, command help and documentation are derived from its fields through `METRICS`. To add a metric, add
+a field; `Metric` says what can be declared of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from esper_schemas.errors import PayloadError
 from esper_schemas.metric.coercion import check_extra_name, coerce
+from esper_schemas.metric.declaration import metric_field, metric_of
 from esper_schemas.metric.metrics import (
     DEFAULT_TREND_THRESHOLD,
     SKIP_REASONS,
     Bands,
-    Direction,
     Dtype,
     Metric,
     Spread,
@@ -29,25 +31,21 @@ from esper_schemas.metric.metrics import (
 
 MINIBATCHES = "sample-weighted mean over all minibatches of all executed epochs"
 ROLLOUT = "the rollout, before the update"
-UPDATE = "the update"
 
 _VALUE_LOSS_BANDS = Bands(warning=(above(5.0), below(0.001)), critical=(above(20.0), below(0.0)), low=0.01)
+_VALUE_LOSS_MEANING = "Usually rewards are unscaled or the value learning rate is too high; look at return_std."
 
-
-def _metric(
-    description: str,
-    dtype: Dtype = "float64",
-    *,
-    unit: str = "",
-    over: str = UPDATE,
-    better: Direction | None = None,
-    trend: float | None = None,
-    bands: Bands | None = None,
-    required: bool = False,
-) -> Any:
-    """Declare a payload field; its `Metric` is completed with the field's name when the class exists."""
-    metadata = {"metric": (dtype, description, unit, over, better, trend, bands, required)}
-    return field(metadata=metadata) if required and dtype == "int64" else field(default=None, metadata=metadata)
+# One for each group, with what its metrics have in common; a field below states what differs.
+_label = partial(metric_field, group="labels")
+_loss = partial(metric_field, group="losses", over=MINIBATCHES, better="lower", trend=DEFAULT_TREND_THRESHOLD)
+_policy = partial(metric_field, group="policy", over=MINIBATCHES, trend=DEFAULT_TREND_THRESHOLD)
+_gradient = partial(metric_field, group="gradients", over=MINIBATCHES)
+_critic = partial(metric_field, group="critic", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD)
+_return = partial(metric_field, group="returns", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD)
+_episode = partial(metric_field, group="episodes")
+_setting = partial(metric_field, group="settings")
+_work = partial(metric_field, group="work")
+_cost = partial(metric_field, group="cost")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,229 +61,239 @@ class PPOUpdatePayload:
             is empty, not printable, or the name of another column.
     """
 
-    update: int = _metric("index of the PPO update; rises by 1 within an attempt", "int64", required=True)
-    wall_time: datetime | int | None = _metric(
+    update: int = _label(
+        "index of the PPO update; rises by 1 within an attempt", "int64", required=True, chart="value_loss"
+    )
+    wall_time: datetime | int | None = _label(
         "when the update ended; filled in by the recorder if absent", "timestamp", unit="µs UTC"
     )
-    elapsed_secs: float | None = _metric(
+    elapsed_secs: float | None = _label(
         "monotonic time since the attempt began; filled in by the recorder if absent", unit="s"
     )
-    env_steps: int | None = _metric("environment steps taken so far", "int64", unit="steps")
+    env_steps: int | None = _work("environment steps taken so far", "int64", unit="steps")
 
-    policy_loss: float | None = _metric(
+    policy_loss: float | None = _loss(
         "clipped surrogate loss, sign as minimised",
-        over=MINIBATCHES,
-        better="lower",
-        trend=0.20,
         bands=Bands(),
         required=True,
+        short="P.Loss",
+        order=2,
+        watched=False,
+        meaning="Usually a ratio or an advantage overflowed; look at ratio_max and advantage_std.",
     )
-    value_loss: float | None = _metric(
+    value_loss: float | None = _loss(
         "½·mean(max(e², e_clipped²)) on the scale of the value targets, ≥ 0; ½·mean(e²) without value clipping",
-        over=MINIBATCHES,
-        better="lower",
-        trend=0.20,
         bands=_VALUE_LOSS_BANDS,
         required=True,
+        short="V.Loss",
+        order=1,
+        headline=True,
+        watched=False,
+        meaning=_VALUE_LOSS_MEANING,
     )
-    value_loss_unclipped: float | None = _metric(
+    value_loss_unclipped: float | None = _loss(
         "½·mean(e²), comparable between trainers, ≥ 0",
-        over=MINIBATCHES,
-        better="lower",
-        trend=0.20,
         bands=_VALUE_LOSS_BANDS,
+        watched=False,
+        meaning=_VALUE_LOSS_MEANING,
     )
-    entropy: float | None = _metric(
+    entropy: float | None = _policy(
         "entropy of the policy, +H (thresholds are for discrete actions)",
         unit="nats",
-        over=MINIBATCHES,
         trend=0.08,
         bands=Bands(warning=(at_most(0.3),), critical=(at_most(0.1),)),
+        order=7,
+        headline=True,
+        gauge=(0.0, 1.5),
+        symptom=True,
+        meaning="The policy hardly explores any more; unless the task is solved, raise the entropy coefficient.",
     )
-    entropy_coef: float | None = _metric("entropy coefficient in force")
-    learning_rate: float | None = _metric("learning rate in force")
-    vf_coef: float | None = _metric("value-loss coefficient in force")
-    clip_range: float | None = _metric("policy clip range in force")
+    entropy_coef: float | None = _setting("entropy coefficient in force")
+    learning_rate: float | None = _setting("learning rate in force")
+    vf_coef: float | None = _setting("value-loss coefficient in force")
+    clip_range: float | None = _setting("policy clip range in force")
 
-    kl_divergence: float | None = _metric(
+    kl_divergence: float | None = _policy(
         "KL(old ‖ new), k3 estimator, ≥ 0",
         unit="nats",
-        over=MINIBATCHES,
         trend=0.30,
         bands=Bands(warning=(above(0.015),), critical=(above(0.03),)),
+        short="KL",
+        order=5,
+        headline=True,
+        gauge=(0.0, 0.06),
+        symptom=True,
+        meaning="The policy moves far in each update; lower the learning rate or the number of epochs.",
     )
-    clip_fraction: float | None = _metric(
+    clip_fraction: float | None = _policy(
         "share of samples with abs(ratio − 1) > clip range",
-        over=MINIBATCHES,
         trend=0.30,
         bands=Bands(warning=(at_least(0.25),), critical=(at_least(0.30),)),
+        short="Clip",
+        order=6,
+        gauge=(0.0, 0.5),
+        symptom=True,
+        meaning="Much of each update is cut off by the clip; lower the learning rate or the number of epochs.",
     )
-    clip_fraction_positive: float | None = _metric(
+    clip_fraction_positive: float | None = _policy(
         "share of samples with ratio > 1 + clip range",
-        over=MINIBATCHES,
-        trend=DEFAULT_TREND_THRESHOLD,
         bands=Bands(warning=(at_least(0.30),), critical=(at_least(0.50),)),
+        meaning="Many actions become much likelier in one update; lower the learning rate or the epochs.",
     )
-    clip_fraction_negative: float | None = _metric(
+    clip_fraction_negative: float | None = _policy(
         "share of samples with ratio < 1 − clip range",
-        over=MINIBATCHES,
-        trend=DEFAULT_TREND_THRESHOLD,
         bands=Bands(warning=(at_least(0.15),), critical=(at_least(0.30),)),
+        meaning="Many actions become much rarer in one update; lower the learning rate or the epochs.",
     )
-    ratio_mean: float | None = _metric(
-        "importance ratio new/old, mean", over=MINIBATCHES, trend=DEFAULT_TREND_THRESHOLD
-    )
-    ratio_min: float | None = _metric(
+    ratio_mean: float | None = _policy("importance ratio new/old, mean")
+    ratio_min: float | None = _policy(
         "importance ratio, smallest",
         over="all minibatches (minimum)",
-        trend=DEFAULT_TREND_THRESHOLD,
         bands=Bands(warning=(below(0.5),), critical=(below(0.3),)),
+        title="Smallest ratio",
+        meaning="Some actions become far rarer in one update; look at KL divergence and at the learning rate.",
     )
-    ratio_max: float | None = _metric(
+    ratio_max: float | None = _policy(
         "importance ratio, largest",
         over="all minibatches (maximum)",
-        trend=DEFAULT_TREND_THRESHOLD,
         bands=Bands(warning=(above(1.5),), critical=(above(2.0),)),
+        title="Largest ratio",
+        meaning="Some actions become far likelier in one update; look at KL divergence and at the learning rate.",
     )
-    ratio_std: float | None = _metric(
-        "importance ratio, standard deviation", over=MINIBATCHES, trend=DEFAULT_TREND_THRESHOLD
-    )
-    log_prob_min: float | None = _metric(
+    ratio_std: float | None = _policy("importance ratio, standard deviation")
+    log_prob_min: float | None = _policy(
         "smallest log-probability of a taken action, ≤ 0 for discrete actions",
         unit="nats",
         over="all minibatches (minimum)",
-        trend=DEFAULT_TREND_THRESHOLD,
         bands=Bands(warning=(at_most(-50.0),), critical=(at_most(-100.0),)),
+        title="Smallest log-probability",
+        meaning="The policy takes actions that it holds for almost impossible; look for stale rollouts.",
     )
-    log_prob_max: float | None = _metric(
-        "largest log-probability of a taken action",
-        unit="nats",
-        over="all minibatches (maximum)",
-        trend=DEFAULT_TREND_THRESHOLD,
+    log_prob_max: float | None = _policy(
+        "largest log-probability of a taken action", unit="nats", over="all minibatches (maximum)"
     )
 
-    pre_clip_grad_norm: float | None = _metric(
+    pre_clip_grad_norm: float | None = _gradient(
         "global L2 norm of the gradient before clipping",
-        over=MINIBATCHES,
         trend=0.25,
         bands=Bands(warning=(above(5.0),), critical=(above(10.0),)),
+        title="Gradient norm before clipping",
+        short="Grad",
+        order=8,
+        headline=True,
+        symptom=True,
+        meaning="The gradient is far above what clipping lets through; look at the scale of the losses.",
     )
-    grad_norm: float | None = _metric("global L2 norm of the gradient after clipping", over=MINIBATCHES, trend=0.25)
-    nan_grad_count: int | None = _metric(
+    grad_norm: float | None = _gradient("global L2 norm of the gradient after clipping", trend=0.25)
+    nan_grad_count: int | None = _gradient(
         "NaN elements of the gradient; null when not counted",
         "int64",
         unit="elements",
         over="all minibatches (sum)",
         bands=Bands(warning=(at_least(1),), critical=(above(5),)),
+        title="The number of NaN in the gradient",
+        chart="pre_clip_grad_norm",
+        meaning="Gradients hold NaN; look at the losses, the observations and mixed precision.",
     )
-    inf_grad_count: int | None = _metric(
+    inf_grad_count: int | None = _gradient(
         "infinite elements of the gradient; null when not counted",
         "int64",
         unit="elements",
         over="all minibatches (sum)",
         bands=Bands(warning=(at_least(1),), critical=(above(5),)),
+        title="The number of infinities in the gradient",
+        chart="pre_clip_grad_norm",
+        meaning="Gradients overflow; look at the losses, the observations and mixed precision.",
     )
 
-    explained_variance: float | None = _metric(
+    explained_variance: float | None = _critic(
         "1 − Var(G − V) / Var(G); null when Var(G) is about 0",
-        over=ROLLOUT,
         better="higher",
         trend=0.15,
         bands=Bands(warning=(at_most(0.3),), critical=(below(0.0),), nonfinite="unknown"),
+        short="Expl.var",
+        order=4,
+        headline=True,
+        gauge=(-1.0, 1.0),
+        meaning="The critic explains little of the returns; look at its learning rate and its targets.",
     )
-    value_nrmse: float | None = _metric(
-        "RMSE(V, G) / std(G); null when std(G) is about 0",
-        over=ROLLOUT,
-        better="lower",
-        trend=DEFAULT_TREND_THRESHOLD,
-    )
-    v_return_correlation: float | None = _metric(
+    value_nrmse: float | None = _critic("RMSE(V, G) / std(G); null when std(G) is about 0", better="lower")
+    v_return_correlation: float | None = _critic(
         "Pearson correlation of V and G; null when either is constant",
-        over=ROLLOUT,
         better="higher",
-        trend=DEFAULT_TREND_THRESHOLD,
         bands=Bands(warning=(below(0.5),), critical=(below(0.3),), nonfinite="unknown"),
+        title="Correlation of values and returns",
+        meaning="Predictions hardly follow the returns; look at the critic's learning rate and targets.",
     )
-    value_mean: float | None = _metric("V(s), mean", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD)
-    value_std: float | None = _metric(
+    value_mean: float | None = _critic("V(s), mean")
+    value_std: float | None = _critic(
         "V(s), standard deviation",
-        over=ROLLOUT,
-        trend=DEFAULT_TREND_THRESHOLD,
         bands=Bands(critical=(below(0.01),), only_if=Spread("value_min", "value_max", 0.1)),
+        title="Standard deviation of values",
+        meaning="The critic says the same of every state; look at its gradients and its learning rate.",
     )
-    value_min: float | None = _metric("V(s), smallest", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD)
-    value_max: float | None = _metric("V(s), largest", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD)
-    return_mean: float | None = _metric("return G, mean", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD)
-    return_std: float | None = _metric("return G, standard deviation", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD)
-    return_p10: float | None = _metric("return G, 10th percentile", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD)
-    return_p50: float | None = _metric("return G, median", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD)
-    return_p90: float | None = _metric("return G, 90th percentile", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD)
-    advantage_mean: float | None = _metric(
-        "advantage before normalisation, mean", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD
-    )
-    advantage_std: float | None = _metric(
+    value_min: float | None = _critic("V(s), smallest")
+    value_max: float | None = _critic("V(s), largest")
+    return_mean: float | None = _return("return G, mean", title="Return G", order=10)
+    return_std: float | None = _return("return G, standard deviation")
+    return_p10: float | None = _return("return G, 10th percentile")
+    return_p50: float | None = _return("return G, median")
+    return_p90: float | None = _return("return G, 90th percentile")
+    advantage_mean: float | None = _return("advantage before normalisation, mean")
+    advantage_std: float | None = _return(
         "advantage before normalisation, standard deviation",
-        over=ROLLOUT,
-        trend=DEFAULT_TREND_THRESHOLD,
         bands=Bands(critical=(at_most(0.1),)),
+        title="Standard deviation of advantages",
+        meaning="Advantages hardly differ, so that there is little to learn from; look at rewards and returns.",
     )
-    advantage_skewness: float | None = _metric(
-        "advantage before normalisation, skewness", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD
-    )
-    advantage_positive_ratio: float | None = _metric(
-        "share of samples with a positive advantage", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD
-    )
-    td_error_mean: float | None = _metric(
-        "one-step TD error on the raw return scale, mean", over=ROLLOUT, trend=DEFAULT_TREND_THRESHOLD
-    )
-    td_error_std: float | None = _metric(
-        "one-step TD error on the raw return scale, standard deviation",
-        over=ROLLOUT,
-        trend=DEFAULT_TREND_THRESHOLD,
-    )
-    bellman_error: float | None = _metric(
-        "mean absolute TD error on the raw return scale, ≥ 0",
-        over=ROLLOUT,
-        better="lower",
-        trend=DEFAULT_TREND_THRESHOLD,
-    )
-    value_target_scale: float | None = _metric("what value targets were divided by; 1.0 if they were not")
+    advantage_skewness: float | None = _return("advantage before normalisation, skewness")
+    advantage_positive_ratio: float | None = _return("share of samples with a positive advantage")
+    td_error_mean: float | None = _critic("one-step TD error on the raw return scale, mean")
+    td_error_std: float | None = _critic("one-step TD error on the raw return scale, standard deviation")
+    bellman_error: float | None = _critic("mean absolute TD error on the raw return scale, ≥ 0", better="lower")
+    value_target_scale: float | None = _setting("what value targets were divided by; 1.0 if they were not")
 
-    episode_return_mean: float | None = _metric(
+    episode_return_mean: float | None = _episode(
         "undiscounted return of episodes that ended in this rollout; null if none ended",
         over="episodes ended in the rollout",
         better="higher",
         trend=0.15,
+        title="Episode return",
+        short="Return",
+        order=9,
+        headline=True,
     )
-    episode_length_mean: float | None = _metric(
+    episode_length_mean: float | None = _episode(
         "length of episodes that ended in this rollout; null if none ended",
         unit="steps",
         over="episodes ended in the rollout",
         trend=DEFAULT_TREND_THRESHOLD,
     )
-    episodes: int | None = _metric("episodes that ended in this rollout", "int64", unit="episodes")
+    episodes: int | None = _episode("episodes that ended in this rollout", "int64", unit="episodes")
 
-    epochs_run: int | None = _metric("epochs executed", "int32", unit="epochs")
-    minibatches: int | None = _metric("minibatches executed", "int32", unit="minibatches")
-    samples: int | None = _metric("valid samples in the rollout", "int64", unit="samples")
-    early_stop_epoch: int | None = _metric("epoch at which KL stopped the update; null if none did", "int32")
-    skipped: bool | None = _metric(
+    epochs_run: int | None = _work("epochs executed", "int32", unit="epochs")
+    minibatches: int | None = _work("minibatches executed", "int32", unit="minibatches")
+    samples: int | None = _work("valid samples in the rollout", "int64", unit="samples")
+    early_stop_epoch: int | None = _work("epoch at which KL stopped the update; null if none did", "int32")
+    skipped: bool | None = _work(
         "the update was skipped or rolled back; three in a row are critical",
         "bool",
         bands=Bands(warning=(at_least(1),)),
+        chart="value_loss",
+        watched=False,
+        meaning="Look at the losses and gradients of the update before the first of them.",
     )
-    skip_reason: int | None = _metric(
-        "why it was skipped: " + ", ".join(f"{code} {meaning}" for code, meaning in SKIP_REASONS.items()),
-        "int32",
+    skip_reason: int | None = _label(
+        "why it was skipped: " + ", ".join(f"{code} {meaning}" for code, meaning in SKIP_REASONS.items()), "int32"
     )
-    amp_loss_scale: float | None = _metric("mixed-precision loss scale in force")
-    amp_overflow: bool | None = _metric("mixed precision overflowed in this update", "bool")
+    amp_loss_scale: float | None = _work("mixed-precision loss scale in force")
+    amp_overflow: bool | None = _work("mixed precision overflowed in this update", "bool")
 
-    update_secs: float | None = _metric("duration of the update", unit="s", trend=DEFAULT_TREND_THRESHOLD)
-    rollout_secs: float | None = _metric("duration of the rollout", unit="s", trend=DEFAULT_TREND_THRESHOLD)
-    gpu_memory_allocated_bytes: int | None = _metric("GPU memory allocated at the end", "int64", unit="B")
-    gpu_memory_reserved_bytes: int | None = _metric("GPU memory reserved at the end", "int64", unit="B")
-    gpu_memory_peak_bytes: int | None = _metric("peak GPU memory allocated in the update", "int64", unit="B")
+    update_secs: float | None = _cost("duration of the update", unit="s", trend=DEFAULT_TREND_THRESHOLD)
+    rollout_secs: float | None = _cost("duration of the rollout", unit="s", trend=DEFAULT_TREND_THRESHOLD)
+    gpu_memory_allocated_bytes: int | None = _cost("GPU memory allocated at the end", "int64", unit="B")
+    gpu_memory_reserved_bytes: int | None = _cost("GPU memory reserved at the end", "int64", unit="B")
+    gpu_memory_peak_bytes: int | None = _cost("peak GPU memory allocated in the update", "int64", unit="B")
 
     extras: Mapping[str, float] | None = None
 
@@ -298,22 +306,7 @@ class PPOUpdatePayload:
         return measured | merge_extras(measured, self.extras or {})
 
 
-def _complete(declared: Any) -> Metric:
-    dtype, description, unit, over, better, trend, bands, required = declared.metadata["metric"]
-    return Metric(
-        name=declared.name,
-        dtype=dtype,
-        description=description,
-        unit=unit,
-        averaged_over=over,
-        better=better,
-        trend_threshold=trend,
-        bands=bands,
-        required=required,
-    )
-
-
-METRICS: dict[str, Metric] = {f.name: _complete(f) for f in fields(PPOUpdatePayload) if "metric" in f.metadata}
+METRICS: dict[str, Metric] = {f.name: metric_of(f) for f in fields(PPOUpdatePayload) if "metric" in f.metadata}
 """Every metric of the table by name, in column order."""
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from esper_schemas.metric.metrics import HISTORY_LENGTH, LOSS_RATIO_BANDS, SKIP_REASONS
+from collections.abc import Iterable
+
+from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO_BANDS, leading
+from esper_schemas.metric.metrics import HISTORY_LENGTH, SKIP_REASONS
 from esper_schemas.metric.payload import METRICS
 
 _BETTER = {"lower": "lower is better", "higher": "higher is better", None: ""}
@@ -20,8 +23,8 @@ def markdown() -> str:
         "A value is *critical* or a *warning* where a threshold says so, and healthy otherwise; without thresholds its level is",
         f"unknown. A trend is the change between the halves of the last {HISTORY_LENGTH} values that reaches the given share.",
         "",
-        "| metric | type | meaning | taken over | thresholds | trend |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| metric | type | group | meaning | taken over | thresholds | trend |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for metric in METRICS.values():
         name = f"**`{metric.name}`**" if metric.required else f"`{metric.name}`"
@@ -31,12 +34,13 @@ def markdown() -> str:
         cells = [
             name,
             metric.dtype,
+            metric.group,
             meaning,
             metric.averaged_over,
             str(metric.bands or ""),
             f"{trend}, {better}" if trend and better else trend,
         ]
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append(_row(cells))
     lines += [
         "",
         f"The Lv/Lp ratio, abs(value_loss) / abs(policy_loss), is derived and never recorded: {LOSS_RATIO_BANDS}.",
@@ -46,8 +50,28 @@ def markdown() -> str:
         *(f"| {code} | {meaning} |" for code, meaning in SKIP_REASONS.items()),
         "",
         "Any further name that a trainer records becomes a float64 column of its own.",
+        "",
+        "## The metrics shown first",
+        "",
+        "Every screen and page shows these in this order, as far as they were recorded; a narrow column has the short name.",
+        "",
+        "| metric | title | short |",
+        "| --- | --- | --- |",
+        *(_row([f"`{metric.name}`", metric.title, metric.short]) for metric in leading()),
+        "",
+        "## Beyond the thresholds",
+        "",
+        "What a value beyond the thresholds usually means, and what to look at next; an alert says it.",
+        "",
+        "| metric | title | usually |",
+        "| --- | --- | --- |",
+        *(_row([f"`{one.name}`", one.title, one.meaning]) for one in DECLARED.values() if one.bands is not None),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from esper_analyzer.judging import verdict as verdict_module
 from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.verdict import DAMAGE, DROPPED_ROWS, REMARK, STATE, grouped
-from esper_analyzer.measuring.levels import LEVELS
 from esper_schemas import ValueLossDefinition
+from esper_schemas.metric.levels import LEVELS
 
 Record = Callable[..., Path]
 Command = Callable[..., Any]

@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from esper_analyzer.measuring.levels import LOSS_RATIO, loss_ratio
+from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.reading.run_index import RunIndex
 from esper_schemas.errors import UsageError
+from esper_schemas.metric.catalogue import LOSS_RATIO
 
 By = Literal["updates", "steps", "time"]
 

@@ -17,7 +17,6 @@ from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
 from esper_analyzer.judging.settings import Settings as JudgedBy
 from esper_analyzer.judging.verdict import Reason
-from esper_analyzer.measuring.levels import LOSS_RATIO
 from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.reporting.comparison.axis import Axis, By, MeasuredRows, common_span, default_axis, mean_over
 from esper_analyzer.reporting.comparison.groups import (
@@ -38,6 +37,7 @@ from esper_analyzer.reporting.comparison.groups import (
 from esper_analyzer.reporting.comparison.reading import read_all
 from esper_analyzer.strict_json import strict
 from esper_schemas.errors import RunDamagedError, UsageError
+from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import Direction, Level
 from esper_schemas.metric.payload import METRICS
 

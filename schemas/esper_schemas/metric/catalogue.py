@@ -1,0 +1,50 @@
+"""Every metric that is declared: those of the table, and Lv/Lp, which is derived from them; and which come first."""
+
+from __future__ import annotations
+
+from esper_schemas.metric.metrics import DEFAULT_TREND_THRESHOLD, Bands, Group, Metric, above, below
+from esper_schemas.metric.payload import METRICS
+
+LOSS_RATIO = "loss_ratio"
+"""Name of the derived metric Lv/Lp = abs(value_loss) / abs(policy_loss)."""
+
+MIN_POLICY_LOSS = 1e-10
+"""The Lv/Lp ratio is null where abs(policy_loss) is smaller than this."""
+
+LOSS_RATIO_BANDS = Bands(
+    warning=(below(0.2), above(5.0)),
+    critical=(below(0.1), above(10.0)),
+    nonfinite="unknown",
+)
+"""Bands of the Lv/Lp ratio."""
+
+DERIVED: dict[str, Metric] = {
+    LOSS_RATIO: Metric(
+        name=LOSS_RATIO,
+        dtype="float64",
+        description="abs(value loss) / abs(policy loss);"
+        " beyond its bounds in most sound runs, it decides nothing by itself",
+        trend_threshold=DEFAULT_TREND_THRESHOLD,
+        bands=LOSS_RATIO_BANDS,
+        title="Lv/Lp",
+        meaning="Lv/Lp is beyond its bounds in most sound runs, and by itself decides nothing.",
+        group="losses",
+        order=3,
+        watched=False,
+    )
+}
+"""Metrics that are worked out from others and never recorded."""
+
+DECLARED: dict[str, Metric] = METRICS | DERIVED
+"""Every metric that is declared, by name."""
+
+
+def leading(*groups: Group) -> list[Metric]:
+    """The metrics that are shown first, in their order; those of some groups only, if any are named."""
+    found = [metric for metric in DECLARED.values() if metric.order is not None]
+    return sorted((one for one in found if not groups or one.group in groups), key=lambda one: one.order or 0)
+
+
+def is_label(name: str) -> bool:
+    """Whether a column only tells one update from another, so that there is nothing to chart or sum up."""
+    return name in METRICS and METRICS[name].group == "labels"
