@@ -13,7 +13,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from esper_analyzer import SCHEMA, open_run
-from esper_analyzer.live.follow import LiveRun
+from esper_analyzer.live.live import LiveFeed
 from esper_recorder import Recorder
 from esper_schemas import NotARunError
 
@@ -67,22 +67,25 @@ def test_following_sees_what_reading_sees(record: Callable[..., Path], case: str
     """A screen that followed every attempt shows the same rows as one that is opened afterwards."""
     attempts, expected = CASES[case]
     path = record([])
-    live = LiveRun(open_run(path))
+    feed = LiveFeed(open_run(path), 0)
     for updates in attempts:
         with Recorder.open(path.parent, run_id=path.name, resume="must", strict=True, segment_rows=4) as recorder:
             for i, update in enumerate(updates):
                 recorder.record(update=update, policy_loss=-0.01, value_loss=float(update))
                 if i % step == 0:
-                    live.refresh()
-    live.refresh()
-    fresh = LiveRun(open_run(path))
-    fresh.refresh()
-    for view in (live.view, fresh.view):
-        assert view.rows == len(expected)
-        assert view.recent["update"].to_list() == [update for update, _ in expected] if expected else not view.rows
-        assert view.missing == open_run(path).report().updates.missing
-    assert_frame_equal(fresh.view.chart.frame, live.view.chart.frame)
-    live.close()
+                    feed.look()
+    feed.look()
+    fresh = LiveFeed(open_run(path), 0)
+    missing = open_run(path).report().updates.missing
+    pictures = [followed.finish() for followed in (feed, fresh)]
+    for picture in pictures:
+        assert picture.rows == len(expected)
+        assert not expected or picture.recent["update"].to_list() == [update for update, _ in expected]
+        assert [event.update for event in picture.events if event.metric == "update"] == [
+            last + 1 for _, last in missing
+        ]
+    assert_frame_equal(pictures[0].history.frame, pictures[1].history.frame)
+    feed.close()
     fresh.close()
 
 

@@ -200,8 +200,11 @@ def alert_lines(events: Sequence[Event], selected: int | None, now: int | None, 
     return lines
 
 
-def verdict(picture: Picture, width: int, height: int) -> list[Text]:
-    """The verdict, and as many of its reasons as there is room for; how far the judge is, while it is not known."""
+def verdict(picture: Picture, width: int, height: int, *, has_keys: bool = True) -> list[Text]:
+    """The verdict, and as many of its reasons as there is room for; how far the judge is, while it is not known.
+
+    Where reasons are left out, the last line says so, and `has_keys` which key shows them.
+    """
     if not picture.rows:
         return [Text(" no updates yet", style="dim")]
     said = Text(" Verdict  ")
@@ -209,7 +212,8 @@ def verdict(picture: Picture, width: int, height: int) -> list[Text]:
         share = 100 * picture.judged // max(1, picture.rows)
         return [said.append(f"judging … {share} % of {count(picture.rows)} updates", style="dim")]
     said.append_text(level_text(picture.verdict.level))
-    return _with_reasons(said, picture.verdict.reasons, width, height, "dim" * (picture.verdict.level == "healthy"))
+    style = "dim" * (picture.verdict.level == "healthy")
+    return _with_reasons(said, picture.verdict.reasons, width, height, style, has_keys=has_keys)
 
 
 def selected_alert(event: Event, width: int, height: int) -> list[Text]:
@@ -220,7 +224,9 @@ def selected_alert(event: Event, width: int, height: int) -> list[Text]:
     return _with_reasons(head, [event.message], width, height)
 
 
-def _with_reasons(head: Text, reasons: Sequence[str], width: int, height: int, style: str = "") -> list[Text]:
+def _with_reasons(
+    head: Text, reasons: Sequence[str], width: int, height: int, style: str = "", *, has_keys: bool = True
+) -> list[Text]:
     """The head with the first reason behind it, and each further one on a line of its own, as far as there is room."""
     lines: list[str] = []
     shown = 0
@@ -229,8 +235,9 @@ def _with_reasons(head: Text, reasons: Sequence[str], width: int, height: int, s
         first = "   " if lines else " " * (head.cell_len + 2)
         lines += wrap(printable(reason), width - 1, initial_indent=first, subsequent_indent="   ")
     if len(lines) > height:
-        rest = f" … {len(reasons) - shown} more: v" if shown < len(reasons) else " … v"
-        lines[height - 1] = fit(lines[height - 1], width - 1 - len(rest)).rstrip("…") + rest
+        rest, key = (f" … {len(reasons) - shown} more", ": v") if shown < len(reasons) else (" …", " v")
+        cut = fit(lines[height - 1], width - 1 - len(rest + key)).rstrip("…")
+        lines[height - 1] = cut + rest + key * has_keys
     texts = [Text(line, style=style) for line in lines[:height]]
     return [head.append(texts[0][head.cell_len :]), *texts[1:]] if texts else [head]
 

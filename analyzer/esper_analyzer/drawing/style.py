@@ -33,13 +33,16 @@ STATUS_STYLE: dict[str, str] = {
 _TREND_MARKS = {"improving": "▼", "declining": "▲", "shifting": "◆", "stable": "→", "broken": "✗", "unknown": "·"}
 _TREND_STYLE = {"improving": "green", "declining": "yellow", "broken": "bold red"}
 
+_CONSOLE = Console(width=1000, legacy_windows=False)
+
 _ASCII = str.maketrans(
     {
         "—": "-", "–": "-", "−": "-", "…": "...", "·": ".", "×": "x", "½": "1/2", "≥": ">=", "≤": "<=", "∞": "inf",
         "▲": "^", "▼": "v", "◆": "~", "→": "=", "✗": "!", "●": "*", "○": "o", "│": "|", "─": "-", "┈": "-",
         "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "┬": "+", "┴": "+", "┼": "+",
         "╭": "+", "╮": "+", "╰": "+", "╯": "+",
-        "▁": "_", "▂": ".", "▃": "-", "▄": "=", "▅": "+", "▆": "*", "▇": "#", "█": "@", "µ": "u", "‖": "||",
+        "▁": "_", "▂": ".", "▃": "-", "▄": "=", "▅": "+", "▆": "*", "▇": "#", "█": "@", "µ": "u", "‖": "H",
+        "░": ":", "━": "=", "▶": ">", "▏": "|", "◄": "<", "►": ">", "↑": "^",
     }
 )  # fmt: skip
 
@@ -78,6 +81,12 @@ class Style:
 def to_ascii(text: str) -> str:
     """The nearest text in ASCII; what has no likeness becomes a question mark."""
     return text.translate(_ASCII).encode("ascii", "replace").decode()
+
+
+def in_ascii(text: Text) -> Text:
+    """The nearest text in ASCII, in the same colours."""
+    parts = [(to_ascii(part.text), part.style or "") for part in text.render(_CONSOLE) if part.text]
+    return Text.assemble(*parts, no_wrap=True)
 
 
 def fit(text: str, width: int) -> str:

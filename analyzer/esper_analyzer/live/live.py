@@ -1,11 +1,14 @@
-"""A run that is being written, as pictures: what is there is read and judged piece by piece, what is new at once."""
+"""The one follower of a run: pictures of it while it is written, or as it is; only what is new is read and judged."""
 
 from __future__ import annotations
 
+import math
 import time
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Literal
 
 import polars as pl
@@ -15,14 +18,14 @@ from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.verdict import RunFacts, conclude
 from esper_analyzer.live.feed import JUDGED_AT_ONCE, MANY_ROWS, Feed, data_events, end_of, newest_rows
-from esper_analyzer.live.follow import sealed_part
 from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Event, Picture
 from esper_analyzer.measuring.history import History, history_of, with_frames
-from esper_analyzer.reading.gaps import attempts_in, gaps_in
-from esper_analyzer.reading.run_index import dropped_in, every_row_of, rows_of
+from esper_analyzer.reading.gaps import attempts_in, gaps_in, gaps_of_new
+from esper_analyzer.reading.run_index import RunIndex, dropped_in, every_row_of, rows_of
 from esper_analyzer.reading.run_reader import GOING_ON, Status
 from esper_analyzer.reading.segment_index import SegmentIndex, to_frame
 from esper_schemas.errors import FormatVersionError, NotARunError, RunDamagedError
+from esper_schemas.segment.follow import RankFollower
 
 STATUS_SECS = 1.0
 STALE_STATUS_SECS = 5.0
@@ -35,6 +38,13 @@ class LiveFeed(Feed):
     The newest rows are in the first picture; the course of the metrics is read next, and then the rows are judged,
     oldest first, which takes a few seconds for a million of them. What comes in meanwhile is shown at once and
     judged when its turn comes. Rows of a new attempt that supersede others have everything read and judged anew.
+
+    Attributes:
+        damage: number of faults of the rank, or of the run as a whole, that are damage.
+        status: of the rank, or `gone`, when it was asked for last, which was before the newest rows were read: once
+            it says that the run has ended, no row is left.
+        rows: number of rows that count.
+        new_rows: the rows that came in the last look, as they were recorded; an empty frame if there were none.
     """
 
     def __init__(
@@ -44,31 +54,45 @@ class LiveFeed(Feed):
         *,
         on_alert: Callable[[Alert], object] | None = None,
         is_new: bool = False,
+        charted: tuple[str, ...] = CHARTED,
+        found: RunIndex | None = None,
     ) -> None:
-        """`on_alert` is told of each alert raised from now on, or of all if the run `is_new`."""
+        """Begin with what is there.
+
+        Args:
+            run, rank: what to follow.
+            on_alert: told of each alert raised from now on.
+            is_new: whether the run began after the caller did, so that all its alerts are told.
+            charted: the metrics whose course is kept.
+            found: what was found when the run was looked at just before; else it is looked at now.
+        """
         super().__init__(run, rank)
         self._on_alert = on_alert
-        found = run.look(rank)
-        self.damage = found.damage_of(rank)
-        sealed, start = sealed_part(found.rank(rank))
-        self._last_seq = sealed.pieces[-1].last_seq if sealed.pieces else -1
-        self._follower = found.follower(run.directory, rank, start)
-        self._known_faults = 0
-        self._history = History.empty(CHARTED)
-        self._status: Status | Literal["gone"] = run.status(rank)
+        self.status: Status | Literal["gone"] = run.status(rank)
         self._asked = time.monotonic()
-        self._is_checked = self._status not in GOING_ON
+        index = found or run.look(rank)
+        self.damage = index.damage_of(rank)
+        sealed, start = _sealed_part(index.rank(rank))
+        recording = index.recording
+        self._last_seq = sealed.pieces[-1].last_seq if sealed.pieces else -1
+        self._follower = RankFollower(
+            run.directory.rank(rank), start, run_id=recording.run_id, run_uuid=recording.run_uuid
+        )
+        self._known_faults = 0
+        self._charted = charted
+        self._history = History.empty(charted)
         self._wish: Detail | None = None
-        self._news_from = -1 if is_new else 2**63  # first update whose alerts are news
+        self._news_from, self._again = -1, set[int]()
         self._begin(sealed)
         self._take_in(self._poll())
-        if not is_new:
-            self._news_from = -1 if self._last is None else self._last + 1
+        self._is_checked = found is not None or self.status not in GOING_ON
+        self._news_from = -1 if is_new or self._last is None else self._last + 1
+        self._again.clear()
 
     @property
     def is_long(self) -> bool:
         """Whether there are so many rows that one more hardly changes a picture."""
-        return self._rows >= MANY_ROWS
+        return self.rows >= MANY_ROWS
 
     def close(self) -> None:
         """Close the file that is being followed."""
@@ -82,19 +106,39 @@ class LiveFeed(Feed):
         Raises:
             FormatVersionError: a segment was written by a newer Esper.
         """
-        status = self._status
+        self._earlier = None
+        status = self.status
         secs = STALE_STATUS_SECS if status == "stale" else STATUS_SECS
         if time.monotonic() - self._asked >= secs:
             self._asked = time.monotonic()
             status = self.run.status(self.rank) if self.run.is_there() else "gone"
-        changed = self._take_in(self._poll()) or status != self._status
+        has_rows = self._take_in(self._poll())
+        if has_rows and status == "stale":
+            self._asked = -math.inf  # it is none any more
+        changed = has_rows or status != self.status
         if len(self._follower.faults) > self._known_faults:  # a part of the segment that was followed could not be read
             self._known_faults = len(self._follower.faults)
-            self._check()
+            self._count_damage()
             changed = True
-        self._is_checked &= status == self._status
-        self._status = status
+        self._is_checked &= status == self.status
+        self.status = status
         return changed
+
+    def take_earlier(self) -> pl.LazyFrame:
+        """All rows so far, in order of updates; to be asked for once, before the first look.
+
+        The files of the sealed ones are open as long as the frame lives.
+        """
+        earlier, self._earlier = self._earlier, None
+        assert earlier is not None
+        return earlier
+
+    def check(self) -> None:
+        """Look at the run's files again for damage and drops, unless nothing has changed since the last time."""
+        if not self._is_checked:
+            self._count_damage()
+            self._dropped_by_attempts = self.run.dropped_by_attempts(self.rank)
+            self._is_checked = True
 
     def _poll(self) -> list[pl.DataFrame]:
         """What is new; nothing where a file cannot be read, which is damage."""
@@ -106,22 +150,28 @@ class LiveFeed(Feed):
             self.damage = max(self.damage, 1)
             return []
 
-    def _check(self) -> None:
-        """Look at the run's files again for damage."""
+    def _count_damage(self) -> None:
         with suppress(NotARunError):  # it is gone, which the status says
             self.damage = self.run.look(self.rank).damage_of(self.rank)
 
     def _take_in(self, frames: list[pl.DataFrame]) -> bool:
-        if not frames:
+        """Add new rows to those so far, or start anew where they supersede any; whether there are new rows."""
+        self.new_rows = rows = pl.concat(frames, how="diagonal") if frames else pl.DataFrame()
+        if not rows.height:
             return False
-        rows = pl.concat(frames, how="diagonal")
+        self._is_checked = False
         self._last_seq = int(rows["seq"][-1])
-        updates = rows["update"]
-        if (self._last is None or updates[0] > self._last) and bool((updates.diff().drop_nulls() > 0).all()):
-            self._add(rows)
+        gaps = gaps_of_new(rows, self._last)
+        if gaps is not None:
+            self._add(rows, gaps)
             return True
-        self._news_from = int(updates.min())  # type: ignore[arg-type]
+        is_judged, judged_to = self._not_judged is None, self._judge.last_update
         self._begin(self.run.look(self.rank, "records").rank(self.rank))
+        again = set(rows["update"].to_list())
+        if is_judged:  # then what was raised before has been told
+            self._again, self._news_from = again, -1 if self._last is None else self._last + 1
+        else:
+            self._again, self._news_from = self._again | again, max(self._news_from, judged_to + 1)
         return True
 
     def _begin(self, index: SegmentIndex) -> None:
@@ -131,7 +181,8 @@ class LiveFeed(Feed):
         every_row = every_row_of(index, of_index).filter(pl.col("seq") <= self._last_seq)
         self._recent = end_of(rows, index.pieces)
         self._last: int | None = int(self._recent["update"][-1]) if self._recent.height else None
-        self._rows = index.rows if self._recent.height == RECENT_ROWS else self._recent.height
+        self.rows = index.rows if self._recent.height == RECENT_ROWS else self._recent.height
+        self._earlier: pl.LazyFrame | None = rows
         self._dropped, self._dropped_by_attempts = 0, self.run.dropped_by_attempts(self.rank)
         self._gaps: list[tuple[int, int]] = []
         self._attempts: dict[int, int] = {}
@@ -143,19 +194,18 @@ class LiveFeed(Feed):
         self._row = None
         self._work: Iterator[None] | None = self._catch_up(rows, every_row)
 
-    def _add(self, rows: pl.DataFrame) -> None:
-        """Rows that come after all others."""
-        first, last = int(rows["update"][0]), int(rows["update"][-1])
-        if last - (first - 1 if self._last is None else self._last) != rows.height:
-            gaps = gaps_in(rows.lazy(), self._last)
-            self._tell(gap_alerts(gaps))
-            self._gaps += gaps
+    def _add(self, rows: pl.DataFrame, gaps: Sequence[tuple[int, int]]) -> None:
+        """Rows that come after all others, and what is missing before and between them."""
+        last = int(rows["update"][-1])
+        self._gaps += gaps
+        if self._earlier is not None:
+            self._earlier = pl.concat([self._earlier, rows.lazy()], how="diagonal")
         self._dropped += int(rows["dropped_before"].sum() or 0)
         if int(rows["attempt"][-1]) not in self._attempts:
             self._attempts = dict(attempts_in(rows.lazy())) | self._attempts
         self._recent = newest_rows(self._recent, rows)
         self._last = last
-        self._rows += rows.height
+        self.rows += rows.height
         if self._not_in_history is None:
             self._history = self._history.with_rows(rows)
         else:
@@ -176,23 +226,19 @@ class LiveFeed(Feed):
             if next(self._work, self) is self:
                 self._work = None
             return True
-        if self._status not in (*GOING_ON, "gone") and not self._is_checked:
-            self._check()
-            self._dropped_by_attempts = self.run.dropped_by_attempts(self.rank)
-            self._is_checked = True
+        if self.status not in (*GOING_ON, "gone") and not self._is_checked:
+            self.check()
             return True
         return False
 
     def _catch_up(self, rows: pl.LazyFrame, every_row: pl.LazyFrame) -> Iterator[None]:
         """Read the course of the metrics, then judge, in pieces."""
-        history = history_of(rows, CHARTED)
-        gaps = gaps_in(rows, None)
-        self._tell(gap_alerts(gaps))
-        self._gaps = [*gaps, *self._gaps]
+        history = history_of(rows, self._charted)
+        self._gaps = [*gaps_in(rows, None), *self._gaps]
         self._dropped += dropped_in(every_row)
         self._attempts |= dict(attempts_in(rows))
         self._history = with_frames(history, self._not_in_history or [])
-        self._rows = self._history.rows
+        self.rows = self._history.rows
         self._not_in_history = None
         if self._wish is not None:
             self.read_detail(self._wish.metric, self._wish.first, self._wish.last)
@@ -207,15 +253,21 @@ class LiveFeed(Feed):
         self._not_judged = None
 
     def _advance(self, rows: pl.DataFrame) -> None:
-        for episode in self._judge.advance(rows):
-            self._episodes.append(Event.of(episode))
-            if self._on_alert is not None and episode.update >= self._news_from:
-                self._on_alert(episode.alert())
+        """Judge rows that come after those judged so far, and tell what is raised in them."""
+        before = self._judge.last_update
+        begun = self._judge.advance(rows)
+        self._episodes.extend(map(Event.of, begun))
+        if self._on_alert is None:
+            return
+        ends = [bisect_left(self._gaps, update, key=lambda gap: gap[1]) for update in (before, self._judge.last_update)]
+        raised = [alert for alert in gap_alerts(self._gaps[slice(*ends)]) if self._is_news(alert.update)]
+        raised += [episode.alert() for episode in begun if self._is_news(episode.update)]
+        for alert in sorted(raised, key=lambda alert: alert.update):
+            self._on_alert(alert)
 
-    def _tell(self, alerts: list[Alert]) -> None:
-        for alert in alerts:
-            if self._on_alert is not None and alert.update >= self._news_from:
-                self._on_alert(alert)
+    def _is_news(self, update: int) -> bool:
+        """Whether what is raised at an update is to be told: its row came after the beginning."""
+        return update >= self._news_from or update in self._again
 
     # ------------------------------------------------------------------ result
 
@@ -229,16 +281,24 @@ class LiveFeed(Feed):
             facts = RunFacts(self._gaps, dropped, self.damage, self.run.remarks)
             verdict = conclude(self._judge, facts)
         return Picture(
-            status=self._status,
-            rows=self._rows,
-            total=self._rows,
+            status=self.status,
+            rows=self.rows,
+            total=self.rows,
             recent=self._recent,
             history=self._history,
             events=tuple(events[-MAX_EVENTS:]),
             verdict=verdict,
+            in_force=tuple(self._judge.in_force.values()),
             judged=self._judge.rows,
             damage=self.damage,
             detail=self._detail,
             row=self._row,
             thresholds=self.run.settings.thresholds,
         )
+
+
+def _sealed_part(index: SegmentIndex) -> tuple[SegmentIndex, int]:
+    """The sealed segments before the first one that is still active, and the number from which on to follow."""
+    active = [piece.number for piece in index.pieces if piece.frame is not None]
+    start = min(active, default=index.next_active)
+    return replace(index, pieces=[piece for piece in index.pieces if piece.number < start]), start

@@ -94,9 +94,10 @@ class Picture:
         rows: number of rows so far.
         total: number of rows that there are, as far as is known: more than `rows` while reading, or in a replay.
         recent: the newest 512 rows, all columns and Lv/Lp.
-        history: the course of the `CHARTED` metrics; empty while it is being read.
+        history: the course of the metrics that the feed keeps, `CHARTED` on a screen; empty while it is being read.
         events: the newest events, in order of their updates.
         verdict: the verdict; None while the rows are still being judged.
+        in_force: the alerts that last.
         judged: number of rows that have been judged.
         damage: number of faults that are damage.
         detail: a part of the run at a higher resolution, if one was asked for.
@@ -110,6 +111,7 @@ class Picture:
     history: History = field(default_factory=lambda: History.empty(CHARTED))
     events: tuple[Event, ...] = ()
     verdict: Verdict | None = None
+    in_force: tuple[Episode, ...] = ()
     judged: int = 0
     damage: int = 0
     detail: Detail | None = None

@@ -1,7 +1,8 @@
 """The course of several metrics over any number of updates, in bounded memory: smallest and largest value per bucket.
 
-As `Buckets`, but of many metrics in one pass, and never changed: rows that are added give a new object, so that
-a screen may go on showing the one it has while another thread reads on.
+A bucket spans the same number of updates as every other, and that number doubles when there would be too many
+buckets. Keeping both extremes means that a spike is never lost, however long the run. A history never changes: rows
+that are added give a new object, so that a screen may go on showing the one it has while another thread reads on.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from functools import reduce
 import polars as pl
 from polars import selectors
 
-from esper_analyzer.measuring.buckets import MAX_BUCKETS, Buckets
+from esper_analyzer.measuring.buckets import Buckets
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_schemas.metric.catalogue import LOSS_RATIO
+
+MAX_BUCKETS = 2048
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 Updates are cut into stretches of equal length, and the smallest and the largest finite value of each are kept, each
 at the update that it is from; a run that is short enough keeps every value. What is not finite is kept apart, as
 exact ranges of updates.
+
+It does not stand on `History`, which keeps no update of an extreme and no mean, and whose buckets are powers of two
+wide: the page's points would move.
 """
 
 from __future__ import annotations

@@ -13,23 +13,23 @@ from markupsafe import Markup
 from rich.text import Text
 
 from esper_analyzer.drawing.metric_table import FURTHER, LOSSES
+from esper_analyzer.drawing.plain_lines import plain_lines
 from esper_analyzer.drawing.sparklines import sparkline
 from esper_analyzer.drawing.style import trend_mark, write_lines
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.live.follow import LiveRun
-from esper_analyzer.live.view import CHART_METRIC, View
-from esper_analyzer.measuring.levels import LEVEL_TYPE, bands_of, level, loss_ratio
+from esper_analyzer.live.live import LiveFeed
+from esper_analyzer.live.picture import Picture
+from esper_analyzer.measuring.levels import LEVEL_TYPE, bands_of
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.notebook.svg_chart import svg_chart
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
-from esper_analyzer.reading.run_reader import GOING_ON, Status
-from esper_analyzer.terminal.screen import plain_line
+from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.wording import compact, count, rate
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.catalogue import LOSS_RATIO
-from esper_schemas.metric.levels import PALETTE
+from esper_schemas.metric.levels import PALETTE, Level
 
 ALERT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "update": pl.Int64, "metric": pl.String, "level": LEVEL_TYPE, "value": pl.Float64, "message": pl.String,
@@ -39,6 +39,9 @@ ALERT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 _WATCHED = "Watched until the run ends; interrupt the cell to stop."
 _LEFT_ALONE = "No longer watched; the run goes on."
+
+_CHARTED = "value_loss"
+_JUDGING = "The run is still being judged."
 
 
 # ---------------------------------------------------------------------- the display
@@ -51,24 +54,24 @@ def run_html(run: JudgedRun) -> str:
     """
     rank = next(iter(run.ranks()), 0)
     try:
-        live = LiveRun(run, rank)
+        feed = LiveFeed(run, rank, charted=(_CHARTED,))
         try:
-            status = live.status()
-            live.refresh()
-            return live_html(live, status)
+            return picture_html(feed, feed.finish())
         finally:
-            live.close()
+            feed.close()
     except RUN_ERRORS as error:
         said = printable(describe_error(error))
         return str(Markup("<div><strong>{}</strong><div>{}</div></div>").format(printable(str(run.path)), said))
 
 
-def live_html(live: LiveRun, status: Status, note: str = "") -> str:
-    """A followed run as HTML, as it stood at its last refresh, with a note as last line."""
-    view = live.view
-    verdict = live.verdict()
-    since = verdict.since
-    chart = svg_chart(view.chart, bands_of(CHART_METRIC, view.settings.thresholds)) if view.rows else Markup()
+def picture_html(feed: LiveFeed, picture: Picture, note: str = "") -> str:
+    """A picture of a followed run as HTML, with a note as last line."""
+    run, verdict = feed.run, picture.verdict
+    level: Level = "unknown" if verdict is None else verdict.level
+    reasons = [_JUDGING] if verdict is None else verdict.reasons
+    since = None if verdict is None else verdict.since
+    course = picture.history.of(_CHARTED)
+    chart = svg_chart(course, bands_of(_CHARTED, picture.thresholds)) if picture.rows else Markup()
     # Names may hold dollars, of which a notebook would otherwise make formulas.
     return str(
         Markup(
@@ -76,40 +79,40 @@ def live_html(live: LiveRun, status: Status, note: str = "") -> str:
             "<div><strong>{} {}</strong>{} · {} · {}</div>"
             '<div style="opacity:.8">{}</div><ul style="margin:6px 0">{}</ul>{}{}{}</div>'
         ).format(
-            PALETTE[verdict.level].color,
-            PALETTE[verdict.level].mark,
-            verdict.level,
+            PALETTE[level].color,
+            PALETTE[level].mark,
+            level,
             "" if since is None else f" since update {since}",
-            printable(live.run.header.run_id),
-            status,
-            _facts(live),
-            Markup().join(Markup("<li>{}</li>").format(printable(reason)) for reason in verdict.reasons),
+            printable(run.header.run_id),
+            picture.status,
+            _facts(run, feed.rank, picture),
+            Markup().join(Markup("<li>{}</li>").format(printable(reason)) for reason in reasons),
             chart,
-            _table(view),
+            _table(picture),
             Markup('<div style="opacity:.8">{}</div>').format(note) if note else "",
         )
     )
 
 
-def _facts(live: LiveRun) -> str:
-    header, view = live.run.header, live.view
-    ranks, attempts = live.run.ranks(), live.run.attempt_count(live.rank)
+def _facts(run: JudgedRun, rank: int, picture: Picture) -> str:
+    header, rows = run.header, picture.rows
+    ranks, attempts = run.ranks(), run.attempt_count(rank)
     made_by = " on ".join(printable(part) for part in (header.trainer, header.env) if part)
     parts = [made_by, printable(header.device or "")]
-    parts += [f"rank {live.rank} of {len(ranks)}"] if len(ranks) > 1 else []
+    parts += [f"rank {rank} of {len(ranks)}"] if len(ranks) > 1 else []
     parts += [f"{attempts} attempts"] if attempts > 1 else []
-    newest = f", the newest is {view.last_update}" if view.rows else ""
-    parts.append(f"{count(view.rows)} update{'s' * (view.rows != 1)}{newest}")
-    speed = view.updates_per_sec()
+    newest = f", the newest is {picture.last_update}" if rows else ""
+    parts.append(f"{count(rows)} update{'s' * (rows != 1)}{newest}")
+    speed = picture.updates_per_sec
     parts += [f"{rate(speed)} updates per second"] if speed is not None else []
     return " · ".join(part for part in parts if part)
 
 
-def _table(view: View) -> Markup:
+def _table(picture: Picture) -> Markup:
     """Last value, the last ten, trend and level of the losses, and of what else was measured."""
     rows = []
     for name, title in (LOSSES | FURTHER).items():
-        state = view.state(name)
+        state = picture.state(name)
         if not state.history:
             continue
         sure = state.trend.confidence
@@ -140,6 +143,10 @@ def alert_frame(alerts: Sequence[Alert]) -> pl.DataFrame:
 # ---------------------------------------------------------------------- following
 
 
+Show = Callable[[LiveFeed, Picture, pl.DataFrame, str], None]
+"""Shows a picture of a followed run and the rows that are new in it, with a note as last line."""
+
+
 def watch_run(run: JudgedRun, *, interval: float, updates: int | None, rank: int) -> None:
     """See `Run.watch`."""
     if not 0.0 < interval < math.inf:
@@ -148,34 +155,35 @@ def watch_run(run: JudgedRun, *, interval: float, updates: int | None, rank: int
         raise UsageError(f"updates must be at least 1, found {updates!r}")
     run.selected_ranks(rank)
     show = _Cell() if _is_in_notebook() else _print_lines
-    live = LiveRun(run, rank)
+    feed = LiveFeed(run, rank, charted=(_CHARTED,))
     try:
-        _watch(live, show, interval, updates)
+        _watch(feed, show, interval, updates)
     finally:
-        live.close()
+        feed.close()
 
 
-def _watch(live: LiveRun, show: Callable[..., None], interval: float, updates: int | None) -> None:
+def _watch(feed: LiveFeed, show: Show, interval: float, updates: int | None) -> None:
     """Show the run now, and again whenever it has changed, until it ends, has gone on far enough, or an interrupt."""
-    status, drawn = live.status(), None  # asked before the rows are read, so that none is left when the run has ended
-    live.refresh()
-    seen, rows = 0, pl.DataFrame()  # what was recorded before is no news
+    picture = feed.picture()
+    seen, rows, drawn = 0, pl.DataFrame(), ""  # what was recorded before is no news
     try:
         while True:
-            has_ended = status not in GOING_ON
+            has_ended = feed.status not in GOING_ON
             is_last = has_ended or (updates is not None and seen >= updates)
             if is_last:
-                live.check()
-            if is_last or rows.height or status != drawn:
-                show(live, status, rows, "" if has_ended else _LEFT_ALONE if is_last else _WATCHED)
-                drawn = status
+                feed.check()
+            picture = feed.finish()
+            if is_last or rows.height or picture.status != drawn:
+                show(feed, picture, rows, "" if has_ended else _LEFT_ALONE if is_last else _WATCHED)
+                drawn = picture.status
             if is_last:
                 return
             time.sleep(interval)
-            status, rows = live.status(), live.refresh()
+            feed.look()
+            rows = feed.new_rows
             seen += rows.height
     except KeyboardInterrupt:
-        show(live, live.status(), pl.DataFrame(), _LEFT_ALONE)
+        show(feed, picture, pl.DataFrame(), _LEFT_ALONE)
 
 
 def _is_in_notebook() -> bool:
@@ -193,29 +201,27 @@ class _Cell:
     def __init__(self) -> None:
         self._handle: Any = None
 
-    def __call__(self, live: LiveRun, status: Status, rows: pl.DataFrame, note: str) -> None:
+    def __call__(self, feed: LiveFeed, picture: Picture, rows: pl.DataFrame, note: str) -> None:
         from IPython.display import display
 
-        data = {"text/html": live_html(live, status, note), "text/plain": _state(live, status)}
+        data = {"text/html": picture_html(feed, picture, note), "text/plain": _state(feed, picture)}
         if self._handle is None:
             self._handle = display(data, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self._handle.update(data, raw=True)
 
 
-def _print_lines(live: LiveRun, status: Status, rows: pl.DataFrame, note: str) -> None:
+def _print_lines(feed: LiveFeed, picture: Picture, rows: pl.DataFrame, note: str) -> None:
     """A line for each new update; one on the whole run at the beginning, at the end and where its status changes."""
-    lines = []
-    if rows.height:
-        judged = rows.with_columns(loss_ratio(), level(CHART_METRIC, live.run.settings.thresholds).alias("level"))
-        lines = [plain_line(row, row["level"]) for row in judged.iter_rows(named=True)]
+    lines = plain_lines(rows.lazy(), picture.thresholds) if rows.height else []
     if not rows.height or note != _WATCHED:
-        lines.append(_state(live, status))
+        lines.append(_state(feed, picture))
     write_lines(map(Text, lines))
 
 
-def _state(live: LiveRun, status: Status) -> str:
+def _state(feed: LiveFeed, picture: Picture) -> str:
     """The whole run in one line."""
-    rows = live.view.rows
-    said = f"{count(rows)} update{'s' * (rows != 1)}, verdict {live.verdict().level}"
-    return f"{printable(live.run.header.run_id)}: {status}, {said}"
+    rows = picture.rows
+    verdict = "unknown" if picture.verdict is None else picture.verdict.level
+    said = f"{count(rows)} update{'s' * (rows != 1)}, verdict {verdict}"
+    return f"{printable(feed.run.header.run_id)}: {picture.status}, {said}"

@@ -1,4 +1,7 @@
-"""Which updates are missing, and where each attempt begins: the one place that finds gaps in rows."""
+"""Which updates are missing, and where each attempt begins: the one place that finds gaps in rows.
+
+It also says of new rows whether they go on from the ones before, leave a gap, or supersede earlier ones.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,22 @@ def gaps_in(rows: pl.LazyFrame, before: int | None = None) -> list[Range]:
     earlier = pl.col("update").shift(1).fill_null(pl.lit(before, pl.Int64))
     gaps = rows.select(first=earlier + 1, last=pl.col("update") - 1).filter(pl.col("last") >= pl.col("first"))
     return list(gaps.collect().iter_rows())
+
+
+def gaps_of_new(rows: pl.DataFrame, last: int | None) -> list[Range] | None:
+    """Ranges of updates that are missing before and between new rows; None where these supersede earlier ones.
+
+    Args:
+        rows: at least one row, in the order in which they were recorded.
+        last: the newest update so far, if there is one.
+    """
+    updates = rows["update"]
+    first, newest = int(updates[0]), int(updates[-1])
+    if (last is not None and first <= last) or not bool((updates.diff().drop_nulls() > 0).all()):
+        return None
+    if newest - (first - 1 if last is None else last) == rows.height:
+        return []
+    return gaps_in(rows.lazy(), last)
 
 
 def gaps_of_index(rows: pl.LazyFrame, index: SegmentIndex) -> list[Range]:

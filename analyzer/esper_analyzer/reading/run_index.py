@@ -12,8 +12,6 @@ from esper_analyzer.reading.segment_index import SCHEMA, SegmentIndex, index_of,
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.run import RunExamination
 from esper_schemas.examining.segment import Recording
-from esper_schemas.run.directory import RunDirectory
-from esper_schemas.segment.follow import RankFollower
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +51,6 @@ class RunIndex:
     def damage(self) -> int:
         """How many faults are damage."""
         return sum(fault.is_damage for fault in self.faults)
-
-    def follower(self, run: RunDirectory, rank: int, start: int) -> RankFollower:
-        """What follows a rank from segment `start` on; it passes over segments of other recordings."""
-        return RankFollower(run.rank(rank), start, run_id=self.recording.run_id, run_uuid=self.recording.run_uuid)
 
     def damage_of(self, rank: int) -> int:
         """How many faults of a rank, or of the run as a whole, are damage."""

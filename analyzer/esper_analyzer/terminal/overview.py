@@ -11,8 +11,7 @@ from rich.text import Text
 from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
-from esper_analyzer.live.follow import LiveRun
-from esper_analyzer.measuring.snapshot import as_number
+from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.reading.errors import DATA_ERRORS, RUN_ERRORS, describe_error, quiet_panics
 from esper_analyzer.wording import count, number
 from esper_schemas.cleaning import printable
@@ -72,14 +71,15 @@ def _state(directory: RunDirectory, settings: Settings, depth: Depth) -> tuple[T
     """Status, updates, value loss and verdict of a run, and whether it is damaged."""
     run = JudgedRun(directory, settings)
     found = run.look(None, depth)
-    live = LiveRun(run, min(found.ranks, default=0), found)
+    feed = LiveFeed(run, min(found.ranks, default=0), charted=(), found=found)
     try:
-        live.refresh()
+        picture = feed.finish()
     finally:
-        live.close()
+        feed.close()
+    assert picture.verdict is not None  # all is judged
     status = run.status(None)
-    line = Text(f"{status:11}", style=STATUS_STYLE[status]).append(f"  {count(live.view.rows):>11}", style="default")
-    line.append(f"  {number(as_number(live.view.state('value_loss').last)):>9}  ", style="default")
-    line.append_text(level_text(live.verdict().level))
-    is_damaged = bool(found.damage or live.damage)
+    line = Text(f"{status:11}", style=STATUS_STYLE[status]).append(f"  {count(picture.rows):>11}", style="default")
+    line.append(f"  {number(picture.last('value_loss')):>9}  ", style="default")
+    line.append_text(level_text(picture.verdict.level))
+    is_damaged = bool(found.damage or picture.damage)
     return line.append("  damaged", style="bold red") if is_damaged else line, is_damaged

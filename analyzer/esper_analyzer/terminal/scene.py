@@ -44,6 +44,7 @@ class Scene:
         drawn: when that was, by the monotonic clock.
         charted: the picture that it was drawn from.
         is_short: whether there is no line for the values at the cursor but that of the title.
+        has_keys: whether the whole verdict is a key away.
     """
 
     run: JudgedRun
@@ -58,6 +59,7 @@ class Scene:
     drawn: float = 0.0
     charted: Picture | None = None
     is_short: bool = False
+    has_keys: bool = True
 
     @property
     def limits(self) -> tuple[int, int] | None:
@@ -190,4 +192,4 @@ class Scene:
         """The selected alert, else the verdict."""
         if self.selected is not None:
             return panels.selected_alert(self.selected, width, height)
-        return panels.verdict(self.picture, width, height)
+        return panels.verdict(self.picture, width, height, has_keys=self.has_keys)

@@ -1,58 +1,55 @@
-"""`tail` and `replay`: the same screen, fed by a run that is being written or by the rows of one that was."""
+"""`tail` and `replay`: as an application on a terminal, as one frame, or as a line per update in a pipe."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from dataclasses import dataclass, replace
+from typing import TextIO
 
 import polars as pl
 
+from esper_analyzer.drawing.plain_lines import plain_lines
 from esper_analyzer.drawing.style import Style, to_ascii
 from esper_analyzer.drawing.terminal_size import terminal_size
+from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.live.clock import replay_times
-from esper_analyzer.live.follow import LiveRun
-from esper_analyzer.live.view import View, view_of
-from esper_analyzer.measuring.levels import Thresholds, level, loss_ratio
-from esper_analyzer.reading.run_reader import GOING_ON, Status
+from esper_analyzer.live.clock import REPLAY_SECS, replay_times
+from esper_analyzer.live.live import LiveFeed
+from esper_analyzer.live.picture import Picture
+from esper_analyzer.measuring.levels import Thresholds
+from esper_analyzer.reading.run_reader import GOING_ON
+from esper_analyzer.terminal.frame import draw_frame
 from esper_analyzer.terminal.on_alert import AlertCommand
-from esper_analyzer.terminal.screen import Frame, draw_screen, plain_line
 from esper_schemas.cleaning import printable
-
-if TYPE_CHECKING:
-    from esper_analyzer.live.picture import Picture
+from esper_schemas.errors import NotARunError
 
 INTERVAL_SECS = 0.25
-STATUS_INTERVAL_SECS = 1.0
-REPLAY_SECS = 25.0
-"""A replay takes about this long, unless a speed is given."""
 
 _FRAMES_PER_SEC = 20
-_PLAIN_COLUMNS = ("update", "value_loss", "policy_loss", "skipped")
 
 
 def once(run: JudgedRun, rank: int, stream: TextIO | None = None) -> int:
     """Print one frame of the screen, as large as the terminal or COLUMNS × LINES; returns the number of damages."""
     stream = stream or sys.stdout
-    live = LiveRun(run, rank)
+    feed = LiveFeed(run, rank)
     try:
-        live.refresh()
-        _write_frame(live.view, Frame(run, rank, live.status(), verdict=live.verdict()), stream)
+        picture = feed.finish()
     finally:
-        live.close()
-    return live.damage
+        feed.close()
+    _write_frame(run, rank, picture, stream)
+    return picture.damage
 
 
-def _write_frame(view: View, frame: Frame, stream: TextIO) -> None:
+def _write_frame(run: JudgedRun, rank: int, picture: Picture, stream: TextIO) -> None:
     width, height = terminal_size(stream)
     if stream.isatty():
         height -= 1  # the prompt that follows takes a line
-    stream.write("\n".join(draw_screen(view, frame, width=width, height=height, style=Style.of(stream))) + "\n")
+    lines = draw_frame(run, rank, picture, width=width, height=height, style=Style.of(stream))
+    stream.write("\n".join(lines) + "\n")
     stream.flush()
 
 
@@ -97,21 +94,17 @@ def is_possible() -> bool:
 def _follow_in_app(run: JudgedRun, rank: int, alerts: AlertCommand | None, *, interval: float, is_new: bool) -> int:
     from esper_analyzer.terminal.app.start import run_app  # Textual is slow to import
 
-    on_alert = None if alerts is None else lambda alert: alerts.put([alert])
-    return run_app(run, rank, interval=interval, on_alert=on_alert, is_new=is_new, leave=_leave)
+    return run_app(run, rank, interval=interval, on_alert=_teller(alerts), is_new=is_new, leave=_leave)
+
+
+def _teller(alerts: AlertCommand | None) -> Callable[[Alert], object] | None:
+    return None if alerts is None else lambda alert: alerts.put([alert])
 
 
 def _leave(run: JudgedRun, rank: int, last: Picture) -> None:
     """What was last on the screen stays in the terminal."""
-    status = run.status(rank) if last.status == "replay" else last.status
-    _write_frame(view_of(last, run.settings), Frame(run, rank, status, verdict=last.verdict), sys.stdout)
-
-
-def _refresh(live: LiveRun, alerts: AlertCommand | None) -> pl.DataFrame:
-    rows = live.refresh()
-    if alerts is not None:
-        alerts.put(live.raised)
-    return rows
+    picture = replace(last, status=run.status(rank)) if last.status == "replay" else last
+    _write_frame(run, rank, picture, sys.stdout)
 
 
 def _say_notices(alerts: AlertCommand | None) -> None:
@@ -122,52 +115,38 @@ def _say_notices(alerts: AlertCommand | None) -> None:
 def _follow_as_lines(
     run: JudgedRun, rank: int, alerts: AlertCommand | None, interval: float, stream: TextIO, *, is_new: bool
 ) -> int:
-    live = LiveRun(run, rank)
+    feed = LiveFeed(run, rank, charted=(), on_alert=_teller(alerts), is_new=is_new)
+    name, thresholds = printable(run.header.run_id), run.settings.thresholds
     try:
-        live.refresh()  # what has been recorded before is no news
-        if alerts is not None and is_new:
-            alerts.put(live.raised)
-        thresholds = live.run.settings.thresholds
-        _write_rows(live.take_earlier(), thresholds, stream)
+        _write_rows(feed.take_earlier(), thresholds, stream)  # what has been recorded before is no news
         said = ""
-        for status in _looks(live, interval):
-            rows = _refresh(live, alerts)
-            if rows.height:
-                _write_rows(rows.lazy(), thresholds, stream)
+        while True:
+            began = time.monotonic()
+            feed.look()
+            if feed.new_rows.height:
+                _write_rows(feed.new_rows.lazy(), thresholds, stream)
+            while feed.work():
+                pass
             _say_notices(alerts)
-            now = "waiting for the first update" if not live.view.rows else status
+            now = feed.status if feed.rows or feed.status == "gone" else "waiting for the first update"
             if now != said and (said or now != "live"):
-                print(f"{printable(live.run.header.run_id)}: {now}", file=sys.stderr)
+                print(f"{name}: {now}", file=sys.stderr)
             said = now
-        live.check()
-        if live.view.rows:
-            print(f"{printable(live.run.header.run_id)}: verdict {live.verdict().level}", file=sys.stderr)
+            if now == "gone":
+                raise NotARunError(f"{run.path} is no longer there")
+            if feed.status not in GOING_ON:
+                break
+            time.sleep(max(0.0, interval - (time.monotonic() - began)))
+        verdict = feed.picture().verdict
+        if feed.rows and verdict is not None:
+            print(f"{name}: verdict {verdict.level}", file=sys.stderr)
     finally:
-        live.close()
-    return live.damage
-
-
-def _looks(live: LiveRun, interval: float) -> Iterator[Status]:
-    """One status for each look at the run, `interval` seconds apart; the last one is final, after the last row.
-
-    The status is asked for before the rows are read, so that no row is left when it says that the run has ended.
-    """
-    status: Status = live.status()
-    asked = time.monotonic()
-    while True:
-        began = time.monotonic()
-        if status in GOING_ON and began - asked >= STATUS_INTERVAL_SECS:
-            status, asked = live.status(), began
-        yield status
-        if status not in GOING_ON:
-            return
-        time.sleep(max(0.0, interval - (time.monotonic() - began)))
+        feed.close()
+    return feed.damage
 
 
 def _write_rows(rows: pl.LazyFrame, thresholds: Thresholds, stream: TextIO) -> None:
-    columns = rows.select(*_PLAIN_COLUMNS, loss_ratio(), level("value_loss", thresholds).alias("level"))
-    lines = [plain_line(row, row["level"]) + "\n" for row in columns.collect().iter_rows(named=True)]
-    text = "".join(lines)
+    text = "".join(f"{line}\n" for line in plain_lines(rows, thresholds))
     stream.write(text if Style.of(stream).unicode else to_ascii(text))
     stream.flush()
 

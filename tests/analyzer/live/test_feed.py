@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tests.analyzer.judged import judged
 from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
@@ -20,7 +21,6 @@ from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import RECENT_ROWS, Picture
 from esper_analyzer.live.reader import Reader
 from esper_analyzer.live.recorded import RecordedFeed
-from esper_analyzer.live.view import View
 from esper_analyzer.reading.run_index import rows_of
 from esper_recorder import Recorder
 
@@ -354,7 +354,4 @@ def test_a_replay_that_goes_back_has_the_verdict_of_then(tmp_path: Path) -> None
     rows = run.updates(0).collect()
     for position in (17, 5, 60, 17, 5, 19, 40, 3, 21, 20, 59):
         feed.seek(position)
-        verdict = feed.picture().verdict
-        view = View()
-        view.add(rows[:position].lazy())
-        assert verdict == view.verdict(remarks=run.remarks)
+        assert feed.picture().verdict == judged(run, rows[:position].lazy()).verdict

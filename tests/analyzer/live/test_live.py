@@ -13,8 +13,9 @@ from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 from esper_analyzer.judging.alerts import Episode
-from esper_analyzer.live.follow import LiveRun
-from esper_analyzer.live.view import View
+from esper_analyzer.judging.judge import Judge
+from esper_analyzer.live.live import LiveFeed
+from esper_analyzer.measuring.history import History
 from esper_recorder import Recorder
 from esper_schemas import RankFollower
 
@@ -33,13 +34,14 @@ def send(process: Process, update: int) -> None:
 def test_a_row_is_seen_at_the_first_look(writer: Callable[..., Process], tmp_path: Path) -> None:
     """Another process's row is there as soon as it was acknowledged, also where segments are sealed in between."""
     process = writer(segment_rows=8)
-    live = LiveRun(open_run("run", tmp_path / "runs"))
+    feed = LiveFeed(open_run("run", tmp_path / "runs"), 0)
     for update in range(40):
         send(process, update)
-        live.refresh()
-        assert live.view.last_update == update
-        assert live.view.rows == update + 1
-    live.close()
+        assert feed.look()
+        assert feed.new_rows["update"].to_list() == [update]
+        assert feed.picture().last_update == update
+        assert feed.finish().rows == update + 1
+    feed.close()
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 23])
@@ -86,38 +88,47 @@ def test_a_torn_tail_is_listed_and_is_no_damage(writer: Callable[..., Process], 
 
 
 def test_a_refresh_costs_the_new_rows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After many rows a refresh reads and judges as few as after few."""
-    polled, added = list[int](), list[int]()
-    poll, add = RankFollower.poll, View.add
+    """After many rows a refresh reads, charts and judges as few as after few, and looks at no file again."""
+    polled, charted, judged = list[int](), list[int](), list[int]()
+    poll, with_rows, advance = RankFollower.poll, History.with_rows, Judge.advance
 
     def counted_poll(follower: RankFollower) -> list[pa.RecordBatch]:
         batches = list(poll(follower))
         polled.append(sum(batch.num_rows for batch in batches))
         return batches
 
-    def counted_add(view: View, rows: pl.LazyFrame) -> list[Episode]:
-        added.append(int(rows.select(pl.len()).collect().item()))
-        return add(view, rows)
+    def counted_rows(history: History, rows: pl.LazyFrame | pl.DataFrame) -> History:
+        charted.append(int(rows.lazy().select(pl.len()).collect().item()))
+        return with_rows(history, rows)
+
+    def counted_advance(judge: Judge, rows: pl.DataFrame) -> list[Episode]:
+        judged.append(rows.height)
+        return advance(judge, rows)
 
     monkeypatch.setattr(RankFollower, "poll", counted_poll)
-    monkeypatch.setattr(View, "add", counted_add)
+    monkeypatch.setattr(History, "with_rows", counted_rows)
+    monkeypatch.setattr(Judge, "advance", counted_advance)
 
-    def looks(recorder: Recorder, live: LiveRun, first: int) -> tuple[list[int], list[int]]:
-        polled.clear()
-        added.clear()
+    def looks(recorder: Recorder, feed: LiveFeed, first: int) -> list[list[int]]:
+        counts = (polled, charted, judged)
+        for count in counts:
+            count.clear()
         for update in range(first, first + 30):
             recorder.record(update=update, policy_loss=-0.01, value_loss=1.0)
-            live.refresh()
-        return list(polled), list(added)
+            feed.look()
+            feed.finish()
+        return [list(count) for count in counts]
 
     with Recorder.open(tmp_path, run_id="run", segment_rows=1000) as recorder:
-        live = LiveRun(open_run(recorder.path))
-        assert looks(recorder, live, 0) == ([1] * 30, [1] * 30)
+        feed = LiveFeed(open_run(recorder.path), 0)
+        feed.finish()
+        monkeypatch.setattr(feed.run, "look", None)  # nothing is examined again
+        assert looks(recorder, feed, 0) == [[1] * 30] * 3
         for update in range(30, 5030):
             recorder.record(update=update, policy_loss=-0.01, value_loss=1.0)
-        live.refresh()
-        assert looks(recorder, live, 5030) == ([1] * 30, [1] * 30)
-        live.close()
+        feed.look()
+        assert looks(recorder, feed, 5030) == [[1] * 30] * 3
+        feed.close()
 
 
 def test_a_run_may_end_while_it_is_followed_as_lines(writer: Callable[..., Process], tmp_path: Path) -> None:

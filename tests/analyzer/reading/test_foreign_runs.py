@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esper_analyzer import open_run
-from esper_analyzer.live.follow import LiveRun
+from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.reading.run_reader import RunReader
 from esper_analyzer.terminal.choices import run_entries
 from esper_recorder import Recorder
@@ -223,14 +223,15 @@ def test_a_lock_that_cannot_be_read_is_unknown_and_no_damage(command: Command, r
 def test_rows_of_another_recording_are_not_followed(record: Record, tmp_path: Path) -> None:
     """A segment of another recording that turns up while a run is followed is passed over, as in a report."""
     path = record(ROWS, segment_rows=10)
-    live = LiveRun(open_run(path))
-    live.refresh()
+    feed = LiveFeed(open_run(path), 0)
     with Recorder.open(tmp_path / "other", run_id="run", segment_rows=100) as other:
         other.record(update=30, policy_loss=0.1, value_loss=0.2)
         content = (other.path / "rank-0000" / "active" / "00000000.arrows").read_bytes()
     (path / "rank-0000" / "active" / "00000003.arrows").write_bytes(content)
-    assert live.refresh().is_empty()
-    live.close()
+    assert not feed.look()
+    assert feed.new_rows.is_empty()
+    assert feed.finish().rows == 30
+    feed.close()
 
 
 @pytest.mark.parametrize("micros", [2**62, -(2**62)])

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from tests.analyzer.app_driver import screen, settle, show, until
+from tests.analyzer.judged import judged
 from tests.waiting import HANG_SECS
 from textual.pilot import Pilot
 
@@ -20,7 +21,6 @@ from esper_analyzer.drawing.style import Style
 from esper_analyzer.drawing.window import Window
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.live.live import LiveFeed
-from esper_analyzer.live.view import View
 from esper_analyzer.terminal.app.app import EsperApp
 from esper_recorder import Recorder
 
@@ -57,20 +57,18 @@ def test_a_run_is_followed_through_attempts_and_segments(tmp_path: Path, monkeyp
     assert "● finished" in show(tmp_path / "run", steps)[0]
 
 
-def test_a_feed_comes_to_the_verdict_of_the_view(demo: Path) -> None:
-    """Read in pieces and judged afterwards, a run has the verdict and the rows that a view of all of it has."""
+def test_a_feed_comes_to_the_verdict_of_all_rows(demo: Path) -> None:
+    """Read in pieces and judged afterwards, a run has the verdict and the rows that all of it at once has."""
     run = open_run(demo)
-    feed, view = LiveFeed(run, 0), View(run.settings)
+    feed, expected = LiveFeed(run, 0), judged(run, run.updates(0))
     assert feed.picture().verdict is None
-    view.add(run.updates(0))
-    while feed.work():
-        pass
-    picture = feed.picture()
-    assert picture.verdict == view.verdict(remarks=run.remarks)
-    assert (picture.rows, picture.last_update) == (view.rows, view.last_update)
-    assert picture.state("value_loss") == view.state("value_loss")
+    picture = feed.finish()
+    assert picture.verdict == expected.verdict == run.report().verdict
+    rows, snapshot = run.updates(0).collect(), run.snapshot()
+    assert (picture.rows, picture.last_update) == (rows.height, rows["update"][-1])
+    assert picture.state("value_loss") == snapshot["value_loss"]
     course = picture.history.of("value_loss")
-    assert course.frame.equals(view.chart.frame)
+    assert course.frame.equals(expected.course.frame)
     feed.close()
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 from tests.analyzer.app_driver import screen, show, until
+from tests.analyzer.judged import judged
 from textual.pilot import Pilot
 
 from esper_analyzer import open_run
 from esper_analyzer.live.clock import Clock
 from esper_analyzer.live.recorded import RecordedFeed
-from esper_analyzer.live.view import View
 from esper_analyzer.terminal.app.app import EsperApp
 from esper_analyzer.terminal.app.replay_app import ReplayApp
 from esper_recorder import Recorder
@@ -18,7 +18,7 @@ from esper_recorder import Recorder
 
 @pytest.mark.parametrize("rows_at_once", [64, 16_384])
 def test_a_replay_shows_what_was_known_then(demo: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int) -> None:
-    """After any number of rows, forwards or backwards, verdict, alerts and chart are those of a view of these rows."""
+    """After any number of rows, forwards or backwards, verdict, alerts and chart are those of these rows alone."""
     monkeypatch.setattr("esper_analyzer.live.recorded.JUDGED_AT_ONCE", rows_at_once)
     run = open_run(demo)
     feed, rows = RecordedFeed(run, 0), run.updates(0)
@@ -26,13 +26,12 @@ def test_a_replay_shows_what_was_known_then(demo: Path, monkeypatch: pytest.Monk
         pass
     for position in (297, 1, 12, 151, 150, 200, 240):
         feed.seek(position)
-        picture, view = feed.picture(), View(run.settings)
-        episodes = view.add(rows.head(position))
-        assert picture.verdict == view.verdict(remarks=run.remarks)
-        assert [event.update for event in picture.events if event.episode] == [one.update for one in episodes]
+        picture, expected = feed.picture(), judged(run, rows.head(position))
+        assert picture.verdict == expected.verdict
+        assert [event.update for event in picture.events if event.episode] == [one.update for one in expected.episodes]
         course = picture.history.of("value_loss").frame
-        assert course["max"].to_list() == view.chart.frame["max"].to_list()
-        assert picture.last_update == view.last_update
+        assert course["max"].to_list() == expected.course.frame["max"].to_list()
+        assert picture.last_update == rows.head(position).collect()["update"][-1]
 
 
 def test_a_long_replay_does_not_look_into_the_future(tmp_path: Path) -> None:

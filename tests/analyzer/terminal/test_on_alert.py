@@ -17,9 +17,9 @@ from tests.waiting import HANG_SECS, wait_until
 
 from esper_analyzer import open_run
 from esper_analyzer.judging.alerts import Alert
-from esper_analyzer.live.follow import LiveRun
+from esper_analyzer.live.live import LiveFeed
+from esper_analyzer.terminal.frame import MIN_WIDTH
 from esper_analyzer.terminal.on_alert import MAX_WAITING, AlertCommand
-from esper_analyzer.terminal.screen import MIN_WIDTH
 from esper_recorder import Recorder
 
 ALERT = Alert(7, "value_loss", "critical", math.nan, "`touch pwned`; $(touch pwned)\n\x1b[31m ½", 7, None, "nan")
@@ -223,42 +223,65 @@ def test_without_alerts_nothing_is_started(command: Callable[..., AlertCommand],
 
 
 def test_a_rollback_raises_nothing_again(tmp_path: Path) -> None:
-    """A view that is built anew after a rollback hands on what its new rows raise, and nothing that was known."""
+    """A run that is judged anew after a rollback tells what its new rows raise, and nothing that was known."""
+    told: list[tuple[int, str]] = []
 
     def rows(recorder: Recorder, updates: range, **values: float) -> None:
         for update in updates:
             row: dict[str, Any] = {"update": update, "policy_loss": -0.01, "value_loss": 0.5, **values}
             recorder.record(**row)
 
+    def raised() -> list[tuple[int, str]]:
+        told.clear()
+        feed.look()
+        picture = feed.finish()
+        assert picture.verdict is not None
+        return list(told)
+
     with Recorder.open(tmp_path, run_id="run") as recorder:
-        live = LiveRun(open_run(recorder.path))
+        feed = LiveFeed(open_run(recorder.path), 0, on_alert=lambda alert: told.append((alert.update, alert.metric)))
         rows(recorder, range(40), kl_divergence=0.5)
-        live.refresh()
-        known = [(alert.update, alert.metric) for alert in live.raised]
-        assert (12, "kl_divergence") in known
+        assert (12, "kl_divergence") in raised()
         rows(recorder, range(40, 45), entropy=0.01)
-        live.refresh()
-        assert {alert.metric for alert in live.raised} == {"entropy"}
-        live.refresh()
-        assert live.raised == []
+        assert {metric for _, metric in raised()} == {"entropy"}
+        assert raised() == []
     with Recorder.open(tmp_path, run_id="run", resume="allow") as recorder:
         rows(recorder, range(30, 32), kl_divergence=0.5)
-        live.refresh()
-        assert live.view.last_update == 31
-        assert live.raised == []
-        assert live.view.judge.in_force
+        assert raised() == []
+        assert feed.picture().last_update == 31
+        assert feed.picture().in_force
         rows(recorder, range(32, 33), value_loss=math.nan)
         rows(recorder, range(36, 37))
-        live.refresh()
-        assert [(alert.update, alert.metric) for alert in live.raised] == [(32, "value_loss"), (36, "update")]
+        assert raised() == [(32, "value_loss"), (36, "update")]
         rows(recorder, range(35, 36), value_loss=0.5)  # goes back within the attempt: the NaN before it is known
-        live.refresh()
-        assert live.view.last_update == 36
-        assert [alert.metric for alert in live.raised] == ["update"]
+        assert [metric for _, metric in raised()] == ["update"]
+        assert feed.picture().last_update == 36
         rows(recorder, range(37, 38))
-        live.refresh()
-        assert live.raised == []
-    live.close()
+        assert raised() == []
+    feed.close()
+
+
+def test_an_alert_is_told_once_when_a_rollback_comes_before_it_was_judged(tmp_path: Path) -> None:
+    """Rows that came in and were not judged yet are told of afterwards, those that had been told are not."""
+    told: list[tuple[int, str]] = []
+
+    def rows(recorder: Recorder, updates: range, bad: int, metric: str) -> None:
+        for update in updates:
+            row: dict[str, Any] = {"update": update, "policy_loss": -0.01, "value_loss": 0.5}
+            recorder.record(**row | ({metric: math.nan} if update == bad else {}))
+
+    with Recorder.open(tmp_path, run_id="run") as recorder:
+        rows(recorder, range(20), 15, "value_loss")
+        feed = LiveFeed(open_run(recorder.path), 0, on_alert=lambda alert: told.append((alert.update, alert.metric)))
+        rows(recorder, range(20, 40), 25, "policy_loss")
+        feed.look()
+        assert told == []
+    with Recorder.open(tmp_path, run_id="run", resume="allow") as recorder:
+        rows(recorder, range(30, 36), 33, "entropy")
+        feed.look()
+        feed.finish()
+        assert told == [(25, "policy_loss"), (33, "entropy")]
+    feed.close()
 
 
 # ---------------------------------------------------------------------- tail

@@ -13,16 +13,21 @@ import polars as pl
 import pyte
 import pytest
 from rich.cells import cell_len
+from tests.analyzer.app_driver import show
 from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run, sparkline
 from esper_analyzer.drawing.chart import draw_chart
 from esper_analyzer.drawing.style import Style
-from esper_analyzer.live.view import View
-from esper_analyzer.measuring.buckets import MAX_BUCKETS, Buckets
-from esper_analyzer.terminal.screen import Frame, draw_screen
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.live.live import LiveFeed
+from esper_analyzer.live.picture import Picture
+from esper_analyzer.measuring.buckets import Buckets
+from esper_analyzer.measuring.history import MAX_BUCKETS, history_of
+from esper_analyzer.terminal.frame import draw_frame
+from esper_analyzer.terminal.layout import HEADING_HEIGHT, Layout
 from esper_analyzer.wording import compact, number, percentage
-from esper_recorder import Recorder
+from esper_recorder import Recorder, ValueLossDefinition
 from esper_schemas import METRICS
 from esper_schemas.cleaning import printable
 
@@ -42,9 +47,16 @@ def buckets(values: Sequence[float | None], first: int = 0) -> Buckets:
         {"update": range(first, first + len(values)), "value_loss": values},
         schema={"update": pl.Int64, "value_loss": pl.Float64},
     )
-    found = Buckets()
-    found.add(rows, "value_loss")
-    return found
+    return history_of(rows, ("value_loss",)).of("value_loss")
+
+
+def picture_of(run: JudgedRun) -> Picture:
+    """The run as it is now, all of it judged."""
+    feed = LiveFeed(run, 0)
+    try:
+        return feed.finish()
+    finally:
+        feed.close()
 
 
 @pytest.mark.parametrize(
@@ -125,18 +137,6 @@ def test_one_spike_and_one_nan_in_a_million_updates_are_seen() -> None:
     assert [match.start() for line in lines for match in re.finditer("!", line)] == [pytest.approx(8 + 92 / 4, abs=2)]
 
 
-def test_adding_row_by_row_gives_the_same_buckets_as_adding_at_once() -> None:
-    """What was kept of a run does not depend on how often one looked."""
-    values: list[float | None] = [math.sin(i) if i % 97 else NAN for i in range(5000)]
-    slowly = Buckets()
-    for start in range(0, len(values), 7):
-        rows = {"update": range(start, min(start + 7, 5000)), "value_loss": values[start : start + 7]}
-        slowly.add(pl.LazyFrame(rows, schema={"update": pl.Int64, "value_loss": pl.Float64}), "value_loss")
-    at_once = buckets(values)
-    assert slowly.width == at_once.width
-    assert slowly.frame.equals(at_once.frame)
-
-
 def test_numbers_are_short_and_foreign_text_is_harmless() -> None:
     """Three decimals where they say something; control characters never reach the terminal."""
     assert [number(value) for value in (0.0, 0.0004, -0.0123, 5.0, 2e7, NAN, -INF, None, True, 1234567)] == [
@@ -148,20 +148,44 @@ def test_numbers_are_short_and_foreign_text_is_harmless() -> None:
     assert printable("a\x1b[31mb\n\u202e") == "a\\x1b[31mb\\n\\u202e"
 
 
-@pytest.mark.parametrize("size", [(60, 20), (80, 24), (100, 30), (160, 50), (40, 12)])
+@pytest.mark.parametrize("size", [(40, 12), (60, 16), (60, 20), (80, 24), (100, 30), (160, 50), (200, 60)])
 @pytest.mark.parametrize("rows", [0, 1, 40])
-def test_a_screen_fits_its_terminal(record: Callable[..., Path], size: tuple[int, int], rows: int) -> None:
+@pytest.mark.parametrize("style", [PLAIN, ASCII])
+def test_a_frame_fits_its_terminal(record: Callable[..., Path], size: tuple[int, int], rows: int, style: Style) -> None:
     """Exactly as many lines as asked for, none too wide; the losses and the verdict are always on it."""
     run = open_run(record([{"update": i, "value_loss": 3.0 / (i + 1)} for i in range(rows)], env="X" * 90))
-    view = View()
-    view.add(run.updates())
+    picture = picture_of(run)
     width, height = size
-    lines = draw_screen(view, Frame(run, 0, "live", "note"), width=width, height=height, style=PLAIN)
+    lines = draw_frame(run, 0, picture, width=width, height=height, style=style)
     assert len(lines) == height
     assert max(map(cell_len, lines)) <= width
     text = "\n".join(lines)
-    assert all(title in text for title in ("V.Loss", "P.Loss", "Lv/Lp", "● live"))
+    assert all(title in text for title in ("V.Loss", "P.Loss", "Lv/Lp", "finished"))
     assert ("Verdict" in text) == (rows > 0)
+    assert style.unicode or text.isascii()
+    assert "?" not in text  # no character that ASCII has nothing for
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (100, 30), (120, 40), (150, 40), (200, 60)])
+@pytest.mark.parametrize("is_calm", [False, True])
+def test_a_frame_says_what_the_application_says(
+    demo: Path, record: Callable[..., Path], size: tuple[int, int], is_calm: bool
+) -> None:
+    """Heading, verdict, losses, gauges, alerts and small charts of `tail --once` are those of the screen."""
+    width, height = size
+    calm = [{"update": update, "value_loss": 1.0 + update % 2} for update in range(40)]
+    path = record(calm, value_loss_definition=ValueLossDefinition(clipping="none")) if is_calm else demo
+    run = open_run(path)
+    shown = show(path, None, size)
+    printed = draw_frame(run, 0, picture_of(run), width=width, height=height, style=PLAIN)
+    layout = Layout.of(width, height, is_calm=is_calm)
+    top = HEADING_HEIGHT + layout.verdict
+    assert printed[:top] == [re.sub("( … [0-9]+ more|…):? v$", r"\1", line) for line in shown[:top]]  # no key to press
+    assert any("Verdict" in line for line in printed[:top])
+    bottom = layout.below + layout.small
+    assert printed[-bottom:] == shown[-bottom - 1 : -1]  # below it the application has its line of keys
+    assert any("V.Loss" in line for line in printed[-bottom:])
+    assert printed[top][: width - layout.side].rstrip() == shown[top][: width - layout.side].rstrip()
 
 
 class Terminal:

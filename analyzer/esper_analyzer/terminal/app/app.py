@@ -33,6 +33,7 @@ from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.terminal.app.widgets import Chooser, Draw, Help, Panel
 from esper_analyzer.terminal.choices import metric_entries, metrics_to_step_through, run_entries
 from esper_analyzer.terminal.keys import HELP, KEYS, LINE
+from esper_analyzer.terminal.layout import Layout
 from esper_analyzer.terminal.scene import Scene
 from esper_schemas.cleaning import printable
 from esper_schemas.run.directory import RunDirectory
@@ -91,6 +92,7 @@ class EsperApp(App[None]):
         self._interval = interval
         self._on_alert, self._is_new = on_alert, is_new
         self._note = ""
+        self._layout: Layout | None = None
         self._asked_row: int | None = None
         self._asked_detail: tuple[str, int, int | None] | None = None
         self._reader = self._watched = self._new_reader(on_alert)
@@ -141,16 +143,31 @@ class EsperApp(App[None]):
     def on_resize(self, event: Resize) -> None:
         """Choose what there is room for."""
         width, height = event.size
-        screen = self.screen_stack[0]
-        self.scene.is_short = height < 24
-        screen.set_class(width < MIN_WIDTH or height < MIN_HEIGHT, "-tiny")
-        screen.set_class(width < 100 or height < 30, "-compact")
-        screen.set_class(width < 80, "-narrow")
-        screen.set_class(self.scene.is_short, "-short")
-        screen.set_class(width >= 150 and height >= 30, "-wide")
-        screen.set_class(width >= 180 and height >= 30, "-huge")
-        screen.set_class(width >= 100 and height >= 45, "-tall")
+        self.screen_stack[0].set_class(width < MIN_WIDTH or height < MIN_HEIGHT, "-tiny")
         self._renew()
+
+    def _lay_out(self) -> None:
+        """Give each panel its size."""
+        width, height = self.size
+        layout = Layout.of(width, height, is_calm=self.scene.is_calm(width))
+        if layout == self._layout:
+            return
+        self._layout = layout
+        self.scene.is_short = layout.is_short
+        alerts = layout.below - layout.numbers
+        sizes: dict[str, tuple[int | str, int | str]] = {
+            "verdict": ("1fr", layout.verdict),
+            "side": (layout.side, "1fr"),
+            "readout": ("1fr", int(not layout.is_short)),
+            "below": ("1fr", layout.below),
+            "numbers": ("1fr", layout.numbers) if layout.is_stacked else (layout.numbers, "1fr"),
+            "alerts": ("1fr", alerts if layout.is_stacked else "1fr"),
+            "small": ("1fr", layout.small),
+        }
+        for name, (columns, lines) in sizes.items():
+            styles = self.screen_stack[0].query_one(f"#{name}").styles
+            styles.width, styles.height = columns, lines
+        self.screen_stack[0].query_one("#below").styles.layout = "vertical" if layout.is_stacked else "horizontal"
 
     def on_unmount(self) -> None:
         """Stop reading."""
@@ -187,7 +204,7 @@ class EsperApp(App[None]):
     def _renew(self, *, chart: bool = True) -> None:
         """Draw anew; Textual does so once for any number of calls."""
         self._ask()
-        self.screen_stack[0].set_class(self.scene.is_calm(self.size.width), "-calm")
+        self._lay_out()
         for panel in self.screen_stack[0].query(Panel):
             if chart or panel.id not in ("chart", "title", "side", "small"):
                 panel.refresh()

@@ -24,20 +24,13 @@ from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from esper_analyzer.drawing.style import to_ascii
+from esper_analyzer.drawing.style import in_ascii, to_ascii
 
 _CONSOLE = Console(width=1000, legacy_windows=False)
 _ASCII_CLASS = "-ascii"
 _KEY_CELLS = 17  # of the column of keys in the page of help
-_ASCII = str.maketrans({"░": ":", "━": "=", "▶": ">", "▏": "|", "‖": "H", "│": "|", "◄": "<", "►": ">", "↑": "^"})
 
 Draw = Callable[[int, int], Sequence[Text]]
-
-
-def in_ascii(text: Text) -> Text:
-    """The nearest text in ASCII, in the same colours."""
-    parts = [(to_ascii(part.text.translate(_ASCII)), part.style or "") for part in text.render(_CONSOLE) if part.text]
-    return Text.assemble(*parts, no_wrap=True)
 
 
 class Lines(Visual):

@@ -1,0 +1,33 @@
+"""What a judge who is given all rows at once says of them: what every picture of a run is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from esper_analyzer.judging.alerts import Episode
+from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
+from esper_analyzer.measuring.buckets import Buckets
+from esper_analyzer.measuring.history import history_of
+from esper_analyzer.reading.gaps import gaps_in
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdict on rows, the episodes that begin in them, and the course of their value loss."""
+
+    verdict: Verdict
+    episodes: list[Episode]
+    course: Buckets
+
+
+def judged(run: JudgedRun, rows: pl.LazyFrame) -> Judged:
+    """Judge rows of a run, which must be in the order of their updates."""
+    judge = Judge(run.settings.rules)
+    episodes = list(judge.advance_all(rows))
+    dropped = int(rows.select(pl.col("dropped_before").sum()).collect().item() or 0)
+    verdict = conclude(judge, RunFacts(gaps_in(rows), dropped, remarks=run.remarks))
+    return Judged(verdict, episodes, history_of(rows, ("value_loss",)).of("value_loss"))
