@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -113,3 +113,108 @@ def test_no_other_file_has_the_colours_of_levels() -> None:
             text = path.read_text(encoding="utf-8")
             assert not [color for color in ours if color in text], path
             assert not re.search(r"--(band-)?(unknown|healthy|warning|critical)(-tint)?\s*:\s*[#r]", text), path
+
+
+# ---------------------------------------------------------------------- one of each
+
+
+def calls(module: ast.Module) -> Iterator[ast.Call]:
+    """Every call in a module."""
+    return (node for node in ast.walk(module) if isinstance(node, ast.Call))
+
+
+def called(call: ast.Call) -> str:
+    """The last name of what is called: `c` of `a.b.c(…)`."""
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def names(module: ast.Module) -> set[str]:
+    """What a module imports by name."""
+    return {alias.name for node in ast.walk(module) if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+def functions(module: ast.Module, name: str) -> list[ast.FunctionDef]:
+    """The functions of a module, methods aside, that have this name, with or without an underscore."""
+    return [node for node in module.body if isinstance(node, ast.FunctionDef) and node.name.lstrip("_") == name]
+
+
+def where(package: str, is_it: Callable[[ast.Module], bool], *rooms: str) -> set[str]:
+    """The modules of a package, or of some of its rooms, of which something is so."""
+    parts = tuple(f"{package}.{room}" for room in rooms) or (package,)
+    return {name for name, module in modules(package).items() if name.startswith(parts) and is_it(module)}
+
+
+def test_one_follower() -> None:
+    """Only the live feed follows a rank, and only it and the replay's feed make pictures."""
+    assert where("esper_analyzer", lambda module: "RankFollower" in names(module)) == {"esper_analyzer.live.live"}
+    made = where("esper_analyzer", lambda module: any(called(call) == "RankFollower" for call in calls(module)))
+    assert made == {"esper_analyzer.live.live"}
+    pictures = where("esper_analyzer", lambda module: any(_is_full_picture(call) for call in calls(module)))
+    assert pictures == {"esper_analyzer.live.live", "esper_analyzer.live.recorded"}
+
+
+def _is_full_picture(call: ast.Call) -> bool:
+    return called(call) == "Picture" and any(keyword.arg == "verdict" for keyword in call.keywords)
+
+
+def test_one_gap_finder() -> None:
+    """Only one module compares an update with the one before, and so says whether rows go on, repeat or leave a gap."""
+    assert where("esper_analyzer", lambda module: any(map(_compares_updates, calls(module)))) == {
+        "esper_analyzer.reading.gaps"
+    }
+
+
+def _compares_updates(call: ast.Call) -> bool:
+    """Whether this is `X.shift(…)` or `X.diff(…)` of updates: a column, an entry or a variable of that name."""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in ("shift", "diff"):
+        return False
+    of = call.func.value
+    text = {node.value for node in ast.walk(of) if isinstance(node, ast.Constant)}
+    return "update" in text or (isinstance(of, ast.Name) and of.id in ("update", "updates"))
+
+
+def test_one_heading_and_one_table_of_losses() -> None:
+    """What stands above a run on a screen, and its losses, are drawn by one function each."""
+    text_rooms = ("drawing", "terminal")
+    heading = where("esper_analyzer", lambda module: bool(functions(module, "heading")), *text_rooms)
+    assert heading == {"esper_analyzer.drawing.panels"}
+    rows = where(
+        "esper_analyzer", lambda module: any(called(call) == "metric_row" for call in calls(module)), *text_rooms
+    )
+    assert rows == {"esper_analyzer.drawing.panels"}
+    status = where("esper_analyzer", lambda module: "●" in strings(module), *text_rooms)
+    assert status == {"esper_analyzer.drawing.panels"}
+
+
+def strings(module: ast.Module) -> str:
+    """All text that a module may write, docstrings and tables of single characters aside."""
+    documented = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
+    found = (node for node in ast.walk(module) if isinstance(node, ast.Constant) and id(node) not in documented)
+    return "\n".join(node.value for node in found if isinstance(node.value, str) and len(node.value) > 1)
+
+
+def test_one_keeper_of_a_course() -> None:
+    """Smallest and largest values are accumulated by the history alone; charts are given what it made."""
+    made = where("esper_analyzer", lambda module: any(called(call) == "Buckets" for call in calls(module)))
+    assert made == {"esper_analyzer.measuring.history"}
+
+
+def test_one_scanner() -> None:
+    """Sealed files become rows in one place of the analyzer, and row messages in one room of the format."""
+    readers = {"scan_parquet", "read_parquet", "scan_ipc", "read_ipc", "ParquetFile", "open_stream", "read_table"}
+    scans = where("esper_analyzer", lambda module: any(called(call) in readers for call in calls(module)))
+    assert scans == {"esper_analyzer.reading.current_rows"}
+    decoding = where("esper_schemas", lambda module: any(map(_decodes, calls(module))))
+    assert decoding
+    assert all(name.startswith("esper_schemas.segment.") for name in decoding), decoding
+
+
+def _decodes(call: ast.Call) -> bool:
+    """Whether this makes rows of the bytes of an active segment: by a layout of its rows, or Arrow's own reader."""
+    if called(call) in ("open_stream", "read_record_batch", "read_message", "read_schema"):
+        return True
+    of = call.func.value if isinstance(call.func, ast.Attribute) else None
+    is_layout = (isinstance(of, ast.Name) and "layout" in of.id.lower()) or (
+        isinstance(of, ast.Attribute) and "layout" in of.attr.lower()
+    )
+    return is_layout and called(call) in ("decode", "scan", "read")

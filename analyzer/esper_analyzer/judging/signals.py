@@ -35,11 +35,6 @@ _TINY = 1e-12
 # ---------------------------------------------------------------------- which updates there are
 
 
-def missing_before() -> pl.Expr:
-    """Number of updates that are not there between a row and the one before it (Int64)."""
-    return (pl.col("update").diff() - 1).alias("missing_before")
-
-
 def skipped_of_three() -> pl.Expr:
     """How many of the last three updates were skipped (Int64); 0 where this one was not."""
     skipped = pl.col("skipped").fill_null(False).cast(pl.Int64)

@@ -216,9 +216,8 @@ def test_a_plateau_is_a_range_of_next_to_nothing() -> None:
     assert values_of(signals.plateau("value_loss"), value_loss=holes)[-1] is None
 
 
-def test_gaps_and_skips_are_counted() -> None:
-    """Updates that are not there, and skipped ones of the last three; null and false are not skipped."""
+def test_skips_are_counted() -> None:
+    """Skipped updates of the last three; null and false are not skipped."""
     frame = pl.DataFrame({"update": [3, 4, 7, 8], "skipped": [True, None, True, True]})
-    assert frame.select(signals.missing_before()).to_series().to_list() == [None, 0, 2, 0]
     assert frame.select(signals.skipped_of_three()).to_series().to_list() == [1, 0, 2, 2]
     assert frame.select(signals.skipped_of_three()).dtypes == [pl.Int64]

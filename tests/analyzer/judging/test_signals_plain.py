@@ -295,12 +295,6 @@ def skips_of(columns: Columns) -> list[Value]:
     return [float(sum(skipped[max(0, i - 2) : i + 1]) * skipped[i]) for i in range(len(skipped))]
 
 
-def missing_of(columns: Columns) -> list[Value]:
-    """Updates between a row and the one before."""
-    update = [x for x in columns["update"] if x is not None]
-    return [None, *(b - a - 1 for a, b in pairwise(update))]
-
-
 JUDGED: dict[str, tuple[Callable[[], pl.Expr], Callable[[Columns], list[Value]]]] = {
     "skipped": (signals.skipped_of_three, skips_of),
     "explained_where_varied": (signals.explained_where_varied, explained_of),
@@ -321,7 +315,6 @@ JUDGED: dict[str, tuple[Callable[[], pl.Expr], Callable[[Columns], list[Value]]]
 """By the name of the rule that watches it: the signal on its own, and the same in plain Python."""
 
 OTHERS: dict[str, tuple[Callable[[], pl.Expr], Callable[[Columns], list[Value]]]] = {
-    "missing_before": (signals.missing_before, missing_of),
     "usual_return_std": (signals.usual_return_std, usual_of),
     "windowed_loss_ratio": (signals.windowed_loss_ratio, windowed_ratio_of),
     "mean_entropy": (signals.mean_entropy, mean_entropy_of),
@@ -393,9 +386,7 @@ def test_no_signal_looks_ahead(name: str, messy: pl.DataFrame) -> None:
     nothing = pl.DataFrame({"update": range(60)}, schema_overrides=SCHEMA)
     nothing = nothing.with_columns(pl.lit(None, dtype).alias(one) for one, dtype in SCHEMA.items() if one != "update")
     found = nothing.select(expression).to_series()
-    assert found.null_count() == 60 - (0 if name == "skipped" else 59 if name == "missing_before" else 0) or (
-        name == "skipped" and found.to_list() == [0.0] * 60
-    )
+    assert found.null_count() == 60 or (name == "skipped" and found.to_list() == [0.0] * 60)
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - FROM_THE_BEGINNING))
