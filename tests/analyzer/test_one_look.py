@@ -15,6 +15,8 @@ from textual.pilot import Pilot
 from esper_analyzer import open_run
 from esper_analyzer.drawing.style import Style
 from esper_analyzer.judging.judge import Judge
+from esper_analyzer.live.picture import CHARTED
+from esper_analyzer.measuring.history import History
 from esper_analyzer.terminal.app.app import EsperApp
 from esper_analyzer.terminal.app.replay_app import ReplayApp
 from esper_analyzer.terminal.app.start import _show
@@ -109,6 +111,31 @@ def test_a_command_looks_once(
     assert len(counts.segments) == runs_read * ranks * (ROWS // 10)
     judged_ranks = 1 if arguments[0] == "runs" else ranks  # a list shows the first rank
     assert counts.rows == (0 if arguments[0] == "replay" else runs_read * judged_ranks * ROWS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "charted"),
+    [(["runs"], ()), (["tail", "--run", "a"], ()), (["tail", "--run", "a", "--once"], CHARTED)],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_only_what_is_drawn_is_read(
+    command: Command,
+    runs: list[Path],
+    arguments: list[str],
+    charted: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The course of the metrics is read where there is a chart; a list of runs and lines in a pipe need none."""
+    read: set[tuple[str, ...]] = set()
+    with_rows = History.with_rows
+
+    def _with_rows(history: History, rows: pl.LazyFrame | pl.DataFrame) -> History:
+        read.add(history.names)
+        return with_rows(history, rows)
+
+    monkeypatch.setattr(History, "with_rows", _with_rows)
+    assert command(*arguments, "--root", runs[0].parent).returncode == 0
+    assert read == {charted}
 
 
 def test_a_footer_is_read_once(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

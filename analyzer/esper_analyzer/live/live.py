@@ -82,6 +82,7 @@ class LiveFeed(Feed):
         self._charted = charted
         self._history = History.empty(charted)
         self._wish: Detail | None = None
+        self._earlier: pl.LazyFrame | None = None
         self._news_from, self._again = -1, set[int]()
         self._begin(sealed)
         self._take_in(self._poll())
@@ -114,7 +115,7 @@ class LiveFeed(Feed):
             status = self.run.status(self.rank) if self.run.is_there() else "gone"
         has_rows = self._take_in(self._poll())
         if has_rows and status == "stale":
-            self._asked = -math.inf  # it is none any more
+            self._asked = -math.inf  # it has come back to life: ask at the next look
         changed = has_rows or status != self.status
         if len(self._follower.faults) > self._known_faults:  # a part of the segment that was followed could not be read
             self._known_faults = len(self._follower.faults)
@@ -134,7 +135,13 @@ class LiveFeed(Feed):
         return earlier
 
     def check(self) -> None:
-        """Look at the run's files again for damage and drops, unless nothing has changed since the last time."""
+        """Look at the run's files again for damage and drops, unless nothing has changed since the last time.
+
+        Raises:
+            NotARunError: the run was gone at the last look.
+        """
+        if self.status == "gone":
+            raise NotARunError(f"{self.run.path} is no longer there")
         if not self._is_checked:
             self._count_damage()
             self._dropped_by_attempts = self.run.dropped_by_attempts(self.rank)
@@ -182,7 +189,7 @@ class LiveFeed(Feed):
         self._recent = end_of(rows, index.pieces)
         self._last: int | None = int(self._recent["update"][-1]) if self._recent.height else None
         self.rows = index.rows if self._recent.height == RECENT_ROWS else self._recent.height
-        self._earlier: pl.LazyFrame | None = rows
+        self._earlier = rows
         self._dropped, self._dropped_by_attempts = 0, self.run.dropped_by_attempts(self.rank)
         self._gaps: list[tuple[int, int]] = []
         self._attempts: dict[int, int] = {}

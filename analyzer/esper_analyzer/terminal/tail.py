@@ -25,7 +25,6 @@ from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.terminal.frame import draw_frame
 from esper_analyzer.terminal.on_alert import AlertCommand
 from esper_schemas.cleaning import printable
-from esper_schemas.errors import NotARunError
 
 INTERVAL_SECS = 0.25
 
@@ -132,11 +131,10 @@ def _follow_as_lines(
             if now != said and (said or now != "live"):
                 print(f"{name}: {now}", file=sys.stderr)
             said = now
-            if now == "gone":
-                raise NotARunError(f"{run.path} is no longer there")
             if feed.status not in GOING_ON:
                 break
             time.sleep(max(0.0, interval - (time.monotonic() - began)))
+        feed.check()
         verdict = feed.picture().verdict
         if feed.rows and verdict is not None:
             print(f"{name}: verdict {verdict.level}", file=sys.stderr)

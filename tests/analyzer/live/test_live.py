@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,6 +152,20 @@ def test_a_run_may_end_while_it_is_followed_as_lines(writer: Callable[..., Proce
     assert "latest run:" in talk
     assert "waiting for the first update" in talk
     assert "finished" in talk
+
+
+def test_a_run_may_vanish_while_it_is_followed_as_lines(writer: Callable[..., Process], tmp_path: Path) -> None:
+    """Where the folder is removed, `tail` says so in one line, and ends as for a run that was never there."""
+    process = writer()
+    send(process, 0)
+    command = [sys.executable, "-m", "esper_analyzer", "tail", "--root", str(tmp_path / "runs"), "--interval", "0.02"]
+    tail = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    assert tail.stdout is not None
+    assert tail.stdout.readline().startswith("update 0 ")
+    shutil.rmtree(tmp_path / "runs" / "run")
+    out, talk = tail.communicate(timeout=HANG_SECS)
+    assert (out, tail.returncode) == ("", 2)
+    assert talk.splitlines()[-2:] == ["run: gone", f"esper-analyze: {tmp_path / 'runs' / 'run'} is no longer there"]
 
 
 def test_stock_arrow_reads_the_active_segment(tmp_path: Path) -> None:
