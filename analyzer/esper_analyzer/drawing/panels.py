@@ -233,7 +233,7 @@ def _with_reasons(
     for reason in reasons:
         shown += len(lines) < height
         first = "   " if lines else " " * (head.cell_len + 2)
-        lines += wrap(printable(reason), width - 1, initial_indent=first, subsequent_indent="   ")
+        lines += wrap(printable(reason), max(1, width - 1), initial_indent=first, subsequent_indent="   ")
     if len(lines) > height:
         rest, key = (f" … {len(reasons) - shown} more", ": v") if shown < len(reasons) else (" …", " v")
         cut = fit(lines[height - 1], width - 1 - len(rest + key)).rstrip("…")

@@ -36,14 +36,11 @@ def _panels(scene: Scene, width: int, height: int) -> list[Text]:
     rest = height - HEADING_HEIGHT - layout.verdict - layout.below - layout.small
     course_width = width - layout.side
     course = [*scene.title(course_width, 1), *_sized(scene.chart(course_width, rest - 1), rest - 1)]
+    numbers, alerts = scene.numbers(*layout.numbers), scene.alerts(*layout.alerts)
     if layout.is_stacked:
-        below = [
-            *_sized(scene.numbers(width, layout.numbers), layout.numbers),
-            *scene.alerts(width, layout.below - layout.numbers),
-        ]
+        below = [*_sized(numbers, layout.numbers[1]), *alerts]
     else:
-        numbers = scene.numbers(layout.numbers, layout.below)
-        below = _beside(numbers, layout.numbers, scene.alerts(width - layout.numbers, layout.below))
+        below = _beside(numbers, layout.numbers[0], alerts)
     return [
         *_sized(scene.heading(width, HEADING_HEIGHT), HEADING_HEIGHT),
         *_sized(scene.verdict(width, layout.verdict), layout.verdict),

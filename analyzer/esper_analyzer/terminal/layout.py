@@ -17,42 +17,45 @@ class Layout:
         verdict: lines of the verdict, below the heading.
         side: width of the small charts beside the main one.
         is_short: whether there is no line for the values at the cursor below the chart.
-        below: lines of the numbers and the alerts below it, which are side by side unless `is_stacked`.
-        is_stacked: whether the alerts are below the numbers, which then have the whole width.
-        numbers: lines of the numbers where they are stacked; else their width.
+        is_stacked: whether the alerts are below the numbers; else they are beside them.
+        numbers, alerts: width and lines of the numbers and the alerts, below the chart.
         small: lines of the small charts at the bottom.
     """
 
     verdict: int
     side: int
     is_short: bool
-    below: int
     is_stacked: bool
-    numbers: int
+    numbers: tuple[int, int]
+    alerts: tuple[int, int]
     small: int
+
+    @property
+    def below(self) -> int:
+        """Lines that numbers and alerts take together."""
+        return self.numbers[1] + self.alerts[1] if self.is_stacked else self.numbers[1]
 
     @classmethod
     def of(cls, width: int, height: int, *, is_calm: bool) -> Layout:
         """The layout of a screen of this size; `is_calm` where the whole verdict is one line."""
         is_tall = width >= 100 and height >= 45
         is_wide = width >= 150 and height >= 30
-        is_compact = width < 100 or height < 30
-        is_short = height < 24
-        below = 14 if is_tall else 8
-        numbers = 100 if is_wide and width >= 180 else 80 if is_wide else 58
-        if is_compact:
-            numbers = 5 if height >= 16 else 3
-            alerts = 0 if height < 20 else 1 if is_short else 2
-            below = numbers + alerts
+        is_stacked = width < 100 or height < 30
+        if is_stacked:
+            numbers = width, 5 if height >= 16 else 3
+            alerts = width, 2 if height >= 24 else 1 if height >= 20 else 0
+        else:
+            numbers = 100 if is_wide and width >= 180 else 80 if is_wide else 58, 14 if is_tall else 8
+            alerts = width - numbers[0], numbers[1]
         verdict = 4 if is_tall or width < 80 else 3
         if height < 20:
             verdict = 2 if height >= 16 else 1
         return cls(
             verdict=1 if is_calm and not is_tall else verdict,
             side=_SIDE_WIDTH if is_wide else 0,
-            is_short=is_short,
-            below=below,
-            is_stacked=is_compact,
+            is_short=height < 24,
+            is_stacked=is_stacked,
             numbers=numbers,
-            small=0 if is_compact or is_wide else _SMALL_HEIGHT,
+            alerts=alerts,
+            small=0 if is_stacked or is_wide else _SMALL_HEIGHT,
         )

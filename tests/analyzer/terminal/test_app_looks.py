@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from esper_analyzer.live.picture import CHARTED
 from esper_analyzer.measuring.history import history_of
 from esper_analyzer.measuring.levels import bands_of
 from esper_analyzer.terminal.app.app import EsperApp
+from esper_analyzer.terminal.layout import Layout
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 UPDATE_SNAPSHOTS = "UPDATE_SNAPSHOTS"
@@ -77,7 +79,8 @@ def test_colours_are_the_terminals_own_and_none_with_no_color(
     assert not any(name.startswith("#") for name in colors)
 
 
-def test_any_size_is_survived(demo: Path) -> None:
+@pytest.mark.parametrize("is_calm", [False, True])
+def test_any_size_is_survived(demo: Path, record: Callable[..., Path], is_calm: bool) -> None:
     """Below 60×20 the screen says what it needs; made larger again, everything is back and nothing is too wide."""
 
     async def steps(app: EsperApp, pilot: Pilot[None]) -> None:
@@ -102,8 +105,12 @@ def test_any_size_is_survived(demo: Path) -> None:
             if width >= 60 and height >= 20:
                 assert "V.Loss" in "\n".join(lines)
                 assert "Verdict" in "\n".join(lines)
+                layout = Layout.of(width, height, is_calm=app.scene.is_calm(width))
+                for panel, room in (("#numbers", layout.numbers), ("#alerts", layout.alerts)):
+                    assert tuple(app.screen_stack[0].query_one(panel).size) == room
 
-    show(demo, steps)
+    calm = [{"update": update, "value_loss": 1.0 + update % 2} for update in range(40)]
+    show(record(calm) if is_calm else demo, steps)
 
 
 def test_what_is_not_finite_is_marked_at_its_place(demo: Path) -> None:

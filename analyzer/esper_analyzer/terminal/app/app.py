@@ -33,7 +33,7 @@ from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.terminal.app.widgets import Chooser, Draw, Help, Panel
 from esper_analyzer.terminal.choices import metric_entries, metrics_to_step_through, run_entries
 from esper_analyzer.terminal.keys import HELP, KEYS, LINE
-from esper_analyzer.terminal.layout import Layout
+from esper_analyzer.terminal.layout import HEADING_HEIGHT, Layout
 from esper_analyzer.terminal.scene import Scene
 from esper_schemas.cleaning import printable
 from esper_schemas.run.directory import RunDirectory
@@ -92,6 +92,7 @@ class EsperApp(App[None]):
         self._interval = interval
         self._on_alert, self._is_new = on_alert, is_new
         self._note = ""
+        self._room = (MIN_WIDTH, MIN_HEIGHT)
         self._layout: Layout | None = None
         self._asked_row: int | None = None
         self._asked_detail: tuple[str, int, int | None] | None = None
@@ -142,26 +143,26 @@ class EsperApp(App[None]):
 
     def on_resize(self, event: Resize) -> None:
         """Choose what there is room for."""
-        width, height = event.size
+        self._room = width, height = event.size  # of which `size` knows only later
         self.screen_stack[0].set_class(width < MIN_WIDTH or height < MIN_HEIGHT, "-tiny")
         self._renew()
 
     def _lay_out(self) -> None:
         """Give each panel its size."""
-        width, height = self.size
+        width, height = self._room
         layout = Layout.of(width, height, is_calm=self.scene.is_calm(width))
         if layout == self._layout:
             return
         self._layout = layout
         self.scene.is_short = layout.is_short
-        alerts = layout.below - layout.numbers
         sizes: dict[str, tuple[int | str, int | str]] = {
+            "heading": ("1fr", HEADING_HEIGHT),
             "verdict": ("1fr", layout.verdict),
             "side": (layout.side, "1fr"),
             "readout": ("1fr", int(not layout.is_short)),
             "below": ("1fr", layout.below),
-            "numbers": ("1fr", layout.numbers) if layout.is_stacked else (layout.numbers, "1fr"),
-            "alerts": ("1fr", alerts if layout.is_stacked else "1fr"),
+            "numbers": layout.numbers,
+            "alerts": layout.alerts,
             "small": ("1fr", layout.small),
         }
         for name, (columns, lines) in sizes.items():
