@@ -295,7 +295,6 @@ class LiveFeed(Feed):
             history=self._history,
             events=tuple(events[-MAX_EVENTS:]),
             verdict=verdict,
-            in_force=tuple(self._judge.in_force.values()),
             judged=self._judge.rows,
             damage=self.damage,
             detail=self._detail,

@@ -97,7 +97,6 @@ class Picture:
         history: the course of the metrics that the feed keeps, `CHARTED` on a screen; empty while it is being read.
         events: the newest events, in order of their updates.
         verdict: the verdict; None while the rows are still being judged.
-        in_force: the alerts that last.
         judged: number of rows that have been judged.
         damage: number of faults that are damage.
         detail: a part of the run at a higher resolution, if one was asked for.
@@ -111,7 +110,6 @@ class Picture:
     history: History = field(default_factory=lambda: History.empty(CHARTED))
     events: tuple[Event, ...] = ()
     verdict: Verdict | None = None
-    in_force: tuple[Episode, ...] = ()
     judged: int = 0
     damage: int = 0
     detail: Detail | None = None

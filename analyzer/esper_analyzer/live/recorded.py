@@ -151,7 +151,6 @@ class RecordedFeed(Feed):
         if detail is not None:
             detail = Detail(detail.metric, detail.first, detail.last, self._known(detail.history, position))
         judged = self._states[-1].rows
-        verdict = self._verdict(position) if judged >= position else None
         return Picture(
             status="replay",
             rows=position,
@@ -159,8 +158,7 @@ class RecordedFeed(Feed):
             recent=recent,
             history=self._known(self._history, position),
             events=tuple(events[max(0, known - MAX_EVENTS) : known]),
-            verdict=verdict,
-            in_force=() if verdict is None else tuple(self._at.in_force.values()),
+            verdict=self._verdict(position) if judged >= position else None,
             judged=min(judged, position),
             damage=self._damage,
             detail=detail,

@@ -29,7 +29,8 @@ from esper_analyzer.wording import compact, count, rate
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.catalogue import LOSS_RATIO
-from esper_schemas.metric.levels import PALETTE, Level
+from esper_schemas.metric.levels import PALETTE
+from esper_schemas.metric.metrics import Level
 
 ALERT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "update": pl.Int64, "metric": pl.String, "level": LEVEL_TYPE, "value": pl.Float64, "message": pl.String,
