@@ -205,6 +205,7 @@ def test_one_scanner() -> None:
     scans = where("esper_analyzer", lambda module: any(called(call) in readers for call in calls(module)))
     assert scans == {"esper_analyzer.reading.current_rows"}
     decoding = where("esper_schemas", lambda module: any(map(_decodes, calls(module))))
+    decoding -= where("esper_schemas", bool, "testing")  # which cuts and breaks row messages where it means to
     assert decoding
     assert all(name.startswith("esper_schemas.segment.") for name in decoding), decoding
 
