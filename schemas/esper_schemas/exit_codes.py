@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
     FINE = 0, "the command did what it was asked to do"
     VERDICT = 1, "the verdict, or a gate, reached `--fail-on` of `check` or `--stop-on` of `train`"
     USAGE = 2, "wrong usage, nothing to read, or a file that could not be read or written"
-    DAMAGED = 3, "the run's data is damaged; what can be read of it was shown"
+    DAMAGED = 3, "the run's data is damaged; what can be read of it is shown"
     DEFECT = 70, "a defect of Esper itself; please report it"
     INTERRUPTED = 130, "Ctrl-C (SIGINT); a run that was being recorded is sealed"
     TERMINATED = 143, "SIGTERM; a run that was being recorded is sealed"
