@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -17,18 +18,22 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 from tests.hostile.server import NOBODY
 from tests.waiting import HANG_SECS
 
 from esper_analyzer.cli import main as esper_analyze
 from esper_recorder import Recorder
 from esper_recorder.cli import main as esper_rec
-from esper_schemas.console import Group
+from esper_schemas.console import Group, can_redraw
 from esper_schemas.exit_codes import ExitCode
 
 PROJECT = Path(__file__).parent.parent
 GROUPS: Mapping[str, Group] = {"esper-rec": esper_rec, "esper-analyze": esper_analyze}
 MODULES = {"esper-rec": "esper_recorder", "esper-analyze": "esper_analyzer"}
+
+ENVIRONMENT = {name: text for name, text in os.environ.items() if name not in ("PYTHONUNBUFFERED", "NO_COLOR")}
+"""Commands write as they do for people: what stands in a buffer at the end counts, too."""
 
 OF_A_RUN = {
     "esper-rec verify": "esper-rec verify {run}",
@@ -61,7 +66,7 @@ def command(words: str) -> list[str]:
 
 def run(words: str, cwd: Path, **streams: int) -> Ended:
     """Run a command to its end in a process of its own."""
-    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT, **streams}
     done = subprocess.run(command(words), cwd=cwd, text=True, timeout=HANG_SECS, check=False, **given)  # type: ignore[call-overload]
     return Ended(done.returncode, done.stdout or "", done.stderr or "")
 
@@ -304,8 +309,6 @@ def test_help_says_what_a_command_does_and_shows_an_example(name: str) -> None:
 
 # ------------------------------------------------------------------ pipes
 
-FAILED = {"value_loss": 1e9, "policy_loss": 0.5}
-
 
 @pytest.fixture
 def judged(place: Path) -> Path:
@@ -314,7 +317,7 @@ def judged(place: Path) -> Path:
     cut_segment(place / "runs" / "damaged")
     with Recorder.open(place / "runs", run_id="failed") as recorder:
         for update in range(30):
-            recorder.record(update=update, **FAILED)
+            recorder.record(update=update, policy_loss=0.5, value_loss=1e9)
     return place
 
 
@@ -381,6 +384,45 @@ def test_without_standard_streams_a_command_does_its_work(judged: Path, words: s
     assert subprocess.run(arguments, cwd=judged, timeout=HANG_SECS, check=False).returncode == code
 
 
+ODD = """
+import os, sys
+from {module}.cli import main
+from esper_schemas.errors import UsageError
+
+@main.command()
+def open_file():
+    sys.exit(min(3, os.open("/dev/null", os.O_RDONLY)))
+
+@main.command()
+def write_and_fail():
+    sys.stdout.write("half of it")
+    raise UsageError("no")
+
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_no_file_of_a_run_takes_the_place_of_a_standard_stream(tmp_path: Path, name: str) -> None:
+    """Where standard streams are closed, a file that a command opens gets no number of theirs, nor the talk."""
+    script = [sys.executable, "-c", ODD.format(module=MODULES[name]), "open-file"]
+    arguments = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *script]
+    assert subprocess.run(arguments, cwd=tmp_path, timeout=HANG_SECS, check=False).returncode == 3
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_what_is_left_to_write_to_a_closed_pipe_does_not_change_the_exit_code(name: str) -> None:
+    """A command that fails with text in its buffer keeps its exit code, which Python's own end would make 120."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, "-c", ODD.format(module=MODULES[name]), "write-and-fail"]
+    done = subprocess.run(
+        arguments, stdout=writer, stderr=-1, env=ENVIRONMENT, text=True, timeout=HANG_SECS, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (ExitCode.USAGE, f"{name}: no\n")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("words", ["esper-rec verify good", "esper-analyze report", "esper-analyze check"])
 def test_output_that_cannot_be_written_is_one_line(place: Path, words: str) -> None:
@@ -445,9 +487,8 @@ def test_signal_ends_a_tail_that_waits(tmp_path: Path, number: signal.Signals, c
 def talk_on_a_terminal(words: str, cwd: Path, **environment: str) -> tuple[Ended, str]:
     """How a command ends whose standard error is a terminal, and what the terminal got."""
     terminal, stderr = os.openpty()
-    kept = {name: text for name, text in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
     with subprocess.Popen(
-        command(words), cwd=cwd, stdout=subprocess.PIPE, stderr=stderr, env=kept | environment, text=True
+        command(words), cwd=cwd, stdout=subprocess.PIPE, stderr=stderr, env=ENVIRONMENT | environment, text=True
     ) as process:
         os.close(stderr)
         got = b""
@@ -472,15 +513,15 @@ def test_progress_bar_is_for_terminals_only(tmp_path: Path) -> None:
     assert nothing == ""
     assert "verifying segments" in got
     assert got.endswith("\x1b[2K")  # the line is erased
-    with_colour = subprocess.run(
-        command("esper-rec verify long"),
-        cwd=tmp_path,
-        env={**os.environ, "FORCE_COLOR": "1"},
-        capture_output=True,
-        timeout=HANG_SECS,
-        check=False,
-    )
-    assert with_colour.stderr == b""
+
+
+def test_a_pipe_is_no_terminal_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FORCE_COLOR, by which rich takes a pipe for a terminal, brings no progress bar into a log."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    pipe = Console(file=io.StringIO())
+    assert pipe.is_terminal
+    assert not can_redraw(pipe)
 
 
 # ------------------------------------------------------------------ defects
@@ -490,7 +531,7 @@ from {module}.cli import main
 
 @main.command()
 def fail():
-    raise KeyError("surprise\\x1b[31m")
+    raise RuntimeError("surprise\\x1b[31m")
 
 main(["fail"])
 """
@@ -510,7 +551,7 @@ def test_defect_is_no_verdict(name: str, is_asked: bool) -> None:
         check=False,
     )
     assert done.returncode == ExitCode.DEFECT
-    assert done.stderr.splitlines()[-1].startswith(f"{name}: a defect of Esper: KeyError")
+    assert done.stderr.splitlines()[-1].startswith(f"{name}: a defect of Esper: RuntimeError")
     assert ("Traceback" in done.stderr) == is_asked
     assert is_asked or done.stderr.count("\n") == 1
     assert "\x1b" not in done.stderr

@@ -137,7 +137,8 @@ def progress(what: str, total: int, *, at_least: int, is_bytes: bool = False) ->
         at_least: how much there must be to do for a bar to be worth it.
         is_bytes: whether the amounts are bytes.
     """
-    if total < at_least or not sys.stderr.isatty() or not can_redraw(console := talk_console()):  # rich loads slowly
+    # Whether it is a terminal at all is asked first, for rich loads slowly.
+    if total < at_least or not sys.stderr.isatty() or not can_redraw(console := talk_console()):
         yield lambda _done: None
         return
     from rich.progress import BarColumn, DownloadColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -260,7 +261,8 @@ class Group(click.Group):
             say(f"{self.name}: {error.format_message()}")
             return ExitCode.USAGE
         if os.environ.get(TRACEBACK):
-            _say_raw("".join(traceback.format_exception(error)).rstrip())
+            lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
+            _say_raw("\n".join(map(printable, lines)))
         if isinstance(error, (EsperError, OSError, *self.data_errors)):
             say(f"{self.name}: {describe_error(error, self.data_errors)}")
             return ExitCode.of_error(error, self.data_errors)

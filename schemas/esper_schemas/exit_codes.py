@@ -16,8 +16,8 @@ class ExitCode(IntEnum):
 
     meaning: str
 
-    def __new__(cls, code: int, meaning: str) -> ExitCode:
-        """A member with its meaning."""
+    def __new__(cls, code: int, meaning: str = "") -> ExitCode:
+        """A member with its meaning; without one, such as `ExitCode(128 + SIGTERM)`, the member of that number."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
