@@ -132,7 +132,9 @@ def main() -> None:
 @thresholds_option
 @click.option("--verify", is_flag=True, help="Also check every sealed file against its checksum.")
 def runs(root: Path, thresholds: Path | None, verify: bool) -> int:
-    """List the runs under a folder; the exit code is 3 if one is damaged.
+    """List the runs under a folder.
+
+    The exit code is 3 if one of them is damaged.
 
     Example: esper-analyze runs --root runs
     """
@@ -213,7 +215,7 @@ def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, spee
 )
 @output_option
 def report(run: str | None, root: Path, rank: str, thresholds: Path | None, form: str, output: Path | None) -> int:
-    """Report on a run: verdict, losses, alerts and the state of its files.
+    """Report on a run: verdict, losses, alerts, damage.
 
     Example: esper-analyze report --run my-run --format html -o my-run.html
     """

@@ -73,7 +73,7 @@ MIN_SEGMENTS = 50
 
 @command_group("esper-rec")
 def main() -> None:
-    """Record PPO training runs, import them, check them and repair them.
+    """Record PPO training runs, import, verify and repair them.
 
     Example: esper-rec train
     """
@@ -169,10 +169,10 @@ def run_argument(command: _Command) -> _Command:
 @run_argument
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="[default: text]")
 def verify(run: str, root: str, form: str) -> ExitCode:
-    """Check everything that is recorded of a run, also while it is being recorded.
+    """Check a run for damage, down to every row.
 
-    RUN is a path, or a name under --root. The exit code is 3 if the run is damaged. A torn end, leftovers of a crash
-    and losses that a repair has recorded are listed but do not count as damage.
+    RUN is a path, or a name under --root; it may still be being recorded. The exit code is 3 if the run is damaged. A
+    torn end, leftovers of a crash and losses that a repair has recorded are listed but do not count as damage.
 
     Example: esper-rec verify mine
     """
