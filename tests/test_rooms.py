@@ -54,6 +54,40 @@ def test_no_circle_among_modules(package: str) -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
+def makes_progress(module: ast.Module) -> bool:
+    """Whether a module makes, or derives from, a progress bar of rich."""
+    makers = {"rich.progress.Progress", "rich.progress.track"}
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and node.module in ("rich", "rich.progress"):
+            known = {f"{node.module}.{alias.name}": alias.asname or alias.name for alias in node.names}
+            makers |= {name for path, name in known.items() if path in makers}
+            makers |= {f"{known['rich.progress']}.{name}" for name in ("Progress", "track") if "rich.progress" in known}
+    calls = (node.func for node in ast.walk(module) if isinstance(node, ast.Call))
+    bases = (base for node in ast.walk(module) if isinstance(node, ast.ClassDef) for base in node.bases)
+    return any(ast.unparse(used) in makers for used in (*calls, *bases))
+
+
+def test_one_module_makes_progress_bars() -> None:
+    """Every progress bar comes from the console."""
+    found = {name for package in PACKAGES for name, module in modules(package).items() if makes_progress(module)}
+    assert found == {"esper_schemas.console"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from rich.progress import Progress\nwith Progress() as bar: pass",
+        "from rich.progress import Progress as Bar\nbar = Bar()",
+        "import rich.progress\nbar = rich.progress.Progress()",
+        "from rich import progress\nfor _ in progress.track([]): pass",
+        "from rich.progress import Progress\nclass Mine(Progress): pass",
+    ],
+)
+def test_progress_bar_is_found_however_it_is_made(source: str) -> None:
+    """The test above sees each way to make one."""
+    assert makes_progress(ast.parse(source))
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_module_says_what_it_is_for(package: str) -> None:
     """The first line of every module says it, in one line."""

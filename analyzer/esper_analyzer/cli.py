@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import click
 
 from esper_analyzer.drawing.style import Style, write_lines
 from esper_analyzer.drawing.terminal_size import terminal_size
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings, find_settings, read_settings
-from esper_analyzer.reading.errors import DATA_ERRORS, RUN_ERRORS, describe_error
+from esper_analyzer.reading.errors import DATA_ERRORS
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reporting.check import FailOn, check_report
 from esper_analyzer.reporting.check_formats import Form, summary, write_check
@@ -28,60 +26,12 @@ from esper_analyzer.reporting.text import report_lines
 from esper_analyzer.run import Run, open_run
 from esper_analyzer.terminal import tail as screens
 from esper_analyzer.terminal.overview import Overview
-from esper_schemas.cleaning import printable
-from esper_schemas.errors import NotARunError, RunDamagedError, UsageError
+from esper_schemas.console import command_group, say, write
+from esper_schemas.errors import NotARunError, UsageError
+from esper_schemas.exit_codes import ExitCode
 from esper_schemas.metric.metrics import Direction
 
-FINE, WRONG_USAGE, DAMAGED, INTERRUPTED = 0, 2, 3, 130
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-class _Group(click.Group):
-    """A group whose every failure is one clear line and the exit code that belongs to it."""
-
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
-        sys.exit(self._exit_code(args, prog_name, extra))
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """As click's, whose own answer to a reader that went away would be exit code 1."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            _forget_stdout()
-            return FINE
-
-    def _exit_code(self, args: Sequence[str] | None, prog_name: str | None, extra: dict[str, Any]) -> int:
-        try:
-            code = super().main(args, prog_name, **{**extra, "standalone_mode": False})
-            sys.stdout.flush()
-        except (KeyboardInterrupt, click.Abort):
-            return INTERRUPTED
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            return WRONG_USAGE
-        except click.ClickException as error:
-            click.echo(f"esper-analyze: {printable(' '.join(error.format_message().split()))}", err=True)
-            return WRONG_USAGE
-        except BrokenPipeError:
-            _forget_stdout()
-            return FINE
-        except RUN_ERRORS as error:
-            click.echo(f"esper-analyze: {printable(describe_error(error))}", err=True)
-            return DAMAGED if isinstance(error, (RunDamagedError, *DATA_ERRORS)) else WRONG_USAGE
-        return code if isinstance(code, int) else FINE
-
-
-def _forget_stdout() -> None:
-    """For when its reader went away: the flush at exit has nowhere to go."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _version() -> str:
-    try:
-        return version("esper-recorder")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def root_option(command: _Command) -> _Command:
@@ -92,7 +42,7 @@ def root_option(command: _Command) -> _Command:
 
 
 def _run_option(command: _Command) -> _Command:
-    return click.option("--run", "-r", help="Path of a run, or its name under --root; the latest run if not given.")(
+    return click.option("--run", "-r", help="Path of a run, or its name under --root.  [default: the latest run]")(
         command
     )
 
@@ -105,7 +55,7 @@ def run_options(command: _Command) -> _Command:
 
 def one_run_options(command: _Command) -> _Command:
     """As `run_options`, for a screen, which shows one rank at a time."""
-    rank = click.option("--rank", default="0", show_default=True, help="Number of the rank to show first.")
+    rank = click.option("--rank", default="0", show_default=True, help="Rank to show first.")
     return _run_option(root_option(rank(command)))
 
 
@@ -115,7 +65,7 @@ def thresholds_option(command: _Command) -> _Command:
         "--thresholds",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="TOML file of thresholds. Default: [tool.esper.thresholds] of the nearest pyproject.toml that has it.",
+        help="TOML file of thresholds.  [default: [tool.esper.thresholds] of the nearest pyproject.toml that has it]",
     )(command)
 
 
@@ -128,13 +78,12 @@ def output_option(command: _Command) -> _Command:
 
 def chosen_settings(thresholds: Path | None) -> Settings:
     """The thresholds that are in force; when they are the user's own, say on standard error where they are from."""
-
-    def warn(line: str) -> None:
-        click.echo(f"warning: {printable(line)}", err=True)
-
-    settings = find_settings(Path(), warn=warn) if thresholds is None else read_settings(thresholds)
+    if thresholds is None:
+        settings = find_settings(Path(), warn=lambda line: say(f"warning: {line}"))
+    else:
+        settings = read_settings(thresholds)
     if settings.source is not None:
-        click.echo(f"thresholds: {printable(str(settings.source))}", err=True)
+        say(f"thresholds: {settings.source}")
     return settings
 
 
@@ -142,7 +91,7 @@ def chosen_run(run: str | None, root: Path, settings: Settings = DEFAULT_SETTING
     """The run that is meant; when none was named, say on standard error which one was taken."""
     opened = open_run(run, root, settings=settings)
     if run is None:
-        click.echo(f"latest run: {printable(str(opened.path))}", err=True)
+        say(f"latest run: {opened.path}")
     return opened
 
 
@@ -154,8 +103,8 @@ def awaited_run(run: str | None, root: Path, interval: float, settings: Settings
             return chosen_run(run, root, settings), said
         except NotARunError:
             if not said:
-                what = f"run {printable(run)}" if run else "a run"
-                click.echo(f"waiting for {what} under {printable(str(root))}", err=True)
+                what = f"run {run}" if run else "a run"
+                say(f"waiting for {what} under {root}")
             said = True
             time.sleep(interval)
 
@@ -170,21 +119,28 @@ def chosen_rank(rank: str, *, or_all: bool = False) -> int | None:
     return int(rank)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="esper-analyze")
+@command_group("esper-analyze", data_errors=DATA_ERRORS)
 def main() -> None:
-    """Read recorded PPO runs: is the critic learning?"""
+    """Read recorded PPO runs: is the critic learning?
+
+    Example: esper-analyze report --run my-run
+    """
 
 
 @main.command()
 @root_option
 @thresholds_option
-@click.option("--verify", is_flag=True, help="Hold every sealed file against its checksum, too.")
+@click.option("--verify", is_flag=True, help="Also check every sealed file against its checksum.")
 def runs(root: Path, thresholds: Path | None, verify: bool) -> int:
-    """List the runs under a folder; exit code 3 if one is damaged. Example: esper-analyze runs --root runs"""
+    """List the runs under a folder.
+
+    The exit code is 3 if one of them is damaged.
+
+    Example: esper-analyze runs --root runs
+    """
     overview = Overview(root, chosen_settings(thresholds), verify=verify)
     write_lines(overview)
-    return DAMAGED if overview.is_damaged else FINE
+    return ExitCode.DAMAGED if overview.is_damaged else ExitCode.FINE
 
 
 @main.command()
@@ -198,9 +154,9 @@ def runs(root: Path, thresholds: Path | None, verify: bool) -> int:
     help="Seconds between looks at the run.",
 )
 @click.option("--once", is_flag=True, help="Print one frame and end.")
-@click.option("--wait", is_flag=True, help="Wait for the run if it is not there yet.")
+@click.option("--wait", is_flag=True, help="Wait for the run if it does not exist yet.")
 @click.option(
-    "--on-alert", metavar="CMD", help="Shell command to run for each new alert, with the alert as JSON on stdin."
+    "--on-alert", metavar="CMD", help="Shell command to run for each new alert; it gets the alert as JSON on stdin."
 )
 def tail(
     run: str | None,
@@ -212,7 +168,10 @@ def tail(
     wait: bool,
     on_alert: str | None,
 ) -> int:
-    """Watch a run while it is recorded. Example: esper-analyze tail --run my-run"""
+    """Watch a run while it is recorded.
+
+    Example: esper-analyze tail --run my-run
+    """
     if once and on_alert is not None:
         raise UsageError("--on-alert is for alerts raised while the tail goes on; leave --once out")
     if on_alert is not None and not on_alert.strip():
@@ -223,7 +182,7 @@ def tail(
         damage = screens.once(opened, number)
     else:
         damage = screens.follow(opened, number, interval=interval, on_alert=on_alert, is_new=is_new)
-    return DAMAGED if damage else FINE
+    return ExitCode.DAMAGED if damage else ExitCode.FINE
 
 
 @main.command()
@@ -232,12 +191,15 @@ def tail(
 @click.option(
     "--speed",
     type=click.FloatRange(0.0),
-    help="How many times faster than recorded; 0 is as fast as possible. Default: such that it takes 25 seconds.",
+    help="How many times faster than recorded; 0 is as fast as possible.  [default: so that it takes 25 seconds]",
 )
 def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, speed: float | None) -> int:
-    """Show a recorded run from its beginning. Example: esper-analyze replay --run my-run --speed 10"""
+    """Show a recorded run from its beginning.
+
+    Example: esper-analyze replay --run my-run --speed 10
+    """
     damage = screens.replay(chosen_run(run, root, chosen_settings(thresholds)), chosen_rank(rank) or 0, speed=speed)
-    return DAMAGED if damage else FINE
+    return ExitCode.DAMAGED if damage else ExitCode.FINE
 
 
 @main.command()
@@ -249,11 +211,14 @@ def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, spee
     type=click.Choice(["text", "json", "html", "markdown"]),
     default="text",
     show_default=True,
-    help="html is one page with charts that needs no network; markdown is for an issue or a pull request.",
+    help="html is one page with charts and needs no network; markdown suits an issue or a pull request.",
 )
 @output_option
 def report(run: str | None, root: Path, rank: str, thresholds: Path | None, form: str, output: Path | None) -> int:
-    """Report on a run. Example: esper-analyze report --run my-run --format html -o my-run.html"""
+    """Report on a run: verdict, losses, alerts, damage.
+
+    Example: esper-analyze report --run my-run --format html -o my-run.html
+    """
     opened, number = chosen_run(run, root, chosen_settings(thresholds)), chosen_rank(rank, or_all=True)
     to_screen = form == "text" and output is None
     made, document = opened.read(number, lambda found: _document("" if to_screen else form, opened, number, found))
@@ -264,7 +229,7 @@ def report(run: str | None, root: Path, rank: str, thresholds: Path | None, form
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(document.encode())
-    return DAMAGED if made.is_damaged else FINE
+    return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
 
 
 def _document(form: str, run: Run, rank: int | None, found: RunIndex) -> tuple[Report, str]:
@@ -300,7 +265,7 @@ def _text(form: str, run: Run, made: Report, rank: int | None, found: RunIndex) 
     "gates",
     multiple=True,
     metavar="METRIC[,METRIC…]",
-    help="Fail also when one of these metrics is at that level: its last value, or an alert in force on it.",
+    help="Also fail when the last value of one of these metrics, or an alert in force on it, is at that level.",
 )
 @click.option("--format", "form", type=click.Choice(get_args(Form)), default="text", show_default=True)
 @output_option
@@ -314,7 +279,10 @@ def check(
     form: Form,
     output: Path | None,
 ) -> int:
-    """Pass or fail a run, by exit code. Example: esper-analyze check --run my-run --gate explained_variance"""
+    """Pass or fail a run by exit code: 0 passed, 1 failed, 3 damaged.
+
+    Example: esper-analyze check --run my-run --gate explained_variance
+    """
     names = [name.strip() for given in gates for name in given.split(",")]
     if not all(names):
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
@@ -327,14 +295,9 @@ def check(
     found = check_report(made, fail_on=fail_on, gates=names, ranks=by_rank, settings=settings)
     if output is not None:
         output.write_text(write_check(found, form, Style(color=False, unicode=True), 80), encoding="utf-8")
-        click.echo(summary(found), err=True)
-        return found.exit_code
-    text = write_check(found, form, Style.of(sys.stdout), terminal_size(sys.stdout)[0])
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads may stop, and the outcome stays
-        _forget_stdout()
+        say(summary(found))
+    else:
+        write(write_check(found, form, Style.of(sys.stdout), terminal_size(sys.stdout)[0]))
     return found.exit_code
 
 
@@ -346,16 +309,18 @@ def check(
 @click.option(
     "--by",
     type=click.Choice(["updates", "steps", "time"]),
-    help="What to align the runs by. Default: environment steps where all runs have them, else updates.",
+    help="What to align the runs by.  [default: environment steps if all runs have them, else updates]",
 )
 @click.option("--metric", default="value_loss", show_default=True, help="What to compare: any recorded metric.")
 @click.option(
     "--better",
     type=click.Choice(["lower", "higher"]),
-    help="Which way is better, where the metrics table does not say.",
+    help="Which way is better, if the metrics table does not say.",
 )
-@click.option("--group-by", metavar="KEY[,KEY…]", help="Group runs that agree in these hyper-parameters.")
-@click.option("--no-group", is_flag=True, help="Do not group runs that differ in nothing but the seed.")
+@click.option(
+    "--group-by", metavar="KEY[,KEY…]", help="Group the runs that have equal values of these hyper-parameters."
+)
+@click.option("--no-group", is_flag=True, help="Do not group runs that differ only in the seed.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def compare(
     names: tuple[str, ...],
@@ -369,7 +334,10 @@ def compare(
     no_group: bool,
     form: str,
 ) -> int:
-    """Show runs side by side, groups of seeds together. Example: esper-analyze compare run-a run-b --by updates"""
+    """Compare runs side by side, groups of seeds together.
+
+    Example: esper-analyze compare run-a run-b --by updates
+    """
     if group_by is not None and no_group:
         raise UsageError("give either --group-by or --no-group, not both")
     settings = chosen_settings(thresholds)
@@ -388,4 +356,4 @@ def compare(
         sys.stdout.write(made.to_json() + "\n")
     else:
         write_lines(compare_lines(made, terminal_size(sys.stdout)[0]))
-    return DAMAGED if made.is_damaged else FINE
+    return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE

@@ -23,12 +23,11 @@ from scenarios import SCENARIOS, Scenario
 from esper_recorder import Recorder
 from esper_recorder.train.command import value_loss_definition
 from esper_schemas.errors import EsperError, UsageError
+from esper_schemas.exit_codes import ExitCode
 from esper_schemas.run.directory import RunDirectory
 
 Job = tuple[Scenario, int, Path]
 """A scenario, a seed, and the folder of runs."""
-
-WRONG_USAGE, INTERRUPTED = 2, 130
 
 
 def jobs_of(root: Path, only: tuple[str, ...], seeds: range | None) -> list[Job]:
@@ -136,10 +135,10 @@ def main(root: Path, processes: int, only: tuple[str, ...], seeds: range | None)
             click.echo(f"{done}/{len(missing)}  {name}  {cpu_secs:.1f} s of CPU, {left:.0f} min left", err=True)
     except (EsperError, OSError) as error:
         click.echo(f"make_runs: {error}", err=True)
-        sys.exit(WRONG_USAGE)
+        sys.exit(ExitCode.USAGE)
     except KeyboardInterrupt:
         click.echo("make_runs: interrupted; the same command goes on from here", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 if __name__ == "__main__":

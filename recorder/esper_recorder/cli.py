@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,8 +14,9 @@ import click
 
 from esper_recorder.train.config import DEFAULT_ENV, ENV_PRESETS, GYMNASIUM_PRESET, PPOConfig, option_name
 from esper_recorder.train.signals import Signals
-from esper_schemas.cleaning import printable
-from esper_schemas.errors import EsperError, RunDamagedError, UsageError
+from esper_schemas.console import command_group, progress, say, talk_console, tell, write
+from esper_schemas.errors import EsperError, UsageError, describe_error
+from esper_schemas.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from esper_recorder.train.command import Outcome
@@ -26,47 +24,7 @@ if TYPE_CHECKING:
     from esper_schemas.examining.faults import Fault
     from esper_schemas.examining.run import Verification
 
-EXIT_VERDICT = 1
-EXIT_USAGE = 2
-EXIT_DAMAGED = 3
-EXIT_CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-class OneLineErrors(click.Group):
-    """A command group that reports every error of usage in one line on stderr, with exit code 2."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command and end the process with its exit code."""
-        try:
-            code = super().main(*args, **{**kwargs, "standalone_mode": False})
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            sys.exit(EXIT_USAGE)
-        except click.ClickException as error:
-            _fail(error.format_message())
-        except RunDamagedError as error:
-            _say(str(error))
-            sys.exit(EXIT_DAMAGED)
-        except EsperError as error:
-            _fail(str(error))
-        except OSError as error:  # a folder that may not be opened, a disk that refuses
-            if error.errno is None:
-                raise
-            _fail(f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror))
-        except (click.Abort, KeyboardInterrupt):
-            sys.exit(EXIT_CODES[signal.SIGINT])
-        sys.exit(code if isinstance(code, int) else 0)
-
-
-def _fail(message: str) -> typing.NoReturn:
-    _say(message)
-    sys.exit(EXIT_USAGE)
-
-
-def _say(message: str) -> None:
-    click.echo(f"esper-rec: {printable(' '.join(message.split()))}", err=True)
 
 
 def parameter_options(parameters: Sequence[Field[Any]]) -> Callable[[_Command], _Command]:
@@ -109,10 +67,13 @@ def describe_presets() -> str:
 _RUN_PARAMETERS, _HYPERPARAMETERS = fields(PPOConfig)[:6], fields(PPOConfig)[6:]
 
 
-@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="esper-recorder", prog_name="esper-rec")
+MIN_SEGMENTS = 50
+"""Runs with fewer segments are examined before a progress bar could be read."""
+
+
+@command_group("esper-rec")
 def main() -> None:
-    """Record PPO training runs.
+    """Record PPO training runs, import, verify and repair them.
 
     Example: esper-rec train
     """
@@ -150,7 +111,7 @@ def train(
     run_id: str | None,
     stop_on: StopLevel | None,
     **given: Any,
-) -> None:
+) -> ExitCode:
     """Train PPO and record every update.
 
     Example: esper-rec train --env Pendulum-v1 --seed 1
@@ -171,12 +132,11 @@ def train(
             if signals.signum is None:
                 raise
     if outcome is not None:
-        for line in outcome.describe().splitlines():
-            click.echo(printable(line))
+        tell(*outcome.describe().splitlines())
     if signals.signum is not None:
-        click.get_current_context().exit(EXIT_CODES[signals.signum])
-    if outcome is not None and outcome.ending == "stopped":
-        click.get_current_context().exit(EXIT_VERDICT)
+        return ExitCode(128 + signals.signum)
+    is_stopped = outcome is not None and outcome.ending == "stopped"
+    return ExitCode.VERDICT if is_stopped else ExitCode.FINE
 
 
 def _train(config: PPOConfig | None, given: dict[str, Any], **where: Any) -> Outcome:
@@ -186,8 +146,6 @@ def _train(config: PPOConfig | None, given: dict[str, Any], **where: Any) -> Out
         EsperError: torch or gymnasium is missing, or as `run_training` and `resume_training`.
     """
     try:
-        from rich.console import Console
-
         from esper_recorder.train.command import resume_training, run_training
     except ImportError as error:
         if error.name not in ("torch", "gymnasium"):
@@ -195,7 +153,7 @@ def _train(config: PPOConfig | None, given: dict[str, Any], **where: Any) -> Out
         raise UsageError(
             f"esper-rec train needs {error.name}, which is not installed: pip install 'esper-recorder[train]'"
         ) from None
-    console = Console(stderr=True)
+    console = talk_console()
     if config is None:
         return resume_training(given, console=console, **where)
     return run_training(config, console=console, **where)
@@ -210,33 +168,33 @@ def run_argument(command: _Command) -> _Command:
 @main.command()
 @run_argument
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="[default: text]")
-def verify(run: str, root: str, form: str) -> None:
-    """Check every promise of a run on disk: path, or name under --root.
+def verify(run: str, root: str, form: str) -> ExitCode:
+    """Check a run for damage, down to every row.
 
-    Exit code 3 if it is damaged. Torn ends, leftovers and what a repair has recorded as lost are listed, and are no
-    damage. The run may be being recorded.
+    RUN is a path, or a name under --root; it may still be being recorded. The exit code is 3 if the run is damaged. A
+    torn end, leftovers of a crash and losses that a repair has recorded are listed but do not count as damage.
 
     Example: esper-rec verify mine
     """
     from esper_schemas.examining.run import count_all_segments, find_run, verify_run
 
     found = find_run(run, Path(root))
-    with _progress("verifying", count_all_segments(found)) as step, _os_errors():
-        made = verify_run(found, step)
+    with progress("verifying segments", count_all_segments(found), at_least=MIN_SEGMENTS) as advance:
+        made = verify_run(found, lambda: advance(1))
     if form == "json":
-        click.echo(json.dumps(made.to_dict(), indent=2))
+        write(json.dumps(made.to_dict(), indent=2) + "\n")
     else:
-        _print_faults(made)
-    click.get_current_context().exit(EXIT_DAMAGED if made.is_damaged else 0)
+        tell(*_fault_lines(made))
+    return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
 
 
 @main.command()
 @run_argument
-def repair(run: str, root: str) -> None:
-    """Bring a damaged run back to readable; path, or name under --root.
+def repair(run: str, root: str) -> ExitCode:
+    """Make a damaged run readable again.
 
-    What is whole is not touched, what cannot stay is moved to repairs/*.broken, what is lost is written down. Exit code
-    3 if damage is left all the same.
+    RUN is a path, or a name under --root. Repair leaves sound data alone, moves what it has to take out to
+    repairs/*.broken, and writes down what is lost. The exit code is 3 if damage is left.
 
     Example: esper-rec repair mine
     """
@@ -244,23 +202,21 @@ def repair(run: str, root: str) -> None:
     from esper_schemas.examining.run import count_all_segments, find_run
 
     found = find_run(run, Path(root))
-    with _progress("repairing", count_all_segments(found)) as step, _os_errors():
-        made = repair_run(found, step)
-    for line in made.done or ["nothing to repair"]:
-        click.echo(printable(line))
-    _print_faults(made.verification)
-    click.get_current_context().exit(EXIT_DAMAGED if made.verification.is_damaged else 0)
+    with progress("repairing segments", count_all_segments(found), at_least=MIN_SEGMENTS) as advance:
+        made = repair_run(found, lambda: advance(1))
+    tell(*(made.done or ["nothing to repair"]), *_fault_lines(made.verification))
+    return ExitCode.DAMAGED if made.verification.is_damaged else ExitCode.FINE
 
 
 @main.command("import")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", "root", default="runs", help="Folder that the runs are created in.  [default: runs]")
 @click.option("--run-id", default=None, help="Name of the run, for one FILE; made from the file's name if absent.")
-def import_(files: tuple[Path, ...], root: str, run_id: str | None) -> None:
+def import_(files: tuple[Path, ...], root: str, run_id: str | None) -> ExitCode:
     """Import events.jsonl of esper-lite, each FILE as a run of its own.
 
-    The source's numbering and times are kept. Prints what became of each key, and everything that was not imported.
-    Exit code 2 if a FILE could not be imported; the others are, all the same.
+    The run keeps the source's numbering and times. The command prints what became of each key, and what it did not
+    import. The exit code is 2 if a FILE could not be imported; the other files are imported all the same.
 
     Example: esper-rec import events.jsonl --run-id mine
     """
@@ -273,19 +229,19 @@ def import_(files: tuple[Path, ...], root: str, run_id: str | None) -> None:
             with signals.installed():
                 imported, account = import_file(file, Path(root), name, signals)
         except EsperError as error:
-            _say(str(error))
+            say(f"esper-rec: {describe_error(error)}")
             failed = True
             continue
-        for line in describe(file, imported, account).splitlines():
-            click.echo(printable(line))
+        tell(*describe(file, imported, account).splitlines())
         if signals.signum is not None:
-            click.get_current_context().exit(EXIT_CODES[signals.signum])
-    click.get_current_context().exit(EXIT_USAGE if failed else 0)
+            return ExitCode(128 + signals.signum)
+    return ExitCode.USAGE if failed else ExitCode.FINE
 
 
-def _print_faults(made: Verification) -> None:
-    for fault in made.faults:
-        click.echo(printable(f"{made.run_id or made.path} {_place(fault)}{fault.kind}: {fault.message}"))
+def _fault_lines(made: Verification) -> list[str]:
+    """A line for each fault, and one that sums up."""
+    of_run = made.run_id or made.path
+    lines = [f"{of_run} {_place(fault)}{fault.kind}: {fault.message}" for fault in made.faults]
     damage = sum(fault.is_damage for fault in made.faults)
     losses = sum(fault.kind == "repaired" for fault in made.faults)
     named = (
@@ -300,32 +256,9 @@ def _print_faults(made: Verification) -> None:
         f"{number:,} {name}{'' if number == 1 else 'es' if name.endswith('s') else 's'}" for number, name in named
     ]
     state = "damaged; esper-rec repair brings back what is left" if damage else "no damage"
-    click.echo(printable(f"{made.path}: {state} ({', '.join(counts)})"))
+    return [*lines, f"{made.path}: {state} ({', '.join(counts)})"]
 
 
 def _place(fault: Fault) -> str:
     parts = [("rank", fault.rank), ("segment", fault.segment), ("offset", fault.offset)]
     return "".join(f"{name} {number} " for name, number in parts if number is not None)
-
-
-@contextmanager
-def _os_errors() -> Iterator[None]:
-    """A disk that refuses is an error in one line, too."""
-    try:
-        yield
-    except OSError as error:
-        raise click.ClickException(f"{error.strerror}: {error.filename}") from None
-
-
-@contextmanager
-def _progress(what: str, segments: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error, if that is a terminal and there is enough to do; gives the step to call."""
-    if segments < 50 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"{what} segments", total=segments)
-        yield lambda: progress.advance(task)

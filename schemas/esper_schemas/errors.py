@@ -5,6 +5,7 @@
     │   ├── PayloadError          a value, or a set of values, that is no PPO update
     │   └── RunExistsError        the run id is taken and resuming was not asked for
     ├── NotARunError              nothing to read: no such folder, or no Esper run in it
+    ├── RunUnreadableError        the folder of a run may not be opened
     ├── RunLockedError            another process is writing this rank of the run
     ├── RunDamagedError           bytes on disk that break a promise of FORMAT.md; says where
     ├── FormatVersionError        written by a newer Esper than this one
@@ -34,6 +35,10 @@ class NotARunError(EsperError):
     """There is nothing to read: no such folder, or no Esper run in it."""
 
 
+class RunUnreadableError(EsperError):
+    """The folder of a run may not be opened, so nobody knows what is in it."""
+
+
 class RunLockedError(EsperError):
     """Another process is writing this rank of the run."""
 
@@ -44,3 +49,18 @@ class RunDamagedError(EsperError):
 
 class FormatVersionError(EsperError):
     """The run was written by a newer Esper than this one."""
+
+
+def describe_error(error: BaseException, data_errors: tuple[type[BaseException], ...] = ()) -> str:
+    """The error as one line for people, which is not cleaned yet.
+
+    Args:
+        error: an error of Esper, of the disk, or one of `data_errors`.
+        data_errors: what a library raises where it cannot decode the rows of a run.
+    """
+    said = " ".join(str(error).split())
+    if isinstance(error, data_errors):
+        return f"the run's data is damaged: its rows cannot be read ({said[:300]})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
+    return said or type(error).__name__

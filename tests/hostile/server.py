@@ -78,7 +78,7 @@ class Answer:
         if self.trouble:
             return f"{self.name}: {self.trouble}"
         if self.code not in (0, 1, 2, 3):
-            return f"{self.name}: exit code {self.code}"
+            return f"{self.name}: exit code {self.code}: {self.err[-500:]}"
         found = [word for word in ("Traceback", "panicked at") if word in self.said]
         return f"{self.name}: {found[0]} in its output" if found else ""
 

@@ -9,21 +9,21 @@ from contextlib import contextmanager
 import polars as pl
 import pyarrow as pa
 
-from esper_schemas.errors import EsperError
+from esper_schemas import errors
+from esper_schemas.errors import EsperError, RunDamagedError
 
 DATA_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException)
 """What polars and pyarrow raise where rows cannot be decoded; PanicException is no Exception but a BaseException."""
+
+DAMAGE = (RunDamagedError, *DATA_ERRORS)
+"""What means that a run is damaged."""
 
 RUN_ERRORS = (EsperError, OSError, *DATA_ERRORS)
 
 
 def describe_error(error: BaseException) -> str:
     """The error as one line, which is not cleaned yet."""
-    if isinstance(error, DATA_ERRORS):
-        return f"the run's data is damaged: its rows cannot be read ({_one_line(str(error))[:300]})"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
-    return _one_line(str(error))
+    return errors.describe_error(error, DATA_ERRORS)
 
 
 @contextmanager
@@ -40,7 +40,3 @@ def quiet_panics() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

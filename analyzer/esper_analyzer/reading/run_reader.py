@@ -184,7 +184,7 @@ class RunReader:
 
         Raises:
             NotARunError: the run, or the rank, is not there.
-            RunDamagedError: the folder cannot be looked into.
+            RunUnreadableError, RunDamagedError: the folder may not be opened, or cannot be looked into.
             FormatVersionError: a segment was written by a newer Esper.
         """
         ranks = self.selected_ranks(rank)

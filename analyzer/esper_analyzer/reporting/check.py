@@ -26,6 +26,7 @@ from esper_analyzer.reporting.text import describe_fault
 from esper_analyzer.wording import compact
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import NotARunError, UsageError
+from esper_schemas.exit_codes import ExitCode
 from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.levels import severity_of
 from esper_schemas.metric.metrics import Level
@@ -36,7 +37,12 @@ FORMAT = "esper-check/1"
 FailOn = Literal["warning", "critical"]
 Outcome = Literal["passed", "failed", "unknown", "damaged"]
 
-EXIT_CODES: Mapping[Outcome, int] = {"passed": 0, "unknown": 0, "failed": 1, "damaged": 3}
+EXIT_CODES: Mapping[Outcome, ExitCode] = {
+    "passed": ExitCode.FINE,
+    "unknown": ExitCode.FINE,
+    "failed": ExitCode.VERDICT,
+    "damaged": ExitCode.DAMAGED,
+}
 
 MAX_REASONS = 20
 

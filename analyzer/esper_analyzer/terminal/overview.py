@@ -12,10 +12,10 @@ from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.live.live import LiveFeed
-from esper_analyzer.reading.errors import DATA_ERRORS, RUN_ERRORS, describe_error, quiet_panics
+from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error, quiet_panics
 from esper_analyzer.wording import count, number
 from esper_schemas.cleaning import printable
-from esper_schemas.errors import NotARunError, RunDamagedError
+from esper_schemas.errors import NotARunError
 from esper_schemas.examining.segment import Depth
 from esper_schemas.run.directory import RunDirectory, find_runs
 
@@ -59,7 +59,7 @@ class Overview:
                     state, is_damaged = _state(directory, self._settings, self._depth)
                 line.append_text(state)
             except RUN_ERRORS as error:
-                is_damaged = isinstance(error, (RunDamagedError, *DATA_ERRORS))
+                is_damaged = isinstance(error, DAMAGE)
                 said = describe_error(error).replace(f"{directory.path}{os.sep}", "")  # the line has the name already
                 line.append(printable(said), style="bold red")
                 line.truncate(100, overflow="ellipsis")

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from esper_recorder.importing.account import Account
 from esper_recorder.importing.esper_lite import EsperLiteEvents
-from esper_recorder.importing.run_import import Imported, OnRead, check_is_free, import_run
+from esper_recorder.importing.run_import import Imported, check_is_free, import_run
 from esper_recorder.train.signals import Signals
+from esper_schemas.console import progress
 from esper_schemas.errors import UsageError
 
 PROGRESS_BYTES = 4 * 1024 * 1024
-"""Smaller files are read before a progress bar could be."""
-
-REDRAW_BYTES = 256 * 1024
-"""The bar moves in steps of this size: lines are too many."""
+"""Smaller files are imported before a progress bar could be read."""
 
 
 def name_runs(files: Sequence[Path], root: Path, run_id: str | None) -> list[str]:
@@ -65,7 +61,8 @@ def import_file(file: Path, root: Path, run_id: str, signals: Signals) -> tuple[
         raise UsageError(f"{file}: expected a file, found a folder; name the events.jsonl in it")
     source = EsperLiteEvents(file)
     try:
-        with _progress(file) as on_read:
+        size = file.stat().st_size
+        with progress(f"importing {file.name}", size, at_least=PROGRESS_BYTES, is_bytes=True) as on_read:
             return import_run(source, root, run_id, signals=signals, on_read=on_read), source.account
     except OSError as error:
         kept = f"; what was read until then is sealed in {root / run_id}" if source.account.updates else ""
@@ -80,34 +77,3 @@ def describe(file: Path, imported: Imported, account: Account) -> str:
     head = f"{imported.path}: {state}{account.updates:,} updates of {account.records:,} events of {file}"
     following = f"Next: esper-analyze report --run {shlex.quote(str(imported.path))}"
     return "\n".join([head, *account.lines(), "", following])
-
-
-@contextmanager
-def _progress(file: Path) -> Iterator[OnRead]:
-    """Bytes read, as a bar on standard error, if that is a terminal and the file is large."""
-    size = file.stat().st_size
-    if size < PROGRESS_BYTES or not sys.stderr.isatty():
-        yield lambda _read: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"importing {ascii(file.name)[1:-1]}", total=size)
-        waiting = 0
-
-        def advance(read: int) -> None:
-            nonlocal waiting
-            waiting += read
-            if waiting >= REDRAW_BYTES:
-                progress.advance(task, waiting)
-                waiting = 0
-
-        yield advance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
 from contextlib import closing
@@ -27,6 +26,7 @@ from esper_recorder.train.trainer import Progress, Trainer, resolve_device
 from esper_recorder.train.verdict_stop import StopLevel, StoppedByVerdict, VerdictStop
 from esper_schemas import ValueLossDefinition
 from esper_schemas.cleaning import printable
+from esper_schemas.console import TRACEBACK
 from esper_schemas.errors import EsperError, NotARunError, UsageError
 from esper_schemas.run.directory import RunDirectory, find_runs
 from esper_schemas.run.records import check_run_id
@@ -259,11 +259,9 @@ def _train(
             return "stopped"
         except Exception as error:
             recorder.close(status="failed", reason=f"{type(error).__name__}: {error}")
-            if os.environ.get("ESPER_TRACEBACK"):
-                raise
             raise TrainingFailedError(
                 f"training failed with {type(error).__name__}: {error}; what was recorded is sealed in"
-                f" {recorder.path}; ESPER_TRACEBACK=1 shows where it happened"
+                f" {recorder.path}; {TRACEBACK}=1 shows where it happened"
             ) from error
         signals.ignore()
         recorder.close()

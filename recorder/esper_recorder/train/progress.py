@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from esper_recorder.train.trainer import Progress
+from esper_schemas.console import can_redraw, make_bar
 from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import Level
 
@@ -34,14 +35,13 @@ class ProgressDisplay:
         self._level_of = _load_level_of()
         self._bar: Bar | None = None
         self._task = TaskID(0)
-        if console.is_terminal and not console.is_dumb_terminal:
-            self._bar = Bar(
+        if can_redraw(console):
+            self._bar = make_bar(
+                console,
                 TextColumn("update {task.completed:.0f}/{task.total:.0f}"),
                 BarColumn(bar_width=None),
                 TextColumn("{task.fields[status]}"),
                 TimeRemainingColumn(),
-                console=console,
-                refresh_per_second=8,
             )
             self._task = self._bar.add_task("train", total=num_updates, completed=done, status="starting")
 

@@ -95,7 +95,7 @@ def verify_run(run: RunDirectory, step: Step = lambda: None) -> Verification:
         step: called after each segment.
 
     Raises:
-        NotARunError, RunDamagedError: the folder cannot be opened.
+        NotARunError, RunUnreadableError: the folder is not there, or may not be opened.
         FormatVersionError: a part of it was written by a newer Esper.
     """
     with run.open() as folder:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from esper_schemas.errors import EsperError, NotARunError, RunDamagedError
+from esper_schemas.errors import EsperError, NotARunError, RunDamagedError, RunUnreadableError
 from esper_schemas.limits import MAX_SEQ
 from esper_schemas.run.files import Folder, Storage
 from esper_schemas.run.records import Attempt, RunHeader, Seal
@@ -217,14 +217,14 @@ class RunDirectory:
 
         Raises:
             NotARunError: there is no such folder.
-            RunDamagedError: it cannot be opened.
+            RunUnreadableError: it may not be opened.
         """
         try:
             return Folder.at(self.path)
         except (FileNotFoundError, NotADirectoryError):
             raise NotARunError(f"{self.path} is no Esper run: there is no such folder") from None
         except OSError as error:
-            raise RunDamagedError(f"{self.path}: the folder cannot be opened ({error.strerror})") from None
+            raise RunUnreadableError(f"{self.path}: the folder cannot be opened ({error.strerror})") from None
 
     @property
     def header_path(self) -> Path:
@@ -305,6 +305,7 @@ def resolve_run(run: str | Path | None, root: Path) -> RunDirectory:
 
     Raises:
         NotARunError: there is no such run; the message names those there are.
+        RunUnreadableError: what is there may not be opened.
     """
     if run is not None:
         for path in (root / run, Path(run)):
@@ -314,7 +315,9 @@ def resolve_run(run: str | Path | None, root: Path) -> RunDirectory:
                         return RunDirectory(path)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except (OSError, ValueError) as error:  # a name too long, a folder that may not be looked into
+            except PermissionError as error:
+                raise RunUnreadableError(f"{path}: the folder cannot be opened ({error.strerror})") from None
+            except (OSError, ValueError) as error:  # such as a name too long
                 reason = error.strerror if isinstance(error, OSError) else error
                 raise NotARunError(f"{ascii(str(path))[1:-1]} cannot be a run: {reason}") from None
     runs = list(find_runs(root)) if root.is_dir() else []

@@ -10,11 +10,11 @@ from functools import partial
 
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import Settings
-from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
+from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reading.run_reader import locate_run
 from esper_analyzer.reporting.report import Report, build_report
-from esper_schemas.errors import NotARunError, RunDamagedError, UsageError
+from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +33,31 @@ def read_all(
 
     Raises:
         UsageError: fewer than two runs, or one given twice.
-        NotARunError: there is no such run, or it has no such rank.
-        RunDamagedError: fewer than two of them can be read.
+        NotARunError: there is no such run, or it has no such rank; or fewer than two can be read, and none is damaged.
+        RunUnreadableError: the folder of one may not be opened.
+        RunDamagedError: fewer than two of them can be read, and one is damaged.
     """
     if len(runs) < 2:
         raise UsageError(f"compare needs at least two runs, found {len(runs)}")
     opened: list[JudgedRun] = []
     readings: list[Reading] = []
     set_aside: dict[str, str] = {}
+    any_damaged = False
     for given in runs:
         try:
             run = given if isinstance(given, JudgedRun) else JudgedRun(locate_run(given, root), settings)
             opened.append(run)
             _check_given_once(opened)
             readings.append(run.read(rank, partial(_reading, run, rank)))
-        except (NotARunError, UsageError):
+        except (NotARunError, RunUnreadableError, UsageError):
             raise
         except RUN_ERRORS as error:
+            any_damaged |= isinstance(error, DAMAGE)
             set_aside[str(given.path if isinstance(given, JudgedRun) else given)] = describe_error(error)
     if len(readings) < 2:
         causes = "; ".join(f"{name}: {cause}" for name, cause in set_aside.items())
-        raise RunDamagedError(f"fewer than two of the {len(runs)} runs can be read: {causes}")
+        said = f"fewer than two of the {len(runs)} runs can be read: {causes}"
+        raise RunDamagedError(said) if any_damaged else NotARunError(said)
     return readings, set_aside
 
 
