@@ -59,6 +59,16 @@ def test_what_may_not_be_read_is_a_fault_with_its_address(ground: Ground, name: 
         assert answers["record"].code == 2
 
 
+@pytest.mark.parametrize(("name", "code"), [("run", 2), ("rank", 3), ("run.json", 3)])
+def test_tail_does_not_wait_for_what_it_may_not_see(ground: Ground, name: str, code: int) -> None:
+    """Nobody can tell whether such a run goes on; there is nothing to wait for all the same."""
+    run = ground.copy()
+    close(run, name)
+    (answer,) = ground.ask_as_stranger(call("tail", run))
+    ground.check(answer)
+    assert answer.code == code, answer.said
+
+
 @pytest.mark.parametrize("name", ["run", "rank", "segments", "active", "seal", "run.json", "active file", "attempts"])
 def test_bad_run_does_not_hide_the_others(ground: Ground, name: str) -> None:
     """`runs` lists every run that can be read, and names the one that cannot."""

@@ -95,6 +95,12 @@ class LiveFeed(Feed):
         """Whether there are so many rows that one more hardly changes a picture."""
         return self.rows >= MANY_ROWS
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more can come: the run has ended, or nothing of it may be read, not even whether it goes on."""
+        is_closed_to_us = self.status == "unknown" and self.damage > 0 and not self.rows
+        return is_closed_to_us or self.status not in GOING_ON
+
     def close(self) -> None:
         """Close the file that is being followed."""
         self._follower.close()

@@ -24,7 +24,6 @@ from esper_analyzer.measuring.levels import LEVEL_TYPE, bands_of
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.notebook.svg_chart import svg_chart
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
-from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.wording import compact, count, rate
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
@@ -169,7 +168,7 @@ def _watch(feed: LiveFeed, show: Show, interval: float, updates: int | None) -> 
     seen, rows, drawn = 0, pl.DataFrame(), ""  # what was recorded before is no news
     try:
         while True:
-            has_ended = feed.status not in GOING_ON
+            has_ended = feed.has_ended
             is_last = has_ended or (updates is not None and seen >= updates)
             if is_last:
                 feed.check()

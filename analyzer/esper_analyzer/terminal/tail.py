@@ -21,10 +21,10 @@ from esper_analyzer.live.clock import REPLAY_SECS, replay_times
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import Picture
 from esper_analyzer.measuring.levels import Thresholds
-from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.terminal.frame import draw_frame
 from esper_analyzer.terminal.on_alert import AlertCommand
 from esper_schemas.cleaning import printable
+from esper_schemas.console import say
 
 INTERVAL_SECS = 0.25
 
@@ -108,7 +108,7 @@ def _leave(run: JudgedRun, rank: int, last: Picture) -> None:
 
 def _say_notices(alerts: AlertCommand | None) -> None:
     for notice in alerts.notices() if alerts is not None else ():
-        print(printable(notice), file=sys.stderr)
+        say(notice)
 
 
 def _follow_as_lines(
@@ -129,15 +129,15 @@ def _follow_as_lines(
             _say_notices(alerts)
             now = feed.status if feed.rows or feed.status == "gone" else "waiting for the first update"
             if now != said and (said or now != "live"):
-                print(f"{name}: {now}", file=sys.stderr)
+                say(f"{name}: {now}")
             said = now
-            if feed.status not in GOING_ON:
+            if feed.has_ended:
                 break
             time.sleep(max(0.0, interval - (time.monotonic() - began)))
         feed.check()
         verdict = feed.picture().verdict
         if feed.rows and verdict is not None:
-            print(f"{name}: verdict {verdict.level}", file=sys.stderr)
+            say(f"{name}: verdict {verdict.level}")
     finally:
         feed.close()
     return feed.damage
