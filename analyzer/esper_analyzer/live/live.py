@@ -97,7 +97,7 @@ class LiveFeed(Feed):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more can come: the run has ended, or nothing of it may be read, not even whether it goes on."""
+        """Whether nothing more can come: the run has ended, or we may read nothing of it, not even its status."""
         is_closed_to_us = self.status == "unknown" and self.damage > 0 and not self.rows
         return is_closed_to_us or self.status not in GOING_ON
 
