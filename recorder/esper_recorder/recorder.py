@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import atexit
 import difflib
-import logging
 import os
-import struct
-import sys
-import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from time import perf_counter, time_ns
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
-from esper_recorder.writing.background import SLOW_WRITE_SECS, BackgroundWriter, UpdateHook
+from esper_recorder.writing import log
+from esper_recorder.writing.background import MAX_UNSEALED, SLOW_WRITE_SECS, BackgroundWriter, UpdateHook
 from esper_recorder.writing.device_capture import DeviceCapture, PendingRow, take_device_tensors
+from esper_recorder.writing.ending import close_when_collected, describe, text_of
+from esper_recorder.writing.foreign import is_of_signal_handler
 from esper_recorder.writing.journal import Journal, RotationLimits
 from esper_recorder.writing.opening import OpenedRank, Resume, environment_number, open_rank
-from esper_recorder.writing.segment_writer import FILLED_IN
 from esper_schemas.errors import PayloadError, UsageError
 from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.metric.payload import METRICS, PPOUpdatePayload, merge_extras, validate
+from esper_schemas.metric.payload import METRICS, PPOUpdatePayload, admit
 from esper_schemas.run.records import EndStatus, ValueLossDefinition
 from esper_schemas.segment.active import column_types
 
-log = logging.getLogger("esper_recorder")
+_PAYLOAD_NAMES = tuple(METRICS)
+_payload_values = attrgetter(*_PAYLOAD_NAMES)
 
 
 class Recorder:
@@ -38,11 +37,12 @@ class Recorder:
     and seals. Except with `strict=True`, nothing that goes wrong while recording is raised: rows that cannot
     be kept are dropped, counted, logged, and the count is written into the run.
 
+    A recorder that is no longer referred to is closed, and so is every one that is open when the program ends. It
+    belongs to the process that opened it: a forked child can record nothing with it. Where its run is taken away, by
+    removing its folder or its LOCK, it goes on in a run beside it, `<run_id>.taken-<digits>`, and says so.
+
     Attributes:
-        path: Folder of the run.
-        run_id: Name of the run.
         rank: This process's rank.
-        attempt: 0, then 1 more for each resume.
     """
 
     def __init__(
@@ -54,19 +54,16 @@ class Recorder:
         on_update: UpdateHook | None,
         strict: bool,
     ) -> None:
-        self.path: Path = opened.run.path
-        self.run_id = opened.identity.run_id
         self.rank = opened.identity.rank
-        self.attempt = opened.attempt.attempt
-        self._journal = Journal(opened.folder, opened.lock, opened.identity, limits)
         self._on_update = on_update
         self._strict = strict
         self._next_seq = opened.attempt.first_seq
         self._started = perf_counter()
         self._known: set[str] = set(column_types())
         self._capture: DeviceCapture | None = None
-        self._background = BackgroundWriter(opened, self._journal, buffer_rows, on_update)
-        _open_recorders.add(self)
+        journal = Journal(opened.folder, opened.lock, opened.identity, limits)
+        self._background = BackgroundWriter(opened, journal, buffer_rows, on_update)
+        close_when_collected(self, self._background)
 
     # ------------------------------------------------------------------ opening and closing
 
@@ -151,8 +148,7 @@ class Recorder:
             status: "finished", "failed" or "interrupted".
             reason: One line on why, for a run that did not finish.
         """
-        if self._background.close(status, reason):
-            _open_recorders.discard(self)
+        self._background.close(status, reason)
 
     def __enter__(self) -> Self:
         return self
@@ -165,11 +161,35 @@ class Recorder:
         elif issubclass(kind, KeyboardInterrupt):
             self.close("interrupted", "KeyboardInterrupt")
         else:
-            self.close("failed", _describe(kind, error))
+            self.close("failed", describe(kind, error))
+
+    def __copy__(self) -> NoReturn:
+        raise TypeError("a Recorder cannot be copied: two would give their rows the same numbers; pass it on as it is")
+
+    def __deepcopy__(self, _memo: object) -> NoReturn:
+        self.__copy__()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Recorder cannot be pickled: it belongs to the process that opened it")
 
     def __repr__(self) -> str:
         state = "open" if self._background.closed is None else "closed"
         return f"<Recorder {self.path} rank {self.rank} attempt {self.attempt}, {state}>"
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run."""
+        return self._background.opened.run.path
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run."""
+        return self._background.opened.identity.run_id
+
+    @property
+    def attempt(self) -> int:
+        """0, then 1 more for each resume."""
+        return self._background.opened.attempt.attempt
 
     @property
     def dropped_rows(self) -> int:
@@ -189,9 +209,13 @@ class Recorder:
         """Record one PPO update, given as a payload or by keyword (names of the metrics table).
 
         `update`, `policy_loss` and `value_loss` are required (the losses not if `skipped=True`). None means
-        not measured. Zero-dimensional tensors are taken where numbers are; CUDA tensors are fetched in the
-        background, and the caller never waits for them. `extras`, and any keyword that the table does not
-        know, become float64 columns of their own.
+        not measured. Numbers may be Python's, NumPy's, arrays or tensors of one number; CUDA tensors are fetched in
+        the background, and the caller never waits for them. `extras`, and any keyword that the table does not
+        know, become float64 columns of their own. A value that its column cannot store exactly is left out of the row,
+        and counted by its name.
+
+        Where rows come faster than they can be written or sealed, the caller waits for the background, for at most
+        five seconds and not while the disk refuses.
 
         Returns:
             True when the row is safe against SIGKILL. False when it is buffered, or was dropped, which is
@@ -204,56 +228,60 @@ class Recorder:
         with background.lock:
             if background.is_recording:
                 return self._refuse_in_handler()
+            if background.behind:
+                background.wait_until_caught_up()
             background.is_recording = True
+            row: dict[str, Any] | None = None
             try:
-                if payload is not None or extras is not None:
-                    metrics = self._merge(metrics, payload, extras)
-                safe = self._record_plain(metrics)
+                if payload is None and extras is None:
+                    names, values = tuple(metrics), tuple(metrics.values())
+                else:
+                    names, values = _parts(metrics, payload, extras)
+                safe = self._record_as_planned(names, values)
                 if safe is None:
-                    metrics = {name: value for name, value in metrics.items() if value is not None}
-                    safe = self._record_plain(metrics)
-                if safe is None:
-                    metrics, safe = self._record_with_care(metrics)
+                    row, safe = self._record_with_care(names, values)
             except PayloadError as error:
                 return self._refuse(error)
+            except Exception as error:
+                if self._strict or is_of_signal_handler(error):
+                    raise
+                return self._refuse(PayloadError(f"{type(error).__name__}: {text_of(error)}"))
             finally:
                 background.is_recording = False
         if safe and self._on_update is not None:
-            self._call_hook(metrics)
+            self._call_hook(self._as_row(names, values) if row is None else row)
         return safe
 
-    def _record_plain(self, metrics: dict[str, Any]) -> bool | None:
-        """The fast path: plain numbers in a known layout, onto a healthy disk; None if the row is not for it."""
-        writer = self._journal.writer
-        if writer is None or not self._background.direct:
+    def _record_as_planned(self, names: tuple[str, ...], values: tuple[Any, ...]) -> bool | None:
+        """The fast path: a row of a known kind, onto a healthy disk; None if the row is not for it."""
+        background = self._background
+        writer = background.journal.writer
+        if writer is None or not background.direct:
             return None
-        encode = writer.plain_encoder(tuple(metrics))
+        plan = writer.plans.get((names, tuple(map(type, values))))
         seq = self._next_seq
-        if encode is None or writer.last_seq + 1 != seq:
+        if plan is None or writer.last_seq + 1 != seq:
             return None
         began = perf_counter()
-        metrics["seq"] = seq
-        metrics["wall_time"] = time_ns() // 1000
-        metrics["elapsed_secs"] = began - self._started
         try:
-            message = encode(metrics)
-        except (TypeError, struct.error):  # not plain after all
-            for name in FILLED_IN:
-                del metrics[name]
-            return None
+            message = plan(values, (seq, time_ns() // 1000, began - self._started))
+        except Exception as error:
+            if is_of_signal_handler(error):
+                raise
+            return None  # not as usual after all
         self._next_seq = seq + 1
         try:
             writer.append(message, seq)
         except OSError as error:
-            return self._buffer_after(error, metrics)
+            return self._buffer_after(error, self._as_row(names, values), seq)
         if writer.is_full:
-            self._journal.retire()
-            self._background.notify()
+            background.journal.retire()
+            background.notify()
         if perf_counter() - began > SLOW_WRITE_SECS:
-            self._background.take_over()
+            background.take_over()
         return True
 
-    def _record_with_care(self, metrics: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    def _record_with_care(self, names: tuple[str, ...], values: tuple[Any, ...]) -> tuple[dict[str, Any], bool]:
         """Every other row: validated, perhaps on its way from a device, perhaps the first of its kind.
 
         Raises:
@@ -262,40 +290,58 @@ class Recorder:
         background = self._background
         if background.closed is not None:
             raise PayloadError(f"nothing more can be recorded into {self.path}: {background.closed}")
-        names = tuple(metrics)
+        metrics, refused = self._distinct(names, values)
         tensors = take_device_tensors(metrics)
-        row = validate(metrics, arriving=tensors)
+        row, of_values = admit(metrics, arriving=tensors)
+        refused |= of_values
+        if refused and self._strict:
+            raise PayloadError(next(iter(refused.values())))
         pending = self._fetch(row, tensors) if tensors else PendingRow(row)
         began = perf_counter()
         row.setdefault("wall_time", time_ns() // 1000)
         row.setdefault("elapsed_secs", began - self._started)
         row["seq"] = self._next_seq
         self._next_seq += 1
+        for name, reason in refused.items():
+            background.count_refused(name, reason)
         self._warn_of_likely_misspellings(row)
         if tensors or not background.direct:
             return row, background.buffer(pending)
         try:
-            self._journal.append(row)
+            background.journal.append(row)
         except OSError as error:
-            return row, self._buffer_after(error, row)
-        if self._journal.writer is None:
+            return row, self._buffer_after(error, row, row["seq"])
+        writer = background.journal.writer
+        if writer is None:
             background.notify()  # there is a segment to seal
-        else:
-            self._journal.writer.learn(names)
+        elif not refused:
+            writer.learn(names, tuple(map(type, values)))
+        if background.journal.unsealed >= MAX_UNSEALED:
+            background.notify()
         if perf_counter() - began > SLOW_WRITE_SECS:
             background.take_over()
         return row, True
 
-    def _merge(self, metrics: dict[str, Any], payload: object, extras: object) -> dict[str, Any]:
-        if payload is not None:
-            if not isinstance(payload, PPOUpdatePayload):
-                raise PayloadError(f"expected a PPOUpdatePayload or keywords, found {type(payload).__name__}")
-            metrics |= payload.to_dict()
-        if extras is not None:
-            if not isinstance(extras, Mapping):
-                raise PayloadError(f"extras must be a mapping of names to numbers, found {type(extras).__name__}")
-            metrics |= merge_extras(metrics, extras)
-        return metrics
+    def _distinct(self, names: Iterable[str], values: Iterable[Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Name → value, and why further values of a name are refused."""
+        metrics: dict[str, Any] = {}
+        refused: dict[str, str] = {}
+        for name, value in zip(names, values, strict=True):
+            if value is None:
+                continue
+            if name in metrics:
+                refused[name] = f"{name} was given twice, as a metric and in extras; the extra is left out"
+            else:
+                metrics[name] = value
+        return metrics, refused
+
+    def _as_row(self, names: Iterable[str], values: Iterable[Any]) -> dict[str, Any]:
+        """A row that was just encoded, by column name, with plain numbers."""
+        row, _ = admit(dict(zip(names, values, strict=True)))
+        row.setdefault("wall_time", time_ns() // 1000)
+        row.setdefault("elapsed_secs", perf_counter() - self._started)
+        row["seq"] = self._next_seq - 1
+        return row
 
     def _fetch(self, row: dict[str, Any], tensors: Mapping[str, Any]) -> PendingRow:
         try:
@@ -332,13 +378,13 @@ class Recorder:
         self._background.count_drop(str(error))
         return False
 
-    def _buffer_after(self, error: OSError, row: dict[str, Any]) -> bool:
+    def _buffer_after(self, error: OSError, row: dict[str, Any], seq: int) -> bool:
         """The disk refused a row: it waits for the background. True if the row is on disk nevertheless."""
         if self._strict or error.errno is None:  # without a number it is no disk's, but a signal handler's
             raise error
         self._background.take_over()
         self._background.say_disk_trouble(error)
-        if self._journal.last_seq >= row["seq"]:
+        if self._background.journal.last_seq >= seq:
             return True
         return self._background.buffer(PendingRow(row))
 
@@ -347,33 +393,33 @@ class Recorder:
         try:
             self._on_update(row)
         except Exception as error:
-            if self._strict:
+            if self._strict or is_of_signal_handler(error):
                 raise
-            self._background.say("hook", f"on_update raised {type(error).__name__}: {error}")
+            self._background.say("hook", f"on_update raised {type(error).__name__}: {text_of(error)}")
 
 
-def _describe(kind: type[BaseException], error: BaseException | None) -> str:
-    try:
-        return f"{kind.__name__}: {error}"
-    except Exception:  # an exception's own text may fail; the run must be closed all the same
-        return kind.__name__
+def _parts(metrics: dict[str, Any], payload: object, extras: object) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """Names and values of a row that was given as a payload, or with extras.
+
+    Raises:
+        PayloadError: one of them is something else.
+    """
+    if payload is not None and not isinstance(payload, PPOUpdatePayload):
+        raise PayloadError(f"expected a PPOUpdatePayload or keywords, found {type(payload).__name__}")
+    names, values = tuple(metrics), tuple(metrics.values())
+    if payload is not None:
+        given = {name: value for name, value in metrics.items() if getattr(payload, name, None) is None}
+        names, values = (*_PAYLOAD_NAMES, *given), (*_payload_values(payload), *given.values())
+        names, values = _with_extras(names, values, payload.extras)
+    return _with_extras(names, values, extras)
 
 
-_open_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
-
-
-def _abandon_all_in_child() -> None:
-    for recorder in list(_open_recorders):
-        recorder._background.abandon_in_child()
-    _open_recorders.clear()
-
-
-def _close_all_at_exit() -> None:
-    """A script that ends without `close` still leaves a sealed run that says how it ended."""
-    error = getattr(sys, "last_value", None)
-    for recorder in list(_open_recorders):
-        recorder.__exit__(type(error) if error is not None else None, error, None)
-
-
-os.register_at_fork(after_in_child=_abandon_all_in_child)
-atexit.register(_close_all_at_exit)
+def _with_extras(
+    names: tuple[str, ...], values: tuple[Any, ...], extras: object
+) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    if extras is None:
+        return names, values
+    if not isinstance(extras, Mapping):
+        raise PayloadError(f"extras must be a mapping of names to numbers, found {type(extras).__name__}")
+    copied = dict(extras)  # of a dict at one moment, though another thread may be filling it
+    return names + tuple(copied), values + tuple(copied.values())

@@ -72,10 +72,10 @@ def record_rows(*, root: str, run_id: str, board: str, first: int, count: int, s
 def record_gathered(**arguments: Any) -> None:
     """The control: as `record_rows`, with a writer that gathers eight rows before it writes them."""
 
-    def append(self: SegmentWriter, message: bytes, seq: int) -> None:
+    def append(self: SegmentWriter, message: bytes, seq: int, count: int = 1) -> None:
         gathered = self.__dict__.setdefault("gathered", [])
         gathered.append(message)
-        self.size, self.rows, self.last_seq = self.size + len(message), self.rows + 1, seq
+        self.size, self.rows, self.last_seq = self.size + len(message), self.rows + count, seq
         if len(gathered) == 8:
             os.write(self._descriptor, b"".join(gathered))
             gathered.clear()

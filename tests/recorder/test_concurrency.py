@@ -62,9 +62,9 @@ def test_close_while_others_record(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Every row that was acknowledged is sealed, and every other one refused, however close and record meet."""
     append, retire = SegmentWriter.append, Journal.retire
 
-    def append_slowly(writer: SegmentWriter, message: bytes, seq: int) -> None:
+    def append_slowly(writer: SegmentWriter, message: bytes, seq: int, count: int = 1) -> None:
         time.sleep(0.01)  # long enough for a segment to be sealed meanwhile, if nothing prevented that
-        append(writer, message, seq)
+        append(writer, message, seq, count)
 
     def retire_slowly(journal: Journal) -> None:
         time.sleep(0.002)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esper_recorder.recorder import Recorder
+from esper_recorder.writing import log
 from esper_recorder.writing.background import UpdateHook
 from esper_recorder.writing.opening import Resume
 from esper_schemas.errors import UsageError
@@ -32,8 +32,6 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "the adapter needs Stable-Baselines3: pip install 'esper-recorder[sb3]'", name=error.name
     ) from None
-
-log = logging.getLogger("esper_recorder")
 
 VALUE_LOSS_FACTOR = 0.5
 """SB3 logs the mean squared error; the column `value_loss` is half of that."""

@@ -12,9 +12,13 @@ from pathlib import Path
 
 from esper_schemas.errors import RunLockedError
 from esper_schemas.run.directory import LOCK_NAME, has_writer
-from esper_schemas.run.files import Folder
+from esper_schemas.run.files import Folder, Identity
 
 _PATIENCE_SECS = 0.5  # a reader that asks whether a writer lives holds the lock for an instant
+
+
+_held_here: set[Identity] = set()
+"""The files that this process holds a lock on."""
 
 
 class RankLock:
@@ -43,11 +47,9 @@ class RankLock:
                     deadline = time.monotonic() + _PATIENCE_SECS
                 elif time.monotonic() > deadline:
                     holder = os.pread(self._descriptor, 4096, 0).decode("utf-8", "replace").strip()
+                    said = self._held_by(holder)
                     os.close(self._descriptor)
-                    raise RunLockedError(
-                        f"{rank.where(LOCK_NAME)} is held by another writer ({ascii(holder)[1:-1]});"
-                        " stop it, or choose another run id"
-                    ) from None
+                    raise RunLockedError(said) from None
                 time.sleep(0.01)
         try:
             os.ftruncate(self._descriptor, 0)
@@ -55,6 +57,20 @@ class RankLock:
         except OSError:
             os.close(self._descriptor)
             raise
+        _held_here.add(self._identity())
+
+    def _identity(self) -> Identity:
+        found = os.fstat(self._descriptor)
+        return found.st_dev, found.st_ino
+
+    def _held_by(self, holder: str) -> str:
+        """Who holds the lock, and what to do about it."""
+        where = self._rank.where(LOCK_NAME)
+        if self._identity() in _held_here:
+            return (
+                f"{where} is held by this process: close() the recorder that has the run open, or choose another run id"
+            )
+        return f"{where} is held by another writer ({ascii(holder)[1:-1]}); stop it, or choose another run id"
 
     def _is_only_read(self) -> bool:
         """Whether it is held for reading: no writer does so, and whoever does could hold it for ever."""
@@ -66,8 +82,7 @@ class RankLock:
 
     def _replace(self) -> None:
         """Put a file that nobody else can open in place of the one that is held for reading, by us too until then."""
-        held = os.fstat(self._descriptor)
-        self._rank.unlink(LOCK_NAME, (held.st_dev, held.st_ino))
+        self._rank.unlink(LOCK_NAME, self._identity())
         descriptor, self._descriptor = self._descriptor, self._rank.open_private(LOCK_NAME)
         os.close(descriptor)
 
@@ -77,13 +92,13 @@ class RankLock:
         Raises:
             OSError: it is not (ESTALE), or it cannot be looked at.
         """
-        held = os.fstat(self._descriptor)
-        if self._rank.identity_of(LOCK_NAME) != (held.st_dev, held.st_ino):
+        if self._rank.identity_of(LOCK_NAME) != self._identity():
             said = "LOCK was removed or replaced, and another recorder may be writing this run; it is left alone"
             raise OSError(errno.ESTALE, said, self._rank.where(LOCK_NAME))
 
     def release(self) -> None:
         """Give the lock up. In a forked child this only closes the copy, and the parent keeps the lock."""
+        _held_here.discard(self._identity())
         os.close(self._descriptor)
 
 

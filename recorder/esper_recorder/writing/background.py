@@ -6,22 +6,24 @@
 from __future__ import annotations
 
 import errno
-import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
 from esper_recorder.keeping import durable
+from esper_recorder.writing import log
 from esper_recorder.writing.device_capture import PendingRow
 from esper_recorder.writing.journal import Journal
 from esper_recorder.writing.opening import OpenedRank
+from esper_recorder.writing.taken import move
+from esper_schemas.errors import EsperError
 from esper_schemas.run.directory import attempt_name
 from esper_schemas.run.records import EndStatus, now
-
-log = logging.getLogger("esper_recorder")
 
 SLOW_WRITE_SECS = 0.05
 """After a write slower than this, writing moves to the background until the disk is healthy again."""
@@ -32,8 +34,24 @@ SYNC_INTERVAL_SECS = 1.0
 RETRY_SECS = 0.1
 """How long the background waits after a failed write before it tries again."""
 
+PATIENCE_SECS = 5.0
+"""How long `record` waits for the background to catch up while the disk answers; see FORMAT.md."""
+
+MAX_WAITING_ROWS = 1000
+"""So many rows may wait to be written before `record` waits for them."""
+
+MAX_UNSEALED = 32
+"""So many segments may wait to be sealed before `record` waits for them; each is an open file."""
+
+_ROWS_AT_ONCE = 500
+_SLOW_WRITES = 3  # in a row, until the disk is taken to be slow: one may have waited for a processor, or for the GIL
+_SCHEDSTAT = Path("/proc/thread-self/schedstat")
+
 CLOSE_TIMEOUT_SECS = 10.0
 """How long `close` goes on trying to write what is buffered while the disk is in trouble."""
+
+MAX_REFUSED_NAMES = 100
+"""Of so many metrics the values that could not be stored are counted in the run."""
 
 MAX_REASON = 500
 """Characters that are kept of the reason why a run ended."""
@@ -59,34 +77,52 @@ class BackgroundWriter:
 
     def __init__(self, opened: OpenedRank, journal: Journal, buffer_rows: int, on_update: UpdateHook | None) -> None:
         self.journal = journal
+        self.journal.on_refused = self._count_refused_name
         self.lock = threading.RLock()
         self.direct = True
         self.is_recording = False
         self.closed: str | None = None
         self.dropped_rows = 0
-        self._healthy = True
+        self.behind = False
+        self.opened = opened
+        self._slow_writes = 0  # in a row, as far as this thread saw
+        self._is_failing = False  # the last write did not succeed
+        self._cannot_seal = False  # the last segment could not be sealed
+        self._is_waited_for = True  # waiting for this thread has not been in vain lately
         self._pending: deque[PendingRow] = deque()
         self._buffer_rows = buffer_rows
+        self._most_waiting = min(buffer_rows, MAX_WAITING_ROWS)
         self._on_update = on_update
-        self._opened = opened
         self._record = opened.attempt  # what stands in attempts/NNNN.json
         self._end: tuple[EndStatus, str | None] | None = None
+        self._wanted_end: tuple[EndStatus, str] | None = None
         self._drop_reason: str | None = None
+        self._refused: dict[str, dict[str, Any]] = {}
         self._said: set[str] = set()
         self._work = threading.Condition(self.lock)
+        self._caught_up = threading.Condition(self.lock)
         self._finished = threading.Event()  # a join that a signal interrupts takes the thread for ended (Python 3.11)
         self._thread = threading.Thread(target=self._run, name="esper-recorder", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # there are too many
+            self._end = ("failed", "no thread could be started")
+            self._write_attempt()
+            opened.close()
+            raise
 
     # ------------------------------------------------------------------ called by the recorder, which holds the lock
 
     def notify(self) -> None:
         """There is a segment to seal."""
+        self.behind = self.behind or self.journal.unsealed >= MAX_UNSEALED
         self._work.notify()
 
     def take_over(self) -> None:
-        """The disk is slow or in trouble: from now on only the thread writes."""
-        self.direct = self._healthy = False
+        """The disk is slow or in trouble: from now on only the thread writes, until a write of its own is quick."""
+        self.direct = False
+        self._slow_writes += 1
+        self._work.notify()
 
     def buffer(self, pending: PendingRow) -> bool:
         """Leave a row to the thread, which then writes all rows until it has caught up; False, as `record` says it."""
@@ -97,7 +133,22 @@ class BackgroundWriter:
         if not self._pending:
             self._work.notify()
         self._pending.append(pending)
+        self.behind = self.behind or len(self._pending) >= self._most_waiting
         return False
+
+    def wait_until_caught_up(self) -> None:
+        """Let the thread catch up before another row comes; not for ever, and not while the disk refuses.
+
+        Where nothing was written for `PATIENCE_SECS`, nobody waits any more until something is. Other threads may
+        record meanwhile, since the lock is free.
+        """
+        deadline, written = monotonic() + PATIENCE_SECS, self.journal.last_seq
+        while self.behind and self.closed is None and self._is_waited_for and not self._is_failing:
+            if threading.current_thread() is self._thread:
+                return  # a hook that records
+            if not self._caught_up.wait(max(0.0, deadline - monotonic())) and monotonic() >= deadline:
+                self._is_waited_for = self.journal.last_seq > written
+                return
 
     def say_disk_trouble(self, error: OSError) -> None:
         """Log that writing failed."""
@@ -109,11 +160,22 @@ class BackgroundWriter:
         self._drop_reason = reason
         self.say(f"drop: {reason}"[:60], f"an update was dropped: {reason}")
 
+    def count_refused(self, name: str, reason: str) -> None:
+        """Count a value that its column cannot store; the row is written without it."""
+        if name in self._refused or len(self._refused) < MAX_REFUSED_NAMES:
+            count = self._refused[name]["count"] if name in self._refused else 0
+            self._refused[name] = {"count": count + 1, "reason": reason[:MAX_REASON]}
+        self.say(f"value: {name}"[:60], f"a value is left out: {reason}")
+
+    def _count_refused_name(self, name: str, reason: str) -> None:
+        with self.lock:
+            self.count_refused(name, reason)
+
     def say(self, topic: str, message: str) -> None:
         """Log an error once for each topic; what is lost is counted in the run all the same."""
         if topic not in self._said and len(self._said) < 100:
             self._said.add(topic)
-            log.error("%s: %s", self._opened.run.path, message)
+            log.error("%s: %s", self.opened.run.path, message)
 
     # ------------------------------------------------------------------ closing
 
@@ -125,17 +187,36 @@ class BackgroundWriter:
             and in a signal handler that interrupts `record`, whose row must be done with first.
         """
         with self.lock:
-            if self.closed is None:
-                self._end = (status, " ".join(reason.split())[:MAX_REASON] if reason else None)
-                self.closed = "it is closed"
-                self.direct = False
-                self._work.notify_all()
+            self._begin_to_end(status, reason)
             cannot_wait = self.is_recording or threading.current_thread() is self._thread
         if cannot_wait:
             return False
         if not self._finished.wait(2 * CLOSE_TIMEOUT_SECS):
             self.say("close", "the disk does not answer; the end of the run could not be written")
         return True
+
+    def end_soon(self, status: EndStatus, reason: str) -> None:
+        """As `close`, but without waiting for anything: for garbage collection, which may come at any moment."""
+        self._wanted_end = (status, reason)
+        if self.lock.acquire(blocking=False):  # else the thread sees it within a second
+            try:
+                self._begin_to_end(status, reason)
+            finally:
+                self.lock.release()
+
+    def _begin_to_end(self, status: EndStatus, reason: str | None) -> None:
+        """Take nothing more, and let the thread end the attempt; the lock is held."""
+        if self.closed is None:
+            self._end = (status, " ".join(reason.split())[:MAX_REASON] if reason else None)
+            self.closed = "it is closed"
+            self.direct = False
+            self._work.notify_all()
+            self._caught_up.notify_all()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the attempt has ended, and its files are closed."""
+        return self._finished.is_set()
 
     def abandon_in_child(self) -> None:
         """In a forked child: the run belongs to the parent, and so does its lock."""
@@ -146,7 +227,7 @@ class BackgroundWriter:
         self.direct = self.is_recording = False
         self.closed = "it belongs to the process that opened it, and this is a forked child"
         self.journal.close_files()
-        self._opened.close()
+        self.opened.close()
 
     # ------------------------------------------------------------------ the thread
 
@@ -154,8 +235,11 @@ class BackgroundWriter:
         try:
             while self.closed is None:
                 with self.lock:
-                    if self.closed is None and (self.direct or not self._healthy):
-                        self._work.wait(SYNC_INTERVAL_SECS if self.direct else RETRY_SECS)
+                    is_in_trouble = self._is_failing or self._cannot_seal
+                    if self.closed is None and (is_in_trouble or not (self._pending or self.behind)):
+                        self._work.wait(RETRY_SECS if is_in_trouble else SYNC_INTERVAL_SECS)
+                    if self._wanted_end is not None:
+                        self._begin_to_end(*self._wanted_end)
                 try:
                     self._drain()
                     self._keep_house()
@@ -164,36 +248,83 @@ class BackgroundWriter:
             self._finish()
         finally:
             self.journal.close_files()
-            self._opened.close()
+            self.opened.close()
             self._finished.set()
 
     def _drain(self) -> None:
-        """Write what is buffered, until it is empty or the disk refuses."""
+        """Write what is buffered, many rows at a time, until it is empty or the disk refuses."""
         while True:
             with self.lock:
                 if not self._pending:
-                    self.direct = self._healthy and self.closed is None
+                    is_well = self._slow_writes < _SLOW_WRITES and not self._is_failing
+                    self.direct = is_well and self.closed is None
+                    self._tell_callers()
                     return
-                pending = self._pending[0]
-            row: dict[str, Any] | None = None
+                waiting = list(islice(self._pending, _ROWS_AT_ONCE))
+            rows = self._resolved(waiting)
+            count = len(rows)
             try:
-                row = pending.resolve()
-                began = perf_counter()
-                self.journal.append(row)
-                self._healthy = perf_counter() - began <= SLOW_WRITE_SECS
+                self._write(rows)
             except OSError as error:
-                self._healthy = False
+                if error.errno == errno.ESTALE and self._go_elsewhere():
+                    continue
+                self._is_failing = True
                 self.say_disk_trouble(error)
                 self._fetch_waiting()
-                return
-            except Exception as error:  # this row can never be written, and must not block those behind it
-                row = None
                 with self.lock:
-                    self.count_drop(f"{type(error).__name__}: {error}")
+                    self._caught_up.notify_all()  # nobody waits for a disk that refuses
+                return
             with self.lock:
-                self._pending.popleft()
-            if row is not None and self._on_update is not None:
-                self._call_hook(self._on_update, row)
+                for _ in range(count):
+                    self._pending.popleft()
+            self._is_failing = False
+            self._is_waited_for = True
+            if self._on_update is not None:
+                for row in rows:
+                    self._call_hook(self._on_update, row)
+
+    def _tell_callers(self) -> None:
+        """Let those go on who wait, where there is nothing left to catch up with; the lock is held."""
+        if self.behind and not self._pending and self.journal.unsealed <= MAX_UNSEALED // 2:
+            self.behind = False
+            self._is_waited_for = True
+            self._caught_up.notify_all()
+
+    def _resolved(self, waiting: Iterable[PendingRow]) -> list[dict[str, Any]]:
+        """Rows with everything that was on its way; those that can never be written are counted, and wait no longer."""
+        rows = []
+        for pending in waiting:
+            try:
+                rows.append(pending.resolve())
+            except Exception as error:
+                with self.lock:
+                    self._pending.remove(pending)
+                    self.count_drop(f"{type(error).__name__}: {error}")
+        return rows
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        """Write these rows, and note whether the disk was quick. One that cannot be written at all is left out.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        began, waited = perf_counter(), _run_queue_secs()
+        try:
+            self.journal.append_all(rows)
+        except OSError:
+            raise
+        except Exception:
+            for row in tuple(rows):
+                try:
+                    self.journal.append(row)
+                except OSError:
+                    raise
+                except Exception as error:
+                    rows.remove(row)
+                    with self.lock:
+                        self.count_drop(f"{type(error).__name__}: {error}")
+        secs = perf_counter() - began - (_run_queue_secs() - waited)
+        self._slow_writes = 0 if secs <= SLOW_WRITE_SECS else self._slow_writes + 1
 
     def _fetch_waiting(self) -> None:
         """Fetch what waiting rows still have on the device: its slots are far fewer than the rows that may wait."""
@@ -220,31 +351,61 @@ class BackgroundWriter:
         synced_at = monotonic()
         try:
             while self.journal.seal_oldest():
+                self._cannot_seal = False
+                self._drain()  # rows go before segments
+                with self.lock:
+                    self._tell_callers()
                 if monotonic() - synced_at >= SYNC_INTERVAL_SECS:
                     self._sync()
                     synced_at = monotonic()
         except OSError as error:
-            self.say("seal", f"sealing failed ({error}); it is tried again, and the rows stay readable meanwhile")
-        if self.dropped_rows != self._record.dropped_rows:
+            if error.errno != errno.ESTALE or not self._go_elsewhere():
+                self._cannot_seal = True
+                self.say("seal", f"sealing failed ({error}); it is tried again, and the rows stay readable meanwhile")
+        if (self.dropped_rows, self._refused) != (self._record.dropped_rows, self._record.refused_values):
             self._write_attempt()
 
     def _sync(self) -> None:
         """Make what was written so far safe against power loss, as far as the disk lets us."""
         writer = self.journal.writer
         try:
-            self._opened.lock.check()  # what is written into a run that was taken away is safe from nothing
+            self.opened.lock.check()  # what is written into a run that was taken away is safe from nothing
             self.journal.sync_retired()  # until they are sealed, their active files are all there is
             if writer is not None:
                 writer.sync()
-        except OSError as error:  # what was not synced may be gone, and the kernel will not say so twice
-            if writer is not None:
+        except OSError as error:
+            if error.errno == errno.ESTALE and self._go_elsewhere():
+                return
+            if writer is not None:  # what was not synced may be gone, and the kernel will not say so twice
                 with self.lock:
                     writer.suspect = True
                     self.take_over()
-            if error.errno != errno.ESTALE:
-                self.say("sync", f"fsync failed ({error}); recording goes on in a new segment")
-            else:
-                self.say("taken", f"{error.strerror}; rows wait in memory from here on")
+            self.say("sync", f"fsync failed ({error}); recording goes on in a new segment")
+
+    def _go_elsewhere(self) -> bool:
+        """The run was removed, or another recorder has it: go on in a run of its own, with all rows still at hand.
+
+        Returns:
+            False if that cannot be done now; rows wait in memory meanwhile.
+        """
+        with self.lock:
+            self.direct = False  # from here on the journal is ours
+        left = self.opened
+        try:
+            opened, journal = move(left, self.journal)
+        except (EsperError, OSError) as error:
+            self.say("taken", f"the run was removed or replaced, and none can be made beside it ({error}); rows wait")
+            return False
+        with self.lock:
+            self.journal.close_files()
+            self.opened, self.journal, self._record = opened, journal, opened.attempt
+            self.journal.on_refused = self._count_refused_name
+        left.close()
+        self._said.discard("taken")
+        log.error(
+            "%s was removed or replaced while it was recorded; recording goes on in %s", left.run.path, opened.run.path
+        )
+        return True
 
     def _finish(self) -> None:
         """The end of the attempt: all that can be written is written, within a bounded time."""
@@ -274,7 +435,7 @@ class BackgroundWriter:
             self._write_attempt()
         except Exception as error:
             self.say("seal", f"the run could not be sealed ({error}); its rows stay readable as they are")
-            return isinstance(error, OSError) and error.errno == errno.ESTALE  # the run is not ours any more
+            return isinstance(error, OSError) and error.errno == errno.ESTALE and not self._go_elsewhere()
         return True
 
     def _write_attempt(self) -> None:
@@ -288,7 +449,16 @@ class BackgroundWriter:
             rows=self.journal.rows,
             dropped_rows=self.dropped_rows,
             last_drop_reason=self._drop_reason,
+            refused_values=dict(self._refused),
         )
-        self._opened.lock.check()
-        durable.replace(self._opened.folder, attempt_name(record.attempt), record.to_bytes())
+        self.opened.lock.check()
+        durable.replace(self.opened.folder, attempt_name(record.attempt), record.to_bytes())
         self._record = record
+
+
+def _run_queue_secs() -> float:
+    """Seconds that this thread has waited for a processor so far; 0 where the system does not tell."""
+    try:
+        return int(_SCHEDSTAT.read_bytes().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0

@@ -61,10 +61,10 @@ class PendingRow:
 
 def take_device_tensors(metrics: dict[str, Any]) -> dict[str, Any]:
     """Move the CUDA tensors out of `metrics`; does not import torch, which must be there if there are any."""
-    torch = sys.modules.get("torch")
-    if torch is None:
+    tensor: Any = getattr(sys.modules.get("torch"), "Tensor", None)  # something else may be under the name of torch
+    if not isinstance(tensor, type):
         return {}
-    names = [name for name, value in metrics.items() if isinstance(value, torch.Tensor) and value.is_cuda]
+    names = [name for name, value in metrics.items() if isinstance(value, tensor) and getattr(value, "is_cuda", False)]
     return {name: metrics.pop(name) for name in names}
 
 

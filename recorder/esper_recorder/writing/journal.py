@@ -5,9 +5,9 @@ A journal belongs to one thread at a time; the `Recorder` sees to that.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +17,6 @@ from esper_recorder.writing.segment_writer import SegmentWriter
 from esper_schemas.limits import MAX_COLUMNS
 from esper_schemas.run.files import Folder
 from esper_schemas.segment.active import RowLayout, SegmentIdentity, column_types
-
-log = logging.getLogger("esper_recorder")
 
 MAX_EXTRAS = MAX_COLUMNS - len(column_types()) - 256
 """Metrics that a run may have beside those of the table, which leaves room for the table to grow."""
@@ -45,6 +43,9 @@ class Journal:
         lock: of the rank; looked at before any file is made, replaced or removed.
         identity: of the next segment.
         limits: when a segment ends.
+
+    Attributes:
+        on_refused: told of the name of each metric that there is no room for, and why, at every row that has it.
     """
 
     def __init__(self, rank: Folder, lock: RankLock, identity: SegmentIdentity, limits: RotationLimits) -> None:
@@ -55,44 +56,61 @@ class Journal:
         self._lock = lock
         self._identity = identity
         self._next_segment = identity.segment
-        self._limits = limits
+        self.limits = limits
         self._extras: dict[str, None] = {}  # an ordered set
-        self._refused: set[str] = set()
+        self.on_refused: Callable[[str, str], None] = lambda name, reason: None
         self._columns = column_types()
         self._retired: deque[SegmentWriter] = deque()
 
     def append(self, row: dict[str, Any]) -> None:
-        """Append one validated row, given as column → plain number, `seq` among them; once only, if tried again.
+        """As `append_all`, for one row."""
+        self.append_all((row,))
+
+    def append_all(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append validated rows, each given as column → plain number, `seq` among them; once only, if tried again.
+
+        Neighbours that go into the same segment are one write.
 
         Raises:
-            OSError: it could not be written; it may be tried again.
+            OSError: not all of them could be written; all may be tried again.
         """
-        gap = row["seq"] - self.last_seq - 1
-        if gap < 0:
-            return  # it was written, and an error came after that
-        row.pop("dropped_before", None)  # from an earlier try
-        if gap:
-            row["dropped_before"] = gap
-        new = self._admitted(row, [name for name in row if name not in self._columns])
-        if new:
-            self.retire()  # first, since an interrupt may come in between: no segment lacks a column of `_columns`
-            self._extras.update(dict.fromkeys(new))
-            self._columns = column_types(self._extras)
-        writer = self.usable_writer()
-        writer.append(writer.encode(row), row["seq"])
-        if writer.is_full:
-            self.retire()
+        messages: list[bytes] = []
+        last_seq = self.last_seq
+        for row in rows:
+            gap = row["seq"] - last_seq - 1
+            if gap < 0:
+                continue  # it was written, and an error came after that
+            row.pop("dropped_before", None)  # from an earlier try
+            if gap:
+                row["dropped_before"] = gap
+            new = self._admitted(row, [name for name in row if name not in self._columns])
+            writer = self.writer
+            if new or writer is None or writer.suspect or len(messages) == writer.room:
+                self._write(messages, last_seq)
+                if new:
+                    self.retire()  # first, since an interrupt may come in between: no segment lacks a column
+                    self._extras.update(dict.fromkeys(new))
+                    self._columns = column_types(self._extras)
+                writer = self.usable_writer()
+            messages.append(writer.encode(row))
+            last_seq = row["seq"]
+        self._write(messages, last_seq)
+
+    def _write(self, messages: list[bytes], last_seq: int) -> None:
+        """Append these messages to the current segment, and empty the list."""
+        writer = self.writer
+        if messages and writer is not None:
+            writer.append(b"".join(messages), last_seq, len(messages))
+            messages.clear()
+            if writer.is_full:
+                self.retire()
 
     def _admitted(self, row: dict[str, Any], new: list[str]) -> list[str]:
         """Those of the new metrics that there is room for; the others are taken out of the row, and named once."""
         room = MAX_EXTRAS - len(self._extras)
         for name in new[room:]:
             del row[name]
-            if name not in self._refused:
-                self._refused.add(name)
-                log.error(
-                    "%s: %a is not recorded: a run has at most %d metrics of its own", self._rank.path, name, MAX_EXTRAS
-                )
+            self.on_refused(name, f"{name!a} is not recorded: a run has at most {MAX_EXTRAS} metrics of its own")
         return new[:room]
 
     def usable_writer(self) -> SegmentWriter:
@@ -107,7 +125,7 @@ class Journal:
             self._lock.check()
             identity = replace(self._identity, segment=self._next_segment, first_seq=self.last_seq + 1)
             self.writer = SegmentWriter(
-                self._rank, RowLayout.create(identity, self._extras), self._limits.rows, self._limits.bytes
+                self._rank, RowLayout.create(identity, self._extras), self.limits.rows, self.limits.bytes
             )
             self._next_segment += 1
         return self.writer
@@ -125,8 +143,13 @@ class Journal:
 
     def retire_if_old(self) -> None:
         """Retire the current segment if it has reached its age."""
-        if self.writer is not None and time.monotonic() - self.writer.opened_at >= self._limits.secs:
+        if self.writer is not None and time.monotonic() - self.writer.opened_at >= self.limits.secs:
             self.retire()
+
+    @property
+    def unsealed(self) -> int:
+        """How many segments wait to be sealed; each is an open file."""
+        return len(self._retired)
 
     @property
     def last_seq(self) -> int:
@@ -150,6 +173,10 @@ class Journal:
         for writer in tuple(self._retired):
             writer.sync()
 
+    def unsealed_writers(self) -> tuple[SegmentWriter, ...]:
+        """Every segment that is not sealed yet, in order."""
+        return (*self._retired, *([self.writer] if self.writer is not None else []))
+
     def seal_oldest(self) -> bool:
         """Seal the oldest retired segment; False if there is none.
 
@@ -172,7 +199,7 @@ class Journal:
 
     def close_files(self) -> None:
         """Close every file without sealing, as a forked child does with its parent's."""
-        for writer in [*self._retired, *([self.writer] if self.writer else [])]:
+        for writer in self.unsealed_writers():
             writer.close()
         self._retired.clear()
         self.writer = None

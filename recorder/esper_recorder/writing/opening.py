@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import secrets
@@ -20,14 +19,19 @@ from typing import Any, Literal
 from esper_recorder.keeping import durable
 from esper_recorder.keeping.lock import RankLock
 from esper_recorder.keeping.recovery import recover
-from esper_schemas.errors import RunExistsError, UsageError
+from esper_recorder.writing import log
+from esper_recorder.writing.config_values import as_json
+from esper_schemas.errors import EsperError, RunExistsError, UsageError
 from esper_schemas.run.directory import (
     HEADER_NAME,
     WRITTEN_FOLDERS,
     RunDirectory,
     attempt_name,
+    has_writer,
     rank_name,
+    rank_numbers,
     read_attempts,
+    segment_numbers,
 )
 from esper_schemas.run.files import Folder
 from esper_schemas.run.records import MAX_JSON_BYTES, Attempt, RunHeader, ValueLossDefinition, check_run_id, now
@@ -36,10 +40,6 @@ from esper_schemas.segment.active import SegmentIdentity
 Resume = Literal["never", "allow", "must"]
 
 _VERSIONED = ("torch", "numpy", "pyarrow", "gymnasium", "stable_baselines3")
-
-
-MAX_CONFIG_DEPTH = 64
-"""Levels of nesting that a configuration may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class OpenedRank:
     """
 
     run: RunDirectory
+    header: RunHeader
     folder: Folder
     lock: RankLock
     attempt: Attempt
@@ -69,7 +70,7 @@ def environment_number(name: str, default: int) -> int:
     Raises:
         UsageError: the variable is set to something else.
     """
-    text = os.environ.get(name, str(default))
+    text = os.environ.get(name) or str(default)
     if not text.isdecimal():
         raise UsageError(f"environment variable {name} must be a whole number, found {text!a}")
     return int(text)
@@ -107,9 +108,28 @@ def open_rank(
         raise UsageError("run_id=… is missing: it is needed to resume a run, and when several ranks write one")
     run_id = new_run_id() if run_id is None else check_run_id(run_id)
     run = RunDirectory(Path(os.path.abspath(root)) / run_id)  # noqa: PTH100 (a name such as a/../b must not be made)
-    header = _header(run_id, world_size, described, value_loss_definition)
+    return _open(run, rank, _header(run_id, world_size, described, value_loss_definition), resume)
+
+
+def open_beside(opened: OpenedRank, run_id: str, first_seq: int) -> OpenedRank:
+    """Begin a run beside one that was taken away, as the same rank of the same training; other ranks may join it.
+
+    Args:
+        opened: the rank of the run that was taken away.
+        run_id: name of the new run; where there is one of that name and rank, it is resumed.
+        first_seq: sequence number that the first row continues from.
+
+    Raises:
+        EsperError, OSError: as `open_rank`.
+    """
+    run = RunDirectory(opened.run.path.parent / run_id)
+    header = replace(opened.header, run_id=run_id, run_uuid=str(uuid.uuid4()), created=now())
+    return _open(run, opened.identity.rank, header, "allow", first_seq)
+
+
+def _open(run: RunDirectory, rank: int, header: RunHeader, resume: Resume, first_seq: int = 0) -> OpenedRank:
     content = _checked(header.to_bytes())
-    folder = _open_folder(run, rank, is_shared=world_size > 1, resume=resume)
+    folder = _open_folder(run, rank, is_shared=header.world_size > 1, resume=resume)
     try:
         lock = RankLock(folder)
     except BaseException:
@@ -120,12 +140,18 @@ def open_rank(
             try:
                 durable.create(outer, HEADER_NAME, content)
             except FileExistsError:
-                header = RunHeader.read(outer, HEADER_NAME)  # ours already: resumed, or created by another rank
+                there = RunHeader.read(outer, HEADER_NAME)
+                if resume == "never" and header.world_size == 1:
+                    if _has_segments(folder):  # of a process that opened it in the same instant, and has ended
+                        raise _taken(run) from None
+                    durable.replace(outer, HEADER_NAME, content)  # nothing was ever recorded under this name
+                else:
+                    header = _joined(run, there, header)  # it is ours already: resumed, or made by another rank
         recovered = recover(folder, header.run_uuid)
         earlier = read_attempts(folder)
-        if earlier and resume == "never":  # by a process that opened it in the same instant, and has ended
+        if resume == "never" and recovered.next_segment:
             raise _taken(run)
-        continues_from = _seq_on_disk(earlier, recovered.next_seq)
+        continues_from = max(first_seq, _seq_on_disk(earlier, recovered.next_seq))
         attempt = _next_attempt(earlier, continues_from)
         durable.replace(folder, attempt_name(attempt.attempt), attempt.to_bytes())
     except BaseException:
@@ -135,7 +161,19 @@ def open_rank(
     identity = SegmentIdentity(
         header.run_id, rank, attempt.attempt, recovered.next_segment, continues_from, header.run_uuid
     )
-    return OpenedRank(run, folder, lock, attempt, identity)
+    return OpenedRank(run, header, folder, lock, attempt, identity)
+
+
+def _joined(run: RunDirectory, there: RunHeader, ours: RunHeader) -> RunHeader:
+    """The header of a run that is joined; what it says otherwise than the caller is logged."""
+    if there.world_size != ours.world_size:
+        log.warning(
+            "%s was begun with world_size %d, and is resumed with %d; its header keeps the first",
+            run.path,
+            there.world_size,
+            ours.world_size,
+        )
+    return there
 
 
 def _open_folder(run: RunDirectory, rank: int, *, is_shared: bool, resume: Resume) -> Folder:
@@ -143,11 +181,8 @@ def _open_folder(run: RunDirectory, rank: int, *, is_shared: bool, resume: Resum
     name = rank_name(rank)
     durable.make_folders(run.path.parent)
     with Folder.at(run.path.parent) as root:
-        exists = root.exists(run.path.name)
-        if exists and is_shared:
-            with run.open() as outer:
-                exists = outer.exists(name)
-        if exists and resume == "never":
+        exists = root.exists(run.path.name) and _is_recorded(run, name if is_shared else None)
+        if exists and resume == "never" and _has_rows(run, name if is_shared else None):
             raise _taken(run)
         if not exists and resume == "must":
             raise UsageError(f"there is no run {run.path} to resume; open it with resume='allow' to begin one")
@@ -164,6 +199,34 @@ def _open_folder(run: RunDirectory, rank: int, *, is_shared: bool, resume: Resum
         folder.close()
         raise
     return folder
+
+
+def _is_recorded(run: RunDirectory, rank: str | None) -> bool:
+    """Whether a folder holds a run of ours, or that rank of one; it may be that of another tool, which we join."""
+    try:
+        with run.open() as outer:
+            names = outer.names()
+            return rank in names if rank is not None else HEADER_NAME in names or bool(rank_numbers(outer))
+    except EsperError:
+        return True  # something else has its name, or it may not be looked into
+
+
+def _has_rows(run: RunDirectory, rank: str | None) -> bool:
+    """Whether anything was recorded in a run, or in that rank of it, or may be by now; what cannot be told may be."""
+    try:
+        with run.open() as outer:
+            for name in [rank] if rank is not None else [rank_name(number) for number in rank_numbers(outer)]:
+                with outer.folder(name) as folder:
+                    if has_writer(folder) is not False or _has_segments(folder):
+                        return True
+    except (EsperError, OSError):
+        return True
+    return False
+
+
+def _has_segments(rank: Folder) -> bool:
+    """Whether an attempt at a rank has recorded rows, or says so."""
+    return bool(segment_numbers(rank)) or any(attempt.rows for attempt in read_attempts(rank))
 
 
 def _taken(run: RunDirectory) -> RunExistsError:
@@ -188,17 +251,7 @@ def _next_attempt(earlier: list[Attempt], next_seq: int) -> Attempt:
 def _header(
     run_id: str, world_size: int, described: Mapping[str, Any], definition: ValueLossDefinition | None
 ) -> RunHeader:
-    try:
-        config = json.loads(
-            json.dumps(dict(described.get("config") or {}), default=str),
-            parse_constant=str,  # NaN and Infinity are no JSON; they become text
-        )
-    except RecursionError:
-        raise UsageError(f"config must be nested at most {MAX_CONFIG_DEPTH} deep, found more") from None
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"config must be a mapping of names to JSON values ({error})") from None
-    if _depth(config) > MAX_CONFIG_DEPTH:
-        raise UsageError(f"config must be nested at most {MAX_CONFIG_DEPTH} deep, found {_depth(config)}")
+    config = _config(described.get("config"))
     commit = described.get("git_commit")
     definition = definition or replace(ValueLossDefinition(), assumed=True)
     return RunHeader(
@@ -217,6 +270,18 @@ def _header(
     )
 
 
+def _config(given: object) -> dict[str, Any]:
+    if not isinstance(given, Mapping | None):
+        raise UsageError(f"config must be a mapping of names to values, found {type(given).__name__}")
+    try:
+        config: dict[str, Any] = as_json(given or {})
+    except UsageError:
+        raise
+    except Exception as error:  # a mapping of somebody else's may raise anything
+        raise UsageError(f"config cannot be read: {type(error).__name__}: {error}") from None
+    return config
+
+
 def _checked(header: bytes) -> bytes:
     """The header, if readers take one of its size."""
     if len(header) > MAX_JSON_BYTES:
@@ -225,17 +290,6 @@ def _checked(header: bytes) -> bytes:
             " leave out what is no hyper-parameter"
         )
     return header
-
-
-def _depth(value: object) -> int:
-    """Levels of lists and mappings in each other."""
-    deepest, waiting = 0, [(value, 1)]
-    while waiting:
-        inner, depth = waiting.pop()
-        if isinstance(inner, (dict, list)):
-            deepest = max(deepest, depth)
-            waiting += [(entry, depth + 1) for entry in (inner.values() if isinstance(inner, dict) else inner)]
-    return deepest
 
 
 def _versions() -> dict[str, str]:

@@ -4,56 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from operator import itemgetter
+from collections.abc import Mapping
 from typing import Any
 
+from esper_recorder.writing.row_plan import RowPlan, plan_rows
 from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.metric.metrics import Dtype
-from esper_schemas.metric.payload import REQUIRED
 from esper_schemas.run.directory import ACTIVE, active_name
 from esper_schemas.run.files import Folder, Identity, read_descriptor
 from esper_schemas.segment.active import RowEncoder, RowLayout
 from esper_schemas.segment.scan import ActiveSegment, parse_active
 
-_PLAIN_TYPES = frozenset({float, int, bool})
-FILLED_IN = ("seq", "wall_time", "elapsed_secs")
-"""Columns that the recorder fills in when the caller does not."""
-
 _MAX_ENCODERS = 256
-
-
-class PlainRowEncoder:
-    """Encodes rows that carry one fixed set of metrics, all of them plain Python numbers: the fast path.
-
-    Anything else (None, tensors, NumPy numbers, a float where an integer belongs) is refused with TypeError
-    or `struct.error`, and goes through `esper_schemas.metric.payload.validate` instead.
-    """
-
-    __slots__ = ("_bools", "_encode", "_get")
-
-    def __init__(self, encoder: RowEncoder, columns: Mapping[str, Dtype], present: frozenset[str]) -> None:
-        names = [name for name in columns if name in present]
-        self._get: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*names)
-        self._encode = encoder.encode
-        self._bools = [name for name in names if columns[name] == "bool"]
-
-    def __call__(self, row: Mapping[str, Any]) -> bytes:
-        """The message of `row`; raises TypeError or struct.error if its values are not all plain."""
-        values = self._get(row)
-        if not _PLAIN_TYPES.issuperset(map(type, values)):
-            raise TypeError
-        for name in self._bools:  # struct would take any number for a bool
-            if type(row[name]) is not bool:
-                raise TypeError
-        return self._encode(values)
 
 
 class SegmentWriter:
     """The active file of one segment. Rows are never split across segments, and never half there.
 
-    A row is one `write()` to an append-only descriptor. If that fails the file is cut back to its last
-    whole row; if even that fails the segment is `suspect` and must not be written to any more.
+    A row, or several that have waited, is one `write()` to an append-only descriptor. If that fails the file is cut
+    back to where it ended; if even that fails the segment is `suspect` and must not be written to any more.
 
     Raises:
         OSError: the file cannot be created or written.
@@ -72,8 +40,7 @@ class SegmentWriter:
         self.is_full = False
         self._synced_size = 0
         self._encoders: dict[frozenset[str], RowEncoder] = {}
-        self._plain_encoders: dict[tuple[str, ...], PlainRowEncoder] = {}
-        self.plain_encoder = self._plain_encoders.get
+        self.plans: dict[tuple[tuple[str, ...], tuple[type, ...]], RowPlan | None] = {}
         self._cut_short: tuple[int, int, int] | None = None
         self._descriptor = _create(rank, self._name, len(layout.header))
         try:
@@ -84,6 +51,11 @@ class SegmentWriter:
             rank.unlink(self._name, identity)  # nothing is in it yet, and its number is used again
             raise
         self.size = len(layout.header)
+
+    @property
+    def room(self) -> int:
+        """How many more rows the segment takes."""
+        return self._max_rows - self.rows
 
     @property
     def identity(self) -> Identity:
@@ -100,13 +72,13 @@ class SegmentWriter:
         data = read_descriptor(self._descriptor, MAX_SEGMENT_BYTES, self._rank.where(self._name))
         return parse_active(self.layout.identity.segment, data)
 
-    def append(self, message: bytes, seq: int) -> None:
-        """Append one row message with sequence number `seq`.
+    def append(self, message: bytes, seq: int, count: int = 1) -> None:
+        """Append `count` row messages, of which the last has sequence number `seq`, in one write.
 
         Raises:
-            OSError: it could not be written; the file ends in its last whole row, or the segment is suspect.
+            OSError: they could not be written; the file ends as before, or the segment is suspect.
         """
-        size, rows = self.size + len(message), self.rows + 1
+        size, rows = self.size + len(message), self.rows + count
         try:
             written = os.write(self._descriptor, message)
             if written < len(message):
@@ -148,17 +120,11 @@ class SegmentWriter:
         present = frozenset(row)
         return self._encoder(present).encode([row[name] for name in self.layout.columns if name in present])
 
-    def learn(self, names: tuple[str, ...]) -> None:
-        """Prepare the fast path for rows that come with exactly these metrics, in this order.
-
-        Sets whose validity depends on more than each value alone are left to `validate`.
-        """
-        present = frozenset(names) | frozenset(FILLED_IN)
-        if "skip_reason" in names or not set(FILLED_IN).isdisjoint(names) or not present.issuperset(REQUIRED):
-            return
-        if len(self._plain_encoders) >= _MAX_ENCODERS:
-            self._plain_encoders.clear()
-        self._plain_encoders[names] = PlainRowEncoder(self._encoder(present), self.layout.columns, present)
+    def learn(self, names: tuple[str, ...], types: tuple[type, ...]) -> None:
+        """Prepare `plans` for rows with exactly these names, in this order, and values of these types."""
+        if len(self.plans) >= _MAX_ENCODERS:
+            self.plans.clear()
+        self.plans[names, types] = plan_rows(self.layout, names, types)
 
     def _encoder(self, present: frozenset[str]) -> RowEncoder:
         encoder = self._encoders.get(present)

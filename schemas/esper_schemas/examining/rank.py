@@ -190,7 +190,8 @@ def _check_continuity(check: RankExamination) -> None:
             segment.faults.append(Fault(check.rank, segment.number, "corrupt", None, said))
             segment.holds = None
             continue
-        _gap(check, last + 1, start - 1, cut_off[0] if cut_off else segment.number)
+        if not _is_beginning(check, segment.number, start):
+            _gap(check, last + 1, start - 1, cut_off[0] if cut_off else segment.number)
         for first, end in holds.gaps:
             _gap(check, first, end, segment.number)
         attempt = holds.identity.attempt
@@ -202,6 +203,12 @@ def _check_continuity(check: RankExamination) -> None:
     _gap(check, last + 1, said_last, cut_off[0] if cut_off else None)
     check.last_seq = last
     _check_orphan_seals(check, next_number)
+
+
+def _is_beginning(check: RankExamination, number: int, start: int) -> bool:
+    """Whether nothing was before a segment, though it begins beyond 0: its run goes on for one that was taken away."""
+    first = check.attempts.get(0)
+    return number == 0 and first is not None and first.first_seq == start
 
 
 def _find_start(check: RankExamination, segment: SegmentExamination, expected: int) -> None:
@@ -295,6 +302,8 @@ def _check_attempts(check: RankExamination, recorded: list[int]) -> None:
         if number not in check.absent_attempts:
             check.say("unreadable", cause)
     for number, record in check.attempts.items():
+        for name, refused in record.refused_values.items():
+            check.say("note", f"attempt {number}: values of {name!a} that could not be stored are left out ({refused})")
         if wrong := _wrong_counts(check, record):
             said = f"{check.storage.where(attempt_name(number))}: {wrong}"
             check.bad_attempts[number] = said

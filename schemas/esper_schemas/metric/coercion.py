@@ -12,6 +12,9 @@ from esper_schemas.metric.metrics import Dtype
 RECORDER_COLUMNS = ("run_id", "rank", "attempt", "seq", "dropped_before")
 """Columns that the recorder writes beside the metrics; no extra may take their names."""
 
+MAX_EXACT = 2**53
+"""Up to this size every whole number is a float64."""
+
 _INT_BITS = {"int64": 63, "int32": 31, "timestamp": 63}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -34,18 +37,15 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
     A timestamp may be an aware `datetime` or whole microseconds since 1970, UTC.
 
     Raises:
-        PayloadError: it is no number, or does not fit the dtype.
+        PayloadError: it is no number, does not fit the dtype, or cannot be stored exactly.
     """
     if dtype == "float64" and type(value) is float:
         return value
     given = value
     try:
-        if isinstance(value, (str, bytes, bytearray, memoryview)):  # float() would parse their text
-            raise TypeError
-        if hasattr(value, "item"):  # NumPy numbers and tensors, which float() would warn of if they have a gradient
-            value = value.item()
+        value = _number(value)
         if dtype == "float64":
-            return float(value)
+            return _exact(value)
         if dtype == "timestamp" and isinstance(value, datetime):
             return (value - _EPOCH) // datetime.resolution
         whole = _whole(value)
@@ -64,6 +64,31 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
     if not -(1 << _INT_BITS[dtype]) <= whole < 1 << _INT_BITS[dtype]:
         raise PayloadError(f"{name} must fit {dtype}, found {whole}")
     return whole
+
+
+def _number(value: Any) -> Any:
+    """The one number that a value is, or holds.
+
+    Raises:
+        TypeError: it is text, a time of NumPy, or masked.
+    """
+    if type(value).__module__.startswith("numpy.ma") and bool(getattr(value, "mask", False)):
+        raise TypeError("it is masked")
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
+        raise TypeError("a time of NumPy has no unit here; give seconds")
+    if hasattr(value, "item"):  # NumPy numbers and tensors, which float() would warn of if they have a gradient
+        value = value.item()
+    if isinstance(value, (str, bytes, bytearray, memoryview)):  # float() would parse their text
+        raise TypeError
+    return value
+
+
+def _exact(value: Any) -> float:
+    """The value as a float, if that is the same number."""
+    number = float(value)
+    if not isinstance(value, (float, bool)) and number == number and number != value:
+        raise ValueError(f"as a float it would be {number!r}")
+    return number
 
 
 def _whole(value: Any) -> int:

@@ -334,24 +334,48 @@ def dtype_of(name: str) -> Dtype:
 
 
 def validate(values: Mapping[str, Any], *, arriving: Collection[str] = ()) -> dict[str, Any]:
-    """The measured values as plain Python numbers, ready to store; None means absent.
+    """As `admit`, but every value must fit.
+
+    Raises:
+        PayloadError: a value does not fit its column, or a required one is missing.
+    """
+    plain, refused = admit(values, arriving=arriving)
+    for reason in refused.values():
+        raise PayloadError(reason)
+    return plain
+
+
+def admit(values: Mapping[str, Any], *, arriving: Collection[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    """The measured values as plain Python numbers, ready to store, and why others cannot be stored; None means absent.
 
     Args:
         values: name → value for metrics of the table and for extras.
         arriving: Names whose values are still on their way from a device, and count as given.
 
+    Returns:
+        Name → number, and name → reason.
+
     Raises:
-        PayloadError: a value does not fit its column, or a required one is missing.
+        PayloadError: what every row needs is missing, or cannot be stored.
     """
-    plain = {name: coerce(name, dtype_of(name), value) for name, value in values.items() if value is not None}
-    for name in plain.keys() - METRICS.keys():
-        check_extra_name(name)
-    if not plain.get("skipped"):
-        for name in REQUIRED:
-            if name not in plain and name not in arriving:
-                raise PayloadError(f"{name}=… is missing; if the update was skipped, say skipped=True, skip_reason=…")
-    if "update" not in plain and "update" not in arriving:
-        raise PayloadError("update=… is missing: every record needs the index of its PPO update")
+    plain: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        try:
+            if name not in METRICS:
+                check_extra_name(name)
+            plain[name] = coerce(name, dtype_of(name), value)
+        except PayloadError as error:
+            refused[name] = str(error)
     if plain.get("skip_reason", 0) not in SKIP_REASONS:
-        raise PayloadError(f"skip_reason must be one of {SKIP_REASONS}, found {plain['skip_reason']}")
-    return plain
+        refused["skip_reason"] = f"skip_reason must be one of {SKIP_REASONS}, found {plain.pop('skip_reason')}"
+    for name in () if plain.get("skipped") else REQUIRED:
+        if name not in plain and name not in arriving:
+            said = f"{name}=… is missing; if the update was skipped, say skipped=True, skip_reason=…"
+            raise PayloadError(refused.get(name, said))
+    if "update" not in plain and "update" not in arriving:
+        said = "update=… is missing: every record needs the index of its PPO update"
+        raise PayloadError(refused.get("update", said))
+    return plain, refused

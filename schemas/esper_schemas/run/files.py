@@ -429,6 +429,8 @@ def _kind(name: str, folder: int) -> str:
 
 def _named(error: OSError, path: Path, target: Path | None = None) -> OSError:
     """The same error with the whole paths, since the kernel knows only the last part of them."""
+    if error.errno is None:  # not of the kernel: of a signal handler that ended the call
+        return error
     if target is None:
         return type(error)(error.errno, error.strerror, str(path))
     return type(error)(error.errno, error.strerror, str(path), None, str(target))

@@ -7,9 +7,11 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.waiting import HANG_SECS, PATIENT, wait_until
 
@@ -319,14 +321,8 @@ class _Strange:
         {"value_loss": _Strange()},
         {"update": None},
         {"update": 1.5},
-        {"seq": 3},
-        {"run_id": "other"},
-        {"extras": {"": 1.0}},
-        {"extras": {"entropy": 1.0}},
-        {"extras": {"x": "y"}},
         {"extras": 5},
         {"extras": ["x"]},
-        {"skip_reason": 77},
     ],
     ids=repr,
 )
@@ -344,6 +340,50 @@ def test_bad_row_is_dropped_counted_and_harmless(
     assert "an update was dropped" in caplog.text
     with Recorder.open(tmp_path, run_id="s", strict=True) as strict, pytest.raises(PayloadError):
         strict.record(**{**row, **bad})
+
+
+@pytest.mark.parametrize(
+    ("bad", "name"),
+    [
+        ({"seq": 3}, "seq"),
+        ({"run_id": "other"}, "run_id"),
+        ({"extras": {"": 1.0}}, ""),
+        ({"extras": {"x": "y"}}, "x"),
+        ({"extras": {"value_loss": 9.0}}, "value_loss"),
+        ({"skip_reason": 77}, "skip_reason"),
+        ({"entropy": np.ma.masked}, "entropy"),
+        ({"entropy": np.ma.masked_array(0.5, mask=True)}, "entropy"),
+        ({"entropy": np.timedelta64(5, "ns")}, "entropy"),
+        ({"entropy": np.array("0.5")}, "entropy"),
+        ({"entropy": 2**53 + 1}, "entropy"),
+        ({"entropy": np.int64(2**53 + 1)}, "entropy"),
+        ({"entropy": Fraction(1, 3)}, "entropy"),
+        ({"entropy": np.array([1.0, 2.0])}, "entropy"),
+        ({"env_steps": 2**63}, "env_steps"),
+        ({"env_steps": 1.5}, "env_steps"),
+        ({"amp_overflow": 2}, "amp_overflow"),
+    ],
+    ids=repr,
+)
+def test_value_that_cannot_be_stored_is_left_out_and_counted(
+    tmp_path: Path, read_rows: ReadRows, caplog: pytest.LogCaptureFixture, bad: dict[str, Any], name: str
+) -> None:
+    """It costs the row nothing else, is counted by its name with the reason, in the run too, and is logged once."""
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        for update in range(3):
+            row = {"update": update, "policy_loss": 0.1, "value_loss": 0.2, **bad}
+            assert recorder.record(**row) is True
+        assert recorder.dropped_rows == 0
+    rows = read_rows(tmp_path / "r", columns=["update", "value_loss", "entropy", "env_steps", "amp_overflow"])
+    assert [row["update"] for row in rows] == [0, 1, 2]
+    assert {row["value_loss"] for row in rows} == {0.2}
+    assert name == "value_loss" or not any(row.get(name) for row in rows if name not in ("seq", "run_id"))
+    (attempt,) = RunDirectory(tmp_path / "r").rank(0).attempts()
+    assert attempt.refused_values[name]["count"] == 3
+    assert attempt.refused_values[name]["reason"]
+    assert caplog.text.count("a value is left out") == 1
+    with Recorder.open(tmp_path, run_id="s", strict=True) as strict, pytest.raises(PayloadError):
+        strict.record(update=0, policy_loss=0.1, **{"value_loss": 0.2, **bad})
 
 
 def test_argument_that_is_no_payload_is_dropped(tmp_path: Path) -> None:

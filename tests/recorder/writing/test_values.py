@@ -89,7 +89,7 @@ def test_rows_come_back_bit_for_bit(
 
 def test_same_set_of_metrics_takes_the_fast_path_bit_for_bit(tmp_path: Path, read_rows: ReadRows) -> None:
     """The fast path, taken from the second row of a kind on, writes what the careful one does."""
-    values = [*EXTREMES, STRANGE_NAN, 3, True, 2**53 + 1]
+    values = [*EXTREMES, STRANGE_NAN, 3, True, 2**53, -(2**53)]
     expected = [
         {
             "update": i,
@@ -144,15 +144,12 @@ def test_values_that_only_look_plain_do_not_slip_through_the_fast_path(tmp_path:
     """Behind rows of a known set, a number in place of a bool, a float in place of an int and the like are checked."""
     good: dict[str, Any] = {"policy_loss": 0.1, "value_loss": 0.2, "skipped": False, "epochs_run": 1, "env_steps": 1}
     odd: list[dict[str, Any]] = [{"skipped": 1}, {"skipped": 1.0}, {"epochs_run": 2.0}, {"env_steps": True}]
+    left_out: list[dict[str, Any]] = [
+        {"skipped": 2}, {"epochs_run": 2**31}, {"env_steps": 0.5}, {"env_steps": 2**63}, {"entropy": 2**53 + 1},
+    ]  # fmt: skip
     bad: list[dict[str, Any]] = [
-        {"skipped": 2},
-        {"epochs_run": 2**31},
-        {"env_steps": 0.5},
-        {"env_steps": 2**63},
-        {"policy_loss": 10**400},
-        {"value_loss": "x"},
-        {"value_loss": None},
-    ]
+        {"policy_loss": 10**400}, {"value_loss": "x"}, {"value_loss": None}, {"value_loss": 2**53 + 1},
+    ]  # fmt: skip
     with Recorder.open(tmp_path, run_id="r") as recorder:
         for i in range(3):
             assert recorder.record(update=i, **good)
@@ -161,10 +158,15 @@ def test_values_that_only_look_plain_do_not_slip_through_the_fast_path(tmp_path:
         for change in bad:
             assert not recorder.record(update=99, **{**good, **change})
         assert recorder.record(update=7, **good)
+        for i, change in enumerate(left_out):
+            assert recorder.record(update=8 + i, **{**good, **change})
         assert recorder.dropped_rows == len(bad)
     rows = read_rows(tmp_path / "r")
-    assert [row["update"] for row in rows] == list(range(8))
+    assert [row["update"] for row in rows] == list(range(8 + len(left_out)))
     assert [row["skipped"] for row in rows[3:5]] == [True, True]
+    for row, change in zip(rows[8:], left_out, strict=True):
+        assert all(row[name] is None for name in change)
+        assert all(row[name] == value for name, value in good.items() if name not in change)
     assert (rows[5]["epochs_run"], rows[6]["env_steps"]) == (2, 1)
     assert rows[7]["dropped_before"] == len(bad)
     assert rows[7]["seq"] == 7 + len(bad)

@@ -1,0 +1,91 @@
+"""How recorders end that nobody closes: at garbage collection, at the end of the program, in a forked child."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import weakref
+from types import TracebackType
+from typing import Any
+
+from esper_recorder.writing.background import BackgroundWriter
+from esper_schemas.run.records import EndStatus
+
+COLLECTED = "the recorder was no longer referred to, and was never closed"
+NOT_CLOSED = "the process ended without close(); its exit code is not known"
+
+_open: set[BackgroundWriter] = set()
+_uncaught: list[tuple[type[BaseException], BaseException]] = []
+_hook_before: Any = None
+
+
+def close_when_collected(recorder: object, background: BackgroundWriter) -> None:
+    """Close the run when its recorder is garbage, and at the latest when the program ends."""
+    for other in [other for other in _open if other.is_finished]:
+        _open.discard(other)
+    _open.add(background)
+    weakref.finalize(recorder, background.end_soon, "finished", COLLECTED).atexit = False
+    _watch_exceptions()
+    _watch_child_process()
+
+
+def _watch_exceptions() -> None:
+    """Have the exception that ends the program told to us: Python tells it to nobody else at exit."""
+    global _hook_before
+    if sys.excepthook is not _note_exception:
+        _hook_before = sys.excepthook
+        sys.excepthook = _note_exception
+
+
+def _note_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not hasattr(sys, "ps1") and not sys.flags.interactive:  # else the session goes on
+        _uncaught[:] = [(kind, error)]
+    _hook_before(kind, error, trace)
+
+
+def _watch_child_process() -> None:
+    """A child of multiprocessing ends without Python's own last steps, but not without those of multiprocessing."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _close_all, exitpriority=10)
+
+
+def _close_all() -> None:
+    """A program that ends without `close` still leaves a sealed run that says how it ended."""
+    status: EndStatus = "finished"
+    reason = NOT_CLOSED
+    for kind, error in _uncaught:
+        is_interrupt = issubclass(kind, KeyboardInterrupt)
+        status, reason = ("interrupted", kind.__name__) if is_interrupt else ("failed", describe(kind, error))
+    for background in tuple(_open):
+        background.close(status, reason)
+        _open.discard(background)
+
+
+def describe(kind: type[BaseException], error: BaseException | None) -> str:
+    """An exception in one line, with its text if that can be read."""
+    text = "" if error is None else text_of(error)
+    return f"{kind.__name__}: {text}" if text else kind.__name__
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception in one line; empty where it cannot be read."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:
+        return ""
+
+
+def _abandon_all_in_child() -> None:
+    """The runs belong to the parent, and so do their locks."""
+    for background in tuple(_open):
+        background.abandon_in_child()
+    _open.clear()
+    _uncaught.clear()
+
+
+os.register_at_fork(after_in_child=_abandon_all_in_child)
+atexit.register(_close_all)

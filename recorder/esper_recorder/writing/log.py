@@ -1,0 +1,20 @@
+"""What the recorder has to say: through `logging`, whose handlers may be somebody else's and raise anything."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+_log = logging.getLogger("esper_recorder")
+
+
+def warning(message: str, *values: object) -> None:
+    """Log something that may not be meant so."""
+    with suppress(Exception):
+        _log.warning(message, *values)
+
+
+def error(message: str, *values: object) -> None:
+    """Log something that went wrong."""
+    with suppress(Exception):
+        _log.error(message, *values)
