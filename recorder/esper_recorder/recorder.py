@@ -258,7 +258,8 @@ class Recorder:
         writer = background.journal.writer
         if writer is None or not background.direct:
             return None
-        plan = writer.plans.get((names, tuple(map(type, values))))
+        kind = (names, tuple(map(type, values)))
+        plan = writer.plan if kind == writer.kind else writer.plan_for(kind)  # to compare costs less than to hash
         seq = self._next_seq
         if plan is None or writer.last_seq + 1 != seq:
             return None

@@ -17,6 +17,10 @@ from esper_schemas.segment.scan import ActiveSegment, parse_active
 _MAX_ENCODERS = 256
 
 
+Kind = tuple[tuple[str, ...], tuple[type, ...]]
+"""Names of a row, in order, and the types of its values."""
+
+
 class SegmentWriter:
     """The active file of one segment. Rows are never split across segments, and never half there.
 
@@ -40,7 +44,9 @@ class SegmentWriter:
         self.is_full = False
         self._synced_size = 0
         self._encoders: dict[frozenset[str], RowEncoder] = {}
-        self.plans: dict[tuple[tuple[str, ...], tuple[type, ...]], RowPlan | None] = {}
+        self.plans: dict[Kind, RowPlan | None] = {}
+        self.kind: Kind | None = None
+        self.plan: RowPlan | None = None
         self._cut_short: tuple[int, int, int] | None = None
         self._descriptor = _create(rank, self._name, len(layout.header))
         try:
@@ -125,6 +131,13 @@ class SegmentWriter:
         if len(self.plans) >= _MAX_ENCODERS:
             self.plans.clear()
         self.plans[names, types] = plan_rows(self.layout, names, types)
+
+    def plan_for(self, kind: Kind) -> RowPlan | None:
+        """The plan for rows of a kind, if one was learned; it is at hand as `plan` for the next row of this `kind`."""
+        plan = self.plans.get(kind)
+        if plan is not None:
+            self.kind, self.plan = kind, plan
+        return plan
 
     def _encoder(self, present: frozenset[str]) -> RowEncoder:
         encoder = self._encoders.get(present)
