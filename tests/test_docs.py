@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,3 +149,33 @@ def test_every_signal_is_documented() -> None:
     readme = (PROJECT / "analyzer" / "README.md").read_text()
     for name in (*SIGNALS, *INFORMING):
         assert f"`{name}`" in readme, name
+
+
+PUBLIC = {
+    "esper_schemas": "schemas/FORMAT.md",
+    "esper_recorder": "recorder/README.md",
+    "esper_analyzer": "analyzer/README.md",
+}
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_public_names_are_those_that_are_documented(package: str) -> None:
+    """What a package exports is named in its document, and nothing else is imported from it there."""
+    exported = set(importlib.import_module(package).__all__)
+    text = (PROJECT / PUBLIC[package]).read_text(encoding="utf-8")
+    assert [name for name in sorted(exported) if f"`{name}`" not in text] == []
+
+
+def test_documents_import_public_names_only() -> None:
+    """A snippet takes its names from the top of a package, from an adapter, or from the parts of the trainer."""
+    below: list[str] = []
+    for path in [*PROJECT.glob("*.md"), *PROJECT.glob("*/*.md"), *PROJECT.glob("notebooks/*.ipynb")]:
+        for module, names in re.findall(
+            r"from (esper_\w+(?:\.\w+)*) import ([\w, ]+)", path.read_text(encoding="utf-8")
+        ):
+            if module in PUBLIC:
+                exported = importlib.import_module(module).__all__
+                below += [f"{path.name}: {module}.{name}" for name in names.split(", ") if name.strip() not in exported]
+            elif not module.startswith(("esper_recorder.adapters.", "esper_recorder.train.", "esper_schemas.testing")):
+                below.append(f"{path.name}: {module}")
+    assert below == []

@@ -20,9 +20,11 @@ import polars as pl
 from outcomes import table
 from scenarios import SCENARIOS
 
-from esper_analyzer import Judge, level, loss_ratio, open_run, trend_change
+from esper_analyzer import level, loss_ratio, open_run
 from esper_analyzer.judging.alerts import Episode
+from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.rules import LEARNING_UPDATES, RULES, Rule
+from esper_analyzer.measuring.trends import trend_change
 from esper_schemas.errors import EsperError
 
 RESULTS = Path(__file__).with_name("results.parquet")

@@ -8,10 +8,10 @@ from esper_schemas.errors import (
     RunDamagedError,
     RunExistsError,
     RunLockedError,
+    RunUnreadableError,
     UsageError,
 )
-from esper_schemas.metric.catalogue import LOSS_RATIO_BANDS
-from esper_schemas.metric.metrics import HISTORY_LENGTH, SKIP_REASONS, Bands, Level, Limit, Metric
+from esper_schemas.metric.metrics import SKIP_REASONS, Bands, Level, Limit, Metric
 from esper_schemas.metric.payload import METRICS, PPOUpdatePayload
 from esper_schemas.run.directory import RankDirectory, RunDirectory, find_runs, resolve_run
 from esper_schemas.run.records import Attempt, RunHeader, Seal, ValueLossDefinition
@@ -19,8 +19,6 @@ from esper_schemas.segment.follow import RankFollower
 from esper_schemas.segment.scan import ActiveSegment, MissingSegment, SealedSegment, read_segments
 
 __all__ = [
-    "HISTORY_LENGTH",
-    "LOSS_RATIO_BANDS",
     "METRICS",
     "SKIP_REASONS",
     "ActiveSegment",
@@ -42,6 +40,7 @@ __all__ = [
     "RunExistsError",
     "RunHeader",
     "RunLockedError",
+    "RunUnreadableError",
     "Seal",
     "SealedSegment",
     "UsageError",

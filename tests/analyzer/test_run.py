@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from esper_analyzer import SCHEMA, open_run
+from esper_analyzer import open_run
 from esper_analyzer.live.live import LiveFeed
+from esper_analyzer.reading.segment_index import SCHEMA
 from esper_recorder import Recorder
 from esper_schemas import NotARunError
 

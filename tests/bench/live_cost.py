@@ -20,8 +20,9 @@ import numpy as np
 import polars as pl
 from torch.utils.tensorboard import SummaryWriter
 
-from esper_analyzer import SCHEMA, live_monitor
+from esper_analyzer import live_monitor
 from esper_analyzer.measuring.trends import trend_signals_now
+from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas import METRICS
 
 LENGTHS = (100, 1_000, 100_000)

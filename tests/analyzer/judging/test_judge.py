@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esper_analyzer import SCHEMA, Judge, severity
+from esper_analyzer import severity
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Hysteresis
+from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.rules import RULES, Rule
+from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas import METRICS
 from esper_schemas.metric.metrics import Bands, above, at_least, at_most, below
 

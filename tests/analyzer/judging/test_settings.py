@@ -12,9 +12,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from esper_analyzer import SCHEMA, Judge, find_settings, level_of, open_run, read_settings
+from esper_analyzer import find_settings, open_run, read_settings
+from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
+from esper_analyzer.measuring.levels import level_of
+from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import Limit
 from esper_schemas.metric.payload import METRICS

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from esper_analyzer import SCHEMA
 from esper_analyzer.judging import signals
+from esper_analyzer.reading.segment_index import SCHEMA
 
 Value = float | None
 Columns = dict[str, list[Value]]

@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from esper_analyzer import SCHEMA, Judge
 from esper_analyzer.judging import signals
+from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.rules import RULES, SIGNALS
+from esper_analyzer.reading.segment_index import SCHEMA
 
 Value = float | None
 Columns = dict[str, list[Value]]

@@ -9,7 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from esper_analyzer import SCHEMA, Judge, RunFacts, Verdict, conclude
+from esper_analyzer import Verdict
+from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.verdict import RunFacts, conclude
+from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas import Level
 
 SOUND = {"policy_loss": -0.01, "skipped": False}

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import polars as pl
 import pytest
 
-from esper_analyzer import LEVEL_TYPE, level, level_of, levels_of, loss_ratio
-from esper_analyzer.measuring.levels import badness
-from esper_schemas import LOSS_RATIO_BANDS, METRICS, Bands, Level
+from esper_analyzer import level, loss_ratio
+from esper_analyzer.measuring.levels import LEVEL_TYPE, badness, level_of, levels_of
+from esper_schemas import METRICS, Bands, Level
+from esper_schemas.metric.catalogue import LOSS_RATIO_BANDS
 
 BANDED: dict[str, Bands] = {name: metric.bands for name, metric in METRICS.items() if metric.bands}
 BANDED["loss_ratio"] = LOSS_RATIO_BANDS

@@ -19,7 +19,8 @@ import pytest
 from nbclient import NotebookClient
 from tests.waiting import HANG_SECS
 
-from esper_analyzer import LEVEL_TYPE, Run, open_run
+from esper_analyzer import Run, open_run
+from esper_analyzer.measuring.levels import LEVEL_TYPE
 from esper_recorder import Recorder
 from esper_schemas.errors import NotARunError, UsageError
 

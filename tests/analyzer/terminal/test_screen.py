@@ -16,8 +16,9 @@ from rich.cells import cell_len
 from tests.analyzer.app_driver import show
 from tests.waiting import HANG_SECS
 
-from esper_analyzer import open_run, sparkline
+from esper_analyzer import open_run
 from esper_analyzer.drawing.chart import draw_chart
+from esper_analyzer.drawing.sparklines import sparkline
 from esper_analyzer.drawing.style import Style
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.live import LiveFeed
