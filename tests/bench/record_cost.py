@@ -1,6 +1,7 @@
 """What one update costs the trainer: `Recorder.record` beside `orjson` + `write` and TensorBoard, in one run.
 
-Each peer gets the same updates, as a trainer would hand them over: 40 scalars that stand in local variables.
+Each peer gets the same updates, as a trainer would hand them over: 40 scalars that stand in local variables. The kinds
+of row that `record` takes follow beside plain floats, then its longest pauses, and the cost of one row a second.
 Rounds are interleaved, so that a noisy machine disturbs all alike; medians and ratios are what counts.
 """
 
@@ -16,10 +17,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import orjson
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from esper_recorder import Recorder
+from esper_recorder import PPOUpdatePayload, Recorder
 from esper_schemas import METRICS, RunDirectory
 from esper_schemas.segment.scan import read_active
 
@@ -27,6 +30,7 @@ ROUNDS = 5
 UPDATES_PER_ROUND = 4000
 TENSORBOARD_UPDATES_PER_ROUND = 60
 SEGMENT_ROWS = 8192
+COLD_ROWS = 8
 SCALARS = [name for name, metric in METRICS.items() if metric.dtype == "float64" and name != "elapsed_secs"][:39]
 
 Call = Callable[[list[float]], object]
@@ -60,8 +64,64 @@ def median_cost(call: Call, rows: list[list[float]]) -> float:
     return statistics.median(costs) / 1e3
 
 
+def kinds_of_row(row: list[float]) -> dict[str, Callable[[Recorder], object]]:
+    """The same update as each kind of row that a trainer may hand over."""
+    update, values = int(row[0]), dict(zip(SCALARS, row[1:], strict=True))
+    first = dict(list(values.items())[:29])
+    extras = {f"mine_{number}": float(number) for number in range(10)}
+    payload = PPOUpdatePayload(update=update, **values)  # type: ignore[arg-type]
+    numpy = {name: np.float32(value) for name, value in values.items()}
+    arrays = {name: np.array(value) for name, value in values.items()}
+    tensors = {name: torch.tensor(value) for name, value in values.items()}
+    return {
+        "floats": lambda recorder: recorder.record(update=update, **values),
+        "numpy.float32": lambda recorder: recorder.record(update=update, **numpy),
+        "ten of them in extras": lambda recorder: recorder.record(update=update, **first, extras=extras),
+        "a PPOUpdatePayload": lambda recorder: recorder.record(payload),
+        "0-d arrays": lambda recorder: recorder.record(update=update, **arrays),
+        "CPU tensors": lambda recorder: recorder.record(update=update, **tensors),
+    }
+
+
+def print_kinds(place: Path) -> None:
+    """The caller's cost of each kind of row, and the pauses of the plain one."""
+    rows = updates(400, 0)
+    kinds = [kinds_of_row(row) for row in rows]
+    costs: dict[str, list[float]] = {name: [] for name in kinds[0]}
+    every: list[int] = []
+    recorders = {name: Recorder.open(place, run_id=f"kind-{number}") for number, name in enumerate(costs)}
+    for _ in range(10 * ROUNDS):
+        for name, recorder in recorders.items():
+            spent = []
+            for kind in kinds:
+                began = time.perf_counter_ns()
+                kind[name](recorder)
+                spent.append(time.perf_counter_ns() - began)
+            costs[name].append(statistics.median(spent) / 1e3)
+            every += spent if name == "floats" else []
+    dropped = sum(recorder.dropped_rows for recorder in recorders.values())
+    print(f"kinds of row, {len(SCALARS) + 1} numbers each; {dropped} rows dropped")
+    floats = statistics.median(costs["floats"])
+    for name, medians in costs.items():
+        cost = statistics.median(medians)
+        print(f"  {name:34}{cost:10.2f} µs {cost / floats:8.2f} × floats")
+    every.sort()
+    print(
+        f"  floats, 99.9th percentile {every[int(0.999 * len(every))] / 1e3:,.0f} µs, longest {every[-1] / 1e3:,.0f} µs"
+    )
+    cold = []
+    for kind in kinds[:COLD_ROWS]:
+        time.sleep(1.0)
+        began = time.perf_counter_ns()
+        kind["floats"](recorders["floats"])
+        cold.append((time.perf_counter_ns() - began) / 1e3)
+    print(f"  floats, one row a second           {statistics.median(cold):8.2f} µs")
+    for recorder in recorders.values():
+        recorder.close()
+
+
 def main() -> None:
-    """Run all peers and print one table."""
+    """Run all peers and print the tables."""
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as place:
         recorder = Recorder.open(place, run_id="bench", trainer="bench", segment_rows=SEGMENT_ROWS)
         lines = os.open(Path(place) / "lines.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -98,6 +158,8 @@ def main() -> None:
         cost = statistics.median(medians)
         print(f"  {name:34}{cost:10.2f} µs {reference / cost:8.3f} × {sizes[name]:>27} B/update")
     print("  (the middle column is ours divided by theirs)")
+    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as place:
+        print_kinds(Path(place))
 
 
 def _folder_bytes(folder: Path) -> int:
