@@ -222,9 +222,10 @@ class BackgroundWriter:
         """In a forked child: the run belongs to the parent, and so does its lock."""
         self.lock = threading.RLock()
         self._work = threading.Condition(self.lock)
+        self._caught_up = threading.Condition(self.lock)
         self._finished = threading.Event()
         self._finished.set()
-        self.direct = self.is_recording = False
+        self.direct = self.is_recording = self.behind = False
         self.closed = "it belongs to the process that opened it, and this is a forked child"
         self.journal.close_files()
         self.opened.close()
