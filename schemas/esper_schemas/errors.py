@@ -58,9 +58,9 @@ def describe_error(error: BaseException, data_errors: tuple[type[BaseException],
         error: an error of Esper, of the disk, or one of `data_errors`.
         data_errors: what a library raises where it cannot decode the rows of a run.
     """
-    said = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     if isinstance(error, data_errors):
-        return f"the run's data is damaged: its rows cannot be read ({said[:300]})"
+        return f"the run's data is damaged: cannot decode its rows ({text[:300]})"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
-    return said or type(error).__name__
+    return text or type(error).__name__

@@ -68,7 +68,7 @@ class Loss:
         ):
             if first is not None and last is not None:
                 parts.append(f"{name} {first}" if first == last else f"{name}s {first} to {last}")
-        return f"{' and '.join(parts) or 'rows of unknown number'} lost ({self.cause})"
+        return f"{' and '.join(parts) or 'an unknown number of rows'} lost ({self.cause})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +93,7 @@ class Repair(_JsonFile):
                 known = {name: entry.get(name) for name in Loss.__slots__}
             *numbers, cause = known.values() or ("no object",)
             if not all(number is None or _is_count(number) for number in numbers) or not isinstance(cause, str):
-                raise RunDamagedError(f"{where}: a loss has no such values as {ascii(entry)[:60]}")
+                raise RunDamagedError(f"{where}: a loss has invalid values, {ascii(entry)[:60]}")
             found.append(Loss(**known))
         return found
 

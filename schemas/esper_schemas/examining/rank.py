@@ -184,10 +184,10 @@ def _check_continuity(check: RankExamination) -> None:
         _find_start(check, segment, last + 1 + (cut_off[1] if cut_off else 0))
         start = holds.identity.first_seq
         if start <= last or holds.identity.attempt < attempt:
-            found = f"sequence number {start} of attempt {holds.identity.attempt}"
+            expected = f"sequence number {last + 1} or later, of attempt {attempt} or later"
             where = check.storage.where(segment.name)
-            said = f"{where}: expected at least {last + 1} of attempt {attempt}, found {found}"
-            segment.faults.append(Fault(check.rank, segment.number, "corrupt", None, said))
+            message = f"{where}: expected {expected}, found {start} of attempt {holds.identity.attempt}"
+            segment.faults.append(Fault(check.rank, segment.number, "corrupt", None, message))
             segment.holds = None
             continue
         _gap(check, last + 1, start - 1, cut_off[0] if cut_off else segment.number)
@@ -251,7 +251,7 @@ def _gap(check: RankExamination, first: int, last: int, segment: int | None) -> 
         return
     check.gaps.append((first, last))
     for start, end in check.known.unexplained_rows(first, last):
-        said = f"rows of sequence numbers {start} to {end} are lost" if end > start else f"row {start} is lost"
+        said = f"rows with sequence numbers {start} to {end} are lost" if end > start else f"row {start} is lost"
         check.say("lost", said, segment)
         check.losses.append(Loss(first_segment=None, first_seq=start, last_seq=end, cause="neither row nor drop"))
 
@@ -275,7 +275,7 @@ def _read_attempt(check: RankExamination, number: int) -> None:
         check.bad_attempts.pop(number, None)
         check.absent_attempts.discard(number)
     except FileNotFoundError:
-        check.bad_attempts[number] = f"no attempt record {where}"
+        check.bad_attempts[number] = f"the attempt record {where} is missing"
         check.absent_attempts.add(number)
     except RunDamagedError as error:
         check.bad_attempts[number] = str(error)
@@ -289,8 +289,11 @@ def _check_attempts(check: RankExamination, recorded: list[int]) -> None:
         if number not in check.attempts and number not in check.bad_attempts:
             _read_attempt(check, number)  # again: it may have begun since
     for first, last in _ranges(check.absent_attempts):
-        following = f" to {attempt_name(last)}" if last > first else ""
-        check.say("missing", f"no attempt record {check.storage.where(attempt_name(first))}{following}")
+        where = check.storage.where(attempt_name(first))
+        if last > first:
+            check.say("missing", f"the attempt records {where} to {attempt_name(last)} are missing")
+        else:
+            check.say("missing", f"the attempt record {where} is missing")
     for number, cause in check.bad_attempts.items():
         if number not in check.absent_attempts:
             check.say("unreadable", cause)
@@ -318,13 +321,13 @@ def _wrong_counts(check: RankExamination, record: Attempt) -> str:
     lost += max(0, _unexplained(check, record.attempt) - record.dropped_rows)
     following = check.attempts.get(record.attempt + 1)
     if record.rows > rows + lost or (record.status is not None and record.rows < rows):
-        return f"it says {record.rows} rows, {rows} are on disk and {lost} are lost"
+        return f"it records {record.rows} rows, but {rows} are on disk and {lost} are lost"
     if record.status is None:
         return ""
     if record.dropped_rows < dropped:
-        return f"it says {record.dropped_rows} dropped rows, the rows on disk say {dropped}"
+        return f"it records {record.dropped_rows} dropped rows, but the rows on disk record {dropped}"
     if following is not None and following.first_seq < record.first_seq + record.rows + record.dropped_rows:
-        return f"it says {record.dropped_rows} dropped rows, more than there is room for before the next attempt"
+        return f"it records {record.dropped_rows} dropped rows, more than fit before the next attempt"
     return ""
 
 
@@ -364,7 +367,7 @@ def _check_names(check: RankExamination) -> None:
     belonging = set(numbers_in(in_segments, ".parquet").values())
     for name in in_segments:
         if name.startswith("."):  # no engine reads it: a file manager's, a synchroniser's
-            check.say("note", f"{check.storage.where(f'{SEGMENTS}/{name}')} is a hidden file, and no file of Esper")
+            check.say("note", f"{check.storage.where(f'{SEGMENTS}/{name}')} is a hidden file, not an Esper file")
         elif name not in belonging:
             check.misplaced.append(f"{SEGMENTS}/{name}")
             check.say("foreign", f"{check.storage.where(f'{SEGMENTS}/{name}')} does not belong there")
@@ -392,11 +395,11 @@ def _check_name(check: RankExamination, name: str) -> None:
     where = check.storage.where(name)
     if name.endswith(".tmp"):
         check.leftovers = True
-        check.say("note", f"{where} is unfinished and means nothing")
+        check.say("note", f"{where} is an unfinished file, which no reader uses")
     elif name.endswith(".broken"):
         try:
-            check.say("note", f"{where} is what was cut off, {check.storage.size(name)} bytes")
+            check.say("note", f"{where} holds {check.storage.size(name)} bytes that were cut off")
         except (OSError, RunDamagedError):
-            check.say("note", f"{where} is no file of Esper")
+            check.say("note", f"{where} is not an Esper file")
     else:
-        check.say("note", f"{where} is no file of Esper")
+        check.say("note", f"{where} is not an Esper file")

@@ -180,8 +180,9 @@ def examine_run(
             theirs = Recording(run_id or expected.run_id, run_uuid)  # a seal names the recording only
             checks = [examine_rank(place, rank, theirs, depth) for rank, place in places.items()]
             if header:
-                said = f"{run.where(HEADER_NAME)}: it is of {_words(expected)}, the segments are of {_words(theirs)}"
-                faults.append(Fault(None, None, "corrupt", None, said))
+                where = run.where(HEADER_NAME)
+                message = f"{where}: it belongs to {_words(expected)}, but the segments belong to {_words(theirs)}"
+                faults.append(Fault(None, None, "corrupt", None, message))
             expected = theirs
     elif header is None:  # whatever recording the segments are of
         uuids = Counter({uuid: count for (_, uuid), count in _recordings(checks).items() if uuid})
@@ -203,14 +204,14 @@ def examine_header(run: Storage, name: str) -> tuple[RunHeader | None, list[Faul
     try:
         header = RunHeader.read(run, HEADER_NAME)
     except FileNotFoundError:
-        return None, [Fault(None, None, "missing", None, f"no run header {where}")]
+        return None, [Fault(None, None, "missing", None, f"the run header {where} is missing")]
     except FormatVersionError:
         raise
     except (RunDamagedError, OSError) as error:
         return None, [Fault(None, None, "unreadable", None, " ".join(str(error).split()))]
     if header.run_id != name:
-        said = f"the folder is named {name!a}, the run {header.run_id!a}"
-        return header, [Fault(None, None, "note", None, said)]
+        message = f"the folder is named {name!a}, but the run id is {header.run_id!a}"
+        return header, [Fault(None, None, "note", None, message)]
     return header, []
 
 
@@ -223,8 +224,8 @@ def _ranks(run: Storage) -> dict[int, Storage | Fault]:
         except RunDamagedError as error:
             found[rank] = Fault(rank, None, "unreadable", None, str(error))
         except OSError as error:
-            said = f"{run.where(rank_name(rank))}: {error.strerror}"
-            found[rank] = Fault(rank, None, "unreadable", None, said)
+            message = f"{run.where(rank_name(rank))}: {error.strerror}"
+            found[rank] = Fault(rank, None, "unreadable", None, message)
     return found
 
 

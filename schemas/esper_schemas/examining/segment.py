@@ -118,7 +118,7 @@ class _Examiner:
             except RunDamagedError as error:
                 self._say(found, "corrupt", str(error))
             except MemoryError:
-                self._say(found, "unreadable", f"{self.storage.where(name)}: it needs more memory than there is")
+                self._say(found, "unreadable", f"{self.storage.where(name)}: not enough memory to read it")
             except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
                 self._say(found, "unreadable", f"{self.storage.where(name)}: {error}")
             return found
@@ -174,7 +174,7 @@ class _Examiner:
         try:
             found.seal = sealed.check_seal(Seal.read(self.storage, name), found.number, where)
         except FileNotFoundError:
-            self._say(found, "missing", f"no seal record {where}")
+            self._say(found, "missing", f"the seal record {where} is missing")
         except RunDamagedError as error:
             self._say(found, "unreadable", str(error))
         except OSError as error:

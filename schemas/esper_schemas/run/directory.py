@@ -222,9 +222,9 @@ class RunDirectory:
         try:
             return Folder.at(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            raise NotARunError(f"{self.path} is no Esper run: there is no such folder") from None
+            raise NotARunError(f"{self.path} is not an Esper run: the folder does not exist") from None
         except OSError as error:
-            raise RunUnreadableError(f"{self.path}: the folder cannot be opened ({error.strerror})") from None
+            raise RunUnreadableError(f"{self.path}: cannot open the folder ({error.strerror})") from None
 
     @property
     def header_path(self) -> Path:
@@ -243,7 +243,7 @@ class RunDirectory:
             try:
                 return RunHeader.read(run, HEADER_NAME)
             except FileNotFoundError:
-                raise NotARunError(f"{self.path} is no Esper run: it holds no {HEADER_NAME}") from None
+                raise NotARunError(f"{self.path} is not an Esper run: it has no {HEADER_NAME}") from None
 
     def rank(self, rank: int) -> RankDirectory:
         """The folder of one rank, which need not exist yet."""
@@ -276,9 +276,9 @@ def find_runs(root: Path) -> Iterator[RunDirectory]:
         with Folder.at(root) as folder:
             names = folder.names()
     except (FileNotFoundError, NotADirectoryError):
-        raise NotARunError(f"{root} is no folder of runs: record one, or name the folder with --root") from None
+        raise NotARunError(f"{root} is not a folder of runs; record a run first, or pass another with --root") from None
     except OSError as error:
-        raise NotARunError(f"{root} cannot be opened ({error.strerror}); name another folder with --root") from None
+        raise NotARunError(f"cannot open {root} ({error.strerror}); pass another folder with --root") from None
     created = {}
     for name in names:
         run = RunDirectory(root / name)
@@ -316,17 +316,17 @@ def resolve_run(run: str | Path | None, root: Path) -> RunDirectory:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except PermissionError as error:
-                raise RunUnreadableError(f"{path}: the folder cannot be opened ({error.strerror})") from None
+                raise RunUnreadableError(f"{path}: cannot open the folder ({error.strerror})") from None
             except (OSError, ValueError) as error:  # such as a name too long
                 reason = error.strerror if isinstance(error, OSError) else error
-                raise NotARunError(f"{ascii(str(path))[1:-1]} cannot be a run: {reason}") from None
+                raise NotARunError(f"{ascii(str(path))[1:-1]} is not the name of a run: {reason}") from None
     runs = list(find_runs(root)) if root.is_dir() else []
     if run is None and runs:
         return runs[-1]
     known = ", ".join(entry.path.name for entry in runs[-5:]) or "none"
     missing = f"no run {run}" if run is not None else "no run"
     if run is not None and Path(run).is_dir():
-        missing = f"{run} is no Esper run, for it holds no {HEADER_NAME}, and there is no run of that name"
+        missing = f"{run} is not an Esper run (it has no {HEADER_NAME}), and no run has that name"
     raise NotARunError(
-        f"{ascii(missing)[1:-1]} under {root} (latest there: {known}); give a path, or a name under --root"
+        f"{ascii(missing)[1:-1]} under {root} (latest there: {known}); pass a path, or a name under --root"
     )

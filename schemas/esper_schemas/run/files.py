@@ -314,8 +314,8 @@ class Folder:
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
             os.close(descriptor)
             raise RunDamagedError(
-                f"{self.where(name)}: expected a file of this one name, found {_kind_of(found.st_mode)}"
-                f" of {found.st_nlink} names"
+                f"{self.where(name)}: expected a file with this one name, found {_kind_of(found.st_mode)}"
+                f" with {found.st_nlink} names"
             )
         if found.st_mode & 0o077 and found.st_uid == os.geteuid():
             try:
@@ -412,7 +412,7 @@ def read_descriptor(descriptor: int, limit: int, where: str, offset: int = 0) ->
 def _parts(name: str) -> list[str]:
     parts = name.split("/") if name else []
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise ValueError(f"{name!a} is no name inside of a folder")
+        raise ValueError(f"{name!a} is not a valid name inside a folder")
     return parts
 
 

@@ -76,17 +76,15 @@ class _JsonFile:
         version = values.get("format", FORMAT_VERSION)
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise FormatVersionError(
-                f"{path} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade it"
+                f"{path} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade Esper"
             )
         known = {key: value for key, value in values.items() if key in types}
         required = [entry.name for entry in fields(cls) if entry.default is entry.default_factory is MISSING]
         if missing := [key for key in required if key not in known]:
-            raise RunDamagedError(
-                f"{path}: expected {', '.join(missing)}, found no such key; it is not a file of Esper"
-            )
+            raise RunDamagedError(f"{path}: the keys {', '.join(missing)} are missing; Esper did not write this file")
         for key, value in known.items():
             if not _fits(value, types[key]):
-                raise RunDamagedError(f"{path}: {key} has no such value as {ascii(value)[:60]}")
+                raise RunDamagedError(f"{path}: {key} has a value of the wrong type, {ascii(value)[:60]}")
         return cls(**known)
 
     def to_bytes(self) -> bytes:

@@ -106,7 +106,7 @@ class SegmentIdentity:
         )
         if version > FORMAT_VERSION:
             raise FormatVersionError(
-                f"{where} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade it"
+                f"{where} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade Esper"
             )
         return identity
 
@@ -220,7 +220,7 @@ class RowLayout:
         length = _message_length(data)
         if length > len(data):
             if _ROW_MARK in data[_PREFIX.size :]:  # rows follow, so the header was whole once
-                raise RunDamagedError("offset 0: the header says that it is longer than it is")
+                raise RunDamagedError("offset 0: the header declares more bytes than it has")
             return None
         header = bytes(data[:length])
         try:
@@ -238,8 +238,12 @@ class RowLayout:
         except (pa.ArrowException, KeyError, ValueError, UnicodeDecodeError, OSError) as error:
             cause = " ".join(str(error).split())
             raise RunDamagedError(f"offset 0: not the header of a segment ({cause})") from None
-        if layout.validity_at < _PREFIX.size or list(layout.columns)[:2] != list(SEQ_COLUMNS):
-            raise RunDamagedError("offset 0: the header declares a layout that cannot be")
+        if layout.validity_at < _PREFIX.size:
+            raise RunDamagedError(
+                f"offset 0: the header declares rows of {layout.row_bytes} bytes, too short for {len(columns)} columns"
+            )
+        if (first := list(columns)[:2]) != list(SEQ_COLUMNS):
+            raise RunDamagedError(f"offset 0: the first columns must be {', '.join(SEQ_COLUMNS)}, found {first}")
         return layout
 
     def scan(self, data: bytes | memoryview, *, offset: int, next_seq: int) -> tuple[int, ScanEnd]:
@@ -317,7 +321,7 @@ def _is_torn(rest: memoryview, row_bytes: int) -> bool:
 
 def _find_once(data: bytes, pattern: bytes) -> int:
     if data.count(pattern) != 1:
-        raise ValueError("its checksum is not where it should be")
+        raise ValueError("its checksum must appear in it exactly once")
     return data.index(pattern)
 
 

@@ -172,7 +172,7 @@ class RankFollower:
         expected = (self._run_id or identity.run_id, self.rank.rank, self._number)
         is_ours = (identity.run_id, identity.rank, identity.segment) == expected
         if not is_ours or (self._run_uuid and identity.run_uuid and identity.run_uuid != self._run_uuid):
-            raise RunDamagedError("it is a segment of another run, recording, rank or number")
+            raise RunDamagedError("the segment belongs to another run, recording or rank, or has another number")
 
     def _advance(self, missing_in: Folder | None) -> None:
         """Go on with the next segment; from a missing one with the next that is there."""

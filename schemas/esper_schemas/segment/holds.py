@@ -100,9 +100,9 @@ def check_columns(schema: pa.Schema) -> tuple[list[str], str]:
             raise RunDamagedError(f"expected the column {entry.name!a} as {kind}, found {entry.type}")
     note = ""
     if absent:
-        note = f"columns of the table are not in it: {', '.join(absent[:5])}{', …' if len(absent) > 5 else ''}"
+        note = f"it lacks columns of the metrics table: {', '.join(absent[:5])}{', …' if len(absent) > 5 else ''}"
     elif names[: len(_TYPES)] != list(_TYPES):
-        note = "its columns stand in another order"
+        note = "its columns are in a different order"
     return added_columns(names), note
 
 

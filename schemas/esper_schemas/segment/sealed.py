@@ -123,7 +123,7 @@ def check_seal(seal: Seal, number: int, where: str) -> Seal:
     if not all(isinstance(name, str) for name in extras) or added_columns(dict.fromkeys(extras)) != extras:
         raise RunDamagedError(f"{where}: extras must be the names of added columns, each once")
     if (seal.rows == 0) != (seal.first_update is None) or (seal.rows == 0) != (seal.last_update is None):
-        raise RunDamagedError(f"{where}: first_update and last_update must be there just where there are rows")
+        raise RunDamagedError(f"{where}: first_update and last_update must be null if rows is 0, and only then")
     return seal
 
 
