@@ -1,4 +1,4 @@
-"""The format in machine-readable form against the code and against real files."""
+"""`format.json` checked against the code and against real files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From whatever number a trainer holds (Python, NumPy, zero-dimensional tensor) to the one its column stores."""
+"""Converts a trainer's numbers (Python, NumPy, zero-dimensional tensors) to the plain numbers that columns store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from esper_schemas.errors import PayloadError
 from esper_schemas.metric.metrics import Dtype
 
 RECORDER_COLUMNS = ("run_id", "rank", "attempt", "seq", "dropped_before")
-"""Columns that the recorder writes beside the metrics; no extra may take their names."""
+"""Columns that the recorder writes in addition to the metrics; no extra may have their names."""
 
 _INT_BITS = {"int64": 63, "int32": 31, "timestamp": 63}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -20,7 +20,7 @@ def check_extra_name(name: object) -> None:
     """Check that `name` can be the column of a metric that the user added.
 
     Raises:
-        PayloadError: it is no string, empty, longer than 255 bytes, not printable, or the recorder's own.
+        PayloadError: it is not a string, empty, longer than 255 bytes, not printable, or a column of the recorder.
     """
     if not isinstance(name, str) or not name or not name.isprintable() or len(name.encode()) > 255:
         raise PayloadError(f"a metric's name must be 1 to 255 bytes of printable text, found {_short(name)}")
@@ -29,12 +29,12 @@ def check_extra_name(name: object) -> None:
 
 
 def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
-    """`value` as the plain Python number that a column of `dtype` stores; exact, or refused.
+    """Convert `value` to the plain Python number that a column of `dtype` stores. An integer column never rounds.
 
     A timestamp may be an aware `datetime` or whole microseconds since 1970, UTC.
 
     Raises:
-        PayloadError: it is no number, or does not fit the dtype.
+        PayloadError: it is not a number, or it does not fit the dtype.
     """
     if dtype == "float64" and type(value) is float:
         return value

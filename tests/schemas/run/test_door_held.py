@@ -1,4 +1,4 @@
-"""What the one door promises of names and errors, and of the descriptors that it holds."""
+"""What `run/files.py` promises about names, errors and open descriptors."""
 
 from __future__ import annotations
 

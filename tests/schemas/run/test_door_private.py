@@ -1,4 +1,4 @@
-"""A file that nobody else may open: what the lock of a rank stands on."""
+"""`Folder.open_private`: a file that only its owner may open, as the lock of a rank needs."""
 
 from __future__ import annotations
 
