@@ -42,14 +42,14 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
     try:
         if isinstance(value, (str, bytes, bytearray, memoryview)):  # float() would parse their text
             raise TypeError
-        if hasattr(value, "item"):  # NumPy numbers and tensors, which float() would warn of if they have a gradient
+        if hasattr(value, "item"):  # NumPy numbers and tensors; float() would warn about a tensor with a gradient
             value = value.item()
         if dtype == "float64":
             return float(value)
         if dtype == "timestamp" and isinstance(value, datetime):
             return (value - _EPOCH) // datetime.resolution
         whole = _whole(value)
-    except OSError:  # no number raises it, but a signal handler that ends a wait does (TimeoutError)
+    except OSError:  # not from the number: a signal handler that ends a wait raises it (TimeoutError)
         raise
     except Exception as error:  # a foreign number type may raise anything from __float__ or __index__
         detail = " ".join(str(error).split())
