@@ -189,7 +189,7 @@ class Failure:
 
 FAILURES = {
     "missing run": Failure(
-        remove, ExitCode.USAGE, r"no run bad under runs|runs/bad is no Esper run", {LIST: ExitCode.FINE}
+        remove, ExitCode.USAGE, r"no run bad under runs|runs/bad is not an Esper run", {LIST: ExitCode.FINE}
     ),
     "broken run.json": Failure(
         break_header,
@@ -211,7 +211,7 @@ FAILURES = {
     "unreadable folder": Failure(
         close_folder,
         ExitCode.USAGE,
-        r"runs/bad: the folder cannot be opened \(Permission denied\)",
+        r"runs/bad: cannot open the folder \(Permission denied\)",
         {LIST: ExitCode.FINE},
     ),
 }

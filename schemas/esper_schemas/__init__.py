@@ -1,4 +1,4 @@
-"""The contract between recorder and analyzer: metrics, payload, Arrow schema, run directory, segment scan."""
+"""The run format: the metrics, the files of a run and their bytes. Recorder and analyzer share only this package."""
 
 from esper_schemas.errors import (
     EsperError,

@@ -1,7 +1,7 @@
-"""The console of both commands: how each failure ends, where data and talk go, what a progress bar looks like.
+"""The console of both commands: output, messages, progress bars, and how failures become exit codes.
 
-Data goes to standard output and talk to standard error, both cleaned by `printable`. A command is a `Group` made by
-`command_group`; every failure in it is one line `<command>: …` and the exit code that `ExitCode` has for it.
+Data goes to standard output and messages go to standard error; `printable` cleans both. A command is a `Group` that
+`command_group` makes. Every failure in it prints one line, `<command>: …`, and ends with a code of `ExitCode`.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
 ErrorTypes = tuple[type[BaseException], ...]
 
 TRACEBACK = "ESPER_TRACEBACK"
-"""An environment variable; where it is set, the traceback of an error is printed before its line."""
+"""Environment variable: if it is set, the traceback of an error is printed before its line."""
 
 _BAR_STEPS = 500
-"""How often a progress bar moves at most: a step may be a line of a file, and there may be millions."""
+"""Most times that a progress bar moves. A step can be one line of a file with millions of lines."""
 
 
 class TerminatedError(BaseException):
-    """SIGTERM arrived. It ends a command as KeyboardInterrupt does, so that files and terminals are left in order."""
+    """SIGTERM arrived. Like KeyboardInterrupt, it ends a command so that files and terminals are left in order."""
 
 
-# ------------------------------------------------------------------ data and talk
+# ------------------------------------------------------------------ data and messages
 
 
 def tell(*lines: str) -> None:
-    """Write lines for people to standard output, each cleaned; see `write`."""
+    """Clean lines for people and write them to standard output; see `write`."""
     write("".join(f"{printable(line)}\n" for line in lines))
 
 
 def write(text: str) -> None:
     """Write text to standard output, for a command whose exit code is its answer.
 
-    A reader that leaves changes nothing: the rest of the text is dropped and the command goes on. Characters that the
-    encoding of the output lacks are written as escapes.
+    If the reader closes the pipe, the rest of the text is dropped and the command goes on. Characters that the encoding
+    of the output lacks are written as escapes.
 
     Raises:
-        OSError: it cannot be written, for another reason than that its reader left.
+        OSError: writing failed, for another reason than a closed pipe.
     """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
@@ -67,7 +67,7 @@ def write(text: str) -> None:
 
 
 def say(line: str) -> None:
-    """Write one cleaned line to standard error; nobody needs to listen."""
+    """Clean one line and write it to standard error. A closed pipe is no error."""
     _say_raw(printable(" ".join(line.split())))
 
 
@@ -79,15 +79,15 @@ def _say_raw(text: str) -> None:
 
 
 def _forget(stream: TextIO) -> None:
-    """Let what is written to a stream vanish from now on: else Python would try again at its end, and exit with 120."""
-    with suppress(OSError, ValueError):  # a stream of a test has no descriptor
+    """Send a stream to the null device. Otherwise Python would flush it again at exit, fail, and exit with 120."""
+    with suppress(OSError, ValueError):  # a stream in a test has no descriptor
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 
 def _open_standard_streams() -> None:
-    """Make sure that the descriptors 0 to 2 are open: else a file of a run would get such a number, and the talk."""
+    """Make sure that descriptors 0 to 2 are open. Otherwise a file of a run could get one, and receive the messages."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -95,14 +95,14 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (open to the end)
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (stays open until exit)
 
 
 # ------------------------------------------------------------------ progress
 
 
 def talk_console() -> Console:
-    """A console of rich on standard error; a reader of it that leaves does not end the command, as rich would."""
+    """A rich console on standard error. A closed pipe does not end the command, as it would in rich."""
     from rich.console import Console
 
     class Talk(Console):
@@ -114,12 +114,12 @@ def talk_console() -> Console:
 
 
 def can_redraw(console: Console) -> bool:
-    """Whether a line of this console can be drawn anew: on a terminal that is not dumb; FORCE_COLOR makes none."""
+    """Whether this console can redraw a line: it is a terminal that is not dumb. FORCE_COLOR alone is not enough."""
     return console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
 
 
 def make_bar(console: Console, *columns: ProgressColumn, transient: bool = False) -> Progress:
-    """A progress bar with these columns, or with those that rich takes; the only place that makes one."""
+    """Make a progress bar with these columns, by default those of rich. All progress bars come from here."""
     from rich.progress import Progress
 
     return Progress(*columns, console=console, transient=transient, refresh_per_second=8)
@@ -127,17 +127,17 @@ def make_bar(console: Console, *columns: ProgressColumn, transient: bool = False
 
 @contextmanager
 def progress(what: str, total: int, *, at_least: int, is_bytes: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show how far something is; gives the function to call with how much was done since the last call.
+    """Show the progress of some work; yields the function to call with the amount done since the last call.
 
-    There is a bar on standard error where that is a terminal and there is enough to do, and it vanishes at the end.
+    A bar is shown only if standard error is a terminal and `total` is large enough. It disappears at the end.
 
     Args:
-        what: what is done, such as `verifying segments`.
-        total: how much there is to do.
-        at_least: how much there must be to do for a bar to be worth it.
+        what: the work, such as `verifying segments`.
+        total: the amount of work.
+        at_least: the smallest `total` for which a bar is shown.
         is_bytes: whether the amounts are bytes.
     """
-    # Whether it is a terminal at all is asked first, for rich loads slowly.
+    # Check for a terminal first, because rich loads slowly.
     if total < at_least or not sys.stderr.isatty() or not can_redraw(console := talk_console()):
         yield lambda _done: None
         return
@@ -162,11 +162,11 @@ def progress(what: str, total: int, *, at_least: int, is_bytes: bool = False) ->
 
 
 def command_group(name: str, *, data_errors: ErrorTypes = ()) -> Callable[[Callable[..., Any]], Group]:
-    """Make a function the group of a command, with `--help`, `-h` and `--version`.
+    """Decorator that turns a function into a command group with `--help`, `-h` and `--version`.
 
     Args:
-        name: what the command is called; its messages begin with it.
-        data_errors: what a library raises where it cannot decode a run, beside `RunDamagedError`.
+        name: name of the command; its messages begin with it.
+        data_errors: types of error that mean damaged data, besides `RunDamagedError`.
     """
 
     def decorate(function: Callable[..., Any]) -> Group:
@@ -192,21 +192,21 @@ def _print_version(context: click.Context, _parameter: click.Parameter, is_asked
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        found = version("esper-recorder")
+        installed = version("esper-recorder")
     except PackageNotFoundError:
-        found = "unknown"
-    click.echo(f"{context.find_root().command.name}, version {found}")
+        installed = "unknown"
+    click.echo(f"{context.find_root().command.name}, version {installed}")
     context.exit()
 
 
 class Group(click.Group):
-    """A group of commands; each of its failures is one line on standard error and the exit code that belongs to it.
+    """A group of commands. Each failure prints one line on standard error and ends with the matching exit code.
 
-    A command returns its exit code, or None where all is fine. Where the reader of standard output leaves, the command
-    ends with 0, unless it wrote by `write` or `tell`. `command_group` makes a group.
+    A command returns its exit code, or None for success. If the reader of standard output closes the pipe, the command
+    ends with 0; one that writes with `write` or `tell` goes on. Use `command_group` to make a group.
 
     Attributes:
-        data_errors: what means damaged data, beside `RunDamagedError`.
+        data_errors: types of error that mean damaged data, besides `RunDamagedError`.
     """
 
     def __init__(self, *args: Any, data_errors: ErrorTypes = (), **kwargs: Any) -> None:
@@ -225,12 +225,12 @@ class Group(click.Group):
         sys.exit(int(code))
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """As click's, which would answer with 1 where nobody reads `--help`."""
+        """As in click, but a closed pipe while `--help` is printed does not end with 1."""
         with _early_end():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click's, which would answer with 1 where the reader left."""
+        """As in click, but a closed pipe does not end with 1."""
         with _early_end():
             return super().invoke(ctx)
 
@@ -246,7 +246,7 @@ class Group(click.Group):
         return code if isinstance(code, int) else ExitCode.FINE
 
     def _failed(self, error: BaseException) -> ExitCode:
-        """Say what ended the command; the exit code that belongs to it."""
+        """Report the error that ended the command; return the matching exit code."""
         if isinstance(error, BrokenPipeError):
             _forget(sys.stdout)
             return ExitCode.FINE
@@ -271,7 +271,7 @@ class Group(click.Group):
 
 
 def _describe_defect(error: BaseException) -> str:
-    """An error that nobody expected, with the line of ours that it came from."""
+    """An unexpected error in one line, with the line of our code that raised it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "esper_" in frame.filename]
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"a defect of Esper: {type(error).__name__}{where}: {str(error)[:500]}"
@@ -279,7 +279,7 @@ def _describe_defect(error: BaseException) -> str:
 
 @contextmanager
 def _early_end() -> Iterator[None]:
-    """Give an early end its exit code before click does: for a reader that left, click has 1, which is a verdict."""
+    """Set the exit code of an early end before click does: click ends a closed pipe with 1, which means a verdict."""
     try:
         yield
     except BrokenPipeError:
@@ -291,7 +291,7 @@ def _early_end() -> Iterator[None]:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Let a first SIGTERM raise `TerminatedError`; a second one ends the process at once."""
+    """Make the first SIGTERM raise `TerminatedError`; a second one ends the process at once."""
     is_ours = threading.current_thread() is threading.main_thread()
     if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # ignored, or somebody else's
         yield

@@ -1,17 +1,17 @@
 """Every error that Esper raises, as one tree.
 
     EsperError                    base; str(error) is one line: expected, found, what to do
-    ├── UsageError                the caller asked for something that cannot be (also a ValueError)
-    │   ├── PayloadError          a value, or a set of values, that is no PPO update
-    │   └── RunExistsError        the run id is taken and resuming was not asked for
+    ├── UsageError                a wrong argument, option or combination of them (also a ValueError)
+    │   ├── PayloadError          a value, or a set of values, that is not a valid PPO update
+    │   └── RunExistsError        the run id is taken, and the caller did not ask to resume
     ├── NotARunError              nothing to read: no such folder, or no Esper run in it
-    ├── RunUnreadableError        the folder of a run may not be opened
+    ├── RunUnreadableError        the folder of a run cannot be opened, for lack of permission for example
     ├── RunLockedError            another process is writing this rank of the run
-    ├── RunDamagedError           bytes on disk that break a promise of FORMAT.md; says where
-    ├── FormatVersionError        written by a newer Esper than this one
-    └── TrainingFailedError       `esper-rec train` ended by an error that is not Esper's (in `esper_recorder.train`)
+    ├── RunDamagedError           bytes on disk break a promise of FORMAT.md; the message says where
+    ├── FormatVersionError        a newer Esper wrote the run
+    └── TrainingFailedError       an error that is not Esper's ended `esper-rec train` (in `esper_recorder.train`)
 
-An `OSError` of the disk is passed on as it is where the caller can act on it.
+Esper passes on an `OSError` of the disk unchanged where the caller can act on it.
 """
 
 
@@ -20,15 +20,15 @@ class EsperError(Exception):
 
 
 class UsageError(EsperError, ValueError):
-    """The caller asked for something that cannot be."""
+    """The caller passed a wrong argument, option or combination of them."""
 
 
 class PayloadError(UsageError):
-    """A value, or a set of values, that is no PPO update."""
+    """A value, or a set of values, is not a valid PPO update."""
 
 
 class RunExistsError(UsageError):
-    """The run id is taken and resuming was not asked for."""
+    """The run id is taken, and the caller did not ask to resume."""
 
 
 class NotARunError(EsperError):
@@ -36,7 +36,7 @@ class NotARunError(EsperError):
 
 
 class RunUnreadableError(EsperError):
-    """The folder of a run may not be opened, so nobody knows what is in it."""
+    """The folder of a run cannot be opened, for lack of permission for example."""
 
 
 class RunLockedError(EsperError):
@@ -48,19 +48,19 @@ class RunDamagedError(EsperError):
 
 
 class FormatVersionError(EsperError):
-    """The run was written by a newer Esper than this one."""
+    """A newer Esper wrote the run."""
 
 
 def describe_error(error: BaseException, data_errors: tuple[type[BaseException], ...] = ()) -> str:
-    """The error as one line for people, which is not cleaned yet.
+    """The error as one line for people. Pass it through `printable` before you show it.
 
     Args:
         error: an error of Esper, of the disk, or one of `data_errors`.
-        data_errors: what a library raises where it cannot decode the rows of a run.
+        data_errors: types of error that a library raises when it cannot decode the rows of a run.
     """
-    said = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     if isinstance(error, data_errors):
-        return f"the run's data is damaged: its rows cannot be read ({said[:300]})"
+        return f"the run's data is damaged: cannot decode its rows ({text[:300]})"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
-    return said or type(error).__name__
+    return text or type(error).__name__

@@ -1,4 +1,4 @@
-"""The exit codes of both commands, and what each means; README.md shows this table."""
+"""The exit codes of both commands and their meanings; README.md shows this table."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class ExitCode(IntEnum):
     """How a command ended.
 
     Attributes:
-        meaning: for people; a line of the table in README.md.
+        meaning: what the code means, for people; a row of the table in README.md.
     """
 
     meaning: str
 
     def __new__(cls, code: int, meaning: str = "") -> ExitCode:
-        """A member with its meaning; without one, such as `ExitCode(128 + SIGTERM)`, the member of that number."""
+        """Create a member with its meaning. A call without one, `ExitCode(128 + SIGTERM)`, looks up the member."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
@@ -33,10 +33,10 @@ class ExitCode(IntEnum):
 
     @classmethod
     def of_error(cls, error: BaseException, data_errors: tuple[type[BaseException], ...] = ()) -> ExitCode:
-        """The code of a command that an error of Esper or of the disk has ended.
+        """The exit code of a command that ended with an error of Esper or of the disk.
 
         Args:
-            error: what ended it.
-            data_errors: further errors that mean damaged data, beside `RunDamagedError`.
+            error: the error that ended it.
+            data_errors: further types of error that mean damaged data, besides `RunDamagedError`.
         """
         return cls.DAMAGED if isinstance(error, (RunDamagedError, *data_errors)) else cls.USAGE

@@ -1,4 +1,4 @@
-"""Files of every kind, with what our own reader finds in them, to hold the description of the format against."""
+"""Files of every kind and what our own reader finds in them, to check the description of the format against."""
 
 from __future__ import annotations
 

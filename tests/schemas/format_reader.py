@@ -1,6 +1,6 @@
-"""A reader of the format that knows nothing but `format.json`: no code of Esper, and as little code as it can do with.
+"""A minimal reader of the format that knows only `format.json` and uses no code of Esper.
 
-pyarrow unpacks the Arrow schema of a header and the Parquet files; all else is done by what the description says.
+pyarrow decodes the Arrow schema of a header and the Parquet files; everything else follows the description.
 """
 
 from __future__ import annotations

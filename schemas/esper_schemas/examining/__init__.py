@@ -1,1 +1,1 @@
-"""What is wrong with a run: the one examination that every reader and every repair asks."""
+"""Finds what is wrong with a run: the one examination that every reader and every repair uses."""

@@ -1,4 +1,4 @@
-"""What can be wrong with the files of a run, and the records in which a repair says what is lost for good."""
+"""The kinds of fault in the files of a run, and the records of repairs, which list what is lost for good."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ from esper_schemas.segment.holds import Range
 FaultKind = Literal["torn", "corrupt", "missing", "unreadable", "lost", "foreign", "repaired", "note"]
 
 HARMLESS = frozenset({"torn", "repaired", "note"})
-"""Kinds of fault that are no damage."""
+"""Kinds of fault that are not damage."""
 
 MAX_LOSSES_SHOWN = 1000
-"""Losses that are listed one by one."""
+"""Most losses that are listed one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something about the bytes of a run that is not as promised.
+    """One way in which the files of a run differ from what FORMAT.md promises.
 
     Attributes:
-        rank: rank whose folder it is in; None where it is in none.
-        segment: number of the segment; None where the fault is in another file.
-        kind: `torn` (a write cut short, which a crash leaves: no damage), `corrupt` (bytes that cannot be),
-            `missing` (a file that is not there), `unreadable` (a file that cannot be read), `lost`
-            (sequence numbers that no row and no recorded drop explains), `foreign` (a file that does not belong there),
-            `repaired` (rows that are lost for good, as a repair has recorded: no damage any more), `note` (no damage
-            either: leftovers).
-        offset: byte in the file at which it begins; None where that means nothing.
-        message: one line on what was expected and found.
+        rank: rank whose folder it is in; None if it is in no rank's folder.
+        segment: number of the segment; None if the fault is in another file.
+        kind: `torn` (a write that a crash cut short; not damage), `corrupt` (invalid bytes or values), `missing` (a
+            file that should exist), `unreadable` (a file that cannot be read), `lost` (sequence numbers that neither a
+            row nor a recorded drop explains), `foreign` (a file that does not belong there), `repaired` (rows that a
+            repair has recorded as lost for good; no longer damage), `note` (leftovers; not damage).
+        offset: byte in the file at which it begins; None where an offset makes no sense.
+        message: one line that says what was expected and found.
     """
 
     rank: int | None
@@ -46,13 +45,13 @@ class Fault:
 
     @property
     def is_damage(self) -> bool:
-        """Whether the run's data is damaged by it; a torn end is not damage, nor is what a repair has dealt with."""
+        """Whether it damages the run's data. A torn end does not count, nor does a loss that a repair has recorded."""
         return self.kind not in HARMLESS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loss:
-    """Rows, or segments, that are gone for good; each range may be unknown, both ends are inclusive."""
+    """Rows or segments that are lost for good. Each range may be unknown; both ends are inclusive."""
 
     first_segment: int | None = None
     last_segment: int | None = None
@@ -68,15 +67,15 @@ class Loss:
         ):
             if first is not None and last is not None:
                 parts.append(f"{name} {first}" if first == last else f"{name}s {first} to {last}")
-        return f"{' and '.join(parts) or 'rows of unknown number'} lost ({self.cause})"
+        return f"{' and '.join(parts) or 'an unknown number of rows'} lost ({self.cause})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repair(_JsonFile):
-    """What one repair of a rank did: `repairs/0000.json`. What it cut off is kept in `repairs/0000.broken/`.
+    """What one repair of a rank did: `repairs/0000.json`. It keeps what it cut off in `repairs/0000.broken/`.
 
-    `losses` are objects with the fields of `Loss`. What they name is explained: it is listed as `repaired` from
-    then on, and is no damage any more.
+    `losses` are objects with the fields of `Loss`. From then on these losses are listed as `repaired` and no longer
+    count as damage.
     """
 
     repair: int
@@ -85,21 +84,21 @@ class Repair(_JsonFile):
     done: list[str] = field(default_factory=list)
 
     def parsed(self, where: str) -> list[Loss]:
-        """The losses; RunDamagedError, which names `where`, if one of them is none."""
-        found = []
+        """The losses as objects; RunDamagedError, which names `where`, if one is invalid."""
+        losses = []
         for entry in self.losses:
-            known: dict[str, Any] = {}
+            known: dict[str, Any] = dict.fromkeys(Loss.__slots__)
             if isinstance(entry, dict):
-                known = {name: entry.get(name) for name in Loss.__slots__}
-            *numbers, cause = known.values() or ("no object",)
+                known |= {name: entry.get(name) for name in Loss.__slots__}
+            *numbers, cause = known.values()
             if not all(number is None or _is_count(number) for number in numbers) or not isinstance(cause, str):
-                raise RunDamagedError(f"{where}: a loss has no such values as {ascii(entry)[:60]}")
-            found.append(Loss(**known))
-        return found
+                raise RunDamagedError(f"{where}: a loss has invalid values, {ascii(entry)[:60]}")
+            losses.append(Loss(**known))
+        return losses
 
 
 def repair_names(rank: Storage) -> list[str]:
-    """The records of repairs, oldest first; there is no folder of them before the first repair."""
+    """Names of the repair records, oldest first; empty before the first repair."""
     numbers = numbers_in(rank.names(REPAIRS), ".json", 4)
     return [f"{REPAIRS}/{numbers[number]}" for number in sorted(numbers)]
 
@@ -108,8 +107,8 @@ class KnownLosses:
     """Everything that the repairs of one rank have recorded as lost.
 
     Attributes:
-        losses: the losses, the oldest repair first.
-        unreadable: the names of records that cannot be read, and why.
+        losses: the losses, those of the oldest repair first.
+        unreadable: name → reason, for records that cannot be read.
     """
 
     def __init__(self, storage: Storage, rank: int) -> None:
@@ -130,20 +129,20 @@ class KnownLosses:
         self._segments = _ranges((loss.first_segment, loss.last_segment) for loss in self.losses)
 
     def unexplained_rows(self, first: int, last: int) -> list[Range]:
-        """Those ranges of sequence numbers within `first` … `last` that no repair has recorded as lost."""
+        """The ranges of sequence numbers within `first` … `last` that no repair has recorded as lost."""
         return _without(first, last, self._rows)
 
     def unexplained_segments(self, first: int, last: int) -> list[Range]:
-        """Those ranges of segment numbers within `first` … `last` that no repair has recorded as lost."""
+        """The ranges of segment numbers within `first` … `last` that no repair has recorded as lost."""
         return _without(first, last, self._segments)
 
     def faults(self) -> list[Fault]:
-        """One fault of kind `repaired` for each loss, so that what is lost stays visible; and unreadable records."""
+        """A fault of kind `repaired` for each loss, so that losses stay visible, and one for each unreadable record."""
         shown = self.losses[:MAX_LOSSES_SHOWN]
-        found = [Fault(self._rank, loss.first_segment, "repaired", None, str(loss)) for loss in shown]
+        faults = [Fault(self._rank, loss.first_segment, "repaired", None, str(loss)) for loss in shown]
         if more := len(self.losses) - len(shown):
-            found.append(Fault(self._rank, None, "repaired", None, f"{more:,} more losses are recorded"))
-        return found + [
+            faults.append(Fault(self._rank, None, "repaired", None, f"{more:,} more losses are recorded"))
+        return faults + [
             Fault(self._rank, None, "unreadable", None, " ".join(cause.split())) for cause in self.unreadable.values()
         ]
 
@@ -157,7 +156,7 @@ def _ranges(pairs: Iterable[tuple[int | None, int | None]]) -> list[Range]:
 
 
 def _without(first: int, last: int, known: list[Range]) -> list[Range]:
-    """What is left of `first` … `last` without the sorted ranges `known`."""
+    """The ranges that remain of `first` … `last` without the sorted ranges `known`."""
     left = []
     for start, end in known:
         if start > last:

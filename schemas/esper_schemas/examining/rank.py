@@ -1,4 +1,4 @@
-"""Everything that can be wrong with one rank: its segments, what they say together, its attempts, the names in it."""
+"""Examines one rank: its segments, their sequence numbers, its attempts and the names of its files."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ Step = Callable[[], None]
 
 @dataclass(slots=True)
 class RankExamination:
-    """What was found in one rank.
+    """The result of examining one rank.
 
     Attributes:
-        storage: the folder of the rank; it is not there where nobody has written yet.
+        storage: the folder of the rank.
         rank: its number.
-        depth: how deep was looked.
-        faults: everything that is not as promised, and notes.
-        segments: every segment that is there, in order.
+        depth: how deep the examination went.
+        faults: faults and notes about the rank; those of a segment are in its examination.
+        segments: every segment that exists, in order.
         attempts: attempt records that can be read, by number.
-        bad_attempts: attempts whose record is absent, unreadable or wrong, and why.
-        absent_attempts: those of them that have no record.
-        losses: what is gone and no repair has recorded yet.
-        known: what repairs have recorded as lost.
+        bad_attempts: number → reason, for attempts whose record is missing, unreadable or wrong.
+        absent_attempts: the numbers of `bad_attempts` whose record is missing.
+        losses: losses that no repair has recorded yet.
+        known: losses that repairs have recorded.
         misplaced: names of files that do not belong where they are.
-        leftovers: whether an interrupted writer left something that recovery would clear away.
-        orphan_seals: numbers of seals whose segment is not there.
-        writing: whether a writer was there meanwhile.
+        leftovers: whether an interrupted writer left something that recovery would remove.
+        orphan_seals: numbers of seals whose segment does not exist.
+        writing: whether a writer was running during the examination.
         gaps: all sequence numbers that neither a row nor a drop explains, whether a repair has recorded them or not.
-        last_seq: number of the last row that is there.
+        last_seq: sequence number of the last row.
     """
 
     storage: Storage
@@ -75,12 +75,12 @@ class RankExamination:
     last_seq: int = -1
 
     def say(self, kind: FaultKind, message: str, segment: int | None = None) -> None:
-        """Add a fault that has no offset."""
+        """Add a fault without an offset."""
         self.faults.append(Fault(self.rank, segment, kind, None, " ".join(message.split())[:1000]))
 
     @property
     def all_faults(self) -> list[Fault]:
-        """Those of its segments too; the end of the segment that a writer is at is none."""
+        """All faults, including those of segments. The torn end of a segment that is being written does not count."""
         last = self.segments[-1].number if self.segments else None
         of_segments = [fault for segment in self.segments for fault in segment.faults]
         if self.writing:
@@ -97,21 +97,21 @@ def examine_rank(
     *,
     locked: bool = False,
 ) -> RankExamination:
-    """Examine everything of one rank; the only examination there is.
+    """Examine one rank completely. All readers and repairs use this examination.
 
     Args:
         storage: the folder of the rank.
         rank: its number.
-        recording: what its segments must belong to; where it names no run, that of the first one.
+        recording: the recording that its segments must belong to; if it names no run, that of the first segment.
         depth: how deep to look.
         step: called after each segment.
         locked: whether the caller holds the lock, so that nobody else writes.
 
     Raises:
-        FormatVersionError: a segment was written by a newer Esper.
+        FormatVersionError: a newer Esper wrote a segment.
     """
     check = RankExamination(storage, rank, depth, KnownLosses(storage, rank))
-    # What a writer does meanwhile only adds rows: whatever was read before the segments is there when they are read.
+    # A running writer only adds rows, so whatever the records below mention exists when the segments are read.
     before = False if locked else _has_writer(storage)
     numbers_of_attempts = _read_attempts(check)
     for number in sorted(_all_segment_numbers(check)):
@@ -122,7 +122,7 @@ def examine_rank(
                 recording = Recording(segment.holds.identity.run_id, recording.run_uuid)
         step()
     after = False if locked else _has_writer(storage)
-    # Who may not open the lock cannot tell: an attempt without an end may still go on.
+    # Without permission to open the lock, a writer is unknown: an attempt that has not ended may still be running.
     has_no_end = not check.attempts or check.attempts[max(check.attempts)].status is None
     check.writing = bool(before or after) or (None in (before, after) and has_no_end)
     _check_continuity(check)
@@ -132,7 +132,7 @@ def examine_rank(
 
 
 def count_segments(storage: Storage) -> int:
-    """How many segments a listing shows, to measure progress by."""
+    """Number of segments in a listing, as the total of a progress bar."""
     try:
         return len(segment_numbers(storage))
     except (RunDamagedError, OSError):
@@ -140,9 +140,9 @@ def count_segments(storage: Storage) -> int:
 
 
 def _all_segment_numbers(check: RankExamination) -> set[int]:
-    """Numbers of all segments that are there, or that a seal says were there.
+    """Numbers of all segments that exist, or for which a seal exists.
 
-    In the order in which a segment goes through the folders backwards, so that one that moves on is not missed.
+    A segment moves from active to sealed. Listing the folders in this order never misses one that moves meanwhile.
     """
     found: set[int] = set()
     for folder, suffix in ((SEALS, ".json"), (ACTIVE, ".arrows"), (SEGMENTS, ".parquet")):
@@ -151,7 +151,7 @@ def _all_segment_numbers(check: RankExamination) -> set[int]:
 
 
 def _names(check: RankExamination, folder: str) -> list[str]:
-    """Names in a folder of the rank; a folder that cannot be listed is a fault, told once."""
+    """Names in a folder of the rank. A folder that cannot be listed is a fault, reported once."""
     try:
         return check.storage.names(folder)
     except (RunDamagedError, OSError) as error:
@@ -162,7 +162,7 @@ def _names(check: RankExamination, folder: str) -> list[str]:
 
 
 def _has_writer(storage: Storage) -> bool | None:
-    """As `has_writer`; a copy in a store of objects has none."""
+    """As in `has_writer`; a copy in an object store has no writer."""
     return has_writer(storage) if isinstance(storage, Folder) else False
 
 
@@ -184,10 +184,10 @@ def _check_continuity(check: RankExamination) -> None:
         _find_start(check, segment, last + 1 + (cut_off[1] if cut_off else 0))
         start = holds.identity.first_seq
         if start <= last or holds.identity.attempt < attempt:
-            found = f"sequence number {start} of attempt {holds.identity.attempt}"
+            expected = f"sequence number {last + 1} or later, of attempt {attempt} or later"
             where = check.storage.where(segment.name)
-            said = f"{where}: expected at least {last + 1} of attempt {attempt}, found {found}"
-            segment.faults.append(Fault(check.rank, segment.number, "corrupt", None, said))
+            message = f"{where}: expected {expected}, found {start} of attempt {holds.identity.attempt}"
+            segment.faults.append(Fault(check.rank, segment.number, "corrupt", None, message))
             segment.holds = None
             continue
         if not _is_beginning(check, segment.number, start):
@@ -212,9 +212,9 @@ def _is_beginning(check: RankExamination, number: int, start: int) -> bool:
 
 
 def _find_start(check: RankExamination, segment: SegmentExamination, expected: int) -> None:
-    """What a segment continues from, where only its seal was looked at: that tells its first row, not drops before it.
+    """Correct where a segment starts if only its seal was read: the seal knows the first row, not the drops before it.
 
-    Where the first row does not follow the segment before, the file's footer is asked.
+    If the first row does not continue the segment before, read the footer of the file.
     """
     holds = segment.holds
     if holds is None or not segment.is_sealed or check.depth != "records" or segment.rows_seen:
@@ -232,11 +232,11 @@ def _find_start(check: RankExamination, segment: SegmentExamination, expected: i
             if drops_end > holds.identity.first_seq:
                 holds.gaps = [(holds.identity.first_seq, drops_end - 1)]
     except (RunDamagedError, OSError, ValueError, pa.ArrowException, StopIteration):
-        return  # a deeper look says what is wrong with it
+        return  # a deeper examination reports what is wrong with it
 
 
 def _check_missing(check: RankExamination, first: int, last: int) -> None:
-    """Note segments that are not there although later ones are."""
+    """Report segments that are missing although later ones exist."""
     for start, end in check.known.unexplained_segments(first, last) if first <= last else []:
         said = "the segment is missing" if start == end else f"segments {start} to {end} are missing"
         check.say("missing", said, start)
@@ -244,7 +244,7 @@ def _check_missing(check: RankExamination, first: int, last: int) -> None:
 
 
 def _check_orphan_seals(check: RankExamination, next_number: int) -> None:
-    """Look for seals without a segment; those behind the last segment show that there were more."""
+    """Look for seals without a segment. Seals after the last segment show that more segments existed."""
     if check.writing:
         return
     there = {segment.number for segment in check.segments}
@@ -258,7 +258,7 @@ def _gap(check: RankExamination, first: int, last: int, segment: int | None) -> 
         return
     check.gaps.append((first, last))
     for start, end in check.known.unexplained_rows(first, last):
-        said = f"rows of sequence numbers {start} to {end} are lost" if end > start else f"row {start} is lost"
+        said = f"rows with sequence numbers {start} to {end} are lost" if end > start else f"row {start} is lost"
         check.say("lost", said, segment)
         check.losses.append(Loss(first_segment=None, first_seq=start, last_seq=end, cause="neither row nor drop"))
 
@@ -267,7 +267,7 @@ def _gap(check: RankExamination, first: int, last: int, segment: int | None) -> 
 
 
 def _read_attempts(check: RankExamination) -> list[int]:
-    """Read the attempt records; return the numbers of all that are there, in order."""
+    """Read the attempt records; return the numbers of all that exist, in order."""
     numbers = sorted(number for number in numbers_in(_names(check, ATTEMPTS), ".json", 4) if number <= MAX_ATTEMPTS)
     for number in numbers:
         _read_attempt(check, number)
@@ -282,7 +282,7 @@ def _read_attempt(check: RankExamination, number: int) -> None:
         check.bad_attempts.pop(number, None)
         check.absent_attempts.discard(number)
     except FileNotFoundError:
-        check.bad_attempts[number] = f"no attempt record {where}"
+        check.bad_attempts[number] = f"the attempt record {where} is missing"
         check.absent_attempts.add(number)
     except RunDamagedError as error:
         check.bad_attempts[number] = str(error)
@@ -294,10 +294,13 @@ def _check_attempts(check: RankExamination, recorded: list[int]) -> None:
     seen = {segment.holds.identity.attempt for segment in check.segments if segment.holds}
     for number in range(max([*recorded, *seen], default=-1) + 1):
         if number not in check.attempts and number not in check.bad_attempts:
-            _read_attempt(check, number)  # again: it may have begun since
+            _read_attempt(check, number)  # again: it may have started since
     for first, last in _ranges(check.absent_attempts):
-        following = f" to {attempt_name(last)}" if last > first else ""
-        check.say("missing", f"no attempt record {check.storage.where(attempt_name(first))}{following}")
+        where = check.storage.where(attempt_name(first))
+        if last > first:
+            check.say("missing", f"the attempt records {where} to {attempt_name(last)} are missing")
+        else:
+            check.say("missing", f"the attempt record {where} is missing")
     for number, cause in check.bad_attempts.items():
         if number not in check.absent_attempts:
             check.say("unreadable", cause)
@@ -311,7 +314,7 @@ def _check_attempts(check: RankExamination, recorded: list[int]) -> None:
 
 
 def _ranges(numbers: set[int]) -> list[Range]:
-    """Numbers as ranges of neighbours, in order."""
+    """Numbers as ranges of consecutive numbers, in order."""
     found: list[Range] = []
     for number in sorted(numbers):
         if found and found[-1][1] == number - 1:
@@ -322,25 +325,25 @@ def _ranges(numbers: set[int]) -> list[Range]:
 
 
 def _wrong_counts(check: RankExamination, record: Attempt) -> str:
-    """What an attempt's counts say that its rows on disk contradict; rows that are lost may have been of any kind."""
+    """How the rows on disk contradict an attempt's counts; "" if they agree. A lost number may be a row or a drop."""
     rows, dropped, lost = counts_on_disk(check, record.attempt)
     lost += max(0, _unexplained(check, record.attempt) - record.dropped_rows)
     following = check.attempts.get(record.attempt + 1)
     if record.rows > rows + lost or (record.status is not None and record.rows < rows):
-        return f"it says {record.rows} rows, {rows} are on disk and {lost} are lost"
+        return f"it records {record.rows} rows, but {rows} are on disk and {lost} are lost"
     if record.status is None:
         return ""
     if record.dropped_rows < dropped:
-        return f"it says {record.dropped_rows} dropped rows, the rows on disk say {dropped}"
+        return f"it records {record.dropped_rows} dropped rows, but the rows on disk record {dropped}"
     if following is not None and following.first_seq < record.first_seq + record.rows + record.dropped_rows:
-        return f"it says {record.dropped_rows} dropped rows, more than there is room for before the next attempt"
+        return f"it records {record.dropped_rows} dropped rows, more than fit before the next attempt"
     return ""
 
 
 def _unexplained(check: RankExamination, attempt: int) -> int:
-    """Numbers between the first and last row of its segments that no row has, where the rows were not looked at.
+    """Count the numbers without a row between first and last row of segments whose rows were not read.
 
-    They may have been dropped, or lost; only a deeper look tells.
+    Only a deeper examination tells whether they were dropped or lost.
     """
     held = [entry.holds for entry in check.segments if entry.holds and not entry.rows_seen]
     spans = (holds.last_seq - holds.first_seq + 1 - holds.rows for holds in held if holds.identity.attempt == attempt)
@@ -348,12 +351,12 @@ def _unexplained(check: RankExamination, attempt: int) -> int:
 
 
 def counts_on_disk(check: RankExamination, attempt: int) -> tuple[int, int, int]:
-    """Rows of an attempt on disk, rows that it dropped in front of these, and rows in its range that are lost."""
+    """For one attempt: its rows on disk, the drops that these rows record, and the lost rows in its range."""
     held = [entry.holds for entry in check.segments if entry.holds and entry.holds.identity.attempt == attempt]
     record, following = check.attempts.get(attempt), check.attempts.get(attempt + 1)
     first = record.first_seq if record else min((holds.identity.first_seq for holds in held), default=0)
     dropped = sum(holds.dropped for holds in held)
-    if held and held[0].rows:  # the drops of the attempt before stand in front of the first row of this one
+    if held and held[0].rows:  # the first row also counts drops of the attempt before
         dropped -= max(0, min(first - held[0].identity.first_seq, dropped))
     starts = [first, *(holds.identity.first_seq for holds in held[:1])]
     end = following.first_seq if following else None
@@ -368,12 +371,12 @@ def counts_on_disk(check: RankExamination, attempt: int) -> tuple[int, int, int]
 
 
 def _check_names(check: RankExamination) -> None:
-    """What else is there: damage in `segments/`, where any engine reads everything; a note elsewhere."""
+    """Report other files: in `segments/` they are damage, since any engine reads all of it; elsewhere a note."""
     in_segments = _names(check, SEGMENTS)
     belonging = set(numbers_in(in_segments, ".parquet").values())
     for name in in_segments:
-        if name.startswith("."):  # no engine reads it: a file manager's, a synchroniser's
-            check.say("note", f"{check.storage.where(f'{SEGMENTS}/{name}')} is a hidden file, and no file of Esper")
+        if name.startswith("."):  # no engine reads it; file managers and sync tools leave such files
+            check.say("note", f"{check.storage.where(f'{SEGMENTS}/{name}')} is a hidden file, not an Esper file")
         elif name not in belonging:
             check.misplaced.append(f"{SEGMENTS}/{name}")
             check.say("foreign", f"{check.storage.where(f'{SEGMENTS}/{name}')} does not belong there")
@@ -401,11 +404,11 @@ def _check_name(check: RankExamination, name: str) -> None:
     where = check.storage.where(name)
     if name.endswith(".tmp"):
         check.leftovers = True
-        check.say("note", f"{where} is unfinished and means nothing")
+        check.say("note", f"{where} is an unfinished file, which no reader uses")
     elif name.endswith(".broken"):
         try:
-            check.say("note", f"{where} is what was cut off, {check.storage.size(name)} bytes")
+            check.say("note", f"{where} holds {check.storage.size(name)} bytes that were cut off")
         except (OSError, RunDamagedError):
-            check.say("note", f"{where} is no file of Esper")
+            check.say("note", f"{where} is not an Esper file")
     else:
-        check.say("note", f"{where} is no file of Esper")
+        check.say("note", f"{where} is not an Esper file")

@@ -1,6 +1,6 @@
-"""The examination of a whole run, also while it is being written.
+"""Examines a whole run, even while it is being written.
 
-Memory is bounded by one segment. Time is bounded by the bytes on disk, or, at depth `records`, by the number of files.
+Memory is bounded by one segment; time by the bytes on disk or, at depth `records`, by the number of files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from esper_schemas.run.records import RunHeader
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What `verify_run` found: faults of the whole run, and how much was looked at."""
+    """The result of `verify_run`: the faults of the whole run, and how much was examined."""
 
     path: Path
     run_id: str | None
@@ -62,7 +62,7 @@ class Verification:
 
 
 def find_run(run: str | Path, root: Path) -> RunDirectory:
-    """The run that a person means, as `resolve_run`, also where its `run.json` is gone.
+    """Find the run that a person names, as `resolve_run` does, even if its `run.json` is missing.
 
     Raises:
         NotARunError: there is no such run.
@@ -82,21 +82,21 @@ def find_run(run: str | Path, root: Path) -> RunDirectory:
 
 
 def count_all_segments(run: RunDirectory) -> int:
-    """How many segments a listing of the run shows, to measure progress by."""
+    """Number of segments in a listing of the run, as the total of a progress bar."""
     with run.open() as folder:
         return sum(count_segments(rank) for rank in _ranks(folder).values() if not isinstance(rank, Fault))
 
 
 def verify_run(run: RunDirectory, step: Step = lambda: None) -> Verification:
-    """Check everything of a run, every row included.
+    """Check a run completely, down to every row.
 
     Args:
         run: folder of the run.
         step: called after each segment.
 
     Raises:
-        NotARunError, RunUnreadableError: the folder is not there, or may not be opened.
-        FormatVersionError: a part of it was written by a newer Esper.
+        NotARunError, RunUnreadableError: the folder does not exist, or cannot be opened.
+        FormatVersionError: a newer Esper wrote a part of it.
     """
     with run.open() as folder:
         return examine_run(folder, run.path.resolve().name, "rows", step).verification(run.path)
@@ -104,13 +104,13 @@ def verify_run(run: RunDirectory, step: Step = lambda: None) -> Verification:
 
 @dataclass(frozen=True, slots=True)
 class RunExamination:
-    """What was found in a run.
+    """The result of examining a run.
 
     Attributes:
-        header: the run header; None where it cannot be read.
-        recording: the run id and uuid of the run: those of the header, unless all its segments say otherwise.
-        faults: what is wrong with the header, and ranks that cannot be opened.
-        ranks: what was found in each rank.
+        header: the run header; None if it cannot be read.
+        recording: run id and uuid of the run: those of the header, unless all its segments carry others.
+        faults: faults of the header, and ranks that cannot be opened.
+        ranks: the result for each rank.
     """
 
     header: RunHeader | None
@@ -120,11 +120,11 @@ class RunExamination:
 
     @property
     def run_id(self) -> str:
-        """Id of the run."""
+        """The id of the run."""
         return self.recording.run_id or ""
 
     def verification(self, path: Path) -> Verification:
-        """The same for people."""
+        """The same as one list of faults, with totals."""
         segments = [segment for check in self.ranks for segment in check.segments]
         return Verification(
             path=path,
@@ -144,20 +144,20 @@ def examine_run(
     *,
     only: int | None = None,
 ) -> RunExamination:
-    """Examine everything of a run.
+    """Examine a run completely.
 
-    Where no segment carries the id, or the uuid, of the header (the name, if there is no header), the one that
-    they carry counts.
+    If no segment carries the run id and uuid of the header (or of the folder's name, without a header), those that most
+    segments carry are used instead.
 
     Args:
         run: folder of the run.
-        name: what the folder is called.
+        name: name of the folder.
         depth: how deep to look.
         step: called after each segment.
-        only: examine this rank alone; the others have a say where its segments contradict the header.
+        only: examine this rank alone. If its segments contradict the header, all ranks are examined to decide.
 
     Raises:
-        FormatVersionError: a part of it was written by a newer Esper.
+        FormatVersionError: a newer Esper wrote a part of it.
     """
     header, faults = examine_header(run, name)
     expected = Recording(header.run_id if header else name, header.run_uuid if header else None)
@@ -177,13 +177,14 @@ def examine_run(
         anyone = [examine_rank(place, rank, Recording(None, None), depth) for rank, place in places.items()]
         if carried := _recordings(anyone):
             run_id, run_uuid = carried.most_common(1)[0][0]
-            theirs = Recording(run_id or expected.run_id, run_uuid)  # a seal names the recording only
+            theirs = Recording(run_id or expected.run_id, run_uuid)  # a seal has a uuid but no run id
             checks = [examine_rank(place, rank, theirs, depth) for rank, place in places.items()]
             if header:
-                said = f"{run.where(HEADER_NAME)}: it is of {_words(expected)}, the segments are of {_words(theirs)}"
-                faults.append(Fault(None, None, "corrupt", None, said))
+                where = run.where(HEADER_NAME)
+                message = f"{where}: it belongs to {_words(expected)}, but the segments belong to {_words(theirs)}"
+                faults.append(Fault(None, None, "corrupt", None, message))
             expected = theirs
-    elif header is None:  # whatever recording the segments are of
+    elif header is None:  # use the recording of the segments
         uuids = Counter({uuid: count for (_, uuid), count in _recordings(checks).items() if uuid})
         if len(uuids) > 1:
             expected = Recording(expected.run_id, uuids.most_common(1)[0][0])
@@ -194,42 +195,42 @@ def examine_run(
 
 
 def examine_header(run: Storage, name: str) -> tuple[RunHeader | None, list[Fault]]:
-    """The header, None where it cannot be read, and what is wrong with it.
+    """Read the header, None if that fails, and list its faults.
 
     Raises:
-        FormatVersionError: it was written by a newer Esper.
+        FormatVersionError: a newer Esper wrote it.
     """
     where = run.where(HEADER_NAME)
     try:
         header = RunHeader.read(run, HEADER_NAME)
     except FileNotFoundError:
-        return None, [Fault(None, None, "missing", None, f"no run header {where}")]
+        return None, [Fault(None, None, "missing", None, f"the run header {where} is missing")]
     except FormatVersionError:
         raise
     except (RunDamagedError, OSError) as error:
         return None, [Fault(None, None, "unreadable", None, " ".join(str(error).split()))]
     if header.run_id != name:
-        said = f"the folder is named {name!a}, the run {header.run_id!a}"
-        return header, [Fault(None, None, "note", None, said)]
+        message = f"the folder is named {name!a}, but the run id is {header.run_id!a}"
+        return header, [Fault(None, None, "note", None, message)]
     return header, []
 
 
 def _ranks(run: Storage) -> dict[int, Storage | Fault]:
-    """The folder of each rank, or what is wrong with it."""
-    found: dict[int, Storage | Fault] = {}
+    """Rank → its folder, or the fault that keeps it from opening."""
+    places: dict[int, Storage | Fault] = {}
     for rank in rank_numbers(run):
         try:
-            found[rank] = run.folder(rank_name(rank))
+            places[rank] = run.folder(rank_name(rank))
         except RunDamagedError as error:
-            found[rank] = Fault(rank, None, "unreadable", None, str(error))
+            places[rank] = Fault(rank, None, "unreadable", None, str(error))
         except OSError as error:
-            said = f"{run.where(rank_name(rank))}: {error.strerror}"
-            found[rank] = Fault(rank, None, "unreadable", None, said)
-    return found
+            message = f"{run.where(rank_name(rank))}: {error.strerror}"
+            places[rank] = Fault(rank, None, "unreadable", None, message)
+    return places
 
 
 def _recordings(checks: Iterable[RankExamination]) -> Counter[tuple[str, str | None]]:
-    """Run id and uuid of all segments that can be used, and how many carry them."""
+    """Count the run ids and uuids of all usable segments."""
     held = (segment.holds.identity for check in checks for segment in check.segments if segment.holds)
     return Counter((identity.run_id, identity.run_uuid) for identity in held)
 

@@ -1,6 +1,6 @@
-"""Everything that can be wrong with one segment: its seal, its bytes, its columns, its rows.
+"""Examines one segment: its seal, bytes, columns and rows.
 
-Nothing here trusts a file: sizes are looked at before anything is read, and whatever is wrong becomes a fault.
+It trusts no file: it checks the size before it reads anything, and reports every error as a fault.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from esper_schemas.segment.holds import Holds, check_columns, summarise
 from esper_schemas.segment.scan import read_active
 
 Depth = Literal["records", "checksums", "rows"]
-"""How deep an examination looks; each depth includes the ones before.
+"""How deep an examination goes; each depth includes the ones before.
 
-records: names, seals, attempts, and the active files; of a sealed file only its size
-checksums: the sha256 of each sealed file, its footer, and which segment it says it is
+records: names, seals, attempts and active files; of a sealed file only its size
+checksums: the sha256, the footer and the identity of each sealed file
 rows: every row
 """
 
@@ -34,7 +34,7 @@ DEPTHS: tuple[Depth, ...] = ("records", "checksums", "rows")
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Which recording a segment must belong to; None where any will do."""
+    """The recording that a segment must belong to; None accepts any."""
 
     run_id: str | None
     run_uuid: str | None
@@ -42,18 +42,19 @@ class Recording:
 
 @dataclass(slots=True)
 class SegmentExamination:
-    """What was found in one segment.
+    """The result of examining one segment.
 
     Attributes:
-        number: of the segment.
-        name: of its file in the folder of the rank.
-        holds: what it holds; None where it cannot be used at all. As far as only the seal was looked at, it is what
-            the seal says.
+        number: number of the segment.
+        name: path of its file in the folder of the rank.
+        holds: summary of what it holds; None if the segment cannot be used. If only the seal was read, it repeats the
+            seal.
         rows: the rows of an active segment.
         end: how an active file ends; None for a sealed one.
-        seal: the record of a sealed segment, as far as it could be read; `seal_is_bad` if it is not as it should be.
+        seal: the seal of a sealed segment; None if it could not be read.
+        seal_is_bad: whether the seal is missing, unreadable or wrong.
         bytes: size of the file.
-        rows_lost: how many rows were cut off as damaged behind the last one, or would be.
+        rows_lost: number of damaged rows after the last good one that were cut off, or would be.
         is_of_another: whether it belongs to another recording.
         rows_seen: whether `holds` was made from the rows.
     """
@@ -80,14 +81,14 @@ class SegmentExamination:
 def examine_segment(
     storage: Storage, rank: int, number: int, recording: Recording, depth: Depth
 ) -> SegmentExamination | None:
-    """Examine a segment, sealed or active; None if it is not there.
+    """Examine a segment, sealed or active; None if it does not exist.
 
     Args:
         storage: the folder of the rank.
         rank: number of the rank.
         number: number of the segment.
-        recording: what it must belong to.
-        depth: how deep to look. Where a seal is missing or wrong, the rows are looked at in any case.
+        recording: the recording that it must belong to.
+        depth: how deep to look. If the seal is missing or wrong, the rows are read at every depth.
 
     Raises:
         FormatVersionError: a newer Esper wrote it.
@@ -118,7 +119,7 @@ class _Examiner:
             except RunDamagedError as error:
                 self._say(found, "corrupt", str(error))
             except MemoryError:
-                self._say(found, "unreadable", f"{self.storage.where(name)}: it needs more memory than there is")
+                self._say(found, "unreadable", f"{self.storage.where(name)}: not enough memory to read it")
             except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
                 self._say(found, "unreadable", f"{self.storage.where(name)}: {error}")
             return found
@@ -174,7 +175,7 @@ class _Examiner:
         try:
             found.seal = sealed.check_seal(Seal.read(self.storage, name), found.number, where)
         except FileNotFoundError:
-            self._say(found, "missing", f"no seal record {where}")
+            self._say(found, "missing", f"the seal record {where} is missing")
         except RunDamagedError as error:
             self._say(found, "unreadable", str(error))
         except OSError as error:
@@ -183,7 +184,7 @@ class _Examiner:
             found.seal_is_bad = False
 
     def _as_sealed(self, seal: Seal, identity: SegmentIdentity | None = None) -> Holds:
-        """What a segment holds, as its seal says it; without a footer, it continues from its own first row."""
+        """The summary according to the seal. Without a footer, `first_seq` of the identity is that of the first row."""
         if identity is None:
             run_id = self.recording.run_id or ""
             identity = SegmentIdentity(run_id, self.rank, seal.attempt, seal.segment, seal.first_seq, seal.run_uuid)
@@ -239,7 +240,7 @@ class _Examiner:
             )
 
     def _check_recording(self, found: SegmentExamination, run_uuid: str | None) -> None:
-        """Files of 0.1.0 do not say which recording they belong to, and belong to any."""
+        """Raise RunDamagedError for another recording. Files of 0.1.0 name no recording and fit any."""
         expected = self.recording.run_uuid
         if run_uuid is not None and expected is not None and run_uuid != expected:
             found.is_of_another = True

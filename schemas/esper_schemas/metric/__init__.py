@@ -1,1 +1,1 @@
-"""What a number is: the metrics table, its types and bands, and how values are made to fit."""
+"""What each number means: the metrics table, types, thresholds, levels, and the conversion of values."""

@@ -1,4 +1,4 @@
-"""Every metric that is declared: those of the table, and Lv/Lp, which is derived from them; and which come first."""
+"""All declared metrics: those of the table and the derived ratio Lv/Lp; and which of them are shown first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LOSS_RATIO = "loss_ratio"
 """Name of the derived metric Lv/Lp = abs(value_loss) / abs(policy_loss)."""
 
 MIN_POLICY_LOSS = 1e-10
-"""The Lv/Lp ratio is null where abs(policy_loss) is smaller than this."""
+"""The Lv/Lp ratio is null if abs(policy_loss) is smaller than this."""
 
 LOSS_RATIO_BANDS = Bands(
     warning=(below(0.2), above(5.0)),
@@ -33,18 +33,18 @@ DERIVED: dict[str, Metric] = {
         watched=False,
     )
 }
-"""Metrics that are worked out from others and never recorded."""
+"""Metrics that are computed from others and never recorded."""
 
 DECLARED: dict[str, Metric] = METRICS | DERIVED
-"""Every metric that is declared, by name."""
+"""Every declared metric, by name."""
 
 
 def leading(*groups: Group) -> list[Metric]:
-    """The metrics that are shown first, in their order; those of some groups only, if any are named."""
-    found = [metric for metric in DECLARED.values() if metric.order is not None]
-    return sorted((one for one in found if not groups or one.group in groups), key=lambda one: one.order or 0)
+    """The metrics that are shown first, in their order; only those of `groups`, if any are given."""
+    first = [metric for metric in DECLARED.values() if metric.order is not None]
+    return sorted((one for one in first if not groups or one.group in groups), key=lambda one: one.order or 0)
 
 
 def is_label(name: str) -> bool:
-    """Whether a column only tells one update from another, so that there is nothing to chart or sum up."""
+    """Whether a column only identifies or describes an update, so that there is nothing to chart or summarise."""
     return name in METRICS and METRICS[name].group == "labels"

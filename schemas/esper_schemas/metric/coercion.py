@@ -1,4 +1,4 @@
-"""From whatever number a trainer holds (Python, NumPy, zero-dimensional tensor) to the one its column stores."""
+"""Converts a trainer's numbers (Python, NumPy, zero-dimensional tensors) to the plain numbers that columns store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from esper_schemas.errors import PayloadError
 from esper_schemas.metric.metrics import Dtype
 
 RECORDER_COLUMNS = ("run_id", "rank", "attempt", "seq", "dropped_before")
-"""Columns that the recorder writes beside the metrics; no extra may take their names."""
+"""Columns that the recorder writes in addition to the metrics; no extra may have their names."""
 
 MAX_EXACT = 2**53
 """Up to this size every whole number is a float64."""
@@ -23,7 +23,7 @@ def check_extra_name(name: object) -> None:
     """Check that `name` can be the column of a metric that the user added.
 
     Raises:
-        PayloadError: it is no string, empty, longer than 255 bytes, not printable, or the recorder's own.
+        PayloadError: it is not a string, empty, longer than 255 bytes, not printable, or a column of the recorder.
     """
     if not isinstance(name, str) or not name or not name.isprintable() or len(name.encode()) > 255:
         raise PayloadError(f"a metric's name must be 1 to 255 bytes of printable text, found {_short(name)}")
@@ -32,7 +32,7 @@ def check_extra_name(name: object) -> None:
 
 
 def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
-    """`value` as the plain Python number that a column of `dtype` stores; exact, or refused.
+    """Convert `value` to the plain Python number that a column of `dtype` stores. An integer column never rounds.
 
     A timestamp may be an aware `datetime` or whole microseconds since 1970, UTC.
 
@@ -49,7 +49,7 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
         if dtype == "timestamp" and isinstance(value, datetime):
             return (value - _EPOCH) // datetime.resolution
         whole = _whole(value)
-    except OSError:  # no number raises it, but a signal handler that ends a wait does (TimeoutError)
+    except OSError:  # not from the number: a signal handler that ends a wait raises it (TimeoutError)
         raise
     except Exception as error:  # a foreign number type may raise anything from __float__ or __index__
         detail = " ".join(str(error).split())

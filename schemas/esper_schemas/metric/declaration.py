@@ -1,4 +1,4 @@
-"""How a field of the payload declares its metric: by `metric_field`, from which `metric_of` makes a `Metric`."""
+"""Declares a metric in a field of the payload: `metric_field` stores it, `metric_of` makes the `Metric` from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def metric_field(
     required: bool = False,
     **shown: Any,
 ) -> Any:
-    """A payload field; `shown` are those of the further attributes of `Metric` that differ from their defaults."""
+    """A payload field that declares a metric; `shown` are attributes of `Metric` that differ from the defaults."""
     declared = {
         "description": description, "dtype": dtype, "group": group, "unit": unit, "averaged_over": over,
         "better": better, "trend_threshold": trend, "bands": bands, "required": required, **shown,

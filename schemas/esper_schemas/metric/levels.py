@@ -1,4 +1,4 @@
-"""The levels of health: their one order, and their one palette, which terminals, pages and notebooks share."""
+"""The levels of health: their order, and the palette that terminals, pages and notebooks share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import get_args
 from esper_schemas.metric.metrics import Level
 
 LEVELS: tuple[Level, ...] = get_args(Level)
-"""Every level, the mildest first."""
+"""Every level, in order of severity."""
 
 
 def severity_of(level: Level) -> int:
-    """Its place in the order: −1 unknown, 0 healthy, 1 warning, 2 critical."""
+    """The severity of a level: −1 unknown, 0 healthy, 1 warning, 2 critical."""
     return LEVELS.index(level) - 1
 
 
@@ -23,7 +23,7 @@ def level_at(severity: int) -> Level:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The colours of a level on a light or a dark page: of text, of a box around text, of a band behind a curve."""
+    """The colours of a level on a light or a dark page: for text, a box around text, and a band behind a curve."""
 
     text: str
     tint: str
@@ -36,9 +36,9 @@ class Look:
 
     Attributes:
         style: Style on a terminal, as Rich names it.
-        mark: One character that says it without colour.
-        sign: The emoji that Markdown shows.
-        color: Colour where the ground is not known to be light or dark.
+        mark: One character that shows the level without colour.
+        sign: The emoji for Markdown.
+        color: Colour for a background that may be light or dark.
         light: Colours on a light page.
         dark: Colours on a dark page.
     """

@@ -1,7 +1,7 @@
-"""What a metric is: dtype, unit, sign, thresholds, trend rule, names and place. The metrics are in `payload`.
+"""The class `Metric`: dtype, unit, sign, thresholds, trend, names and place. The metrics themselves are in `payload`.
 
-Thresholds are data, not code: the analyzer turns a `Bands` into one polars expression, the documentation
-prints it, and the tests take their boundary cases from it, so that no two places can disagree.
+Thresholds are data, not code. The analyzer turns a `Bands` into one polars expression, the documentation prints it,
+and the tests take their boundary cases from it, so they cannot disagree.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Dtype = Literal["float64", "int64", "int32", "bool", "timestamp"]
-Level = Literal["unknown", "healthy", "warning", "critical"]  # in their order, which `levels` derives from here
+Level = Literal["unknown", "healthy", "warning", "critical"]  # in order of severity; `levels` uses this order
 Direction = Literal["lower", "higher"]
 Group = Literal[
-    "labels",  # what tells one update from another: its index, its time, why it was skipped; nothing to chart
+    "labels",  # index, time, reason for a skip: they identify or describe an update; nothing to chart
     "losses",
     "critic",
     "policy",
@@ -29,7 +29,7 @@ Group = Literal[
 ]
 
 HISTORY_LENGTH = 10
-"""Updates kept in a metric's history, and the window of its trend."""
+"""Number of updates in a metric's history, and the window of its trend."""
 
 DEFAULT_TREND_THRESHOLD = 0.20
 """Relative change between the halves of the trend window that counts as a trend (inclusive)."""
@@ -94,11 +94,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Bands:
-    """Where a metric's values become a warning or critical; everything else measured is healthy.
+    """The thresholds of a metric for warning and critical; every other measured value is healthy.
 
-    Critical is looked at first. A null is `unknown`. A NaN or an infinity is `nonfinite`, which is
-    `unknown` for the few metrics where NaN is a legitimate "not defined" (explained variance of
-    constant returns). `low` is the bound below which a healthy value is shown with the remark "low".
+    Critical is checked first. A null is `unknown`. A NaN or an infinity has the level `nonfinite`: this is `unknown`
+    for the few metrics where NaN means "not defined" (explained variance of constant returns). A healthy value below
+    `low` is shown with the remark "low".
     """
 
     warning: tuple[Limit, ...] = ()
@@ -120,10 +120,10 @@ class Bands:
 
 
 GENERAL_MEANING = "This is beyond what is usual; look at the losses, and at what changed shortly before."
-"""What is said of a metric beyond its thresholds that declares no meaning."""
+"""Meaning of a metric with thresholds that declares no meaning of its own."""
 
 MAX_SHORT = 9
-"""Characters of the narrow columns that short names stand in."""
+"""Most characters of a short name, which is the width of a narrow column."""
 
 
 _ACRONYMS = {"amp": "AMP", "gpu": "GPU", "kl": "KL", "nan": "NaN", "nrmse": "NRMSE", "td": "TD", "vf": "VF"}
@@ -131,7 +131,7 @@ _ACRONYMS = {"amp": "AMP", "gpu": "GPU", "kl": "KL", "nan": "NaN", "nrmse": "NRM
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One column of an update: what it means, how it is judged, what it is called and where it is shown.
+    """One column of an update: its meaning, its thresholds, its names and where it is shown.
 
     Attributes:
         name: Column name, keyword of `Recorder.record`, field of `PPOUpdatePayload`.
@@ -139,21 +139,21 @@ class Metric:
         description: One line: meaning and sign.
         unit: Unit, empty for a pure number.
         averaged_over: What the number is a mean over, or taken from.
-        better: Direction that is an improvement; None where neither is, so a trend is "shifting".
-        trend_threshold: Relative change that counts as a trend; None where a trend means nothing.
-        bands: Thresholds of health; None where there is no rule.
+        better: Direction that is an improvement; None if neither is, so a trend is "shifting".
+        trend_threshold: Relative change that counts as a trend; None if a trend has no meaning.
+        bands: Thresholds; None if no value is judged.
         required: Whether every update that was not skipped must carry it.
-        title: What pages and sentences call it; made from the name by default.
-        short: What narrow columns call it, in at most `MAX_SHORT` characters; made from the title by default.
+        title: Name on pages and in sentences; by default made from `name`.
+        short: Name in narrow columns, at most `MAX_SHORT` characters; by default made from the title.
         meaning: What a value beyond the thresholds usually means, and what to look at next; by default a general
             sentence.
-        group: What it is about.
-        order: Its place among the metrics that every screen and page shows first; None for all others.
-        headline: Whether a page shows its newest value right below the verdict.
-        gauge: Ends of the scale of its gauge; None where there is no gauge.
-        chart: Metric whose chart shows more of what an alert on it is about; empty for its own.
-        watched: Whether an alert is raised where it is beyond its thresholds. Not where rules of the analyzer say more.
-        symptom: Whether a critical alert on it makes the verdict a warning; other alerts on thresholds give it nothing.
+        group: Topic of the metric.
+        order: Position among the metrics that every screen and page shows first; None for all others.
+        headline: Whether pages show its newest value right below the verdict.
+        gauge: Ends of the scale of its gauge; None if it has no gauge.
+        chart: Metric whose chart explains an alert on this one better; empty for its own chart.
+        watched: Whether a value beyond the thresholds raises an alert; False where rules of the analyzer say more.
+        symptom: Whether a critical alert on it makes the verdict a warning; other threshold alerts do not change it.
     """
 
     name: str
@@ -186,6 +186,6 @@ class Metric:
 
 
 def _title(name: str) -> str:
-    """A name as the beginning of a sentence."""
+    """Turn a name into the start of a sentence."""
     words = [_ACRONYMS.get(word, word) for word in name.split("_")]
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])

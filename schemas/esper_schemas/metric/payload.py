@@ -1,8 +1,8 @@
 """The metrics table: one PPO update as the trainer hands it over, each field with its meaning and its rules.
 
-This class is the single source for every metric. Arrow schema, validation, thresholds, what each screen and page calls
-it and says of it, command help and documentation are derived from its fields through `METRICS`. To add a metric, add
-a field; `Metric` says what can be declared of it.
+`PPOUpdatePayload` is the single source for every metric. Arrow schema, validation, thresholds, names and meanings on
+screens and pages, command help and documentation are derived from its fields through `METRICS`. To add a metric, add a
+field; `Metric` lists what it can declare.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROLLOUT = "the rollout, before the update"
 _VALUE_LOSS_BANDS = Bands(warning=(above(5.0), below(0.001)), critical=(above(20.0), below(0.0)), low=0.01)
 _VALUE_LOSS_MEANING = "Usually rewards are unscaled or the value learning rate is too high; look at return_std."
 
-# One for each group, with what its metrics have in common; a field below states what differs.
+# One per group, with what its metrics have in common; each field below states only what differs.
 _label = partial(metric_field, group="labels")
 _loss = partial(metric_field, group="losses", over=MINIBATCHES, better="lower", trend=DEFAULT_TREND_THRESHOLD)
 _policy = partial(metric_field, group="policy", over=MINIBATCHES, trend=DEFAULT_TREND_THRESHOLD)
@@ -50,7 +50,7 @@ _cost = partial(metric_field, group="cost")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PPOUpdatePayload:
-    """What one PPO update measured. Anything not measured stays None, which is never the same as 0.0.
+    """The measurements of one PPO update. What was not measured stays None, which is not the same as 0.0.
 
     `update` is always required; `policy_loss` and `value_loss` are required unless `skipped` is True.
     Numbers may be Python or NumPy numbers or zero-dimensional tensors; they are stored as the dtype
@@ -315,10 +315,10 @@ REQUIRED = tuple(name for name, metric in METRICS.items() if metric.required and
 
 
 def merge_extras(metrics: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:
-    """Extras that are not None, refusing names that are columns already.
+    """Return the extras that are not None.
 
     Raises:
-        PayloadError: the name is no string, empty, longer than 255 bytes, not printable, or taken.
+        PayloadError: a name is not a string, empty, longer than 255 bytes, not printable, or already a column.
     """
     for name in extras:
         check_extra_name(name)

@@ -1,4 +1,4 @@
-"""The metrics table as Markdown: `python -m esper_schemas.metric.table` prints the body of schemas/README.md."""
+"""Prints the metrics table as Markdown: `python -m esper_schemas.metric.table` writes the text of schemas/README.md."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _BETTER = {"lower": "lower is better", "higher": "higher is better", None: ""}
 
 
 def markdown() -> str:
-    """The document, generated from `METRICS`; a test compares it with the file."""
+    """The whole document, generated from `METRICS`; a test compares it with the file."""
     lines = [
         "# The metrics table",
         "",
         "Generated from `esper_schemas/metric/payload.py`; do not edit. Each row is a keyword of `Recorder.record`, a field of",
-        "`PPOUpdatePayload` and a column of every file. Only `update`, `policy_loss` and `value_loss` are required (the losses",
-        "not if the update was skipped). Null means not measured. What the files look like is in [FORMAT.md](FORMAT.md).",
+        "`PPOUpdatePayload` and a column of every file. Only `update`, `policy_loss` and `value_loss` are required; a skipped",
+        "update needs no losses. Null means not measured. [FORMAT.md](FORMAT.md) describes the files.",
         "",
         "A value is *critical* or a *warning* where a threshold says so, and healthy otherwise; without thresholds its level is",
         f"unknown. A trend is the change between the halves of the last {HISTORY_LENGTH} values that reaches the given share.",
@@ -53,7 +53,7 @@ def markdown() -> str:
         "",
         "## The metrics shown first",
         "",
-        "Every screen and page shows these in this order, as far as they were recorded; a narrow column has the short name.",
+        "Every screen and page shows these in this order if they were recorded. A narrow column shows the short name.",
         "",
         "| metric | title | short |",
         "| --- | --- | --- |",
@@ -61,7 +61,7 @@ def markdown() -> str:
         "",
         "## Beyond the thresholds",
         "",
-        "What a value beyond the thresholds usually means, and what to look at next; an alert says it.",
+        "What a value beyond the thresholds usually means, and what to look at next. Alerts include this text.",
         "",
         "| metric | title | usually |",
         "| --- | --- | --- |",

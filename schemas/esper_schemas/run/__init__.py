@@ -1,1 +1,1 @@
-"""The run folder: names and JSON of everything in it, and the one door to its files."""
+"""The run folder: its file names, its JSON records, and the one module that opens its files."""

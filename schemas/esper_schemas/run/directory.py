@@ -1,4 +1,4 @@
-"""Where everything of a run stands on disk: names of folders and files, and how runs are found. See FORMAT.md."""
+"""The layout of a run on disk: names of folders and files, and how to find runs. See FORMAT.md."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HEADER_NAME = "run.json"
 LOCK_NAME = "LOCK"
 ACTIVE, SEGMENTS, SEALS, ATTEMPTS, REPAIRS = "active", "segments", "seals", "attempts", "repairs"
 WRITTEN_FOLDERS = (ACTIVE, SEGMENTS, SEALS, ATTEMPTS)
-"""Every folder that a writer needs."""
+"""The folders that a writer creates in the folder of a rank."""
 
 _FUTURE_SECS = 24 * 3600.0
-"""A header may be so far ahead of this machine's clock; one from later says nothing about its age."""
+"""How far `created` of a header may be ahead of this machine's clock; a later time is ignored."""
 
 
 def active_name(segment: int) -> str:
-    """Arrow IPC stream of a segment that is being written."""
+    """Arrow IPC stream of an active segment."""
     return f"{ACTIVE}/{segment:08d}.arrows"
 
 
@@ -53,37 +53,37 @@ def rank_name(rank: int) -> str:
 
 
 def numbers_in(names: Iterable[str], suffix: str, digits: int = 8) -> dict[int, str]:
-    """Those names that are a number of so many ASCII digits and the suffix, by the number."""
-    found = {}
+    """Number → name, for the names that are a number of at least `digits` ASCII digits and the suffix."""
+    numbered = {}
     for name in names:
         number = name.removesuffix(suffix)
         is_number = number.isascii() and number.isdecimal() and number + suffix == name
         if is_number and f"{int(number):0{digits}d}" == number:
-            found[int(number)] = name
-    return found
+            numbered[int(number)] = name
+    return numbered
 
 
 def segment_numbers(rank: Storage) -> set[int]:
-    """Numbers of all segments that a listing shows, sealed or active; only a hint while a writer lives."""
+    """Numbers of all segments in a listing, sealed or active; only a hint while a writer is running."""
     return {*numbers_in(rank.names(ACTIVE), ".arrows"), *numbers_in(rank.names(SEGMENTS), ".parquet")}
 
 
 def read_attempts(rank: Storage) -> list[Attempt]:
     """All attempts of a rank, oldest first; RunDamagedError if one cannot be read."""
-    found: list[Attempt] = []
+    attempts: list[Attempt] = []
     while True:
         try:
-            found.append(read_attempt(rank, len(found)))
+            attempts.append(read_attempt(rank, len(attempts)))
         except FileNotFoundError:
-            return found
+            return attempts
 
 
 def read_attempt(rank: Storage, number: int) -> Attempt:
-    """The record of one attempt.
+    """Read the record of one attempt.
 
     Raises:
-        FileNotFoundError: there is none.
-        RunDamagedError: it cannot be read, or cannot be that of this attempt.
+        FileNotFoundError: there is no such record.
+        RunDamagedError: it cannot be read, or it belongs to another attempt, or a number in it is out of range.
     """
     name = attempt_name(number)
     record = Attempt.read(rank, name)
@@ -107,7 +107,7 @@ def read_seal(rank: Storage, segment: int) -> Seal | None:
 
 
 def has_writer(rank: Folder) -> bool | None:
-    """Whether a living process holds the lock of a rank (on this machine); None where that cannot be told."""
+    """Whether a running process on this machine holds the lock of a rank; None if that is unknown."""
     try:
         descriptor = rank.open_descriptor(LOCK_NAME)
     except FileNotFoundError:
@@ -125,17 +125,17 @@ def has_writer(rank: Folder) -> bool | None:
 
 @dataclass(frozen=True, slots=True)
 class RankDirectory:
-    """The folder of one rank: one writer, its segments, seals and attempts. The paths are for people and messages."""
+    """The folder of one rank: segments, seals and attempts of one writer. The paths are for people and messages."""
 
     path: Path
     rank: int
 
     def open(self) -> Folder:
-        """Hold the folder.
+        """Open the folder.
 
         Raises:
-            FileNotFoundError: there is none.
-            RunDamagedError: it is a link, or no folder.
+            FileNotFoundError: it does not exist.
+            RunDamagedError: it is a link, or not a folder.
             OSError: it cannot be opened.
         """
         with Folder.at(self.path.parent) as run:
@@ -143,17 +143,17 @@ class RankDirectory:
 
     @property
     def lock_path(self) -> Path:
-        """File that the writer holds an exclusive `flock` on while it lives."""
+        """File that the writer locks with an exclusive `flock` while it is running."""
         return self.path / LOCK_NAME
 
     @property
     def active_folder(self) -> Path:
-        """Folder of segments that are being written, and of what recovery cut off."""
+        """Folder of active segments, and of what recovery cut off."""
         return self.path / ACTIVE
 
     @property
     def segments_folder(self) -> Path:
-        """Folder of sealed segments; nothing else is ever in it."""
+        """Folder of sealed segments; it never has other files."""
         return self.path / SEGMENTS
 
     @property
@@ -167,7 +167,7 @@ class RankDirectory:
         return self.path / ATTEMPTS
 
     def active_path(self, segment: int) -> Path:
-        """Arrow IPC stream of a segment that is being written."""
+        """Arrow IPC stream of an active segment."""
         return self.path / active_name(segment)
 
     def sealed_path(self, segment: int) -> Path:
@@ -196,7 +196,7 @@ class RankDirectory:
             return read_seal(rank, segment)
 
     def has_writer(self) -> bool | None:
-        """Whether a living process holds the lock of this rank (on this machine); None where that cannot be told."""
+        """Whether a running process on this machine holds the lock of this rank; None if that is unknown."""
         try:
             with self.open() as rank:
                 return has_writer(rank)
@@ -213,44 +213,44 @@ class RunDirectory:
     path: Path
 
     def open(self) -> Folder:
-        """Hold the folder; links on the way to it are followed, for a person named it.
+        """Open the folder. Links in its path are followed, since a person gave the path.
 
         Raises:
             NotARunError: there is no such folder.
-            RunUnreadableError: it may not be opened.
+            RunUnreadableError: it cannot be opened.
         """
         try:
             return Folder.at(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            raise NotARunError(f"{self.path} is no Esper run: there is no such folder") from None
+            raise NotARunError(f"{self.path} is not an Esper run: the folder does not exist") from None
         except OSError as error:
-            raise RunUnreadableError(f"{self.path}: the folder cannot be opened ({error.strerror})") from None
+            raise RunUnreadableError(f"{self.path}: cannot open the folder ({error.strerror})") from None
 
     @property
     def header_path(self) -> Path:
-        """The run header."""
+        """Path of the run header."""
         return self.path / HEADER_NAME
 
     def header(self) -> RunHeader:
-        """Who wrote the run, and how.
+        """Read the run header.
 
         Raises:
-            NotARunError: there is no header, so this is no run.
+            NotARunError: there is no header, so this is not a run.
             RunDamagedError: the header cannot be read.
-            FormatVersionError: it was written by a newer Esper.
+            FormatVersionError: a newer Esper wrote it.
         """
         with self.open() as run:
             try:
                 return RunHeader.read(run, HEADER_NAME)
             except FileNotFoundError:
-                raise NotARunError(f"{self.path} is no Esper run: it holds no {HEADER_NAME}") from None
+                raise NotARunError(f"{self.path} is not an Esper run: it has no {HEADER_NAME}") from None
 
     def rank(self, rank: int) -> RankDirectory:
-        """The folder of one rank, which need not exist yet."""
+        """The folder of one rank. It need not exist yet."""
         return RankDirectory(self.path / rank_name(rank), rank)
 
     def ranks(self) -> list[RankDirectory]:
-        """The ranks that have written anything, in order; a link with the name of one is there too, for its fault."""
+        """The ranks that have a folder, in order. A link with such a name counts, so that its fault is reported."""
         try:
             with self.open() as run:
                 return [self.rank(number) for number in rank_numbers(run)]
@@ -259,7 +259,7 @@ class RunDirectory:
 
 
 def rank_numbers(run: Storage) -> list[int]:
-    """Numbers of the ranks that have a folder, or anything else of its name, in order."""
+    """Numbers of the ranks that have a folder, or another file with such a name, in order."""
     names = (name.removeprefix("rank-") for name in run.names() if name.startswith("rank-"))
     return sorted(numbers_in(names, "", 4))
 
@@ -267,18 +267,18 @@ def rank_numbers(run: Storage) -> list[int]:
 def find_runs(root: Path) -> Iterator[RunDirectory]:
     """The runs directly under `root`, the oldest first (by the creation time in their headers).
 
-    A header that cannot be read, or that is of tomorrow, counts as oldest; opening that run gives its error.
+    A run whose header cannot be read, or lies in the future, counts as oldest. Opening it raises its error.
 
     Raises:
-        NotARunError: `root` does not exist or is no folder.
+        NotARunError: `root` does not exist, is not a folder, or cannot be opened.
     """
     try:
         with Folder.at(root) as folder:
             names = folder.names()
     except (FileNotFoundError, NotADirectoryError):
-        raise NotARunError(f"{root} is no folder of runs: record one, or name the folder with --root") from None
+        raise NotARunError(f"{root} is not a folder of runs; record a run first, or pass another with --root") from None
     except OSError as error:
-        raise NotARunError(f"{root} cannot be opened ({error.strerror}); name another folder with --root") from None
+        raise NotARunError(f"cannot open {root} ({error.strerror}); pass another folder with --root") from None
     created = {}
     for name in names:
         run = RunDirectory(root / name)
@@ -292,7 +292,7 @@ def find_runs(root: Path) -> Iterator[RunDirectory]:
 
 
 def _sortable(created: str) -> str:
-    """The time of a header if it can be one of a run that was recorded; else "", the oldest."""
+    """The creation time as a sort key; "", the oldest, if it is invalid or in the future."""
     try:
         is_future = datetime.fromisoformat(created).timestamp() > time.time() + _FUTURE_SECS
     except (ValueError, OverflowError):
@@ -301,11 +301,11 @@ def _sortable(created: str) -> str:
 
 
 def resolve_run(run: str | Path | None, root: Path) -> RunDirectory:
-    """The run that a person means: a path, a name under `root`, or the latest one under `root`.
+    """Find the run that a person names: a name under `root`, a path, or by default the latest run under `root`.
 
     Raises:
-        NotARunError: there is no such run; the message names those there are.
-        RunUnreadableError: what is there may not be opened.
+        NotARunError: there is no such run; the message lists the latest ones.
+        RunUnreadableError: the folder cannot be opened.
     """
     if run is not None:
         for path in (root / run, Path(run)):
@@ -316,17 +316,17 @@ def resolve_run(run: str | Path | None, root: Path) -> RunDirectory:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except PermissionError as error:
-                raise RunUnreadableError(f"{path}: the folder cannot be opened ({error.strerror})") from None
-            except (OSError, ValueError) as error:  # such as a name too long
+                raise RunUnreadableError(f"{path}: cannot open the folder ({error.strerror})") from None
+            except (OSError, ValueError) as error:  # a name that is too long, for example
                 reason = error.strerror if isinstance(error, OSError) else error
-                raise NotARunError(f"{ascii(str(path))[1:-1]} cannot be a run: {reason}") from None
+                raise NotARunError(f"{ascii(str(path))[1:-1]} is not the name of a run: {reason}") from None
     runs = list(find_runs(root)) if root.is_dir() else []
     if run is None and runs:
         return runs[-1]
     known = ", ".join(entry.path.name for entry in runs[-5:]) or "none"
     missing = f"no run {run}" if run is not None else "no run"
     if run is not None and Path(run).is_dir():
-        missing = f"{run} is no Esper run, for it holds no {HEADER_NAME}, and there is no run of that name"
+        missing = f"{run} is not an Esper run (it has no {HEADER_NAME}), and no run has that name"
     raise NotARunError(
-        f"{ascii(missing)[1:-1]} under {root} (latest there: {known}); give a path, or a name under --root"
+        f"{ascii(missing)[1:-1]} under {root} (latest there: {known}); pass a path, or a name under --root"
     )

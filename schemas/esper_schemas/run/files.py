@@ -1,14 +1,13 @@
-"""The one door to the files of a run: a folder is held by its descriptor, and what is in it is opened relative to that.
+"""The only module that opens the files of a run: it opens them relative to the descriptor of the run's folder.
 
-A run folder may come from somebody else, and somebody else may change it meanwhile. So, here and nowhere else:
+A run folder may come from somebody else, and somebody else may change it at any time. So this module, and no other:
 
-- only the path that a person gave is followed through links; nothing inside a run is. A link is never read,
-  written, or looked behind;
-- only regular files are opened, never anything that can block or that is a device;
-- a file is bounded before it is read;
-- a file is created exclusively, under a name that nothing has; what stands under a name is renamed or
-  removed, never opened for writing;
-- a folder that was opened stays the same folder, whatever happens to its name.
+- follows links only in the path that a person gave, never inside a run. It never reads or writes through a link;
+- opens only regular files, never a device or anything else that can block;
+- checks the size of a file before it reads it;
+- creates a file exclusively, under a name that is free. It renames or removes existing files, and never opens one
+  for writing;
+- keeps a folder open, so it stays the same folder whatever happens to its name.
 
 Names are relative to the folder, with `/` between folders: `rank-0000/seals/00000000.json`.
 """
@@ -35,75 +34,75 @@ _KINDS = (
 )
 
 Identity = tuple[int, int]
-"""Device and inode: which file or folder it is, whatever it is called."""
+"""Device and inode, which identify a file or folder whatever its name."""
 
 
 class Storage(Protocol):
-    """What an examination asks of the place where a run is kept, which need not be a file system."""
+    """What an examination needs from the place where a run is stored. It need not be a file system."""
 
     def where(self, name: str = "") -> str:
-        """The place of a file in words, for messages."""
+        """The location of a file, for messages."""
 
     def folder(self, name: str) -> Storage:
-        """A folder in it as a storage of its own.
+        """A folder inside it, as a storage of its own.
 
         Raises:
-            FileNotFoundError: it is not there.
-            RunDamagedError: it is no folder.
+            FileNotFoundError: it does not exist.
+            RunDamagedError: it is not a folder.
             OSError: it cannot be opened.
         """
 
     def names(self, folder: str = "") -> list[str]:
-        """Names in a folder, sorted; empty if it is not there.
+        """Names in a folder, sorted; empty if the folder does not exist.
 
         Raises:
-            RunDamagedError: it is no folder.
+            RunDamagedError: it is not a folder.
             OSError: it cannot be listed.
         """
 
     def is_folder(self, name: str) -> bool:
-        """Whether there is a folder of that name, and not a link to one."""
+        """Whether a name is a folder, and not a link to one."""
 
     def size(self, name: str) -> int:
-        """Bytes of a file.
+        """Size of a file in bytes.
 
         Raises:
-            FileNotFoundError: there is none.
-            RunDamagedError: what is there is no regular file.
-            OSError: it cannot be asked for.
+            FileNotFoundError: it does not exist.
+            RunDamagedError: it is not a regular file.
+            OSError: reading its status failed.
         """
 
     def read(self, name: str, limit: int) -> bytes:
-        """The whole of a file of at most `limit` bytes.
+        """Read a whole file of at most `limit` bytes.
 
         Raises:
-            RunDamagedError: as `size`, and if it is larger.
-            OSError: as `size`, and if it cannot be read.
+            RunDamagedError: as in `size`, or the file is larger.
+            OSError: as in `size`, or reading failed.
         """
 
     def open(self, name: str) -> BinaryIO:
-        """A file for reading from any place; raises as `size`."""
+        """Open a file for reading, with random access; raises like `size`."""
 
 
 class Folder:
-    """A folder that is held by its descriptor until it is closed; a `Storage` on a local disk.
+    """An open folder, held by its descriptor until it is closed; a `Storage` on a local disk.
 
     Attributes:
-        path: where a person finds it, as far as it is still called so; for messages only.
-        descriptor: of the folder.
+        path: the path that it was opened with, for messages only; it may have been renamed since.
+        descriptor: the file descriptor of the folder.
     """
 
     def __init__(self, descriptor: int, path: Path | str) -> None:
         self.descriptor = descriptor
-        self._path = str(path)  # a Path is made only where one is asked for: folders are opened in thousands
+        self._path = str(path)  # converted to a Path only on demand: thousands of folders are opened
         self._held: dict[str, Folder] = {}
 
     @classmethod
     def at(cls, path: Path) -> Self:
-        """The folder that a person named; links on the way to it are followed.
+        """Open the folder that a person named; links in its path are followed.
 
         Raises:
-            FileNotFoundError, NotADirectoryError, OSError: it is not there, no folder, or cannot be opened.
+            FileNotFoundError, NotADirectoryError, OSError: it does not exist, is not a folder, or cannot be opened.
         """
         return cls(os.open(path, _FOLDER_FLAGS), path)
 
@@ -117,7 +116,7 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder; may be called again."""
+        """Close the folder; calling it again does nothing."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -125,10 +124,10 @@ class Folder:
             self._held.popitem()[1].close()
 
     def hold(self, name: str) -> None:
-        """Keep a folder in it open: from now on its name means this folder, whatever is done to the name on disk.
+        """Keep a folder inside it open: from now on the name means this folder, whatever happens to the name on disk.
 
         Raises:
-            as `folder`.
+            RunDamagedError, OSError: as in `folder`.
         """
         self._held[name] = self.folder(name)
 
@@ -136,7 +135,7 @@ class Folder:
 
     @property
     def path(self) -> Path:
-        """Where a person finds it."""
+        """The path that it was opened with."""
         return Path(self._path)
 
     def where(self, name: str = "") -> str:
@@ -145,16 +144,16 @@ class Folder:
 
     @property
     def identity(self) -> Identity:
-        """Which folder it is."""
+        """Device and inode of the folder."""
         found = os.fstat(self.descriptor)
         return found.st_dev, found.st_ino
 
     def folder(self, name: str) -> Folder:
-        """A folder in it.
+        """Open a folder inside it.
 
         Raises:
-            FileNotFoundError: there is none.
-            RunDamagedError: what is there is no folder, or a link.
+            FileNotFoundError: it does not exist.
+            RunDamagedError: it is a link, or not a folder.
             OSError: it cannot be opened.
         """
         parts = _parts(name)
@@ -185,20 +184,20 @@ class Folder:
             return []
 
     def is_folder(self, name: str) -> bool:
-        """Whether there is a folder of that name; see `Storage`."""
+        """Whether a name is a folder; see `Storage`."""
         found = self.stat(name)
         return found is not None and stat.S_ISDIR(found.st_mode)
 
     def exists(self, name: str) -> bool:
-        """Whether anything has that name, a link too."""
+        """Whether anything has that name, including a link."""
         return self.stat(name) is not None
 
     def stat(self, name: str) -> os.stat_result | None:
-        """What stands under a name, not followed if it is a link; None if nothing does.
+        """Status of a file, folder or link; links are not followed. None if nothing has that name.
 
         Raises:
-            RunDamagedError: a folder on the way to it is none.
-            OSError: it cannot be asked for.
+            RunDamagedError: a part of the path is not a folder.
+            OSError: reading the status failed.
         """
         try:
             with self._parent(name) as (parent, last):
@@ -209,12 +208,12 @@ class Folder:
             raise _named(error, self.path / name) from None
 
     def identity_of(self, name: str) -> Identity | None:
-        """Which file or folder stands under a name; None if nothing does."""
+        """Device and inode of a file or folder; None if nothing has that name."""
         found = self.stat(name)
         return None if found is None else (found.st_dev, found.st_ino)
 
     def size(self, name: str) -> int:
-        """Bytes of a regular file; see `Storage`."""
+        """Size of a regular file in bytes; see `Storage`."""
         found = self.stat(name)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.where(name))
@@ -223,8 +222,8 @@ class Folder:
         return found.st_size
 
     def open_descriptor(self, name: str) -> int:
-        """A descriptor for reading a regular file; raises as `size`."""
-        self.size(name)  # opening a device may already do something
+        """Open a regular file for reading and return its descriptor; raises like `size`."""
+        self.size(name)  # check first: merely opening a device can have an effect
         with self._parent(name) as (parent, last):
             try:
                 descriptor = os.open(last, _READ_FLAGS, dir_fd=parent.descriptor)
@@ -239,11 +238,11 @@ class Folder:
         return descriptor
 
     def open(self, name: str) -> BinaryIO:
-        """A regular file for reading; see `Storage`."""
+        """Open a regular file for reading; see `Storage`."""
         return os.fdopen(self.open_descriptor(name), "rb")
 
     def read(self, name: str, limit: int) -> bytes:
-        """The whole of a regular file; see `Storage`."""
+        """Read a whole regular file; see `Storage`."""
         descriptor = self.open_descriptor(name)
         try:
             return read_descriptor(descriptor, limit, self.where(name))
@@ -253,11 +252,11 @@ class Folder:
     # ------------------------------------------------------------------ changing
 
     def make_folder(self, name: str) -> bool:
-        """Make a folder, whose parents must be there; False if there is one already.
+        """Make a folder; its parents must exist. Returns False if it exists already.
 
         Raises:
             RunDamagedError: something else has that name.
-            OSError: it cannot be made.
+            OSError: making it failed.
         """
         with self._parent(name) as (parent, last):
             try:
@@ -270,11 +269,11 @@ class Folder:
         return True
 
     def create(self, name: str, mode: int = 0o644) -> int:
-        """A descriptor for appending to a new file, and for reading it.
+        """Create a file; return a descriptor for appending to it and reading it.
 
         Raises:
             FileExistsError: something has that name.
-            OSError: it cannot be created.
+            OSError: creating it failed.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         with self._parent(name) as (parent, last):
@@ -284,11 +283,11 @@ class Folder:
                 raise _named(error, self.path / name) from None
 
     def open_private(self, name: str) -> int:
-        """A descriptor for reading and writing a file that nobody else may open; it is created if it is not there.
+        """Open a file that only its owner may open, for reading and writing; create it if it does not exist.
 
         Raises:
-            RunDamagedError: what is there is no regular file, or it has other names too, perhaps outside of the run.
-            OSError: it cannot be opened or created.
+            RunDamagedError: it is not a regular file, or it has a second name (a hard link), perhaps outside the run.
+            OSError: opening or creating it failed.
         """
         with self._parent(name) as (parent, last):
             while True:
@@ -300,7 +299,7 @@ class Folder:
                 except OSError as error:
                     raise _named(error, self.path / name) from None
                 try:
-                    self.size(name)  # opening a device may already do something
+                    self.size(name)  # check first: merely opening a device can have an effect
                     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
                     descriptor = os.open(last, flags, dir_fd=parent.descriptor)
                 except FileNotFoundError:
@@ -314,8 +313,8 @@ class Folder:
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
             os.close(descriptor)
             raise RunDamagedError(
-                f"{self.where(name)}: expected a file of this one name, found {_kind_of(found.st_mode)}"
-                f" of {found.st_nlink} names"
+                f"{self.where(name)}: expected a file with this one name, found {_kind_of(found.st_mode)}"
+                f" with {found.st_nlink} names"
             )
         if found.st_mode & 0o077 and found.st_uid == os.geteuid():
             try:
@@ -326,11 +325,11 @@ class Folder:
         return descriptor
 
     def link(self, name: str, target: str) -> None:
-        """Give a file a second name, which nothing may have yet.
+        """Give a file a second name, `target`.
 
         Raises:
-            FileExistsError: something has it.
-            OSError: it cannot be done.
+            FileExistsError: something has that name.
+            OSError: linking failed.
         """
         with self._parent(name) as (parent, last), self._parent(target) as (into, new):
             try:
@@ -339,7 +338,7 @@ class Folder:
                 raise _named(error, self.path / name, self.path / target) from None
 
     def rename(self, name: str, target: str, into: Folder | None = None) -> None:
-        """Move what has a name to `target`, in this folder or in another one; what has that name is replaced."""
+        """Rename a file or folder to `target`, in this folder or in `into`; an existing `target` is replaced."""
         with self._parent(name) as (parent, last), (into or self)._parent(target) as (folder, new):
             try:
                 os.rename(last, new, src_dir_fd=parent.descriptor, dst_dir_fd=folder.descriptor)
@@ -347,10 +346,10 @@ class Folder:
                 raise _named(error, self.path / name, (into or self).path / target) from None
 
     def unlink(self, name: str, identity: Identity | None = None) -> None:
-        """Remove a file, or a link but not what it leads to; nothing happens if there is none, or another than said.
+        """Remove a file, or a link but not its target. Does nothing if it does not exist or has another `identity`.
 
         Raises:
-            OSError: it cannot be removed; a folder, for example.
+            OSError: removing it failed; it is a folder, for example.
         """
         if identity is not None and self.identity_of(name) != identity:
             return
@@ -363,7 +362,7 @@ class Folder:
             raise _named(error, self.path / name) from None
 
     def sync(self, folder: str = "") -> None:
-        """Make the names in it, or in a folder in it, safe against power loss."""
+        """Make the names in it, or in a folder inside it, survive a power loss."""
         with self._parent(f"{folder}/_" if folder else "_") as (inner, _):
             os.fsync(inner.descriptor)
 
@@ -379,7 +378,7 @@ class Folder:
 
 
 class _Parent:
-    """The folder that a name is in, closed at the end of the block where it was opened for it."""
+    """The folder that a name is in. If it was opened for this name, the end of the block closes it."""
 
     def __init__(self, folder: Folder, last: str, *, is_own: bool) -> None:
         self._folder, self._last, self._is_own = folder, last, is_own
@@ -393,11 +392,11 @@ class _Parent:
 
 
 def read_descriptor(descriptor: int, limit: int, where: str, offset: int = 0) -> bytes:
-    """Everything of an open file from `offset` on, where the file has at most `limit` bytes.
+    """Read an open file of at most `limit` bytes from `offset` to its end.
 
     Raises:
-        RunDamagedError: it is larger.
-        OSError: it cannot be read.
+        RunDamagedError: the file is larger.
+        OSError: reading failed.
     """
     size = os.fstat(descriptor).st_size
     if size > limit:
@@ -412,7 +411,7 @@ def read_descriptor(descriptor: int, limit: int, where: str, offset: int = 0) ->
 def _parts(name: str) -> list[str]:
     parts = name.split("/") if name else []
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise ValueError(f"{name!a} is no name inside of a folder")
+        raise ValueError(f"{name!a} is not a valid name inside a folder")
     return parts
 
 

@@ -1,4 +1,4 @@
-"""The small JSON files of a run: header (`run.json`), attempts and seals; each owns its own read and write."""
+"""The small JSON records of a run: header (`run.json`), attempts and seals; each reads and writes itself."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def now() -> str:
-    """The present time as records have it: ISO 8601, UTC, to the microsecond."""
+    """The current time in the format of records: ISO 8601, UTC, to the microsecond."""
     return datetime.now(UTC).isoformat()
 
 
 def check_run_id(run_id: object) -> str:
-    """`run_id` if it can be the name of a run's folder.
+    """Check that `run_id` can be the name of a run's folder; return it.
 
     Raises:
-        UsageError: it is no string of 1 to 128 letters, digits, '.', '_' and '-', starting with a letter or digit.
+        UsageError: it is not a string of 1 to 128 letters, digits, '.', '_' and '-', starting with a letter or digit.
     """
     if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
         raise UsageError(
-            f"a run id is 1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or digit; found {run_id!a}"
+            f"a run id is 1 to 128 letters, digits, '.', '_' or '-', starting with a letter or digit; found {run_id!a}"
         )
     return run_id
 
 
 def read_json(storage: Storage, name: str) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Read the JSON object in a file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        RunDamagedError: it is unreadable, too large, or no JSON object.
+        RunDamagedError: it is unreadable, too large, or not a JSON object.
     """
     where = storage.where(name)
     try:
@@ -60,37 +60,35 @@ def read_json(storage: Storage, name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _JsonFile:
-    """A record that is one JSON object; fields unknown to this version are ignored when reading."""
+    """A record that is one JSON object. Reading ignores fields that this version does not know."""
 
     @classmethod
     def read(cls, storage: Storage, name: str) -> Self:
         """Read the record from a file.
 
         Raises:
-            FileNotFoundError, RunDamagedError: as `read_json`, and if a field is missing or of another type.
-            FormatVersionError: it was written by a newer Esper.
+            FileNotFoundError, RunDamagedError: as in `read_json`, or a field is missing or has the wrong type.
+            FormatVersionError: a newer Esper wrote it.
         """
         path = storage.where(name)
         values = read_json(storage, name)
-        types = _types(cls)  # type: ignore[arg-type]  # mypy takes a class of slots for not hashable
+        types = _types(cls)  # type: ignore[arg-type]  # mypy thinks that a class with slots is not hashable
         version = values.get("format", FORMAT_VERSION)
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise FormatVersionError(
-                f"{path} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade it"
+                f"{path} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade Esper"
             )
         known = {key: value for key, value in values.items() if key in types}
         required = [entry.name for entry in fields(cls) if entry.default is entry.default_factory is MISSING]
         if missing := [key for key in required if key not in known]:
-            raise RunDamagedError(
-                f"{path}: expected {', '.join(missing)}, found no such key; it is not a file of Esper"
-            )
+            raise RunDamagedError(f"{path}: the keys {', '.join(missing)} are missing; Esper did not write this file")
         for key, value in known.items():
             if not _fits(value, types[key]):
-                raise RunDamagedError(f"{path}: {key} has no such value as {ascii(value)[:60]}")
+                raise RunDamagedError(f"{path}: {key} has a value of the wrong type, {ascii(value)[:60]}")
         return cls(**known)
 
     def to_bytes(self) -> bytes:
-        """The JSON text, indented for people, ending in a newline; what UTF-8 cannot hold is escaped."""
+        """The JSON text, indented for people, ending in a newline; text that UTF-8 cannot encode is escaped."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False, default=str) + "\n"
         return text.encode("utf-8", "backslashreplace")
 
@@ -101,7 +99,7 @@ def _types(record: type) -> dict[str, Any]:
 
 
 def _fits(value: object, declared: Any) -> bool:
-    """Whether a JSON value can stand in a field of the declared type; a Literal only says that it is text."""
+    """Whether a JSON value fits the declared type of a field; for a Literal, any text does."""
     if get_origin(declared) in (Union, UnionType):
         return any(_fits(value, option) for option in get_args(declared))
     if get_origin(declared) is Literal:
@@ -112,17 +110,17 @@ def _fits(value: object, declared: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValueLossDefinition:
-    """What a trainer's "value loss" is, and how it was brought to the half-MSE scale of the column.
+    """What a trainer's "value loss" is, and how it was converted to the half-MSE scale of the column.
 
     Attributes:
         source: The trainer's own formula, in words.
         factor: What the trainer's number was multiplied by before it was recorded.
         clipping: `max` per sample of clipped and unclipped error, `clipped` error only, or `none`.
-        clip_range: Half-width of the value clip; None if there is none.
+        clip_range: Half-width of the value clip; None without clipping.
         reduction: What the recorded number averages.
         coefficient_included: Whether the source number already contained its loss coefficient.
         targets_normalised: Whether the value targets were scaled.
-        assumed: True when the trainer declared nothing; the half-MSE definition is then taken on trust.
+        assumed: True if the trainer declared nothing, so that the half-MSE definition is only assumed.
     """
 
     source: str = "0.5 * mean((V - G)^2)"
@@ -137,7 +135,7 @@ class ValueLossDefinition:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunHeader(_JsonFile):
-    """Who and how: `run.json`, written once when the run is created."""
+    """Who recorded the run, and how: `run.json`, written once when the run is created."""
 
     format: int = FORMAT_VERSION
     run_uuid: str
@@ -183,9 +181,9 @@ class Attempt(_JsonFile):
 class Seal(_JsonFile):
     """What a sealed segment holds: `seals/00000000.json`, written just before the Parquet file appears.
 
-    `updates_rise` says that each row's update is greater than that of the row before, so that a reader
-    need not look for superseded rows. `rows_lost` is how many rows were cut off as damaged when it was sealed;
-    their sequence numbers are not used again. `extras` are the columns that the user added. `run_uuid` is that of the
+    `updates_rise` says that each row's update is greater than that of the row before; a reader then need not look for
+    superseded rows. `rows_lost` is the number of damaged rows that were cut off when the segment was sealed; their
+    sequence numbers are not used again. `extras` are the columns that the user added. `run_uuid` identifies the
     recording; None in files of 0.1.0.
     """
 

@@ -1,1 +1,1 @@
-"""The bytes of a segment, both directions."""
+"""The bytes of a segment: written, read, scanned and followed, active and sealed."""

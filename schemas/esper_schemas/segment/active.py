@@ -1,13 +1,13 @@
-"""The bytes of a segment that is being written: one header, then one fixed-size Arrow IPC message per update.
+"""The bytes of an active segment, both directions: one header, then one fixed-size Arrow IPC message per update.
 
-A `RowLayout` owns both directions. The writer makes a message template once with pyarrow and afterwards only
-patches validity, values and checksum into it; the reader decodes whole segments by their fixed stride. What
-the bytes are, and why, stands in FORMAT.md, "Active segment". Invariants:
+A `RowLayout` writes and reads them. The writer makes a message template once with pyarrow, then only patches
+validity, values and checksum into it. The reader decodes whole segments by their fixed stride. FORMAT.md,
+"Active segment", describes the bytes and the reasons for them. Invariants:
 
 - every row message of a segment has the same length, `row_bytes`;
 - bytes that are not values, validity, null counts or checksum are the same in every row of a segment;
-- every row message ends in its checksum, which covers all bytes before it and is never zero: a row is whole
-  or it is not there, and a file that ends in zeros never ends in a whole row.
+- every row message ends in its checksum, which covers all bytes before it and is never zero. So a row is either
+  whole or not there, and a file that ends in zeros never ends in a whole row.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _DTYPE_OF_ARROW = {arrow: dtype for dtype, arrow in ARROW_TYPES.items()}
 
 _PREFIX = struct.Struct("<iI")  # continuation marker −1, length of the metadata that follows
 _CONTINUATION = -1
-_ROW_MARK = b"\xff\xff\xff\xff"  # the continuation marker as bytes; inside a header it occurs nowhere
+_ROW_MARK = b"\xff\xff\xff\xff"  # the continuation marker as bytes; it never occurs inside a header
 _CELL = 8  # bytes of one validity cell and of one value cell
 _CHECKSUM_BYTES = 8  # hexadecimal digits, which are never zero bytes
-_CHECKSUM_MARK = b"\x01"  # before the digits in a header; not printable, so no name there can look like them
-_NO_CHECKSUM = b"--------"  # stands in a header until its checksum is known
+_CHECKSUM_MARK = b"\x01"  # before the digits in a header; not printable, so it cannot occur in a name
+_NO_CHECKSUM = b"--------"  # placeholder in a header until its checksum is known
 
 CHECKSUM_KEY = "esper.crc32"
 
 SEQ_COLUMNS: dict[str, Dtype] = {"seq": "int64", "dropped_before": "int64"}
-"""Columns of every row that the recorder writes itself, before those of the metrics table."""
+"""Columns that the recorder adds to every row, before those of the metrics table."""
 
 
 def column_types(extras: Iterable[str] = ()) -> dict[str, Dtype]:
@@ -63,9 +63,9 @@ def column_types(extras: Iterable[str] = ()) -> dict[str, Dtype]:
 
 @dataclass(frozen=True, slots=True)
 class SegmentIdentity:
-    """What is constant for a segment: in the header of the active file and in the metadata of the sealed one.
+    """What is constant in a segment. It is in the header of the active file and in the metadata of the sealed one.
 
-    `run_uuid` is that of the recording, which tells two recordings of one name apart; None in files of 0.1.0.
+    `run_uuid` identifies the recording; it tells two recordings with the same run id apart. None in files of 0.1.0.
     """
 
     run_id: str
@@ -76,7 +76,7 @@ class SegmentIdentity:
     run_uuid: str | None = None
 
     def to_metadata(self) -> dict[str, str]:
-        """As schema metadata of Arrow."""
+        """The identity as Arrow schema metadata."""
         metadata = {
             "esper.format": str(FORMAT_VERSION),
             "esper.run_id": self.run_id,
@@ -92,7 +92,7 @@ class SegmentIdentity:
         """The identity that schema metadata declares.
 
         Raises:
-            KeyError, ValueError: it declares none.
+            KeyError, ValueError: the metadata declares no identity.
             FormatVersionError: a newer Esper wrote it.
         """
         version = int(metadata["esper.format"])
@@ -106,17 +106,17 @@ class SegmentIdentity:
         )
         if version > FORMAT_VERSION:
             raise FormatVersionError(
-                f"{where} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade it"
+                f"{where} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade Esper"
             )
         return identity
 
 
 @dataclass(frozen=True, slots=True)
 class ScanEnd:
-    """How the bytes after the last whole row look.
+    """What follows the last whole row.
 
-    `clean`: there are none. `torn`: a message was cut short, or never reached the disk (zeros); this is what
-    a crash leaves, and what a reader sees of a write in progress. `corrupt`: anything else, which is damage.
+    `clean`: nothing. `torn`: a message that was cut short or never reached the disk (zeros); a crash leaves this, and
+    so does a write in progress. `corrupt`: anything else, which is damage.
     """
 
     kind: Literal["clean", "torn", "corrupt"]
@@ -125,10 +125,10 @@ class ScanEnd:
 
 
 class RowEncoder:
-    """Encodes rows that carry exactly the columns `present`; all others are null.
+    """Encodes rows that have exactly the columns `present`; all others are null.
 
-    Everything that depends on the set of columns alone (null counts, validity, the checksum of both) is
-    prepared here once, so that a row costs one `struct.pack`, one CRC of the values, and one copy.
+    It prepares once what depends only on the set of columns (null counts, validity, the checksum of both). A row then
+    costs one `struct.pack`, one CRC of the values and one copy.
     """
 
     __slots__ = ("_checksum", "_head", "_pack")
@@ -137,16 +137,16 @@ class RowEncoder:
         head = bytearray(layout.template[: layout.values_at])
         codes = ["<"]
         for i, (name, dtype) in enumerate(layout.columns.items()):
-            here = name in present
-            struct.pack_into("<q", head, layout.nodes_at + 16 * i + 8, 0 if here else 1)
-            head[layout.validity_at + _CELL * i] = here
-            codes.append(_PACK_CODES[dtype] if here else "8x")
+            is_present = name in present
+            struct.pack_into("<q", head, layout.nodes_at + 16 * i + 8, 0 if is_present else 1)
+            head[layout.validity_at + _CELL * i] = is_present
+            codes.append(_PACK_CODES[dtype] if is_present else "8x")
         self._head = bytes(head)
         self._checksum = zlib.crc32(self._head)
         self._pack = struct.Struct("".join(codes)).pack
 
     def encode(self, values: Iterable[float]) -> bytes:
-        """One row message; `values` are those of the present columns, in column order.
+        """Encode one row message; `values` are those of the present columns, in column order.
 
         Raises:
             struct.error: a value does not fit its column, or the number of values is wrong.
@@ -156,11 +156,11 @@ class RowEncoder:
 
 
 class RowLayout:
-    """Where each part of a segment's header and of its row messages stands.
+    """The offsets of every part of a segment's header and row messages.
 
     Attributes:
         columns: name → dtype, in column order.
-        identity: what is constant for the segment.
+        identity: what is constant in the segment.
         header: bytes of the schema message that opens the file.
         row_bytes: length of every row message.
         schema: Arrow schema of the rows, without metadata.
@@ -182,7 +182,7 @@ class RowLayout:
 
     @classmethod
     def create(cls, identity: SegmentIdentity, extras: Iterable[str] = ()) -> RowLayout:
-        """The layout of a new segment; pyarrow lays out the one message that becomes the template."""
+        """Create the layout of a new segment. pyarrow lays out one message, which becomes the template."""
         columns = column_types(extras)
         schema = pa.schema([(name, ARROW_TYPES[dtype]) for name, dtype in columns.items()])
         sink = io.BytesIO()
@@ -204,23 +204,23 @@ class RowLayout:
         return layout
 
     def encoder(self, present: Iterable[str]) -> RowEncoder:
-        """An encoder for rows that carry exactly the columns `present`."""
+        """An encoder for rows that have exactly the columns `present`."""
         return RowEncoder(self, frozenset(present))
 
     # ---------------------------------------------------------------- reading
 
     @classmethod
     def read(cls, data: bytes) -> RowLayout | None:
-        """The layout that the header at the start of `data` declares; None if the header is not whole yet.
+        """Read the layout from the header at the start of `data`; None if the header is not complete yet.
 
         Raises:
-            FormatVersionError: written by a newer version.
-            RunDamagedError: these bytes are no header of ours, or its checksum is wrong.
+            FormatVersionError: a newer Esper wrote it.
+            RunDamagedError: the bytes are not a valid header, or its checksum is wrong.
         """
         length = _message_length(data)
         if length > len(data):
-            if _ROW_MARK in data[_PREFIX.size :]:  # rows follow, so the header was whole once
-                raise RunDamagedError("offset 0: the header says that it is longer than it is")
+            if _ROW_MARK in data[_PREFIX.size :]:  # rows follow, so the header was complete once
+                raise RunDamagedError("offset 0: the header declares more bytes than it has")
             return None
         header = bytes(data[:length])
         try:
@@ -238,8 +238,12 @@ class RowLayout:
         except (pa.ArrowException, KeyError, ValueError, UnicodeDecodeError, OSError) as error:
             cause = " ".join(str(error).split())
             raise RunDamagedError(f"offset 0: not the header of a segment ({cause})") from None
-        if layout.validity_at < _PREFIX.size or list(layout.columns)[:2] != list(SEQ_COLUMNS):
-            raise RunDamagedError("offset 0: the header declares a layout that cannot be")
+        if layout.validity_at < _PREFIX.size:
+            raise RunDamagedError(
+                f"offset 0: the header declares rows of {layout.row_bytes} bytes, too short for {len(columns)} columns"
+            )
+        if (first := list(columns)[:2]) != list(SEQ_COLUMNS):
+            raise RunDamagedError(f"offset 0: the first columns must be {', '.join(SEQ_COLUMNS)}, found {first}")
         return layout
 
     def scan(self, data: bytes | memoryview, *, offset: int, next_seq: int) -> tuple[int, ScanEnd]:
@@ -247,7 +251,7 @@ class RowLayout:
 
         Args:
             data: bytes of the file from `offset` to its end.
-            offset: where in the file `data` begins; the ends are given as offsets in the file.
+            offset: where `data` begins in the file; the offsets of the result count from the start of the file.
             next_seq: sequence number that the first row must continue from.
 
         Returns:
@@ -278,7 +282,7 @@ class RowLayout:
         return ""
 
     def decode(self, data: bytes | memoryview, rows: int) -> pa.RecordBatch:
-        """The first `rows` messages of `data`, verified before by `scan`, as one batch of the columns."""
+        """Decode the first `rows` messages of `data` into one batch; `scan` must have verified them."""
         cells = np.frombuffer(data, dtype=np.uint8, count=rows * self.row_bytes).reshape(rows, self.row_bytes)
         arrays = []
         for i, dtype in enumerate(self.columns.values()):
@@ -296,7 +300,7 @@ _SEQ_CELLS = struct.Struct("<qq")  # seq and dropped_before are the first two co
 
 
 def _message_length(data: bytes) -> int:
-    """Length of the IPC message (without body) at the start of `data`; more than there is if it is cut."""
+    """Length of the IPC message (without body) at the start of `data`; larger than `data` if the message is cut."""
     if len(data) < _PREFIX.size:
         return _PREFIX.size
     marker, length = _PREFIX.unpack_from(data)
@@ -306,27 +310,27 @@ def _message_length(data: bytes) -> int:
 
 
 def _checksum_around(header: bytes, at: int) -> int:
-    """CRC-32 (zlib) of every byte of `header` but the eight digits of the checksum itself, which stand at `at`."""
+    """CRC-32 (zlib) of every byte of `header` except the eight digits of the checksum itself, which are at `at`."""
     return zlib.crc32(header[at + _CHECKSUM_BYTES :], zlib.crc32(header[:at]))
 
 
 def _is_torn(rest: memoryview, row_bytes: int) -> bool:
-    """Whether a write was cut short: less than a row is left, or zeros stand from the row's last byte to the end."""
+    """Whether a write was cut short: less than a row is left, or all bytes from the row's last one on are zero."""
     return len(rest) < row_bytes or not bytes(rest[row_bytes - 1 :]).strip(b"\0")
 
 
 def _find_once(data: bytes, pattern: bytes) -> int:
     if data.count(pattern) != 1:
-        raise ValueError("its checksum is not where it should be")
+        raise ValueError("its checksum must appear in it exactly once")
     return data.index(pattern)
 
 
 def _rearrange(template: bytearray, dtypes: list[Dtype]) -> int:
-    """Lay the body out as all validity cells, all value cells, checksum; return where the field nodes stand.
+    """Rearrange the body into all validity cells, all value cells, checksum; return the offset of the field nodes.
 
-    pyarrow lays buffers out column by column. With the values in one block a row's values are one
-    `struct.pack`; readers follow the offsets in the message, so the order is ours to choose, and they skip
-    what no buffer refers to, so the body can end in the checksum.
+    pyarrow lays buffers out column by column. With all values in one block, one `struct.pack` writes a row. Readers
+    follow the offsets in the message, so any order will do. They skip bytes that no buffer refers to, so the body can
+    end in the checksum.
     """
     count = len(dtypes)
     message = _PREFIX.size + _uint32(template, _PREFIX.size)

@@ -1,4 +1,4 @@
-"""Following the segments of a rank while they are being written, rotated and sealed: only what is new."""
+"""Follows the segments of a rank while a writer adds, rotates and seals them; returns only new rows."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from esper_schemas.segment.scan import cut_header, exists, with_identity
 class RankFollower:
     """Follows one rank of a run from segment `start` on: each `poll` returns the rows that are new since the last one.
 
-    It keeps the active file open, so that a segment that is sealed and unlinked meanwhile is still read to
-    its end. What follows the whole rows is looked at again each time, since it may be a write in progress; once a
-    later segment exists it is passed over, and listed in `faults`. So is a segment of another run, recording, rank or
-    number.
+    It keeps the active file open, so it reads a segment to its end even if the file is sealed and unlinked meanwhile.
+    Bytes after the last whole row may be a write in progress, so each poll reads them again. Once a later segment
+    exists, they are skipped and listed in `faults`. So is a segment of another run, recording, rank or number.
     """
 
     def __init__(
         self, rank: RankDirectory, start: int = 0, *, run_id: str | None = None, run_uuid: str | None = None
     ) -> None:
-        """`run_id` and `run_uuid` say which recording is followed; where they are None, any is."""
+        """`run_id` and `run_uuid` name the recording to follow; None accepts any."""
         self.rank = rank
         self._run_id, self._run_uuid = run_id, run_uuid
         self.faults: list[str] = []
@@ -40,7 +39,7 @@ class RankFollower:
         self._next_seq = 0
         self._end = ScanEnd("clean", 0)
         self._has_rows = False
-        self._is_idle = True  # the last look found nothing new
+        self._is_idle = True  # the last read returned no new rows
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +48,7 @@ class RankFollower:
         self.close()
 
     def close(self) -> None:
-        """Close the file that is being followed, and the folder."""
+        """Close the current file and the folder."""
         self._close_file()
         if self._folder is not None:
             self._folder.close()
@@ -64,8 +63,8 @@ class RankFollower:
         """The new rows, in order, as one batch for each segment; empty if there are none yet.
 
         Raises:
-            OSError: a file exists and cannot be read.
-            FormatVersionError: a segment was written by a newer Esper.
+            OSError: a file exists but cannot be read.
+            FormatVersionError: a newer Esper wrote a segment.
         """
         if self._folder is None:
             try:
@@ -75,14 +74,14 @@ class RankFollower:
         folder = self._folder
         batches: list[pa.RecordBatch] = []
         while True:
-            # Whoever creates a later segment writes no more into this one: look for it before the last read.
-            # Only a listing shows that the next one is missing although later ones are there.
+            # A writer that has created a later segment no longer writes to this one, so look for a later one before
+            # the last read. Only a listing shows that the next one is missing although later ones exist.
             is_last = not exists(folder, self._number + 1)
             if is_last and self._is_idle:
                 is_last = max(segment_numbers(folder), default=-1) <= self._number
             try:
                 new = self._read_on(folder) if self._open(folder) else None
-            except RunDamagedError as error:  # something that is no file, or too large
+            except RunDamagedError as error:  # not a regular file, or too large
                 self._end, new = ScanEnd("corrupt", 0, str(error)), []
             if new is not None:
                 self._is_idle = not new
@@ -94,9 +93,9 @@ class RankFollower:
             self._advance(folder if new is None else None)
 
     def _open(self, folder: Folder) -> bool:
-        """Open the current segment, a sealed one as a file that holds no more to follow; False if it is not there.
+        """Open the current segment if it is active; return False if it does not exist, active or sealed.
 
-        Until its first row was read it is opened anew each time: a file without rows may be removed, and its
+        Until its first row has been read, open the file again each time: a file without rows may be removed, and its
         number used again.
         """
         if self._descriptor is not None:
@@ -147,7 +146,7 @@ class RankFollower:
         return [batch]
 
     def _read_sealed(self, folder: Folder) -> list[pa.RecordBatch]:
-        """The whole of a segment that was sealed before we came to it; afterwards it is done with."""
+        """Read a whole segment that was sealed before we reached it; later calls return nothing."""
         if self._end.kind == "corrupt" or self._offset:
             return []
         name = sealed_name(self._number)
@@ -168,14 +167,14 @@ class RankFollower:
         return batches
 
     def _check_identity(self, identity: SegmentIdentity) -> None:
-        """Files of 0.1.0 do not say which recording they belong to, and belong to any."""
+        """Raise RunDamagedError for a segment of something else. Files of 0.1.0 name no recording and fit any."""
         expected = (self._run_id or identity.run_id, self.rank.rank, self._number)
         is_ours = (identity.run_id, identity.rank, identity.segment) == expected
         if not is_ours or (self._run_uuid and identity.run_uuid and identity.run_uuid != self._run_uuid):
-            raise RunDamagedError("it is a segment of another run, recording, rank or number")
+            raise RunDamagedError("the segment belongs to another run, recording or rank, or has another number")
 
     def _advance(self, missing_in: Folder | None) -> None:
-        """Go on with the next segment; from a missing one with the next that is there."""
+        """Go on to the next segment; after a missing one, to the next that exists."""
         following = self._number + 1
         if missing_in is not None:
             following = min((n for n in segment_numbers(missing_in) if n > self._number), default=following)
@@ -188,7 +187,7 @@ class RankFollower:
         self._start(following)
 
     def _start(self, number: int) -> None:
-        """Begin a segment, with nothing of it read."""
+        """Start reading a segment from its beginning."""
         self._close_file()
         self._number = number
         self._layout = None
@@ -199,5 +198,5 @@ class RankFollower:
 
 
 def _lacks_numbers(batch: pa.RecordBatch) -> bool:
-    """Whether a row does not say which one it is: its checksum may be right all the same, if it was made on purpose."""
+    """Whether a row has no seq or update. A forged row can lack them although its checksum is right."""
     return any(name not in batch.schema.names or batch.column(name).null_count > 0 for name in ("seq", "update"))

@@ -1,4 +1,4 @@
-"""What a segment holds, by its own rows: the one summary that seals are made from and held against."""
+"""A summary of the rows of a segment. Seals are made from it and checked against it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _NEEDED = frozenset({*RECORDER_COLUMNS, "update"})
 
 @dataclass(slots=True)
 class Holds:
-    """What a segment holds.
+    """A summary of what a segment holds.
 
     Attributes:
         identity: which segment it is.
         extras: columns that the user added.
         rows: number of rows.
-        first_seq, last_seq: of its first and last row; `last_seq` is one less than `identity.first_seq` where there is
-            no row.
-        first_update, last_update: of its first and last row; None where there is none.
+        first_seq, last_seq: of its first and last row; without rows, `last_seq` is one less than
+            `identity.first_seq`.
+        first_update, last_update: of its first and last row; None without rows.
         updates_rise: whether the update of each row is greater than that of the row before.
-        dropped: rows that `dropped_before` explains; 0 where no row was looked at.
-        first_time: `wall_time` of the first row in ISO 8601, if it was measured and looked at.
-        gaps: sequence numbers inside, from `identity.first_seq` on, that neither a row nor `dropped_before` explains.
+        dropped: number of rows that `dropped_before` explains; 0 if the rows were not read.
+        first_time: `wall_time` of the first row in ISO 8601; None if it was not measured or the rows were not read.
+        gaps: sequence numbers from `identity.first_seq` on that neither a row nor `dropped_before` explains.
     """
 
     identity: SegmentIdentity
@@ -57,10 +57,10 @@ class Holds:
 
 
 def summarise(identity: SegmentIdentity, extras: list[str], batches: Iterable[pa.RecordBatch]) -> Holds:
-    """Go through the rows once.
+    """Summarise the rows of a segment in one pass.
 
     Raises:
-        RunDamagedError: they cannot be rows of this segment.
+        RunDamagedError: they are not valid rows of this segment.
     """
     holds = Holds(identity, extras, first_seq=identity.first_seq, last_seq=identity.first_seq - 1)
     for batch in batches:
@@ -77,15 +77,16 @@ def summarise(identity: SegmentIdentity, extras: list[str], batches: Iterable[pa
 
 
 def check_columns(schema: pa.Schema) -> tuple[list[str], str]:
-    """Check names and types of a segment's columns.
+    """Check the names and types of a segment's columns.
 
     Returns:
-        The names that the user added; and a note, if an older Esper wrote fewer columns or another order.
+        The names that the user added, and a note if there are fewer columns or a different order, as an older Esper
+        may have written them.
 
     Raises:
-        RunDamagedError: they cannot be the columns of a segment.
+        RunDamagedError: they are not the columns of a segment.
     """
-    names = schema.names  # made anew each time it is asked for
+    names = schema.names  # pyarrow builds the list on every access
     if len(names) > MAX_COLUMNS:
         raise RunDamagedError(f"it declares {len(names):,} columns; the limit is {MAX_COLUMNS:,}")
     known = set(names)
@@ -100,14 +101,14 @@ def check_columns(schema: pa.Schema) -> tuple[list[str], str]:
             raise RunDamagedError(f"expected the column {entry.name!a} as {kind}, found {entry.type}")
     note = ""
     if absent:
-        note = f"columns of the table are not in it: {', '.join(absent[:5])}{', …' if len(absent) > 5 else ''}"
+        note = f"it lacks columns of the metrics table: {', '.join(absent[:5])}{', …' if len(absent) > 5 else ''}"
     elif names[: len(_TYPES)] != list(_TYPES):
-        note = "its columns stand in another order"
+        note = "its columns are in a different order"
     return added_columns(names), note
 
 
 def added_columns(names: Iterable[str]) -> list[str]:
-    """Those columns that the user added."""
+    """The columns among `names` that the user added."""
     return [name for name in names if name not in METRICS and name not in RECORDER_COLUMNS]
 
 
@@ -140,7 +141,7 @@ def _add(holds: Holds, batch: pa.RecordBatch) -> None:
 
 
 def _time(batch: pa.RecordBatch) -> str | None:
-    """The time of the first row, if there is one that a calendar knows."""
+    """The time of the first row; None if it is null or no valid date."""
     if "wall_time" not in batch.schema.names:
         return None
     try:

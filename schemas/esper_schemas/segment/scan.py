@@ -1,9 +1,8 @@
-"""Reading the segments of one rank while they are being written, rotated and sealed: the segment scan.
+"""Reads all segments of a rank once, even while a writer adds, rotates and seals them: the segment scan.
 
-A reader never lists and then reads, since a segment may be sealed in between. For n = 0, 1, … it tries the
-Parquet file, then the active file, then the Parquet file again. `read_segments` does that once, for a report;
-`RankFollower` (module `follow`) does it again and again, and returns only what is new. Both decode with the same
-`RowLayout`.
+A reader never lists the files first and reads them later, since a segment may be sealed in between. For n = 0, 1, … it
+tries the Parquet file, then the active file, then the Parquet file again. `read_segments` does this once, for a report.
+`RankFollower` (module `follow`) repeats it and returns only new rows. Both decode with the same `RowLayout`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from esper_schemas.segment.active import RowLayout, ScanEnd, SegmentIdentity
 
 @dataclass(frozen=True, slots=True)
 class SealedSegment:
-    """A segment that is a Parquet file; nothing of it has been read yet."""
+    """A segment that is a Parquet file, which has not been read yet."""
 
     number: int
     path: Path
@@ -31,10 +30,10 @@ class SealedSegment:
 
 @dataclass(frozen=True, slots=True)
 class ActiveSegment:
-    """A segment read from its active file: the whole, verified rows, and how the file ends after them.
+    """A segment read from its active file: its verified rows, and how the file ends after them.
 
-    `data` is the file, of which `end` tells where the whole rows end. `identity` is None when not even the header is
-    whole; there are then no rows. `rows_lost` is how many rows the corrupt part would hold.
+    `data` is the bytes of the file; `end` says where the whole rows end. `identity` and `rows` are None if the
+    header is incomplete or damaged. `rows_lost` is the number of rows that the corrupt part would hold.
     """
 
     number: int
@@ -52,7 +51,7 @@ class ActiveSegment:
 
 @dataclass(frozen=True, slots=True)
 class MissingSegment:
-    """A segment, or all from `number` to `last`, that are not there although later ones are."""
+    """A missing segment, or all from `number` to `last`, although later ones exist."""
 
     number: int
     last: int
@@ -62,7 +61,7 @@ Segment = SealedSegment | ActiveSegment | MissingSegment
 
 
 def identity_columns(identity: SegmentIdentity, rows: int) -> dict[str, pa.Array]:
-    """The columns `run_id`, `rank` and `attempt`, which are constant for a segment."""
+    """The columns `run_id`, `rank` and `attempt`, which are constant in a segment."""
     return {
         "run_id": pa.repeat(pa.scalar(identity.run_id, pa.string()), rows),
         "rank": pa.repeat(pa.scalar(identity.rank, pa.int32()), rows),
@@ -71,7 +70,7 @@ def identity_columns(identity: SegmentIdentity, rows: int) -> dict[str, pa.Array
 
 
 def with_identity(rows: pa.RecordBatch, identity: SegmentIdentity) -> pa.RecordBatch:
-    """The rows as they are sealed and handed to readers: identity columns first."""
+    """The rows with the identity columns first, as they are sealed and as readers get them."""
     columns = identity_columns(identity, rows.num_rows)
     return pa.RecordBatch.from_arrays([*columns.values(), *rows.columns], names=[*columns, *rows.schema.names])
 
@@ -80,19 +79,19 @@ def read_active(rank: Storage, number: int) -> ActiveSegment:
     """Read and verify the active file of a segment.
 
     Raises:
-        OSError: the file cannot be opened or read; FileNotFoundError if it was sealed meanwhile.
-        RunDamagedError: it is no regular file, or larger than any segment.
-        FormatVersionError: it was written by a newer Esper.
+        OSError: the file cannot be opened or read; FileNotFoundError if it has been sealed meanwhile.
+        RunDamagedError: it is not a regular file, or it is larger than a segment may be.
+        FormatVersionError: a newer Esper wrote it.
     """
-    # Never mapped: the file may be cut while we look.
+    # Do not map the file: it may be cut while we read it.
     return parse_active(number, rank.read(active_name(number), MAX_SEGMENT_BYTES))
 
 
 def parse_active(number: int, data: bytes) -> ActiveSegment:
-    """Verify the bytes of an active file.
+    """Decode and verify the bytes of an active file.
 
     Raises:
-        FormatVersionError: it was written by a newer Esper.
+        FormatVersionError: a newer Esper wrote it.
     """
     try:
         layout = RowLayout.read(data)
@@ -109,14 +108,14 @@ def parse_active(number: int, data: bytes) -> ActiveSegment:
 
 
 def read_segments(rank: RankDirectory, start: int = 0) -> Iterator[Segment]:
-    """Every segment of a rank from number `start` on, in order: together what stood there at one moment.
+    """Read every segment of a rank from number `start` on, in order: a consistent snapshot.
 
-    Rows that are written during the reading may be missing at the end, but never in between.
+    Rows that are written meanwhile may be missing at the end, but never in between.
 
     Raises:
-        OSError: an active file exists and cannot be read.
-        RunDamagedError: a file or folder is something else.
-        FormatVersionError: an active file was written by a newer Esper.
+        OSError: an active file exists but cannot be read.
+        RunDamagedError: a file or folder is something else, such as a link.
+        FormatVersionError: a newer Esper wrote an active file.
     """
     try:
         folder = rank.open()
@@ -125,8 +124,8 @@ def read_segments(rank: RankDirectory, start: int = 0) -> Iterator[Segment]:
     with folder:
         number = start
         while True:
-            # Whoever creates a later segment writes no more into this one: look for it before this one is read. Only
-            # a listing shows that the next one is missing although later ones are there.
+            # A writer that has created a later segment no longer writes to this one, so look for a later one before
+            # reading this one. Only a listing shows that the next one is missing although later ones exist.
             is_last = not exists(folder, number + 1) and max(segment_numbers(folder), default=-1) <= number
             segment = _read_segment(folder, number)
             if segment is not None:
@@ -143,7 +142,7 @@ def read_segments(rank: RankDirectory, start: int = 0) -> Iterator[Segment]:
 
 
 def exists(rank: Folder, number: int) -> bool:
-    """Whether a segment is there, active or sealed."""
+    """Whether a segment exists, active or sealed."""
     return rank.exists(active_name(number)) or rank.exists(sealed_name(number))
 
 
@@ -158,5 +157,5 @@ def _read_segment(rank: Folder, number: int) -> SealedSegment | ActiveSegment | 
 
 
 def cut_header(data: bytes) -> ScanEnd:
-    """The end of a file whose header is not whole yet."""
+    """How a file with an incomplete header ends."""
     return ScanEnd("torn", 0, "the header is not whole") if data else ScanEnd("clean", 0)

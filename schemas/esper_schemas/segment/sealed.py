@@ -1,4 +1,4 @@
-"""A sealed segment: its Parquet file, what the footer says, and its seal. Both directions; see FORMAT.md."""
+"""A sealed segment, both directions: its Parquet file, the footer and the seal; see FORMAT.md."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _MARK = b"PAR1"
 
 
 def to_parquet(rows: pa.RecordBatch, identity: SegmentIdentity) -> bytes:
-    """The file of a segment: floats split by byte and integers as deltas, then compressed.
+    """Encode rows as the Parquet file of a segment: floats split by byte, integers as deltas, then compressed.
 
     Args:
         rows: with the identity's columns first, as `with_identity` makes them.
-        identity: stands in the metadata.
+        identity: goes into the metadata.
     """
     table = pa.Table.from_batches([rows]).replace_schema_metadata(identity.to_metadata())
     encodings = {}
@@ -53,12 +53,12 @@ def to_parquet(rows: pa.RecordBatch, identity: SegmentIdentity) -> bytes:
 
 
 def seal_of(holds: Holds, parquet: bytes, rows_lost: int) -> Seal:
-    """The seal of a file, from what its rows hold.
+    """Make the seal of a file from the summary of its rows.
 
     Args:
-        holds: of all its rows.
+        holds: summary of all its rows.
         parquet: the whole file.
-        rows_lost: rows that were cut off as damaged behind the last one.
+        rows_lost: number of damaged rows that were cut off after the last one.
     """
     return Seal(
         segment=holds.identity.segment,
@@ -78,7 +78,7 @@ def seal_of(holds: Holds, parquet: bytes, rows_lost: int) -> Seal:
 
 
 def is_same(rows: pa.RecordBatch, parquet: bytes) -> bool:
-    """Whether a file holds these rows bit for bit; compared as integers, since NaN is not equal to itself."""
+    """Whether a file holds these rows bit for bit. Floats are compared as integers, since NaN does not equal itself."""
     back = pq.read_table(pa.BufferReader(parquet))
     return back.schema.names == rows.schema.names and all(
         _bits(there).equals(_bits(here)) for there, here in zip(back.columns, rows.columns, strict=True)
@@ -97,7 +97,7 @@ def _bits(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """What the end of a sealed file says of the whole."""
+    """What the footer of a sealed file says about the file."""
 
     identity: SegmentIdentity
     rows: int
@@ -105,7 +105,7 @@ class Footer:
 
 
 def check_seal(seal: Seal, number: int, where: str) -> Seal:
-    """The seal, if it can be that of segment `number`.
+    """Check that a seal can belong to segment `number`; return it.
 
     Raises:
         RunDamagedError: it cannot.
@@ -123,7 +123,7 @@ def check_seal(seal: Seal, number: int, where: str) -> Seal:
     if not all(isinstance(name, str) for name in extras) or added_columns(dict.fromkeys(extras)) != extras:
         raise RunDamagedError(f"{where}: extras must be the names of added columns, each once")
     if (seal.rows == 0) != (seal.first_update is None) or (seal.rows == 0) != (seal.last_update is None):
-        raise RunDamagedError(f"{where}: first_update and last_update must be there just where there are rows")
+        raise RunDamagedError(f"{where}: first_update and last_update must be null if rows is 0, and only then")
     return seal
 
 
@@ -137,10 +137,10 @@ def has_sha256(file: BinaryIO, expected: str) -> bool:
 
 
 def open_parquet(file: BinaryIO, size: int, where: str) -> pq.ParquetFile:
-    """The file, once it is known to be within bounds: a small one may unfold into a large one.
+    """Open a Parquet file after checking its limits: a small file may unpack into a huge one.
 
     Raises:
-        RunDamagedError: it is not, or no Parquet file at all.
+        RunDamagedError: it exceeds a limit, or it is not a Parquet file.
     """
     if size > MAX_SEGMENT_BYTES:
         raise RunDamagedError(f"{where}: expected at most {MAX_SEGMENT_BYTES:,} bytes, found {size:,}")
@@ -157,7 +157,7 @@ def open_parquet(file: BinaryIO, size: int, where: str) -> pq.ParquetFile:
         parquet = pq.ParquetFile(file, memory_map=False)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk
+            raise  # an error of the disk
         raise RunDamagedError(f"{where}: {' '.join(str(error).split())}") from None
     footer = parquet.metadata
     if footer.num_columns > MAX_COLUMNS:
@@ -172,10 +172,10 @@ def open_parquet(file: BinaryIO, size: int, where: str) -> pq.ParquetFile:
 
 
 def read_footer(parquet: pq.ParquetFile, where: str) -> Footer:
-    """Which segment a file is, and what is in it.
+    """Read which segment a file is, its number of rows and its schema.
 
     Raises:
-        RunDamagedError: it does not say.
+        RunDamagedError: the metadata does not say which segment it is.
         FormatVersionError: a newer Esper wrote it.
     """
     metadata = parquet.metadata.metadata or {}
@@ -188,17 +188,17 @@ def read_footer(parquet: pq.ParquetFile, where: str) -> Footer:
 
 
 def batches(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    """Its rows, in bounded memory."""
+    """The rows of a file, batch by batch, in bounded memory."""
     yield from parquet.iter_batches(_BATCH_ROWS, use_threads=False)
 
 
 def contradictions(seal: Seal, holds: Holds, *, rows_seen: bool) -> list[str]:
-    """What a seal says that the file contradicts, in words.
+    """Describe every field of a seal that the file contradicts.
 
     Args:
         seal: the seal.
-        holds: what the file holds.
-        rows_seen: whether `holds` was made from the rows; else only from the footer, which knows less.
+        holds: summary of the file.
+        rows_seen: whether `holds` was made from the rows; otherwise from the footer, which says less.
     """
     said = {
         "attempt": (seal.attempt, holds.identity.attempt),

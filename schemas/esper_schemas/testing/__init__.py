@@ -1,14 +1,14 @@
-"""For whoever reads or writes the format: what a sound reader must find, so that a reader can test itself.
+"""Test material for readers and writers of the format: runs, damages, and what a correct reader must find in them.
 
     golden      runs that version 0.1.0 recorded, with their rows, attempts and faults
-    damages     a table of ways to damage a run, with every fault that must be found, and at which depth
-    bases       the sound runs that the table damages, written without a recorder
+    damages     a table of ways to damage a run, with every fault that a reader must find, and at which depth
+    bases       the undamaged runs that the table damages, written without a recorder
     strategies  hypothesis strategies for values, rows, segments and records; needs `esper-recorder[testing]`
-    segments    the bytes of a segment from rows that a test gives
+    segments    encodes the rows of a test as the bytes of a segment
     description the format in machine-readable form, `esper_schemas/format.json`
 
-Nothing here is imported by `import esper_schemas`. A reader of your own takes the place of `MyReader` here; it looks at
-every row, so its depth is `rows`:
+`import esper_schemas` imports nothing of this. In this example, replace `MyReader` with your own reader. It reads every
+row, so its depth is `rows`:
 
     from pathlib import Path
     from tempfile import TemporaryDirectory
@@ -28,5 +28,6 @@ every row, so its depth is `rows`:
             reader = MyReader(damage.copy_to(root / "damaged", sound))
             assert damage.objections(reader.faults(), "rows") == [], damage.name
 
-`rows()` is an Arrow table by rank and sequence number; `faults()` a set of (rank, segment, kind), without notes.
+`rows()` returns an Arrow table sorted by rank and sequence number; `faults()` returns a set of (rank, segment, kind)
+without notes.
 """

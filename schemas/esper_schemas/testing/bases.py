@@ -1,4 +1,4 @@
-"""The sound runs that the table of damages starts from, written by the code of the format, without a recorder."""
+"""Writes the undamaged runs that the table of damages starts from, without a recorder."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ BASES: Mapping[Base, str] = {
     "earlier": "as `finished`, of the same run id, recorded before it",
     "other": "as `finished`, of the run id `other`",
 }
-"""The runs that are damaged, or that damage is taken from. All have the run id `run` but `other`."""
+"""The runs that are damaged, or from which a damage takes files. All except `other` have the run id `run`."""
 
 LEFTOVER = "00000004.arrows"
-"""Beside the run of `killed`: its active segment 4 as it was before it was sealed."""
+"""A file next to the run `killed`: its active segment 4 as it was before it was sealed."""
 
 _DROPPED = 12
 _SEGMENT_ROWS = 10
@@ -45,7 +45,7 @@ _START_MICROSECONDS = int(_START.timestamp()) * 1_000_000
 
 
 def write_bases(root: Path) -> dict[Base, Path]:
-    """Write every base under `root`, each in a folder of its own; returns the folder of each run."""
+    """Write every base under `root`, each in a folder of its own; return the folder of each run."""
     written: dict[Base, Path] = {
         "earlier": _write(root, "earlier", [[_FIRST, range(25, 45)]], created=_START - timedelta(days=1)),
         "finished": _write(root, "finished", [[_FIRST, range(25, 45)]]),
@@ -68,7 +68,7 @@ def _write(
     created: datetime = _START,
     killed: bool = False,
 ) -> Path:
-    """One run; `ranks` holds for each rank the sequence numbers of each of its attempts."""
+    """Write one run; `ranks` has the sequence numbers of each attempt of each rank."""
     run = root / base / run_id
     run.mkdir(parents=True)
     header = RunHeader(
@@ -106,7 +106,7 @@ def _write_rank(folder: Path, identity: SegmentIdentity, attempts: Sequence[Sequ
 
 
 def _attempt(number: int, seqs: Sequence[int], first_seq: int, is_killed: bool) -> Attempt:
-    """The record of an attempt; one that was killed is as it was written at its start."""
+    """The record of an attempt; that of a killed one is as it was written at the start."""
     begun = Attempt(attempt=number, started=(_START + timedelta(hours=number)).isoformat(), first_seq=first_seq)
     if is_killed:
         return begun
@@ -121,7 +121,7 @@ def _attempt(number: int, seqs: Sequence[int], first_seq: int, is_killed: bool) 
 
 
 def _rows(seqs: Iterable[int], next_seq: int) -> Iterator[dict[str, Any]]:
-    """The rows of these sequence numbers, each with the drop that explains the gap before it."""
+    """The rows with these sequence numbers, each with the drop that explains the gap before it."""
     for seq in seqs:
         row = {"seq": seq, "update": seq, "policy_loss": -0.01, "value_loss": 0.5, "elapsed_secs": seq / 2}
         row["wall_time"] = _START_MICROSECONDS + seq * 500_000

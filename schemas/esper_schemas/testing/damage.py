@@ -1,9 +1,9 @@
-"""What one damage is: a run it is done to, how it is done, and every fault that a sound reader finds; and the tools.
+"""The class `Damage`, one row of the table of damages, and the functions that damage files.
 
-The rows of the table stand in `damages`. A fault has the least depth at which it can be seen:
+The table itself is in `damages`. Each fault has the lowest depth at which a reader can see it:
 
     records    names, seals, attempts, active files: a listing and small files
-    checksums  also the sha256, the footer and the identity of each sealed file
+    checksums  also the sha256, footer and identity of each sealed file
     rows       also every row
 """
 
@@ -34,7 +34,7 @@ Address = tuple[int | None, int | None, FaultKind]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A fault that must be found: its address, and the least depth at which it can be."""
+    """A fault that a reader must find: its address, and the lowest depth at which it can be seen."""
 
     rank: int | None
     segment: int | None
@@ -43,18 +43,18 @@ class Seen:
 
     @property
     def address(self) -> Address:
-        """Where it is and what it is."""
+        """Its rank, segment and kind."""
         return (self.rank, self.segment, self.kind)
 
     @property
     def is_damage(self) -> bool:
-        """Whether the run is damaged by it."""
+        """Whether it damages the run."""
         return self.kind not in HARMLESS
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy of a recorded run that may be damaged, and the whole runs beside it."""
+    """A copy of a run to damage, and the undamaged runs."""
 
     path: Path
     bases: Mapping[Base, Path]
@@ -81,7 +81,7 @@ class Copy:
         return path
 
     def of(self, base: Base) -> Copy:
-        """Another whole run, to take a file from."""
+        """An undamaged run, to take a file from."""
         return Copy(self.bases[base], self.bases)
 
 
@@ -90,12 +90,12 @@ class Damage:
     """One row of the table.
 
     Attributes:
-        name: what was done to the run.
+        name: what is done to the run.
         base: the run that it is done to.
-        inflict: does it to a copy of the run.
-        faults: everything that must be found.
-        header: `gone` and `unreadable` where the run header is damaged; a reader that cannot do without it says so.
-        rows_left: how many rows, of all ranks, a reader at `checksums` shows; None where that is not laid down.
+        inflict: damages a copy of the run.
+        faults: everything that a reader must find.
+        header: `gone` or `unreadable` if the run header is damaged; a reader that needs it may refuse the run.
+        rows_left: number of rows, of all ranks, that a reader at `checksums` shows; None if it is not specified.
     """
 
     name: str
@@ -107,24 +107,24 @@ class Damage:
 
     @property
     def rank(self) -> int:
-        """The rank that is damaged; 0 where the whole run is."""
+        """The damaged rank; 0 if the whole run is damaged."""
         return next((fault.rank for fault in self.faults if fault.rank is not None), 0)
 
     @property
     def depth(self) -> Depth | None:
-        """The least depth at which the run is seen to be damaged; None if it is not damaged."""
+        """The lowest depth at which a reader sees that the run is damaged; None if it is not damaged."""
         return min((fault.depth for fault in self.faults if fault.is_damage), key=DEPTHS.index, default=None)
 
     def addresses(self, depth: Depth) -> set[Address]:
-        """What must be found at a depth, at the least."""
+        """The faults that a reader must find at a depth."""
         return {fault.address for fault in self.faults if DEPTHS.index(fault.depth) <= DEPTHS.index(depth)}
 
     def is_seen(self, depth: Depth) -> bool:
-        """Whether a reader that looks to this depth must say that the run is damaged."""
+        """Whether a reader at this depth must report that the run is damaged."""
         return self.depth is not None and DEPTHS.index(self.depth) <= DEPTHS.index(depth)
 
     def copy_to(self, folder: Path, bases: Mapping[Base, Path]) -> Path:
-        """A damaged copy of its run, in a folder of its own under `folder`; `bases` is what `write_bases` returned."""
+        """Make a damaged copy of its run, in a folder of its own under `folder`; `bases` comes from `write_bases`."""
         base = bases[self.base]
         path = folder / re.sub(r"\W+", "-", self.name) / base.name
         shutil.copytree(base, path)
@@ -134,13 +134,13 @@ class Damage:
     def objections(
         self, found: Collection[Address], depth: Depth, *, at_rest: Collection[Address] = (), lists_notes: bool = False
     ) -> list[str]:
-        """What a reader missed, and what it found without reason, one line each; empty for a sound reader.
+        """The faults that a reader missed or reported without reason, one line each; empty for a correct reader.
 
         Args:
-            found: the faults that it found.
+            found: the faults that it reported.
             depth: how deep it looks.
-            at_rest: what it finds in the run before it is damaged.
-            lists_notes: whether it lists notes, which it need not.
+            at_rest: the faults that it reports in the undamaged run.
+            lists_notes: whether it lists notes, which is optional.
         """
         required = {address for address in self.addresses(depth) if lists_notes or address[2] != "note"}
         welcome = self.addresses("rows") | {address for address in found if address[2] == "note"}
@@ -166,7 +166,7 @@ def flip(path: Path, at: int) -> None:
 
 
 def cut(path: Path, size: int) -> None:
-    """Cut a file to a size, a negative one to so many bytes fewer."""
+    """Truncate a file to a size; a negative size removes that many bytes from the end."""
     os.truncate(path, size if size >= 0 else path.stat().st_size + size)
 
 
@@ -182,14 +182,14 @@ def remove(*paths: Path) -> None:
 
 
 def put(copy: Copy, number: int, source: Copy, source_number: int, source_rank: int = 0) -> None:
-    """Put a sealed segment of another place, with its seal, in place of segment `number`."""
+    """Replace segment `number` and its seal with a sealed segment from elsewhere."""
     shutil.copyfile(source.sealed(source_number, source_rank), copy.sealed(number))
     shutil.copyfile(source.seal(source_number, source_rank), copy.seal(number))
     edit(copy.seal(number), segment=number)
 
 
 def rewrite(copy: Copy, number: int, change: Callable[[pa.Table], pa.Table], **fields: object) -> None:
-    """Change the rows or columns of a sealed file, and fit its seal to the new bytes and to `fields`."""
+    """Change the rows or columns of a sealed file, and update its seal to the new bytes and with `fields`."""
     path = copy.sealed(number)
     pq.write_table(change(pq.read_table(path, partitioning=None)), path)
     data = path.read_bytes()
@@ -197,7 +197,7 @@ def rewrite(copy: Copy, number: int, change: Callable[[pa.Table], pa.Table], **f
 
 
 def with_column(name: str, make: Callable[[pa.ChunkedArray], pa.Array]) -> Callable[[pa.Table], pa.Table]:
-    """A change that makes a column anew."""
+    """A change for `rewrite` that replaces a column."""
 
     def change(table: pa.Table) -> pa.Table:
         column = make(table.column(name))
@@ -215,7 +215,7 @@ def row_offset(active: Path, row: int) -> int:
 
 
 def swap(copy: Copy, one: int, other: int) -> None:
-    """Put two sealed segments and their seals in each other's place."""
+    """Swap two sealed segments and their seals."""
     for of in (copy.sealed, copy.seal):
         first, second = of(one).read_bytes(), of(other).read_bytes()
         of(one).write_bytes(second)
@@ -225,26 +225,26 @@ def swap(copy: Copy, one: int, other: int) -> None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file, and its folder if need be."""
+    """Write a file, and make its folder if necessary."""
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
 
 
 def make_folder(path: Path) -> None:
-    """Put an empty folder in place of a file."""
+    """Replace a file with an empty folder."""
     path.unlink()
     path.mkdir()
 
 
 def go_back(column: pa.ChunkedArray) -> pa.Array:
-    """Sequence numbers of which one comes twice."""
+    """Sequence numbers in which one comes twice."""
     numbers: list[Any] = column.to_pylist()
     numbers[4] = numbers[3]
     return pa.array(numbers, column.type)
 
 
 def last_differs(column: pa.ChunkedArray) -> pa.Array:
-    """Whole numbers of which the last is another one."""
+    """Whole numbers with the last one changed."""
     numbers: list[Any] = column.to_pylist()
     numbers[-1] += 1
     return pa.array(numbers, column.type)

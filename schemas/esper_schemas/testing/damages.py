@@ -1,6 +1,6 @@
-"""The table of damages: ways to damage a run, with every fault that a sound reader finds in it, and at which depth.
+"""The table of damages: ways to damage a run, with every fault that a correct reader finds, and at which depth.
 
-`bases.write_bases` writes the runs, `Damage.copy_to` damages a copy of one, `Damage.objections` judges an answer.
+`bases.write_bases` writes the runs, `Damage.copy_to` damages a copy of one, `Damage.objections` checks an answer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _in(segment: int | None, kind: FaultKind, depth: Depth = "records", rank: in
 
 
 def _left_out(segment: int, depth: Depth, rank: int = 0) -> tuple[Seen, ...]:
-    """A segment that cannot be used: its rows are lost, which shows where the next segment begins."""
+    """The faults of an unusable segment: its rows are lost, which shows at the start of the next segment."""
     return (_in(segment, "corrupt", depth, rank), _in(segment + 1, "lost", depth, rank))
 
 

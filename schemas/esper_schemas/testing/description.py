@@ -1,7 +1,7 @@
-"""The format in machine-readable form, `esper_schemas/format.json`, and what of it follows from the code.
+"""Loads and updates the format in machine-readable form, `esper_schemas/format.json`.
 
-`python -m esper_schemas.testing.description` writes the file anew: columns, limits and the types of JSON records follow
-from the code; names, bytes and the bounds of values stand in the file alone, and a test reads real files by them.
+`python -m esper_schemas.testing.description` updates the file: it generates columns, limits and the types of JSON
+records from the code. Names, bytes and ranges of values are written by hand; a test reads real files with them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _NESTED: dict[tuple[type, str], type] = {
     (RunHeader, "value_loss_definition"): ValueLossDefinition,
     (Repair, "losses"): Loss,
 }
-"""Fields of records that hold another dataclass, as an object or as a list of objects."""
+"""Fields of records that contain another dataclass, as an object or as a list of objects."""
 
 _BY_HAND = ("description", "minimum", "maximum", "pattern", "minLength", "if", "then", "else")
-"""What a schema says beyond the types of the code; it is kept when the file is written anew."""
+"""Keys of a schema that are written by hand; an update of the file keeps them."""
 
 _IDENTITY = {"run_id": "string", "rank": "int32", "attempt": "int32"}
 _NEVER_NULL = frozenset({"seq", "update"})
@@ -39,13 +39,13 @@ _WIDTH = 116
 
 
 def load() -> dict[str, Any]:
-    """The description as it stands in the package."""
-    found: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
-    return found
+    """Load the description from the package."""
+    document: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return document
 
 
 def refreshed(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The description with everything in it that follows from the code as the code has it now."""
+    """The description, with everything that follows from the code regenerated."""
     return {
         **document,
         "format": limits.FORMAT_VERSION,
@@ -78,7 +78,7 @@ def _column(name: str, dtype: str) -> dict[str, Any]:
 
 
 def _object(record: type, document: Mapping[str, Any], dialect: str = "") -> dict[str, Any]:
-    """The schema of an object with the fields of a dataclass; keys that are not known are allowed."""
+    """The schema of an object with the fields of a dataclass; unknown keys are allowed."""
     hints = get_type_hints(record)
     stated = document.get("properties", {})
     properties = {}
@@ -111,7 +111,7 @@ def _stated(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(declared: Any) -> dict[str, Any]:
-    """The schema of a value; a Literal names the words of this version, and a later one may add some."""
+    """The schema of a value. A Literal lists its words only as examples, since a later version may add some."""
     origin, arguments = get_origin(declared), get_args(declared)
     if origin in (Union, UnionType):
         options = [_value(option) for option in arguments]
@@ -131,7 +131,7 @@ def _value(declared: Any) -> dict[str, Any]:
 
 
 def to_text(document: Mapping[str, Any]) -> str:
-    """The file: what fits in a line stands in one."""
+    """The text of the file; a value that fits on one line is on one line."""
     return _text(document, "") + "\n"
 
 

@@ -1,10 +1,10 @@
-"""The golden runs: recorded by version 0.1.0, with the rows, attempts and faults that every later reader must find.
+"""The golden runs, which version 0.1.0 recorded, with the rows, attempts and faults that every reader must find.
 
     golden_runs/<name>/          a run as it was recorded
-    golden_rows/<name>.parquet   its rows in all attempts; `is_current` says that no other row supersedes it
+    golden_rows/<name>.parquet   its rows of all attempts; `is_current` marks rows that no later row supersedes
     golden_expected.json         its attempts and faults
 
-They take 0.6 MB, in the wheel 0.2 MB. Host, process and boot are replaced by neutral ones.
+They take 0.6 MB, or 0.2 MB in the wheel. Host name, process id and boot id are replaced by neutral values.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _FOLDER = Path(__file__).parent
 RUNS, ROWS, EXPECTED = _FOLDER / "golden_runs", _FOLDER / "golden_rows", _FOLDER / "golden_expected.json"
 
 NAMES = sorted(path.parent.name for path in RUNS.glob("*/run.json"))
-"""Every golden run; the name says what is special about it."""
+"""The names of all golden runs; a name says what is special about its run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a reader must find in a golden run, beside its rows.
+    """What a reader must find in a golden run, apart from its rows.
 
     Attributes:
-        faults: rank, segment and kind of each fault but notes; none of them is damage.
+        faults: rank, segment and kind of each fault except notes; none of them is damage.
         attempts: the attempts of each rank, in order. One whose status is None never ended: its process was killed.
     """
 
@@ -43,7 +43,7 @@ class Expected:
 
 
 def copy_run(name: str, root: Path) -> Path:
-    """A copy of a golden run that may be written to, under `root`."""
+    """Copy a golden run into `root`, where a test may change it."""
     return Path(shutil.copytree(RUNS / name, root / name))
 
 
@@ -63,19 +63,19 @@ def _all_expected() -> dict[str, Any]:
 
 
 def rows(name: str) -> pa.Table:
-    """The rows of a golden run in all attempts, by rank and sequence number.
+    """The rows of all attempts of a golden run, sorted by rank and sequence number.
 
-    Columns that are null in every row are left out. `is_current` is no column of the run: it says that no
-    other row supersedes the row.
+    Columns that are null in every row are left out. `is_current` is not a column of the run: it marks rows that no
+    later row supersedes.
     """
     return pq.read_table(ROWS / f"{name}.parquet", partitioning=None)
 
 
 def wrong_columns(expected: pa.Table, found: pa.Table) -> list[str]:
-    """Columns of `found` that are not, bit for bit, those of `expected`; one that `expected` lacks must be null.
+    """Names of the columns that differ, bit for bit. A column that `expected` lacks must be null in every row.
 
     Raises:
-        ValueError: the tables have not the same number of rows.
+        ValueError: the tables have different numbers of rows.
     """
     if expected.num_rows != found.num_rows:
         raise ValueError(f"expected {expected.num_rows:,} rows, found {found.num_rows:,}")
@@ -90,7 +90,7 @@ def wrong_columns(expected: pa.Table, found: pa.Table) -> list[str]:
 
 
 def bits(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column; floats as their bits, since NaN equals nothing."""
+    """The values of a column; floats as their bits, since NaN does not equal itself."""
     if pa.types.is_float64(column.type):
         column = pa.chunked_array([chunk.view(pa.int64()) for chunk in column.chunks], pa.int64())
     values: list[Any] = column.to_pylist()

@@ -1,4 +1,4 @@
-"""The bytes of a segment from rows that a test gives: one message, an active file, a sealed file with its seal."""
+"""Encodes the rows of a test as the bytes of a segment: a row message, an active file, a sealed file with its seal."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from esper_schemas.segment.sealed import seal_of, to_parquet
 
 
 def row_message(layout: RowLayout, row: Mapping[str, Any]) -> bytes:
-    """The bytes of one row; columns that `row` does not name are null."""
+    """Encode one row; columns that `row` does not name are null."""
     return layout.encoder(row).encode([row[name] for name in layout.columns if name in row])
 
 
 def active_file(identity: SegmentIdentity, rows: Iterable[Mapping[str, Any]], extras: Sequence[str] = ()) -> bytes:
-    """The active file of a segment.
+    """Encode the active file of a segment.
 
     Args:
         identity: which segment it is.
-        rows: column → number, `seq` included. A timestamp is given in whole microseconds since 1970, UTC.
+        rows: column → number, including `seq`. A timestamp is in whole microseconds since 1970, UTC.
         extras: names of the columns that the user added.
     """
     layout = RowLayout.create(identity, extras)
@@ -32,7 +32,7 @@ def active_file(identity: SegmentIdentity, rows: Iterable[Mapping[str, Any]], ex
 
 
 def sealed_file(active: bytes) -> tuple[bytes, Seal]:
-    """The Parquet file and the seal of a whole active file.
+    """Seal an active file: return its Parquet file and its seal.
 
     Raises:
         ValueError: the active file does not end with its last whole row.
@@ -44,7 +44,7 @@ def sealed_file(active: bytes) -> tuple[bytes, Seal]:
 
 
 def sealed_rows(rows: pa.RecordBatch, identity: SegmentIdentity) -> tuple[bytes, Seal]:
-    """The Parquet file and the seal of rows that have the columns of the identity already."""
+    """Return the Parquet file and the seal of rows that already have the columns of the identity."""
     parquet = to_parquet(rows, identity)
     holds = summarise(identity, added_columns(rows.schema.names), [rows])
     return parquet, seal_of(holds, parquet, 0)

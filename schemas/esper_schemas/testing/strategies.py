@@ -1,7 +1,7 @@
-"""Hypothesis strategies for what the format holds: values, rows, identities, active files, JSON records, wrong bytes.
+"""Hypothesis strategies for everything in the format: values, rows, identities, active files, JSON records, damage.
 
-Values are chosen to hurt: NaN of any bits, ±∞, −0.0, subnormal numbers, both ends of the integers, null, and extra
-metrics with odd names.
+They favour difficult values: NaN with any bits, ±∞, −0.0, subnormal numbers, the smallest and largest integers, null,
+and extra metrics with odd names.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _VALUES: dict[Dtype, st.SearchStrategy[Any]] = {
 
 
 def values(dtype: Dtype) -> st.SearchStrategy[Any]:
-    """Any value that a column of this dtype can hold but null; a timestamp as microseconds since 1970, UTC."""
+    """Any value of a column of this dtype except null; a timestamp is in microseconds since 1970, UTC."""
     return _VALUES[dtype]
 
 
@@ -64,18 +64,18 @@ def _is_extra(name: str) -> bool:
 
 
 def extra_names() -> st.SearchStrategy[str]:
-    """Names that a metric of the user's own may have, most of them odd."""
+    """Valid names of extra metrics, many of them odd."""
     return (st.sampled_from(_ODD_NAMES) | st.text(min_size=1, max_size=40)).filter(_is_extra)
 
 
 @st.composite
 def payload_rows(draw: st.DrawFn, extras: Sequence[str] | None = None) -> dict[str, Any]:
-    """One update as a trainer hands it over: metric → number, without the metrics that were not measured.
+    """One update as a trainer records it: metric → number, without the metrics that were not measured.
 
-    Each row is one that `PPOUpdatePayload`, `Recorder.record` and `metric.payload.validate` accept.
+    `PPOUpdatePayload`, `Recorder.record` and `metric.payload.validate` accept every such row.
 
     Args:
-        extras: names of the metrics of the user's own; those of a row are drawn from them. None: any names.
+        extras: names of extra metrics to draw from; None for any names.
     """
     row = _some_of(draw, {name: values(metric.dtype) for name, metric in METRICS.items() if name != "skip_reason"})
     row["update"] = draw(values("int64"))
@@ -88,8 +88,8 @@ def payload_rows(draw: st.DrawFn, extras: Sequence[str] | None = None) -> dict[s
 
 
 def _some_of(draw: st.DrawFn, choices: dict[str, st.SearchStrategy[Any]]) -> dict[str, Any]:
-    """Values of some of the names. Which ones is told by bytes: they are drawn faster than a bool for each name, and a
-    whole number of so many bits would mostly be a small one."""
+    """Values for some of the names. Random bytes select the names: drawing them is faster than one bool per name, and a
+    random integer would mostly be small."""
     size = (len(choices) + 7) // 8
     chosen = int.from_bytes(draw(st.binary(min_size=size, max_size=size)))
     return {name: draw(choice) for i, (name, choice) in enumerate(choices.items()) if chosen >> i & 1}
@@ -99,12 +99,12 @@ def _some_of(draw: st.DrawFn, choices: dict[str, st.SearchStrategy[Any]]) -> dic
 
 
 def run_ids() -> st.SearchStrategy[str]:
-    """Names that a run may have."""
+    """Valid run ids."""
     return st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", fullmatch=True)
 
 
 def identities() -> st.SearchStrategy[SegmentIdentity]:
-    """What is constant for a segment; without the recording, as in files of 0.1.0, too."""
+    """Identities of segments, some without a uuid, as in files of 0.1.0."""
     return st.builds(
         SegmentIdentity,
         run_id=run_ids(),
@@ -118,13 +118,13 @@ def identities() -> st.SearchStrategy[SegmentIdentity]:
 
 @dataclass(frozen=True, slots=True)
 class ActiveFile:
-    """An active file and what is in it.
+    """An active file and its content.
 
     Attributes:
         identity: which segment it is.
-        rows: column → number of each row, without the columns that are null; a timestamp in microseconds since 1970.
+        rows: column → number for each row, without null columns; a timestamp is in microseconds since 1970.
         extras: names of the columns that the user added.
-        data: the file.
+        data: the bytes of the file.
     """
 
     identity: SegmentIdentity
@@ -135,7 +135,7 @@ class ActiveFile:
 
 @st.composite
 def active_segments(draw: st.DrawFn, min_rows: int = 0, max_rows: int = 4) -> ActiveFile:
-    """A whole active file. Any column but `seq` may be null, and rows may have been dropped before each row."""
+    """A complete active file. Any column except `seq` may be null, and rows may have been dropped before each row."""
     identity = draw(identities())
     extras = draw(st.lists(extra_names(), max_size=3, unique=True))
     choices = {name: values(dtype) for name, dtype in column_types(extras).items() if name not in SEQ_COLUMNS}
@@ -153,7 +153,7 @@ def active_segments(draw: st.DrawFn, min_rows: int = 0, max_rows: int = 4) -> Ac
 
 @st.composite
 def damaged(draw: st.DrawFn, content: bytes) -> bytes:
-    """The content of a file in which 1 to 4 pieces are replaced by other bytes, of another length perhaps."""
+    """The content of a file with 1 to 4 pieces replaced by other bytes, perhaps of another length."""
     data = bytearray(content)
     for _ in range(draw(st.integers(1, 4))):
         if not data:

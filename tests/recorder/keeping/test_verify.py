@@ -236,7 +236,7 @@ def test_recorded_loss_is_listed_and_is_no_damage(whole: Path, tmp_path: Path) -
     (path / RANK / "repairs" / "0000.json").write_bytes(record.to_bytes())
     code, output = _verify(path)
     assert code == 3
-    assert "rows of sequence numbers 16 to" in output
+    assert "rows with sequence numbers 16 to" in output
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

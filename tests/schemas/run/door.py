@@ -1,4 +1,4 @@
-"""What the tests of the one door share: a run's folder, and every way to go through the door."""
+"""Shared by the tests of `run/files.py`: a run folder, and every call that opens or changes one of its files."""
 
 from __future__ import annotations
 

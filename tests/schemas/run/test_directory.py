@@ -64,7 +64,7 @@ def test_missing_run_names_those_there_are(tmp_path: Path) -> None:
 
 def test_folder_without_header_is_no_run(tmp_path: Path) -> None:
     """Asking for the header of something else says that it is no run."""
-    with pytest.raises(NotARunError, match=r"holds no run\.json"):
+    with pytest.raises(NotARunError, match=r"has no run\.json"):
         RunDirectory(tmp_path).header()
 
 

@@ -1,4 +1,4 @@
-"""The one door to a run's files, promise by promise, on real files."""
+"""The promises of `run/files.py`, one by one, on real files."""
 
 from __future__ import annotations
 

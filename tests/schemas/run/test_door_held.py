@@ -1,4 +1,4 @@
-"""What the one door promises of names and errors, and of the descriptors that it holds."""
+"""What `run/files.py` promises about names, errors and open descriptors."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_name_that_leads_elsewhere_is_refused(folder: Folder, tmp_path: Path, na
     """No name leads out of the folder, or says the same as another one; nothing is done, and nothing stays open."""
     before, held = tree(tmp_path), descriptors()
     for words, call in EVERYTHING.items():
-        with pytest.raises(ValueError, match="no name inside of a folder"):
+        with pytest.raises(ValueError, match="not a valid name inside a folder"):
             pytest.fail(f"{words} gave {call(folder, name)!r}")
     assert tree(tmp_path) == before
     assert descriptors() == held

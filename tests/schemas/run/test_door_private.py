@@ -1,4 +1,4 @@
-"""A file that nobody else may open: what the lock of a rank stands on."""
+"""`Folder.open_private`: a file that only its owner may open, as the lock of a rank needs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_file_with_another_name_is_refused(folder: Folder, tmp_path: Path) -> No
     outside.chmod(0o644)
     (folder.path / "LOCK").hardlink_to(outside)
     before = descriptors()
-    with pytest.raises(RunDamagedError, match="of this one name, found a file of 2 names"):
+    with pytest.raises(RunDamagedError, match="with this one name, found a file with 2 names"):
         folder.open_private("LOCK")
     assert (outside.read_text(), _mode(outside)) == ("mine", 0o644)
     assert descriptors() == before

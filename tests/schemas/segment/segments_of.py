@@ -1,4 +1,4 @@
-"""Segments that a test writes row by row, whole or not."""
+"""Makes segments for tests from rows, valid or not."""
 
 from __future__ import annotations
 

@@ -261,6 +261,16 @@ def test_foreign_header_is_damage(header: bytes) -> None:
         RowLayout.read(header)
 
 
+def test_header_with_an_impossible_layout_says_what_is_wrong() -> None:
+    """The error names the length of rows too short for the columns, and first columns that are not the recorder's."""
+    layout = small_layout()
+    with pytest.raises(RunDamagedError, match=f"rows of 16 bytes, too short for {len(layout.columns)} columns"):
+        RowLayout.read(with_metadata(layout, row_bytes="16"))
+    layout.schema = pa.schema([*layout.schema][::-1])
+    with pytest.raises(RunDamagedError, match=r"must be seq, dropped_before, found \['"):
+        RowLayout.read(with_metadata(layout))
+
+
 def test_encoder_refuses_what_does_not_fit() -> None:
     """A value that does not fit its column raises before any byte is made."""
     layout = small_layout()

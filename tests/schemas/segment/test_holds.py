@@ -132,12 +132,12 @@ def test_columns_of_this_version() -> None:
 def test_columns_of_another_version() -> None:
     """Columns that are not there yet, or stand elsewhere, are a note: the rows can be read."""
     without = SCHEMA.remove(SCHEMA.get_field_index("entropy"))
-    assert check_columns(without) == ([], "columns of the table are not in it: entropy")
+    assert check_columns(without) == ([], "it lacks columns of the metrics table: entropy")
     few = pa.schema([SCHEMA.field(name) for name in ("run_id", "rank", "attempt", "seq", "dropped_before", "update")])
     extras, note = check_columns(few)
     assert (extras, note.endswith(", …"), note.count(",")) == ([], True, 5)
     turned = pa.schema([*SCHEMA][::-1])
-    assert check_columns(turned) == ([], "its columns stand in another order")
+    assert check_columns(turned) == ([], "its columns are in a different order")
 
 
 @pytest.mark.parametrize("name", ["run_id", "rank", "attempt", "seq", "dropped_before", "update"])

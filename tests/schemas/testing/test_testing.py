@@ -61,7 +61,7 @@ class HastyReader(MyReader):
 
 def _run_example(monkeypatch: pytest.MonkeyPatch, reader: type[MyReader]) -> None:
     document = str(testing.__doc__)
-    example = textwrap.dedent(document[document.index("    from pathlib") : document.index("\n`rows()` is")])
+    example = textwrap.dedent(document[document.index("    from pathlib") : document.index("\n`rows()` returns")])
     module: Any = ModuleType("my_reader")
     module.MyReader = reader
     monkeypatch.setitem(sys.modules, "my_reader", module)
