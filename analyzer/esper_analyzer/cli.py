@@ -114,7 +114,7 @@ def chosen_rank(rank: str, *, or_all: bool = False) -> int | None:
     if rank == "all" and or_all:
         return None
     if not (rank.isascii() and rank.isdecimal()):
-        allowed = "a number or `all`" if or_all else "the number of one rank (this screen shows one at a time)"
+        allowed = "a number or `all`" if or_all else "the number of one rank (this command reads one at a time)"
         raise UsageError(f"--rank must be {allowed}, found {rank!r}")
     return int(rank)
 
@@ -153,10 +153,10 @@ def runs(root: Path, thresholds: Path | None, verify: bool) -> int:
     type=click.FloatRange(0.01, 3600),
     help="Seconds between looks at the run.",
 )
-@click.option("--once", is_flag=True, help="Print one frame and end.")
+@click.option("--once", is_flag=True, help="Print one frame and exit.")
 @click.option("--wait", is_flag=True, help="Wait for the run if it does not exist yet.")
 @click.option(
-    "--on-alert", metavar="CMD", help="Shell command to run for each new alert; it gets the alert as JSON on stdin."
+    "--on-alert", metavar="CMD", help="Shell command to run for each new alert; it reads the alert as JSON from stdin."
 )
 def tail(
     run: str | None,
@@ -173,9 +173,9 @@ def tail(
     Example: esper-analyze tail --run my-run
     """
     if once and on_alert is not None:
-        raise UsageError("--on-alert is for alerts raised while the tail goes on; leave --once out")
+        raise UsageError("--on-alert needs a tail that goes on, and --once shows one frame; leave --once out")
     if on_alert is not None and not on_alert.strip():
-        raise UsageError("--on-alert must be a command, found none")
+        raise UsageError("--on-alert must be a command, found an empty one")
     number, settings = chosen_rank(rank) or 0, chosen_settings(thresholds)
     opened, is_new = awaited_run(run, root, interval, settings) if wait else (chosen_run(run, root, settings), False)
     if once:
@@ -191,7 +191,7 @@ def tail(
 @click.option(
     "--speed",
     type=click.FloatRange(0.0),
-    help="How many times faster than recorded; 0 is as fast as possible.  [default: so that it takes 25 seconds]",
+    help="How many times faster than recorded; 0 is as fast as possible.  [default: the speed that takes 25 seconds]",
 )
 def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, speed: float | None) -> int:
     """Show a recorded run from its beginning.
@@ -265,7 +265,7 @@ def _text(form: str, run: Run, made: Report, rank: int | None, found: RunIndex) 
     "gates",
     multiple=True,
     metavar="METRIC[,METRIC…]",
-    help="Also fail when the last value of one of these metrics, or an alert in force on it, is at that level.",
+    help="Also fail if the last value of one of these metrics, or an alert in force on it, is at that level.",
 )
 @click.option("--format", "form", type=click.Choice(get_args(Form)), default="text", show_default=True)
 @output_option

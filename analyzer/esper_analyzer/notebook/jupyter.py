@@ -37,8 +37,8 @@ ALERT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }  # fmt: skip
 """Columns of the frame of alerts; `Alert` says what each is."""
 
-_WATCHED = "Watched until the run ends; interrupt the cell to stop."
-_LEFT_ALONE = "No longer watched; the run goes on."
+_WATCHED = "Watching until the run ends; interrupt the cell to stop."
+_LEFT_ALONE = "No longer watching; the run goes on."
 
 _CHARTED = "value_loss"
 _JUDGING = "The run is still being judged."
@@ -119,7 +119,7 @@ def _table(picture: Picture) -> Markup:
         trend = f"{state.trend.label}{'' if sure is None else f', {100 * sure:.0f} % sure'}"
         judged = "" if state.level == "unknown" else f"{PALETTE[state.level].mark} {state.level}"
         if name == LOSS_RATIO and state.level in ("warning", "critical"):
-            judged += ", which by itself decides nothing"
+            judged += ", which does not affect the verdict"
         history = sparkline(map(as_number, state.history))
         cells = (title, compact(state.last), history, trend_mark(state.trend).plain, trend, judged)
         rows.append(Markup("<tr>{}</tr>").format(Markup().join(map(Markup("<td>{}</td>").format, cells))))

@@ -147,7 +147,7 @@ def check_report(
     for name in gates:
         _know(name, report, settings)
     if not report.updates.rows and integrity.outcome != "damaged":
-        raise NotARunError(f"{report.run.path} has no updates yet, so there is nothing to check")
+        raise NotARunError(f"{report.run.path} has no updates yet; check it after its first update")
     by_rank = ranks or {}
     found = [
         _worst([_gate(name, one, fail_on, settings, rank) for rank, one in by_rank.items()])
@@ -158,7 +158,7 @@ def check_report(
     never = [gate.name for gate in found if gate.value is None and gate.level == "unknown"]
     if never and integrity.outcome != "damaged":
         verb = "was" if len(never) == 1 else "were"
-        raise UsageError(f"{', '.join(never)} {verb} never recorded in {report.run.path}; leave it out of --gate")
+        raise UsageError(f"{', '.join(never)} {verb} never recorded in {report.run.path}; remove it from --gate")
     level, findings = report.verdict.level, report.verdict.findings
     said = [printable(reason) for reason in report.verdict.reasons]
     verdict = Condition("verdict", _outcome(level, fail_on), said, level, findings=findings)
@@ -170,7 +170,7 @@ def _know(name: str, report: Report, settings: Settings) -> None:
     known = list(dict.fromkeys([*settings.thresholds, *(rule.metric for rule in settings.rules)]))
     if name in known:
         return
-    listed = f"known are {', '.join(known)}"
+    listed = f"the choices are {', '.join(known)}"
     if name in report.metrics:
         raise UsageError(f"--gate: {name!r} has no thresholds, so it could never fail; {listed}")
     close = get_close_matches(name, known, n=1)

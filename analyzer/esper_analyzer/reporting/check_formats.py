@@ -34,10 +34,10 @@ def summary(check: Check) -> str:
     failed = [condition.name for condition in check.conditions if condition.outcome == "failed"]
     said = f"{check.outcome}: {printable(check.run.run_id)} is {check.verdict.level}, {describe_updates(check.updates)}"
     if check.outcome == "damaged":
-        said = f"damaged: files of {printable(check.run.run_id)}, {describe_updates(check.updates)}"
+        said = f"damaged: {printable(check.run.run_id)} has damaged files, {describe_updates(check.updates)}"
     if failed:
         said += f"; --fail-on {check.fail_on} reached by {', '.join(failed)}"
-    return f"{said}; too little to judge is no failure" if check.outcome == "unknown" else said
+    return f"{said}; a run that is too short to judge does not fail" if check.outcome == "unknown" else said
 
 
 def write_check(check: Check, form: Form, style: Style, width: int) -> str:

@@ -205,7 +205,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping) and value:
             stack += [(f"{name}.{key}", inner) for key, inner in reversed(list(value.items()))]
         elif len(found) == MAX_CONFIG:
-            return [*found, ("…", f"and more: only the first {MAX_CONFIG} are shown")]
+            return [*found, ("…", f"only the first {MAX_CONFIG} are shown")]
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             found.append((name[:MAX_TEXT], text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"))

@@ -113,7 +113,7 @@ def _alerts(alerts: Sequence[Alert]) -> Iterator[str]:
     yield "| level | since | until | message |"
     yield "| --- | ---: | ---: | --- |"
     for alert in shown:
-        until = "lasts" if alert.until is None else alert.until
+        until = "ongoing" if alert.until is None else alert.until
         yield f"| {_level(alert.level)} | {alert.since} | {until} | {plain(alert.message)} |"
     yield ""
     yield "</details>"

@@ -119,7 +119,9 @@ class AlertCommand:
         if self._failures > 1:
             self._notices.put(f"--on-alert: the command failed {self._failures} times in all")
         if self._not_run:
-            self._notices.put(f"--on-alert: {self._not_run} alerts came too fast or too late for the command to run")
+            self._notices.put(
+                f"--on-alert: the command did not run for {self._not_run} alerts; they came too fast or too late"
+            )
 
     def _work(self) -> None:
         while not self._closing and (alert := self._waiting.get()) is not None:
@@ -137,7 +139,7 @@ class AlertCommand:
             with tempfile.TemporaryFile() as said:  # no pipe, which what the command leaves behind could hold open
                 return self._outcome(text, said)
         except OSError as error:
-            return f"cannot be run: {error.strerror}"
+            return f"could not be started: {error.strerror}"
 
     def _outcome(self, text: str, said: IO[bytes]) -> str | None:
         with subprocess.Popen(
@@ -152,9 +154,9 @@ class AlertCommand:
                 process.communicate(f"{text}\n".encode("ascii"), timeout=self._command_secs)
             except subprocess.TimeoutExpired:
                 self._end()
-                return f"was ended after {self._command_secs:g} s"
+                return f"was killed after {self._command_secs:g} s"
         if self._closing:
-            return "was ended, for it still ran after the end of the tail"
+            return "was killed because it was still running when the tail ended"
         if process.returncode == 0:
             return None
         said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))

@@ -45,7 +45,7 @@ class Overview:
         self._settings = settings
         self._depth: Depth = "checksums" if verify else "records"
         if not self._runs:
-            raise NotARunError(f"{root} holds no runs: record one, or name the folder of runs with --root")
+            raise NotARunError(f"there are no runs in {root}; record one, or name the folder of runs with --root")
 
     def __iter__(self) -> Iterator[Text]:
         names = [printable(run.path.name) for run in self._runs]

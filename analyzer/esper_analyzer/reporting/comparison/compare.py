@@ -272,7 +272,7 @@ def _check_metric(metric: str, sources: Sequence[MeasuredRows]) -> None:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(f"no run has a metric {metric!r}{hint}")
     if metric in METRICS and METRICS[metric].dtype == "timestamp":
-        raise UsageError(f"{metric} is a time and cannot be compared; `time` can be the axis")
+        raise UsageError(f"{metric} is a time, and compare needs numbers; to align runs by time, use --by time")
 
 
 def _labels(runs: Sequence[JudgedRun]) -> list[str]:
@@ -344,11 +344,11 @@ def _warnings(
         found += [f"Compare {metric} with care: {' and '.join(parts)}."] if parts else []
     for run in runs:
         if run.unplaced:
-            found.append(f"{run.unplaced} updates of {run.label} have no place on the axis and are left out.")
+            found.append(f"{run.unplaced} updates of {run.label} have no position on the axis and are left out.")
     unmeasured = [run.label for run in runs if run.first is None]
     found += [f"{metric} was never measured in {_named(unmeasured)}."] if unmeasured else []
     damaged = [run.label for run in runs if run.is_damaged]
-    found += [f"Files are damaged, and only what can be read is compared, in {_named(damaged)}."] if damaged else []
+    found += [f"Files are damaged in {_named(damaged)}; only what can be read of them is compared."] if damaged else []
     found += [f"{name} cannot be read and is left out: {cause}" for name, cause in set_aside.items()]
     for group in groups:
         envs = {str(settings[run].get("env")) for run in group.runs}

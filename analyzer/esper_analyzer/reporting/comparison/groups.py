@@ -133,7 +133,9 @@ def seed_groups(settings: Mapping[str, Settings], by: Sequence[str] | None) -> l
     for key in by or ():
         if key not in known:
             differing_here = ", ".join(list(differing(settings))[:8]) or "none"
-            raise UsageError(f"no run has a hyper-parameter {key!r} to group by (differing here: {differing_here})")
+            raise UsageError(
+                f"no run has a hyper-parameter {key!r} to group by; those that differ are {differing_here}"
+            )
     groups: dict[Any, list[str]] = {}
     for run, of_run in settings.items():
         keys = by if by is not None else [key for key in known if not is_seed(key)]
@@ -257,7 +259,7 @@ def _scipy_stats() -> Any:
         from scipy import stats  # an extra, and slow to import
     except ImportError:
         raise UsageError(
-            "the statistics of a group of seeds need SciPy: pip install 'esper-recorder[compare]',"
+            "statistics of a group of seeds need SciPy; install it with pip install 'esper-recorder[compare]',"
             " or compare single runs with --no-group"
         ) from None
     return stats

@@ -69,4 +69,4 @@ def _check_given_once(runs: Sequence[JudgedRun]) -> None:
     paths = Counter(run.path.resolve() for run in runs)
     twice = next((run.path for run in runs if paths[run.path.resolve()] > 1), None)
     if twice is not None:
-        raise UsageError(f"the run {twice} is given more than once")
+        raise UsageError(f"the run {twice} is given more than once; name each run once")

@@ -294,7 +294,7 @@ class Chart {
     if (bad) parts.push(bad.textContent);
     const own = this.page.alerts.filter((alert) => alert.chart === this.spec.id), lasting = own.filter((alert) => alert.until === null);
     if (own.length) parts.push(`${own.length} alert${own.length > 1 ? "s" : ""}`);
-    if (lasting.length) parts.push(`${lasting.length === 1 ? "one lasts" : `${lasting.length} last`}, since update ${Math.min(...lasting.map((alert) => alert.since))}`);
+    if (lasting.length) parts.push(`${lasting.length} ongoing, since update ${Math.min(...lasting.map((alert) => alert.since))}`);
     return parts.join("; ");
   }
 

@@ -344,7 +344,7 @@ class EsperApp(App[None]):
         """Show the next rank."""
         ranks = self.scene.run.ranks()
         if len(ranks) < 2:
-            self._note = "this run has one rank only"
+            self._note = "this run has only one rank"
             self._renew()
             return
         later = [rank for rank in ranks if rank > self.scene.rank]

@@ -110,6 +110,6 @@ class ReplayApp(EsperApp):
             self.scene.selected, self._note = None, ""
             self._seek(to)
             return
-        self._note = f"no {'further' if later else 'earlier'} alert"
-        self._note += "" if feed.is_judged or not later else " found yet, still judging"
+        self._note = f"no {'later' if later else 'earlier'} alert"
+        self._note += "" if feed.is_judged or not later else " found yet; still judging"
         self._renew()
