@@ -1,4 +1,4 @@
-"""The keys of the screen: what each does, and the page of help that says so."""
+"""The keys of the screen, the line that lists them, and the help page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEYS: dict[str, str] = {
     "o": "choose_run",
     "r": "rank",
 }
-"""Key, or keys, and the action."""
+"""The action of each key; keys with the same action are separated by commas."""
 
 REPLAY_KEYS: dict[str, str] = {
     "space": "play",
@@ -37,7 +37,7 @@ REPLAY_KEYS: dict[str, str] = {
     "N": "next_alert(False)",
     "t": "timing",
 }
-"""Those of a replay besides."""
+"""The additional keys of a replay."""
 
 HELP = """\
 What to look at
