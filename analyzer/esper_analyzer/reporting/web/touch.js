@@ -1,5 +1,5 @@
 "use strict";
-// Fingers on a chart: one, moved sideways, reads values; two zoom and pan. Up and down still scrolls the page.
+// Touch on a chart: one finger moved sideways reads values, two zoom and pan. Moving up and down scrolls the page.
 
 class Touch {
   constructor(chart) {
@@ -7,7 +7,7 @@ class Touch {
     this.fingers = new Map();
   }
 
-  /** Listen on the plot, which is another one after each drawing. */
+  /** Listen on the plot; each drawing creates a new one. */
   attach(over) {
     this.fingers.clear();
     over.addEventListener("pointerdown", (event) => this.down(event, over));
