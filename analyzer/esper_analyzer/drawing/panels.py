@@ -269,7 +269,7 @@ def chart_title(
 def readout(picture: Picture, metric: str, window: Window, width: int) -> Text:
     """Draw the exact values at the cursor."""
     if window.cursor is None:
-        text = Text(" arrows move a cursor with exact values, +/- zoom, ? helps", style="dim")
+        text = Text(" arrows move a cursor with exact values, +/- zoom, ? shows help", style="dim")
         text.truncate(width - 1, overflow="ellipsis")
         return text
     line = Text(" ").append(f"▏{window.cursor}  ", style="bold")

@@ -157,8 +157,8 @@ def check_report(
     ]
     never = [gate.name for gate in checked if gate.value is None and gate.level == "unknown"]
     if never and integrity.outcome != "damaged":
-        verb = "was" if len(never) == 1 else "were"
-        raise UsageError(f"{', '.join(never)} {verb} never recorded in {report.run.path}; remove it from --gate")
+        verb, them = ("was", "it") if len(never) == 1 else ("were", "them")
+        raise UsageError(f"{', '.join(never)} {verb} never recorded in {report.run.path}; remove {them} from --gate")
     level, findings = report.verdict.level, report.verdict.findings
     reasons = [printable(reason) for reason in report.verdict.reasons]
     verdict = Condition("verdict", _outcome(level, fail_on), reasons, level, findings=findings)

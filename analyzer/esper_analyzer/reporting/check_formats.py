@@ -32,12 +32,12 @@ _MIN_WIDTH = 20
 def summary(check: Check) -> str:
     """Return the check as one line, for example for a log."""
     failed = [condition.name for condition in check.conditions if condition.outcome == "failed"]
-    said = f"{check.outcome}: {printable(check.run.run_id)} is {check.verdict.level}, {describe_updates(check.updates)}"
+    line = f"{check.outcome}: {printable(check.run.run_id)} is {check.verdict.level}, {describe_updates(check.updates)}"
     if check.outcome == "damaged":
-        said = f"damaged: {printable(check.run.run_id)} has damaged files, {describe_updates(check.updates)}"
+        line = f"damaged: {printable(check.run.run_id)} has damaged files, {describe_updates(check.updates)}"
     if failed:
-        said += f"; --fail-on {check.fail_on} reached by {', '.join(failed)}"
-    return f"{said}; a run that is too short to judge does not fail" if check.outcome == "unknown" else said
+        line += f"; --fail-on {check.fail_on} reached by {', '.join(failed)}"
+    return f"{line}; a run that is too short to judge does not fail" if check.outcome == "unknown" else line
 
 
 def write_check(check: Check, form: Form, style: Style, width: int) -> str:
@@ -57,8 +57,8 @@ def as_text(check: Check, style: Style, width: int) -> str:
     outcome = _OUTCOME_STYLE[check.outcome]
     lines = [Text(line, style=outcome) for line in wrap(summary(check), width - 1, subsequent_indent="  ")]
     if check.thresholds is not None:
-        said = f"thresholds of {printable(str(check.thresholds))}"
-        lines += [Text(line) for line in wrap(said, width - 1, initial_indent="  ", subsequent_indent="  ")]
+        source = f"thresholds from {printable(str(check.thresholds))}"
+        lines += [Text(line) for line in wrap(source, width - 1, initial_indent="  ", subsequent_indent="  ")]
     room = max(len(condition.name) for condition in check.conditions)
     for condition in check.conditions:
         line = Text(f"  {condition.name:{room}}  ")

@@ -47,7 +47,7 @@ class Tile:
     title: str
     value: str
     level: Level
-    said: str
+    remark: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def _heading(report: Report) -> Iterator[str]:
     parts += [plain(run.device)] if run.device else []
     parts += [f"{run.world_size} ranks"] if run.world_size > 1 else []
     parts += [f"{run.attempts} attempts"] if run.attempts != 1 else []
-    parts += [f"thresholds of {plain(report.thresholds)}"] if report.thresholds is not None else []
+    parts += [f"thresholds from {plain(report.thresholds)}"] if report.thresholds is not None else []
     yield " · ".join(part for part in [*parts, describe_updates(report.updates)] if part)
 
 

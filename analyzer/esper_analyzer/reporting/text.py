@@ -32,7 +32,7 @@ def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS) ->
     """Yield the lines of the report as text; `thresholds` are those that it was made with."""
     yield from _heading(report.run, report.updates, report.metrics)
     if report.thresholds is not None:
-        yield from _wrapped(f"thresholds of {printable(report.thresholds)}", "  ", "  ")
+        yield from _wrapped(f"thresholds from {printable(report.thresholds)}", "  ", "  ")
     yield Text()
     since = report.verdict.since
     beginning = f" since update {since}" if since is not None else ""

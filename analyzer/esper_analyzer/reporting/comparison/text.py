@@ -49,10 +49,8 @@ def _heading(comparison: Comparison, width: int) -> Iterator[Text]:
     direction = f" ({comparison.better} is better)" if comparison.better else ""
     what = f"{len(comparison.runs)} runs by {printable(comparison.metric)}{direction}, at equal {axis.unit}"
     yield from _wrapped(what, "", "  ", width, "bold")
-    whose = "all runs" if all(run.first is not None for run in comparison.runs) else "the runs that measured it"
-    span = (
-        f"from {position(axis.start, axis.by)} to {position(axis.end, axis.by)}, the span that {whose} have in common"
-    )
+    runs = "all runs" if all(run.first is not None for run in comparison.runs) else "the runs that measured it"
+    span = f"from {position(axis.start, axis.by)} to {position(axis.end, axis.by)}, the span that {runs} have in common"
     yield from _wrapped(span, "  ", "  ", width)
     beyond = [
         f"{_name(run)} goes on to {position(run.last or 0.0, axis.by)}" for run in comparison.runs if run.is_cut_off

@@ -1,5 +1,5 @@
 "use strict";
-// The marks of a chart besides its lines: bands of thresholds, alerts, missing updates, values that are not finite.
+// The marks of a chart around its lines: bands of thresholds, alerts, missing updates, values that are not finite.
 
 const KINDS = ["NaN", "+∞", "−∞"];
 const LANE = 20; // pixels above the plot for the marks of alerts and of values that are not finite
