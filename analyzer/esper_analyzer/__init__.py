@@ -1,4 +1,4 @@
-"""The instrument that reads recorded PPO runs: histories, trends, health, verdict, live and offline."""
+"""The analyzer of recorded PPO runs, live or finished: histories, trends, levels, alerts, verdict, reports."""
 
 from esper_analyzer.judging import signals
 from esper_analyzer.judging.alerts import Alert

@@ -1,4 +1,4 @@
-"""The command `esper-analyze`: each of its commands parses, calls one function of the package, and prints."""
+"""The command `esper-analyze`: each subcommand parses its options, calls one function of the package and prints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def root_option(command: _Command) -> _Command:
-    """`--root`: the folder of runs."""
+    """Add `--root`: the folder of runs."""
     return click.option(
         "--root", default="runs", show_default=True, type=click.Path(path_type=Path), help="Folder of runs."
     )(command)
@@ -48,19 +48,19 @@ def _run_option(command: _Command) -> _Command:
 
 
 def run_options(command: _Command) -> _Command:
-    """`--run`, `--root` and `--rank`: which run is meant."""
+    """Add `--run`, `--root` and `--rank`: the run to read."""
     rank = click.option("--rank", default="0", show_default=True, help="Rank to read: a number, or `all`.")
     return _run_option(root_option(rank(command)))
 
 
 def one_run_options(command: _Command) -> _Command:
-    """As `run_options`, for a screen, which shows one rank at a time."""
+    """Add the options of `run_options` for a screen, which shows one rank at a time."""
     rank = click.option("--rank", default="0", show_default=True, help="Rank to show first.")
     return _run_option(root_option(rank(command)))
 
 
 def thresholds_option(command: _Command) -> _Command:
-    """`--thresholds`: the user's own thresholds."""
+    """Add `--thresholds`: a file with the user's own thresholds."""
     return click.option(
         "--thresholds",
         metavar="FILE",
@@ -70,14 +70,14 @@ def thresholds_option(command: _Command) -> _Command:
 
 
 def output_option(command: _Command) -> _Command:
-    """`-o`: a file in place of standard output."""
+    """Add `-o`: write to a file instead of standard output."""
     return click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")(
         command
     )
 
 
 def chosen_settings(thresholds: Path | None) -> Settings:
-    """The thresholds that are in force; when they are the user's own, say on standard error where they are from."""
+    """Return the thresholds in force. Report the file of the user's own thresholds on standard error."""
     if thresholds is None:
         settings = find_settings(Path(), warn=lambda line: say(f"warning: {line}"))
     else:
@@ -88,7 +88,7 @@ def chosen_settings(thresholds: Path | None) -> Settings:
 
 
 def chosen_run(run: str | None, root: Path, settings: Settings = DEFAULT_SETTINGS) -> Run:
-    """The run that is meant; when none was named, say on standard error which one was taken."""
+    """Open the named run, or the latest one. Report on standard error which run is the latest."""
     opened = open_run(run, root, settings=settings)
     if run is None:
         say(f"latest run: {opened.path}")
@@ -96,25 +96,25 @@ def chosen_run(run: str | None, root: Path, settings: Settings = DEFAULT_SETTING
 
 
 def awaited_run(run: str | None, root: Path, interval: float, settings: Settings) -> tuple[Run, bool]:
-    """As `chosen_run`, but a run that is not there yet is waited for, and whether it was; says so once."""
-    said = False
+    """Open a run as `chosen_run` does, waiting until it exists. Also return whether this had to wait."""
+    has_waited = False
     while True:
         try:
-            return chosen_run(run, root, settings), said
+            return chosen_run(run, root, settings), has_waited
         except NotARunError:
-            if not said:
+            if not has_waited:
                 what = f"run {run}" if run else "a run"
                 say(f"waiting for {what} under {root}")
-            said = True
+            has_waited = True
             time.sleep(interval)
 
 
 def chosen_rank(rank: str, *, or_all: bool = False) -> int | None:
-    """The number of the rank that is meant; None for `all`, where that can be."""
+    """Return the number of the rank; None for `all`, where the command accepts it."""
     if rank == "all" and or_all:
         return None
     if not (rank.isascii() and rank.isdecimal()):
-        allowed = "a number or `all`" if or_all else "the number of one rank (this screen shows one at a time)"
+        allowed = "a number or `all`" if or_all else "the number of one rank (this command reads one at a time)"
         raise UsageError(f"--rank must be {allowed}, found {rank!r}")
     return int(rank)
 
@@ -153,10 +153,10 @@ def runs(root: Path, thresholds: Path | None, verify: bool) -> int:
     type=click.FloatRange(0.01, 3600),
     help="Seconds between looks at the run.",
 )
-@click.option("--once", is_flag=True, help="Print one frame and end.")
+@click.option("--once", is_flag=True, help="Print one frame and exit.")
 @click.option("--wait", is_flag=True, help="Wait for the run if it does not exist yet.")
 @click.option(
-    "--on-alert", metavar="CMD", help="Shell command to run for each new alert; it gets the alert as JSON on stdin."
+    "--on-alert", metavar="CMD", help="Shell command to run for each new alert; it reads the alert as JSON from stdin."
 )
 def tail(
     run: str | None,
@@ -173,9 +173,9 @@ def tail(
     Example: esper-analyze tail --run my-run
     """
     if once and on_alert is not None:
-        raise UsageError("--on-alert is for alerts raised while the tail goes on; leave --once out")
+        raise UsageError("--on-alert needs a tail that goes on, and --once shows one frame; leave --once out")
     if on_alert is not None and not on_alert.strip():
-        raise UsageError("--on-alert must be a command, found none")
+        raise UsageError("--on-alert must be a command, found an empty one")
     number, settings = chosen_rank(rank) or 0, chosen_settings(thresholds)
     opened, is_new = awaited_run(run, root, interval, settings) if wait else (chosen_run(run, root, settings), False)
     if once:
@@ -191,7 +191,7 @@ def tail(
 @click.option(
     "--speed",
     type=click.FloatRange(0.0),
-    help="How many times faster than recorded; 0 is as fast as possible.  [default: so that it takes 25 seconds]",
+    help="How many times faster than recorded; 0 is as fast as possible.  [default: the speed that takes 25 seconds]",
 )
 def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, speed: float | None) -> int:
     """Show a recorded run from its beginning.
@@ -233,7 +233,7 @@ def report(run: str | None, root: Path, rank: str, thresholds: Path | None, form
 
 
 def _document(form: str, run: Run, rank: int | None, found: RunIndex) -> tuple[Report, str]:
-    """A report, and its text in one of the formats, as UTF-8 is to be made of it; no text without a format."""
+    """Build a report, and its text in one of the formats; an empty text for an empty format."""
     made = build_report(run, rank, found)
     return made, _text(form, run, made, rank, found) if form else ""
 
@@ -265,7 +265,7 @@ def _text(form: str, run: Run, made: Report, rank: int | None, found: RunIndex) 
     "gates",
     multiple=True,
     metavar="METRIC[,METRIC…]",
-    help="Also fail when the last value of one of these metrics, or an alert in force on it, is at that level.",
+    help="Also fail if the last value of one of these metrics, or an alert in force on it, is at that level.",
 )
 @click.option("--format", "form", type=click.Choice(get_args(Form)), default="text", show_default=True)
 @output_option

@@ -1,4 +1,4 @@
-"""A recorded run as people hold it: everything that can be asked of it, in a script or a notebook."""
+"""`Run` and `open_run`: everything that a script or a notebook can ask of a recorded run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_run(
     *,
     settings: Settings = DEFAULT_SETTINGS,
 ) -> Run:
-    """Open a run for reading, whether it is finished, live or broken.
+    """Open a run for reading. It may be finished, live or damaged.
 
     Args:
         run: path of the run's folder, or its name under `root`; the latest run under `root` if None.
@@ -37,65 +37,65 @@ def open_run(
 
     Raises:
         NotARunError: there is no such run.
-        RunDamagedError: its header is gone, or cannot be read.
+        RunDamagedError: its header is missing or unreadable.
         FormatVersionError: it was written by a newer Esper.
     """
     return Run(locate_run(run, root), settings)
 
 
 class Run(JudgedRun):
-    """A recorded run. Each call looks at the disk anew, so the object may be kept while the run goes on.
+    """A recorded run. Each call reads the disk again, so you may keep the object while the run goes on.
 
     Attributes:
         path: the run's folder.
-        header: who wrote the run, and how (`run.json`).
-        settings: thresholds and rules that it is judged by.
+        header: what `run.json` records about who wrote the run, and how.
+        settings: thresholds and rules to judge the run by.
     """
 
     def snapshot(self, rank: int = 0) -> Snapshot:
-        """Current state: last value, history of 10, trend and level of each metric."""
+        """Return the current state: last value, the last 10 values, trend and level of each metric."""
         return take_snapshot(self.updates(rank), thresholds=self.settings.thresholds)
 
     def report(self, rank: int | None = 0) -> Report:
-        """The object behind every report format; `rank=None` reports on all ranks together."""
+        """Return the object behind every report format; `rank=None` reports on all ranks together."""
         return self.read(rank, lambda found: build_report(self, rank, found))
 
     def _repr_html_(self) -> str:
         return run_html(self)
 
     def histories(self, length: int = HISTORY_LENGTH, *, rank: int = 0) -> dict[str, list[Value]]:
-        """The last `length` measured values of every metric, newest last, as the report has them with 10."""
+        """Return the last `length` measured values of every metric, newest last. The report shows 10."""
         if length < 1:
             raise UsageError(f"length must be at least 1, found {length!r}")
         rows = self.updates(rank)
         return histories(rows, metric_names(rows.collect_schema()), length)
 
     def alerts(self, rank: int | None = 0) -> pl.DataFrame:
-        """The report's alerts, one row each, the newest last.
+        """Return the report's alerts, one row each, newest last.
 
         Returns:
             Columns `update`, `metric`, `level` (an Enum), `value`, `message`, `since`, `until` (null while it lasts),
-            `rule` and `rank`, as `Alert` describes them; the same columns where there is no alert.
+            `rule` and `rank`, as `Alert` describes them. Without alerts the frame has the same columns and no rows.
         """
         return alert_frame(self.report(rank).alerts)
 
     def plot(self, *metrics: str, log: bool | None = None, rank: int = 0) -> Figure:
-        """Metrics over updates, one panel each, with thresholds, alerts, and whatever is not finite at its place.
+        """Plot metrics over updates, one panel each, with thresholds, alerts and marks at values that are not finite.
 
-        Both extremes of each stretch of a long run are in the line. Needs matplotlib (extra `notebook`).
+        The line of a long run keeps both extremes of each stretch. Needs matplotlib (extra `notebook`).
 
         Args:
-            metrics: metrics of the table, of your own, or `loss_ratio`; without any, value loss, explained variance and
-                episode return, as far as they were measured.
-            log: whether the scale is logarithmic (linear around zero where a value is not positive); if None, where
-                positive values span more than two powers of ten.
+            metrics: metrics of the table, your own, or `loss_ratio`. By default value loss, explained variance and
+                episode return, as far as the run measured them.
+            log: whether the scale is logarithmic (linear around zero if a value is not positive). If None, it is
+                logarithmic if positive values span more than two powers of ten.
             rank: the rank to plot.
 
         Returns:
-            A figure that pyplot knows nothing of: a notebook shows it where it is the value of a cell.
+            A figure that is not registered with pyplot: a notebook shows it once, as the value of a cell.
 
         Raises:
-            UsageError: no matplotlib, or no such metric.
+            UsageError: matplotlib is not installed, or there is no such metric.
             NotARunError: the run has no such rank.
         """
         return plot_run(self, metrics, log=log, rank=rank)
@@ -103,11 +103,11 @@ class Run(JudgedRun):
     def watch(self, interval: float = 1.0, updates: int | None = None, *, rank: int = 0) -> None:
         """Show the run in the output of a cell, and redraw it there until it ends or the cell is interrupted.
 
-        Outside a notebook a line is printed for each update. A redraw costs the new rows only.
+        Outside a notebook, this prints a line for each update. A redraw reads only the new rows.
 
         Args:
             interval: seconds between looks at the run.
-            updates: return after so many new updates, although the run goes on.
+            updates: return after this many new updates, even if the run goes on.
             rank: the rank to watch.
         """
         watch_run(self, interval=interval, updates=updates, rank=rank)

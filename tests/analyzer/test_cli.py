@@ -38,7 +38,7 @@ def analyze(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         (["report", "--run", "."], ". is not an Esper run"),
         (["report", "--root", "nowhere"], "no run under nowhere"),
         (["runs", "--root", "nowhere"], "nowhere is not a folder of runs"),
-        (["runs", "--root", "empty"], "empty holds no runs"),
+        (["runs", "--root", "empty"], "there are no runs in empty"),
         (["report", "--format", "pdf"], "'pdf' is not one of"),
         (["report", "--run", "good", "--rank", "7"], "has no rank 7"),
         (["report", "--run", "good", "--rank", "first"], "--rank must be a number or `all`"),

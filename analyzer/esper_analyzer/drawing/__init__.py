@@ -1,1 +1,1 @@
-"""Numbers and pictures as text for a terminal: charts, tables, panels, colours."""
+"""Metrics and pictures as text for a terminal: charts, tables, panels, colours."""

@@ -1,4 +1,4 @@
-"""Small charts: the extremes of a metric over its history in a few cells, as braille dots or, in ASCII, as blocks."""
+"""Small charts of a few cells: the extremes of a metric over its history, in braille dots or, in ASCII, in blocks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row from 
 
 
 def small_chart(buckets: Buckets, width: int, height: int, *, unicode: bool = True) -> list[str]:
-    """`height` lines of `width` characters, the whole history from left to right.
+    """Draw the whole history from left to right in `height` lines of `width` characters.
 
-    Every dot column shows the smallest and the largest value of its updates, joined to its neighbours. A cell
-    with a value that is not finite is a `!`, in the top line. In ASCII only the largest values are shown.
+    Each column of dots shows the smallest and the largest value of its updates, joined to its neighbours. A `!` in
+    the top line marks a cell with a value that is not finite. In ASCII, the chart shows only the largest values.
     """
     if not buckets.frame.height or width < 1:
         return [" " * width] * height
@@ -36,7 +36,7 @@ def small_chart(buckets: Buckets, width: int, height: int, *, unicode: bool = Tr
             before = None
             continue
         bottom, top = (_place(value, low, high, scale) for value in column)
-        if before is not None:  # join what is apart
+        if before is not None:  # close the gap to the column before
             bottom, top = min(bottom, before[1] + 1), max(top, before[0] - 1)
         before = tuple(_place(value, low, high, scale) for value in column)  # type: ignore[assignment]
         for y in range(bottom, top + 1):
@@ -56,28 +56,28 @@ def _place(value: float, low: float, high: float, scale: int) -> int:
 
 
 def _columns(buckets: Buckets, count: int) -> list[tuple[float, float] | None]:
-    """Extremes by column; NaN where something is not finite, None where nothing was measured.
+    """Return the extremes of each column: NaN if a value is not finite, None if nothing was measured.
 
-    Where there are fewer buckets than columns, they stand at the left end, one for each column.
+    Fewer buckets than columns fill the left end, one column each.
     """
     frame = buckets.folded(count)
     first, last = int(frame["first"][0]), int(frame["last"][-1])
     span = max(last - first + 1, count)
-    found: list[tuple[float, float] | None] = [None] * count
+    extremes: list[tuple[float, float] | None] = [None] * count
     for start, end, low, high, broken in frame.select("first", "last", "min", "max", "nonfinite").iter_rows():
         column = ((start + end) // 2 - first) * count // span
-        before = found[column]
+        before = extremes[column]
         if broken or (before is not None and math.isnan(before[0])):
-            found[column] = (math.nan, math.nan)
+            extremes[column] = (math.nan, math.nan)
         elif before is None:
-            found[column] = (low, high)
+            extremes[column] = (low, high)
         else:
-            found[column] = (min(before[0], low), max(before[1], high))
-    return found
+            extremes[column] = (min(before[0], low), max(before[1], high))
+    return extremes
 
 
 def _largest(columns: list[tuple[float, float] | None]) -> float | None:
-    found = [column[1] for column in columns if column is not None]
-    if any(math.isnan(value) for value in found):
+    largest = [column[1] for column in columns if column is not None]
+    if any(math.isnan(value) for value in largest):
         return math.nan
-    return max(found, default=None)
+    return max(largest, default=None)

@@ -1,4 +1,4 @@
-"""The chart of a metric over the updates, with its threshold lines, drawn by plotext in any number of cells."""
+"""The main chart's curve and axes: a metric over the updates with its thresholds, drawn by plotext at any size."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ Scaling = Literal["auto", "log", "linear"]
 SCALINGS: tuple[Scaling, ...] = ("auto", "log", "linear")
 
 LOG_DECADES = 2.0
-"""The scale is logarithmic, by itself, when positive values span more than this many powers of ten."""
+"""The automatic scale is logarithmic if positive values span more than this many powers of ten."""
 
-_LINE, _FRAME = 14, 8  # numbers of the terminal's colours: bright cyan, grey
+_LINE, _FRAME = 14, 8  # the terminal's colour numbers of bright cyan and grey
 _NOT_FINITE_MARK = "!"
-_MIN_TICK_DISTANCE = 0.08  # as share of the height
+_MIN_TICK_DISTANCE = 0.08  # as a share of the height
 _MUCH = 5
 
 _THEME = "esper"
-plotext.add_theme(_THEME, text=_FRAME)  # no background anywhere: the terminal's own, be it light or dark
+plotext.add_theme(_THEME, text=_FRAME)  # sets no background, so the terminal keeps its own, light or dark
 
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Maps values to the height of the chart, 0 to 1; plotext sees nothing else, since large numbers abort it.
+    """Maps values to 0 to 1 of the chart's height. plotext gets only those, because large numbers abort it.
 
-    Where it is logarithmic, `low` and `high` are common logarithms, and what is not positive lies at the bottom.
+    On a logarithmic scale, `low` and `high` are common logarithms, and values that are not positive are at the bottom.
     """
 
     low: float
@@ -60,11 +60,11 @@ class _Scale:
 def draw_chart(
     buckets: Buckets, bands: Bands | None, *, width: int, height: int, style: Style, scaling: Scaling = "auto"
 ) -> list[str]:
-    """The chart as `height` lines of `width` cells, with the escape codes for colour if the style has it.
+    """Draw the chart as `height` lines of `width` cells, with escape codes for colour if the style has it.
 
-    Each column shows the smallest and the largest value of the updates it stands for, so no spike is lost. A
-    value that is not finite is a red `!` at the top, at its update. Thresholds are dotted lines where the axis
-    reaches them. A logarithmic scale begins at the smallest positive value; without one, it is linear after all.
+    Each column shows the smallest and the largest value of its updates, so no spike is lost. A red `!` at the top
+    marks a value that is not finite, at its update. Thresholds within the axis are dotted lines. A logarithmic
+    scale begins at the smallest positive value; if there is none, the scale is linear.
     """
     frame = buckets.folded(2 * max(width - 8, 1))
     finite = frame.filter(pl.col("min").is_not_null())
@@ -96,7 +96,7 @@ def is_logarithmic(buckets: Buckets, bands: Bands | None, scaling: Scaling = "au
 
 @contextmanager
 def _figure() -> Iterator[plotext.figure]:
-    """plotext's one figure, cleared, free of the terminal's size and of its own colours."""
+    """Yield plotext's only figure: cleared, independent of the terminal's size, without plotext's colours."""
     plotext.terminal.limit(False, False)
     figure = plotext.figure
     figure.clear()
@@ -117,12 +117,12 @@ def _draw(figure: plotext.figure, xs: list[float], ys: list[float], mark: str, p
 
 
 def _is_in_view(bound: float, scale: _Scale) -> bool:
-    """Whether a threshold is worth a line: not where it cannot be told from the bottom of the chart."""
+    """Whether to draw a line at a threshold: it is in view, and not so low that it merges with the bottom."""
     return scale.shows(bound) and (scale.log or scale(bound) >= _MIN_TICK_DISTANCE / 2)
 
 
 def _stretches(finite: pl.DataFrame, columns: int) -> Iterator[pl.DataFrame]:
-    """The parts between which no line is drawn: where much more is missing than usual, and enough to be seen."""
+    """Split the curve at gaps that are much wider than usual and wide enough to be seen."""
     if not finite.height:
         return
     gaps = (finite["first"] - finite["last"].shift(1)).fill_null(0).to_numpy()
@@ -134,7 +134,7 @@ def _stretches(finite: pl.DataFrame, columns: int) -> Iterator[pl.DataFrame]:
 
 
 def _path(finite: pl.DataFrame, across: _Scale, scale: _Scale) -> tuple[list[float], list[float]]:
-    """One line through the extremes of every column, from the end that is nearer to the column before."""
+    """Return one line through both extremes of every column, each from the end nearer to the column before."""
     xs: list[float] = []
     ys: list[float] = []
     for first, last, low, high in finite.select("first", "last", "min", "max").iter_rows():
@@ -159,7 +159,7 @@ def _limits(bands: Bands | None) -> list[tuple[float, int]]:
 
 @cache
 def _color_of(level: Level) -> int:
-    """Number, among the terminal's colours, of that of a level."""
+    """Return the terminal's colour number of a level."""
     color = RichStyle.parse(PALETTE[level].style).color
     assert color is not None
     assert color.number is not None
@@ -167,7 +167,7 @@ def _color_of(level: Level) -> int:
 
 
 def _scale(finite: pl.DataFrame, bounds: Sequence[float], scaling: Scaling) -> _Scale:
-    """The range of the values, widened to the nearest threshold above if that is not far, and by a margin."""
+    """Return the range of the values with a margin, widened to the nearest threshold above if it is close."""
     if not finite.height:
         return _Scale(0.0, 1.0)
     low, high = float(finite["min"].min()), float(finite["max"].max())  # type: ignore[arg-type]
@@ -183,7 +183,7 @@ def _scale(finite: pl.DataFrame, bounds: Sequence[float], scaling: Scaling) -> _
 
 
 def _log_ends(finite: pl.DataFrame, high: float, scaling: Scaling) -> tuple[float, float] | None:
-    """Common logarithms of the ends of a logarithmic scale; None where it is to be linear."""
+    """Return the common logarithms of the ends of a logarithmic scale; None for a linear one."""
     values = pl.concat([finite["min"], finite["max"]])
     lowest = values.filter(values > 0.0).min() if scaling == "log" else values.min()
     if scaling == "linear" or not isinstance(lowest, float) or lowest <= 0.0:
@@ -198,7 +198,7 @@ def _axes(
     figure.axes(True)
     figure.axes(False, axis="x", side="upper")
     figure.axes(False, axis="y", side="right")
-    apart = max(_MIN_TICK_DISTANCE, 1.01 / max(height - 3, 1))  # never two in one line of text
+    apart = max(_MIN_TICK_DISTANCE, 1.01 / max(height - 3, 1))  # never two labels in one line of text
     values = _value_ticks(scale, bounds, max(2, height // 4), apart)
     y, x = figure.ruler("y", "left"), figure.ruler("x", "lower")
     y.lim(0.0, 1.0)
@@ -216,7 +216,7 @@ def _label(value: float) -> str:
 
 
 def _value_ticks(scale: _Scale, bounds: Sequence[float], most: int, apart: float) -> list[float]:
-    """Round values, and the thresholds in view in place of those that are nearer to them than `apart`."""
+    """Return round values and the thresholds in view; a threshold replaces round values nearer than `apart`."""
 
     def is_apart(value: float, others: Sequence[float]) -> bool:
         return all(abs(scale(value) - scale(other)) >= apart for other in others)
@@ -230,7 +230,7 @@ def _value_ticks(scale: _Scale, bounds: Sequence[float], most: int, apart: float
     else:
         ticks = _round_steps(scale.low, scale.high, most)
     shown: list[float] = []
-    for bound in bounds:  # two thresholds may be too near each other as well; the first one is labelled
+    for bound in bounds:  # of two thresholds too near each other, only the first gets a label
         if scale.shows(bound) and is_apart(bound, shown):
             shown.append(bound)
     return sorted(shown + [tick for tick in ticks if is_apart(tick, shown)])
@@ -242,7 +242,7 @@ def _update_ticks(across: _Scale, most: int) -> list[int]:
 
 
 def _round_steps(low: float, high: float, most: int) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten between two values, about `most` of them."""
+    """Return about `most` multiples of 1, 2 or 5 times a power of ten between two values."""
     span = high - low
     if not (math.isfinite(span) and span > 0.0):
         return [low]

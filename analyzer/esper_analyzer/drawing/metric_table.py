@@ -1,4 +1,4 @@
-"""The table of metrics on a terminal: last value, the last ten, where they are going, level."""
+"""The table of metrics on a terminal: last value, the last ten, trend and level of each."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from esper_schemas.metric.metrics import Level
 
 LOSSES = {metric.name: metric.short for metric in leading("losses")}
 FURTHER = {metric.name: metric.short for metric in leading() if metric.group != "losses"}
-"""Short names of the metrics shown first: those of the losses, and of the others."""
+"""Short names of the metrics shown first: the losses, then the others."""
 
 WIDE = 78
-"""From this width on the rows of metrics carry the trend in words and its confidence."""
+"""From this width on, the rows have the trend in words and its confidence."""
 
 VERY_WIDE = 98
-"""From this width on they carry the slow trend, too."""
+"""From this width on, the rows have the slow trend, too."""
 
 INDENT = 2
 
 
 def table_head(width: int) -> Text:
-    """Heading of the rows that `metric_row` makes."""
+    """Return the heading above the rows of `metric_row`."""
     trend = f"{'trend':11}{'sure':>4}  " if width >= WIDE else ""
     trend += f"{'over 30':10}{'sure':>4}  " if width >= VERY_WIDE else ""
     return Text(f"{'':{INDENT}}{'':9}{'last':>10}  {'last 10':10}  {'change':10}{trend}level", style="dim")
@@ -36,7 +36,7 @@ def table_head(width: int) -> Text:
 def metric_row(
     name: str, title: str, state: MetricState, width: int, thresholds: Thresholds = DEFAULT_THRESHOLDS
 ) -> Text:
-    """One row of the table: 55 cells, 72 with the trend in words and how sure it is, 88 with the slow trend."""
+    """Return one row of the table: 55 cells, 72 with the trend in words and its confidence, 88 with the slow trend."""
     style = LEVEL_STYLE[state.level] if name == LOSS_RATIO else alarm_style(state.level) or "bold"
     line = Text(" " * INDENT).append(title.ljust(9)).append(number(as_number(state.last)).rjust(10), style=style)
     line.append("  ").append(sparkline(map(as_number, state.history)).ljust(10), style="cyan").append("  ")
@@ -58,11 +58,11 @@ def metric_row(
 
 
 def is_low(name: str, value: Value, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> bool:
-    """Whether a healthy value is so small that it is shown with the remark "low"."""
+    """Whether a healthy value is so small that it gets the remark "low"."""
     bands, size = bands_of(name, thresholds), as_number(value)
     return bool(bands and bands.low is not None and size is not None and size < bands.low)
 
 
 def alarm_style(level: Level) -> str:
-    """Colour of a level that is to be noticed; none for the others."""
+    """Return the colour of a warning or a critical level; an empty style for the others."""
     return LEVEL_STYLE[level] if level in ("warning", "critical") else ""

@@ -1,6 +1,6 @@
-"""What stands around the chart, as text: heading, losses, gauges, small charts, alerts, verdict, cursor, time line.
+"""The panels around the chart as text: heading, losses, gauges, small charts, alerts, verdict, cursor, time line.
 
-Each is a pure function of a picture and a width; how many lines it takes is the caller's to cut.
+Each panel is a pure function of a picture and a width. The caller cuts the lines that do not fit.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from esper_schemas.metric.catalogue import LOSS_RATIO, leading
 from esper_schemas.metric.metrics import COMPARISONS, MAX_SHORT, SKIP_REASONS, Limit
 
 GAUGES = {metric.name: metric.gauge for metric in leading() if metric.gauge is not None}
-"""Metrics with a gauge, and the ends of its scale."""
+"""The metrics with a gauge, and the ends of its scale."""
 
 TITLES = {**LOSSES, **FURTHER}
 
 YOUNG_SECS = 2.0
-"""A row that is younger than this is just said to be so."""
+"""A row younger than this is shown as "< 2 s ago"."""
 
 _TITLE_WIDTH, _VALUE_WIDTH = MAX_SHORT, 9
 _ROOM_FOR_COUNT = 4
 
 
 def heading(run: JudgedRun, rank: int, picture: Picture, width: int, now: float | None = None) -> list[Text]:
-    """Run and status; below them what is running, how far and how fast, and how old the newest row is."""
+    """Draw run and status; below them progress, speed, age of the newest row, and what is running."""
     header = run.header
     status = Text(f"● {picture.status}", style=STATUS_STYLE.get(picture.status, "bold"))
     name = Text(" ").append(fit(printable(header.run_id), width - 3 - status.cell_len), style="bold")
@@ -77,15 +77,15 @@ def _age(secs: float) -> str:
 
 
 def losses(picture: Picture, width: int, *, head: bool) -> list[Text]:
-    """V.Loss, P.Loss, Lv/Lp: last value, the last ten, where they are going, level."""
+    """Draw V.Loss, P.Loss and Lv/Lp: last value, the last ten, trend and level."""
     rows = [metric_row(name, title, picture.state(name), width, picture.thresholds) for name, title in LOSSES.items()]
     return [table_head(width), *rows] if head else rows
 
 
 def gauges(picture: Picture, width: int, *, columns: int) -> list[Text]:
-    """A bar for each of the metrics that say how the policy moves; a band that is a warning is dotted in its colour.
+    """Draw a bar for each metric with a gauge. Warning and critical bands are dotted in their colours.
 
-    A value beyond an end of its bar is an arrow there.
+    An arrow at an end of the bar marks a value beyond it.
     """
     cell = width // columns
     drawn = [_gauge(picture, name, cell - 1) for name in GAUGES]
@@ -129,7 +129,7 @@ def _beyond(value: float, limits: Iterable[Limit]) -> bool:
 
 
 def shown_small(picture: Picture, chosen: str) -> list[str]:
-    """The metrics that get a small chart: those that have been recorded and are not in the main one."""
+    """Return the metrics that get a small chart: those that were recorded and are not in the main chart."""
     frame = picture.history.frame
     recorded = [
         name
@@ -142,7 +142,7 @@ def shown_small(picture: Picture, chosen: str) -> list[str]:
 def small_charts(
     picture: Picture, chosen: str, width: int, height: int, *, unicode: bool, columns: int = 1
 ) -> list[Text]:
-    """Title, newest value and course of the other metrics, as tall as there is room, in one column or more."""
+    """Draw title, newest value and history of the other metrics, as tall as they fit, in one or more columns."""
     names = shown_small(picture, chosen)
     if not names or height < 1:
         return []
@@ -176,7 +176,7 @@ def _small(picture: Picture, name: str, width: int, height: int, *, unicode: boo
 
 
 def alert_lines(events: Sequence[Event], selected: int | None, now: int | None, width: int, height: int) -> list[Text]:
-    """The list of events, the newest at the bottom; the selected one (its index) is kept in view."""
+    """Draw the list of events, newest at the bottom. The event at index `selected` stays in view."""
     if not events:
         return [Text(" no alerts so far", style="dim")]
     last = len(events) if selected is None else min(len(events), max(height, selected + 1 + (height - 1) // 2))
@@ -201,23 +201,23 @@ def alert_lines(events: Sequence[Event], selected: int | None, now: int | None, 
 
 
 def verdict(picture: Picture, width: int, height: int, *, has_keys: bool = True) -> list[Text]:
-    """The verdict, and as many of its reasons as there is room for; how far the judge is, while it is not known.
+    """Draw the verdict with as many reasons as fit, or the progress of the judge while there is no verdict yet.
 
-    Where reasons are left out, the last line says so, and `has_keys` which key shows them.
+    If reasons are left out, the last line says so and, with `has_keys`, names the key that shows them.
     """
     if not picture.rows:
         return [Text(" no updates yet", style="dim")]
-    said = Text(" Verdict  ")
+    head = Text(" Verdict  ")
     if picture.verdict is None:
         share = 100 * picture.judged // max(1, picture.rows)
-        return [said.append(f"judging … {share} % of {count(picture.rows)} updates", style="dim")]
-    said.append_text(level_text(picture.verdict.level))
+        return [head.append(f"judging … {share} % of {count(picture.rows)} updates", style="dim")]
+    head.append_text(level_text(picture.verdict.level))
     style = "dim" * (picture.verdict.level == "healthy")
-    return _with_reasons(said, picture.verdict.reasons, width, height, style, has_keys=has_keys)
+    return _with_reasons(head, picture.verdict.reasons, width, height, style, has_keys=has_keys)
 
 
 def selected_alert(event: Event, width: int, height: int) -> list[Text]:
-    """The whole message of an alert, in place of the verdict."""
+    """Draw the full message of an alert, in place of the verdict."""
     head = Text(f" Update {event.update}  ").append(event.level if event.level != "unknown" else "event")
     head.stylize(LEVEL_STYLE[event.level], len(head) - len(event.level) if event.level != "unknown" else 0)
     head.append(f"  {printable(event.metric)}", style="dim")
@@ -227,7 +227,7 @@ def selected_alert(event: Event, width: int, height: int) -> list[Text]:
 def _with_reasons(
     head: Text, reasons: Sequence[str], width: int, height: int, style: str = "", *, has_keys: bool = True
 ) -> list[Text]:
-    """The head with the first reason behind it, and each further one on a line of its own, as far as there is room."""
+    """Draw the first reason after the head and each further reason on its own line, as far as they fit."""
     lines: list[str] = []
     shown = 0
     for reason in reasons:
@@ -245,7 +245,7 @@ def _with_reasons(
 def chart_title(
     picture: Picture, metric: str, scaling: Scaling, shown: tuple[int, int] | None, course: Buckets | None, width: int
 ) -> Text:
-    """What is in the chart: metric, which updates if not all, scale, extremes, thresholds."""
+    """Draw the title of the chart: metric, range of updates if not all, scale, extremes, thresholds."""
     bands = bands_of(metric, picture.thresholds)
     limits = "; ".join(part for part in str(bands).split("; ") if part.startswith(("warning", "critical")))
     title = Text(" ").append(metric.replace("_", " ") if metric in CHARTED else printable(metric), style="bold")
@@ -267,9 +267,9 @@ def chart_title(
 
 
 def readout(picture: Picture, metric: str, window: Window, width: int) -> Text:
-    """The exact values at the cursor."""
+    """Draw the exact values at the cursor."""
     if window.cursor is None:
-        text = Text(" arrows move a cursor with exact values, +/- zoom, ? helps", style="dim")
+        text = Text(" arrows move a cursor with exact values, +/- zoom, ? shows help", style="dim")
         text.truncate(width - 1, overflow="ellipsis")
         return text
     line = Text(" ").append(f"▏{window.cursor}  ", style="bold")
@@ -296,7 +296,7 @@ def readout(picture: Picture, metric: str, window: Window, width: int) -> Text:
 
 
 def time_line(clock: Clock, width: int) -> Text:
-    """Where the replay is, how fast it goes, and a bar of the whole run."""
+    """Draw the position and speed of the replay, and a bar of the whole run."""
     state = "▶" if clock.playing else "‖"
     done = clock.position >= clock.total
     share = clock.position / clock.total if clock.total else 1.0

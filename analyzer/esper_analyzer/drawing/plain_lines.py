@@ -1,4 +1,4 @@
-"""Updates as lines of text, for a pipe, a log file or a notebook without a front end."""
+"""Updates as plain lines of text, for a pipe, a log file or a notebook without a front end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _COLUMNS = ("update", "value_loss", "policy_loss", "skipped")
 
 
 def plain_lines(rows: pl.LazyFrame, thresholds: Thresholds) -> list[str]:
-    """A line for each update; the level in it is that of its value loss."""
+    """Return a line for each update, with the level of its value loss."""
     judged = rows.select(*_COLUMNS, loss_ratio(), level("value_loss", thresholds).alias("level")).collect()
     return [_line(row) for row in judged.iter_rows(named=True)]
 

@@ -1,4 +1,4 @@
-"""The main chart: a window of a metric's course as plotext draws it, with scale, cursor and marks of alerts."""
+"""The main chart of the screen: the chart of a window of updates, plus cursor, marks of alerts and gaps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from esper_schemas.metric.levels import severity_of
 from esper_schemas.metric.metrics import Bands
 
 MARGIN = 8
-"""Cells left of the first column of data: labels, and the axis."""
+"""Cells of labels and axis, left of the first column of data."""
 
 _MIN_WIDTH, _MIN_HEIGHT = 20, 4
 _MISSING = "missing"
@@ -24,12 +24,12 @@ _MISSING = "missing"
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A chart as text, and which update each of its columns stands for.
+    """A chart as text, and the updates that its columns stand for.
 
     Attributes:
         text: the chart.
         first, last: updates at the first and at the last column of data.
-        columns: number of those columns.
+        columns: number of columns of data.
     """
 
     text: Text
@@ -38,14 +38,14 @@ class Plot:
     columns: int
 
     def column_of(self, update: int) -> int | None:
-        """Cell, from the left edge, of an update; None if it is not in the chart."""
+        """Return the cell of an update, counted from the left edge; None if it is not in the chart."""
         if not self.first <= update <= self.last:
             return None
         share = (update - self.first) / max(1, self.last - self.first)
         return MARGIN + round(share * (self.columns - 1))
 
     def update_at(self, cell: int) -> int | None:
-        """The update at a cell; None left of the axis."""
+        """Return the update at a cell; None outside the columns of data."""
         if not MARGIN <= cell < MARGIN + self.columns:
             return None
         share = (cell - MARGIN) / max(1, self.columns - 1)
@@ -63,16 +63,16 @@ def draw_plot(
     events: Sequence[Event] = (),
     unicode: bool = True,
 ) -> Plot:
-    """The chart of these buckets, `height` lines of `width` cells.
+    """Draw the chart of these buckets as `height` lines of `width` cells.
 
     Args:
-        buckets: of the window that is to be shown.
-        bands: thresholds of the metric, drawn as dotted lines where they are in view.
+        buckets: the buckets of the window to show.
+        bands: thresholds of the metric; those in view are dotted lines.
         width, height: size in cells.
-        scaling: of the values; `auto` is logarithmic where positive values span more than two powers of ten.
-        cursor: update to draw the cursor at.
-        events: marked in the lower axis: alerts ▲, new attempts ◆; where several meet, the worst.
-        unicode: whether the curve may be drawn with more than ASCII.
+        scaling: scale of the values; `auto` is logarithmic if positive values span more than two powers of ten.
+        cursor: the update to draw the cursor at.
+        events: marked in the lower axis, alerts as ▲ and new attempts as ◆; of several in one cell, the worst.
+        unicode: whether to draw the curve with more than ASCII.
     """
     frame = buckets.frame
     if not frame.height or width < _MIN_WIDTH or height < _MIN_HEIGHT:
@@ -92,7 +92,7 @@ def draw_plot(
     known = frame["last"].to_numpy()
     for before, end in zip(np.searchsorted(known, ends) - 1, ends, strict=True):
         if before >= 0:
-            _say_missing(rows, plot, int(known[before]), end)
+            _name_gap(rows, plot, int(known[before]), end)
     cell = plot.column_of(cursor) if cursor is not None else None
     if cell is not None:
         for index in range(axis):
@@ -103,8 +103,8 @@ def draw_plot(
     return Plot(Text("\n").join(rows), plot.first, plot.last, plot.columns)
 
 
-def _say_missing(rows: list[Text], plot: Plot, before: int, end: int) -> None:
-    """Name the gap between two updates, in its middle, where that is empty and wide enough."""
+def _name_gap(rows: list[Text], plot: Plot, before: int, end: int) -> None:
+    """Write "missing" in the middle of the gap between two updates, if it is empty and wide enough."""
     start, stop = plot.column_of(before), plot.column_of(end)
     if start is None or stop is None or stop - start < len(_MISSING) + 4:
         return

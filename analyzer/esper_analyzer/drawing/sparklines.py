@@ -1,4 +1,4 @@
-"""A row of blocks that shows the shape of a few values, whatever they are."""
+"""`sparkline`: the shape of a few values as a row of blocks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NOT_FINITE = "!"
-"""Stands where a value is NaN or infinite."""
+"""The mark for NaN and infinities."""
 
 ABSENT = " "
-"""Stands where a value is null."""
+"""The mark for null."""
 
 
 def sparkline(values: Iterable[float | None]) -> str:
-    """One character for each value, from the lowest block for the smallest to the highest for the largest.
+    """Return one character for each value, from the lowest block for the smallest to the highest for the largest.
 
-    Constant values are drawn half-way; NaN and infinities are `!`, nulls a blank. Empty for no values.
+    Constant values get the middle block, NaN and infinities a `!`, nulls a blank. No values return an empty string.
     """
     values = list(values)
     finite = [value for value in values if value is not None and math.isfinite(value)]

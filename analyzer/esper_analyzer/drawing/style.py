@@ -1,4 +1,4 @@
-"""How levels, trends and lines of text look on a terminal, in colour or not, in Unicode or ASCII."""
+"""Colours and characters: how levels, statuses, trends and text look on a terminal, down to plain ASCII."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ _ASCII = str.maketrans(
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What an output can show: escape codes for colour, characters beyond ASCII."""
+    """What an output can show: colour by escape codes, characters beyond ASCII."""
 
     color: bool
     unicode: bool
 
     @classmethod
     def of(cls, stream: TextIO) -> Style:
-        """Colour only on a terminal that is not dumb and without NO_COLOR; Unicode where the encoding has it."""
+        """Detect the style: colour on a terminal unless dumb or NO_COLOR is set, Unicode if the encoding has it."""
         color = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "").replace("_", "")
         return cls(color=color, unicode=encoding.startswith(("utf", "gb18030")))
 
     def render(self, lines: Iterable[Text]) -> list[str]:
-        """Each line as the string to write, without a line break."""
+        """Return each line as the string to write, without a line break."""
         return [self._render(line) for line in lines]
 
     def _render(self, line: Text) -> str:
@@ -79,18 +79,18 @@ class Style:
 
 
 def to_ascii(text: str) -> str:
-    """The nearest text in ASCII; what has no likeness becomes a question mark."""
+    """Return the nearest text in ASCII; a character without a counterpart becomes a question mark."""
     return text.translate(_ASCII).encode("ascii", "replace").decode()
 
 
 def in_ascii(text: Text) -> Text:
-    """The nearest text in ASCII, in the same colours."""
+    """Return the nearest text in ASCII, in the same colours."""
     parts = [(to_ascii(part.text), part.style or "") for part in text.render(_CONSOLE) if part.text]
     return Text.assemble(*parts, no_wrap=True)
 
 
 def fit(text: str, width: int) -> str:
-    """The text cut to `width` cells, with an ellipsis where something was cut off."""
+    """Cut a text to `width` cells, with an ellipsis at the end if it was longer."""
     if cell_len(text) <= width:
         return text
     cut = Text(text)
@@ -99,7 +99,7 @@ def fit(text: str, width: int) -> str:
 
 
 def trend_mark(trend: Trend) -> Text:
-    """Mark of the direction, and the signed change: where the number goes, in the colour of whether that is good."""
+    """Return an arrow and the signed change. The arrow shows the direction, the colour whether it is an improvement."""
     mark = _TREND_MARKS[trend.label]
     if trend.label in ("improving", "declining", "shifting") and trend.change is not None:
         mark = "▲" if trend.change > 0 else "▼"
@@ -108,12 +108,12 @@ def trend_mark(trend: Trend) -> Text:
 
 
 def level_text(level: Level) -> Text:
-    """A level in its colour."""
+    """Return the name of a level in its colour."""
     return Text(level, style=LEVEL_STYLE[level])
 
 
 def write_lines(lines: Iterable[Text], stream: TextIO | None = None) -> None:
-    """Write lines to a stream (standard output) as it can show them."""
+    """Write lines to a stream, by default standard output, in the style that it can show."""
     stream = stream or sys.stdout
     style = Style.of(stream)
     stream.write("".join(f"{line}\n" for line in style.render(lines)))

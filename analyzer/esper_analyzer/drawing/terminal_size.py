@@ -9,7 +9,7 @@ from typing import TextIO
 
 
 def terminal_size(stream: TextIO) -> tuple[int, int]:
-    """Columns and rows of the terminal; elsewhere COLUMNS and LINES, else 80 and 24."""
+    """Return columns and rows of the terminal; without a terminal COLUMNS and LINES, by default 80 and 24."""
     if stream.isatty():
         with contextlib.suppress(OSError):
             columns, rows = os.get_terminal_size(stream.fileno())

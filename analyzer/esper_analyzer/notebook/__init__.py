@@ -1,1 +1,1 @@
-"""A run in a notebook: how it shows itself, its plots, a display that follows it."""
+"""A run in a notebook: its display, its plots, a cell that follows it."""

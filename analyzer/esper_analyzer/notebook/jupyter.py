@@ -1,4 +1,4 @@
-"""A run in a notebook: how it shows itself, plots of its metrics, a display that follows it while it goes on."""
+"""A run in a Jupyter notebook: its HTML display, its alerts as a frame, a cell that follows it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ ALERT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "update": pl.Int64, "metric": pl.String, "level": LEVEL_TYPE, "value": pl.Float64, "message": pl.String,
     "since": pl.Int64, "until": pl.Int64, "rule": pl.String, "rank": pl.Int64,
 }  # fmt: skip
-"""Columns of the frame of alerts; `Alert` says what each is."""
+"""Columns of the frame of alerts; `Alert` documents them."""
 
-_WATCHED = "Watched until the run ends; interrupt the cell to stop."
-_LEFT_ALONE = "No longer watched; the run goes on."
+_WATCHED = "Watching until the run ends; interrupt the cell to stop."
+_LEFT_ALONE = "No longer watching; the run goes on."
 
 _CHARTED = "value_loss"
 _JUDGING = "The run is still being judged."
@@ -48,9 +48,9 @@ _JUDGING = "The run is still being judged."
 
 
 def run_html(run: JudgedRun) -> str:
-    """The run as HTML for a notebook: verdict, status, updates, course of the value loss, a table of metrics.
+    """Return the run as HTML for a notebook: verdict, status, updates, chart of the value loss, table of metrics.
 
-    It shows rank 0, or the first rank there is. Text is in the colour of the page, on no ground of its own.
+    It shows rank 0, or the first rank if there is no rank 0. It uses the text and background colours of the page.
     """
     rank = next(iter(run.ranks()), 0)
     try:
@@ -60,19 +60,19 @@ def run_html(run: JudgedRun) -> str:
         finally:
             feed.close()
     except RUN_ERRORS as error:
-        said = printable(describe_error(error))
-        return str(Markup("<div><strong>{}</strong><div>{}</div></div>").format(printable(str(run.path)), said))
+        cause = printable(describe_error(error))
+        return str(Markup("<div><strong>{}</strong><div>{}</div></div>").format(printable(str(run.path)), cause))
 
 
 def picture_html(feed: LiveFeed, picture: Picture, note: str = "") -> str:
-    """A picture of a followed run as HTML, with a note as last line."""
+    """Return a picture of a followed run as HTML, with a note as the last line."""
     run, verdict = feed.run, picture.verdict
     level: Level = "unknown" if verdict is None else verdict.level
     reasons = [_JUDGING] if verdict is None else verdict.reasons
     since = None if verdict is None else verdict.since
     course = picture.history.of(_CHARTED)
     chart = svg_chart(course, bands_of(_CHARTED, picture.thresholds)) if picture.rows else Markup()
-    # Names may hold dollars, of which a notebook would otherwise make formulas.
+    # The ignore classes stop notebooks from rendering dollars in names as formulas.
     return str(
         Markup(
             '<div class="esper-run tex2jax_ignore mathjax_ignore" style="border-left:4px solid {};padding-left:12px">'
@@ -109,7 +109,7 @@ def _facts(run: JudgedRun, rank: int, picture: Picture) -> str:
 
 
 def _table(picture: Picture) -> Markup:
-    """Last value, the last ten, trend and level of the losses, and of what else was measured."""
+    """Return the table of the measured losses and other leading metrics: last value, last ten, trend, level."""
     rows = []
     for name, title in (LOSSES | FURTHER).items():
         state = picture.state(name)
@@ -119,7 +119,7 @@ def _table(picture: Picture) -> Markup:
         trend = f"{state.trend.label}{'' if sure is None else f', {100 * sure:.0f} % sure'}"
         judged = "" if state.level == "unknown" else f"{PALETTE[state.level].mark} {state.level}"
         if name == LOSS_RATIO and state.level in ("warning", "critical"):
-            judged += ", which by itself decides nothing"
+            judged += ", which does not affect the verdict"
         history = sparkline(map(as_number, state.history))
         cells = (title, compact(state.last), history, trend_mark(state.trend).plain, trend, judged)
         rows.append(Markup("<tr>{}</tr>").format(Markup().join(map(Markup("<td>{}</td>").format, cells))))
@@ -135,7 +135,7 @@ def _table(picture: Picture) -> Markup:
 
 
 def alert_frame(alerts: Sequence[Alert]) -> pl.DataFrame:
-    """One row for each alert, with the columns of `ALERT_SCHEMA` also where there is none."""
+    """Return one row for each alert. The columns are those of `ALERT_SCHEMA`, even without alerts."""
     rows = [[getattr(alert, name) for name in ALERT_SCHEMA] for alert in alerts]
     return pl.DataFrame(rows, schema=ALERT_SCHEMA, orient="row")
 
@@ -144,11 +144,11 @@ def alert_frame(alerts: Sequence[Alert]) -> pl.DataFrame:
 
 
 Show = Callable[[LiveFeed, Picture, pl.DataFrame, str], None]
-"""Shows a picture of a followed run and the rows that are new in it, with a note as last line."""
+"""Shows a picture of a followed run and its new rows, with a note as the last line."""
 
 
 def watch_run(run: JudgedRun, *, interval: float, updates: int | None, rank: int) -> None:
-    """See `Run.watch`."""
+    """Follow a run in the output of a cell; see `Run.watch`."""
     if not 0.0 < interval < math.inf:
         raise UsageError(f"interval must be a positive number of seconds, found {interval!r}")
     if updates is not None and updates < 1:
@@ -163,9 +163,9 @@ def watch_run(run: JudgedRun, *, interval: float, updates: int | None, rank: int
 
 
 def _watch(feed: LiveFeed, show: Show, interval: float, updates: int | None) -> None:
-    """Show the run now, and again whenever it has changed, until it ends, has gone on far enough, or an interrupt."""
+    """Show the run now and after each change, until it ends, has `updates` new rows, or the user interrupts."""
     picture = feed.picture()
-    seen, rows, drawn = 0, pl.DataFrame(), ""  # what was recorded before is no news
+    seen, rows, drawn = 0, pl.DataFrame(), ""  # rows from before do not count as new
     try:
         while True:
             has_ended = feed.has_ended
@@ -187,7 +187,7 @@ def _watch(feed: LiveFeed, show: Show, interval: float, updates: int | None) -> 
 
 
 def _is_in_notebook() -> bool:
-    """Whether a kernel runs this, whose front end can redraw a display; a terminal, also IPython's, cannot."""
+    """Whether a notebook kernel runs this; its front end can redraw a display, a terminal (also of IPython) cannot."""
     if "IPython" not in sys.modules:
         return False
     from IPython.core.getipython import get_ipython
@@ -212,7 +212,7 @@ class _Cell:
 
 
 def _print_lines(feed: LiveFeed, picture: Picture, rows: pl.DataFrame, note: str) -> None:
-    """A line for each new update; one on the whole run at the beginning, at the end and where its status changes."""
+    """Print a line for each new update, and one on the whole run at the start, at the end and on a change of status."""
     lines = plain_lines(rows.lazy(), picture.thresholds) if rows.height else []
     if not rows.height or note != _WATCHED:
         lines.append(_state(feed, picture))
@@ -220,8 +220,8 @@ def _print_lines(feed: LiveFeed, picture: Picture, rows: pl.DataFrame, note: str
 
 
 def _state(feed: LiveFeed, picture: Picture) -> str:
-    """The whole run in one line."""
+    """Return the state of the whole run in one line."""
     rows = picture.rows
     verdict = "unknown" if picture.verdict is None else picture.verdict.level
-    said = f"{count(rows)} update{'s' * (rows != 1)}, verdict {verdict}"
-    return f"{printable(feed.run.header.run_id)}: {picture.status}, {said}"
+    updates = f"{count(rows)} update{'s' * (rows != 1)}"
+    return f"{printable(feed.run.header.run_id)}: {picture.status}, {updates}, verdict {verdict}"

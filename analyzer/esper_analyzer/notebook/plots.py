@@ -1,4 +1,4 @@
-"""Plots of a run's metrics by matplotlib (extra `notebook`): no extreme is lost, and nothing that is not finite."""
+"""`Run.plot`: metrics by matplotlib (extra `notebook`), with every extreme and every value that is not finite."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DEFAULT_PLOTS = tuple(leading(group)[0].name for group in ("losses", "critic", "episodes"))
-"""What is plotted where nothing is asked for, as far as it was measured: the first of the groups that say most."""
+"""The metrics to plot by default, as far as they were measured: the first of each of the main groups."""
 
-_MAX_MARKED = 100  # up to this many points each is marked
-_LARGEST = 1e300  # matplotlib's arithmetic on axes overflows beyond
-_MAX_NAMED = 4  # so many alerts are named in a legend
+_MAX_MARKED = 100  # up to this many points, each one is marked
+_LARGEST = 1e300  # matplotlib's arithmetic on axes overflows beyond this
+_MAX_NAMED = 4  # a legend names this many alerts
 
 
 def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: int) -> Figure:
-    """See `Run.plot`."""
+    """Plot metrics of a run; see `Run.plot`."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("plots need matplotlib; install the extra: pip install 'esper-recorder[notebook]'") from error
+        raise UsageError("plots need matplotlib; install it with pip install 'esper-recorder[notebook]'") from error
 
     class Plot(Figure):
-        """A figure that a notebook shows where it is the value of a cell, and only there."""
+        """A figure that a notebook shows only as the value of a cell."""
 
         def _repr_png_(self) -> bytes:
             buffer = io.BytesIO()
@@ -80,7 +80,7 @@ def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: 
 
 
 def _chosen(metrics: Sequence[str], rows: pl.LazyFrame) -> list[str]:
-    """The metrics to plot; UsageError for what was not recorded, or is no number."""
+    """Return the metrics to plot. Raise UsageError for one that was not recorded or is not a number."""
     schema = rows.collect_schema()
     known = [name for name in metric_names(schema) if schema[name].is_numeric() or schema[name] == pl.Boolean]
     for name in metrics:
@@ -95,14 +95,14 @@ def _chosen(metrics: Sequence[str], rows: pl.LazyFrame) -> list[str]:
 
 
 def _draw(panel: Axes, line: Line, log: bool | None) -> None:
-    """The line with its breaks, the scale, and a mark wherever a value is not finite."""
+    """Draw the line with its breaks, set the scale, and mark values that are not finite."""
     values = [math.nan if value is None else max(-_LARGEST, min(value, _LARGEST)) for value in line.values]
     finite = [value for value in values if not math.isnan(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     if is_log(low, high) if log is None else log and any(finite):
         if low > 0.0:
             panel.set_yscale("log")
-        else:  # linear around zero, so that nothing is left out
+        else:  # linear around zero, so that no value is left out
             panel.set_yscale("symlog", linthresh=min(abs(value) for value in finite if value))
     mark = "." if len(finite) <= _MAX_MARKED else ""
     panel.plot(line.updates, values, color="tab:blue", linewidth=1.2, marker=mark)
@@ -123,7 +123,7 @@ def _draw(panel: Axes, line: Line, log: bool | None) -> None:
 
 
 def _shade(panel: Axes, bands: Bands | None) -> None:
-    """Shade what is beyond the thresholds, as far as it is in view; the view stays as the values need it."""
+    """Shade what is beyond the thresholds, without changing the view."""
     bottom, top = panel.get_ylim()
     for level, limit in limits_of(bands):
         low, high = (limit.bound, top) if limit.comparison in (">", ">=") else (bottom, limit.bound)
@@ -135,12 +135,12 @@ def _shade(panel: Axes, bands: Bands | None) -> None:
 
 
 def _mark_alerts(panel: Axes, alerts: Sequence[Alert], newest: int) -> None:
-    """A line where each alert was raised, and the stretch of updates that it is about."""
+    """Draw a line where each alert was raised, and shade the updates that it covers."""
     for position, alert in enumerate(alerts):
         color = PALETTE[alert.level].color
-        metric = printable(alert.metric).replace("$", r"\$")  # no formula
+        metric = printable(alert.metric).replace("$", r"\$")  # else matplotlib reads a formula
         label = f"{alert.level}: {metric} from {alert.since}" if position < _MAX_NAMED else None
         panel.axvline(alert.update, color=color, linewidth=1.2, label=label)
         panel.axvspan(alert.since, newest if alert.until is None else alert.until, color=color, alpha=0.06, linewidth=0)
-    if panel.get_legend_handles_labels()[0]:  # beside the panel, where it hides nothing
+    if panel.get_legend_handles_labels()[0]:  # beside the panel, so that it covers nothing
         panel.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -1,4 +1,4 @@
-"""The course of a metric as a small inline SVG, for the output of a notebook's cell."""
+"""The chart of the value loss as a small inline SVG, for the output of a notebook's cell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS = 290
 
 
 class _Scale:
-    """Where values stand between the bottom and the top of the chart, and whether by their logarithm."""
+    """Maps values to vertical positions in the chart, on a linear or a logarithmic scale."""
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
@@ -33,12 +33,12 @@ class _Scale:
 
 
 def is_log(low: float, high: float) -> bool:
-    """Whether positive values between these span enough powers of ten for a logarithmic scale."""
+    """Whether a range of positive values spans enough powers of ten for a logarithmic scale."""
     return low > 0.0 and math.log10(high) - math.log10(low) > LOG_DECADES
 
 
 def svg_chart(buckets: Buckets, bands: Bands | None) -> Markup:
-    """The course of the value loss as inline SVG; both extremes of each column of pixels are in the line."""
+    """Return the value loss as inline SVG; the line keeps both extremes of each column of pixels."""
     width = max(1, math.ceil(buckets.frame.height / _COLUMNS))
     folded = (
         buckets.frame.group_by(pl.col("bucket") // width)
@@ -86,7 +86,7 @@ def svg_chart(buckets: Buckets, bands: Bands | None) -> Markup:
 
 
 def _path(finite: pl.DataFrame, across: Callable[[int, int], float], scale: _Scale) -> str:
-    """Commands that draw the line, up and down in turn; it is broken where updates have no finite value."""
+    """Return the commands that draw the line, up and down in turn. It breaks where no value is finite."""
     commands: list[str] = []
     before = None
     for at, (bucket, first, last, *ends) in enumerate(finite.select("bucket", "first", "last", "min", "max").rows()):
@@ -98,7 +98,7 @@ def _path(finite: pl.DataFrame, across: Callable[[int, int], float], scale: _Sca
 
 
 def _thresholds(bands: Bands | None, scale: _Scale) -> Iterator[Markup]:
-    """A dashed line at each bound that is in view."""
+    """Yield a dashed line, and a label if there is room, at each bound in view."""
     labelled: list[float] = []
     for beyond, limit in limits_of(bands):
         if scale.low < limit.bound < scale.high:
@@ -112,8 +112,8 @@ def _thresholds(bands: Bands | None, scale: _Scale) -> Iterator[Markup]:
 
 
 def limits_of(bands: Bands | None) -> list[tuple[Level, Limit]]:
-    """Each bound with the level that is beyond it, the warnings first."""
-    if bands is None or bands.only_if is not None:  # a band under a condition is no band of the chart
+    """Return each bound with the level beyond it, warnings first."""
+    if bands is None or bands.only_if is not None:  # the chart cannot show a band that depends on a condition
         return []
     return [("warning", limit) for limit in bands.warning] + [("critical", limit) for limit in bands.critical]
 

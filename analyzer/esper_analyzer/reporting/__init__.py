@@ -1,1 +1,1 @@
-"""The report in every format, the check, and runs side by side."""
+"""What a command or script gets of a run: the report in every format, the check, the comparison of runs."""

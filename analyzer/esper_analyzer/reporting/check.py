@@ -1,10 +1,10 @@
-"""The check: a report held against a level, for scripts and CI; `check_formats` writes what it found.
+"""The command `check`: pass or fail a run by its report, for scripts and CI; `check_formats` writes the result.
 
     verdict      fails if its level reaches `fail_on`; unknown (too few updates) never fails
-    each gate    fails if the metric's last value reaches it by the metric's thresholds, or an alert in force does
-    integrity    is worse than a failure where files are damaged; a torn end is no damage
+    each gate    fails if the metric's last value reaches `fail_on` by its thresholds, or an alert in force does
+    integrity    worse than a failure if files are damaged; a torn end does not count as damage
 
-One value of a signal decides nothing, so that only the alerts on it count.
+A single value of a signal decides nothing, so a gate on a signal looks only at its alerts.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ MAX_REASONS = 20
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing that a check looks at.
+    """One condition of a check, and its outcome.
 
     Attributes:
         name: `verdict`, `integrity`, or the gated metric or signal.
-        outcome: `unknown` where there is too little to tell; `damaged` for the integrity only.
-        reasons: why, the worst first; one or two sentences each, safe to print.
-        level: of the verdict or the metric; None for the integrity.
-        value: last value of a gated metric; of several ranks that of the worst one.
-        findings: the reasons of the verdict as data; empty for the others.
+        outcome: `unknown` if there is too little data; `damaged` only for the integrity.
+        reasons: the reasons for the outcome, worst first; one or two sentences each, safe to print.
+        level: level of the verdict or the metric; None for the integrity.
+        value: last value of a gated metric; with several ranks, the value of the worst one.
+        findings: the reasons of the verdict as data; empty for other conditions.
     """
 
     name: str
@@ -70,13 +70,13 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        run, updates: of the report.
+        run, updates: these sections of the report.
         fail_on: the level that fails.
-        verdict, gates, integrity: what was looked at; the gates in the order in which they were asked for.
-        thresholds: file of the user's own thresholds; None if those of the tables were used.
+        verdict, gates, integrity: the conditions; the gates in the order in which the user named them.
+        thresholds: file of the user's own thresholds; None for the default thresholds.
     """
 
     run: RunSection
@@ -89,25 +89,25 @@ class Check:
 
     @property
     def conditions(self) -> list[Condition]:
-        """All that was looked at: the verdict, each gate, the integrity."""
+        """All conditions: the verdict, each gate, the integrity."""
         return [self.verdict, *self.gates, self.integrity]
 
     @property
     def outcome(self) -> Outcome:
-        """Damage before failure; unknown if the verdict is and nothing failed."""
-        found = {condition.outcome for condition in self.conditions}
+        """Damaged before failed; unknown if the verdict is unknown and nothing failed."""
+        outcomes = {condition.outcome for condition in self.conditions}
         for outcome in ("damaged", "failed"):
-            if outcome in found:
+            if outcome in outcomes:
                 return outcome
         return self.verdict.outcome
 
     @property
     def exit_code(self) -> int:
-        """0 passed or unknown, 1 failed, 3 damaged."""
+        """0 for passed or unknown, 1 for failed, 3 for damaged."""
         return EXIT_CODES[self.outcome]
 
     def to_dict(self) -> dict[str, Any]:
-        """The document `esper-check/1` as plain dictionaries and lists; NaN and infinities still are floats."""
+        """Return the document `esper-check/1` as plain dictionaries and lists; NaN and infinities are still floats."""
         return {
             "format": FORMAT,
             "run": {"run_id": self.run.run_id, "path": self.run.path, "status": self.run.status},
@@ -130,47 +130,47 @@ def check_report(
     ranks: Mapping[int, Report] | None = None,
     settings: Settings = DEFAULT_SETTINGS,
 ) -> Check:
-    """Hold a report against a level.
+    """Check a report against a level.
 
     Args:
-        report: on a rank of a run, or on all of them.
-        fail_on: the level that fails; a warning includes critical.
-        gates: metrics that have thresholds, `loss_ratio`, or signals, to be looked at beside the verdict.
-        ranks: where `report` is on all ranks, the report on each of them: what is gated is looked at in each.
-        settings: what the reports were made with.
+        report: the report on one rank of a run, or on all ranks.
+        fail_on: the level that fails; `warning` includes critical.
+        gates: metrics with thresholds, `loss_ratio`, or signals to check in addition to the verdict.
+        ranks: if `report` is on all ranks, the report on each rank; gates are checked in each.
+        settings: the settings that the reports were made with.
 
     Raises:
-        NotARunError: the run has no updates.
-        UsageError: a gate is no such metric, or was never recorded. (On damage neither of the two: it is damage.)
+        NotARunError: the run has no updates and no damage.
+        UsageError: a gate names no such metric, or one that was never recorded in a run without damage.
     """
     integrity = _integrity(report)
     for name in gates:
-        _know(name, report, settings)
+        _check_gate(name, report, settings)
     if not report.updates.rows and integrity.outcome != "damaged":
-        raise NotARunError(f"{report.run.path} has no updates yet, so there is nothing to check")
+        raise NotARunError(f"{report.run.path} has no updates yet; check it after its first update")
     by_rank = ranks or {}
-    found = [
+    checked = [
         _worst([_gate(name, one, fail_on, settings, rank) for rank, one in by_rank.items()])
         if len(by_rank) > 1
         else _gate(name, report, fail_on, settings)
         for name in dict.fromkeys(gates)
     ]
-    never = [gate.name for gate in found if gate.value is None and gate.level == "unknown"]
+    never = [gate.name for gate in checked if gate.value is None and gate.level == "unknown"]
     if never and integrity.outcome != "damaged":
-        verb = "was" if len(never) == 1 else "were"
-        raise UsageError(f"{', '.join(never)} {verb} never recorded in {report.run.path}; leave it out of --gate")
+        verb, them = ("was", "it") if len(never) == 1 else ("were", "them")
+        raise UsageError(f"{', '.join(never)} {verb} never recorded in {report.run.path}; remove {them} from --gate")
     level, findings = report.verdict.level, report.verdict.findings
-    said = [printable(reason) for reason in report.verdict.reasons]
-    verdict = Condition("verdict", _outcome(level, fail_on), said, level, findings=findings)
-    return Check(report.run, report.updates, fail_on, verdict, found, integrity, settings.source)
+    reasons = [printable(reason) for reason in report.verdict.reasons]
+    verdict = Condition("verdict", _outcome(level, fail_on), reasons, level, findings=findings)
+    return Check(report.run, report.updates, fail_on, verdict, checked, integrity, settings.source)
 
 
-def _know(name: str, report: Report, settings: Settings) -> None:
-    """Refuse a gate that could never fail."""
+def _check_gate(name: str, report: Report, settings: Settings) -> None:
+    """Raise UsageError for a gate that could never fail."""
     known = list(dict.fromkeys([*settings.thresholds, *(rule.metric for rule in settings.rules)]))
     if name in known:
         return
-    listed = f"known are {', '.join(known)}"
+    listed = f"the choices are {', '.join(known)}"
     if name in report.metrics:
         raise UsageError(f"--gate: {name!r} has no thresholds, so it could never fail; {listed}")
     close = get_close_matches(name, known, n=1)
@@ -190,7 +190,7 @@ def _gate(name: str, report: Report, fail_on: FailOn, settings: Settings, rank: 
 
 
 def _columns_of(rule: Rule) -> set[str]:
-    """The metrics that a rule's number is made of."""
+    """Return the metrics that a rule's number is computed from."""
     roots = set(rule.value.meta.root_names())
     for parts in reversed(PARTS):
         roots |= {root for name, part in parts.items() if name in roots for root in part.meta.root_names()}
@@ -198,12 +198,12 @@ def _columns_of(rule: Rule) -> set[str]:
 
 
 def _worst(of_ranks: Sequence[Condition]) -> Condition:
-    """The worst of one gate in several ranks; one in which it was recorded, if there is one."""
+    """Return the worst of one gate's conditions over the ranks, preferring ranks that recorded the metric."""
     return max(of_ranks, key=lambda gate: (severity_of(gate.level or "unknown"), gate.value is not None))
 
 
 def _last(name: str, report: Report, settings: Settings) -> tuple[Value, Level]:
-    """Last value and its level; of a signal no value, and unknown only where nothing it is made of was recorded."""
+    """Return last value and level. A signal has no value, and is unknown only if none of its inputs was recorded."""
     if name == LOSS_RATIO:
         return report.ratio.last, report.ratio.health.level
     if name in settings.thresholds:
@@ -214,8 +214,8 @@ def _last(name: str, report: Report, settings: Settings) -> tuple[Value, Level]:
 
 
 def _described(value: Value, level: Level, bands: str) -> str:
-    said = f"The last value is {compact(as_number(value))}, {level}"
-    return f"{said} ({bands})." if bands else f"{said}."
+    text = f"The last value is {compact(as_number(value))}, {level}"
+    return f"{text} ({bands})." if bands else f"{text}."
 
 
 def _in_force(alert: Alert) -> str:

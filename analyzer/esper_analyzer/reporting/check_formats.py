@@ -1,4 +1,4 @@
-"""A check as text, JSON, JUnit XML, or workflow commands of GitHub Actions."""
+"""A check as text, JSON, JUnit XML or workflow commands of GitHub Actions."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _MIN_WIDTH = 20
 
 
 def summary(check: Check) -> str:
-    """The check as one line, such as for a log."""
+    """Return the check as one line, for example for a log."""
     failed = [condition.name for condition in check.conditions if condition.outcome == "failed"]
-    said = f"{check.outcome}: {printable(check.run.run_id)} is {check.verdict.level}, {describe_updates(check.updates)}"
+    line = f"{check.outcome}: {printable(check.run.run_id)} is {check.verdict.level}, {describe_updates(check.updates)}"
     if check.outcome == "damaged":
-        said = f"damaged: files of {printable(check.run.run_id)}, {describe_updates(check.updates)}"
+        line = f"damaged: {printable(check.run.run_id)} has damaged files, {describe_updates(check.updates)}"
     if failed:
-        said += f"; --fail-on {check.fail_on} reached by {', '.join(failed)}"
-    return f"{said}; too little to judge is no failure" if check.outcome == "unknown" else said
+        line += f"; --fail-on {check.fail_on} reached by {', '.join(failed)}"
+    return f"{line}; a run that is too short to judge does not fail" if check.outcome == "unknown" else line
 
 
 def write_check(check: Check, form: Form, style: Style, width: int) -> str:
-    """The check in one of the formats, for an output of this style and so many cells wide."""
+    """Return the check in one of the formats, for an output of this style and width in cells."""
     if form == "text":
         return as_text(check, style, width)
     if form == "json":
@@ -52,13 +52,13 @@ def write_check(check: Check, form: Form, style: Style, width: int) -> str:
 
 
 def as_text(check: Check, style: Style, width: int) -> str:
-    """A line that says it all, then each condition with its reasons, wrapped at `width` cells."""
+    """Return the summary, then each condition with its reasons, wrapped at `width` cells."""
     width = max(width, _MIN_WIDTH)
     outcome = _OUTCOME_STYLE[check.outcome]
     lines = [Text(line, style=outcome) for line in wrap(summary(check), width - 1, subsequent_indent="  ")]
     if check.thresholds is not None:
-        said = f"thresholds of {printable(str(check.thresholds))}"
-        lines += [Text(line) for line in wrap(said, width - 1, initial_indent="  ", subsequent_indent="  ")]
+        source = f"thresholds from {printable(str(check.thresholds))}"
+        lines += [Text(line) for line in wrap(source, width - 1, initial_indent="  ", subsequent_indent="  ")]
     room = max(len(condition.name) for condition in check.conditions)
     for condition in check.conditions:
         line = Text(f"  {condition.name:{room}}  ")
@@ -75,15 +75,15 @@ def as_text(check: Check, style: Style, width: int) -> str:
 
 
 def as_json(check: Check) -> str:
-    """The document `esper-check/1`: strict JSON, in ASCII, so that any output can hold it."""
+    """Return the document `esper-check/1` as strict JSON in ASCII, which any output can encode."""
     return json.dumps(strict(check.to_dict()), indent=2, allow_nan=False) + "\n"
 
 
 def as_junit(check: Check) -> str:
-    """JUnit XML: one test case for the verdict, for each gate, for the integrity.
+    """Return JUnit XML in ASCII with one test case each for the verdict, every gate and the integrity.
 
-    Failed is a failure, damaged an error, unknown skipped; the reasons of what passed are its output. In ASCII, so
-    that any output can hold it.
+    A failed condition is a failure, a damaged one an error, an unknown one skipped. The reasons of a passed condition
+    are its output.
     """
     count = [condition.outcome for condition in check.conditions].count
     totals = {
@@ -123,7 +123,7 @@ def _test_case(suite: ElementTree.Element, condition: Condition, classname: str)
 
 
 def as_github(check: Check) -> str:
-    """One workflow command per condition: an error if it failed, a warning if it is at that level, else a notice."""
+    """Return one workflow command per condition: an error if it failed, a warning at that level, else a notice."""
     lines = []
     for condition in check.conditions:
         kind = "error" if condition.outcome in ("failed", "damaged") else "notice"

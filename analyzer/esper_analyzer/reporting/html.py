@@ -1,4 +1,4 @@
-"""The report as one HTML file: verdict first, charts that answer to mouse and keyboard, every table; no network."""
+"""The report as one HTML page without a network: verdict, interactive charts, tables."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ _ASSETS = resources.files("esper_analyzer.reporting") / "web"
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A number beneath the verdict, and what else is said of it."""
+    """A number below the verdict, with its level and a remark."""
 
     title: str
     value: str
     level: Level
-    said: str
+    remark: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReasonLine:
-    """A reason of the verdict on the page: what was found, what it means, and where to look (may be empty).
+    """A reason of the verdict on the page: the finding, its meaning, and a link to where to look.
 
     Attributes:
         found: what was found.
         meaning: what that usually means.
-        target: id of an element of the page.
-        where: what the link to it says.
-        is_remark: whether it is said beside the verdict, rather than for it.
+        target: id of the element that the link points to; empty without a link.
+        where: text of the link.
+        is_remark: whether this is a remark rather than a reason for the level of the verdict.
     """
 
     found: str
@@ -70,16 +70,16 @@ class ReasonLine:
 
 
 def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: RunIndex | None = None) -> str:
-    """The report as one HTML document that needs nothing else, neither files nor a network.
+    """Return the report as one HTML document that needs no other files and no network.
 
     Args:
-        run: the run that the report is on; its rows are read for the charts, in bounded memory.
-        report: as `run.report(rank)` gave it.
-        rank: the same rank; None for all ranks, with a line for each (one for all, if they are more than 8).
-        found: what the report was made from, so that the charts show the same moment; else the run is looked at again.
+        run: the run of the report. The charts read its rows in bounded memory.
+        report: the report that `run.report(rank)` returned.
+        rank: the same rank; None for all ranks, with a line for each (one line for all if there are more than 8).
+        found: the index that the report was made from, so that the charts show the same moment; by default a new one.
 
     Raises:
-        NotARunError, FormatVersionError: as `Run.updates`.
+        NotARunError, FormatVersionError: as in `Run.updates`.
     """
     sections: dict[str, MetricSection | RatioSection] = dict(report.metrics)
     if report.ratio.last is not None or report.ratio.median is not None:
@@ -136,7 +136,7 @@ def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: Run
             identity={key: str(value) for key, value in identity.items() if value is not None},
             faults=[(fault, describe_fault(fault)) for fault in report.integrity.faults[:MAX_FAULTS]],
             duration=_duration(report),
-            data=Markup(data),  # Base64, and too long for a text
+            data=Markup(data),  # Base64 needs no escaping, and cleaning it would take long
             styles=styles,
             scripts=scripts,
             policy=_policy(styles, scripts),
@@ -145,20 +145,20 @@ def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: Run
 
 
 def _critic_error(report: Report, rules: Sequence[Rule]) -> Iterator[Tile]:
-    """The number that says most of a critic, where it is known."""
+    """Yield a tile with the critic's error, the most telling number of a critic, if it is known."""
     value = report.signals.get("critic_error")
     rule = next((rule for rule in rules if rule.metric == "critic_error"), None)
     if value is None or rule is None or not math.isfinite(value):
         return
-    found: Level = "healthy"
+    worst: Level = "healthy"
     levels: tuple[tuple[Level, tuple[Limit, ...]], ...] = (
         ("warning", rule.bands.warning),
         ("critical", rule.bands.critical),
     )
     for level, limits in levels:
         if any(COMPARISONS[limit.comparison](value, limit.bound) for limit in limits):
-            found = level
-    yield Tile("Critic's error", rule.shown(value), found, "of the targets' usual variance")
+            worst = level
+    yield Tile("Critic's error", rule.shown(value), worst, "of the targets' usual variance")
 
 
 def _tiles(report: Report) -> Iterator[Tile]:
@@ -168,7 +168,7 @@ def _tiles(report: Report) -> Iterator[Tile]:
 
 
 def _charted(report: Report, sections: Mapping[str, MetricSection | RatioSection]) -> list[str]:
-    """Metrics to draw, the main ones first."""
+    """Return the metrics to chart, the main ones first."""
     recorded = [
         name
         for name, section in sections.items()
@@ -185,7 +185,7 @@ def _is_recorded(metric: MetricSection) -> bool:
 
 
 def _reasons(findings: Sequence[Reason], charts: Mapping[str, Chart]) -> list[ReasonLine]:
-    """The reasons with where to look: at the chart of what a rule watches, or at the faults of the files."""
+    """Return the reasons, each linked to the chart of what its rule watches, or to the faults of the files."""
     lines = []
     for ranks, finding in grouped(findings):
         target, where = ("files-title", "the faults") if finding.rule == DAMAGE else ("", "")
@@ -197,19 +197,19 @@ def _reasons(findings: Sequence[Reason], charts: Mapping[str, Chart]) -> list[Re
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as names with dots and short texts."""
-    found: list[tuple[str, str]] = []
+    """Flatten nested settings to pairs of a dotted name and a short text."""
+    flat: list[tuple[str, str]] = []
     stack: list[tuple[str, Any]] = [(f"{prefix}{key}", value) for key, value in reversed(list(values.items()))]
     while stack:
         name, value = stack.pop()
         if isinstance(value, Mapping) and value:
             stack += [(f"{name}.{key}", inner) for key, inner in reversed(list(value.items()))]
-        elif len(found) == MAX_CONFIG:
-            return [*found, ("…", f"and more: only the first {MAX_CONFIG} are shown")]
+        elif len(flat) == MAX_CONFIG:
+            return [*flat, ("…", f"only the first {MAX_CONFIG} are shown")]
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            found.append((name[:MAX_TEXT], text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"))
-    return found
+            flat.append((name[:MAX_TEXT], text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"))
+    return flat
 
 
 def _duration(report: Report) -> str:
@@ -220,7 +220,7 @@ def _duration(report: Report) -> str:
 
 
 def _trend(trend: Trend) -> str:
-    """Direction in words and the signed change."""
+    """Return the trend in words and the signed change."""
     if trend.label == "unknown":
         return ""
     change = f" {percentage(trend.change)}" if trend.change is not None else ""
@@ -228,12 +228,12 @@ def _trend(trend: Trend) -> str:
 
 
 def _asset(name: str) -> Markup:
-    """A style sheet or script of ours, which goes into the page as it is."""
+    """Read a style sheet or script of this package, which goes into the page unescaped."""
     return Markup(_ASSETS.joinpath(name).read_text(encoding="utf-8"))
 
 
 def _level_colors() -> Markup:
-    """The palette of the levels as custom properties, for a light page and for a dark one."""
+    """Return the palette of the levels as CSS custom properties, for a light and a dark page."""
 
     def properties(ground: Callable[[Look], Ground]) -> str:
         colors = {level: ground(look) for level, look in PALETTE.items()}
@@ -249,7 +249,7 @@ def _level_colors() -> Markup:
 
 
 def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
-    """Content security policy: only these very texts may style and run, and nothing is fetched."""
+    """Return the content security policy: only exactly these styles and scripts are allowed, and no requests."""
 
     def hashes(texts: Sequence[str]) -> str:
         digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
@@ -262,7 +262,7 @@ def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
 
 
 def _environment() -> Environment:
-    """Templates in which every text is cleaned of control characters, then escaped."""
+    """Return the template environment; it cleans every text of control characters, then escapes it."""
     environment = Environment(
         loader=FunctionLoader(lambda name: _ASSETS.joinpath(name).read_text(encoding="utf-8")),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""The charts of the HTML report: which there are, what is said of each, and the data that they are drawn from."""
+"""The charts of the HTML report: the texts around each chart, and the packed data that the page draws."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_RANGES = 8
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What the page says of a chart; the numbers are in the packed data, in the same order."""
+    """The texts of the page about a chart. The packed data has its numbers, in the same order."""
 
     id: str
     name: str
@@ -39,15 +39,15 @@ class Chart:
 def chart_of(
     position: int, name: str, section: MetricSection | RatioSection, lines: Sequence[Line], settings: Settings
 ) -> Chart:
-    """What the page says of the chart at this position, in English; foreign names are not yet escaped."""
+    """Return the texts of the page about the chart at this position. Names from the run are not escaped yet."""
     metric = DECLARED.get(name)
-    said = [metric.description, metric.averaged_over] if metric else []
+    facts = [metric.description, metric.averaged_over] if metric else []
     bands = bands_of(name, settings.thresholds)
     return Chart(
         id=f"chart-{position}",
         name=name,
         title=metric.title if metric else name,
-        description="; ".join(part for part in said if part) or "added by the user",
+        description="; ".join(fact for fact in facts if fact) or "added by the user",
         bands=str(bands) if bands else "",
         section=section,
         nonfinite="; ".join(_describe_nonfinite(lines)),
@@ -56,7 +56,7 @@ def chart_of(
 
 
 def _describe_nonfinite(lines: Sequence[Line]) -> Iterator[str]:
-    """Where a metric is not finite, in words: the first ranges, and how many more there are."""
+    """Describe where a metric is not finite: the first ranges, and how many more there are."""
     for line in lines:
         if not line.nonfinite:
             continue
@@ -78,7 +78,7 @@ def chart_data(
     links: Mapping[str, str],
     settings: Settings,
 ) -> dict[str, Any]:
-    """What the charts are drawn from; updates are differences, ranges as `coded_ranges` has them."""
+    """Return the data of the charts, with updates as differences and ranges as `coded_ranges` returns them."""
     return {
         "run": printable(report.run.run_id),
         "axes": [{"name": axis.name, "updates": coded(axis.updates), "values": axis.values} for axis in axes],
@@ -127,20 +127,20 @@ def _alert(alert: Alert, links: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _bands(bands: Bands | None) -> list[list[Any]]:
-    if bands is None or bands.only_if is not None:  # a band under a condition is no band of the chart
+    if bands is None or bands.only_if is not None:  # the chart cannot show a band that depends on a condition
         return []
     levels = (("warning", bands.warning), ("critical", bands.critical))
     return [[level, limit.comparison, limit.bound] for level, limits in levels for limit in limits]
 
 
 def pack(data: Mapping[str, Any]) -> str:
-    """Strict JSON, deflated, in Base64: no character of it means anything to HTML."""
+    """Pack data as strict JSON, deflated, in Base64, which contains no character special to HTML."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode(), 6)).decode()
 
 
 def coded(numbers: Iterable[int]) -> list[int]:
-    """Numbers as the difference of each to the one before it (the first as it is), which packs well."""
+    """Return the first number and then the differences between neighbours, which compress well."""
     before, differences = 0, []
     for number in numbers:
         differences.append(number - before)
@@ -149,7 +149,7 @@ def coded(numbers: Iterable[int]) -> list[int]:
 
 
 def coded_ranges(ranges: Iterable[tuple[int, ...]]) -> list[int]:
-    """Ranges as numbers in a row: how far after the end of the one before it each begins, how long, what else."""
+    """Flatten ranges to one list: for each its distance from the end of the one before, its length, the rest."""
     end, numbers = 0, []
     for first, last, *rest in ranges:
         numbers += [first - end, last - first, *rest]

@@ -1,4 +1,4 @@
-"""The report as GitHub flavoured Markdown, short enough to paste into an issue or a pull request."""
+"""The report as GitHub Flavored Markdown, short enough to paste into an issue or a pull request."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MAX_ALERTS = 10
 MAX_FAULTS = 10
 MAX_TEXT = 300
 
-_NO_WIDTH = "&#8203;"  # a space of no width: what it parts is no mention, reference or address any more
+_NO_WIDTH = "&#8203;"  # a zero-width space; it breaks mentions, references and addresses
 _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _LINKED = re.compile(r"@|#(?=\w)|:(?=/)|\b(?:www|mailto|xmpp)(?=[.:])|\bGH(?=-)", re.IGNORECASE)
 
 
 def report_markdown(report: Report) -> str:
-    """The report in under 80 lines: verdict and reasons, the main metrics, the newest alerts, updates and files."""
+    """Return the report in under 80 lines: verdict and reasons, main metrics, newest alerts, updates and files."""
     lines = [
         *_heading(report),
         "",
@@ -40,10 +40,10 @@ def report_markdown(report: Report) -> str:
 
 
 def plain(text: object) -> str:
-    """Foreign text that Markdown shows as it is: no markup, HTML, mention, reference or link comes of it."""
+    """Escape a text of the run, so that Markdown shows it without markup, HTML, mentions, references or links."""
     shown = printable(str(text))
     shown = shown if len(shown) <= MAX_TEXT else shown[:MAX_TEXT] + "…"
-    parted = _LINKED.sub(lambda found: found[0] + "\0", shown)  # printable() leaves no NUL of the text's own
+    parted = _LINKED.sub(lambda found: found[0] + "\0", shown)  # printable() has removed any NUL of the text
     escaped = _MARKUP.sub(r"\\\g<0>", parted)
     start = re.match(r"\d*[-+#=.)]", escaped)
     escaped = escaped[: start.end() - 1] + "\\" + escaped[start.end() - 1 :] if start else escaped
@@ -54,14 +54,14 @@ def plain(text: object) -> str:
 def _heading(report: Report) -> Iterator[str]:
     run = report.run
     since = report.verdict.since
-    said = f" since update {since}" if since is not None else ""
-    yield f"### {_level(report.verdict.level)}{said}: {plain(run.run_id)}"
+    beginning = f" since update {since}" if since is not None else ""
+    yield f"### {_level(report.verdict.level)}{beginning}: {plain(run.run_id)}"
     yield ""
     parts = [run.status, " on ".join(plain(part) for part in (run.trainer, run.env) if part)]
     parts += [plain(run.device)] if run.device else []
     parts += [f"{run.world_size} ranks"] if run.world_size > 1 else []
     parts += [f"{run.attempts} attempts"] if run.attempts != 1 else []
-    parts += [f"thresholds of {plain(report.thresholds)}"] if report.thresholds is not None else []
+    parts += [f"thresholds from {plain(report.thresholds)}"] if report.thresholds is not None else []
     yield " · ".join(part for part in [*parts, describe_updates(report.updates)] if part)
 
 
@@ -113,7 +113,7 @@ def _alerts(alerts: Sequence[Alert]) -> Iterator[str]:
     yield "| level | since | until | message |"
     yield "| --- | ---: | ---: | --- |"
     for alert in shown:
-        until = "lasts" if alert.until is None else alert.until
+        until = "ongoing" if alert.until is None else alert.until
         yield f"| {_level(alert.level)} | {alert.since} | {until} | {plain(alert.message)} |"
     yield ""
     yield "</details>"

@@ -1,4 +1,4 @@
-"""The report: everything that can be said about a run, as one object whose fields are the keys of its JSON."""
+"""The report: everything known about a run as one object, whose fields are the keys of the report's JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORMAT = "esper-report/1"
 
 @dataclass(frozen=True, slots=True)
 class RunSection:
-    """Who and what: from the run's header and attempts."""
+    """Identity and status of the run, from its header and attempts."""
 
     run_id: str
     path: str
@@ -45,15 +45,15 @@ class RunSection:
 
 @dataclass(frozen=True, slots=True)
 class UpdatesSection:
-    """Which updates there are.
+    """Counts and ranges of updates.
 
     Attributes:
-        rows: updates in the view, that is without superseded rows.
-        first, last: first and last update; None if there is none.
-        missing: inclusive ranges of updates between those that are not there.
+        rows: number of updates, without superseded rows.
+        first, last: first and last update; None without updates.
+        missing: inclusive ranges of missing updates between first and last.
         skipped: updates that the trainer skipped.
         dropped: rows that the recorder had to drop.
-        superseded: rows that a later attempt, or a later row of the same update, replaced.
+        superseded: rows replaced by a later attempt or by a later row of the same update.
     """
 
     rows: int
@@ -67,7 +67,7 @@ class UpdatesSection:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Share of the measured values in each level; None where no level is known."""
+    """Share of the measured values at each level; None if the levels are unknown."""
 
     healthy: float | None = None
     warning: float | None = None
@@ -76,7 +76,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Level of the last value, the most extreme value of the worst level and where it was, share of each level."""
+    """Level of the last value, the most extreme value of the worst level with its update, share of each level."""
 
     level: Level
     worst: Value
@@ -86,7 +86,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class MetricSection:
-    """One metric over the run, and now. Extremes and averages are over finite values; `nonfinite` counts the rest."""
+    """One metric now and over the run. Extremes and averages are over finite values; `nonfinite` counts the others."""
 
     last: Value
     min: Value
@@ -111,7 +111,7 @@ class RatioSection:
 
 @dataclass(frozen=True, slots=True)
 class IntegritySection:
-    """The run's files: segments, bytes, and whatever is not as promised."""
+    """The run's files: segments, bytes, and all faults."""
 
     segments_sealed: int
     segments_active: int
@@ -121,10 +121,10 @@ class IntegritySection:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that can be said about a run; `to_json` gives the stable document `esper-report/1`.
+    """Everything known about a run; `to_json` returns the stable document `esper-report/1`.
 
-    `signals` are those of `esper_analyzer.judging.signals` after the last update, of several ranks those of the worst.
-    `thresholds` is the file of the user's own thresholds; None if those of the tables were used.
+    `signals` are those of `esper_analyzer.judging.signals` after the last update; with several ranks, of the worst one.
+    `thresholds` is the file of the user's own thresholds; None for the default thresholds.
     """
 
     run: RunSection
@@ -140,15 +140,15 @@ class Report:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether a fault of the files is damage; a torn end is not."""
+        """Whether any fault of the files is damage; a torn end is not."""
         return any(fault.is_damage for fault in self.integrity.faults)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain dictionaries and lists, `format` first; NaN and infinities still are floats."""
+        """Return the report as plain dictionaries and lists, `format` first; NaN and infinities are still floats."""
         return {"format": self.format, **asdict(self)}
 
     def to_json(self) -> str:
-        """The report as strict JSON in ASCII: NaN and infinities are strings, times are ISO 8601."""
+        """Return the report as strict JSON in ASCII: NaN and infinities are strings, times are ISO 8601."""
         return json.dumps(strict(self.to_dict()), indent=2, allow_nan=False)
 
 
@@ -158,7 +158,7 @@ def build_report(run: JudgedRun, rank: int | None = 0, found: RunIndex | None = 
     Args:
         run: the run.
         rank: the rank; None for all.
-        found: what `run.look(rank)` found, if it was looked at already.
+        found: the index that `run.look(rank)` returned; by default the run is examined now.
 
     Raises:
         NotARunError: the run has no such rank.
@@ -170,7 +170,7 @@ def build_report(run: JudgedRun, rank: int | None = 0, found: RunIndex | None = 
 
 
 def build_reports(run: JudgedRun, found: RunIndex) -> tuple[Report, dict[int, Report]]:
-    """The report on all ranks together, and that on each of them; every row is judged once."""
+    """Return the report on all ranks together and the report on each rank, judging every row once."""
     frames = found.frames()
     judged = judge_ranks(run, found, frames)
     by_rank = {
@@ -186,7 +186,7 @@ def _report(
     frames: Mapping[int, pl.LazyFrame],
     judged: Mapping[int, Judgement],
 ) -> Report:
-    """A report on ranks that have been looked at and judged; `frames` are their rows."""
+    """Build the report on ranks that were examined and judged; `frames` are their rows."""
     indices = found.ranks.values()
     rows = joined(frames.values()).with_columns(loss_ratio())
     if len(indices) > 1:

@@ -1,4 +1,4 @@
-"""The report as text that fits 80 columns: verdict first, then the losses, every metric, alerts, files."""
+"""The report as text within 80 columns: verdict, losses, every metric, alerts, files."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _NAME_WIDTH = 22
 
 
 def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Iterator[Text]:
-    """The lines of the text report, which was made with these thresholds."""
+    """Yield the lines of the report as text; `thresholds` are those that it was made with."""
     yield from _heading(report.run, report.updates, report.metrics)
     if report.thresholds is not None:
-        yield from _wrapped(f"thresholds of {printable(report.thresholds)}", "  ", "  ")
+        yield from _wrapped(f"thresholds from {printable(report.thresholds)}", "  ", "  ")
     yield Text()
     since = report.verdict.since
-    said = f" since update {since}" if since is not None else ""
-    yield Text("Verdict  ").append_text(level_text(report.verdict.level)).append(said)
+    beginning = f" since update {since}" if since is not None else ""
+    yield Text("Verdict  ").append_text(level_text(report.verdict.level)).append(beginning)
     for ranks, finding in grouped(report.verdict.findings):
         yield from _wrapped(ranks + finding.said, "  - ", "    ")
     if not report.updates.rows:
@@ -65,7 +65,7 @@ def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, Met
 
 
 def describe_updates(updates: UpdatesSection) -> str:
-    """Which updates there are and are not, as one sentence without an end."""
+    """Describe the updates and what is missing of them, as one sentence without a full stop."""
     if not updates.rows:
         return "no updates yet"
     parts = [f"{count(updates.rows)} updates, {updates.first} to {updates.last}"]
@@ -104,14 +104,14 @@ def _losses(report: Report, thresholds: Thresholds) -> Iterator[Text]:
 
 
 def _long_trends(report: Report) -> Iterator[Text]:
-    """Where the losses have been going slowly, where there are updates enough to tell."""
-    said = []
+    """Yield the slow trends of the losses, if there are enough updates to tell."""
+    trends = []
     for name, title in LOSSES.items():
         slow = report.metrics[name].long_trend if name in report.metrics else Trend("unknown")
         if slow.change is not None and slow.confidence is not None:
-            said.append(f"{title} {percentage(slow.change)} {slow.label} ({100 * slow.confidence:.0f}% sure)")
-    if said:
-        yield from _wrapped(f"Over 30 updates: {', '.join(said)}", "  ", "  ", style="dim")
+            trends.append(f"{title} {percentage(slow.change)} {slow.label} ({100 * slow.confidence:.0f}% sure)")
+    if trends:
+        yield from _wrapped(f"Over 30 updates: {', '.join(trends)}", "  ", "  ", style="dim")
 
 
 def _state(metric: MetricSection) -> MetricState:
@@ -151,11 +151,11 @@ def _alerts(alerts: Sequence[Alert]) -> Iterator[Text]:
     for alert in shown:
         line = Text(f"  update {alert.update:>{width}}  ").append_text(level_text(alert.level))
         indent = width + 20
-        said = wrap(printable(alert.message), WIDTH - indent, break_on_hyphens=False)
-        yield line.append(" " * max(0, indent - line.cell_len)).append(said[0])
+        message = wrap(printable(alert.message), WIDTH - indent, break_on_hyphens=False)
+        yield line.append(" " * max(0, indent - line.cell_len)).append(message[0])
         if alert.until is not None:
-            said.append(f"Over since update {alert.until}.")
-        yield from (Text(" " * indent + rest, style="dim") for rest in said[1:])
+            message.append(f"Over since update {alert.until}.")
+        yield from (Text(" " * indent + rest, style="dim") for rest in message[1:])
 
 
 def _integrity(integrity: IntegritySection) -> Iterator[Text]:
@@ -172,7 +172,7 @@ def _integrity(integrity: IntegritySection) -> Iterator[Text]:
 
 
 def describe_fault(fault: Fault) -> str:
-    """Kind, place and message of a fault as one line."""
+    """Return kind, place and message of a fault as one line."""
     where = "no rank" if fault.rank is None else f"rank {fault.rank}"
     where += f", segment {fault.segment}" if fault.segment is not None else ""
     where += f", offset {fault.offset}" if fault.offset is not None else ""

@@ -1,1 +1,1 @@
-"""What the commands show on a terminal: tail, replay, the list of runs, commands run for alerts."""
+"""What the commands show on a terminal: tail, replay and the list of runs; also `tail --on-alert`."""

@@ -1,4 +1,4 @@
-"""The entries of the choosers: the metrics and runs that there are, each with what helps to choose."""
+"""The entries of the two choosers of the screen: metrics with their newest values, runs with their status."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NAME_WIDTH = 28
 
 
 def metrics_to_step_through(picture: Picture) -> list[str]:
-    """The metrics of which there is a small chart, and that have been measured."""
+    """Return the metrics that have a small chart and at least one measured value."""
     return [name for name in CHARTED if picture.history.of(name).frame.height]
 
 
 def metric_entries(picture: Picture) -> list[tuple[str, Text]]:
-    """Every number measured in the newest rows, those on the screen first: name, newest value, the last ten."""
+    """List every number measured in the newest rows, those on the screen first: name, newest value, last ten."""
     frame = picture.recent
     if not frame.height:
         return []
@@ -51,7 +51,7 @@ def metric_entries(picture: Picture) -> list[tuple[str, Text]]:
 
 
 def run_entries(root: Path) -> list[tuple[str, Text]]:
-    """The runs of a folder, the newest first: name, status, what was running."""
+    """List the runs in a folder, newest first: name, status, trainer and environment."""
     entries = []
     for directory in reversed(list(find_runs(root))):
         line = Text(fit(printable(directory.path.name), _NAME_WIDTH).ljust(_NAME_WIDTH + 1))

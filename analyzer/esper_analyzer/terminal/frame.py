@@ -1,6 +1,6 @@
-"""One frame of the screen as text, for `tail --once` and for what stays in the terminal after the application.
+"""One frame of the screen as text: for `tail --once`, and for what stays in the terminal after the application.
 
-It is the panels of the application in the same places, without what needs keys: the lines of keys, cursor and time.
+It has the panels of the application in the same places, without the lines of keys, cursor and time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIN_WIDTH, MIN_HEIGHT = 40, 12
 
 
 def draw_frame(run: JudgedRun, rank: int, picture: Picture, *, width: int, height: int, style: Style) -> list[str]:
-    """Exactly `height` lines that are at most `width` cells wide, drawn for at least 40×12."""
+    """Return exactly `height` lines of at most `width` cells, laid out for at least 40×12."""
     scene = Scene(run, rank, style.unicode, picture, has_keys=False)
     lines = _panels(scene, max(width, MIN_WIDTH), max(height, MIN_HEIGHT))[:height]
     if not style.unicode:
@@ -55,10 +55,10 @@ def _sized(lines: Sequence[Text], height: int) -> list[Text]:
 
 
 def _beside(left: Sequence[Text], width: int, right: Sequence[Text]) -> list[Text]:
-    """The lines of two panels side by side, the left one of this width."""
-    found = []
+    """Join the lines of two panels side by side; the left one gets this width."""
+    lines = []
     for one, other in zip_longest(left, right, fillvalue=Text()):
         line = one.copy()
         line.truncate(width, pad=True)
-        found.append(line.append_text(other))
-    return found
+        lines.append(line.append_text(other))
+    return lines

@@ -1,4 +1,4 @@
-"""The keys of the screen: what each does, and the page of help that says so."""
+"""The keys of the screen, the line that lists them, and the help page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEYS: dict[str, str] = {
     "o": "choose_run",
     "r": "rank",
 }
-"""Key, or keys, and the action."""
+"""The action of each key; keys with the same action are separated by commas."""
 
 REPLAY_KEYS: dict[str, str] = {
     "space": "play",
@@ -37,33 +37,35 @@ REPLAY_KEYS: dict[str, str] = {
     "N": "next_alert(False)",
     "t": "timing",
 }
-"""Those of a replay besides."""
+"""The additional keys of a replay."""
 
 HELP = """\
 What to look at
-  The verdict, at the top, says whether the critic is learning, why it may not be, and what to look at next.
-  Levels judge one value each, the verdict what lasts. Lv/Lp, value loss over policy loss, decides nothing.
-  In the chart ! is a value that is not finite, ▲ in the axis an alert, ◆ a new attempt, a dotted line a threshold.
-  "change" is the newer half of the last ten values against the older one; "sure" how far that is beyond noise.
-  In the list of alerts those that are over are grey. A gauge is dotted where a value would be a warning.
+  The verdict at the top says whether the critic is learning, why it may not be, and what to look at next.
+  A level judges one value; the verdict judges what lasts. Lv/Lp (value loss over policy loss) never affects it.
+  In the chart, ! marks a value that is not finite and a dotted line a threshold. On its axis, ▲ marks an alert
+  and ◆ a new attempt.
+  "change" compares the newer half of the last ten values with the older half. "sure" says how far the change
+  stands out from noise.
+  Alerts that are over are grey. A gauge is dotted where a value would be a warning.
 
 Chart
   + −            zoom in and out, at the cursor or at the end
-  Left Right     move the cursor; its exact values are below the chart
-  [ ]  PgUp PgDn earlier and later by half of what is shown
-  Home End       to the beginning; to the end, which is then followed
-  0              the whole history
+  Left Right     move the cursor; the exact values appear below the chart
+  [ ]  PgUp PgDn half a screen earlier and later
+  Home End       to the beginning; to the end, and follow it
+  0              show the whole history
   l              scale of the values: automatic, logarithmic, linear
   m M            next and previous metric
-  /              choose any metric, by typing a part of its name
+  /              choose any metric by typing part of its name
 
 Alerts
-  Up Down        go through the alerts: the cursor goes there, the message is on top
-  Esc            no alert and no cursor
+  Up Down        previous and next alert: moves the cursor there, shows the message at the top
+  Esc            clear the alert and the cursor
 
 Elsewhere
-  v              the verdict with all its reasons, or the whole message of the alert
-  o              another run of the same folder
+  v              the verdict with all its reasons, or the full message of the selected alert
+  o              another run in the same folder
   r              next rank
   ?              this page
   q              quit
@@ -72,10 +74,10 @@ Elsewhere
 REPLAY_HELP = """
 Time line
   Space          play and pause; at the end, play again
-  < >            half and twice the speed
-  . ,            one update forwards and backwards
-  n N            pause where the next alert is raised, or the one before
-  t              the recorded rhythm, or a fixed number of updates per second
+  < >            half speed and double speed
+  . ,            one update forward and back
+  n N            go to where the next or previous alert is raised, and pause
+  t              recorded speed, or a fixed number of updates per second
 """
 
 LINE = " ? help  q quit  v verdict  / metrics  +/− zoom  arrows: cursor, alerts  l scale  o runs"

@@ -1,4 +1,4 @@
-"""Where each panel of the screen goes at each size: for the application, and for a frame that is printed."""
+"""The size of each panel for each size of the screen, in the application and in a printed frame."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _SIDE_WIDTH, _SMALL_HEIGHT = 56, 3
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Sizes of the panels in cells, from the top down; 0 where there is no room for one. The chart has what is left.
+    """Sizes of the panels in cells, from the top down; 0 if a panel does not fit. The chart takes the rest.
 
     Attributes:
         verdict: lines of the verdict, below the heading.
         side: width of the small charts beside the main one.
-        is_short: whether there is no line for the values at the cursor below the chart.
-        is_stacked: whether the alerts are below the numbers; else they are beside them.
+        is_short: whether the line for the values at the cursor is missing below the chart.
+        is_stacked: whether the alerts are below the numbers rather than beside them.
         numbers, alerts: width and lines of the numbers and the alerts, below the chart.
         small: lines of the small charts at the bottom.
     """
@@ -32,12 +32,12 @@ class Layout:
 
     @property
     def below(self) -> int:
-        """Lines that numbers and alerts take together."""
+        """Lines of numbers and alerts together."""
         return self.numbers[1] + self.alerts[1] if self.is_stacked else self.numbers[1]
 
     @classmethod
     def of(cls, width: int, height: int, *, is_calm: bool) -> Layout:
-        """The layout of a screen of this size; `is_calm` where the whole verdict is one line."""
+        """Return the layout for a screen of this size; `is_calm` means that the whole verdict fits one line."""
         is_tall = width >= 100 and height >= 45
         is_wide = width >= 150 and height >= 30
         is_stacked = width < 100 or height < 30

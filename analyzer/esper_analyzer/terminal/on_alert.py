@@ -1,4 +1,4 @@
-"""`tail --on-alert`: runs a command for each alert, one at a time, while the screen goes on."""
+"""`tail --on-alert`: run a command for each alert, one at a time, while the screen goes on."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.strict_json import strict
 
 MAX_WAITING = 64
-"""Alerts that wait for their turn; what comes on top of them is dropped, and counted."""
+"""The most alerts that may wait; further ones are dropped and counted."""
 
 COMMAND_SECS = 60.0
-"""A command that takes longer is ended."""
+"""A command that takes longer than this is killed."""
 
 CLOSE_SECS = 5.0
-"""How long the end of the tail waits for commands that have not run yet."""
+"""How long the tail waits at its end for commands that have not run yet."""
 
 _SHELL = "/bin/sh"
-_SAID_BYTES = 200
+_ERROR_BYTES = 200
 
 
 class AlertCommand:
-    """Runs a shell command for each alert, in the order of the alerts and never two at a time.
+    """Run a shell command for each alert, in the order of the alerts and one at a time.
 
-    The alert is one line of JSON on the command's standard input: the keys of an alert in the report, and `run_id`,
-    `path` and `rank`. Nothing of an alert is ever part of the command line, so no text in it can be taken for code.
-    What the command prints is not shown, except its last line where it fails. It has a session of its own: Ctrl-C
-    does not reach it, and it cannot write to the terminal's screen by accident.
+    The command reads the alert as one line of JSON from its standard input: the keys of an alert in the report, plus
+    `run_id`, `path` and `rank`. No text of an alert becomes part of the command line, so the shell never runs it.
+    The output of the command is not shown, except the last line of a failed one. The command has its own session:
+    Ctrl-C does not reach it, and it cannot write to the terminal's screen by accident.
 
-    Nothing here raises for what the command does or fails to do; `notices` tells of it.
+    A command that fails raises nothing here; `notices` reports it.
 
     Args:
-        command: what `/bin/sh -c` is given.
+        command: the text for `/bin/sh -c`.
         run, rank: where the alerts come from.
-        command_secs, close_secs: limits of time, see `COMMAND_SECS` and `CLOSE_SECS`.
+        command_secs, close_secs: time limits; see `COMMAND_SECS` and `CLOSE_SECS`.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class AlertCommand:
         self.close()
 
     def put(self, alerts: Iterable[Alert]) -> None:
-        """Run the command for each of these alerts, later and elsewhere; returns at once."""
+        """Queue the command for each of these alerts and return at once."""
         for alert in alerts:
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="on-alert", daemon=True)
@@ -89,15 +89,15 @@ class AlertCommand:
                 self._not_run += 1
 
     def notices(self) -> list[str]:
-        """What has to be said about the commands since the last call, one line each; nothing if all goes well."""
-        found: list[str] = []
+        """Return the problems of the commands since the last call, one line each."""
+        lines: list[str] = []
         with contextlib.suppress(queue.Empty):
             while True:
-                found.append(self._notices.get_nowait())
-        return found
+                lines.append(self._notices.get_nowait())
+        return lines
 
     def close(self) -> None:
-        """Wait a little for the commands that are left, end what still runs; `notices` then tells the sums."""
+        """Wait up to `close_secs` for the remaining commands, then kill the running one. `notices` has the totals."""
         if self._worker is None:
             return
         deadline = time.monotonic() + self._close_secs
@@ -119,12 +119,14 @@ class AlertCommand:
         if self._failures > 1:
             self._notices.put(f"--on-alert: the command failed {self._failures} times in all")
         if self._not_run:
-            self._notices.put(f"--on-alert: {self._not_run} alerts came too fast or too late for the command to run")
+            self._notices.put(
+                f"--on-alert: the command did not run for {self._not_run} alerts; they came too fast or too late"
+            )
 
     def _work(self) -> None:
         while not self._closing and (alert := self._waiting.get()) is not None:
-            told = self._origin | asdict(alert) | self._origin  # the alert does not know its rank
-            problem = self._run(json.dumps(strict(told)))
+            document = self._origin | asdict(alert) | self._origin  # the alert does not know its rank
+            problem = self._run(json.dumps(strict(document)))
             if problem is None:
                 continue
             self._failures += 1
@@ -132,19 +134,20 @@ class AlertCommand:
                 self._notices.put(f"--on-alert: the command {problem}; the tail goes on")
 
     def _run(self, text: str) -> str | None:
-        """Run the command with this line as its input; what went wrong, or None."""
+        """Run the command with this line as its input. Return what went wrong, or None."""
         try:
-            with tempfile.TemporaryFile() as said:  # no pipe, which what the command leaves behind could hold open
-                return self._outcome(text, said)
+            # not a pipe: a process that the command leaves behind could keep it open
+            with tempfile.TemporaryFile() as errors:
+                return self._outcome(text, errors)
         except OSError as error:
-            return f"cannot be run: {error.strerror}"
+            return f"could not be started: {error.strerror}"
 
-    def _outcome(self, text: str, said: IO[bytes]) -> str | None:
+    def _outcome(self, text: str, errors: IO[bytes]) -> str | None:
         with subprocess.Popen(
             [_SHELL, "-c", self._command],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=errors,
             start_new_session=True,
         ) as process:
             self._process = process
@@ -152,17 +155,17 @@ class AlertCommand:
                 process.communicate(f"{text}\n".encode("ascii"), timeout=self._command_secs)
             except subprocess.TimeoutExpired:
                 self._end()
-                return f"was ended after {self._command_secs:g} s"
+                return f"was killed after {self._command_secs:g} s"
         if self._closing:
-            return "was ended, for it still ran after the end of the tail"
+            return "was killed because it was still running when the tail ended"
         if process.returncode == 0:
             return None
-        said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
-        last = said.read().decode(errors="replace").strip().rsplit("\n", 1)[-1]
+        errors.seek(max(0, errors.seek(0, os.SEEK_END) - _ERROR_BYTES))
+        last = errors.read().decode(errors="replace").strip().rsplit("\n", 1)[-1]
         return f"failed with exit code {process.returncode}" + (f" ({last})" if last else "")
 
     def _end(self) -> None:
-        """End the running command and all that it has started."""
+        """Kill the running command and the processes that it started."""
         process = self._process
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""The runs under a folder as a table: status, updates, last value loss, verdict."""
+"""The command `runs`: the runs under a folder as a table of status, updates, last value loss and verdict."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _MIN_NAME_WIDTH, _MAX_NAME_WIDTH = 12, 36
 
 
 class Overview:
-    """The runs under a folder, one line each, the oldest first, below a heading.
+    """Iterate over the lines of the table: a heading, then one line for each run, oldest first.
 
-    What is wrong with one run stands in its line, and hides no other run.
+    A run that cannot be read has the reason in its line; the others are listed as usual.
 
     Args:
         root: folder of runs.
         settings: thresholds and rules to judge by.
-        verify: whether to hold every sealed file against its checksum; else only small files are examined.
+        verify: whether to check every sealed file against its checksum; else only the small files are examined.
 
     Attributes:
-        is_damaged: whether a run of which the line was made is damaged.
+        is_damaged: whether any run listed so far is damaged.
 
     Raises:
-        NotARunError: there is no such folder, or no run in it.
+        NotARunError: there is no such folder, or it has no runs.
     """
 
     def __init__(self, root: Path, settings: Settings = DEFAULT_SETTINGS, *, verify: bool = False) -> None:
@@ -45,7 +45,7 @@ class Overview:
         self._settings = settings
         self._depth: Depth = "checksums" if verify else "records"
         if not self._runs:
-            raise NotARunError(f"{root} holds no runs: record one, or name the folder of runs with --root")
+            raise NotARunError(f"there are no runs in {root}; record one, or name the folder of runs with --root")
 
     def __iter__(self) -> Iterator[Text]:
         names = [printable(run.path.name) for run in self._runs]
@@ -55,20 +55,20 @@ class Overview:
             line = Text(fit(name, width))
             line.append(" " * (width - line.cell_len) + "  ")
             try:
-                with quiet_panics():  # without checksums, polars may be the first to meet a wrong byte
+                with quiet_panics():  # without checksums, polars may be the first to read a wrong byte
                     state, is_damaged = _state(directory, self._settings, self._depth)
                 line.append_text(state)
             except RUN_ERRORS as error:
                 is_damaged = isinstance(error, DAMAGE)
-                said = describe_error(error).replace(f"{directory.path}{os.sep}", "")  # the line has the name already
-                line.append(printable(said), style="bold red")
+                cause = describe_error(error).replace(f"{directory.path}{os.sep}", "")  # the line has the name already
+                line.append(printable(cause), style="bold red")
                 line.truncate(100, overflow="ellipsis")
             self.is_damaged = self.is_damaged or is_damaged
             yield line
 
 
 def _state(directory: RunDirectory, settings: Settings, depth: Depth) -> tuple[Text, bool]:
-    """Status, updates, value loss and verdict of a run, and whether it is damaged."""
+    """Return status, updates, value loss and verdict of a run, and whether it is damaged."""
     run = JudgedRun(directory, settings)
     found = run.look(None, depth)
     feed = LiveFeed(run, min(found.ranks, default=0), charted=(), found=found)
@@ -76,7 +76,7 @@ def _state(directory: RunDirectory, settings: Settings, depth: Depth) -> tuple[T
         picture = feed.finish()
     finally:
         feed.close()
-    assert picture.verdict is not None  # all is judged
+    assert picture.verdict is not None  # because `finish` judges every row
     status = run.status(None)
     line = Text(f"{status:11}", style=STATUS_STYLE[status]).append(f"  {count(picture.rows):>11}", style="default")
     line.append(f"  {number(picture.last('value_loss')):>9}  ", style="default")

@@ -1,6 +1,6 @@
-"""What is shown of a run, and how: a picture, the part of it in the chart, the cursor, the alert that is selected.
+"""The state of the screen: the picture of a run, the part in the chart, the cursor, the selected alert.
 
-It draws the panels of the screen, and knows what would have to be read to draw them better; it reads nothing.
+A scene draws the panels and lists what else to read for a better drawing. It reads nothing itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from esper_analyzer.measuring.levels import bands_of
 from esper_schemas.cleaning import printable
 
 CHART_SECS = 10.0
-"""Charts of a long history are drawn anew for new rows at most this often; they hardly change them."""
+"""New rows redraw the charts of a long history at most this often, because they hardly change them."""
 
 _COMPACT_HEIGHT, _ROOMY_HEIGHT = 5, 10
 _GAUGES_WIDTH = 60
@@ -30,21 +30,21 @@ _GAUGES_WIDTH = 60
 
 @dataclass(slots=True)
 class Scene:
-    """One rank of a run, as it is looked at.
+    """One rank of a run, as the screen shows it.
 
     Attributes:
-        run, rank: what is shown.
-        unicode: whether the terminal has more than ASCII.
-        picture: the state.
+        run, rank: the run and the rank on the screen.
+        unicode: whether the terminal can show more than ASCII.
+        picture: the state of the run.
         window: which part the chart shows, and where the cursor is.
-        metric: what is in the chart.
-        scaling: of the values in the chart.
+        metric: the metric in the chart.
+        scaling: the scale of the values in the chart.
         selected: the alert that is selected.
-        plot: the chart as it was drawn last.
-        drawn: when that was, by the monotonic clock.
-        charted: the picture that it was drawn from.
-        is_short: whether there is no line for the values at the cursor but that of the title.
-        has_keys: whether the whole verdict is a key away.
+        plot: the chart as last drawn.
+        drawn: when it was drawn, by the monotonic clock.
+        charted: the picture it was drawn from.
+        is_short: whether the values at the cursor share the line of the title.
+        has_keys: whether a key shows the whole verdict.
     """
 
     run: JudgedRun
@@ -69,16 +69,16 @@ class Scene:
 
     @property
     def is_chart_due(self) -> bool:
-        """Whether new rows alone are reason enough to draw the charts anew."""
+        """Whether new rows alone are enough reason to redraw the charts."""
         limits = self.limits
         is_long = limits is not None and limits[1] - limits[0] >= MANY_ROWS
-        is_as_told = self.charted is not None and self.charted.status == self.picture.status
-        if not is_long or not is_as_told or not self.plot.text:  # there is none while the course is being read
+        is_same_status = self.charted is not None and self.charted.status == self.picture.status
+        if not is_long or not is_same_status or not self.plot.text:  # there is no text while the history is being read
             return True
         return time.monotonic() - self.drawn >= CHART_SECS
 
     def course(self) -> Buckets | None:
-        """What is known of the metric in the window, the best that is at hand; None if nothing is."""
+        """Return the finest buckets at hand of the metric in the window; None if there are none."""
         limits, picture = self.limits, self.picture
         if limits is None:
             return None
@@ -90,12 +90,12 @@ class Scene:
         return None
 
     def wanted_row(self) -> int | None:
-        """The update whose values are to be read."""
+        """Return the update at the cursor if its values have not been read yet."""
         cursor, row = self.window.cursor, self.picture.row
         return None if cursor is None or (row is not None and row[0] == cursor) else cursor
 
     def wanted_detail(self) -> tuple[str, int, int | None] | None:
-        """Metric, first and last update (None: to the end) that are to be read at a better resolution."""
+        """Return the metric, first and last update (None: to the end) to read at a finer resolution, if any."""
         limits, span = self.limits, self.picture.span
         if limits is None or span is None or not self.picture.history.frame.height:
             return None
@@ -104,32 +104,32 @@ class Scene:
             return None
         if self.metric in history.names and (limits == span or history.width == 1):
             return None
-        margin = limits[1] - limits[0] + 1  # so that moving on is smooth
+        margin = limits[1] - limits[0] + 1  # so that panning on is smooth
         end = limits[1] + margin
         return self.metric, max(span[0], limits[0] - margin), None if end >= span[1] else end
 
     # ------------------------------------------------------------------ panels
 
     def heading(self, width: int, _height: int) -> list[Text]:
-        """Run and status."""
+        """Draw the name of the run and its status."""
         return panels.heading(self.run, self.rank, self.picture, width)
 
     def title(self, width: int, _height: int) -> list[Text]:
-        """What is in the chart."""
+        """Draw the title of the chart, or the values at the cursor if they share its line."""
         if self.is_short and self.window.cursor is not None:
             return self.readout(width, 1)
         return [panels.chart_title(self.picture, self.metric, self.scaling, self.limits, self.course(), width)]
 
     def chart(self, width: int, height: int) -> list[Text]:
-        """The chart, or why there is none."""
+        """Draw the chart, or the reason why there is none."""
         self.drawn, self.charted = time.monotonic(), self.picture
         course = self.course()
         if course is None or not course.frame.height:
             self.plot = Plot(Text(), 0, 0, 1)
-            said = "no updates yet" if not self.picture.rows else "reading …"
+            reason = "no updates yet" if not self.picture.rows else "reading …"
             if course is not None and self.picture.rows and self.picture.history.frame.height:
-                said = "not measured here"
-            return [Text()] * (height // 2) + [Text(said.center(width).rstrip(), style="dim")]
+                reason = "not measured here"
+            return [Text()] * (height // 2) + [Text(reason.center(width).rstrip(), style="dim")]
         self.plot = draw_plot(
             course,
             bands_of(self.metric, self.picture.thresholds),
@@ -143,20 +143,20 @@ class Scene:
         return list(self.plot.text.split("\n"))
 
     def readout(self, width: int, _height: int) -> list[Text]:
-        """The values at the cursor."""
+        """Draw the values at the cursor."""
         return [panels.readout(self.picture, self.metric, self.window, width)]
 
     def side(self, width: int, height: int) -> list[Text]:
-        """The small charts one below the other."""
+        """Draw the small charts one below the other."""
         return panels.small_charts(self.picture, self.metric, width, height, unicode=self.unicode)
 
     def small(self, width: int, height: int) -> list[Text]:
-        """The small charts side by side."""
+        """Draw the small charts side by side."""
         columns = 3 if width >= 120 else 2
         return panels.small_charts(self.picture, self.metric, width, height, unicode=self.unicode, columns=columns)
 
     def numbers(self, width: int, height: int) -> list[Text]:
-        """The losses and the gauges."""
+        """Draw the losses and the gauges."""
         compact = height <= _COMPACT_HEIGHT
         return [
             *panels.losses(self.picture, width, head=not compact),
@@ -165,20 +165,20 @@ class Scene:
         ]
 
     def alerts(self, width: int, height: int) -> list[Text]:
-        """The list of alerts."""
+        """Draw the list of alerts."""
         events = self.picture.events
         selected = events.index(self.selected) if self.selected in events else None
         return panels.alert_lines(events, selected, self.picture.last_update, width, height)
 
     def is_calm(self, width: int) -> bool:
-        """Whether all there is to say of the run is that it is healthy, in one line of this width."""
+        """Whether the run is healthy and its verdict fits one line of this width."""
         verdict = self.picture.verdict
         if self.selected is not None or verdict is None or verdict.level != "healthy":
             return False
         return len(self.verdict(width, 2)) < 2
 
     def whole_verdict(self) -> str:
-        """As `verdict`, without an end."""
+        """Return the verdict with all its reasons, or the full message of the selected alert."""
         if not self.picture.rows:
             return "No updates yet."
         if self.selected is not None:
@@ -189,7 +189,7 @@ class Scene:
         return "\n\n".join([f"Verdict  {verdict.level}", *map(printable, verdict.reasons)])
 
     def verdict(self, width: int, height: int) -> list[Text]:
-        """The selected alert, else the verdict."""
+        """Draw the selected alert, or the verdict if none is selected."""
         if self.selected is not None:
             return panels.selected_alert(self.selected, width, height)
         return panels.verdict(self.picture, width, height, has_keys=self.has_keys)

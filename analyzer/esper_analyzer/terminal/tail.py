@@ -1,4 +1,4 @@
-"""`tail` and `replay`: as an application on a terminal, as one frame, or as a line per update in a pipe."""
+"""The commands `tail` and `replay`: an application on a terminal, one frame, or a line per update in a pipe."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FRAMES_PER_SEC = 20
 
 
 def once(run: JudgedRun, rank: int, stream: TextIO | None = None) -> int:
-    """Print one frame of the screen, as large as the terminal or COLUMNS × LINES; returns the number of damages."""
+    """Print one frame of the screen, as large as the terminal or COLUMNS × LINES. Return the number of damages."""
     stream = stream or sys.stdout
     feed = LiveFeed(run, rank)
     try:
@@ -61,16 +61,16 @@ def follow(
     is_new: bool = False,
     stream: TextIO | None = None,
 ) -> int:
-    """Show a run: on a terminal as an application, until the user leaves; else a line per update, until it ends.
+    """Follow a run: on a terminal as an application until the user quits, elsewhere a line per update until it ends.
 
-    Returns the number of damages.
+    Return the number of damages.
 
     Args:
         run: the run.
         rank: the rank to follow.
         interval: seconds between looks at the run.
-        on_alert: shell command that is run for each alert raised from now on; see `AlertCommand`.
-        is_new: whether the run began after the tail, so that all its alerts count.
+        on_alert: shell command to run for each alert raised from now on; see `AlertCommand`.
+        is_new: whether the run began after the tail; then all its alerts run the command.
         stream: where to show it; standard output by default.
     """
     alerts = AlertCommand(on_alert, run, rank) if on_alert is not None else None
@@ -84,7 +84,7 @@ def follow(
 
 
 def is_possible() -> bool:
-    """Whether there is a terminal for the application, which draws on standard error and reads standard input."""
+    """Whether the application can run: it draws on standard error and reads the keys from standard input."""
     streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
     is_terminal = all(stream is not None and stream.isatty() for stream in streams)
     return is_terminal and os.environ.get("TERM") not in ("dumb", "unknown")
@@ -93,15 +93,15 @@ def is_possible() -> bool:
 def _follow_in_app(run: JudgedRun, rank: int, alerts: AlertCommand | None, *, interval: float, is_new: bool) -> int:
     from esper_analyzer.terminal.app.start import run_app  # Textual is slow to import
 
-    return run_app(run, rank, interval=interval, on_alert=_teller(alerts), is_new=is_new, leave=_leave)
+    return run_app(run, rank, interval=interval, on_alert=_alert_callback(alerts), is_new=is_new, leave=_leave)
 
 
-def _teller(alerts: AlertCommand | None) -> Callable[[Alert], object] | None:
+def _alert_callback(alerts: AlertCommand | None) -> Callable[[Alert], object] | None:
     return None if alerts is None else lambda alert: alerts.put([alert])
 
 
 def _leave(run: JudgedRun, rank: int, last: Picture) -> None:
-    """What was last on the screen stays in the terminal."""
+    """Leave the last frame of the screen in the terminal."""
     picture = replace(last, status=run.status(rank)) if last.status == "replay" else last
     _write_frame(run, rank, picture, sys.stdout)
 
@@ -114,11 +114,11 @@ def _say_notices(alerts: AlertCommand | None) -> None:
 def _follow_as_lines(
     run: JudgedRun, rank: int, alerts: AlertCommand | None, interval: float, stream: TextIO, *, is_new: bool
 ) -> int:
-    feed = LiveFeed(run, rank, charted=(), on_alert=_teller(alerts), is_new=is_new)
+    feed = LiveFeed(run, rank, charted=(), on_alert=_alert_callback(alerts), is_new=is_new)
     name, thresholds = printable(run.header.run_id), run.settings.thresholds
     try:
-        _write_rows(feed.take_earlier(), thresholds, stream)  # what has been recorded before is no news
-        said = ""
+        _write_rows(feed.take_earlier(), thresholds, stream)  # first the rows from before the tail began
+        shown_status = ""
         while True:
             began = time.monotonic()
             feed.look()
@@ -128,9 +128,9 @@ def _follow_as_lines(
                 pass
             _say_notices(alerts)
             now = feed.status if feed.rows or feed.status == "gone" else "waiting for the first update"
-            if now != said and (said or now != "live"):
+            if now != shown_status and (shown_status or now != "live"):
                 say(f"{name}: {now}")
-            said = now
+            shown_status = now
             if feed.has_ended:
                 break
             time.sleep(max(0.0, interval - (time.monotonic() - began)))
@@ -158,7 +158,7 @@ class _Clock:
 
     @property
     def at_once(self) -> bool:
-        """Whether the replay is as fast as can be."""
+        """Whether the replay runs as fast as possible."""
         return self.speed == 0.0 or self.span <= 0.0
 
     def due(self, elapsed: float) -> float:
@@ -166,13 +166,13 @@ class _Clock:
 
 
 def replay(run: JudgedRun, rank: int, *, speed: float | None = None, stream: TextIO | None = None) -> int:
-    """Show a run from its beginning, row by row, in the rhythm of its recording; returns the number of damages.
+    """Show a run from its beginning, row by row, at its recorded speed. Return the number of damages.
 
     Args:
         run: the run.
         rank: the rank to show.
-        speed: how many times faster than recorded; 0 as fast as possible. By default such that it takes about
-            25 seconds on a terminal, and as fast as possible elsewhere.
+        speed: how many times faster than recorded; 0 means as fast as possible. By default the replay takes about
+            25 seconds on a terminal, and is as fast as possible elsewhere.
         stream: where to show it; standard output by default.
     """
     if stream is None and is_possible():
@@ -201,7 +201,7 @@ def _replay_as_lines(
 
 
 def _due_until(times: pl.Series, clock: _Clock, start: int, now: float) -> int:
-    """Index after the last row that is due `now` seconds after the beginning; as fast as possible is 2 % a step."""
+    """Return the index after the last row due `now` seconds after the start; at full speed, 2 % of the rows a step."""
     if clock.at_once:
         return min(len(times), start + max(1, len(times) // 50))
     low, high = start, len(times)

@@ -250,7 +250,7 @@ except ValueError as error:
     print(error)
 """
     done = run_python(script, record(quiet(3)))
-    assert done.stdout == "plots need matplotlib; install the extra: pip install 'esper-recorder[notebook]'\n"
+    assert done.stdout == "plots need matplotlib; install it with pip install 'esper-recorder[notebook]'\n"
 
 
 # ---------------------------------------------------------------------- following
@@ -310,7 +310,7 @@ def test_a_cell_follows_a_run(writer: Callable[..., Process], tmp_path: Path) ->
     shown = [cell.outputs for cell in book.cells[2:]]
     assert [len(outputs) for outputs in shown] == [1, 1, 1]
     texts = ["\n".join(ElementTree.fromstring(outputs[0].data["text/html"]).itertext()) for outputs in shown]
-    assert all("live" in text and "No longer watched" in text for text in texts[:2])
+    assert all("live" in text and "No longer watching" in text for text in texts[:2])
     assert "finished" in texts[2]
     assert "atched" not in texts[2]
     rows = open_run("run", tmp_path / "runs").updates().collect().height

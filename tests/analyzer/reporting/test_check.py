@@ -276,7 +276,7 @@ def test_a_value_that_is_not_defined_is_unknown(record: Callable[..., Path]) -> 
     ("gate", "said"),
     [
         ("explained_varience", "there is no metric or signal 'explained_varience'; did you mean 'explained_variance'?"),
-        ("xyzzy", "there is no metric or signal 'xyzzy'; known are policy_loss, value_loss"),
+        ("xyzzy", "there is no metric or signal 'xyzzy'; the choices are policy_loss, value_loss"),
         ("value_mean", "'value_mean' has no thresholds, so it could never fail"),
         ("mine", "'mine' has no thresholds, so it could never fail"),
         ("entropy", "entropy was never recorded in"),

@@ -75,7 +75,7 @@ def test_next_alert_answers_when_it_would_have_fired(demo: Path) -> None:
         clock.seek(clock.total)
         await pilot.press("n")
         await pilot.pause()
-        assert "no further alert" in screen(app)[-1]
+        assert "no later alert" in screen(app)[-1]
         await pilot.press("space")
         await until(pilot, lambda: app.scene.picture.rows > 0 and clock.playing and clock.position < clock.total)
         before = clock.speed

@@ -182,7 +182,7 @@ def test_a_command_that_hangs_is_ended(
     with command("exec 9> held; sleep 600 & wait", command_secs=0.3) as alerts:
         alerts.put([ALERT] * 2)
     first, total = alerts.notices()
-    assert "was ended after 0.3 s" in first
+    assert "was killed after 0.3 s" in first
     assert total == "--on-alert: the command failed 2 times in all"
     wait_until(lambda: not held(), "a process that the command has started lives on")
 
@@ -195,8 +195,8 @@ def test_the_end_does_not_wait_for_ever(
         alerts.put([ALERT] * 4)
         wait_until((tmp_path / "ran").exists)
     said = alerts.notices()
-    assert "still ran after the end of the tail" in said[0]
-    assert said[-1] == "--on-alert: 3 alerts came too fast or too late for the command to run"
+    assert "still running when the tail ended" in said[0]
+    assert said[-1] == "--on-alert: the command did not run for 3 alerts; they came too fast or too late"
     wait_until(lambda: not held(), "a process that the command has started lives on")
 
 
@@ -207,7 +207,7 @@ def test_too_many_alerts_are_dropped_and_counted(command: Callable[..., AlertCom
         wait_until((tmp_path / "began").exists)
         alerts.put([ALERT] * (MAX_WAITING + 10))
         (tmp_path / "go").touch()
-    assert alerts.notices() == ["--on-alert: 10 alerts came too fast or too late for the command to run"]
+    assert alerts.notices() == ["--on-alert: the command did not run for 10 alerts; they came too fast or too late"]
     assert len(lines_of(tmp_path / "got", MAX_WAITING + 1)) == MAX_WAITING + 1
 
 

@@ -1,1 +1,1 @@
-"""Runs side by side: aligned, scored, grouped by seed."""
+"""The command `compare`: runs side by side, aligned, scored and grouped by seed."""

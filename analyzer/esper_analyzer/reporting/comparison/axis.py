@@ -1,4 +1,4 @@
-"""What runs are aligned by: updates, environment steps or seconds of training, and the span they have in common."""
+"""The axis of a comparison: updates, environment steps or seconds of training, and the span that runs share."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ UNITS: dict[By, str] = {"updates": "updates", "steps": "environment steps", "tim
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What the runs are aligned by, and the span that all of them have in common, both ends inclusive.
+    """The axis that aligns the runs, and the span that all of them have in common, both ends inclusive.
 
-    `updates` is the recorded number of the update; `steps` are environment steps; `time` are seconds of
-    training by the monotonic clock, all attempts added up, without the time between them.
+    `updates` is the recorded number of the update. `steps` are environment steps. `time` is seconds of training by
+    the monotonic clock, summed over all attempts, without the time between them.
     """
 
     by: By
@@ -38,7 +38,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Where a run's measured values lie on the axis; `unplaced` of them have no position on it."""
+    """The span of a run's measured values on the axis; `unplaced` of them have no position on it."""
 
     first: float | None
     last: float | None
@@ -46,9 +46,9 @@ class Extent:
 
 
 class MeasuredRows:
-    """The rows of one run that measured the metric, read lazily and only the columns that are needed.
+    """The rows of one run that measured the metric. Reads lazily, and only the columns it needs.
 
-    Files are open only while they are read: there may be many runs.
+    It opens files only while it reads them, because there may be many runs.
     """
 
     def __init__(self, found: RunIndex, metric: str) -> None:
@@ -74,7 +74,7 @@ class MeasuredRows:
         return not self._frame.select(pl.col("env_steps").is_null().any()).collect().item()
 
     def extent(self, by: By) -> Extent:
-        """First and last position on the axis."""
+        """Return the first and last position on the axis."""
         placed = pl.col("at").is_finite().fill_null(False)
         at = pl.col("at").filter(placed)
         rows = self._placed(by).select(at.min().alias("first"), at.max().alias("last"), (~placed).sum().alias("left"))
@@ -82,7 +82,7 @@ class MeasuredRows:
         return Extent(first, last, unplaced)
 
     def rows(self, by: By) -> pl.DataFrame:
-        """Columns `update`, `at` (ascending) and `value`; 24 bytes a row."""
+        """Return the columns `update`, `at` (ascending) and `value`; 24 bytes a row."""
         rows = self._placed(by).filter(pl.col("at").is_finite()).collect()
         return rows if rows["at"].is_sorted() else rows.sort("at", maintain_order=True)
 
@@ -95,7 +95,7 @@ class MeasuredRows:
         return self._frame.select("update", at.cast(pl.Float64).alias("at"), "value")
 
     def _secs_before(self) -> dict[int, float]:
-        """For each attempt, the seconds of training of all attempts before it."""
+        """Return, for each attempt, the seconds of training of all attempts before it."""
         secs = pl.col("elapsed_secs")
         every = self._found.updates(all_attempts=True)
         spent = every.group_by("attempt").agg(secs.filter(secs.is_finite()).max()).sort("attempt")
@@ -107,12 +107,16 @@ class MeasuredRows:
 
 
 def default_axis(sources: Sequence[MeasuredRows]) -> By:
-    """Environment steps where every row of every run has them, else updates."""
+    """Return environment steps if every row of every run has them, else updates."""
     return "steps" if all(source.has_steps() for source in sources) else "updates"
 
 
 def common_span(by: By, labels: Sequence[str], extents: Sequence[Extent]) -> Axis:
-    """The span of all runs that have anything on the axis."""
+    """Return the span that all runs with values on the axis have in common.
+
+    Raises:
+        UsageError: a run recorded nothing on the axis, or the runs have no span in common.
+    """
     spans = {
         label: (extent.first, extent.last)
         for label, extent in zip(labels, extents, strict=True)
@@ -132,10 +136,10 @@ def common_span(by: By, labels: Sequence[str], extents: Sequence[Extent]) -> Axi
 
 
 def mean_over(at: NDArray[np.float64], values: NDArray[np.float64], start: float, end: float) -> tuple[float, float]:
-    """Mean over [start, end] of the line through these points (trapezoidal rule), and the share of it they cover.
+    """Return the mean over [start, end] of the line through these points, and the share of the span they cover.
 
-    Between points and at the ends of the span values are interpolated; where the points do not reach an end, the
-    mean is over the part that they cover.
+    The mean is by the trapezoidal rule, with values interpolated between points and at the ends of the span. If the
+    points do not reach an end, the mean is over the part that they cover.
 
     Args:
         at: ascending positions.

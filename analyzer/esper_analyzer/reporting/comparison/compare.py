@@ -1,4 +1,4 @@
-"""Runs side by side: aligned at equal updates, environment steps or time, over the span that all have in common."""
+"""`compare`: align runs, score each over the span they have in common, and group them by seed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from esper_schemas.metric.payload import METRICS
 FORMAT = "esper-compare/1"
 
 FINAL_WINDOW = 10
-"""The final value is the median of this many updates before the end of the span."""
+"""The final value is the median of this many values before the end of the span."""
 
 _VALUE_LOSSES = ("value_loss", "value_loss_unclipped", LOSS_RATIO)
 _SCORES = ("final", "best", "area")
@@ -52,14 +52,14 @@ _SCORES = ("final", "best", "area")
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a run reached within the span.
+    """The scores of a run within the span.
 
     Attributes:
         measured: updates within the span that measured the metric.
         nonfinite: how many of those are NaN or infinite.
-        final: median of the finite ones among the last 10 measured values up to the end of the span; NaN if
-            at least half of them are not finite: the run has diverged.
-        best: best finite value; NaN if there is none, None for a metric without direction.
+        final: median of the finite values among the last 10 measured ones up to the end of the span; NaN if at
+            least half of them are not finite, which means that the run has diverged.
+        best: best finite value; NaN if there are none, None for a metric without a direction.
         best_update, best_at: update of the best value, and its position on the axis.
         area: mean over the span by the trapezoidal rule, through the finite values; NaN if the run has diverged.
         area_covered: share of the span between the first and the last finite value.
@@ -77,17 +77,17 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """One of the runs.
+    """One run of a comparison.
 
     Attributes:
-        label: its name, or its path where names are not unique.
+        label: its name, or its path if its name is not unique.
         updates: all updates of the run.
-        first, last: where on the axis the metric was measured first and last; None if never.
-        is_cut_off: whether it goes on beyond the end of the span.
+        first, last: positions on the axis of the first and last measured value; None if it was never measured.
+        is_cut_off: whether the run goes on beyond the end of the span.
         unplaced: updates left out because they have no position on the axis.
-        scores: what it reached within the span.
-        verdict, reason: on the whole run, as its report has it; the first reason.
-        is_damaged: whether files are damaged; what can be read of it was compared.
+        scores: its scores within the span.
+        verdict, reason: verdict on the whole run, as in its report, and the first reason.
+        is_damaged: whether files are damaged; the comparison uses the rows that can be read.
         findings: all reasons of the verdict, as data.
     """
 
@@ -109,19 +109,19 @@ class ComparedRun:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Runs side by side; `to_json` gives the stable document `esper-compare/1`.
+    """Runs side by side; `to_json` returns the stable document `esper-compare/1`.
 
     Attributes:
-        metric, better: what was compared, and the direction that is an improvement, if any.
-        rank: the rank of each run that was read.
-        axis: what the runs are aligned by.
-        runs: in the order in which they were given.
+        metric, better: the compared metric, and the direction of improvement, if it has one.
+        rank: the rank read in each run.
+        axis: the axis that aligns the runs.
+        runs: the runs, in the order in which they were given.
         differences: hyper-parameters whose values differ, with the value of each run that has them.
         groups: groups of seeds; empty if no two runs belong together.
-        improvement: of the first group over the second, where there are exactly two.
-        bootstrap: how intervals were made; None without groups.
-        warnings: what to keep in mind, one sentence each.
-        set_aside: runs that cannot be read at all, and why; the others are compared.
+        improvement: improvement of the first group over the second, if there are exactly two.
+        bootstrap: how the intervals were computed; None without groups.
+        warnings: reasons to read the comparison with care, one sentence each.
+        set_aside: runs that cannot be read at all, each with the reason; the others are compared.
     """
 
     metric: str
@@ -143,7 +143,7 @@ class Comparison:
         return bool(self.set_aside) or any(run.is_damaged for run in self.runs)
 
     def to_json(self) -> str:
-        """The comparison as strict JSON in ASCII, `format` first: NaN and infinities are strings."""
+        """Return the comparison as strict JSON in ASCII, `format` first; NaN and infinities are strings."""
         return json.dumps(strict({"format": self.format, **asdict(self)}), indent=2, allow_nan=False)
 
 
@@ -159,22 +159,22 @@ def compare(
     group: bool = True,
     group_by: Sequence[str] | None = None,
 ) -> Comparison:
-    """Compare runs over the span that all have in common.
+    """Compare runs over the span that all of them have in common.
 
     Args:
-        runs: at least two, opened or as paths or names; live and broken ones too.
-        root: folder of runs that are given by name.
-        settings: thresholds and rules by which those that are not opened yet are judged.
-        by: axis to align them by; environment steps if None and every run has them, else updates.
+        runs: at least two opened runs, paths or names. They may be live or damaged.
+        root: folder of the runs given by name.
+        settings: thresholds and rules to judge the runs that are not opened yet.
+        by: axis to align them by. If None, environment steps if every run has them, else updates.
         metric: any metric of the table, any that the user added, or `loss_ratio`.
-        better: direction that is an improvement; from the metrics table if None.
+        better: direction of improvement; if None, from the metrics table.
         rank: rank of each run to read.
-        group: whether to put runs together that differ in nothing but the seed.
-        group_by: hyper-parameters that the runs of a group agree in, instead.
+        group: whether to group runs that differ only in the seed.
+        group_by: group runs with equal values of these hyper-parameters instead.
 
     Raises:
-        UsageError: fewer than two runs, one given twice, a metric or an axis that they do not have, no common
-            span, an unknown hyper-parameter, or groups without SciPy.
+        UsageError: there are fewer than two runs, one is given twice, the runs lack the metric or the axis or have
+            no common span, a hyper-parameter is unknown, or groups need SciPy and it is not installed.
         NotARunError: there is no such run, or it has no such rank.
         RunDamagedError: fewer than two of the runs can be read.
     """
@@ -233,12 +233,12 @@ def compare(
 
 
 def score(rows: pl.DataFrame, axis: Axis, better: Direction | None) -> Scores:
-    """What a run reached within the span.
+    """Score a run within the span.
 
     Args:
         rows: columns `update` (Int64), `at` (Float64, position on the axis, ascending) and `value` (Float64, no nulls).
-        axis: the span.
-        better: direction of the best value.
+        axis: the axis with the span.
+        better: direction of the best value; None for no best value.
     """
     inside = rows.filter(pl.col("at").is_between(axis.start, axis.end))
     recent = rows.filter(pl.col("at") <= axis.end)["value"].tail(FINAL_WINDOW)
@@ -247,22 +247,22 @@ def score(rows: pl.DataFrame, axis: Axis, better: Direction | None) -> Scores:
     finite = recent.filter(recent.is_finite())
     has_diverged = 2 * len(finite) <= len(recent)
     middle = finite.median()
-    found = Scores(
+    scores = Scores(
         measured=inside.height,
         nonfinite=int((~inside["value"].is_finite()).sum()),
         final=math.nan if has_diverged or not isinstance(middle, float) else middle,
     )
     sane = rows.filter(pl.col("value").is_finite())
     area, covered = mean_over(sane["at"].to_numpy(), sane["value"].to_numpy(), axis.start, axis.end)
-    found = replace(found, area=math.nan if has_diverged else area, area_covered=covered)
+    scores = replace(scores, area=math.nan if has_diverged else area, area_covered=covered)
     if better is None:
-        return found
+        return scores
     candidates = inside.filter(pl.col("value").is_finite())
     if not candidates.height:
-        return replace(found, best=math.nan if inside.height else None)
+        return replace(scores, best=math.nan if inside.height else None)
     values = candidates["value"]
     row = candidates.row(int((values.arg_min() if better == "lower" else values.arg_max()) or 0), named=True)
-    return replace(found, best=row["value"], best_update=row["update"], best_at=row["at"])
+    return replace(scores, best=row["value"], best_update=row["update"], best_at=row["at"])
 
 
 def _check_metric(metric: str, sources: Sequence[MeasuredRows]) -> None:
@@ -272,7 +272,7 @@ def _check_metric(metric: str, sources: Sequence[MeasuredRows]) -> None:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(f"no run has a metric {metric!r}{hint}")
     if metric in METRICS and METRICS[metric].dtype == "timestamp":
-        raise UsageError(f"{metric} is a time and cannot be compared; `time` can be the axis")
+        raise UsageError(f"{metric} is a time, and compare needs numbers; to align runs by time, use --by time")
 
 
 def _labels(runs: Sequence[JudgedRun]) -> list[str]:
@@ -292,7 +292,7 @@ def _groups(
     better: Direction | None,
     by: Sequence[str] | None,
 ) -> list[Group]:
-    """Groups with their estimates; none if every run stands alone."""
+    """Return the groups with their estimates; an empty list if every run is alone."""
     found = seed_groups(settings, by)
     if len(found) == len(runs):
         return []
@@ -322,7 +322,7 @@ def _improvement(
 def _scored(
     members: Sequence[str], runs: Sequence[ComparedRun], settings: Mapping[str, Settings], name: str
 ) -> tuple[list[float | None], list[str | None]]:
-    """A score of each member, and its environment."""
+    """Return one score of each member, and its environment."""
     scores = {run.label: getattr(run.scores, name) for run in runs}
     return [scores[member] for member in members], [settings[member].get("env") for member in members]
 
@@ -344,11 +344,11 @@ def _warnings(
         found += [f"Compare {metric} with care: {' and '.join(parts)}."] if parts else []
     for run in runs:
         if run.unplaced:
-            found.append(f"{run.unplaced} updates of {run.label} have no place on the axis and are left out.")
+            found.append(f"{run.unplaced} updates of {run.label} have no position on the axis and are left out.")
     unmeasured = [run.label for run in runs if run.first is None]
     found += [f"{metric} was never measured in {_named(unmeasured)}."] if unmeasured else []
     damaged = [run.label for run in runs if run.is_damaged]
-    found += [f"Files are damaged, and only what can be read is compared, in {_named(damaged)}."] if damaged else []
+    found += [f"Files are damaged in {_named(damaged)}; only what can be read of them is compared."] if damaged else []
     found += [f"{name} cannot be read and is left out: {cause}" for name, cause in set_aside.items()]
     for group in groups:
         envs = {str(settings[run].get("env")) for run in group.runs}

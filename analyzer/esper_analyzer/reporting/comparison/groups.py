@@ -1,4 +1,4 @@
-"""Groups of seeds: which runs repeat one experiment, and what such a group says together.
+"""Groups of seeds: which runs repeat one experiment, and the statistics over such a group.
 
 The estimates are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
 Precipice": interquartile mean, percentile interval of a bootstrap stratified by environment, probability of
@@ -22,10 +22,10 @@ from esper_schemas.metric.metrics import Direction
 RESAMPLES = 50_000
 CONFIDENCE = 0.95
 RANDOM_SEED = 0
-"""The bootstrap always starts from this seed, so that the same runs give the same numbers."""
+"""The bootstrap always uses this seed, so that the same runs have the same intervals."""
 
 MIN_SEEDS = 3
-"""A group with fewer runs (in any of its environments) gets no interval."""
+"""A group with fewer runs than this in any of its environments has no interval."""
 
 _RESAMPLES_AT_ONCE = 2000
 _SEED_KEY = re.compile(r"(^|[._-])seed$", re.IGNORECASE)
@@ -33,7 +33,7 @@ _HEADER_KEYS = ("trainer", "env", "device")
 _MAX_DEPTH = 8
 
 Settings = Mapping[str, Any]
-"""A run's hyper-parameters by dotted name, and what else its header says about how it was made."""
+"""A run's hyper-parameters by dotted name, plus trainer, environment, device and value-loss definition."""
 
 Samples = Sequence[NDArray[np.float64]]
 
@@ -43,9 +43,9 @@ class Estimate:
     """A score over the runs of a group.
 
     Attributes:
-        n: runs that have the score; one that is not finite counts as the worst there can be.
+        n: runs that have the score; a score that is not finite counts as the worst possible.
         missing: runs that never measured it within the span.
-        iqm: interquartile mean; infinite if too many runs are not finite, NaN if those cannot be ranked.
+        iqm: interquartile mean; infinite if too many scores are not finite, NaN if those cannot be ranked.
         low, high: bounds of the 95 % interval; None with fewer than 3 runs in any environment.
     """
 
@@ -58,9 +58,9 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs that differ in nothing but the seed, or agree in the keys that were asked for.
+    """Runs that differ only in the seed, or have equal values of the keys to group by.
 
-    `settings` are what tells this group from the others; the estimates are None for what is not defined.
+    `settings` are the values that distinguish this group from the others. An undefined estimate has no `iqm`.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Chance:
 
 @dataclass(frozen=True, slots=True)
 class Improvement:
-    """How probably a run of `group` is better than one of `over` (greater, for a metric without direction)."""
+    """The probability that a run of `group` is better than one of `over` (greater, if the metric has no direction)."""
 
     group: str
     over: str
@@ -93,7 +93,7 @@ class Improvement:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """How the intervals were made."""
+    """How the intervals were computed."""
 
     resamples: int = RESAMPLES
     confidence: float = CONFIDENCE
@@ -103,28 +103,28 @@ class Bootstrap:
 
 
 def settings_of(config: Mapping[str, Any], header: Mapping[str, Any], definition: Mapping[str, Any]) -> Settings:
-    """Hyper-parameters, `header` (trainer, env, device) and value-loss definition by dotted name."""
+    """Return hyper-parameters, `header` (trainer, env, device) and value-loss definition by dotted name."""
     settings = _flat(config) | {key: header[key] for key in _HEADER_KEYS if header.get(key) is not None}
     return settings | {f"value_loss_definition.{key}": value for key, value in _flat(definition).items()}
 
 
 def differing(settings: Mapping[str, Settings]) -> dict[str, dict[str, Any]]:
-    """Keys whose values differ between runs, and each run's value; a run that lacks the key is left out."""
+    """Return the keys whose values differ between runs, each with the values of the runs that have the key."""
     keys = dict.fromkeys(key for of_run in settings.values() for key in of_run)
-    found = {}
+    differences = {}
     for key in keys:
         if len({_identity(of_run, key) for of_run in settings.values()}) > 1:
-            found[key] = {run: of_run[key] for run, of_run in settings.items() if key in of_run}
-    return found
+            differences[key] = {run: of_run[key] for run, of_run in settings.items() if key in of_run}
+    return differences
 
 
 def seed_groups(settings: Mapping[str, Settings], by: Sequence[str] | None) -> list[list[str]]:
-    """Runs in groups, in order of appearance.
+    """Group runs, in order of appearance.
 
     Args:
-        settings: of each run, by its label.
-        by: keys that the runs of a group agree in; None means all keys but seeds. A run that recorded no
-            hyper-parameters is then alone, for nothing says what it repeats.
+        settings: the settings of each run, by its label.
+        by: keys with equal values within a group; None means all keys except seeds. With None, a run without
+            hyper-parameters is alone, because nothing shows what it repeats.
 
     Raises:
         UsageError: no run has such a key.
@@ -133,7 +133,9 @@ def seed_groups(settings: Mapping[str, Settings], by: Sequence[str] | None) -> l
     for key in by or ():
         if key not in known:
             differing_here = ", ".join(list(differing(settings))[:8]) or "none"
-            raise UsageError(f"no run has a hyper-parameter {key!r} to group by (differing here: {differing_here})")
+            raise UsageError(
+                f"no run has a hyper-parameter {key!r} to group by; those that differ are {differing_here}"
+            )
     groups: dict[Any, list[str]] = {}
     for run, of_run in settings.items():
         keys = by if by is not None else [key for key in known if not is_seed(key)]
@@ -144,32 +146,32 @@ def seed_groups(settings: Mapping[str, Settings], by: Sequence[str] | None) -> l
 
 
 def is_seed(key: str) -> bool:
-    """Whether a hyper-parameter is a seed: `seed`, `env_seed`, `algo.seed`."""
+    """Whether a hyper-parameter is a seed, such as `seed`, `env_seed` or `algo.seed`."""
     return bool(_SEED_KEY.search(key))
 
 
 def group_name(number: int) -> str:
-    """A, B, … Z, then G27, G28, …"""
+    """Return the name of a group: A, B, … Z, then G27, G28, …"""
     return chr(ord("A") + number) if number < 26 else f"G{number + 1}"
 
 
 def describe_group(runs: Sequence[str], settings: Mapping[str, Settings], keys: Iterable[str]) -> dict[str, Any]:
-    """Values that all runs of the group share, of those keys that tell groups apart."""
+    """Return the values that all runs of the group share, for the keys that distinguish groups."""
     first = settings[runs[0]]
     shared = [key for key in keys if len({_identity(settings[run], key) for run in runs}) == 1]
     return {key: first[key] for key in shared if key in first}
 
 
 def estimate(scores: Sequence[float | None], envs: Sequence[str | None], better: Direction | None) -> Estimate:
-    """Interquartile mean of a group's scores, and its 95 % stratified bootstrap interval.
+    """Return the interquartile mean of a group's scores, and its 95 % stratified bootstrap interval.
 
-    The interquartile mean leaves out a quarter of the runs at each end, rounded down, so that with fewer than
-    four runs it is the mean.
+    The interquartile mean leaves out a quarter of the runs at each end, rounded down. With fewer than four runs it is
+    the mean.
 
     Args:
-        scores: of each run; None where it was never measured.
-        envs: of each run; runs are resampled within their environment.
-        better: direction that decides what the worst score is, for those that are not finite.
+        scores: the score of each run; None if it was never measured.
+        envs: the environment of each run; runs are resampled within their environment.
+        better: direction of improvement, which decides the worst score for scores that are not finite.
     """
     samples, missing = _by_env(scores, envs, better)
     n = sum(map(len, samples.values()))
@@ -187,10 +189,10 @@ def chance(
     envs: tuple[Sequence[str | None], Sequence[str | None]],
     better: Direction | None,
 ) -> Chance:
-    """Probability that a run of the first group is better than one of the second, ties counting half.
+    """Return the probability that a run of the first group is better than one of the second; ties count half.
 
-    It is the Mann–Whitney statistic divided by the number of pairs, averaged over the environments that both
-    groups have. Scores and environments are given for each group as in `estimate`.
+    It is the Mann–Whitney statistic divided by the number of pairs, averaged over the environments that both groups
+    have. `scores` and `envs` have one item for each group, as in `estimate`.
     """
     (first, _), (second, _) = (_by_env(*each, better) for each in zip(scores, envs, strict=True))
     shared = [env for env in first if env in second]
@@ -201,15 +203,15 @@ def chance(
 
     def beats(*resampled: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         pairs = zip(resampled[::2], resampled[1::2], strict=True)
-        found = [_share_of_pairs(sign * one, sign * other) for one, other in pairs]
-        return np.asarray(np.mean(np.stack(found), axis=0))
+        shares = [_share_of_pairs(sign * one, sign * other) for one, other in pairs]
+        return np.asarray(np.mean(np.stack(shares), axis=0))
 
     low, high = _interval(samples, beats)
     return Chance(float(beats(*samples)), low, high)
 
 
 def _share_of_pairs(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The Mann–Whitney statistic over the number of pairs, by ranks: n log n, where all pairs would be n²."""
+    """Return the Mann–Whitney statistic over the number of pairs; ranks take n log n, all pairs would take n²."""
     n, pairs = one.shape[-1], one.shape[-1] * other.shape[-1]
     ranks = _scipy_stats().rankdata(np.concatenate([one, other], axis=-1), axis=-1)
     return np.asarray((ranks[..., :n].sum(axis=-1) - n * (n + 1) / 2) / pairs)
@@ -222,8 +224,8 @@ def _iqm(*samples: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
 def _interval(samples: Samples, statistic: Callable[..., NDArray[np.float64]]) -> tuple[float | None, float | None]:
     if any(len(sample) < MIN_SEEDS for sample in samples):
         return None, None
-    with np.errstate(invalid="ignore"):  # inf − inf, where runs are not finite
-        found = _scipy_stats().bootstrap(
+    with np.errstate(invalid="ignore"):  # inf − inf, if scores are not finite
+        resampled = _scipy_stats().bootstrap(
             samples,
             statistic,
             n_resamples=RESAMPLES,
@@ -235,21 +237,21 @@ def _interval(samples: Samples, statistic: Callable[..., NDArray[np.float64]]) -
             rng=np.random.default_rng(RANDOM_SEED),
         )
     tail = (1.0 - CONFIDENCE) / 2.0
-    # a value that was drawn, not one between two: between inf and inf there is none
-    bounds = np.quantile(found.bootstrap_distribution, [tail, 1.0 - tail], method="closest_observation")
+    # the closest resampled value: interpolating between two infinities would make NaN
+    bounds = np.quantile(resampled.bootstrap_distribution, [tail, 1.0 - tail], method="closest_observation")
     return float(bounds[0]), float(bounds[1])
 
 
 def _by_env(
     scores: Sequence[float | None], envs: Sequence[str | None], better: Direction | None
 ) -> tuple[dict[str | None, NDArray[np.float64]], int]:
-    """Scores by environment, what is not finite as the worst there can be, and the number of missing ones."""
+    """Return scores by environment and the number of missing ones. Scores that are not finite become the worst one."""
     worst = {"lower": np.inf, "higher": -np.inf, None: np.nan}[better]
-    found: dict[str | None, list[float]] = {}
+    by_env: dict[str | None, list[float]] = {}
     for score, env in zip(scores, envs, strict=True):
         if score is not None:
-            found.setdefault(env, []).append(score if np.isfinite(score) else worst)
-    return {env: np.array(values) for env, values in found.items()}, sum(score is None for score in scores)
+            by_env.setdefault(env, []).append(score if np.isfinite(score) else worst)
+    return {env: np.array(values) for env, values in by_env.items()}, sum(score is None for score in scores)
 
 
 def _scipy_stats() -> Any:
@@ -257,20 +259,20 @@ def _scipy_stats() -> Any:
         from scipy import stats  # an extra, and slow to import
     except ImportError:
         raise UsageError(
-            "the statistics of a group of seeds need SciPy: pip install 'esper-recorder[compare]',"
+            "statistics of a group of seeds need SciPy; install it with pip install 'esper-recorder[compare]',"
             " or compare single runs with --no-group"
         ) from None
     return stats
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value and depth < _MAX_DEPTH:
-            found |= _flat(value, f"{prefix}{key}.", depth + 1)
+            flat |= _flat(value, f"{prefix}{key}.", depth + 1)
         else:
-            found[f"{prefix}{key}"] = "(nested too deeply)" if _is_deeper(value, _MAX_DEPTH) else value
-    return found
+            flat[f"{prefix}{key}"] = "(nested too deeply)" if _is_deeper(value, _MAX_DEPTH) else value
+    return flat
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
@@ -281,7 +283,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def _identity(settings: Settings, key: str) -> str:
-    """Text that is the same for equal values: 1 and 1.0 are, NaN and NaN, but not 1, True and "1"."""
+    """Return the same text for equal values: 1 equals 1.0 and NaN equals NaN, but 1, True and "1" differ."""
     if key not in settings:
         return ""
     value = settings[key]

@@ -1,4 +1,4 @@
-"""Reading the runs of a comparison: each is looked at once, and one that cannot be read hides no other."""
+"""Read the runs of a comparison, each once; a run that cannot be read does not stop the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableErr
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A run that was looked at once, and the report on it."""
+    """A run with its index and its report, from one examination."""
 
     run: JudgedRun
     found: RunIndex
@@ -29,13 +29,13 @@ class Reading:
 def read_all(
     runs: Sequence[JudgedRun | str | os.PathLike[str]], root: str | os.PathLike[str], settings: Settings, rank: int
 ) -> tuple[list[Reading], dict[str, str]]:
-    """Read each run once; and what is wrong with those that cannot be read at all.
+    """Read each run once. Also return, for each run that cannot be read at all, what is wrong with it.
 
     Raises:
-        UsageError: fewer than two runs, or one given twice.
-        NotARunError: there is no such run, or it has no such rank; or fewer than two can be read, and none is damaged.
-        RunUnreadableError: the folder of one may not be opened.
-        RunDamagedError: fewer than two of them can be read, and one is damaged.
+        UsageError: there are fewer than two runs, or one is given twice.
+        NotARunError: there is no such run or rank, or fewer than two runs can be read and none is damaged.
+        RunUnreadableError: the permissions of a run's folder do not let it be opened.
+        RunDamagedError: fewer than two runs can be read, and one is damaged.
     """
     if len(runs) < 2:
         raise UsageError(f"compare needs at least two runs, found {len(runs)}")
@@ -56,8 +56,8 @@ def read_all(
             set_aside[str(given.path if isinstance(given, JudgedRun) else given)] = describe_error(error)
     if len(readings) < 2:
         causes = "; ".join(f"{name}: {cause}" for name, cause in set_aside.items())
-        said = f"fewer than two of the {len(runs)} runs can be read: {causes}"
-        raise RunDamagedError(said) if any_damaged else NotARunError(said)
+        message = f"fewer than two of the {len(runs)} runs can be read: {causes}"
+        raise RunDamagedError(message) if any_damaged else NotARunError(message)
     return readings, set_aside
 
 
@@ -69,4 +69,4 @@ def _check_given_once(runs: Sequence[JudgedRun]) -> None:
     paths = Counter(run.path.resolve() for run in runs)
     twice = next((run.path for run in runs if paths[run.path.resolve()] > 1), None)
     if twice is not None:
-        raise UsageError(f"the run {twice} is given more than once")
+        raise UsageError(f"the run {twice} is given more than once; name each run once")

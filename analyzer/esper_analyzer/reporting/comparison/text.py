@@ -1,4 +1,4 @@
-"""A comparison as text: scores, verdicts, differing hyper-parameters, groups of seeds; 60 to 80 columns."""
+"""A comparison as text of 60 to 80 columns: scores, verdicts, differing hyper-parameters, groups of seeds."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _MAX_DIFFERENCES = 40
 _CONSOLE = Console(width=MAX_WIDTH)
 _SCORES = ("final", "best", "area")
 _MIN_CUT = 0.01
-"""Share of a run before the span that is worth a line."""
+"""The heading mentions a run that begins before the span by more than this share of the run."""
 
 
 def compare_lines(comparison: Comparison, width: int = MAX_WIDTH) -> Iterator[Text]:
-    """The lines of the text, none longer than `width` columns, which is held between 60 and 80."""
+    """Yield the lines of the text, none longer than `width` columns; `width` is clamped to 60 to 80."""
     width = min(MAX_WIDTH, max(MIN_WIDTH, width))
     yield from _heading(comparison, width)
     yield Text()
@@ -49,8 +49,8 @@ def _heading(comparison: Comparison, width: int) -> Iterator[Text]:
     direction = f" ({comparison.better} is better)" if comparison.better else ""
     what = f"{len(comparison.runs)} runs by {printable(comparison.metric)}{direction}, at equal {axis.unit}"
     yield from _wrapped(what, "", "  ", width, "bold")
-    whose = "all of them" if all(run.first is not None for run in comparison.runs) else "all that measured it"
-    span = f"from {position(axis.start, axis.by)} to {position(axis.end, axis.by)}, which {whose} have"
+    runs = "all runs" if all(run.first is not None for run in comparison.runs) else "the runs that measured it"
+    span = f"from {position(axis.start, axis.by)} to {position(axis.end, axis.by)}, the span that {runs} have in common"
     yield from _wrapped(span, "  ", "  ", width)
     beyond = [
         f"{_name(run)} goes on to {position(run.last or 0.0, axis.by)}" for run in comparison.runs if run.is_cut_off
@@ -82,8 +82,8 @@ def _scores(comparison: Comparison, width: int) -> Iterator[Text]:
             line.append(cell.rjust(_NUMBERS[head]), style="bold red" if cell == "NaN" else "")
         yield line
         if scores.nonfinite:
-            said = f"    {count(scores.nonfinite)} of {count(scores.measured)} values not finite"
-            yield Text(said, style="bold red")
+            remark = f"    {count(scores.nonfinite)} of {count(scores.measured)} values not finite"
+            yield Text(remark, style="bold red")
     yield from _wrapped(
         "final: median of the last 10; area: mean over the span (trapezoidal rule)", "  ", "  ", width, "dim"
     )
@@ -119,7 +119,7 @@ def _differences(differences: Mapping[str, Mapping[str, Any]], groups: Sequence[
 
 
 def _as_groups(runs: Sequence[str], groups: Sequence[Group]) -> list[str]:
-    """Names of groups in place of their runs, where these are whole groups."""
+    """Return the names of groups in place of their runs, if the runs are whole groups."""
     whole = [group for group in groups if set(group.runs) <= set(runs)]
     return [group.name for group in whole] if sum(len(group.runs) for group in whole) == len(runs) else list(runs)
 
@@ -127,8 +127,8 @@ def _as_groups(runs: Sequence[str], groups: Sequence[Group]) -> list[str]:
 def _groups(comparison: Comparison, width: int) -> Iterator[Text]:
     made = comparison.bootstrap
     assert made is not None
-    said = f"Groups of seeds: interquartile mean [{made.confidence:.0%} interval],"
-    yield from _wrapped(f"{said} {count(made.resamples)} bootstrap resamples", "", "  ", width)
+    title = f"Groups of seeds: interquartile mean [{made.confidence:.0%} interval],"
+    yield from _wrapped(f"{title} {count(made.resamples)} bootstrap resamples", "", "  ", width)
     for group in comparison.groups:
         runs = f"{len(group.runs)} run{'s' * (len(group.runs) != 1)}: {_names(group.runs)}"
         yield from _wrapped(f"{group.name}  {runs}", "  ", "     ", width, "bold")
@@ -144,7 +144,7 @@ def _estimates(group: Group) -> Iterator[Text]:
     for name in _SCORES:
         found: Estimate = getattr(group, name)
         if found.iqm is None and name == "best":
-            continue  # not defined for a metric without direction
+            continue  # undefined for a metric without a direction
         line = Text(f"     {name:6}{compact(found.iqm):>9}")
         if found.low is not None and found.high is not None:
             line.append(f"  [{compact(found.low)}, {compact(found.high)}]")
@@ -173,7 +173,7 @@ def _improvement(found: Improvement, has_direction: bool, width: int) -> Iterato
 
 
 def position(at: float, by: By) -> str:
-    """A position on the axis: a count, or a duration."""
+    """Format a position on the axis: a count or a duration."""
     if by == "time":
         return f"{at:.1f} s" if abs(at) < 100.0 else duration(at)
     return count(round(at))
@@ -198,7 +198,7 @@ def _padded(text: str, width: int) -> str:
 
 
 def _wrapped(text: str, first: str, rest: str, width: int, style: str = "") -> Iterator[Text]:
-    """Lines of at most `width` cells; unlike textwrap, rich knows that some characters are two cells wide."""
+    """Wrap a text to `width` cells; unlike textwrap, rich knows that some characters are two cells wide."""
     indent = first
     for line in Text(text).wrap(_CONSOLE, width - max(len(first), len(rest)), overflow="fold"):
         yield Text(f"{indent}{line.plain.rstrip()}", style=style)

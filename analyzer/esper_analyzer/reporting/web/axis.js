@@ -1,11 +1,11 @@
 "use strict";
-// What stands below the charts: updates, environment steps, or time; and how far lines are smoothed.
+// The horizontal axis of the charts (updates, environment steps or time), and the smoothing of lines.
 
 const STEPS = [1, 2, 5].flatMap((n) => [...Array(16).keys()].map((e) => n * 10 ** e)).sort((a, b) => a - b);
 const HOUR = 3600, DAY = 24 * HOUR;
 const PERIODS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 5 * DAY, 10 * DAY, 50 * DAY, 100 * DAY];
 
-/** Straight lines through the points (from, to), whose `from` never fall, go on beyond both ends. */
+/** Interpolate linearly between the points (from, to), `from` ascending, and extrapolate beyond both ends. */
 function between(from, to, at) {
   let low = 0, high = from.length - 1;
   while (high - low > 1) {
@@ -16,7 +16,7 @@ function between(from, to, at) {
   return length > 0 ? to[low] + ((at - from[low]) / length) * (to[high] - to[low]) : to[low];
 }
 
-/** The axis of updates, or another one: where updates stand on it, in its own unit. */
+/** The axis of updates, or another one, with the places of updates on it in its own unit. */
 class Axis {
   constructor(spec) {
     this.name = spec ? spec.name : "";
@@ -36,7 +36,7 @@ class Axis {
     return this.name === "seconds" ? PERIODS : STEPS;
   }
 
-  /** How a place is written below the chart, given the distance to the next one that is written. */
+  /** Format a place for its label below the chart, given the distance to the next label. */
   tick(value, distance) {
     if (this.name === "") return value.toLocaleString("en").replaceAll(",", "\u202f");
     if (this.name === "seconds") {
@@ -51,7 +51,7 @@ class Axis {
   }
 }
 
-/** Exponential moving average with the weight of what came before, freed of the bias to 0 as TensorBoard does; null stays. */
+/** Exponential moving average with the bias to 0 removed, as in TensorBoard; `weight` is that of the past. Keeps null. */
 function smooth(values, weight) {
   let mean = 0, share = 0;
   return values.map((value) => {

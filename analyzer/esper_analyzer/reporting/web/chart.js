@@ -1,13 +1,13 @@
 "use strict";
-// One chart: a metric's lines, its scales and its cursor.
+// One chart: the lines of a metric, their scales and the cursor.
 
 const span = (first, last) => (first === last ? `update ${first}` : `updates ${first} to ${last}`);
 
 class Chart {
   /**
    * @param section element with a plot, a readout and a log button
-   * @param spec what the data says of this chart
-   * @param page who holds what all charts share: view, missing, alerts
+   * @param spec the data of this chart
+   * @param page the page, which has what all charts share: view, missing updates, alerts
    */
   constructor(section, spec, page) {
     this.section = section;
@@ -38,7 +38,7 @@ class Chart {
     this.draw();
   }
 
-  /** One column of updates and one of values for each line; an update that a line lacks does not break it. */
+  /** Return a column of updates and a column of values for each line. An update without a value does not break a line. */
   join() {
     const points = this.lines.map((line) => this.complete(line));
     if (this.hasMeans()) points.push(...this.lines.map((line) => this.means(line)));
@@ -46,7 +46,7 @@ class Chart {
     return [joined[0].map((update) => this.page.axis.place(update)), ...joined.slice(1)];
   }
 
-  /** A line's points, with one at each end of the run, so that the axis covers all of it. */
+  /** Return a line's points plus one at each end of the run, so that the axis covers all of it. */
   complete(line) {
     const updates = line.updates.slice(), values = line.values.slice();
     if (updates[0] !== this.page.first) { updates.unshift(this.page.first); values.unshift(null); }
@@ -54,12 +54,12 @@ class Chart {
     return [updates, values];
   }
 
-  /** Whether each line has a second one, of means or smoothed. */
+  /** Whether each line has a second one, of means or smoothed values. */
   hasMeans() {
     return this.page.width > 1 || this.page.smoothing > 0;
   }
 
-  /** The mean of each stretch, at its middle, or each value; smoothed as asked for. It breaks where there is no value. */
+  /** Return the mean of each stretch at its middle, or each value, smoothed if chosen. The line breaks at missing values. */
   means(line) {
     const [updates, values] = line.stretches.length || this.page.width > 1 ? this.ofStretches(line) : this.complete(line);
     return [updates, this.page.smoothing > 0 ? smooth(values, this.page.smoothing) : values];
@@ -101,7 +101,7 @@ class Chart {
     this.draw();
   }
 
-  /** Draw the chart anew: when its scale, its lines or the axis change, or the colours of the page do. */
+  /** Redraw the chart after a change of its scale, its lines, the axis or the colours of the page. */
   draw() {
     const left = this.plot ? this.plot.cursor.left : -10;
     if (this.plot) this.plot.destroy();
@@ -172,7 +172,7 @@ class Chart {
     };
   }
 
-  /** The top of the value loss's scale: not far below its first bound, the bound is shown. */
+  /** Raise the top of the value loss's scale to its first bound, if the bound is close. */
   withBound(high) {
     if (!this.spec.main) return high;
     const above = this.spec.bands.filter(([, comparison, bound]) => comparison[0] === ">" && bound > high && bound < 4 * high);
@@ -190,13 +190,13 @@ class Chart {
     };
   }
 
-  /** Where a line is drawn through extremes, or smoothed, a second one is drawn over it. */
+  /** Return the second line for each line that shows extremes or is smoothed. */
   meanSeries() {
     if (!this.hasMeans()) return [];
     return this.lines.map((line, position) => ({ show: !this.page.hidden.has(position), stroke: colour(`mean-${position % 8}`), width: 1.6, points: { size: 6, show: false, filter: (plot, index) => this.alone(plot, index) } }));
   }
 
-  /** Points with no line on either side of them, which would not be seen. */
+  /** Return the points without neighbours, which would be invisible as a line. */
   alone(plot, index) {
     const values = plot.data[index], last = values.length - 1;
     const [low, high] = plot.series[0].idxs;
@@ -211,7 +211,7 @@ class Chart {
     return found.length ? found : null;
   }
 
-  /** Whether a value is one of the nine lines between two powers of ten, which crowd a log scale. */
+  /** Whether a value is a grid line between two powers of ten; these crowd a log scale. */
   isFine(value) {
     if (!this.isLog || !value) return false;
     return Math.abs(Math.log10(Math.abs(value)) - Math.round(Math.log10(Math.abs(value)))) > 1e-6;
@@ -225,7 +225,7 @@ class Chart {
 
   // ------------------------------------------------------------------ reading values
 
-  /** A stretch was dragged over: it comes into view, in every chart. */
+  /** Zoom every chart to the stretch that was dragged over. */
   selected() {
     const { left, width } = this.plot.select;
     if (width < 4) return;
@@ -234,7 +234,7 @@ class Chart {
     this.page.look(at(left), at(left + width));
   }
 
-  /** The point of a line that the cursor stands for: the nearest that has a value. */
+  /** Return the point of a line at the cursor: the nearest one with a value. */
   nearestPoint(series, index) {
     const values = this.data[series];
     if (series === 0 || (values[index] !== null && values[index] !== undefined)) return index;
@@ -246,10 +246,10 @@ class Chart {
     return index;
   }
 
-  /** What the chart shows at an update, in words and exact. */
+  /** Describe in words, with exact values, what the chart shows at an update. */
   describe(update) {
     const shown = this.lines.filter((line, position) => !this.page.hidden.has(position));
-    const isOne = this.lines.length === 1; // else there is room for five digits of each; the table has all of them
+    const isOne = this.lines.length === 1; // several lines get five digits each; the table has all digits
     const parts = shown.map((line) => {
       const named = line.rank === null || isOne ? "" : `rank ${line.rank}: `;
       const own = this.page.missingOf[this.lines.indexOf(line)] ?? [], gap = own[firstRange(own, update)];
@@ -269,14 +269,14 @@ class Chart {
     return (isOne ? "" : `update ${update}: `) + parts.join(" · ");
   }
 
-  /** What the smoothed line has nearest to an update. */
+  /** Return the value of the smoothed line nearest to an update. */
   smoothedAt(line, update) {
     const [updates, values] = this.means(line);
     const kept = values.map((value, at) => at).filter((at) => typeof values[at] === "number");
     return values[kept[nearest(kept.map((at) => updates[at]), update)]];
   }
 
-  /** The chart in a sentence, for those who do not see it: where it ends, its extremes, what is not finite, its alerts. */
+  /** Summarize the chart for screen readers: last value, extremes, values that are not finite, alerts. */
   summary() {
     const { first, last } = this.page;
     const points = this.lines.flatMap((line) => {
@@ -294,11 +294,11 @@ class Chart {
     if (bad) parts.push(bad.textContent);
     const own = this.page.alerts.filter((alert) => alert.chart === this.spec.id), lasting = own.filter((alert) => alert.until === null);
     if (own.length) parts.push(`${own.length} alert${own.length > 1 ? "s" : ""}`);
-    if (lasting.length) parts.push(`${lasting.length === 1 ? "one lasts" : `${lasting.length} last`}, since update ${Math.min(...lasting.map((alert) => alert.since))}`);
+    if (lasting.length) parts.push(`${lasting.length} ongoing, since update ${Math.min(...lasting.map((alert) => alert.since))}`);
     return parts.join("; ");
   }
 
-  /** Updates and values of a line, without its breaks. */
+  /** Return the updates and values of a line without its breaks. */
   known(line) {
     if (!line.known) {
       const kept = line.values.map((value, at) => at).filter((at) => line.values[at] !== null);
@@ -314,13 +314,13 @@ class Chart {
     this.readout.textContent = this.describe(this.page.at);
   }
 
-  /** Put the cursor, of every chart, at an update. */
+  /** Move the cursor of every chart to an update. */
   point(update) {
     const left = this.plot.valToPos(this.page.axis.place(update), "x");
     this.plot.setCursor({ left, top: this.plot.over.clientHeight / 2 }, true, true);
   }
 
-  /** The next update with a point or another value that is not finite, in a direction. */
+  /** Return the next update, in a direction, with a value or the end of a range that is not finite. */
   step(update, direction) {
     const all = this.stops();
     const at = nearest(all, update);

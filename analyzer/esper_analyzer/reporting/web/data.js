@@ -1,20 +1,20 @@
 "use strict";
-// What the page draws from: unpacking it, and finding one's way in sorted updates and ranges.
+// The data of the page: how to unpack it and how to search sorted updates and ranges.
 
-/** The data of the page: JSON, deflated, in Base64. */
+/** Unpack the data of the page: JSON, deflated, in Base64. */
 async function unpack() {
   const packed = Uint8Array.from(atob(document.getElementById("data").textContent), (char) => char.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return JSON.parse(await new Response(stream).text());
 }
 
-/** Undo `coded`: numbers from the differences between neighbours. */
+/** Undo `coded`: return numbers from the differences between neighbours. */
 function sums(differences) {
   let total = 0;
   return differences.map((difference) => (total += difference));
 }
 
-/** Undo `coded_ranges`: [first, last, kind] from numbers in a row, `size` for each range. */
+/** Undo `coded_ranges`: return [first, last, kind] from a flat list with `size` numbers for each range. */
 function ranges(numbers, size) {
   const found = [];
   for (let at = 0, end = 0; at < numbers.length; at += size) {
@@ -25,7 +25,7 @@ function ranges(numbers, size) {
   return found;
 }
 
-/** Position of the first of these ranges that ends at or after `update`. */
+/** Return the position of the first range that ends at or after `update`. */
 function firstRange(list, update) {
   let low = 0, high = list.length;
   while (low < high) {
@@ -35,7 +35,7 @@ function firstRange(list, update) {
   return low;
 }
 
-/** Position of the value in the sorted list that is nearest to `update`. */
+/** Return the position of the value in the sorted list that is nearest to `update`. */
 function nearest(list, update) {
   let low = 0, high = list.length - 1;
   while (low < high) {

@@ -1,18 +1,18 @@
 "use strict";
-// What is drawn beside the lines of a chart: bands of its thresholds, alerts, what is missing or not finite.
+// The marks of a chart around its lines: bands of thresholds, alerts, missing updates, values that are not finite.
 
 const KINDS = ["NaN", "+∞", "−∞"];
-const LANE = 20; // pixels above the plot in which alerts and values that are not finite are marked
+const LANE = 20; // pixels above the plot for the marks of alerts and of values that are not finite
 const NAN = 0, ABOVE = 1;
 const SIGNS = { ">": ">", ">=": "≥", "<": "<", "<=": "≤" };
 
-/** A colour of the page, as it is now: light, dark or printed. */
+/** Return a colour of the page in its current scheme: light, dark or printed. */
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
 class Marks {
-  /** @param chart the chart: its plot, lines, alerts, bands and page are looked at each time */
+  /** @param chart the chart; its plot, lines, alerts, bands and page are read at each call */
   constructor(chart) {
     this.chart = chart;
   }
@@ -21,12 +21,12 @@ class Marks {
     return this.chart.plot;
   }
 
-  /** Where an update stands, in pixels of the canvas. */
+  /** Return the position of an update, in pixels of the canvas. */
   across(update) {
     return this.plot.valToPos(this.chart.page.axis.place(update), "x", true);
   }
 
-  /** A dotted line where the run was resumed. */
+  /** Draw a dotted line where the run was resumed. */
   drawAttempts() {
     const { ctx, bbox } = this.plot, ratio = devicePixelRatio;
     const [min, max] = this.chart.page.range();
@@ -48,7 +48,7 @@ class Marks {
     }
   }
 
-  /** What lies under the lines: updates that are missing, bands of warning and critical, a line at each bound. */
+  /** Draw what lies under the lines: missing updates, bands of warning and critical, a line at each bound. */
   drawBands() {
     const { ctx, bbox } = this.plot;
     this.drawRanges(this.chart.page.missing, colour("band-gap"), null);
@@ -76,7 +76,7 @@ class Marks {
     ctx.restore();
   }
 
-  /** The word of each bound in view, on its bad side; side by side where bounds are close. */
+  /** Label each bound in view on its bad side; labels of close bounds go side by side. */
   drawBounds() {
     const { ctx, bbox } = this.plot, ratio = devicePixelRatio;
     const { min, max } = this.plot.scales.y;
@@ -92,13 +92,13 @@ class Marks {
       let right = bbox.left + bbox.width - 4 * ratio;
       const width = ctx.measureText(text).width;
       for (const other of placed) if (Math.abs(other.height - height) < 13 * ratio) right = Math.min(right, other.left - 10 * ratio);
-      if (right - width < bbox.left + 0.4 * bbox.width) continue; // no room; the text below the chart has it, too
+      if (right - width < bbox.left + 0.4 * bbox.width) continue; // no room; the text below the chart names it, too
       placed.push({ height, left: right - width });
       this.write(text, right, height, "right", colour(level));
     }
   }
 
-  /** Text on the plot, legible on whatever is beneath. */
+  /** Write text on the plot with an outline, so that it is legible on any background. */
   write(text, left, top, align, fill) {
     const { ctx } = this.plot;
     ctx.textAlign = align;
@@ -111,7 +111,7 @@ class Marks {
     ctx.fillText(text, left, top);
   }
 
-  /** Everything that lies over the lines. */
+  /** Draw everything that lies over the lines. */
   drawMarks() {
     const { ctx, bbox } = this.plot;
     ctx.save();
@@ -125,7 +125,7 @@ class Marks {
     ctx.restore();
   }
 
-  /** Updates that are missing (grey) or not finite (red, hatched, with a sign in the lane), at least a pixel wide. */
+  /** Draw missing updates (grey) or values that are not finite (red, hatched, labelled), at least a pixel wide. */
   drawRanges(list, fill, sign) {
     const { ctx, bbox } = this.plot, ratio = devicePixelRatio;
     const [min, max] = this.chart.page.range();
@@ -180,7 +180,7 @@ class Marks {
     ctx.restore();
   }
 
-  /** Each alert above the plot: a bar as long as it lasted, and its shape where it was raised. */
+  /** Draw each alert above the plot: a bar as long as it lasted, and a shape where it was raised. */
   drawAlerts() {
     const { ctx, bbox } = this.plot, ratio = devicePixelRatio;
     const [min, max] = this.chart.page.range();

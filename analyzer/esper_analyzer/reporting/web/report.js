@@ -1,5 +1,5 @@
 "use strict";
-// The page: unpacks the data, makes the charts, and links them: one view over updates, one cursor, one tool bar.
+// The page: unpacks the data, creates the charts and links them to one view, one cursor and one tool bar.
 
 class Page {
   constructor(data) {
@@ -14,7 +14,7 @@ class Page {
     this.axes = new Map([["", new Axis(null)], ...data.axes.map((spec) => [spec.name, new Axis(spec)])]);
     this.axis = this.axes.get("");
     this.smoothing = 0;
-    this.hidden = new Set(); // positions of lines, the same in every chart
+    this.hidden = new Set(); // positions of hidden lines, the same in every chart
     this.specs = new Map(data.charts.map((spec) => [spec.id, spec]));
     this.charts = new Map();
     this.view = [this.first, this.last];
@@ -55,7 +55,7 @@ class Page {
     this.charts.forEach((chart) => chart.draw());
   }
 
-  // ------------------------------------------------------------------ how lines are drawn, and the address that keeps it
+  // ------------------------------------------------------------------ axis and smoothing, and their copy in the address
 
   change(axis, smoothing) {
     this.axis = this.axes.get(axis) ?? this.axis;
@@ -64,7 +64,7 @@ class Page {
     this.show();
   }
 
-  /** Show a rank's lines, or do not. */
+  /** Show or hide a rank's lines. */
   toggle(button) {
     const position = Number(button.dataset.line);
     if (!this.hidden.delete(position)) this.hidden.add(position);
@@ -72,7 +72,7 @@ class Page {
     this.redraw();
   }
 
-  /** The view that the address names, if it names one. */
+  /** Restore the view from the address, if it has one. */
   restore() {
     const named = new URLSearchParams(location.hash.slice(1)), found = /^(\d+)-(\d+)$/.exec(named.get("updates") ?? "");
     if (!found && !named.has("by") && !named.has("smooth")) return;
@@ -80,7 +80,7 @@ class Page {
     this.look(...(found ? [Number(found[1]), Number(found[2])] : [this.first, this.last]));
   }
 
-  /** Keep the view in the address, once it rests; a page as it was opened has none. */
+  /** Store the view in the address once it stops changing. The initial view is not stored. */
   keep() {
     clearTimeout(this.keeping);
     this.keeping = setTimeout(() => {
@@ -101,7 +101,7 @@ class Page {
     if (other.open) other.querySelectorAll(".chart").forEach((section) => this.make(section));
   }
 
-  /** A link to a chart: the chart may be behind the disclosure; from an alert, its updates come into view. */
+  /** Follow a link to a chart, opening the other metrics if needed. A link from an alert zooms to its updates. */
   follow(link) {
     const section = link.hash && document.getElementById(link.hash.slice(1));
     if (!section || !section.classList.contains("chart")) return;
@@ -110,7 +110,7 @@ class Page {
       other.open = true;
       this.open(other);
     }
-    setTimeout(() => section.querySelector(".plot").focus({ preventScroll: true })); // once the browser has gone there
+    setTimeout(() => section.querySelector(".plot").focus({ preventScroll: true })); // after the browser has scrolled there
     if (link.dataset.alert) this.zoomTo(Number(link.dataset.alert), this.charts.get(section.id));
   }
 
@@ -121,13 +121,13 @@ class Page {
     return min === max ? [min - 0.5, max + 0.5] : [min, max];
   }
 
-  /** The same on the axis that is shown. */
+  /** Return the view as places on the current axis. */
   placed() {
     const [min, max] = this.range().map((update) => this.axis.place(update));
     return max > min ? [min, max] : [min - 0.5, max + 0.5];
   }
 
-  /** Show these updates, whole numbers within the run. */
+  /** Show these updates, rounded and kept within the run. */
   look(min, max) {
     const smallest = Math.min(2, this.last - this.first);
     let first = Math.round(min), last = Math.round(max);
@@ -177,7 +177,7 @@ class Page {
     const length = Math.max((alert.until ?? alert.update) - alert.since, 20);
     this.look(alert.since - length, (alert.until ?? alert.update) + length);
     (chart ?? this.charts.values().next().value).point(alert.update);
-    const until = alert.until === null ? "lasts" : `over at update ${alert.until}`;
+    const until = alert.until === null ? "ongoing" : `over at update ${alert.until}`;
     this.announce(`Alert ${position + 1} of ${this.alerts.length}: ${alert.level}, ${alert.metric}, since update ${alert.since}, ${until}`);
   }
 
@@ -235,7 +235,7 @@ class Page {
     document.getElementById("announce").textContent = text;
   }
 
-  /** On paper: light, and as wide as the paper. */
+  /** Print on paper: in light colours, as wide as the page. */
   print(begins) {
     document.documentElement.classList.toggle("printing", begins);
     for (const chart of this.charts.values()) {

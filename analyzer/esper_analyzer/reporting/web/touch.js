@@ -1,5 +1,5 @@
 "use strict";
-// Fingers on a chart: one, moved sideways, reads values; two zoom and pan. Up and down still scrolls the page.
+// Touch on a chart: one finger moved sideways reads values, two zoom and pan. Moving up and down scrolls the page.
 
 class Touch {
   constructor(chart) {
@@ -7,7 +7,7 @@ class Touch {
     this.fingers = new Map();
   }
 
-  /** Listen on the plot, which is another one after each drawing. */
+  /** Listen on the plot; each drawing creates a new one. */
   attach(over) {
     this.fingers.clear();
     over.addEventListener("pointerdown", (event) => this.down(event, over));
@@ -19,7 +19,7 @@ class Touch {
     if (event.pointerType !== "touch") return;
     const left = event.clientX - over.getBoundingClientRect().left;
     this.fingers.set(event.pointerId, left);
-    this.held = [...this.fingers.values()].map((at) => this.chart.plot.posToVal(at, "x")); // places that stay beneath the fingers
+    this.touched = [...this.fingers.values()].map((at) => this.chart.plot.posToVal(at, "x")); // places that stay under the fingers
   }
 
   move(event, over) {
@@ -30,7 +30,7 @@ class Touch {
     if (right === undefined) {
       plot.setCursor({ left: Math.min(Math.max(left, 0), over.clientWidth), top: over.clientHeight / 2 }, true, true);
     } else if (this.fingers.size === 2 && Math.abs(right - left) > 8) {
-      const [from, to] = this.held;
+      const [from, to] = this.touched;
       const scale = (to - from) / (right - left);
       if (scale <= 0) return;
       const begin = from - left * scale;
@@ -39,6 +39,6 @@ class Touch {
   }
 
   up(event) {
-    if (this.fingers.delete(event.pointerId)) this.held = [];
+    if (this.fingers.delete(event.pointerId)) this.touched = [];
   }
 }

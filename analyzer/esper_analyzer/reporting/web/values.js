@@ -1,10 +1,10 @@
 "use strict";
-// The values of a chart apart from its picture: as a table, and as files to save.
+// The values of a chart as a table and as files to save.
 
 const say = (value) => (value === null || value === undefined ? "—" : String(value));
 
 class Values {
-  /** @param chart the chart: its lines and page are looked at each time */
+  /** @param chart the chart; its lines and page are read at each call */
   constructor(chart) {
     this.chart = chart;
     this.details = chart.section.querySelector(".values");
@@ -16,7 +16,7 @@ class Values {
     }
   }
 
-  /** Points and ranges that are not finite, of a line, in view. */
+  /** Return the points of a line in view, and its ranges that are not finite. */
   inView(line) {
     const [min, max] = this.chart.page.range();
     const [updates, values] = this.chart.known(line);
@@ -24,7 +24,7 @@ class Values {
     return [points, line.nonfinite.filter(([first, last]) => last >= min && first <= max)];
   }
 
-  /** The values in view as a table: each of them, or the extremes of up to 100 stretches. */
+  /** Fill the table with the values in view: each value, or the extremes of up to 100 stretches. */
   fill() {
     if (!this.details.open) return;
     const table = document.createElement("table");
@@ -47,7 +47,7 @@ class Values {
     this.details.querySelector(".scroll").replaceChildren(table);
   }
 
-  /** All values in view, exact, in the order of updates; those not finite as ranges of updates. */
+  /** Save all values in view exactly, in the order of updates; values that are not finite as ranges. */
   saveCsv() {
     const lines = ["rank,first_update,last_update,value"];
     for (const line of this.chart.lines) {
@@ -60,7 +60,7 @@ class Values {
     this.save(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }), "csv");
   }
 
-  /** The picture as it is on the screen, with its title, to paste elsewhere. */
+  /** Save the chart as it is on the screen, with its title. */
   savePicture() {
     const { chart } = this, from = chart.plot.ctx.canvas, ratio = devicePixelRatio, head = 28 * ratio;
     const canvas = Object.assign(document.createElement("canvas"), { width: from.width, height: from.height + head });

@@ -1,8 +1,8 @@
-"""`tail` and `replay` as an application on the whole terminal; `run_app` and `run_replay` show it.
+"""`tail` and `replay` as a Textual application on the whole terminal; `run_app` and `run_replay` show it.
 
-Layers, each of which knows only those before it: `history`, `window`, `clock` and `picture` are values; a `feed`
-(`live`, `recorded`) makes pictures of a run; `reader` does that in a thread; `plot` and `panels` draw pictures as text;
-`widgets` and `app` put the text on a terminal by Textual.
+The layers below it know nothing of Textual. A feed of `esper_analyzer.live` makes pictures of a run, and a reader runs
+it in a thread. The scene draws a picture as text with the panels of `esper_analyzer.drawing`. `widgets` and `app` put
+that text on the terminal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The screen of `tail`: pictures come from a thread, keys change only what is shown of them."""
+"""The screen of `tail`: a thread makes the pictures, the keys choose what to show of them."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ MIN_WIDTH, MIN_HEIGHT = 60, 20
 
 
 class Fresh(Message):
-    """A new picture is there; one that has not been looked at yet is replaced."""
+    """A new picture is ready; it replaces one that has not been shown yet."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         super().__init__()
 
     def can_replace(self, message: Message) -> bool:
-        """Only the newest picture counts."""
+        """A newer picture of the same reader replaces this one."""
         return isinstance(message, Fresh) and message.reader is self.reader
 
 
 class EsperApp(App[None]):
-    """One rank of a run on the whole terminal; a subclass may feed it with other pictures than those of a live run.
+    """One rank of a run on the whole terminal. A subclass may show other pictures than those of a live run.
 
     Attributes:
-        scene: what is shown.
-        error: what ended the reading, if anything did.
-        signal: the signal that ended the screen, if one did.
+        scene: what the screen shows.
+        error: the error that ended the reading, if any.
+        signal: the signal that ended the screen, if any.
     """
 
     CSS_PATH = "app.tcss"
@@ -82,10 +82,10 @@ class EsperApp(App[None]):
         on_alert: Callable[[Alert], object] | None = None,
         is_new: bool = False,
     ) -> None:
-        if os.environ.get("NO_COLOR") == "":  # which is as good as not set
+        if os.environ.get("NO_COLOR") == "":  # an empty value means that it is not set
             del os.environ["NO_COLOR"]
-        super().__init__(ansi_color=True)  # said here too, since NO_COLOR is looked at now
-        self.theme = "ansi-dark"  # every colour is the terminal's own, and so is the background
+        super().__init__(ansi_color=True)  # set here too, because Textual reads NO_COLOR now
+        self.theme = "ansi-dark"  # uses the terminal's own colours and background
         self.scene = Scene(run, rank, style.unicode)
         self.error: BaseException | None = None
         self.signal: signal.Signals | None = None
@@ -99,7 +99,7 @@ class EsperApp(App[None]):
         self._reader = self._watched = self._new_reader(on_alert)
 
     def last_picture(self) -> Picture:
-        """What is to be said of the run once the screen is closed: nothing is read or judged a second time."""
+        """Return the picture to leave in the terminal, without reading or judging anything again."""
         if self._reader.error is not None or self._reader.is_alive:
             return self.scene.picture
         feed = self._reader.feed or self._new_feed(self.scene.run, self.scene.rank, None)
@@ -111,7 +111,7 @@ class EsperApp(App[None]):
     # ------------------------------------------------------------------ parts
 
     def compose(self) -> ComposeResult:
-        """All panels; which of them are shown depends on the size."""
+        """Create all panels; the size of the screen decides which are visible."""
 
         def panel(name: str, draw: Draw) -> Panel:
             return Panel(draw, name, unicode=self.scene.unicode)
@@ -134,7 +134,7 @@ class EsperApp(App[None]):
         yield panel("keys", self._draw_keys)
 
     def on_mount(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         if not self.is_headless:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end_by, signal.SIGTERM)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
@@ -142,8 +142,8 @@ class EsperApp(App[None]):
         self.set_interval(1.0, self._every_second)
 
     def on_resize(self, event: Resize) -> None:
-        """Choose what there is room for."""
-        self._room = width, height = event.size  # of which `size` knows only later
+        """Show the panels that fit the new size."""
+        self._room = width, height = event.size  # `self.size` changes only later
         self.screen_stack[0].set_class(width < MIN_WIDTH or height < MIN_HEIGHT, "-tiny")
         self._renew()
 
@@ -203,7 +203,7 @@ class EsperApp(App[None]):
         return self.scene.is_chart_due
 
     def _renew(self, *, chart: bool = True) -> None:
-        """Draw anew; Textual does so once for any number of calls."""
+        """Redraw the panels; Textual draws once for any number of calls."""
         self._ask()
         self._lay_out()
         for panel in self.screen_stack[0].query(Panel):
@@ -211,16 +211,18 @@ class EsperApp(App[None]):
                 panel.refresh()
 
     def _every_second(self) -> None:
-        if not self.is_headless and not os.isatty(0):  # and SIGHUP did not come, or was to be ignored
+        if not self.is_headless and not os.isatty(0):  # the terminal is gone and SIGHUP did not arrive
             self._hang_up()
-        if self.scene.charted is not self.scene.picture and self._is_chart_due():  # no picture came since it was not
+        if (
+            self.scene.charted is not self.scene.picture and self._is_chart_due()
+        ):  # no picture has come since it became due
             self._renew()
         age = self.scene.picture.age_secs()
         if age is not None and age >= panels.YOUNG_SECS and self.scene.picture.status in GOING_ON:
             self.screen_stack[0].query("#heading").refresh()
 
     def _ask(self) -> None:
-        """Ask the reader, once, for what the scene lacks."""
+        """Ask the reader once for what the scene lacks."""
         row, detail = self.scene.wanted_row(), self.scene.wanted_detail()
         if row is not None and row != self._asked_row:
             self._reader.ask_row(row)
@@ -255,26 +257,26 @@ class EsperApp(App[None]):
         self._set_window(replace(self.scene.window, span=None, right=None))
 
     def action_pan(self, share: float) -> None:
-        """Show what is earlier or later."""
+        """Pan to earlier or later updates."""
         if self.scene.picture.span is not None:
             self._set_window(self.scene.window.pan(*self.scene.picture.span, share))
 
     def action_edge(self, end: bool) -> None:
-        """Go to the beginning, or to the end and follow it."""
+        """Jump to the beginning, or to the end and follow it."""
         if self.scene.picture.span is not None:
             right = None if end else self.scene.picture.span[0]
             cursor = None if self.scene.window.cursor is None else self.scene.picture.span[int(end)]
             self._set_window(replace(self.scene.window, right=right, cursor=cursor))
 
     def action_cursor(self, direction: int) -> None:
-        """Move the cursor by a column."""
+        """Move the cursor by one column."""
         limits, span = self.scene.limits, self.scene.picture.span
         if limits is not None and span is not None:
             step = max(1, round((limits[1] - limits[0] + 1) / max(1, self.scene.plot.columns)))
             self._set_window(self.scene.window.move(*span, direction * step))
 
     def action_alert(self, direction: int) -> None:
-        """Select another alert, and go there."""
+        """Select the next or previous alert and move the cursor there."""
         events, span = self.scene.picture.events, self.scene.picture.span
         if not events or span is None:
             return
@@ -283,41 +285,41 @@ class EsperApp(App[None]):
         self._set_window(self.scene.window.at(*span, self.scene.selected.update))
 
     def action_clear(self) -> None:
-        """No alert and no cursor."""
+        """Clear the selected alert and the cursor."""
         self.scene.selected = None
         self._set_window(replace(self.scene.window, cursor=None))
 
     def action_scale(self) -> None:
-        """Next scale of values."""
+        """Switch to the next scale of the values."""
         self.scene.scaling = SCALINGS[(SCALINGS.index(self.scene.scaling) + 1) % len(SCALINGS)]
         self._renew()
 
     def on_panel_clicked(self, message: Panel.Clicked) -> None:
-        """Put the cursor where the chart was clicked; select the alert that was clicked."""
+        """Move the cursor to where the chart was clicked."""
         if message.panel.id == "chart" and self.scene.picture.span is not None:
             update = self.scene.plot.update_at(message.x)
             if update is not None:
                 self._set_window(self.scene.window.at(*self.scene.picture.span, update))
 
     def on_mouse_scroll_up(self, _event: MouseScrollUp) -> None:
-        """The wheel zooms."""
+        """Zoom in."""
         self.action_zoom(True)
 
     def on_mouse_scroll_down(self, _event: MouseScrollDown) -> None:
-        """The wheel zooms."""
+        """Zoom out."""
         self.action_zoom(False)
 
     # ------------------------------------------------------------------ what is shown
 
     def action_metric(self, direction: int) -> None:
-        """The next metric that has a small chart."""
+        """Chart the next or previous metric that has a small chart."""
         names = metrics_to_step_through(self.scene.picture)
         if names:
             at = names.index(self.scene.metric) if self.scene.metric in names else 0
             self._chart(names[(at + direction) % len(names)])
 
     def action_choose_metric(self) -> None:
-        """Choose any metric that has been recorded."""
+        """Open the list of recorded metrics."""
         self.push_screen(Chooser("metric", metric_entries(self.scene.picture), unicode=self.scene.unicode), self._chart)
 
     def _chart(self, metric: str | None) -> None:
@@ -326,7 +328,7 @@ class EsperApp(App[None]):
             self._renew()
 
     def action_choose_run(self) -> None:
-        """Choose another run of the folder that this one is in."""
+        """Open the list of runs in the same folder."""
         entries = run_entries(self.scene.run.path.parent)
         self.push_screen(Chooser("run", entries, unicode=self.scene.unicode), self._switch_run)
 
@@ -344,14 +346,14 @@ class EsperApp(App[None]):
         """Show the next rank."""
         ranks = self.scene.run.ranks()
         if len(ranks) < 2:
-            self._note = "this run has one rank only"
+            self._note = "this run has only one rank"
             self._renew()
             return
         later = [rank for rank in ranks if rank > self.scene.rank]
         self._switch(self.scene.run, later[0] if later else ranks[0])
 
     def _switch(self, run: JudgedRun, rank: int) -> None:
-        """Show another run or rank; where alerts are watched for, that goes on behind."""
+        """Show another run or rank. A reader with an `on_alert` goes on in the background."""
         if self._reader is not self._watched or self._on_alert is None:
             self._reader.stop(wait=False)
         scene = self.scene
@@ -368,21 +370,21 @@ class EsperApp(App[None]):
         self._renew()
 
     def action_verdict(self) -> None:
-        """Show all that is said of the run, or of the alert that is selected."""
+        """Show the whole verdict, or the full message of the selected alert."""
         self.push_screen(Help(self.scene.whole_verdict(), unicode=self.scene.unicode))
 
     def action_help(self) -> None:
-        """Show the keys."""
+        """Open the help page."""
         self.push_screen(Help(self.HELP_TEXT, unicode=self.scene.unicode))
 
     # ------------------------------------------------------------------ end
 
     def action_interrupt(self) -> None:
-        """Ctrl-C."""
+        """End the screen as Ctrl-C ends a command."""
         self._end_by(signal.SIGINT)
 
     def _hang_up(self) -> None:
-        """The terminal is to be left, or is gone: then there is nobody to say anything to."""
+        """End on SIGHUP. If the terminal is gone, die by the signal, because there is nowhere to print to."""
         if os.isatty(0):
             self._end_by(signal.SIGHUP)
         else:

@@ -1,4 +1,4 @@
-"""The screen of `replay`: that of `tail` with a time line, which keys play, pause and move."""
+"""The screen of `replay`: the screen of `tail` plus a time line, with keys to play, pause and move."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from esper_analyzer.terminal.app.app import EsperApp
 from esper_analyzer.terminal.keys import HELP, REPLAY_HELP, REPLAY_KEYS, REPLAY_LINE
 
 FRAMES_PER_SEC = 10
-"""Of a replay that plays."""
+"""How often a playing replay redraws."""
 
-_INTERVAL_SECS = 10.0  # nothing is new in a replay but what is asked for
+_INTERVAL_SECS = 10.0  # a replay has new pictures only when it asks for them
 
 
 class ReplayApp(EsperApp):
-    """One rank of a run, from its beginning."""
+    """One rank of a run, shown from its beginning."""
 
     KEY_LINE: ClassVar[str] = REPLAY_LINE
     HELP_TEXT: ClassVar[str] = HELP + REPLAY_HELP
@@ -38,7 +38,7 @@ class ReplayApp(EsperApp):
         super().__init__(run, rank, style=style, interval=_INTERVAL_SECS)
 
     def on_mount(self) -> None:
-        """Let time pass; Textual calls that of the base class as well."""
+        """Start the clock; Textual calls `on_mount` of the base class as well."""
         self.screen.add_class("-replay")
         self.set_interval(1 / FRAMES_PER_SEC, self._tick)
 
@@ -65,7 +65,7 @@ class ReplayApp(EsperApp):
             self._seek()
 
     def _seek(self, to: int | None = None) -> None:
-        """Show the moment that the clock is at, or go to another one and pause."""
+        """Show the moment of the clock, or jump to another one and pause."""
         feed, clock = self._reader.feed, self._clock
         if not isinstance(feed, RecordedFeed) or clock is None:
             return
@@ -84,24 +84,24 @@ class ReplayApp(EsperApp):
             self._seek()
 
     def action_speed(self, factor: float) -> None:
-        """Faster or slower."""
+        """Multiply the speed by `factor`."""
         if self._clock is not None:
             self._clock.scale(factor)
             self._renew()
 
     def action_timing(self) -> None:
-        """The recorded rhythm, or a fixed rate."""
+        """Switch between the recorded speed and a fixed rate."""
         if self._clock is not None:
             self._clock.toggle_timing()
             self._renew()
 
     def action_step(self, rows: int) -> None:
-        """One update forwards or backwards."""
+        """Move by one update, forward or back."""
         if self._clock is not None:
             self._seek(self._clock.position + rows)
 
     def action_next_alert(self, later: bool) -> None:
-        """Pause where the next alert is raised, or the one before."""
+        """Go to where the next or previous alert is raised, and pause."""
         feed, clock = self._reader.feed, self._clock
         if not isinstance(feed, RecordedFeed) or clock is None:
             return
@@ -110,6 +110,6 @@ class ReplayApp(EsperApp):
             self.scene.selected, self._note = None, ""
             self._seek(to)
             return
-        self._note = f"no {'further' if later else 'earlier'} alert"
-        self._note += "" if feed.is_judged or not later else " found yet, still judging"
+        self._note = f"no {'later' if later else 'earlier'} alert"
+        self._note += "" if feed.is_judged or not later else " found yet; still judging"
         self._renew()

@@ -1,4 +1,4 @@
-"""Showing the screen: from a run to the end of the screen, with the errors and exit codes of a command."""
+"""Start the screen of `tail` or `replay` and, when it ends, pass on its errors, signals and damages."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ def run_app(
     is_new: bool = False,
     leave: Leave | None = None,
 ) -> int:
-    """Show a run until the user leaves; returns the number of faults that are damage.
+    """Show a run until the user quits. Return the number of faults that are damage.
 
     Args:
         run, rank: what to show first.
         interval: seconds between looks at the run.
-        on_alert: told, in another thread, of each alert of this rank that is raised from now on, missing updates
-            included, also while another run is looked at.
-        is_new: whether the run began after the caller did, so that all its alerts count.
-        leave: told of the run, the rank and the picture that were on the screen at the end, once it is closed.
+        on_alert: called in another thread with each alert of this rank raised from now on, including missing
+            updates, also while the screen shows another run.
+        is_new: whether the run began after the caller; then `on_alert` gets all its alerts.
+        leave: called after the screen closes with the run, the rank and the picture it showed last.
 
     Raises:
-        OSError, EsperError, PolarsError, PanicException: what ended the reading.
+        OSError, EsperError, PolarsError, PanicException: the error that ended the reading.
         KeyboardInterrupt: Ctrl-C was pressed.
-        SystemExit: SIGTERM came, or SIGHUP, or the terminal is gone.
+        SystemExit: SIGTERM or SIGHUP arrived, or the terminal is gone.
     """
     app = EsperApp(run, rank, style=Style.of(sys.stdout), interval=interval, on_alert=on_alert, is_new=is_new)
     return _show(app, run, leave)
 
 
 def run_replay(run: JudgedRun, rank: int, *, speed: float | None = None, leave: Leave | None = None) -> int:
-    """Show a run from its beginning, with a time line, until the user leaves; returns the number of damages.
+    """Show a run from its beginning, with a time line, until the user quits. Return the number of damages.
 
     Args:
         run, rank: what to show first.
-        speed: how many times faster than recorded; 0 as fast as possible, None so that it takes 25 seconds.
+        speed: how many times faster than recorded; 0 means as fast as possible, None takes 25 seconds.
         leave: as in `run_app`.
 
     Raises:
@@ -62,16 +62,16 @@ def run_replay(run: JudgedRun, rank: int, *, speed: float | None = None, leave: 
 
 @contextmanager
 def _true_size() -> Iterator[None]:
-    """Without COLUMNS and LINES, which Textual would believe for ever, however the terminal is resized."""
-    said = {name: os.environ.pop(name) for name in ("COLUMNS", "LINES") if name in os.environ}
+    """Hide COLUMNS and LINES, because Textual would use them even after the terminal is resized."""
+    hidden = {name: os.environ.pop(name) for name in ("COLUMNS", "LINES") if name in os.environ}
     try:
         yield
     finally:
-        os.environ.update(said)
+        os.environ.update(hidden)
 
 
 def _show(app: EsperApp, run: JudgedRun, leave: Leave | None) -> int:
-    """Show it until it ends; the number of damages of `run`, as far as that is what is on the screen."""
+    """Show the application until it ends. Return the damages of `run`, or 0 if another run is on the screen."""
     with _true_size():
         app.run()
     if app.error is not None:

@@ -1,4 +1,4 @@
-"""The parts of the screen as Textual widgets: panels that draw text to measure, a chooser, a page of help."""
+"""The Textual widgets of the screen: panels of drawn text, a chooser, a page of text."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ Draw = Callable[[int, int], Sequence[Text]]
 
 
 class Lines(Visual):
-    """Lines of text as they are. What Textual does to a text, wrapping and links, would cost as much as drawing it."""
+    """Lines of text, shown as they are. Wrapping and links by Textual would cost as much as drawing them."""
 
     def __init__(self, lines: Sequence[Text]) -> None:
         self.lines = lines
 
     def render_strips(self, width: int, height: int | None, style: Style, options: RenderOptions) -> list[Strip]:
-        """A strip for each line, its style on top of the given one."""
+        """Return a strip for each line, with its style on top of the given one."""
         base = style.rich_style
         return [Strip(Segment.apply_style(line.render(_CONSOLE), base)) for line in self.lines[:height]]
 
     def get_optimal_width(self, rules: RulesMap, container_width: int) -> int:
-        """Cells of the longest line."""
+        """Return the cells of the longest line."""
         return max((line.cell_len for line in self.lines), default=0)
 
     def get_height(self, rules: RulesMap, width: int) -> int:
-        """Number of lines."""
+        """Return the number of lines."""
         return len(self.lines)
 
 
 class Panel(Widget):
-    """A rectangle of text, drawn anew by `draw(width, height)` whenever it is refreshed."""
+    """A rectangle of text; every refresh redraws it with `draw(width, height)`."""
 
-    ALLOW_SELECT = False  # the terminal selects text, with Shift
+    ALLOW_SELECT = False  # with Shift, the terminal itself selects text
 
     class Clicked(Message):
         """The mouse was pressed on a cell of a panel."""
@@ -72,7 +72,7 @@ class Panel(Widget):
         self._unicode = unicode
 
     def render(self) -> Lines:
-        """At most as many lines, and as wide, as the panel is."""
+        """Draw the text and cut it to the size of the panel."""
         width, height = self.size
         lines = list(self._draw(width, height))[:height]
         if not self._unicode:
@@ -82,12 +82,12 @@ class Panel(Widget):
         return Lines(lines)
 
     def on_click(self, event: Click) -> None:
-        """Tell the screen where."""
+        """Tell the screen which cell was clicked."""
         self.post_message(self.Clicked(self, event.x, event.y))
 
 
 class Chooser(ModalScreen[str | None]):
-    """A list to choose one entry of; what is typed leaves only the entries that contain it."""
+    """A list to choose one entry from; typing leaves only the entries that contain the text."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "back"),
@@ -96,19 +96,19 @@ class Chooser(ModalScreen[str | None]):
     ]
 
     def __init__(self, title: str, entries: Sequence[tuple[str, Text]], *, unicode: bool) -> None:
-        """`entries` are what is returned, and what is shown for it."""
+        """Each entry is the value to return and the text to show."""
         super().__init__(classes="" if unicode else _ASCII_CLASS)
         self._title = title
         self._entries = [(key, text if unicode else in_ascii(text)) for key, text in entries]
 
     def compose(self) -> ComposeResult:
-        """A line to type in, above the list."""
+        """Create the input line above the list."""
         with Vertical(id="box"):
             yield Input(placeholder=f"{self._title}: type to filter, Enter chooses, Esc goes back", compact=True)
             yield OptionList(*(Option(text, id=key) for key, text in self._entries), compact=True)
 
     def on_mount(self) -> None:
-        """Type at once."""
+        """Focus the input line, so that typing filters at once."""
         self.query_one(Input).focus()
         self._show("")
 
@@ -128,7 +128,7 @@ class Chooser(ModalScreen[str | None]):
         options.highlighted = 0 if options.option_count else None
 
     def action_move(self, steps: int) -> None:
-        """Go through the list while the line to type in keeps the keys."""
+        """Move through the list while the input line keeps the focus."""
         options = self.query_one(OptionList)
         if options.option_count:
             options.highlighted = ((options.highlighted or 0) + steps) % options.option_count
@@ -145,7 +145,7 @@ class Chooser(ModalScreen[str | None]):
 
 
 class Help(ModalScreen[None]):
-    """A text to read: the keys, and how to read the screen; or all of a verdict."""
+    """A page of text: the help, or a whole verdict."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "back"),
@@ -159,13 +159,13 @@ class Help(ModalScreen[None]):
         self._text = text if unicode else to_ascii(text)
 
     def compose(self) -> ComposeResult:
-        """Text that scrolls where it is longer than the terminal."""
+        """Create a box whose text scrolls if it is longer than the terminal."""
         with VerticalScroll(id="box") as box:
             box.border_subtitle = "Esc closes, arrows scroll"
             yield Static(markup=False)
 
     def on_resize(self) -> None:
-        """Fill the lines anew."""
+        """Wrap the text to the new width."""
         self.call_after_refresh(self._fill)
 
     def _fill(self) -> None:
@@ -175,7 +175,7 @@ class Help(ModalScreen[None]):
 
 
 def hanging(line: str, width: int) -> list[str]:
-    """A line broken at this width; the later parts begin below the text of the first, which may follow a key."""
+    """Wrap a line at this width; later parts align with the text of the first, after its key if it has one."""
     is_key = "  " in line[2:_KEY_CELLS]
     indent = _KEY_CELLS if is_key else len(line) - len(line.lstrip())
     return wrap(line, width, subsequent_indent=" " * indent) or [""]

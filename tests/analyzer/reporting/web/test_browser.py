@@ -117,4 +117,4 @@ def test_verdict_and_tables_need_no_script(opened: Opened) -> None:
         assert "".join(page.locator(".verdict h2").all_text_contents()).split()[:2] == ["Verdict:", "Critical"]
         assert page.locator("table.alerts tbody tr").count() > 0
         assert not page.locator(".toolbar").is_visible()
-        assert page.get_by_text("The charts need a browser").is_visible()
+        assert page.get_by_text("The charts need JavaScript").is_visible()
