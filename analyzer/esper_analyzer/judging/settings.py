@@ -96,7 +96,7 @@ def find_settings(folder: Path, *, warn: Callable[[str], object] = warnings.warn
             text = _text(path)
             if not {path.stat().st_uid, parent.stat().st_uid} <= owners:
                 if _OURS.search(text):
-                    warn(f"{path} belongs to another user; passed over in the search for thresholds")
+                    warn(f"{path} belongs to another user; skipped in the search for thresholds")
                 continue
             ours = _tool_esper(_parse(path, text))
         except OSError:  # a folder that may not be looked into holds nothing for us
@@ -104,7 +104,7 @@ def find_settings(folder: Path, *, warn: Callable[[str], object] = warnings.warn
         except UsageError as error:
             if _OURS.search(text):
                 raise
-            warn(f"{error}; passed over in the search for thresholds")
+            warn(f"{error}; skipped in the search for thresholds")
             continue
         if ours is not None:
             return _settings(path, "tool.esper.", ours)
@@ -159,7 +159,7 @@ def _table(path: Path, where: str, found: Any, known: tuple[str, ...]) -> Mappin
     for key in found:
         if key not in known:
             close = get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            hint = f"did you mean {close[0]!r}?" if close else f"the known keys are {', '.join(known)}"
             raise UsageError(f"{path}: {where} has no key {key!r}; {hint}")
     return found
 

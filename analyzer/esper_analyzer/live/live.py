@@ -147,7 +147,7 @@ class LiveFeed(Feed):
             NotARunError: the run was gone at the last look.
         """
         if self.status == "gone":
-            raise NotARunError(f"{self.run.path} is no longer there")
+            raise NotARunError(f"{self.run.path} no longer exists")
         if not self._is_checked:
             self._count_damage()
             self._dropped_by_attempts = self.run.dropped_by_attempts(self.rank)

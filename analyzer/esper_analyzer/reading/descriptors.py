@@ -52,6 +52,6 @@ def _wanted(files: int) -> int:
 
 def _too_many(files: int) -> UsageError:
     return UsageError(
-        f"the run has {files:,} sealed segments, more than files may be open;"
+        f"the run has {files:,} sealed segments, more than the number of files that may be open;"
         f" raise the limit: ulimit -n {_wanted(files)}"
     )

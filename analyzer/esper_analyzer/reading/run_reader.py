@@ -54,7 +54,7 @@ def locate_run(run: str | os.PathLike[str] | None, root: str | os.PathLike[str] 
         directory = find_run(Path(run), Path(root))
         if not count_all_segments(directory):  # it may be about to be made
             raise
-        raise RunDamagedError(f"{directory.header_path} is gone; `esper-rec repair` makes it anew") from None
+        raise RunDamagedError(f"{directory.header_path} is missing; `esper-rec repair` recreates it") from None
 
 
 class RunReader:
@@ -70,7 +70,7 @@ class RunReader:
 
     def __init__(self, directory: RunDirectory) -> None:
         if any("\udc80" <= char <= "\udcff" for char in str(directory.path)):  # bytes that are no UTF-8
-            raise NotARunError(f"{str(directory.path)!a} is no UTF-8 path, which cannot be read; rename the folder")
+            raise NotARunError(f"the path {str(directory.path)!a} is not valid UTF-8; rename the folder")
         self.directory = directory
         self.path = directory.path
         self.header: RunHeader = directory.header()
@@ -146,7 +146,7 @@ class RunReader:
             return ranks
         if rank not in ranks and (rank != 0 or ranks):
             known = ", ".join(map(str, ranks)) or "none"
-            raise NotARunError(f"{self.path} has no rank {rank} (ranks there: {known}); choose one with --rank")
+            raise NotARunError(f"{self.path} has no rank {rank} (its ranks: {known}); choose one with --rank")
         return [rank] if ranks else []
 
     def attempt_count(self, rank: int) -> int:
