@@ -1,4 +1,4 @@
-"""Strict JSON: what JSON has no number for becomes a string, so that the document is valid and hides nothing."""
+"""Converts values to strict JSON: NaN and infinities become strings, so that the document is valid and complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def strict(value: Any) -> Any:
-    """A value that strict JSON can hold: floats that are not finite become strings, times ISO 8601."""
+    """Convert a value to strict JSON: floats that are not finite become strings, times become ISO 8601."""
     if isinstance(value, float):
         if math.isfinite(value):
             return value

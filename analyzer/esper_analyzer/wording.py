@@ -1,4 +1,4 @@
-"""How numbers are written for people: values, counts, changes, sizes, durations."""
+"""Formats numbers for people: values, counts, changes, sizes and durations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MISSING = "—"
 
 
 def number(value: Value, decimals: int = 3) -> str:
-    """A value with so many decimals; in scientific notation where those would say nothing or too much."""
+    """Format a value with so many decimals, or in scientific notation if it is very small or very large."""
     if value is None:
         return MISSING
     if isinstance(value, bool):
@@ -31,7 +31,7 @@ def number(value: Value, decimals: int = 3) -> str:
 
 
 def compact(value: Value) -> str:
-    """A value in at most 8 characters."""
+    """Format a value in at most 8 characters."""
     if isinstance(value, bool) or value is None or isinstance(value, datetime) or not math.isfinite(value):
         return number(value)
     size = abs(value)
@@ -46,12 +46,12 @@ def compact(value: Value) -> str:
 
 
 def rate(per_sec: float) -> str:
-    """Updates per second."""
+    """Format a number of updates per second."""
     return f"{per_sec:.3g}" if per_sec < 1000 else count(round(per_sec))
 
 
 def percentage(change: float | None) -> str:
-    """A signed fraction as percentage; a large one as multiple."""
+    """Format a signed fraction as a percentage, or a large one as a multiple."""
     if change is None:
         return MISSING
     if not math.isfinite(change):
@@ -62,12 +62,12 @@ def percentage(change: float | None) -> str:
 
 
 def count(number_of: int) -> str:
-    """A count with thin groups of three digits."""
+    """Format a count in groups of three digits."""
     return f"{number_of:,}".replace(",", " ")
 
 
 def size(number_of_bytes: int) -> str:
-    """Bytes in the unit that reads best."""
+    """Format a number of bytes in the most readable unit."""
     value = float(number_of_bytes)
     for unit in ("B", "kB", "MB"):
         if value < 1000:
@@ -77,6 +77,6 @@ def size(number_of_bytes: int) -> str:
 
 
 def duration(secs: float) -> str:
-    """Seconds as h:mm:ss."""
+    """Format seconds as h:mm:ss."""
     whole = max(0, int(secs))
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

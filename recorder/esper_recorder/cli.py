@@ -1,4 +1,4 @@
-"""The command line of the recorder: `esper-rec`. It parses, calls one function and prints."""
+"""The command line `esper-rec`: parses options, calls one function per command and prints the result."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def parameter_options(parameters: Sequence[Field[Any]]) -> Callable[[_Command], _Command]:
-    """Give a command one option per field of `PPOConfig`; an option not given is None."""
+    """Add one option per field of `PPOConfig` to a command; an option that is not given is None."""
     kinds = typing.get_type_hints(PPOConfig)
 
     def decorate(command: _Command) -> _Command:
         for parameter in reversed(parameters):
-            # An optional field, such as `float | None`, is an option of the type that is not None.
+            # The option of an optional field, such as `float | None`, has the type that is not None.
             kind = kinds[parameter.name]
             plain = next((t for t in typing.get_args(kind) if t is not types.NoneType), kind)
             name, default = option_name(parameter.name), parameter.default
@@ -52,7 +52,7 @@ def parameter_options(parameters: Sequence[Field[Any]]) -> Callable[[_Command], 
 
 
 def describe_presets() -> str:
-    """The defaults that differ by environment, as options."""
+    """Describe, as options, the defaults that differ by environment."""
     presets = {**ENV_PRESETS, "any other Gymnasium id": GYMNASIUM_PRESET}
     described = []
     for env, preset in presets.items():
@@ -61,14 +61,14 @@ def describe_presets() -> str:
         ]
         if options:
             described.append(f"{env}: {' '.join(options)}")
-    return f"Defaults by environment: {'; '.join(described)}. The run's header keeps every value in force."
+    return f"Defaults by environment: {'; '.join(described)}. The run's header records every value in use."
 
 
 _RUN_PARAMETERS, _HYPERPARAMETERS = fields(PPOConfig)[:6], fields(PPOConfig)[6:]
 
 
 MIN_SEGMENTS = 50
-"""Runs with fewer segments are examined before a progress bar could be read."""
+"""A run with fewer segments is examined too fast for a progress bar to be read."""
 
 
 @command_group("esper-rec")
@@ -85,24 +85,24 @@ def main() -> None:
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
-    help="Where to train; auto takes CUDA where it is usable.  [default: auto]",
+    help="Device to train on; auto uses CUDA if it is available.  [default: auto]",
 )
-@click.option("--out", "root", default="runs", help="Folder that the run is created in.  [default: runs]")
-@click.option("--run-id", default=None, help="Name of the run; made from the time if absent.")
+@click.option("--out", "root", default="runs", help="Folder to create the run in.  [default: runs]")
+@click.option("--run-id", default=None, help="Name of the run; by default it is made from the time.")
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on from the checkpoint of the run --run-id, or of the latest under --out, as a new attempt of it. It keeps"
-    " its options; --updates or --total-steps give it another length, over which the learning rate is then"
-    " annealed, and --checkpoint-updates may change too. A run that is complete is left as it is.",
+    help="Resume the run --run-id, or the latest run under --out, from its checkpoint, as a new attempt. The run keeps"
+    " its options. Only its length (--updates or --total-steps, over which the learning rate is then annealed) and"
+    " --checkpoint-updates can change. A complete run is left as it is.",
 )
 @click.option(
     "--stop-on",
     type=click.Choice(["warning", "critical"]),
-    help="End the training, sealed and with exit code 1, when the verdict on it is as bad as this.",
+    help="Stop the training when its verdict reaches this level. The run is sealed, and the exit code is 1.",
 )
 @parameter_options(_HYPERPARAMETERS)
-@click.option("--no-value-clip", is_flag=True, help="Value loss ½·MSE, without a value clip.")
+@click.option("--no-value-clip", is_flag=True, help="Use the unclipped value loss, ½·MSE.")
 def train(
     resume: bool,
     no_value_clip: bool,
@@ -140,7 +140,7 @@ def train(
 
 
 def _train(config: PPOConfig | None, given: dict[str, Any], **where: Any) -> Outcome:
-    """Import what only training needs, and train with `config`; without one, resume with what was `given`.
+    """Import what only training needs, and train with `config`; if it is None, resume with the options `given`.
 
     Raises:
         EsperError: torch or gymnasium is missing, or as `run_training` and `resume_training`.
@@ -160,8 +160,8 @@ def _train(config: PPOConfig | None, given: dict[str, Any], **where: Any) -> Out
 
 
 def run_argument(command: _Command) -> _Command:
-    """`RUN` and `--root`: which run is meant."""
-    root = click.option("--root", default="runs", help="Folder that RUN is looked for in.  [default: runs]")
+    """Add `RUN` and `--root`, which name the run, to a command."""
+    root = click.option("--root", default="runs", help="Folder to look for RUN in.  [default: runs]")
     return click.argument("run")(root(command))
 
 
@@ -171,7 +171,7 @@ def run_argument(command: _Command) -> _Command:
 def verify(run: str, root: str, form: str) -> ExitCode:
     """Check a run for damage, down to every row.
 
-    RUN is a path, or a name under --root; it may still be being recorded. The exit code is 3 if the run is damaged. A
+    RUN is a path, or a name under --root; the run may still be recording. The exit code is 3 if the run is damaged. A
     torn end, leftovers of a crash and losses that a repair has recorded are listed but do not count as damage.
 
     Example: esper-rec verify mine
@@ -193,8 +193,8 @@ def verify(run: str, root: str, form: str) -> ExitCode:
 def repair(run: str, root: str) -> ExitCode:
     """Make a damaged run readable again.
 
-    RUN is a path, or a name under --root. Repair leaves sound data alone, moves what it has to take out to
-    repairs/*.broken, and writes down what is lost. The exit code is 3 if damage is left.
+    RUN is a path, or a name under --root. Repair leaves sound data alone, moves what it cannot use to
+    repairs/*.broken, and records what is lost. The exit code is 3 if damage remains.
 
     Example: esper-rec repair mine
     """
@@ -210,13 +210,15 @@ def repair(run: str, root: str) -> ExitCode:
 
 @main.command("import")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, path_type=Path))
-@click.option("--out", "root", default="runs", help="Folder that the runs are created in.  [default: runs]")
-@click.option("--run-id", default=None, help="Name of the run, for one FILE; made from the file's name if absent.")
+@click.option("--out", "root", default="runs", help="Folder to create the runs in.  [default: runs]")
+@click.option(
+    "--run-id", default=None, help="Name of the run, for one FILE; by default it is made from the file's name."
+)
 def import_(files: tuple[Path, ...], root: str, run_id: str | None) -> ExitCode:
-    """Import events.jsonl of esper-lite, each FILE as a run of its own.
+    """Import events.jsonl of esper-lite, each FILE as its own run.
 
     The run keeps the source's numbering and times. The command prints what became of each key, and what it did not
-    import. The exit code is 2 if a FILE could not be imported; the other files are imported all the same.
+    import. The exit code is 2 if a FILE could not be imported; the other files are still imported.
 
     Example: esper-rec import events.jsonl --run-id mine
     """
@@ -239,7 +241,7 @@ def import_(files: tuple[Path, ...], root: str, run_id: str | None) -> ExitCode:
 
 
 def _fault_lines(made: Verification) -> list[str]:
-    """A line for each fault, and one that sums up."""
+    """Return one line per fault, and a summary line."""
     of_run = made.run_id or made.path
     lines = [f"{of_run} {_place(fault)}{fault.kind}: {fault.message}" for fault in made.faults]
     damage = sum(fault.is_damage for fault in made.faults)
@@ -255,7 +257,7 @@ def _fault_lines(made: Verification) -> list[str]:
     counts = [
         f"{number:,} {name}{'' if number == 1 else 'es' if name.endswith('s') else 's'}" for number, name in named
     ]
-    state = "damaged; esper-rec repair brings back what is left" if damage else "no damage"
+    state = "damaged; esper-rec repair recovers what is left" if damage else "no damage"
     return [*lines, f"{made.path}: {state} ({', '.join(counts)})"]
 
 

@@ -113,6 +113,6 @@ def test_what_cannot_be_measured_stops_no_training(
     (row,) = rows_of(open_run("runs/odd"))
     assert row["return_mean"] is None
     assert row["value_loss"] is not None
-    assert "could not be measured: KeyError" in caplog.text
+    assert "could not measure the rollout: KeyError" in caplog.text
     with pytest.raises(KeyError), RecorderCallback(run_id="strict", strict=True) as callback:
         model.learn(STEPS, callback=callback, log_interval=None)  # type: ignore[arg-type]

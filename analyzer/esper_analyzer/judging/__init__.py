@@ -1,1 +1,1 @@
-"""From numbers to a verdict: signals, rules, alerts in force, settings, the monitor."""
+"""Judges a run by its numbers: signals, rules, alerts, the verdict, the user's settings, and the live monitor."""

@@ -1,4 +1,4 @@
-"""Alerts: what a rule saw, from when to when, what it usually means and what to look at next."""
+"""Alerts: what a rule found, from when to when, what it usually means and what to look at next."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from esper_schemas.metric.levels import level_at
 from esper_schemas.metric.metrics import COMPARISONS, Level
 
 MAX_ALERTS = 100
-"""Of the alerts that are over, the newest this many are kept in a report."""
+"""A report keeps at most this many alerts, the newest, besides older ones that still last."""
 
 MISSING_UPDATES = "missing_updates"
-"""Stands for a rule where updates are missing."""
+"""The rule name of alerts about missing updates, which no rule raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something was beyond its bound for long enough.
+    """A number was beyond its bound for long enough, or updates are missing.
 
     Attributes:
         update: the update at which it was raised.
-        metric: the metric or signal; `update` where updates are missing before this one.
+        metric: the metric or signal; `update` if updates are missing before this one.
         level: warning or critical.
-        value: the number at that update; how many updates are missing for `update`.
-        message: what was seen and since when, what it usually means and what to look at next.
-        since: first update of those beyond the bound that raised it.
+        value: the number at that update; for `update`, how many updates are missing.
+        message: what was found and since when, what it usually means and what to look at next.
+        since: the first of the updates beyond the bound that raised it.
         until: first update at which it was over; None while it lasts.
-        rule: name of the rule; `missing_updates` where updates are missing.
-        rank: the rank that it is about, in a report; None where only one rank is looked at, as live.
+        rule: name of the rule; `missing_updates` if updates are missing.
+        rank: the rank that it is about, in a report; None if there is only one rank, as in a live view.
     """
 
     update: int
@@ -52,9 +52,9 @@ class Episode:
         rule: the rule.
         severity: 1 warning, 2 critical.
         since: first update of the stretch that was beyond the bound.
-        update: the update at which it had been so for long enough.
+        update: the update at which the number had been beyond the bound for long enough.
         value: the number at that update.
-        detail: what else is known, for the sentence; may be empty.
+        detail: further details for the sentence; may be empty.
         until: first update at which it was over; None while it lasts.
     """
 
@@ -67,37 +67,37 @@ class Episode:
     until: int | None = None
 
     def alert(self) -> Alert:
-        """The alert as it stands now."""
+        """Return the alert as it is now."""
         message = f"{self.describe(self.value, self.update)} {self.rule.meaning}"
         level, rule = level_at(self.severity), self.rule
         return Alert(self.update, rule.metric, level, self.value, message, self.since, self.until, rule.name)
 
     def describe(self, value: float | None, update: int) -> str:
-        """One sentence on the number as it is at `update`: how large, beyond which bound, since when."""
+        """Describe the number at `update` in one sentence: its value, the bound it is beyond, and since when."""
         rule = self.rule
         since = f" since update {self.since}" if self.since != update else f" at update {update}"
         if rule.sentence is not None:
             return f"{rule.sentence(self.value)}{since}{self.detail}."
         bound = None if value is None else _bound(rule, value, self.severity)
-        if value is None or not bound:  # it has come back, and not been so for long enough
+        if value is None or not bound:  # it is back within the bound, but not for long enough
             seen = f"{_shown(rule, self.value)}{_bound(rule, self.value, self.severity)} at update {self.update}"
             return f"{rule.title} was {seen}{'' if value is None else f', and is {_shown(rule, value)} now'}."
         return f"{rule.title} is {_shown(rule, value)}{bound}{since}."
 
 
 def gap_alerts(missing: Sequence[tuple[int, int]]) -> list[Alert]:
-    """An alert for each range of missing updates; only of the newest."""
+    """Make an alert for each range of missing updates, of the newest ranges only."""
     return [_gap(first, last) for first, last in missing[-MAX_ALERTS:]]
 
 
 def newest(alerts: Iterable[Alert]) -> list[Alert]:
-    """The newest alerts, and older ones that last, in order of their updates; the worse first where two share one."""
+    """Return the newest alerts, and older ones that last, by update; at the same update the worse one is first."""
     ordered = sorted(alerts, key=lambda alert: (alert.update, alert.level != "critical", alert.metric))
     return [alert for alert in ordered[:-MAX_ALERTS] if alert.until is None] + ordered[-MAX_ALERTS:]
 
 
 def _bound(rule: Rule, value: float, severity: int) -> str:
-    """The bound that a value is beyond, in brackets; empty if it is beyond none."""
+    """Write in brackets the bound that a value is beyond; empty if the value is within all bounds."""
     if not math.isfinite(value):
         return " (not finite)"
     limits = rule.bands.critical if severity == 2 else (*rule.bands.warning, *rule.bands.critical)

@@ -1,6 +1,6 @@
-"""From numbers to alerts: which band each is in, and for how long it has to be there before that counts.
+"""Turns numbers into alerts: finds the band of each number, and how long it must stay there to raise an alert.
 
-All rules are worked on together, as arrays of rows × rules, so that one more row costs microseconds.
+All rules are processed together, as arrays of rows × rules, so that one more row costs microseconds.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from esper_analyzer.judging.rules import Rule
 from esper_schemas.metric.metrics import Bands, Limit
 
 NOT_FINITE = 3
-"""Severity of a value that is critical because it is not finite: it counts at once."""
+"""Severity of a value that is critical because it is not finite; it raises an alert at once."""
 
 Levels = np.ndarray[tuple[int, int], np.dtype[np.int8]]
 Flags = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
 
 
 class Bounds:
-    """The bands of all rules as arrays, so that all their numbers are judged in one go; it says what `severity` says.
+    """The bands of all rules as arrays, to judge all numbers at once; the results agree with `levels.severity`.
 
-    A bound that belongs to its band is moved to the next number, so that all comparisons are strict.
+    An inclusive bound is moved to the next floating-point number, so that all comparisons are strict.
     """
 
     def __init__(self, bands: Sequence[Bands]) -> None:
@@ -37,20 +37,20 @@ class Bounds:
         self._bounds = list(zip(*(((float(a), float(b)) for a, b in pair) for pair in pairs), strict=True))
 
     def severities_now(self, numbers: Sequence[float | None]) -> Levels:
-        """`severities` of one row: [1, columns], at a fraction of the cost."""
-        found = [0] * len(numbers)
+        """As `severities`, for one row: [1, columns], at a fraction of the cost."""
+        severities = [0] * len(numbers)
         for column, value in enumerate(numbers):
             if value is None:
                 continue
             if not isfinite(value):
-                found[column] = NOT_FINITE if self._is_broken[column] else 0
+                severities[column] = NOT_FINITE if self._is_broken[column] else 0
                 continue
             for above, below in self._bounds[column]:
-                found[column] += value > above or value < below
-        return np.array([found], np.int8)
+                severities[column] += value > above or value < below
+        return np.array([severities], np.int8)
 
     def severities(self, numbers: pl.DataFrame) -> Levels:
-        """0, 1, 2, or `NOT_FINITE`, for each row and column of numbers; 0 for null."""
+        """Return 0, 1, 2, or `NOT_FINITE`, for each row and column of numbers; 0 for null."""
         values = numbers.to_numpy()  # null becomes NaN
         present = np.array([numbers.get_column(name).is_not_null() for name in numbers.columns]).T
         levels: Levels = np.zeros((numbers.height, numbers.width), np.int8)
@@ -67,7 +67,7 @@ class Bounds:
 
     @staticmethod
     def _bound(limits: tuple[Limit, ...], side: str) -> float:
-        """The bound on one side beyond which a value is in the band; infinite if there is none."""
+        """Return the bound on one side beyond which a value is in the band; infinite if there is none."""
         far = np.inf if side == ">" else -np.inf
         bounds = [
             np.nextafter(limit.bound, -far) if limit.comparison.endswith("=") else limit.bound
@@ -79,14 +79,14 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Change:
-    """A rule's alert of one severity begins or ends.
+    """An alert of one rule and severity begins or ends.
 
     Attributes:
         row: position among the newest rows.
         rule: position of the rule.
         severity: 1 warning, 2 critical.
         begins: whether it begins.
-        since: row, perhaps before the newest (negative), of the first value beyond the bound that it was held for.
+        since: row of the first value beyond the bound that counted for the alert; negative if before the newest rows.
     """
 
     row: int
@@ -97,10 +97,10 @@ class Change:
 
 
 class Hysteresis:
-    """Which alerts are in force: one begins after k of n rows beyond its bound, and ends after m rows that are not.
+    """The alerts in force: one begins after k of n rows beyond its bound, and ends after m rows within it.
 
     Attributes:
-        memory: number of earlier rows that are remembered, and that `since` may reach back.
+        memory: number of earlier rows that are remembered; `since` reaches back at most this far.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -112,9 +112,9 @@ class Hysteresis:
         self._in_force = np.zeros((3, len(rules)), bool)  # by severity
 
     def advance(self, levels: Levels) -> list[Change]:
-        """Take in severities [rows, rules] of new rows; what begins and ends with them, in order."""
+        """Add the severities [rows, rules] of new rows; return the alerts that begin and end with them, in order."""
         self._levels = np.concatenate([self._levels, levels])
-        watched = np.flatnonzero(self._levels.any(axis=0))  # what is in force has been beyond its bound lately
+        watched = np.flatnonzero(self._levels.any(axis=0))  # every alert in force was recently beyond its bound
         changes: list[Change] = []
         for severity in (1, 2) if len(watched) else ():
             state = self._state(severity, watched)
@@ -129,7 +129,7 @@ class Hysteresis:
         return sorted(changes)
 
     def _state(self, severity: int, rules: Any) -> Flags:
-        """Whether each of these rules' alerts is in force after each of the newest rows: [rows, rules]."""
+        """Return whether the alert of each of these rules is in force after each of the newest rows: [rows, rules]."""
         levels, column = self._levels[:, rules], np.arange(len(rules))
         hits = np.zeros((len(levels) + 1, len(rules)), np.int32)  # up to, and without, each row
         np.cumsum(levels >= severity, axis=0, out=hits[1:])
@@ -138,7 +138,7 @@ class Hysteresis:
         clear = hits[end, column] == hits[end - self._clear[rules], column]
         now = levels[self.memory :]
         begins = (now >= severity) & (held | (now == NOT_FINITE))
-        # Where neither holds, things stay as the last row left them that decided anything.
+        # A row with neither keeps the state of the last row that had one of them.
         last = np.maximum.accumulate(np.where(begins | clear, np.arange(len(now))[:, None], -1), axis=0)
         state: Flags = np.where(last >= 0, begins[np.maximum(last, 0), column], self._in_force[severity, rules])
         return state

@@ -1,6 +1,6 @@
-"""The judge: walks through the updates of a run, keeps which alerts are in force, and says when each began.
+"""The judge: applies the rules to the updates of a run, and keeps which alerts are in force and when each began.
 
-Report, tail, check, notebook and live monitor all feed the same object, a million rows at a time or one.
+Report, tail, check, notebook and live monitor all use it, with a million rows at a time or with one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BATCH_ROWS = 65_536
 
 
 class Judge:
-    """The state of every rule after the rows given so far, which must come in the order of their updates.
+    """The state of every rule after the rows so far, which must arrive in the order of their updates.
 
     Its size does not depend on the length of the run, and neither does the cost of one more row.
 
@@ -32,7 +32,7 @@ class Judge:
         rows: number of rows so far.
         last_update: update of the newest row; −1 if there is none.
         has_losses: whether any loss has been measured.
-        in_force: episodes that last, by position of the rule and severity.
+        in_force: episodes that still last, by position of the rule and severity.
     """
 
     def __init__(self, rules: Iterable[Rule] = RULES.values()) -> None:
@@ -61,16 +61,16 @@ class Judge:
         made = [value.alias(name) for name, value in self._values.items() if name not in self._columns]
         self._steps = [[value.alias(name) for name, value in step.items()] for step in PARTS]
         self._parts = sorted(set(self._columns.values()) & parts.keys())
-        self._made = [pl.col("update").alias("_update"), *made, *map(pl.col, self._parts)]  # never nothing
+        self._made = [pl.col("update").alias("_update"), *made, *map(pl.col, self._parts)]  # never empty
         self._newest: dict[str, float | None] = dict.fromkeys(values)
 
     def advance(self, rows: pl.DataFrame) -> list[Episode]:
-        """Take in rows, and return the episodes that begin in them, in order of updates.
+        """Judge further rows, and return the episodes that begin in them, in order of updates.
 
-        Of a rule that becomes critical at once, only the critical episode is among them.
+        If a rule becomes critical at once, only its critical episode is returned.
 
         Args:
-            rows: rows with `columns`, in the order of their updates, later than those before.
+            rows: rows with `columns`, in the order of their updates, later than all previous rows.
         """
         if not rows.height:
             return []
@@ -97,31 +97,32 @@ class Judge:
         return begun
 
     def advance_all(self, updates: pl.LazyFrame) -> Iterator[Episode]:
-        """As `advance`, for a whole run in bounded memory: a batch of rows at a time."""
+        """As `advance`, for a whole run in bounded memory, a batch of rows at a time."""
         for batch in updates.select(self.columns).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
             yield from self.advance(batch)
 
     def values(self) -> dict[str, float | None]:
-        """The newest value of each rule's number, by the rule's name."""
+        """Return the newest value of each rule's number, by the rule's name."""
         return {name: None if value is None else value + 0.0 for name, value in self._newest.items()}  # −0.0 is 0.0
 
     def measured(self, column: str) -> float | None:
-        """What the newest row holds in one of `columns`."""
+        """Return the value of one of `columns` in the newest row."""
         return _as_float(self._context[column][-1]) if self.rows else None
 
     def signals(self) -> dict[str, float | None]:
-        """Every signal after the newest row, by name: those that rules watch, and those that only inform."""
+        """Return every signal after the newest row, by name: those that rules watch, and those that only inform."""
         values = self.values()
-        found = {name: values.get(name) for name in SIGNALS}
+        watched = {name: values.get(name) for name in SIGNALS}
         if not self.rows:
-            return found | dict.fromkeys(INFORMING)
-        return found | self._context.select(**INFORMING).row(-1, named=True)
+            return watched | dict.fromkeys(INFORMING)
+        return watched | self._context.select(**INFORMING).row(-1, named=True)
 
     def _numbers_now(self, frame: pl.DataFrame) -> dict[str, float | None]:
-        """The number of each rule for the last row alone.
+        """Return the number of each rule for the last row alone.
 
-        Nearly all of the cost is the planning of expressions: so what stands in the row is not asked of the engine, it
-        is called once, and it is not to improve the plan. Other threads are not used, since waking them costs more.
+        Nearly all of the cost is planning the expressions. So values that are already in the row bypass the engine, the
+        engine is called once, and it does not optimise the plan. It uses no other threads, because waking them costs
+        more than the work.
         """
         plan = frame.lazy()
         for parts in self._steps:
@@ -140,7 +141,7 @@ class Judge:
         return frame
 
     def _complete(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows without what a skipped update measured, and with what the run is held against."""
+        """Remove the measurements of skipped updates from rows, and add the baselines."""
         if rows["skipped"].any():
             kept = ("update", "skipped", "skip_reason")
             measured = pl.when(~pl.col("skipped").fill_null(False)).then(pl.exclude(kept))
@@ -150,7 +151,7 @@ class Judge:
     def _episodes(
         self, changes: Sequence[Change], rows: pl.DataFrame, numbers: pl.DataFrame | dict[str, list[float | None]]
     ) -> list[Episode]:
-        """Bring `in_force` up to date; the episodes that begin in these newest rows, which have these `numbers`."""
+        """Update `in_force`; return the episodes that begin in these newest rows, which have these `numbers`."""
         updates = np.concatenate([self._updates, rows["update"].to_numpy()])
         memory = len(self._updates)
         self._updates = updates[-memory:]
@@ -175,6 +176,6 @@ def _as_float(value: float | None) -> float | None:
 
 
 def _detail(rule: Rule, rows: pl.DataFrame, row: int) -> str:
-    """Why an update was skipped, as far as it was said."""
+    """Describe why an update was skipped, if the reason was recorded."""
     code = rows["skip_reason"][row] if rule.metric == "skipped" else None
     return "" if code is None else f" ({SKIP_REASONS.get(code, f'reason {code}')})"

@@ -1,4 +1,4 @@
-"""A run, and what it is judged by: what everything that shows or reports on a run is given."""
+"""A run with the settings that it is judged by; every report and every screen takes one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judgement of each rank of a run, made once from one look at it, and handed to whatever reports on it."""
+"""Judges each rank of a run once, from one look at the run, for everything that reports on it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from esper_analyzer.reading.segment_index import SegmentIndex
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What was found in the rows of one rank.
+    """The result of judging the rows of one rank.
 
     Attributes:
-        missing: ranges of updates between the first and the last that are not there.
-        dropped: rows that the recorder dropped.
-        alerts: the newest alerts, and older ones that last.
+        missing: ranges of missing updates between the first and the last.
+        dropped: number of rows that the recorder dropped.
+        alerts: the newest alerts, and older ones that still last.
         verdict: the verdict.
         signals: the signals after the last row.
     """
@@ -46,23 +46,23 @@ class Judgement:
 
 
 def judge_ranks(run: JudgedRun, found: RunIndex, frames: Mapping[int, pl.LazyFrame]) -> dict[int, Judgement]:
-    """The judgement of each rank.
+    """Judge each rank.
 
     Args:
         run: the run.
-        found: what was found in it.
-        frames: the rows of each rank that count, as `found.frames()` gives them.
+        found: the index of the run.
+        frames: the rows of each rank that count, as `found.frames()` returns them.
     """
     return {rank: judge_rank(run, index, frames[rank], found.damage_of(rank)) for rank, index in found.ranks.items()}
 
 
 def judge_rank(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: int) -> Judgement:
-    """The judgement of one rank, whose files have so many faults that are damage."""
+    """Judge one rank, whose files have so many faults that are damage."""
     missing = gaps_of_index(rows, index)
     dropped = dropped_rows(index, every_row_of(index, rows))
     judge = Judge(run.settings.rules)
     episodes = list(deque(judge.advance_all(rows), maxlen=MAX_ALERTS))
-    if len(episodes) == MAX_ALERTS:  # some may have been left out that still last
+    if len(episodes) == MAX_ALERTS:  # some that still last may have been left out
         episodes += [episode for episode in judge.in_force.values() if episode.update < episodes[0].update]
     alerts = [*gap_alerts(missing), *(episode.alert() for episode in episodes)]
     verdict = conclude(judge, RunFacts(missing, dropped, damage, run.remarks))
@@ -70,7 +70,10 @@ def judge_rank(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: 
 
 
 def together(run: JudgedRun, judged: Mapping[int, Judgement]) -> tuple[list[Alert], Verdict, dict[str, float | None]]:
-    """Alerts, the newest last, the verdict and the signals; of several ranks the worst, with all findings by rank."""
+    """Combine the judgements of all ranks: alerts (newest last), verdict and signals.
+
+    Verdict and signals are those of the worst rank; the verdict has the findings of all ranks.
+    """
     if not judged:
         nobody = Judge()
         return [], conclude(nobody, RunFacts()), nobody.signals()
@@ -79,13 +82,13 @@ def together(run: JudgedRun, judged: Mapping[int, Judgement]) -> tuple[list[Aler
     ordered = sorted(verdicts, key=lambda rank: worst_first(verdicts[rank].level))
     verdict = verdicts[ordered[0]]
     if len(verdicts) > 1:
-        told = [rank for rank in ordered if verdicts[rank].level != "healthy" or verdict.level == "healthy"]
-        findings = [one for rank in told for one in _of_rank(verdicts[rank], rank)]
-        findings += [healthy_rank(rank) for rank in ordered if rank not in told]
+        detailed = [rank for rank in ordered if verdicts[rank].level != "healthy" or verdict.level == "healthy"]
+        findings = [one for rank in detailed for one in _of_rank(verdicts[rank], rank)]
+        findings += [healthy_rank(rank) for rank in ordered if rank not in detailed]
         verdict = Verdict(verdict.level, findings + remarks(run.remarks))
     return alerts, verdict, judged[ordered[0]].signals
 
 
 def _of_rank(verdict: Verdict, rank: int) -> list[Reason]:
-    """The findings of one rank among several; remarks are on the run."""
+    """Return the findings of one rank among several, without remarks, which belong to the run."""
     return [replace(finding, rank=rank) for finding in verdict.findings if finding.rule != REMARK]

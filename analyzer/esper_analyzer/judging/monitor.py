@@ -1,4 +1,4 @@
-"""The live monitor: judges a run while it is recorded, update by update, in the trainer's own process.
+"""The live monitor: judges a run while it is recorded, update by update, inside the trainer's process.
 
 monitor = live_monitor(on_alert=lambda alert: print(alert.message))
 with Recorder.open("runs", run_id="mine", on_update=monitor) as recorder:
@@ -32,11 +32,11 @@ _READERS: dict[pl.DataType, Callable[[Any], Any]] = {
     pl.Int32(): np.int32,
     pl.Boolean(): bool,
 }
-"""What makes a number of a column's type of what a trainer has; integers that are too large raise."""
+"""Converters from a trainer's values to numbers of a column's type; integers that are too large raise."""
 
 
 def live_monitor(on_alert: OnAlert | None = None, *, settings: Settings = DEFAULT_SETTINGS) -> LiveMonitor:
-    """A callable for `Recorder.open(on_update=...)` that judges each update by the rules of the report.
+    """Make a callable for `Recorder.open(on_update=...)` that judges each update by the rules of the report.
 
     Args:
         on_alert: called with each alert, in the thread that recorded the row, before `record` returns.
@@ -46,11 +46,10 @@ def live_monitor(on_alert: OnAlert | None = None, *, settings: Settings = DEFAUL
 
 
 class LiveMonitor:
-    """Judges the updates of one attempt as they come; costs about a millisecond each, however long the run.
+    """Judges the updates of one attempt as they arrive, in about a millisecond each, however long the run.
 
-    It knows the rows that it was called with and nothing of the disk: a resumed run begins anew, with its warm-up,
-    and an update that is recorded again counts again. Level and verdict may be asked for in another thread than the
-    one that records.
+    It knows only the rows that it was called with, and nothing on disk: a resumed run starts again with its warm-up,
+    and an update that is recorded again counts again. Level and verdict may be read from any thread.
 
     Attributes:
         alerts: the newest 100 alerts, as they were raised.
@@ -66,13 +65,13 @@ class LiveMonitor:
         self._lock = threading.RLock()  # a signal handler may ask for the level
 
     def __call__(self, row: Mapping[str, Any]) -> None:
-        """Judge one update, given as column → number (also NumPy's, or a tensor of one number).
+        """Judge one update, given as column → number (a NumPy number and a tensor of one number are valid too).
 
-        What is absent, None or no number was not measured, so that one odd value takes nothing else with it.
+        A value that is absent, None or not a number counts as not measured, so one odd value does not affect others.
 
         Raises:
-            KeyError, TypeError, ValueError, OverflowError: `update` is missing or no whole number; the row is not taken
-                in. What `on_alert` raises comes after the row was taken in.
+            KeyError, TypeError, ValueError, OverflowError: `update` is missing or not a whole number; the row is not
+                judged. An error from `on_alert` is raised after the row was judged.
         """
         update = int(np.int64(row["update"]))
         numbers = {name: _read(reader, row.get(name)) for name, reader in self._readers.items()}
@@ -84,17 +83,17 @@ class LiveMonitor:
 
     @property
     def level(self) -> Level:
-        """Level of the verdict now; cheap enough to be asked after every update."""
+        """Level of the verdict now; cheap enough to read after every update."""
         with self._lock:
             return level_in_force(self._judge, RunFacts(self._missing))
 
     def verdict(self) -> Verdict:
-        """The verdict now, with its reasons."""
+        """Return the verdict now, with its reasons."""
         with self._lock:
             return conclude(self._judge, RunFacts(self._missing))
 
     def _judged(self, update: int, rows: pl.DataFrame) -> list[Alert]:
-        """Take in one row; the alerts that it raises."""
+        """Judge one row; return the alerts that it raises."""
         last = self._judge.last_update
         raised: list[Alert] = []
         if self._judge.rows and update > last + 1:
@@ -106,7 +105,7 @@ class LiveMonitor:
 
 
 def _read(reader: Callable[[Any], Any], value: Any) -> Any:
-    """A number as its column has it; None if it is none."""
+    """Convert a value to a number of its column's type; None if it is not a number."""
     try:
         return None if value is None else reader(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a tensor of several numbers

@@ -1,9 +1,9 @@
-"""The rules of judgement: which metrics and signals are watched, from where on, for how long, and what they mean.
+"""The rules of judgement: which metrics and signals are watched, beyond which bounds, for how long, and why.
 
-A rule holds a number against bands, as the metrics table does. So that a number at its threshold does not
-flap, an alert needs several updates beyond it, and ends only after several that are not. How much an alert
-gives to the verdict is the rule's `gives`. The numbers were tuned on one half of the calibration study
-(notebooks/calibration) and are reported on the other.
+A rule compares a number with bands, as the metrics table does. An alert needs several updates beyond a bound, and
+ends only after several updates within it, so that a number near its threshold does not flap. The rule's `gives` says
+how much an alert contributes to the verdict. The numbers were tuned on one half of the calibration study
+(notebooks/calibration) and are reported on the other half.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from esper_schemas.metric.metrics import Bands, Level, above, at_least, at_most,
 from esper_schemas.metric.payload import METRICS
 
 WARM_UP_UPDATES = 10
-"""Updates of a run after which thresholds apply; losses that are not finite, and skipped updates, count at once."""
+"""Thresholds apply after this many updates; losses that are not finite, and skipped updates, count at once."""
 
 LEARNING_UPDATES = 28
-"""Updates that a critic is given to learn before it is judged by what it explains."""
+"""A critic has this many updates to learn before it is judged by what it explains."""
 
 NOTHING: tuple[Level, Level] = ("healthy", "healthy")
 SYMPTOM: tuple[Level, Level] = ("healthy", "warning")
 DECISIVE: tuple[Level, Level] = ("warning", "critical")
-"""What an alert that is a warning, and one that is critical, give to the verdict; see `Rule.gives`."""
+"""What a warning alert and a critical alert contribute to the verdict; see `Rule.gives`."""
 
 
 _SUSTAINED = (8, 10)
@@ -59,7 +59,7 @@ PARTS = (
         "_mean_entropy": signals.mean_entropy(_ENTROPY),
     },
 )
-"""What several values are made of: columns to be added first, in two steps, so that each is worked out once."""
+"""Columns that several values are made from; they are added first, in two steps, so that each is computed once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,20 +67,20 @@ class Rule:
     """One number that is watched.
 
     Attributes:
-        name: of the rule; no other has it.
-        metric: the metric or the signal that is watched; what an alert calls `metric`.
-        title: what a sentence calls it.
+        name: unique name of the rule.
+        metric: the metric or signal that is watched; `metric` of its alerts.
+        title: name of the number in a sentence.
         value: the number, an expression over the updates, the baselines and `PARTS`.
-        bands: where it is a warning or critical.
-        bands_of: the name under which a user may set other bands: that of the metric or the signal; may be empty.
-        hold: (k, n): an alert needs k of the last n updates beyond the bound, the newest among them.
-        clear: the alert ends after so many updates in a row that are not beyond the bound.
-        gives: the levels that a warning and a critical alert give to the verdict.
-        from_row: first row of the run (from 0) that counts; what is not finite counts before that, too.
-        meaning: what it usually means and what to look at next: a sentence or two.
-        shown: how a value is written.
-        sentence: what to say of a value, without full stop, where "title is value (bound)" would not do.
-        chart: the metric in whose chart to look, if that is not `metric`; empty if it is.
+        bands: where the number is a warning or critical.
+        bands_of: the metric or signal whose name a user's settings use for other bands; may be empty.
+        hold: (k, n): an alert needs k of the last n updates beyond the bound, including the newest.
+        clear: the alert ends after this many consecutive updates within the bound.
+        gives: the levels that a warning and a critical alert contribute to the verdict.
+        from_row: first row of the run (from 0) that counts; values that are not finite also count before it.
+        meaning: what it usually means and what to look at next, in a sentence or two.
+        shown: formats a value.
+        sentence: describes a value, without full stop, if "title is value (bound)" does not fit.
+        chart: the metric whose chart to look at, if that is not `metric`; else empty.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Rule:
 
 
 def _table_rules() -> list[Rule]:
-    """A rule for each metric that is watched by its thresholds in the table."""
+    """Make a rule for each metric that is watched by its thresholds in the table."""
     return [
         Rule(
             name=name,
@@ -122,7 +122,7 @@ def _table_rules() -> list[Rule]:
 
 
 def _value(name: str) -> pl.Expr:
-    """A metric where its bands apply, else null."""
+    """Return a metric where its bands apply, else null."""
     if name == "entropy":
         return _ENTROPY
     if name == "explained_variance":
@@ -146,7 +146,7 @@ def _signal(name: str, title: str, value: pl.Expr, bands: Bands, meaning: str, *
 
 
 def _loss_rules() -> list[Rule]:
-    """Losses that cannot be, and updates that were not made: they count at once."""
+    """Make the rules on impossible losses and on skipped updates, which count at once."""
     return [
         Rule(
             name="impossible_value_loss",
@@ -192,7 +192,7 @@ def _loss_rules() -> list[Rule]:
 
 
 def _critic_rules() -> list[Rule]:
-    """Whether the critic learns. They wait until a sound critic has had the time to."""
+    """Make the rules on whether the critic learns; they wait until a sound critic has had time to learn."""
     return [
         _signal(
             "explained_where_varied",
@@ -309,7 +309,7 @@ def _policy_rules() -> list[Rule]:
 
 
 def _course_rules() -> list[Rule]:
-    """How the losses move; they raise alerts and give the verdict nothing."""
+    """Make the rules on how the losses move; they raise alerts but contribute nothing to the verdict."""
     return [
         _signal(
             "value_loss_spike",
@@ -346,7 +346,7 @@ def _course_rules() -> list[Rule]:
 RULES: dict[str, Rule] = {
     rule.name: rule for rule in (*_loss_rules(), *_critic_rules(), *_policy_rules(), *_course_rules(), *_table_rules())
 }
-"""Every rule by name; those that decide come first, in the order in which the verdict ranks them."""
+"""Every rule by name; those that decide the verdict are first, in the order in which the verdict ranks them."""
 
 SIGNALS = [rule.name for rule in RULES.values() if rule.name == rule.metric and rule.name not in METRICS]
 """Names of the rules that watch a signal, which no trainer records."""
@@ -354,11 +354,11 @@ SIGNALS = [rule.name for rule in RULES.values() if rule.name == rule.metric and 
 CHART_OF = {metric.name: metric.chart for metric in METRICS.values() if metric.chart} | {
     rule.metric: rule.chart for rule in RULES.values() if rule.chart
 }
-"""Where to look for what an alert is about, if it has no chart of its own or another says more."""
+"""The chart to look at for a metric or signal that has no chart of its own, or whose chart says less."""
 
 INFORMING = {
     "windowed_loss_ratio": signals.windowed_loss_ratio(),
     "entropy_velocity": signals.entropy_velocity(),
     "entropy_clip_correlation": signals.entropy_clip_correlation(),
 }
-"""Signals that no rule watches, since no bound on them means trouble by itself."""
+"""Signals that no rule watches, because no bound on them means trouble by itself."""

@@ -1,4 +1,4 @@
-"""Thresholds that a user sets in a TOML file, or in pyproject.toml, in place of those of the tables.
+"""Settings of the user: thresholds in a TOML file or in pyproject.toml that replace those of the tables.
 
     [thresholds.value_loss]              # in pyproject.toml: [tool.esper.thresholds.value_loss]
     warning = "> 8 or < 0.001"
@@ -7,8 +7,8 @@
     [thresholds.critic_error]            # a metric, `loss_ratio`, or a signal that is judged
     critical = "> 3"
 
-What is not mentioned stays as it is; an empty string is no bound at all. What is not finite stays critical where
-it was, and a metric that is judged under a condition only (`value_std`) keeps its condition.
+Thresholds that the file does not mention stay as they are; an empty string removes a bound. Values that are not
+finite stay critical where they were, and a metric that is judged only under a condition (`value_std`) keeps it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _OURS = re.compile(r"\btool\s*\.\s*esper\b(?!-)")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a judgement goes by.
+    """The thresholds and rules that a run is judged by.
 
     Attributes:
         thresholds: bands of the metrics.
         rules: what is watched, and how; their bands include the thresholds.
-        source: the file that the user's own came from; None if there are none.
+        source: the file with the user's thresholds; None if there is no such file.
     """
 
     thresholds: Thresholds
@@ -52,14 +52,14 @@ class Settings:
 
 
 DEFAULT_SETTINGS = Settings(DEFAULT_THRESHOLDS, tuple(RULES.values()))
-"""The thresholds of the tables and nothing else."""
+"""The thresholds of the tables, without any of the user's."""
 
 
 def read_settings(path: Path) -> Settings:
-    """Settings from a TOML file, or from the table `tool.esper` of a `pyproject.toml`.
+    """Read settings from a TOML file, or from the table `tool.esper` of a `pyproject.toml`.
 
     Raises:
-        UsageError: the file cannot be read, is no TOML, or holds a key or value that means nothing here; a
+        UsageError: the file cannot be read, is not TOML, or has an unknown key or invalid value; or a
             `pyproject.toml` has no table `tool.esper`.
     """
     document = _parse(path, _text(path))
@@ -72,18 +72,18 @@ def read_settings(path: Path) -> Settings:
 
 
 def find_settings(folder: Path, *, warn: Callable[[str], object] = warnings.warn) -> Settings:
-    """Settings of the nearest `pyproject.toml` with a table `tool.esper`, in `folder` or above it; else the defaults.
+    """Read the nearest `pyproject.toml` with a table `tool.esper`, in `folder` or above it; else return the defaults.
 
-    A file counts only if it and the folder that it is in belong to the current user, to root, or to the owner of
-    `folder`: nobody else who may write into a folder above, such as /tmp, decides what passes a check.
+    A file counts only if it and its folder belong to the current user, to root, or to the owner of `folder`. Otherwise
+    anybody who may write to a folder above, such as /tmp, could decide what passes a check.
 
     Args:
-        folder: where to begin; usually the current folder.
-        warn: told in one line of a `pyproject.toml` that cannot be read, is no TOML, or belongs to somebody else, and
-            is passed over.
+        folder: where to start; usually the current folder.
+        warn: called with one line about each `pyproject.toml` that is skipped because it cannot be read, is not TOML,
+            or belongs to another user.
 
     Raises:
-        UsageError: the table holds a key or value that means nothing here, or the file that mentions it is no TOML.
+        UsageError: the table has an unknown key or invalid value, or a file that mentions the table is not TOML.
     """
     start = folder.resolve()
     owners = {os.getuid(), 0, start.stat().st_uid}
@@ -96,15 +96,15 @@ def find_settings(folder: Path, *, warn: Callable[[str], object] = warnings.warn
             text = _text(path)
             if not {path.stat().st_uid, parent.stat().st_uid} <= owners:
                 if _OURS.search(text):
-                    warn(f"{path} belongs to another user; passed over in the search for thresholds")
+                    warn(f"{path} belongs to another user; skipped in the search for thresholds")
                 continue
             ours = _tool_esper(_parse(path, text))
-        except OSError:  # a folder that may not be looked into holds nothing for us
+        except OSError:  # a folder that may not be read has no settings for us
             continue
         except UsageError as error:
             if _OURS.search(text):
                 raise
-            warn(f"{error}; passed over in the search for thresholds")
+            warn(f"{error}; skipped in the search for thresholds")
             continue
         if ours is not None:
             return _settings(path, "tool.esper.", ours)
@@ -130,13 +130,13 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
 
 
 def _tool_esper(document: Mapping[str, Any]) -> Any:
-    """The table `tool.esper`, which may be anything; None if there is none."""
+    """Return the table `tool.esper`, which may have any type; None if it does not exist."""
     tool = document.get("tool")
     return tool.get("esper") if isinstance(tool, dict) else None
 
 
 def _settings(path: Path, prefix: str, document: Any) -> Settings:
-    """Settings from a parsed file; `prefix` is where in the file its tables are."""
+    """Make settings from a parsed file; `prefix` is the place of its tables in the file."""
     tables = _table(path, prefix.rstrip(".") or "the file", document, ("thresholds",)).get("thresholds", {})
     judged = {rule.bands_of: rule.bands for rule in RULES.values() if rule.bands_of}
     defaults = {**judged, **DEFAULT_THRESHOLDS}
@@ -153,19 +153,19 @@ def _settings(path: Path, prefix: str, document: Any) -> Settings:
 
 
 def _table(path: Path, where: str, found: Any, known: tuple[str, ...]) -> Mapping[str, Any]:
-    """A table whose keys are all known."""
+    """Return a table after checking that all its keys are known."""
     if not isinstance(found, dict):
         raise UsageError(f"{path}: {where} must be a table, found {found!r:.60}")
     for key in found:
         if key not in known:
             close = get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            hint = f"did you mean {close[0]!r}?" if close else f"the known keys are {', '.join(known)}"
             raise UsageError(f"{path}: {where} has no key {key!r}; {hint}")
     return found
 
 
 def _bands(path: Path, where: str, default: Bands, table: Any) -> Bands:
-    """The default bands with what a user's table has in their place."""
+    """Return the default bands, with those that a user's table replaces."""
     given = _table(path, where, table, ("warning", "critical"))
     limits = {level: _limits(path, f"{where}.{level}", text) for level, text in given.items()}
     return replace(
@@ -177,7 +177,7 @@ def _bands(path: Path, where: str, default: Bands, table: Any) -> Bands:
 
 
 def _limits(path: Path, where: str, text: Any) -> tuple[Limit, ...]:
-    """The limits that a text such as "> 5 or < 0.001" names."""
+    """Parse limits such as "> 5 or < 0.001"."""
     try:
         return tuple(_limit(part) for part in re.split(r"\s+or\s+", text.strip())) if text.strip() else ()
     except (AttributeError, ValueError):

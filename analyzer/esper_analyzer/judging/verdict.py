@@ -1,10 +1,9 @@
 """The verdict on a run now: is the critic learning? One level, and the reasons for it, the worst first.
 
-It is made of the alerts in force: each gives its level, but no worse one than its rule may decide. One value
-beyond a threshold decides nothing, and neither does the ratio Lv/Lp. What has been overcome is in the alerts,
-and no longer in the verdict.
+The verdict is made from the alerts in force. Each contributes its level, but none worse than its rule allows. One
+value beyond a threshold does not decide it, and neither does the ratio Lv/Lp. Alerts that are over do not count.
 
-A reason is data, `Reason`; its sentences are for people, and nothing is decided by them.
+A reason is data, `Reason`. Its sentences are for people; no code decides by them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ STATE = "state"
 DROPPED_ROWS = "dropped_rows"
 DAMAGE = "damage"
 REMARK = "remark"
-"""With `MISSING_UPDATES`, what stands for a rule in a reason that no rule gives."""
+"""With `MISSING_UPDATES`, the names in `Reason.rule` of reasons that no rule gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +30,12 @@ class Reason:
     """One reason of a verdict.
 
     Attributes:
-        level: what it gives to the verdict; unknown for a remark, which gives nothing.
-        rule: name of the rule that is broken; else `state` (how the critic stands), `missing_updates`, `dropped_rows`,
+        level: what it contributes to the verdict; unknown for a remark, which contributes nothing.
+        rule: name of the broken rule; else `state` (the state of the critic), `missing_updates`, `dropped_rows`,
             `damage` or `remark`.
-        metric: the metric or signal that the rule watches; None where there is no rule.
-        rank: the rank that it is about, where the verdict is on several; else None.
-        since: first update of those beyond the bound that raised the alert; None where there is no rule.
+        metric: the metric or signal that the rule watches; None without a rule.
+        rank: the rank that it is about, if the verdict is on several ranks; else None.
+        since: the first of the updates beyond the bound that raised the alert; None without a rule.
         text: what was found.
         meaning: what that usually means, and what to look at; may be empty.
     """
@@ -51,7 +50,7 @@ class Reason:
 
     @property
     def said(self) -> str:
-        """What was found and what it means, as one or two sentences."""
+        """Text and meaning, as one or two sentences."""
         return f"{self.text} {self.meaning}" if self.meaning else self.text
 
 
@@ -61,8 +60,8 @@ class Verdict:
 
     Attributes:
         level: the level.
-        reasons: the findings as one or two sentences each, behind the rank where there are several.
-        findings: the reasons, the worst first; of several ranks the worst rank first. Remarks come last.
+        reasons: the findings as one or two sentences each, with the rank in front if there are several ranks.
+        findings: the reasons, the worst first; of several ranks, the worst rank first. Remarks are last.
     """
 
     level: Level
@@ -82,13 +81,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What the verdict needs to know beside the rows.
+    """What the verdict needs to know besides the rows.
 
     Attributes:
-        missing: ranges of updates that are not there.
-        dropped: rows that the recorder dropped.
-        damage: faults that are damage.
-        remarks: what is to be said beside the verdict, such as that the definition of the value loss is assumed.
+        missing: ranges of missing updates.
+        dropped: number of rows that the recorder dropped.
+        damage: number of faults that are damage.
+        remarks: remarks to add to the verdict, for example about an assumed definition of the value loss.
     """
 
     missing: Sequence[tuple[int, int]] = ()
@@ -98,65 +97,65 @@ class RunFacts:
 
 
 def conclude(judge: Judge, facts: RunFacts) -> Verdict:
-    """The verdict on a run whose rows the judge has seen."""
+    """Return the verdict on a run whose rows the judge has seen."""
     alerts = _alerts(judge)
     findings = [*alerts, *_data(facts)]
     state = _state(judge)
-    if not alerts or state.level == "unknown":  # else the alerts say how the critic stands
+    if not alerts or state.level == "unknown":  # else the alerts describe the state of the critic
         findings.append(state)
     findings.sort(key=lambda finding: worst_first(finding.level))
     return Verdict(findings[0].level, findings + (remarks(facts.remarks) if judge.has_losses else []))
 
 
 def level_in_force(judge: Judge, facts: RunFacts) -> Level:
-    """The level of the verdict alone, without the work of wording its reasons."""
+    """Return only the level of the verdict, without the work of wording its reasons."""
     levels: list[Level] = [_decided(judge, *key) for key in judge.in_force]
     levels += ["warning"] if facts.missing or facts.dropped or facts.damage else []
     levels.append("healthy" if judge.has_losses and judge.rows > WARM_UP_UPDATES else "unknown")
     return min(levels, key=worst_first)
 
 
-def remarks(said: Iterable[str]) -> list[Reason]:
-    """What is said beside a verdict, as findings."""
-    return [_no_rule("unknown", REMARK, one) for one in said]
+def remarks(texts: Iterable[str]) -> list[Reason]:
+    """Make findings from the remarks on a run."""
+    return [_no_rule("unknown", REMARK, text) for text in texts]
 
 
 def worst_first(level: Level) -> int:
-    """Sort key that puts the worst level first, and unknown last."""
+    """Return a sort key that puts the worst level first, and unknown last."""
     return -severity_of(level)
 
 
 def _decided(judge: Judge, rule: int, severity: int) -> Level:
-    """What an episode gives to the verdict; unknown if nothing."""
+    """Return the level that an episode contributes to the verdict; unknown if none."""
     given = judge.rules[rule].gives[severity - 1]
     return "unknown" if given == "healthy" else given
 
 
 def _no_rule(level: Level, name: str, text: str) -> Reason:
-    """A finding that no rule gives."""
+    """Make a finding that does not come from a rule."""
     return Reason(level, name, metric=None, rank=None, since=None, text=text)
 
 
 def healthy_rank(rank: int) -> Reason:
-    """What is said of a healthy rank beside those that are not."""
+    """Make the finding for a healthy rank among others that are not healthy."""
     return Reason("healthy", STATE, metric=None, rank=rank, since=None, text="healthy.")
 
 
 def _state(judge: Judge) -> Reason:
-    """What can be said of the run where no rule is broken."""
+    """Describe the state of the run if no rule is broken."""
     if not judge.rows:
         return _no_rule("unknown", STATE, "Nothing has been recorded yet.")
     if not judge.has_losses:
         return _no_rule("unknown", STATE, "No loss has been measured.")
     if judge.rows <= WARM_UP_UPDATES:
-        said = f"Only {judge.rows} update{'s' * (judge.rows != 1)} so far"
-        return _no_rule("unknown", STATE, f"{said}; thresholds apply after the first {WARM_UP_UPDATES}.")
+        text = f"Only {judge.rows} update{'s' * (judge.rows != 1)} so far"
+        return _no_rule("unknown", STATE, f"{text}; thresholds apply after the first {WARM_UP_UPDATES}.")
     waits = f" What a critic explains is judged from {LEARNING_UPDATES} updates on."
     return _no_rule("healthy", STATE, _standing(judge) + (waits if judge.rows < LEARNING_UPDATES else ""))
 
 
 def _alerts(judge: Judge) -> list[Reason]:
-    """What each rule that decides something gives, in the order of the rules."""
+    """Return the finding of each rule with an alert that counts, in the order of the rules."""
     found: list[Reason] = []
     values = judge.values()
     for position, rule in enumerate(judge.rules):
@@ -170,10 +169,10 @@ def _alerts(judge: Judge) -> list[Reason]:
 
 
 def grouped(findings: Iterable[Reason]) -> list[tuple[str, Reason]]:
-    """The findings with those that several ranks have in common said once, where the last of them stood.
+    """Merge the findings that several ranks have in common, at the position of the last one.
 
     Returns:
-        For each what is to be said before it, such as "Ranks 0, 3: " or nothing, and the finding without its rank.
+        For each finding its prefix, such as "Ranks 0, 3: " or "", and the finding without its rank.
     """
     ranks: dict[Reason, set[int]] = {}
     for finding in findings:
@@ -186,15 +185,15 @@ def grouped(findings: Iterable[Reason]) -> list[tuple[str, Reason]]:
 
 
 def _standing(judge: Judge) -> str:
-    """How the critic stands."""
+    """Describe the state of the critic in one sentence."""
     values = judge.values()
     error, explained = values.get("critic_error"), values.get("explained_where_varied")
     at = f"at update {judge.last_update}"
     if error is not None:
-        said = f"The critic's squared error is {100 * error:.3g} % of the usual variance of its targets {at}"
+        text = f"The critic's squared error is {100 * error:.3g} % of the usual variance of its targets {at}"
         measured = judge.measured("explained_variance")
         is_quiet = explained is None and measured is not None and math.isfinite(measured)
-        return said + (", where returns vary so little that explained variance says little." if is_quiet else ".")
+        return text + (", where returns vary so little that explained variance says little." if is_quiet else ".")
     if explained is not None:
         return f"Explained variance is {explained:.3g} {at}."
     loss = values.get("unscaled_value_loss")
@@ -209,14 +208,14 @@ def _data(facts: RunFacts) -> list[Reason]:
         count = sum(last - first + 1 for first, last in facts.missing)
         shown = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in facts.missing[:3])
         more = ", …" if len(facts.missing) > 3 else ""
-        said = f"{count} update{_s(count)} {_are(count)} missing: {shown}{more}."
-        found.append(_no_rule("warning", MISSING_UPDATES, said))
+        text = f"{count} update{_s(count)} {_are(count)} missing: {shown}{more}."
+        found.append(_no_rule("warning", MISSING_UPDATES, text))
     if facts.dropped:
-        said = f"The recorder had to drop {facts.dropped} row{_s(facts.dropped)}."
-        found.append(_no_rule("warning", DROPPED_ROWS, said))
+        text = f"The recorder had to drop {facts.dropped} row{_s(facts.dropped)}."
+        found.append(_no_rule("warning", DROPPED_ROWS, text))
     if facts.damage:
-        said = f"The run's files are damaged: {facts.damage} fault{_s(facts.damage)}; `esper-rec verify` names each."
-        found.append(_no_rule("warning", DAMAGE, said))
+        text = f"The run's files are damaged: {facts.damage} fault{_s(facts.damage)}; `esper-rec verify` names each."
+        found.append(_no_rule("warning", DAMAGE, text))
     return found
 
 

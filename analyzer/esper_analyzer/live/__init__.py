@@ -1,1 +1,1 @@
-"""A run as pictures, while it goes on or at any moment of a recorded one; knows no screen."""
+"""Pictures of a run, live or at any moment of a recorded one; independent of any screen."""

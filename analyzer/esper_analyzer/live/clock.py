@@ -1,4 +1,4 @@
-"""The time line of a replay: how many rows have happened by now, in the recorded rhythm or at a fixed rate."""
+"""The clock of a replay: how many rows have happened by now, at the recorded times or at a fixed rate."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import numpy as np
 import polars as pl
 
 REPLAY_SECS = 25.0
-"""A replay takes about this long, unless a speed is given."""
+"""Duration of a replay for which no speed is given."""
 
 AT_ONCE_SECS = 2.0
-"""As fast as possible is still slow enough to be seen."""
+"""Duration of a replay "as fast as possible", which is still slow enough to see."""
 
 _Secs = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 class Clock:
-    """Position in a replay. Only `advance` lets time pass.
+    """The position in a replay. Time passes only in `advance`.
 
     Attributes:
         position: number of rows that have happened.
         playing: whether time passes.
         speed: how many times faster than recorded.
-        rate: rows per second where the rate is fixed.
-        real: whether the recorded rhythm is kept, in place of a fixed rate.
+        rate: rows per second, if the rate is fixed.
+        real: whether rows happen at their recorded times rather than at a fixed rate.
     """
 
     def __init__(self, times: pl.Series, speed: float | None = None) -> None:
-        """Replay rows that happened at these seconds (Float64, rising); `speed` 0 is as fast as possible."""
+        """Replay rows that happened at these times in seconds (Float64, rising); `speed` 0 is as fast as possible."""
         self._times: _Secs = times.to_numpy()
         self.total = len(times)
         span = float(self._times[-1]) if self.total else 0.0
@@ -39,7 +39,7 @@ class Clock:
         self._rows = 0.0
 
     def advance(self, secs: float) -> None:
-        """Let time pass, if it is playing; it stops at the end."""
+        """Let time pass, unless the replay is paused; it stops at the end."""
         if not self.playing:
             return
         if self.real:
@@ -53,30 +53,30 @@ class Clock:
         self.playing = self.position < self.total
 
     def seek(self, position: int) -> None:
-        """Go to where so many rows have happened."""
+        """Go to the moment after so many rows."""
         self.position = max(0, min(position, self.total))
         self._secs, self._rows = self.recorded_secs, float(self.position)
 
     def toggle(self) -> None:
-        """Play or pause; from the end, play from the beginning."""
+        """Play or pause; at the end, play from the beginning."""
         if not self.playing and self.position >= self.total:
             self.seek(0)
         self.playing = not self.playing
 
     def scale(self, factor: float) -> None:
-        """Faster or slower."""
+        """Multiply the speed, or the rate, by a factor."""
         if self.real:
             self.speed = min(max(self.speed * factor, 1e-3), 1e9)
         else:
             self.rate = min(max(self.rate * factor, 0.1), 1e9)
 
     def toggle_timing(self) -> None:
-        """The recorded rhythm, or a fixed rate."""
+        """Switch between the recorded times and a fixed rate."""
         self.real = not self.real and self.total > 0 and float(self._times[-1]) > 0.0
 
     @property
     def recorded_secs(self) -> float:
-        """Recorded time from the first row to the newest that has happened."""
+        """Recorded seconds from the first row to the newest that has happened."""
         return float(self._times[self.position - 1]) if self.position else 0.0
 
     @property
@@ -86,7 +86,7 @@ class Clock:
 
 
 def replay_times(wall_time: pl.Series) -> pl.Series:
-    """Seconds from the first row to each row; pauses between attempts and clocks set back take no time."""
+    """Return the seconds from the first row to each row; long pauses are shortened, and no time runs backwards."""
     gaps = wall_time.diff().dt.total_microseconds().fill_null(0).cast(pl.Float64) / 1e6
     usual = gaps.filter(gaps > 0.0).median()
     longest = 100.0 * usual if isinstance(usual, float) else 0.0

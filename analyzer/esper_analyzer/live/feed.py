@@ -1,4 +1,4 @@
-"""Where the pictures of a screen come from: what a live run and a replay have in common. It knows no screen."""
+"""The base class of feeds, which make the pictures of a live run or a replay; independent of any screen."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from esper_schemas.metric.catalogue import LOSS_RATIO
 
 MANY_ROWS = 4096
 JUDGED_AT_ONCE = 16_384
-"""Rows that are judged in one piece of work: about a tenth of a second."""
+"""Rows judged in one step of work, which takes about a tenth of a second."""
 
 
 class Feed(ABC):
-    """Pictures of one rank of a run. All of it is used from one thread, except where it says otherwise.
+    """Makes pictures of one rank of a run. Use it from one thread, except for methods that say otherwise.
 
     Attributes:
         run, rank: where the rows come from.
@@ -44,27 +44,27 @@ class Feed(ABC):
 
     @abstractmethod
     def look(self) -> bool:
-        """Take in what is new; whether the picture is another one now."""
+        """Read what is new; return whether the picture has changed."""
 
     @abstractmethod
     def work(self) -> bool:
-        """Do a tenth of a second of what is left to do; False if nothing was left."""
+        """Do about a tenth of a second of the remaining work; return False if none was left."""
 
     @abstractmethod
     def picture(self) -> Picture:
-        """The state now."""
+        """Return the state now."""
 
     def finish(self) -> Picture:
-        """The picture once nothing is left to do; for when the screen is closed."""
+        """Do all remaining work and return the picture; for a screen that is being closed."""
         while self.work():
             pass
         return self.picture()
 
     def close(self) -> None:  # noqa: B027 (most feeds keep nothing open)
-        """Give back what is open."""
+        """Close what is open."""
 
     def read_detail(self, metric: str, first: int, last: int | None) -> None:
-        """Have a part of a metric's course in the pictures to come."""
+        """Include a part of a metric's course in the following pictures."""
         rows = self._between(first, last)
         names = (metric,)
         columns = ["update", "value_loss", "policy_loss"] + [metric] * (metric not in (LOSS_RATIO, "update"))
@@ -73,7 +73,7 @@ class Feed(ABC):
         self._detail = Detail(metric, first, last, history_of(rows, names))
 
     def read_row(self, update: int | None) -> None:
-        """Have the exact values of one update in the pictures to come."""
+        """Include the exact values of one update in the following pictures."""
         found = None
         if update is not None:
             rows = self._between(update, update).with_columns(loss_ratio(), in_calendar(selectors.temporal())).collect()
@@ -87,7 +87,7 @@ class Feed(ABC):
         return self._all_rows().filter(inside)
 
     def _all_rows(self) -> pl.LazyFrame:
-        """The rows that count, as they are now; none if the run is gone."""
+        """Return the rows that count, as they are now; an empty frame if the run no longer exists."""
         try:
             return self.run.updates(self.rank)
         except NotARunError:
@@ -95,7 +95,7 @@ class Feed(ABC):
 
 
 def data_events(gaps: Iterable[tuple[int, int]], attempts: Iterable[tuple[int, int]]) -> list[Event]:
-    """The events of missing updates and of attempts after the first."""
+    """Make the events of missing updates and of attempts after the first."""
     found = [Event.of_gap(alert) for gap in gaps for alert in gap_alerts([gap])]
     for attempt, update in attempts:
         if attempt:
@@ -104,7 +104,7 @@ def data_events(gaps: Iterable[tuple[int, int]], attempts: Iterable[tuple[int, i
 
 
 def end_of(rows: pl.LazyFrame, pieces: Sequence[Piece]) -> pl.DataFrame:
-    """The newest 512 rows, with Lv/Lp, reading as few of the segments before them as can be."""
+    """Return the newest 512 rows, with Lv/Lp, from as few segments as possible."""
     found, wanted = 0, 4 * RECENT_ROWS
     first = None
     for piece in reversed(pieces):
@@ -114,11 +114,11 @@ def end_of(rows: pl.LazyFrame, pieces: Sequence[Piece]) -> pl.DataFrame:
             end = rows.filter(pl.col("update") >= first).collect()
             if end.height >= RECENT_ROWS:
                 return newest_rows(pl.DataFrame(), end)
-            wanted = 4 * found  # a later attempt has superseded most of them
+            wanted = 4 * found  # a later attempt supersedes most of them
     return newest_rows(pl.DataFrame(), rows.collect())
 
 
 def newest_rows(recent: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The newest 512 of these rows, with Lv/Lp."""
+    """Return the newest 512 of these rows, with Lv/Lp."""
     new = rows.tail(RECENT_ROWS).with_columns(loss_ratio())
     return pl.concat([recent, new], how="diagonal").tail(RECENT_ROWS) if recent.height else new

@@ -1,4 +1,4 @@
-"""The one follower of a run: pictures of it while it is written, or as it is; only what is new is read and judged."""
+"""The feed that follows a run while it is written, or shows it as it is; it reads and judges only what is new."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from esper_schemas.segment.follow import RankFollower
 
 STATUS_SECS = 1.0
 STALE_STATUS_SECS = 5.0
-"""Of a stale run the status is asked for less often, since that reads its newest rows."""
+"""The status of a stale run is checked less often, because the check reads its newest rows."""
 
 
 class LiveFeed(Feed):
-    """Pictures of a run that may still be written.
+    """Makes pictures of a run that may still be written.
 
-    The newest rows are in the first picture; the course of the metrics is read next, and then the rows are judged,
-    oldest first, which takes a few seconds for a million of them. What comes in meanwhile is shown at once and
-    judged when its turn comes. Rows of a new attempt that supersede others have everything read and judged anew.
+    The first picture has the newest rows. `work` then reads the course of the metrics and judges the rows, oldest
+    first, which takes a few seconds for a million rows. Rows that arrive meanwhile are shown at once and judged in
+    their turn. If rows of a new attempt supersede others, everything is read and judged again.
 
     Attributes:
         damage: number of faults of the rank, or of the run as a whole, that are damage.
-        status: of the rank, or `gone`, when it was asked for last, which was before the newest rows were read: once
-            it says that the run has ended, no row is left.
+        status: status of the rank, or `gone`. It is checked before the newest rows are read, so a status that says
+            the run has ended means that no row is left to read.
         rows: number of rows that count.
-        new_rows: the rows that came in the last look, as they were recorded; an empty frame if there were none.
+        new_rows: the rows of the last look, as they were recorded; an empty frame if there were none.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class LiveFeed(Feed):
         charted: tuple[str, ...] = CHARTED,
         found: RunIndex | None = None,
     ) -> None:
-        """Begin with what is there.
+        """Start from what the run has recorded so far.
 
         Args:
             run, rank: what to follow.
-            on_alert: told of each alert raised from now on.
-            is_new: whether the run began after the caller did, so that all its alerts are told.
+            on_alert: called with each alert that is raised from now on.
+            is_new: whether the run started after the caller did, so that all its alerts are reported.
             charted: the metrics whose course is kept.
-            found: what was found when the run was looked at just before; else it is looked at now.
+            found: the index of the run, if it was examined just before; by default it is examined now.
         """
         super().__init__(run, rank)
         self._on_alert = on_alert
@@ -97,7 +97,7 @@ class LiveFeed(Feed):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more can come: the run has ended, or we may read nothing of it, not even its status."""
+        """Whether no row can follow: the run has ended, or nothing of it may be read, not even its status."""
         is_closed_to_us = self.status == "unknown" and self.damage > 0 and not self.rows
         return is_closed_to_us or self.status not in GOING_ON
 
@@ -108,7 +108,7 @@ class LiveFeed(Feed):
     # ------------------------------------------------------------------ rows
 
     def look(self) -> bool:
-        """Take in the rows that are new, and ask for the status now and then.
+        """Read the new rows, and check the status from time to time.
 
         Raises:
             FormatVersionError: a segment was written by a newer Esper.
@@ -121,9 +121,9 @@ class LiveFeed(Feed):
             status = self.run.status(self.rank) if self.run.is_there() else "gone"
         has_rows = self._take_in(self._poll())
         if has_rows and status == "stale":
-            self._asked = -math.inf  # it has come back to life: ask at the next look
+            self._asked = -math.inf  # it is writing again: check the status at the next look
         changed = has_rows or status != self.status
-        if len(self._follower.faults) > self._known_faults:  # a part of the segment that was followed could not be read
+        if len(self._follower.faults) > self._known_faults:  # part of the followed segment could not be read
             self._known_faults = len(self._follower.faults)
             self._count_damage()
             changed = True
@@ -132,29 +132,29 @@ class LiveFeed(Feed):
         return changed
 
     def take_earlier(self) -> pl.LazyFrame:
-        """All rows so far, in order of updates; to be asked for once, before the first look.
+        """Return all rows so far, in order of updates. Call this at most once, before the first look.
 
-        The files of the sealed ones are open as long as the frame lives.
+        The sealed files stay open as long as the frame lives.
         """
         earlier, self._earlier = self._earlier, None
         assert earlier is not None
         return earlier
 
     def check(self) -> None:
-        """Look at the run's files again for damage and drops, unless nothing has changed since the last time.
+        """Check the run's files again for damage and drops, unless nothing has changed since the last check.
 
         Raises:
-            NotARunError: the run was gone at the last look.
+            NotARunError: the run no longer existed at the last look.
         """
         if self.status == "gone":
-            raise NotARunError(f"{self.run.path} is no longer there")
+            raise NotARunError(f"{self.run.path} no longer exists")
         if not self._is_checked:
             self._count_damage()
             self._dropped_by_attempts = self.run.dropped_by_attempts(self.rank)
             self._is_checked = True
 
     def _poll(self) -> list[pl.DataFrame]:
-        """What is new; nothing where a file cannot be read, which is damage."""
+        """Return the new rows; none if a file cannot be read, which counts as damage."""
         try:
             return [to_frame(batch) for batch in self._follower.poll() if batch.num_rows]
         except FormatVersionError:
@@ -164,11 +164,11 @@ class LiveFeed(Feed):
             return []
 
     def _count_damage(self) -> None:
-        with suppress(NotARunError):  # it is gone, which the status says
+        with suppress(NotARunError):  # the status reports that it no longer exists
             self.damage = self.run.look(self.rank).damage_of(self.rank)
 
     def _take_in(self, frames: list[pl.DataFrame]) -> bool:
-        """Add new rows to those so far, or start anew where they supersede any; whether there are new rows."""
+        """Add new rows, or start again if they supersede others; return whether there are new rows."""
         self.new_rows = rows = pl.concat(frames, how="diagonal") if frames else pl.DataFrame()
         if not rows.height:
             return False
@@ -181,14 +181,14 @@ class LiveFeed(Feed):
         is_judged, judged_to = self._not_judged is None, self._judge.last_update
         self._begin(self.run.look(self.rank, "records").rank(self.rank))
         again = set(rows["update"].to_list())
-        if is_judged:  # then what was raised before has been told
+        if is_judged:  # then all earlier alerts have been reported
             self._again, self._news_from = again, -1 if self._last is None else self._last + 1
         else:
             self._again, self._news_from = self._again | again, max(self._news_from, judged_to + 1)
         return True
 
     def _begin(self, index: SegmentIndex) -> None:
-        """Start from the rows of an index so far; their course and their judgement are left for `work`."""
+        """Start from the rows of an index; `work` reads their course and judges them."""
         of_index = rows_of(index)
         rows = of_index.filter(pl.col("seq") <= self._last_seq)
         every_row = every_row_of(index, of_index).filter(pl.col("seq") <= self._last_seq)
@@ -208,7 +208,7 @@ class LiveFeed(Feed):
         self._work: Iterator[None] | None = self._catch_up(rows, every_row)
 
     def _add(self, rows: pl.DataFrame, gaps: Sequence[tuple[int, int]]) -> None:
-        """Rows that come after all others, and what is missing before and between them."""
+        """Add rows that follow all others, and the gaps before and between them."""
         last = int(rows["update"][-1])
         self._gaps += gaps
         if self._earlier is not None:
@@ -231,10 +231,10 @@ class LiveFeed(Feed):
         if detail is not None and detail.last is None:
             self._detail = Detail(detail.metric, detail.first, None, detail.history.with_rows(rows))
 
-    # ------------------------------------------------------------------ what takes longer
+    # ------------------------------------------------------------------ work in steps
 
     def work(self) -> bool:
-        """Read or judge a piece of what was there at the beginning; check the files of a run that has ended."""
+        """Read or judge a part of the rows from the start; check the files of a run that has ended."""
         if self._work is not None:
             if next(self._work, self) is self:
                 self._work = None
@@ -245,7 +245,7 @@ class LiveFeed(Feed):
         return False
 
     def _catch_up(self, rows: pl.LazyFrame, every_row: pl.LazyFrame) -> Iterator[None]:
-        """Read the course of the metrics, then judge, in pieces."""
+        """Read the course of the metrics, then judge the rows, in steps."""
         history = history_of(rows, self._charted)
         self._gaps = [*gaps_in(rows, None), *self._gaps]
         self._dropped += dropped_in(every_row)
@@ -266,7 +266,7 @@ class LiveFeed(Feed):
         self._not_judged = None
 
     def _advance(self, rows: pl.DataFrame) -> None:
-        """Judge rows that come after those judged so far, and tell what is raised in them."""
+        """Judge rows that follow those judged so far, and report the alerts that they raise."""
         before = self._judge.last_update
         begun = self._judge.advance(rows)
         self._episodes.extend(map(Event.of, begun))
@@ -279,13 +279,13 @@ class LiveFeed(Feed):
             self._on_alert(alert)
 
     def _is_news(self, update: int) -> bool:
-        """Whether what is raised at an update is to be told: its row came after the beginning."""
+        """Whether to report an alert raised at an update: its row arrived after the start."""
         return update >= self._news_from or update in self._again
 
     # ------------------------------------------------------------------ result
 
     def picture(self) -> Picture:
-        """The state now; the verdict only once all rows have been judged."""
+        """Return the state now; it has a verdict once all rows have been judged."""
         of_data = data_events(self._gaps[-MAX_EVENTS:], self._attempts.items())
         events = sorted([*self._episodes, *of_data], key=lambda event: event.update)
         verdict = None
@@ -310,7 +310,7 @@ class LiveFeed(Feed):
 
 
 def _sealed_part(index: SegmentIndex) -> tuple[SegmentIndex, int]:
-    """The sealed segments before the first one that is still active, and the number from which on to follow."""
+    """Return the sealed segments before the first active one, and the number of the first segment to follow."""
     active = [piece.number for piece in index.pieces if piece.frame is not None]
     start = min(active, default=index.next_active)
     return replace(index, pieces=[piece for piece in index.pieces if piece.number < start]), start

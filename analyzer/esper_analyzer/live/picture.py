@@ -1,4 +1,4 @@
-"""What a screen shows of one rank at one moment: values only, which never change; made by a feed, drawn by panels."""
+"""A picture: the state of one rank at one moment, as immutable values. A feed makes it, and a screen draws it."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from esper_schemas.metric.levels import level_at
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
 
 CHARTED = tuple(metric.name for metric in leading())
-"""Metrics whose whole course is always at hand; that of another one is read when it is asked for."""
+"""Metrics whose whole course is always in the picture; the course of any other metric is read on request."""
 
 RECENT_ROWS = 512
 MAX_EVENTS = 1000
-"""The newest so many events are listed."""
+"""At most this many events are listed, the newest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the list of alerts: an alert, missing updates, or the beginning of an attempt.
+    """One line of the list of alerts: an alert, missing updates, or the start of an attempt.
 
     Attributes:
-        update: where it happened.
-        level: of an alert; unknown for what is no alert.
-        metric: what it is about.
-        text: what to say; of an alert, that is worded only when it is shown.
-        episode: the alert.
+        update: the update at which it happened.
+        level: level of an alert; unknown for other events.
+        metric: the metric that it is about.
+        text: the message; empty for an alert, whose message is made only when it is shown.
+        episode: the alert; None for other events.
     """
 
     update: int
@@ -48,12 +48,12 @@ class Event:
 
     @classmethod
     def of(cls, episode: Episode) -> Event:
-        """The event of an alert of the judge."""
+        """Make the event for an alert of the judge."""
         return cls(episode.update, level_at(episode.severity), episode.rule.metric, episode=episode)
 
     @classmethod
     def of_gap(cls, alert: Alert) -> Event:
-        """The event of missing updates."""
+        """Make the event for missing updates."""
         return cls(alert.update, alert.level, alert.metric, alert.message)
 
     @property
@@ -62,7 +62,7 @@ class Event:
         return self.episode.alert().message if self.episode is not None else self.text
 
     def is_over(self, update: int) -> bool:
-        """Whether it was over at an update."""
+        """Whether the event was over at an update."""
         if self.episode is None:
             return True
         return self.episode.until is not None and self.episode.until <= update
@@ -78,7 +78,7 @@ class Detail:
     history: History
 
     def covers(self, metric: str, first: int, last: int) -> bool:
-        """Whether it holds these updates of the metric, at a resolution that suits them."""
+        """Whether it has these updates of the metric at a suitable resolution."""
         if metric != self.metric or first < self.first or (self.last is not None and last > self.last):
             return False
         span = self.history.span
@@ -90,17 +90,17 @@ class Picture:
     """The state of one rank after the rows so far.
 
     Attributes:
-        status: of the rank.
+        status: status of the rank.
         rows: number of rows so far.
-        total: number of rows that there are, as far as is known: more than `rows` while reading, or in a replay.
+        total: number of rows known to exist; more than `rows` while reading, or in a replay.
         recent: the newest 512 rows, all columns and Lv/Lp.
-        history: the course of the metrics that the feed keeps, `CHARTED` on a screen; empty while it is being read.
+        history: the course of the metrics that the feed keeps, `CHARTED` on a screen; empty until it has been read.
         events: the newest events, in order of their updates.
         verdict: the verdict; None while the rows are still being judged.
         judged: number of rows that have been judged.
         damage: number of faults that are damage.
-        detail: a part of the run at a higher resolution, if one was asked for.
-        row: the row at the cursor, if one was asked for: its update, and its values, None if there is none.
+        detail: a part of the run at a higher resolution, if it was requested.
+        row: the row at the cursor, if it was requested: its update, and its values or None if there is no such row.
     """
 
     status: str
@@ -123,7 +123,7 @@ class Picture:
 
     @property
     def span(self) -> tuple[int, int] | None:
-        """First and last update, as far as the history is known."""
+        """First and last update, as far as they are known."""
         if self.history.frame.height:
             return self.history.span
         if not self.recent.height:
@@ -132,25 +132,25 @@ class Picture:
 
     @cached_property
     def levels(self) -> Mapping[str, Level]:
-        """Level of the newest value of each `CHARTED` metric, worked out once however often it is drawn."""
+        """Level of the newest value of each `CHARTED` metric, computed once however often it is drawn."""
         return levels_of({name: self.last(name) for name in CHARTED}, CHARTED, self.thresholds)
 
     def state(self, name: str, length: int = HISTORY_LENGTH) -> MetricState:
-        """Last value, history, trend and level of a `CHARTED` metric, from the newest rows."""
+        """Return last value, history, trend and level of a `CHARTED` metric, from the newest rows."""
         values = []
         if name in self.recent.columns:
             values = self.recent[name].drop_nulls().tail(max(length, LONG.length)).to_list()
         return state_of(name, values, self.levels[name], length)
 
     def last(self, name: str) -> float | None:
-        """The newest value of a metric that was measured lately."""
+        """Return the newest value of a metric in the newest rows; None if it was not measured there."""
         if name not in self.recent.columns:
             return None
         values = self.recent[name].drop_nulls()
         return as_number(values[-1]) if len(values) else None
 
     def age_secs(self, now: float | None = None) -> float | None:
-        """Seconds since the newest row was recorded, at a time in seconds since 1970; None if there is no telling."""
+        """Return the seconds from the newest row until `now` (seconds since 1970); None if the time is unknown."""
         if not self.recent.height:
             return None
         recorded = self.recent["wall_time"].tail(1).dt.epoch("us").item()
@@ -158,5 +158,5 @@ class Picture:
 
     @cached_property
     def updates_per_sec(self) -> float | None:
-        """Speed over the last 50 updates of the current attempt; None if there is no telling."""
+        """Speed over the last 50 updates of the current attempt; None if it is unknown."""
         return updates_per_sec(self.recent)

@@ -1,4 +1,4 @@
-"""The thread that reads a run for a screen, so that no key and no redraw ever waits for a file or for the judge."""
+"""The thread that reads a run for a screen, so that keys and redraws never wait for a file or for the judge."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from esper_analyzer.live.feed import Feed
 from esper_analyzer.live.picture import Picture
 
 _PICTURES_SECS = 0.25
-"""While there is work left, its progress is shown this often."""
+"""Interval between pictures while there is work left."""
 
 _DRAW_SECS = 0.05
 
 LONG_FACTOR = 4
-"""A run of many rows is looked at so many times less often: one row more hardly changes its picture."""
+"""A long run is read this many times less often, because one more row hardly changes its picture."""
 
 
 class Reader:
-    """Makes pictures of a run in a thread of its own, until it is stopped.
+    """Makes pictures of a run in its own thread until it is stopped.
 
     Args:
-        make: makes the feed; called in the thread, since that looks at the run's files.
-        interval: seconds between looks at the run; four times as long where it has more than 4,096 rows.
-        tell: told, in the thread, that there is a new `picture`, or an `error` that ended the reading.
+        make: makes the feed; called in the thread, because it reads the run's files.
+        interval: seconds between looks at the run; four times as long for runs of 4,096 rows or more.
+        tell: called in the thread when there is a new `picture`, or an `error` that ended the reading.
 
     Attributes:
-        feed: the feed, once it is there.
+        feed: the feed, once it has been made.
         picture: the newest picture.
-        error: what ended the reading.
+        error: the error that ended the reading.
     """
 
     def __init__(self, make: Callable[[], Feed], interval: float, tell: Callable[[Reader], object]) -> None:
@@ -47,11 +47,11 @@ class Reader:
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, *, wait: bool = True) -> None:
-        """End, and wait for the end of what is being read if so wanted."""
+        """Stop the thread; with `wait`, wait up to 10 seconds for it to finish what it is reading."""
         self._is_stopped = True
         self._wake.set()
         if wait and self._thread.ident is not None:
@@ -59,23 +59,23 @@ class Reader:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not come to its end yet."""
+        """Whether the thread is still running."""
         return self._thread.is_alive()
 
     def ask_detail(self, metric: str, first: int, last: int | None) -> None:
-        """Have a part of a metric's course read; only the newest such wish counts."""
+        """Request a part of a metric's course; a newer request replaces it."""
         with self._lock:
             self._detail = (metric, first, last)
         self._wake.set()
 
     def ask_row(self, update: int | None) -> None:
-        """Have the values of one update read; only the newest such wish counts."""
+        """Request the values of one update; a newer request replaces it."""
         with self._lock:
             self._row = (update,)
         self._wake.set()
 
     def wake(self) -> None:
-        """Look now."""
+        """Look at the run now."""
         self._wake.set()
 
     def _run(self) -> None:
@@ -84,7 +84,7 @@ class Reader:
             self.feed = feed = self._make()
             self._show(feed)
             self._follow(feed)
-        except (Exception, PanicException) as error:  # whatever it is, it is raised where the screen was started
+        except (Exception, PanicException) as error:  # raised again where the screen was started
             self.error = error
             self._tell(self)
         finally:
@@ -108,7 +108,7 @@ class Reader:
             if asked or (worked and is_late) or (not worked and (changed or is_behind)):
                 self._show(feed)
                 shown, changed = time.monotonic(), False
-                if worked:  # let it be drawn before the next piece of work takes the processor
+                if worked:  # let the screen draw before the next step of work takes the processor
                     self._wake.wait(_DRAW_SECS)
             is_behind = worked
             if not worked:
@@ -117,7 +117,7 @@ class Reader:
             self._wake.clear()
 
     def _answer(self, feed: Feed) -> bool:
-        """Do what was asked for."""
+        """Answer the requests; return whether there were any."""
         with self._lock:
             detail, row = self._detail, self._row
             self._detail = self._row = None

@@ -1,4 +1,4 @@
-"""A recorded run as pictures of any moment in it: what was known then, and nothing that came later."""
+"""The feed that replays a recorded run: pictures of any moment, with what was known then and nothing later."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _BLOCK_ROWS = 4 * RECENT_ROWS
 
 
 class RecordedFeed(Feed):
-    """Pictures of the rows of a run as they are now, after any number of them.
+    """Makes pictures of a recorded run after any number of its rows.
 
-    The whole run is judged once, in pieces, which finds when each alert was raised: the judge never looks ahead, so
-    these are the alerts that a tail would have shown. Copies of its state after each piece give the verdict at any
-    moment, forwards and backwards, at the cost of one piece.
+    The whole run is judged once, in steps, to find when each alert was raised. The judge never looks ahead, so these
+    are the alerts that a tail would have shown. A copy of the judge is kept after each step, so the verdict at any
+    moment, forwards or backwards, costs at most one step.
 
     Attributes:
-        clock: the time line of the replay; for the thread that draws.
+        clock: the clock of the replay; for the thread that draws.
     """
 
     def __init__(self, run: JudgedRun, rank: int, *, speed: float | None = None) -> None:
-        """`speed` is how many times faster than recorded; 0 as fast as possible, None for about 25 seconds."""
+        """Replay `speed` times faster than recorded; 0 is as fast as possible, None takes about 25 seconds."""
         super().__init__(run, rank)
         found = run.look(rank)
         index = found.rank(rank)
@@ -47,9 +47,9 @@ class RecordedFeed(Feed):
         self._damage = found.damage_of(rank)
         self._all_dropped = dropped_rows(index, every_row_of(index, self._frame))
         self._history = History.empty(CHARTED)
-        self._events: list[Event] = []  # all that have been found, in order of updates
+        self._events: list[Event] = []  # all found so far, in order of updates
         self._gaps: list[tuple[int, int]] = []
-        self._states: list[Judge] = [Judge(run.settings.rules)]  # after each piece
+        self._states: list[Judge] = [Judge(run.settings.rules)]  # after each step
         self._at = _copy(self._states[0])
         self._block = (0, pl.DataFrame())
         self._position, self._shown = 0, -1
@@ -58,11 +58,11 @@ class RecordedFeed(Feed):
     # ------------------------------------------------------------------ for the thread that draws
 
     def seek(self, position: int) -> None:
-        """Have the pictures to come show the state after so many rows. May be called from any thread."""
+        """Make the following pictures show the state after so many rows. May be called from any thread."""
         self._position = max(0, min(position, self.total))
 
     def alert_after(self, position: int) -> int | None:
-        """Number of rows after which the next alert is raised, of those found so far. May be called from any thread."""
+        """Return the number of rows at the next alert, of those found so far. May be called from any thread."""
         events, now = self._events, self._update_at(position)
         index = bisect_right(events, now, key=lambda event: event.update)
         while index < len(events) and events[index].level == "unknown":
@@ -70,7 +70,7 @@ class RecordedFeed(Feed):
         return self._position_of(events[index].update) if index < len(events) else None
 
     def alert_before(self, position: int) -> int | None:
-        """As `alert_after`, for the alert before."""
+        """As `alert_after`, for the previous alert."""
         events, now = self._events, self._update_at(position)
         index = bisect_right(events, now - 1, key=lambda event: event.update) - 1
         while index >= 0 and events[index].level == "unknown":
@@ -79,7 +79,7 @@ class RecordedFeed(Feed):
 
     @property
     def is_judged(self) -> bool:
-        """Whether all alerts have been found. May be asked from any thread."""
+        """Whether all alerts have been found. May be read from any thread."""
         return self._work is None
 
     def _update_at(self, position: int) -> int:
@@ -91,16 +91,16 @@ class RecordedFeed(Feed):
     # ------------------------------------------------------------------ rows
 
     def finish(self) -> Picture:
-        """The picture of the whole run."""
+        """Return the picture of the whole run."""
         self.seek(self.total)
         return super().finish()
 
     def look(self) -> bool:
-        """Whether another moment is to be shown."""
+        """Return whether the moment to show has changed."""
         return self._position != self._shown
 
     def work(self) -> bool:
-        """Read or judge a piece of the run."""
+        """Read or judge a part of the run."""
         if self._work is None:
             return False
         if next(self._work, self) is self:
@@ -127,7 +127,7 @@ class RecordedFeed(Feed):
         return self._frame
 
     def _rows(self, start: int, stop: int) -> pl.DataFrame:
-        """The rows from position `start` up to `stop`, read in blocks."""
+        """Return the rows from position `start` up to `stop`; they are read in blocks."""
         first, block = self._block
         if not (first <= start and stop <= first + block.height):
             low, high = max(0, start - RECENT_ROWS), min(self.total, stop + _BLOCK_ROWS)
@@ -139,7 +139,7 @@ class RecordedFeed(Feed):
     # ------------------------------------------------------------------ result
 
     def picture(self) -> Picture:
-        """The state at the position that was asked for last."""
+        """Return the state at the position of the last `seek`."""
         position = self._shown = self._position
         if not position:
             return Picture("replay", total=self.total, thresholds=self.run.settings.thresholds)
@@ -167,7 +167,7 @@ class RecordedFeed(Feed):
         )
 
     def _known(self, history: History, position: int) -> History:
-        """A history as far as it was known at a position: without what came later within its last bucket."""
+        """Return a history as it was known at a position, without later rows in its last bucket."""
         now = int(self._updates[position - 1])
         known = history.until(now)
         span = history.span
@@ -181,7 +181,7 @@ class RecordedFeed(Feed):
         return History(known.names, pl.concat([known.frame, part.frame]), known.width)
 
     def _verdict(self, position: int) -> Verdict:
-        """The verdict after so many rows, from the state of the judge before that is nearest."""
+        """Return the verdict after so many rows, starting from the nearest earlier copy of the judge."""
         index = bisect_right(self._states, position, key=lambda judge: judge.rows) - 1
         near = self._states[index]
         if not near.rows <= self._at.rows <= position:
@@ -196,5 +196,5 @@ class RecordedFeed(Feed):
 
 
 def _copy(judge: Judge) -> Judge:
-    """The state of a judge as it is now; rules are the same objects."""
+    """Copy a judge with its state; the copy shares the rules."""
     return copy.deepcopy(judge, {id(judge.rules): judge.rules})

@@ -1,1 +1,1 @@
-"""From rows to numbers: levels, trends, summaries, and the course of a metric over a whole run."""
+"""Computes numbers from rows: levels, trends, summaries, and the course of a metric over a whole run."""

@@ -1,4 +1,4 @@
-"""The course of one metric as a chart draws it: smallest and largest value per bucket. `History` makes it."""
+"""The course of one metric for a chart: smallest and largest value per bucket. `History` makes it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Buckets:
     """Smallest and largest value of a metric in each bucket of `width` updates.
 
     `frame` has the columns `bucket` (update // width), `first`, `last` (updates of the bucket), `min`, `max` (of the
-    finite values; null if there is none) and `nonfinite` (how many are not). A bucket in which the metric was not
-    measured is not there.
+    finite values; null if there is none) and `nonfinite` (number of values that are not finite). A bucket without a
+    measured value is left out.
     """
 
     frame: pl.DataFrame
     width: int = 1
 
     def folded(self, columns: int) -> pl.DataFrame:
-        """The frame with neighbouring buckets merged until there are at most so many, each as wide as the others."""
+        """Return the frame with neighbouring buckets merged to at most `columns` buckets of equal width."""
         if self.frame.height <= columns:
             return self.frame
         first, last = self.frame["first"][0], self.frame["last"][-1]

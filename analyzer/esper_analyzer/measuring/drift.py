@@ -1,41 +1,43 @@
-"""A test of "the mean moves with time" whose rate of false alarms holds on noise with a memory.
+"""A test for a moving mean whose rate of false alarms is correct even on autocorrelated noise.
 
-Successive values of a training metric resemble one another, so a test that takes them for independent calls noise a
-trend: at an AR(1) coefficient φ = 0.8 the textbook regression test at 5 % does so in about half of all windows. Here
-the noise is AR(1) with an unknown φ, and so are its scale and its level. With L(φ) the Gaussian likelihood of the
-window (Prais and Winsten 1954 for the exact treatment of the first value), the statistic is
+Successive values of a training metric are correlated. A test that assumes independent values therefore mistakes noise
+for a trend: at an AR(1) coefficient φ = 0.8 the textbook regression test at 5 % does so in about half of all windows.
+Here the noise is AR(1) with unknown φ, scale and level. With L(φ) the Gaussian likelihood of the window (Prais and
+Winsten 1954 for the exact treatment of the first value), the statistic is
 
     log Σ_φ L(φ | level and movement) − log Σ_φ L(φ | level only),    φ in 0, 0.25, 0.5, 0.7, 0.85,
 
-a likelihood ratio averaged over φ (Andrews and Ploberger 1994). Averaging costs less power than to estimate φ from ten
-or thirty values, where the estimate is poor and too small. Values that are all positive are taken as logarithms, as
-losses and norms move by factors. It depends on neither the unit nor the level of the values.
+a likelihood ratio averaged over φ (Andrews and Ploberger 1994). Averaging costs less power than estimating φ from ten
+or thirty values, because that estimate is poor and too small. If all values are positive, their logarithms are used,
+because losses and norms move by factors. The statistic depends on neither the unit nor the level of the values.
 
-    short  6 to 10 values; the movement is a line or a step between the halves, their size integrated over
-           (restricted likelihood, Harville 1974), which in few values is the more powerful
+    short  6 to 10 values; the movement is a line or a step between the halves, and its size is integrated out
+           (restricted likelihood, Harville 1974), which is the more powerful form for few values
     long   15 to 30 values, clipped to the median ± 5 robust standard deviations, so that a spike costs little; the
-           movement is a line, its size estimated: the form for a movement that is slow against the noise
+           movement is a line, and its size is estimated: the form for movements that are slow relative to the noise
 
 p is the largest share of windows without a trend that reach the statistic, over φ from 0 to 0.8 and over Gaussian and
-heavy-tailed noise: `QUANTILES` holds that distribution, simulated by `null_quantiles`. Two windows are looked at, so p
-is divided by the window's share of the error (Bonferroni, weighted: short 0.2, long 0.8): that *either* is confident is
-an error in at most 5 % of rows. The price of it is power where φ is small: there errors are far rarer.
+heavy-tailed noise. `QUANTILES` has that distribution, simulated by `null_quantiles`. Because there are two windows, p
+is divided by the window's share of the error (weighted Bonferroni: short 0.2, long 0.8). At least one of them is
+confident by mistake in at most 5 % of rows. The price is power at small φ, where errors are far rarer.
 
-Measured, in % of 40,000 windows of noise without a trend, short / long / either window confident, at 30 values:
+Measured shares, in %, of 40,000 windows of noise without a trend in which the short / long / either window is
+confident, at 30 values:
 
     AR(1) noise with φ =    0                 0.2               0.4               0.6               0.8
     Gaussian                0.0 / 0.2 / 0.2   0.0 / 0.4 / 0.4   0.0 / 0.8 / 0.8   0.1 / 1.4 / 1.5   0.3 / 3.7 / 3.9
     exp of it, σ = 1        0.0 / 0.1 / 0.1   0.0 / 0.4 / 0.4   0.0 / 0.8 / 0.9   0.1 / 1.5 / 1.5   0.2 / 3.9 / 4.1
     Student t, 3 degrees    0.0 / 0.1 / 0.1   0.0 / 0.4 / 0.4   0.0 / 0.7 / 0.7   0.2 / 1.4 / 1.6   1.0 / 3.9 / 4.8
 
-With fewer values it is the same. Beyond what it is made for it errs more: at φ = 0.9 in 9.5 % of Gaussian windows, at
-φ = 0.8 with log-normal *innovations* (rare large jumps that then fade) in 7.1 %, on a random walk in 29 %. A step of
-five standard deviations is called a drift by the long window in 51 % if in its midst, in 3 % if five from its end.
+Fewer values have the same rates. Outside the assumptions there are more errors: in 9.5 % of Gaussian windows at
+φ = 0.9, in 7.1 % at φ = 0.8 with log-normal *innovations* (rare large jumps that then fade), and in 29 % on a random
+walk. The long window reports a step of five standard deviations as a drift in 51 % of cases if the step is in the
+middle of the window, and in 3 % if it is five values from the end.
 
-A drift of 3 % per update, up or down, under log-normal AR(1) noise of σ = 0.2 and φ = 0.5 is found by the 30th update,
-as the run is looked at after each, in 82 % of series: by the long window alone in 81 %, by one look at 30 values in
-75 %. No test does much better: even the most powerful one for just this drift and φ, which knows both, finds 79 % in
-one look with as many errors. Under additive noise of the same σ it is found in one look in 95 %.
+A drift of 3 % per update, up or down, under log-normal AR(1) noise of σ = 0.2 and φ = 0.5 is detected by the 30th
+update in 82 % of series, if the run is tested after each update: in 81 % by the long window alone, and in 75 % by a
+single test of 30 values. No test does much better: even the most powerful test for exactly this drift and φ detects
+79 % in a single test with the same rate of errors. Under additive noise of the same σ a single test detects 95 %.
 """
 
 from __future__ import annotations
@@ -51,23 +53,23 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 CONFIDENT = 0.95
-"""From this confidence on a trend is taken to be there."""
+"""A trend counts as real from this confidence on."""
 
 _MEMORY = np.array([0.0, 0.25, 0.5, 0.7, 0.85])
 _CLIP = 5.0 * 1.4826  # standard deviations of a Gaussian, by its median absolute deviation
-_SETTLED = 40  # values after which AR(1) noise has forgotten how it began
-_EXACT = 1e-10  # of the variance: less than this beside the movement is rounding
+_SETTLED = 40  # values after which AR(1) noise no longer depends on its start
+_EXACT = 1e-10  # a residual below this share of the variance is rounding
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is tested: how many values, against which movement.
+    """A window of values to test, and the movement to test for.
 
     Attributes:
         name: `short` or `long`.
-        smallest, length: fewest and most values.
-        step: the movement may also be a step between the halves, and its size is integrated over.
-        share: of the 5 % of errors, what this window may use up.
+        smallest, length: smallest and largest number of values.
+        step: whether the movement may also be a step between the halves, with its size integrated out.
+        share: the window's share of the 5 % of errors.
     """
 
     name: str
@@ -81,7 +83,7 @@ SHORT = Window("short", 6, 10, step=True, share=0.2)
 LONG = Window("long", 15, 30, step=False, share=0.8)
 
 P_VALUES = np.array([1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.035, 0.025, 0.015, 0.0075, 0.003, 0.001])
-"""Where the distributions of `QUANTILES` are given; from the last on, confidence rises no further."""
+"""The p values of the columns of `QUANTILES`; confidence does not rise beyond the last one."""
 
 _LOG_P = np.log(P_VALUES)
 
@@ -102,32 +104,32 @@ QUANTILES: dict[str, dict[int, Sequence[float]]] = {
         30: (0.01, 0.22, 0.61, 1.33, 1.93, 2.96, 3.98, 4.47, 4.93, 5.64, 6.55, 7.72, 9.21),
     },
 }
-"""By window and number of values: the statistic that noise without a trend reaches with at most each of `P_VALUES`."""
+"""By window and number of values: noise without a trend reaches each statistic in at most this share, `P_VALUES`."""
 
 
 def confidence(windows: Floats, counts: Counts, window: Window) -> Floats:
-    """How sure it is that the mean moves with time: 1 − p, for many windows at once.
+    """Return the confidence that the mean moves with time, 1 − p, for many windows at once.
 
     Args:
-        windows: shape [n, window.length], oldest value first. Where there are fewer values, they stand at the end
-            and the front is filled up with the oldest one.
-        counts: shape [n], how many values each window has.
+        windows: shape [n, window.length], oldest value first. If there are fewer values, they are at the end, and the
+            front is padded with the oldest one.
+        counts: shape [n], the number of values in each window.
         window: `SHORT` or `LONG`.
 
     Returns:
         Shape [n], from 0 to below 1; NaN where there are too few values or one of them is not finite.
     """
-    found = np.full(len(windows), np.nan)
+    sure = np.full(len(windows), np.nan)
     usable = (counts >= window.smallest) & np.isfinite(windows).all(axis=1)
     if usable.any():
         windows, counts = windows[usable], counts[usable]
         p = _p_value(statistic(windows, counts, window), counts, window)
-        found[usable] = 1.0 - np.minimum(p / window.share, 1.0)
-    return found
+        sure[usable] = 1.0 - np.minimum(p / window.share, 1.0)
+    return sure
 
 
 def statistic(windows: Floats, counts: Counts, window: Window) -> Floats:
-    """The likelihood ratio of the module's text, of windows that are finite and long enough; −inf for constant ones."""
+    """Return the likelihood ratio (see the module) of finite windows of sufficient length; −inf if constant."""
     values = logarithms(windows)
     if not window.step:
         values = clipped(values, counts)
@@ -148,7 +150,7 @@ def statistic(windows: Floats, counts: Counts, window: Window) -> Floats:
 
 
 def logarithms(windows: Floats) -> Floats:
-    """Windows of positive values as logarithms, all others brought below 1 in size: nothing overflows from here on."""
+    """Convert windows of positive values to logarithms and scale all others below 1, so that nothing can overflow."""
     positive = windows.min(axis=1) > 0.0
     if positive.all():
         return np.log(windows)
@@ -158,13 +160,13 @@ def logarithms(windows: Floats) -> Floats:
 
 
 def powers_of_two(windows: Floats) -> npt.NDArray[np.int32]:
-    """Exponents of two above the largest size in each window, shape [n, 1]; to scale by them rounds nothing."""
+    """Return the exponents of two above the largest size in each window, shape [n, 1]; scaling by them is exact."""
     exponents: npt.NDArray[np.int32] = np.frexp(np.abs(windows).max(axis=1, keepdims=True))[1]
     return exponents
 
 
 def clipped(values: Floats, counts: Counts) -> Floats:
-    """Values brought to the median ± 5 robust standard deviations of their window; not if half of them are equal."""
+    """Clip values to the median ± 5 robust standard deviations of their window, unless half of them are equal."""
     middle = _median(values, counts)
     reach = _CLIP * _median(np.abs(values - middle), counts)
     reach[reach == 0.0] = np.inf
@@ -172,12 +174,12 @@ def clipped(values: Floats, counts: Counts) -> Floats:
 
 
 def inside(counts: Counts, length: int) -> npt.NDArray[np.bool_]:
-    """Which places of windows hold values and are no filling: shape [len(counts), length]."""
+    """Return which places of windows have values rather than padding: shape [len(counts), length]."""
     return np.arange(length) >= length - counts[:, None]
 
 
 def autoregressive(innovations: Floats, memory: float) -> Floats:
-    """AR(1) noise with coefficient `memory`, of the variance of the independent `innovations`; along the last axis."""
+    """Make AR(1) noise with coefficient `memory` and the variance of `innovations`, along the last axis."""
     noise = innovations.copy()
     for t in range(1, noise.shape[-1]):
         noise[..., t] = memory * noise[..., t - 1] + np.sqrt(1.0 - memory * memory) * innovations[..., t]
@@ -185,10 +187,10 @@ def autoregressive(innovations: Floats, memory: float) -> Floats:
 
 
 def null_quantiles(window: Window, count: int, *, series: int, seed: int = 0) -> Floats:
-    """Simulate a row of `QUANTILES`: in the order of `P_VALUES`, the largest over noises without a trend.
+    """Simulate a row of `QUANTILES`: in the order of `P_VALUES`, the largest value over several noises without a trend.
 
-    The noises are AR(1) with φ from 0 to 0.8 and Gaussian or Student t innovations (3 degrees of freedom). The table is
-    made with series=200_000 and rounded up to two decimals; a row takes about half a minute.
+    The noises are AR(1) with φ from 0 to 0.8 and Gaussian or Student t innovations (3 degrees of freedom). The table
+    was made with series=200_000 and rounded up to two decimals; a row takes about half a minute.
     """
     source = np.random.default_rng(seed)
     found = []
@@ -204,13 +206,13 @@ def null_quantiles(window: Window, count: int, *, series: int, seed: int = 0) ->
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """What does not depend on the values: by the number of values, and by φ in the order of `_MEMORY`.
+    """The parts of the test that do not depend on the values, by number of values and by φ in the order of `_MEMORY`.
 
     Attributes:
-        loads: [counts, length, (1 + movements) · φ], for the part of the values along the level and, freed from the
-            level, along each movement, in the metric of the noise.
+        loads: [counts, length, (1 + movements) · φ], the directions of the level and of each movement (orthogonal to
+            the level), in the metric of the noise.
         level, moving: [counts, φ] and [counts, movements, φ], the terms of the log likelihoods without values.
-        level_freedom, moving_freedom: [counts], what the logarithms of the squared residuals are multiplied by.
+        level_freedom, moving_freedom: [counts], the factors of the logarithms of the squared residuals.
     """
 
     loads: Floats
@@ -236,7 +238,7 @@ def _model(window: Window) -> _Model:
             whiten[0, 0] = np.sqrt(1.0 - memory * memory)
             constant = whiten @ np.ones(count)
             level[count, k] = np.log(whiten[0, 0])
-            if window.step:  # sizes that are integrated over leave the logarithm of their precision
+            if window.step:  # integrating a size out leaves the logarithm of its precision
                 level[count, k] -= np.log(np.linalg.norm(constant))
             constant /= np.linalg.norm(constant)
             loads[count, -count:, 0, k] = whiten.T @ constant
@@ -255,7 +257,7 @@ def _model(window: Window) -> _Model:
 
 
 def _standing(values: Floats, counts: Counts) -> Floats:
-    """Values about their mean, at most 1 in size; the filling, and windows of equal values, are exactly 0."""
+    """Centre values on their mean and scale them to at most 1; padding and windows of equal values become exactly 0."""
     constant = values.max(axis=1) == values.min(axis=1)
     if (counts == values.shape[1]).all():
         values = values - values.mean(axis=1, keepdims=True)
@@ -270,17 +272,17 @@ def _standing(values: Floats, counts: Counts) -> Floats:
 
 
 def _innovations(values: Floats, counts: Counts) -> Floats:
-    """Sum of the squared innovations of AR(1) noise, in the metric of the first value: shape [n, φ]."""
+    """Return the sum of the squared innovations of AR(1) noise, with the first value treated exactly: shape [n, φ]."""
     squares = np.square(values)
     total = squares.sum(axis=1)
     ends = squares[:, -1] + np.take_along_axis(squares, (values.shape[1] - counts)[:, None], axis=1)[:, 0]
     lagged = np.einsum("nw,nw->n", values[:, 1:], values[:, :-1])
-    found: Floats = total[:, None] + np.square(_MEMORY) * (total - ends)[:, None] - 2.0 * _MEMORY * lagged[:, None]
-    return found
+    sums: Floats = total[:, None] + np.square(_MEMORY) * (total - ends)[:, None] - 2.0 * _MEMORY * lagged[:, None]
+    return sums
 
 
 def _median(values: Floats, counts: Counts) -> Floats:
-    """Median of each window, without the filling: shape [n, 1]."""
+    """Return the median of each window, without padding: shape [n, 1]."""
     length = values.shape[1]
     if (counts == length).all():
         ordered = np.sort(values, axis=1)
@@ -291,21 +293,21 @@ def _median(values: Floats, counts: Counts) -> Floats:
 
 
 def _log_sum(terms: Floats) -> Floats:
-    """log Σ exp over the last axis."""
+    """Compute log Σ exp over the last axis."""
     largest = terms.max(axis=-1)
     return np.asarray(largest + np.log(np.exp(terms - largest[..., None]).sum(axis=-1)))
 
 
 @cache
 def _quantiles(window: Window) -> Floats:
-    """`QUANTILES` by number of values, [length + 1, p]; in between linear, as the table has not every number."""
+    """Return `QUANTILES` by number of values, [length + 1, p], with missing numbers interpolated linearly."""
     table = QUANTILES[window.name]
     counts = np.arange(window.length + 1)
     return np.stack([np.interp(counts, list(table), column) for column in zip(*table.values(), strict=True)], axis=1)
 
 
 def _p_value(ratios: Floats, counts: Counts, window: Window) -> Floats:
-    """p of each statistic: log p is linear between the quantiles, constant beyond them."""
+    """Return p of each statistic; log p is linear between the quantiles, and constant beyond them."""
     knots, p = _quantiles(window), np.empty_like(ratios)
     for count in np.unique(counts):
         same = counts == count

@@ -1,8 +1,8 @@
 """The course of several metrics over any number of updates, in bounded memory: smallest and largest value per bucket.
 
-A bucket spans the same number of updates as every other, and that number doubles when there would be too many
-buckets. Keeping both extremes means that a spike is never lost, however long the run. A history never changes: rows
-that are added give a new object, so that a screen may go on showing the one it has while another thread reads on.
+All buckets span the same number of updates, which doubles when there would be too many buckets. Because both extremes
+are kept, a spike is never lost, however long the run. A history is immutable: adding rows makes a new object, so a
+screen can still show the old one while another thread reads on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class History:
 
     @classmethod
     def empty(cls, names: tuple[str, ...]) -> History:
-        """Of no rows at all."""
+        """Make the history of no rows."""
         schema: dict[str, pl.DataType] = {name: pl.Int64() for name in ("bucket", "first", "last", "rows")}
         for name in names:
             schema |= {f"{name}/min": pl.Float64(), f"{name}/max": pl.Float64(), f"{name}/nonfinite": pl.Int64()}
@@ -45,17 +45,17 @@ class History:
 
     @property
     def rows(self) -> int:
-        """Number of updates in it."""
+        """Number of updates in the history."""
         return int(self.frame["rows"].sum())
 
     @property
     def span(self) -> tuple[int, int] | None:
-        """First and last update; None if there is none."""
+        """First and last update; None if the history is empty."""
         return (int(self.frame["first"][0]), int(self.frame["last"][-1])) if self.frame.height else None
 
     def with_rows(self, rows: pl.LazyFrame | pl.DataFrame) -> History:
-        """With rows of a run added, whose updates rise and come after those so far. Costs those rows only."""
-        few = isinstance(rows, pl.DataFrame)  # starting the machinery for many would cost more than the work
+        """Return the history with later rows added, whose updates rise; the cost depends only on those rows."""
+        few = isinstance(rows, pl.DataFrame)  # starting the streaming engine would cost more than the work
         rows = rows.lazy()
         width = self.width
         if not self.frame.height:
@@ -77,11 +77,11 @@ class History:
         return History(self.names, frame, width)
 
     def until(self, update: int) -> History:
-        """Only the buckets that end at or before an update."""
+        """Return only the buckets that end at or before an update."""
         return History(self.names, self.frame.filter(pl.col("last") <= update), self.width)
 
     def of(self, name: str, first: int | None = None, last: int | None = None) -> Buckets:
-        """The buckets of one metric that overlap the updates from `first` to `last`, where it was measured."""
+        """Return the buckets with values of one metric that overlap the updates from `first` to `last`."""
         found = self.frame.lazy().select(
             "bucket",
             "first",
@@ -119,15 +119,15 @@ class History:
 
 
 def as_it_is(name: str) -> pl.Expr:
-    """A column by its name, in which `pl.col` would read more, were it "*" or "^v.*$"."""
+    """Select a column by its exact name; `pl.col` would interpret names such as "*" or "^v.*$"."""
     return selectors.by_name(name).as_expr()
 
 
 def history_of(rows: pl.LazyFrame, names: tuple[str, ...]) -> History:
-    """The history of these metrics over the rows of a run."""
+    """Make the history of these metrics over the rows of a run."""
     return History.empty(names).with_rows(rows)
 
 
 def with_frames(history: History, frames: list[pl.DataFrame]) -> History:
-    """A history with several frames of rows added, one after the other."""
+    """Return a history with several frames of rows added in order."""
     return reduce(lambda sofar, rows: sofar.with_rows(rows), frames, history)

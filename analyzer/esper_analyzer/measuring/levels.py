@@ -1,6 +1,6 @@
-"""Levels of health as polars expressions, made from the thresholds of the metrics table and nothing else.
+"""Levels of health as polars expressions, made only from thresholds: those of the metrics table or the user's.
 
-The report, the tail, the notebook and the trainer's progress line all judge a value through these.
+The report, the tail, the notebook and the trainer's progress line all use these to judge a value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from esper_schemas.metric.levels import LEVELS, severity_of
 from esper_schemas.metric.metrics import COMPARISONS, Bands, Level, Limit, Metric
 
 LEVEL_TYPE = pl.Enum(LEVELS)
-"""Type of a column of levels; its order is that of severity, so `max` is the worst."""
+"""Type of a column of levels, in the order of severity, so that `max` is the worst level."""
 
 _NOT_FINITE = 2.0
 
@@ -25,11 +25,11 @@ Thresholds = Mapping[str, Bands]
 """Bands by the name of a metric, or `loss_ratio`."""
 
 DEFAULT_THRESHOLDS: Thresholds = {name: metric.bands for name, metric in DECLARED.items() if metric.bands is not None}
-"""The thresholds of the metrics table, and of Lv/Lp."""
+"""The thresholds of the metrics table and of Lv/Lp."""
 
 
 def bands_of(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Bands | None:
-    """Thresholds of a metric, or of `loss_ratio`; None where there are none, as for what a user added."""
+    """Return the thresholds of a metric, or of `loss_ratio`; None if it has none, like a user's own metric."""
     return metric.bands if isinstance(metric, Metric) else thresholds.get(metric)
 
 
@@ -41,10 +41,10 @@ def loss_ratio() -> pl.Expr:
 
 
 def severity(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> pl.Expr:
-    """0 healthy, 1 warning, 2 critical, null unknown (Int8), by the table's thresholds.
+    """Return 0 for healthy, 1 for warning, 2 for critical and null for unknown (Int8), by the thresholds.
 
-    A null is unknown, and so is every value of a metric without thresholds. Critical is looked at first. A
-    band that counts only within a spread of two other columns needs those columns in the frame.
+    A null is unknown, and so is every value of a metric without thresholds. Critical is checked first. A
+    band that applies only within a spread of two other columns needs those columns in the frame.
     """
     return _severity(metric.name if isinstance(metric, Metric) else metric, bands_of(metric, thresholds))
 
@@ -70,7 +70,7 @@ def _severity(name: str, bands: Bands | None) -> pl.Expr:
 
 
 def level(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> pl.Expr:
-    """Level of each value of a metric (Enum `LEVEL_TYPE`): the raw rule, value by value; see `severity`."""
+    """Return the level of each single value of a metric (Enum `LEVEL_TYPE`); see `severity`."""
     return _level(metric.name if isinstance(metric, Metric) else metric, bands_of(metric, thresholds))
 
 
@@ -85,13 +85,13 @@ def level_of(
     row: Mapping[str, float | None] | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> Level:
-    """Level of one value of a metric, or of `loss_ratio`, by the same expression as a whole column.
+    """Return the level of one value of a metric, or of `loss_ratio`, by the same expression as for a whole column.
 
     Args:
         metric: metric, its name in the metrics table, `loss_ratio`, or any other name (then unknown).
         value: the number; None is unknown.
         row: further values of the same update, for a band that depends on other columns.
-        thresholds: those of the table by default, here and in the functions below.
+        thresholds: by default those of the table, here and in the functions below.
     """
     name = metric.name if isinstance(metric, Metric) else metric
     return levels_of({**(row or {}), name: value}, [metric], thresholds)[name]
@@ -102,7 +102,7 @@ def levels_of(
     metrics: Iterable[str | Metric],
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> dict[str, Level]:
-    """Level of each of these metrics in one update, whose values are given by column name."""
+    """Return the level of each of these metrics in one update; `row` has its values by column name."""
     names = {metric.name if isinstance(metric, Metric) else metric: metric for metric in metrics}
     levels: dict[str, Level] = dict.fromkeys(names, "unknown")
     judged = {
@@ -121,11 +121,11 @@ def levels_of(
 
 
 def badness(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> pl.Expr:
-    """How bad each value is (Float64): grows with the level, and within a level towards its extreme.
+    """Return how bad each value is (Float64): it grows with the level, and within a level towards its extreme.
 
-    Between −1 and 1 within a level, 4 more for each level; not finite and critical is above all else, the
-    earliest such update highest. The excess over a bound is relative to the bound, so that bounds of one
-    metric can be compared. Null where the level is unknown.
+    The result is between −1 and 1 within a level, plus 4 for each level. Critical values that are not finite are the
+    worst, and the earliest of them is worst of all. The excess over a bound is relative to the bound, so that bounds
+    of one metric can be compared. Null where the level is unknown.
     """
     name = metric.name if isinstance(metric, Metric) else metric
     bands = bands_of(metric, thresholds)
@@ -146,10 +146,10 @@ def badness(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -
 
 
 def _any(value: pl.Expr, limits: tuple[Limit, ...]) -> pl.Expr:
-    found = pl.lit(False)
+    is_beyond = pl.lit(False)
     for limit in limits:
-        found = found | cast(pl.Expr, COMPARISONS[limit.comparison](value, limit.bound))
-    return found
+        is_beyond = is_beyond | cast(pl.Expr, COMPARISONS[limit.comparison](value, limit.bound))
+    return is_beyond
 
 
 def _within_spread(bands: Bands) -> pl.Expr:
@@ -159,7 +159,7 @@ def _within_spread(bands: Bands) -> pl.Expr:
 
 
 def _excess(value: pl.Expr, limits: tuple[Limit, ...]) -> pl.Expr:
-    """By how much a value is beyond the nearest bound, relative to it; negative on the good side."""
+    """Return how far a value is beyond the nearest bound, relative to the bound; negative on the good side."""
     parts = []
     for limit in limits:
         beyond = value - limit.bound if limit.comparison in (">", ">=") else limit.bound - value

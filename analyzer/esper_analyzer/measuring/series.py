@@ -1,11 +1,11 @@
-"""The course of every metric for a file of bounded size: real values at their updates, extremes never lost.
+"""The course of every metric for a report of bounded size: recorded values at their updates, extremes never lost.
 
-Updates are cut into stretches of equal length, and the smallest and the largest finite value of each are kept, each
-at the update that it is from; a run that is short enough keeps every value. What is not finite is kept apart, as
-exact ranges of updates.
+Updates are divided into stretches of equal length. The smallest and the largest finite value of each stretch are kept
+at their own updates; a short run keeps every value. Values that are not finite are kept separately, as exact ranges
+of updates.
 
-It does not stand on `History`, which keeps no update of an extreme and no mean, and whose buckets are powers of two
-wide: the page's points would move.
+It does not use `History`, which keeps neither a mean nor the updates of its extremes, and whose buckets are powers of
+two wide: the points of the report would move.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from esper_analyzer.reading.gaps import attempts_in, gaps_in
 
 MAX_STRETCHES = 2000
 MIN_STRETCHES = 50
-_ALL_STRETCHES = 100_000  # over all lines; what they take in the file goes with it
+_ALL_STRETCHES = 100_000  # over all lines; the size of the file depends on it
 _BATCH_ROWS = 65_536
 
 MAX_ANCHORS = 1000
-"""So many updates at most have their environment steps and time in the file; between them both rise evenly."""
+"""At most this many updates have environment steps and time in the file; between them both rise linearly."""
 
 MAX_RANKS = 8
-"""With more ranks than this, a line is drawn through the extremes of all ranks together."""
+"""With more ranks than this, one line is drawn through the extremes of all ranks together."""
 
 Kind = Literal[0, 1, 2]
-"""What a value is that is not finite: an index into `KINDS`."""
+"""The kind of a value that is not finite, as an index into `KINDS`."""
 
 KINDS = ("NaN", "+∞", "−∞")
 
 NonFinite = tuple[int, int, Kind]
-"""First and last update, both inclusive, of consecutive updates whose values are not finite, and of one kind."""
+"""First and last update, both inclusive, of consecutive updates with values of one kind that are not finite."""
 
 
 @dataclass(slots=True)
@@ -48,10 +48,10 @@ class Line:
 
     Attributes:
         rank: the rank.
-        updates: update of each point, never falling.
-        values: value of each point; None where the line is broken by updates that are missing or not finite.
-        nonfinite: every value that is not finite.
-        stretches: where points are extremes of several updates, the stretches with a finite value, counted from the
+        updates: update of each point, in ascending order.
+        values: value of each point; None where missing updates or values that are not finite break the line.
+        nonfinite: all values that are not finite.
+        stretches: if points are extremes of several updates, the stretches with a finite value, counted from the
             first update of the run; else empty.
         means: mean of the finite values of each of `stretches`.
     """
@@ -66,9 +66,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """Lines of every metric, by name, one for each of `ranks`, with at most two points for each `width` updates.
+    """The lines of every metric, by name, one for each of `ranks`, with at most two points per `width` updates.
 
-    `missing` are the ranges of updates that no rank has, `missing_of` those of each of `ranks`.
+    `missing` has the ranges of updates that no rank has, and `missing_of` those of each of `ranks`.
     """
 
     width: int
@@ -82,7 +82,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What may stand below a chart in place of updates: at each of `updates`, `values`, which never fall."""
+    """An alternative to updates on the axis of a chart: the value at each of `updates`, in ascending order."""
 
     name: Literal["env_steps", "seconds"]
     updates: list[int]
@@ -90,12 +90,12 @@ class Axis:
 
 
 def course_of(rows: pl.LazyFrame, names: Sequence[str], missing: Sequence[tuple[int, int]] = ()) -> Course:
-    """The course of these metrics over all rows, in bounded memory.
+    """Compute the course of these metrics over all rows, in bounded memory.
 
     Args:
         rows: columns `update`, `rank` and the metrics (numbers or booleans), in order of rank and update.
         names: the metrics.
-        missing: ranges of updates that are not there, in order, where the rows are of one rank.
+        missing: ranges of missing updates, in order, if the rows are of one rank.
     """
     update = pl.col("update")
     extent = rows.select(first=update.min(), last=update.max(), ranks=pl.col("rank").unique().sort().implode())
@@ -121,14 +121,14 @@ def course_of(rows: pl.LazyFrame, names: Sequence[str], missing: Sequence[tuple[
 
 
 def _distinct(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """The updates of these rows, each once, in order: several ranks have the same ones."""
+    """Return the distinct updates of these rows, in order; several ranks have the same updates."""
     return rows.select(pl.col("update").unique().sort())
 
 
 def _lines(rows: pl.LazyFrame, names: Sequence[str], first: int, width: int) -> dict[str, Line]:
-    """The line of each metric, without breaks."""
+    """Make the line of each metric, without breaks."""
     aggregates: list[pl.Expr] = []
-    for position, name in enumerate(names):  # not by name, which may hold anything
+    for position, name in enumerate(names):  # columns by position, because a name may be any text
         value = _column(name)
         finite = pl.when(value.is_finite()).then(value)
         aggregates += [
@@ -160,10 +160,10 @@ def _lines(rows: pl.LazyFrame, names: Sequence[str], first: int, width: int) -> 
 
 
 def axes_of(rows: pl.LazyFrame, course: Course) -> list[Axis]:
-    """Environment steps, and seconds since the first update, of the lowest rank, as far as they were recorded.
+    """Make the axes of environment steps and of seconds since the first update, from the lowest rank, if recorded.
 
     Args:
-        rows: columns `update`, `rank`, `env_steps` and `wall_time`, as `Run.updates` gives them.
+        rows: columns `update`, `rank`, `env_steps` and `wall_time`, as `Run.updates` returns them.
         course: the course of the same rows.
     """
     if course.first is None or course.last is None:
@@ -187,13 +187,13 @@ def axes_of(rows: pl.LazyFrame, course: Course) -> list[Axis]:
 
 
 def attempts_of(rows: pl.LazyFrame) -> list[tuple[int, int]]:
-    """Each attempt of the lowest rank but the first, with the first update that it recorded."""
+    """Return each attempt of the lowest rank except the first, with the first update that it recorded."""
     lowest = rows.filter(pl.col("rank") == pl.col("rank").min())
     return attempts_in(lowest)[1:]
 
 
 def nonfinite_ranges(rows: pl.LazyFrame, name: str) -> Iterator[NonFinite]:
-    """Ranges of consecutive updates whose values of this metric are NaN, +∞ or −∞, a batch of rows at a time."""
+    """Yield ranges of consecutive updates whose values of a metric are NaN, +∞ or −∞; reads rows in batches."""
     value = _column(name)
     kind = pl.when(value.is_nan()).then(0).when(value > 0).then(1).otherwise(2).cast(pl.Int8)
     found = rows.filter(~value.is_finite()).select("update", kind=kind).sort("update")
@@ -216,12 +216,12 @@ def nonfinite_ranges(rows: pl.LazyFrame, name: str) -> Iterator[NonFinite]:
 
 
 def _column(name: str) -> pl.Expr:
-    """A metric as numbers; its name is taken as it is, though `pl.col` would read more into "*" or "^v.*$"."""
+    """Select a metric as numbers, by its exact name; `pl.col` would interpret names such as "*" or "^v.*$"."""
     return selectors.by_name(name).as_expr().cast(pl.Float64)
 
 
 def _break(line: Line, ranges: Iterable[tuple[int, int]], width: int) -> None:
-    """Break the line between two points where a range of at least `width` updates lies between them."""
+    """Break the line between two points if a range of at least `width` updates lies between them."""
     starts = {bisect_right(line.updates, a): a for a, b in ranges if b - a + 1 >= width}
     updates: list[int] = []
     values: list[float | None] = []

@@ -1,4 +1,4 @@
-"""The current state of a run: last value, history, trend and level of each metric, from a frame of updates."""
+"""The snapshot of a run: the last value, history, trend and level of each metric, from a frame of updates."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ NOT_METRICS = ("run_id", "rank", "attempt", "seq", "dropped_before")
 
 @dataclass(frozen=True, slots=True)
 class MetricState:
-    """One metric now.
+    """The current state of one metric.
 
     Attributes:
-        last: the newest value that was measured; None if there is none.
-        history: the last values that were measured, newest last (at most 10, unless asked for otherwise).
-        trend: where they are going, by the last ten.
-        long_trend: where they have been going slowly, by the last thirty.
+        last: the newest measured value; None if there is none.
+        history: the last measured values, newest last (at most 10, unless another length is requested).
+        trend: trend of the last ten values.
+        long_trend: slow trend of the last thirty values.
         level: level of the last value by the table's thresholds.
     """
 
@@ -48,14 +48,14 @@ class Snapshot:
 
 
 def metric_names(schema: pl.Schema) -> list[str]:
-    """Columns that are metrics: those of the table, then the user's own."""
+    """Return the columns that are metrics: those of the table, then the user's own."""
     return [name for name in schema if name not in NOT_METRICS]
 
 
 def take_snapshot(
     updates: pl.LazyFrame, length: int = HISTORY_LENGTH, *, thresholds: Thresholds = DEFAULT_THRESHOLDS
 ) -> Snapshot:
-    """State after the last row of `updates`, with histories of up to `length` values, levels by `thresholds`."""
+    """Return the state after the last row of `updates`, with up to `length` values of history for each metric."""
     with_ratio = updates.with_columns(loss_ratio())
     names = metric_names(with_ratio.collect_schema())
     found = histories(with_ratio, names, max(length, LONG.length))
@@ -66,9 +66,9 @@ def take_snapshot(
 
 
 def state_of(name: str, values: list[Value], level: Level, length: int = HISTORY_LENGTH) -> MetricState:
-    """State of a metric whose last 30 measured values (or more) are these, newest last, with a history of `length`."""
+    """Return the state of a metric from (at least) its last 30 values, newest last, with a history of `length`."""
     numbers = [as_number(value) for value in values]
-    rule = name if name != LOSS_RATIO else ""  # Lv/Lp has the trend rule of a metric that the table does not know
+    rule = name if name != LOSS_RATIO else ""  # Lv/Lp has the trend rule of a metric that is not in the table
     return MetricState(
         last=values[-1] if values else None,
         history=values[-length:],
@@ -79,7 +79,7 @@ def state_of(name: str, values: list[Value], level: Level, length: int = HISTORY
 
 
 def updates_per_sec(newest: pl.DataFrame) -> float | None:
-    """Speed over the last 50 of these rows, of the last one's attempt; None if there is no telling."""
+    """Return the speed over the last 50 rows that belong to the newest attempt; None if it is unknown."""
     if newest.height < 2:
         return None
     attempts, elapsed = (newest[name].tail(50).to_list() for name in ("attempt", "elapsed_secs"))
@@ -90,7 +90,7 @@ def updates_per_sec(newest: pl.DataFrame) -> float | None:
 
 
 def as_number(value: Value) -> float | None:
-    """A value as float; a time in seconds since 1970."""
+    """Convert a value to float; a time becomes seconds since 1970."""
     if value is None:
         return None
     return value.timestamp() if isinstance(value, datetime) else float(value)

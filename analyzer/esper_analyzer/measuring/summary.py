@@ -1,4 +1,4 @@
-"""What a metric was over a whole run: extremes, averages, shares of the levels of health; lazily, in one pass."""
+"""Summarises metrics over a whole run: extremes, averages and shares of the levels of health; lazily, in one pass."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, badn
 from esper_schemas.metric.metrics import HISTORY_LENGTH
 
 Value = float | int | bool | datetime | None
-"""A recorded value as Python object; None where nothing was measured."""
+"""A recorded value as a Python object; None if nothing was measured."""
 
 _MEDIANS_AT_ONCE = 8  # a median needs its whole column in memory
-_RECENT_ROWS = 512  # where the last values of nearly every metric are found
+_RECENT_ROWS = 512  # these newest rows have the last values of nearly every metric
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One metric over all updates of a view; every field but the counts is None where nothing was measured.
+    """One metric over all updates of a view; every field except the counts is None if nothing was measured.
 
     Attributes:
-        measured: number of updates that carry it.
-        nonfinite: how many of those are NaN or infinite.
-        min, max, mean, median: over the finite values; of True and False as 1 and 0.
-        healthy, warning, critical: share of the measured values whose level is known.
-        worst, worst_update: the most extreme value of the worst level, and the update it is from.
+        measured: number of updates that have a value.
+        nonfinite: number of values that are NaN or infinite.
+        min, max, mean, median: over the finite values; True counts as 1 and False as 0.
+        healthy, warning, critical: share of each level among the values whose level is known.
+        worst, worst_update: the most extreme value of the worst level, and its update.
     """
 
     measured: int = 0
@@ -48,12 +48,12 @@ class Summary:
 def summarise(
     updates: pl.LazyFrame, names: Iterable[str], thresholds: Thresholds = DEFAULT_THRESHOLDS
 ) -> dict[str, Summary]:
-    """Summary of each named column.
+    """Summarise each named column.
 
     Args:
         updates: rows with those columns, and `update`.
-        names: columns to summarise; all but medians are found in one pass, with bounded memory.
-        thresholds: what levels, and the worst value, go by.
+        names: columns to summarise; everything except medians takes one pass and bounded memory.
+        thresholds: thresholds for the levels and the worst value.
     """
     types = updates.collect_schema()
     names = list(names)
@@ -70,11 +70,11 @@ def summarise(
 
 
 def histories(updates: pl.LazyFrame, names: Iterable[str], length: int = HISTORY_LENGTH) -> dict[str, list[Value]]:
-    """The last `length` values of each named column that are not null, newest last."""
+    """Return the last `length` values of each named column that are not null, newest last."""
     names = list(names)
     updates = updates.select(map(column, names)).with_columns(in_calendar(selectors.temporal()))
     recent = updates.tail(_RECENT_ROWS).collect()
-    # Methods of a series ask for it by its name, which must then be no pattern.
+    # Methods of a series select it by its name, which must not be a pattern.
     found = {name: recent[name].alias("values").drop_nulls().tail(length).to_list() for name in names}
     sparse = [name for name in names if len(found[name]) < length]
     if recent.height == _RECENT_ROWS and sparse:
@@ -84,12 +84,12 @@ def histories(updates: pl.LazyFrame, names: Iterable[str], length: int = HISTORY
 
 
 def column(name: str) -> pl.Expr:
-    """A column by its very name, also where that is "*" or looks like a pattern."""
+    """Select a column by its exact name, even if that is "*" or looks like a pattern."""
     return selectors.by_name(name).as_expr()
 
 
 def in_calendar(time: pl.Expr) -> pl.Expr:
-    """A time; null where no calendar knows it, for which Python has no value. Any 64 bits may have been recorded."""
+    """Return a time, or null outside the years 1 to 9999, which Python cannot hold; any 64 bits may be recorded."""
     first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
     return pl.when(time.is_between(first, last)).then(time)
 

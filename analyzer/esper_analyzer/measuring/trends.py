@@ -1,10 +1,10 @@
-"""The trend of a metric: over its last ten values by the plain rule of two halves, and slowly, over its last thirty.
+"""The trends of a metric: a short one that compares the halves of its last ten values, and a slow one over thirty.
 
-Beside each stands how sure it is that there is one at all: `confidence`, by the test of the module `drift`. At least
-`CONFIDENT` (0.95) in either window happens by chance in at most 5 % of rows, also where noise has a memory.
+Each trend has a `confidence` that there is a trend at all, by the test of the module `drift`. A confidence of at least
+`CONFIDENT` (0.95) in either window happens by chance in at most 5 % of rows, even in autocorrelated noise.
 
-Each function on values has its likes among the expressions, which give for every row of a frame what the function says
-of the values up to that row.
+Each function on values has a counterpart among the expressions. For every row of a frame, the expression returns what
+the function returns for the values up to that row.
 """
 
 from __future__ import annotations
@@ -56,31 +56,31 @@ __all__ = [
 TrendLabel = Literal["improving", "stable", "declining", "shifting", "broken", "unknown"]
 
 CONTEXT_ROWS = LONG.length - 1
-"""Rows with a value that must stand in front of new rows, for these to come out as in the whole run."""
+"""New rows need this many earlier rows with a value in front of them to get the same results as in the whole run."""
 
 TOLERANCE = 1e-9
 """The threshold is inclusive: 1.0 → 1.2 is 0.1999…96 in floats, and counts as 20 %."""
 
 ZERO_MEAN_THRESHOLD = 0.01
-"""Where the older mean is 0, the absolute difference is held against this."""
+"""If the older mean is 0, this is the threshold of the absolute difference."""
 
-_BLOCK = 8192  # windows worked on at once: they stay in the cache
+_BLOCK = 8192  # windows processed at once, so that they stay in the cache
 _ROUNDING = 1e-15
 
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """Where a metric is going.
+    """The direction of a metric.
 
     Attributes:
-        label: `improving`, `declining` or, where neither direction is good, `shifting`; `stable` below the
-            threshold, and for the long window also where the trend is not confident; `broken` if a value of the
+        label: `improving`, `declining` or, if neither direction is better, `shifting`; `stable` below the
+            threshold, and for the long window also if the trend is not confident; `broken` if a value of the
             window is not finite; `unknown` with too few values.
-        change: signed fraction. Short: by which the mean of the newer half differs from that of the older half, the
-            absolute difference where the older mean is 0. Long: from one end of the fitted line to the other. None if
-            broken or unknown.
+        change: a signed fraction. Short: the relative change from the mean of the older half to that of the newer half,
+            or the absolute difference if the older mean is 0. Long: the change from one end of the fitted line to the
+            other. None if broken or unknown.
         confidence: 1 − p of a test that the mean moves with time, from 0 to 0.999 (short: to 0.995); None as `change`.
-            From `CONFIDENT` on there is a trend, whatever the label says; below, the label may be noise.
+            From `CONFIDENT` on there is a trend, whatever the label is; below it, the label may be noise.
     """
 
     label: TrendLabel
@@ -97,12 +97,12 @@ def trend(
     threshold: float | None = DEFAULT_TREND_THRESHOLD,
     better: Direction | None = None,
 ) -> Trend:
-    """Trend of the last ten values that are there, of at least six; nulls are skipped.
+    """Return the trend of the last ten values, or of at least six; nulls are skipped.
 
     Args:
         values: values in the order of the updates, newest last.
-        threshold: relative change that counts as a trend (inclusive); None where a trend means nothing.
-        better: direction that is an improvement; None where neither is.
+        threshold: relative change that counts as a trend (inclusive); None if a trend is meaningless.
+        better: direction that is an improvement; None if neither is.
     """
     return _trend(values, SHORT, threshold, better)
 
@@ -113,11 +113,12 @@ def long_trend(
     threshold: float | None = DEFAULT_TREND_THRESHOLD,
     better: Direction | None = None,
 ) -> Trend:
-    """Slow trend over the last thirty values that are there, of at least fifteen; nulls are skipped.
+    """Return the slow trend of the last thirty values, or of at least fifteen; nulls are skipped.
 
-    A line is fitted (least squares) to the values clipped to the median ± 5 robust standard deviations: to their
-    logarithms if all are positive, so that `change` is the growth over the window; else `change` is the rise of the
-    line relative to the mean size of the values. It counts if it reaches the threshold *and* is confident.
+    A line is fitted (least squares) to the values, clipped to the median ± 5 robust standard deviations. If all values
+    are positive, it is fitted to their logarithms, and `change` is the growth over the window; otherwise `change` is
+    the rise of the line relative to the mean size of the values. The trend counts if `change` reaches the threshold
+    *and* is confident.
 
     Args:
         values, threshold, better: as for `trend`.
@@ -126,21 +127,21 @@ def long_trend(
 
 
 def trend_of(metric: str | Metric, values: Iterable[float | None] | pl.Series) -> Trend:
-    """Trend of a metric's values by its own threshold and direction; a name not in the table has the defaults."""
+    """Return the trend of a metric's values by its own threshold and direction, or the defaults if not in the table."""
     return trend(values, **_rule(metric))
 
 
 def long_trend_of(metric: str | Metric, values: Iterable[float | None] | pl.Series) -> Trend:
-    """Slow trend of a metric's values by its own threshold and direction; a name not in the table has the defaults."""
+    """As `trend_of`, for the slow trend."""
     return long_trend(values, **_rule(metric))
 
 
 def trend_change(metric: str | Metric) -> pl.Expr:
     """`change` of `trend` as of each row (Float64, column `{name}_trend_change`); null where that is None.
 
-    This and its likes look back only. A null is skipped: its row says what the last row with a value said. NaN and
-    infinities break the trend for as long as they are in the window. The expressions need the column as a whole: of
-    new rows they say the same as in the whole run if `CONTEXT_ROWS` rows that have a value stand in front.
+    This expression and the next ones never look ahead. A null is skipped: its row repeats the result of the last row
+    with a value. NaN and infinities break the trend while they are in the window. The expressions need the whole
+    column: new rows get the same results as in the whole run if `CONTEXT_ROWS` rows with a value precede them.
     """
     return _signals([metric], ["trend_change"], None)
 
@@ -161,23 +162,23 @@ def long_trend_confidence(metric: str | Metric) -> pl.Expr:
 
 
 def trend_signals(metrics: Sequence[str | Metric], *, rows: int | None = None) -> pl.Expr:
-    """All four of several metrics at once, as the fields of a struct `trends`, named like the single columns.
+    """All four signals of several metrics at once, as fields of a struct `trends` named like the single columns.
 
-    Take it apart with `frame.select(trend_signals(…)).unnest("trends")`. One evaluation for all costs a fraction of
-    one for each: it is meant for a live run, where one row comes at a time.
+    Unpack it with `frame.select(trend_signals(…)).unnest("trends")`. One evaluation for all metrics costs a fraction
+    of one for each. It is meant for a live run, where rows arrive one at a time.
 
     Args:
         metrics: names of columns.
-        rows: only the last so many rows are looked at, the fields of those before are null; None for all.
+        rows: evaluate only this many rows at the end, with null in the rows before; None for all rows.
     """
     return _signals(metrics, list(_SIGNALS), rows)
 
 
 def trend_signals_now(histories: Sequence[Sequence[float]]) -> dict[str, Floats]:
-    """The four signals of several metrics as of their last values: the shortest way for a live run, without a frame.
+    """Return the four signals of several metrics as of their last values: the fastest way for a live run.
 
     Args:
-        histories: of each metric its last values without nulls, newest last; of more than thirty the last thirty count.
+        histories: the last values of each metric without nulls, newest last; only the last thirty count.
 
     Returns:
         `trend_change`, `trend_confidence`, `long_trend_change`, `long_trend_confidence`, each of shape [metrics]; NaN
@@ -231,7 +232,7 @@ def _trend(
 
 
 def _change(windows: Floats, counts: Counts, window: Window) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Changes of windows, NaN where None, and which of them are absolute differences."""
+    """Return the changes of windows, with NaN for None, and which of them are absolute differences."""
     usable = (counts >= window.smallest) & np.isfinite(windows).all(axis=1)
     change, absolute = np.full(len(windows), np.nan), np.zeros(len(windows), bool)
     if usable.any():
@@ -266,16 +267,16 @@ def _of_line(windows: Floats, counts: Counts) -> tuple[Floats, npt.NDArray[np.bo
 
 @cache
 def _halves() -> tuple[Floats, Floats]:
-    """By the number of values, which places of a short window are the older and the newer half (1.0, else 0.0)."""
+    """Return, by number of values, the places of the older and the newer half of a short window (1.0, else 0.0)."""
     places, half = np.arange(SHORT.length), np.arange(SHORT.length + 1)[:, None] // 2
     newer = places >= SHORT.length - half
-    older = (places >= SHORT.length - 2 * half) & ~newer  # of an odd number the oldest value is left out
+    older = (places >= SHORT.length - 2 * half) & ~newer  # an odd number leaves out the oldest value
     return older.astype(np.float64), newer.astype(np.float64)
 
 
 @cache
 def _line() -> Floats:
-    """By the number of values, the weights of the rise of their least-squares line from its first to its last value."""
+    """Return, by number of values, the weights for the rise of their least-squares line over the window."""
     weights = np.zeros((LONG.length + 1, LONG.length))
     for count in range(LONG.smallest, LONG.length + 1):
         places = np.arange(count) - (count - 1) / 2
@@ -292,7 +293,7 @@ _SIGNALS: dict[str, tuple[Window, Callable[[Floats, Counts], Floats]]] = {
 
 
 def _signals(metrics: Sequence[str | Metric], signals: Sequence[str], rows: int | None) -> pl.Expr:
-    """One signal of one metric as a column, or several as a struct."""
+    """Return one signal of one metric as a column, or several as a struct."""
     names = [metric.name if isinstance(metric, Metric) else metric for metric in metrics]
     if len(names) == len(signals) == 1:
         column = pl.col(names[0]).cast(pl.Float64)
@@ -309,7 +310,7 @@ def _signals(metrics: Sequence[str | Metric], signals: Sequence[str], rows: int 
 
 
 def _as_of_rows(columns: Sequence[pl.Series], signals: Sequence[str], rows: int | None) -> list[pl.Series]:
-    """For each signal, for each column: the signal as of each of the last rows, null before."""
+    """Return, for each signal and each column, the signal as of each of the last rows, null before."""
     series, places = [], []
     for column in columns:
         values, there = column.to_numpy(), None
@@ -347,7 +348,7 @@ def _as_of_rows(columns: Sequence[pl.Series], signals: Sequence[str], rows: int 
 
 
 def _at_rows(values: Floats, place: Counts, rows: int) -> Floats:
-    """Values at their rows, the last of all `rows`; NaN before."""
+    """Return the values at their rows, the last of all `rows`; NaN before."""
     if len(place) == rows:
         return values[place]
     found = np.full(rows, np.nan)
@@ -356,7 +357,7 @@ def _at_rows(values: Floats, place: Counts, rows: int) -> Floats:
 
 
 def _windows(values: Floats, start: int, end: int, length: int) -> Floats:
-    """The windows that end with values start to end − 1, those at the beginning filled up with the oldest value."""
+    """Return the windows that end with values start to end − 1; short ones are padded with the oldest value."""
     missing = length - 1 - start
     span = values[max(-missing, 0) : end]
     if missing > 0:

@@ -1,1 +1,1 @@
-"""From disk to rows: what a run's files hold, which rows count, where updates are missing."""
+"""Reads a run from disk: its files, the rows that count, and the updates that are missing."""

@@ -1,4 +1,4 @@
-"""Which rows count after restarts and rollbacks: the default view and the view of all attempts, both lazy.
+"""Selects the rows that count after restarts and rollbacks: the default view and the view of all attempts, both lazy.
 
 An attempt supersedes every earlier row of its rank whose update is at or after its own first update; within
 an attempt the last row of an update wins. Sealed segments whose updates rise are filtered, never sorted.
@@ -18,7 +18,7 @@ from esper_analyzer.reading.segment_index import SCHEMA, Piece
 
 
 def schema_of(pieces: Iterable[Piece]) -> pl.Schema:
-    """Columns of a run: those of the table, then every metric that the user added, in order of appearance."""
+    """Return the columns of a run: those of the table, then every metric of the user, in order of appearance."""
     schema = dict(SCHEMA)
     for piece in pieces:
         schema |= {name: pl.Float64() for name in piece.extras if name not in schema}
@@ -26,12 +26,12 @@ def schema_of(pieces: Iterable[Piece]) -> pl.Schema:
 
 
 def all_attempts(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
-    """Every row of a rank, ordered by seq."""
+    """Return every row of a rank, ordered by seq."""
     return _concat([_scan(pieces, schema)], schema)
 
 
 def current(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
-    """The rows of a rank that no later row supersedes, ordered by update."""
+    """Return the rows of a rank that no later row supersedes, ordered by update."""
     if rises(pieces):
         return all_attempts(pieces, schema)
     cuts = cuts_by_attempt(pieces)
@@ -59,7 +59,7 @@ def rises(pieces: Sequence[Piece]) -> bool:
 
 
 def cuts_by_attempt(pieces: Sequence[Piece]) -> dict[int, int | None]:
-    """For each attempt the update from which on a later attempt has superseded it; None if none has."""
+    """Return, for each attempt, the update from which a later attempt supersedes it; None if it is not superseded."""
     firsts: dict[int, int] = {}
     for piece in pieces:
         firsts.setdefault(piece.attempt, piece.first_update)
@@ -72,9 +72,9 @@ def cuts_by_attempt(pieces: Sequence[Piece]) -> dict[int, int | None]:
 
 
 def _scan(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
-    """The rows of these pieces in order; sealed neighbours are scanned together.
+    """Return the rows of these pieces in order; consecutive sealed pieces are scanned together.
 
-    The sealed files are opened here, and polars keeps them open as long as the frame lives.
+    This opens the sealed files, and polars keeps them open as long as the frame lives.
     """
     frames = []
     for is_sealed, group in groupby(pieces, key=lambda piece: piece.frame is None):

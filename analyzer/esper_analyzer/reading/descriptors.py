@@ -1,4 +1,7 @@
-"""Room for open files: each sealed segment that a frame reads is one descriptor as long as the frame lives."""
+"""Opens the files of sealed segments, and raises the limit on open files if the run needs more.
+
+A frame keeps one descriptor open for each of its sealed segments as long as the frame lives.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from typing import IO
 from esper_analyzer.reading.segment_index import Piece
 from esper_schemas.errors import UsageError
 
-_SHARE = 4  # one frame may take so little of what may be open: others live at the same time, and threads open files too
-_SPARE = 64  # descriptors for everything else, where no more can be had
+_SHARE = 4  # one frame takes at most a quarter of the limit: other frames exist, and threads open files too
+_SPARE = 64  # descriptors for everything else, if the limit cannot be raised further
 
 
 def open_pieces(pieces: Sequence[Piece], files: ExitStack) -> list[IO[bytes]]:
-    """The files of sealed segments, which `files` closes; the limit on open files is raised where need be.
+    """Open the files of sealed segments, which `files` closes; raise the limit on open files if necessary.
 
     Raises:
         UsageError: more files would be open than the system allows.
@@ -52,6 +55,6 @@ def _wanted(files: int) -> int:
 
 def _too_many(files: int) -> UsageError:
     return UsageError(
-        f"the run has {files:,} sealed segments, more than files may be open;"
+        f"the run has {files:,} sealed segments, more than the number of files that may be open;"
         f" raise the limit: ulimit -n {_wanted(files)}"
     )

@@ -1,4 +1,4 @@
-"""What can be wrong with one run while it is read, whatever raises it: no error of one run hides another run."""
+"""The errors that reading one run can raise, so that a list of runs can report one and continue with the next."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from esper_schemas import errors
 from esper_schemas.errors import EsperError, RunDamagedError
 
 DATA_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException)
-"""What polars and pyarrow raise where rows cannot be decoded; PanicException is no Exception but a BaseException."""
+"""What polars and pyarrow raise if rows cannot be decoded; PanicException is a BaseException, not an Exception."""
 
 DAMAGE = (RunDamagedError, *DATA_ERRORS)
-"""What means that a run is damaged."""
+"""Errors which mean that a run is damaged."""
 
 RUN_ERRORS = (EsperError, OSError, *DATA_ERRORS)
 
 
 def describe_error(error: BaseException) -> str:
-    """The error as one line, which is not cleaned yet."""
+    """Describe the error in one line, which still has to be cleaned for printing."""
     return errors.describe_error(error, DATA_ERRORS)
 
 
 @contextmanager
 def quiet_panics() -> Iterator[None]:
-    """Keep what polars writes about its own panics off standard error: the exception says it all.
+    """Keep polars' messages about its own panics off standard error; the exception has the same information.
 
-    For the whole process, so nothing else may be said inside.
+    This redirects standard error for the whole process, so do not print to it inside the block.
     """
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

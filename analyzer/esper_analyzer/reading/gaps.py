@@ -1,6 +1,6 @@
-"""Which updates are missing, and where each attempt begins: the one place that finds gaps in rows.
+"""Finds missing updates, and the first update of each attempt; no other module looks for gaps in rows.
 
-It also says of new rows whether they go on from the ones before, leave a gap, or supersede earlier ones.
+It also decides whether new rows continue the previous ones, leave a gap, or supersede earlier rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Range = tuple[int, int]
 
 
 def gaps_in(rows: pl.LazyFrame, before: int | None = None) -> list[Range]:
-    """Ranges of updates that are missing in rows whose updates rise.
+    """Return the ranges of updates that are missing in rows whose updates rise.
 
     Args:
         rows: rows with `update`, in rising order, each once.
@@ -27,7 +27,7 @@ def gaps_in(rows: pl.LazyFrame, before: int | None = None) -> list[Range]:
 
 
 def gaps_of_new(rows: pl.DataFrame, last: int | None) -> list[Range] | None:
-    """Ranges of updates that are missing before and between new rows; None where these supersede earlier ones.
+    """Return the ranges of updates missing before and between new rows; None if these supersede earlier rows.
 
     Args:
         rows: at least one row, in the order in which they were recorded.
@@ -43,7 +43,7 @@ def gaps_of_new(rows: pl.DataFrame, last: int | None) -> list[Range] | None:
 
 
 def gaps_of_index(rows: pl.LazyFrame, index: SegmentIndex) -> list[Range]:
-    """As `gaps_in`, of the current rows of a rank; nothing is read where the index says that none is missing."""
+    """As `gaps_in`, for the current rows of a rank; reads no rows if the index shows that none is missing."""
     pieces = index.pieces
     if not pieces or (rises(pieces) and pieces[-1].last_update - pieces[0].first_update + 1 == index.rows):
         return []
@@ -51,6 +51,6 @@ def gaps_of_index(rows: pl.LazyFrame, index: SegmentIndex) -> list[Range]:
 
 
 def attempts_in(rows: pl.LazyFrame) -> list[tuple[int, int]]:
-    """Each attempt that has rows, in order, and the first of its updates."""
+    """Return each attempt that has rows, in order, with its first update."""
     found = rows.group_by("attempt").agg(pl.col("update").min()).sort("attempt").collect(engine="streaming")
     return list(found.iter_rows())

@@ -1,4 +1,4 @@
-"""What was found in a run at one moment: its rows, its faults. A command makes it once, and hands it on."""
+"""The index of a run: its rows and faults at one moment. A command makes it once and passes it on."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class RunIndex:
     """The ranks of a run that were examined together, or one of them.
 
     Attributes:
-        ranks: what each rank holds, by its number; a rank that cannot be opened is not there.
-        run_faults: what is wrong with the header, and ranks that cannot be opened.
-        recording: the run id and uuid that the segments must carry.
+        ranks: the index of each rank, by number; a rank that cannot be opened is left out.
+        run_faults: faults of the header, and of ranks that cannot be opened.
+        recording: the run id and uuid that the segments must have.
     """
 
     ranks: dict[int, SegmentIndex]
@@ -30,60 +30,60 @@ class RunIndex:
 
     @classmethod
     def of(cls, found: RunExamination) -> RunIndex:
-        """The projection of an examination; raises as `index_of`."""
+        """Make the index from an examination; raises as `index_of`."""
         ranks = {check.rank: index_of(check) for check in found.ranks}
         return cls(ranks, without_notes(found.faults), found.recording)
 
     def only(self, rank: int) -> RunIndex:
-        """The same of one rank."""
+        """Return the same index with one rank only."""
         return replace(self, ranks={number: index for number, index in self.ranks.items() if number == rank})
 
     def rank(self, rank: int) -> SegmentIndex:
-        """What one rank holds; nothing, if it is not there."""
+        """Return the index of one rank; an empty one if the run has no such rank."""
         return self.ranks.get(rank) or SegmentIndex()
 
     @property
     def faults(self) -> list[Fault]:
-        """Everything that is not as promised: of the run, then of each rank."""
+        """All faults: those of the run, then those of each rank."""
         return [*self.run_faults, *(fault for index in self.ranks.values() for fault in index.faults)]
 
     @property
     def damage(self) -> int:
-        """How many faults are damage."""
+        """Number of faults that are damage."""
         return sum(fault.is_damage for fault in self.faults)
 
     def damage_of(self, rank: int) -> int:
-        """How many faults of a rank, or of the run as a whole, are damage."""
+        """Count the faults of a rank, and of the run as a whole, that are damage."""
         return sum(fault.is_damage for fault in self.faults if fault.rank in (None, rank))
 
     def frames(self, *, all_attempts: bool = False) -> dict[int, pl.LazyFrame]:
-        """The rows of each rank, all frames with the same columns; see `updates`."""
+        """Return the rows of each rank, in frames with the same columns; see `updates`."""
         schema = current_rows.schema_of(piece for index in self.ranks.values() for piece in index.pieces)
         return {rank: rows_of(index, schema, all_attempts=all_attempts) for rank, index in self.ranks.items()}
 
     def updates(self, *, all_attempts: bool = False) -> pl.LazyFrame:
-        """The rows of all ranks, by rank; see `Run.updates`. Each sealed file is open as long as the frame lives."""
+        """Return the rows of all ranks, by rank; see `Run.updates`. Sealed files stay open as long as the frame."""
         return joined(self.frames(all_attempts=all_attempts).values())
 
 
 def rows_of(index: SegmentIndex, schema: pl.Schema | None = None, *, all_attempts: bool = False) -> pl.LazyFrame:
-    """The rows of one rank, with the columns that it has if no others are asked for.
+    """Return the rows of one rank, with the columns of `schema`, or its own columns if that is None.
 
     Raises:
         UsageError: more files would be open than the system allows.
-        RunDamagedError, OSError: a file cannot be opened any more.
+        RunDamagedError, OSError: a file can no longer be opened.
     """
     view = current_rows.all_attempts if all_attempts else current_rows.current
     return view(index.pieces, current_rows.schema_of(index.pieces) if schema is None else schema)
 
 
 def every_row_of(index: SegmentIndex, rows: pl.LazyFrame) -> pl.LazyFrame:
-    """The rows of one rank in all attempts, given those that count; the same frame where nothing is superseded."""
+    """Return the rows of one rank in all attempts; this is `rows`, those that count, if nothing is superseded."""
     return rows if current_rows.rises(index.pieces) else rows_of(index, all_attempts=True)
 
 
 def joined(frames: Iterable[pl.LazyFrame]) -> pl.LazyFrame:
-    """Frames of the same columns as one; an empty one with the columns of the table, if there is none."""
+    """Concatenate frames with the same columns; without any, return an empty one with the columns of the table."""
     every = list(frames)
     if not every:
         return pl.LazyFrame(schema=SCHEMA)
@@ -91,10 +91,10 @@ def joined(frames: Iterable[pl.LazyFrame]) -> pl.LazyFrame:
 
 
 def dropped_rows(index: SegmentIndex, every_row: pl.LazyFrame) -> int:
-    """Rows that a rank dropped, by what its rows, superseded or not, and its attempts say."""
+    """Count the rows that a rank dropped, from its rows (superseded or not) and its attempt records."""
     return max(dropped_in(every_row), index.dropped)
 
 
 def dropped_in(every_row: pl.LazyFrame) -> int:
-    """Rows that were dropped, as these rows say."""
+    """Count the dropped rows that these rows report."""
     return int(every_row.select(pl.col("dropped_before").sum()).collect().item() or 0)

@@ -34,17 +34,17 @@ Status = Literal["live", "stale", "finished", "failed", "interrupted", "crashed"
 Made = TypeVar("Made")
 
 GOING_ON: frozenset[str] = frozenset({"live", "stale", "unknown"})
-"""Statuses in which more may come."""
+"""Statuses of a run that may still add rows."""
 
 _WORST_FIRST: tuple[Status, ...] = ("crashed", "failed", "unknown", "stale", "live", "interrupted", "finished")
 
 
 def locate_run(run: str | os.PathLike[str] | None, root: str | os.PathLike[str] = "runs") -> RunDirectory:
-    """The folder of a run: a path, a name under `root`, or the latest run under `root` if None.
+    """Find the folder of a run: a path, a name under `root`, or the latest run under `root` if None.
 
     Raises:
         NotARunError: there is no such run.
-        RunDamagedError: its header is gone.
+        RunDamagedError: its header is missing.
     """
     try:
         return resolve_run(None if run is None else Path(run), Path(root))
@@ -52,25 +52,25 @@ def locate_run(run: str | os.PathLike[str] | None, root: str | os.PathLike[str] 
         if run is None:
             raise
         directory = find_run(Path(run), Path(root))
-        if not count_all_segments(directory):  # it may be about to be made
+        if not count_all_segments(directory):  # it may be a run that is being created
             raise
-        raise RunDamagedError(f"{directory.header_path} is gone; `esper-rec repair` makes it anew") from None
+        raise RunDamagedError(f"{directory.header_path} is missing; `esper-rec repair` recreates it") from None
 
 
 class RunReader:
-    """What reads one run. Each call looks at the disk anew, so the object may be kept while the run goes on.
+    """Reads one run. Each call reads the disk again, so the object stays valid while the run continues.
 
     Attributes:
         path: the run's folder.
         header: who wrote the run, and how (`run.json`).
 
     Raises:
-        NotARunError, RunDamagedError, FormatVersionError: the header is not there, cannot be read, or is newer.
+        NotARunError, RunDamagedError, FormatVersionError: the header is missing, cannot be read, or is newer.
     """
 
     def __init__(self, directory: RunDirectory) -> None:
-        if any("\udc80" <= char <= "\udcff" for char in str(directory.path)):  # bytes that are no UTF-8
-            raise NotARunError(f"{str(directory.path)!a} is no UTF-8 path, which cannot be read; rename the folder")
+        if any("\udc80" <= char <= "\udcff" for char in str(directory.path)):  # bytes that are not UTF-8
+            raise NotARunError(f"the path {str(directory.path)!a} is not valid UTF-8; rename the folder")
         self.directory = directory
         self.path = directory.path
         self.header: RunHeader = directory.header()
@@ -81,19 +81,19 @@ class RunReader:
         return f"<{type(self).__name__} {printable(str(self.path))} {self.status()}, ranks: {ranks}>"
 
     def ranks(self) -> list[int]:
-        """Ranks that have written anything, in order."""
+        """Return the ranks that have written anything, in order."""
         return [rank.rank for rank in self.directory.ranks()]
 
     def attempts(self, rank: int = 0) -> list[Attempt]:
-        """Attempts of a rank, oldest first; RunDamagedError if the record of one cannot be read."""
+        """Return the attempts of a rank, oldest first; RunDamagedError if the record of one cannot be read."""
         return self.directory.rank(rank).attempts()
 
     def status(self, rank: int | None = 0) -> Status:
-        """State of a rank; None asks for the worst of all ranks.
+        """Return the status of a rank, or the worst status of all ranks if None.
 
-        `live` and `stale` mean that a process holds the lock; `stale`, that nothing was written for longer than
-        60 s and 10 times the usual gap between updates. `crashed` means that nobody holds the lock and the last
-        attempt has no end; `unknown` that the last attempt has no end, and whether the lock is held cannot be told.
+        `live` and `stale` mean that a process holds the lock. A rank is `stale` if nothing was written for longer than
+        60 s and 10 times the usual gap between updates. `crashed` and `unknown` mean that the last attempt has no end:
+        the rank is `crashed` if nobody holds the lock, and `unknown` if the lock cannot be checked.
         """
         if rank is None:
             found = {self.status(number) for number in self.ranks()} or {"crashed"}
@@ -109,25 +109,25 @@ class RunReader:
         except (FileNotFoundError, NotARunError):
             return "crashed"
         except (EsperError, OSError):
-            pass  # a fault, which an examination tells
+            pass  # an examination reports this fault
         status = attempts[-1].status if attempts else None
-        if status not in _WORST_FIRST:  # a word that says nothing of an end
+        if status not in _WORST_FIRST:  # not a status of an attempt that has ended
             status = None
         return status or ("crashed" if is_written is False else "unknown")
 
     def updates(self, rank: int | None = None, *, all_attempts: bool = False) -> pl.LazyFrame:
-        """The recorded updates, one row each, sealed and active segments alike.
+        """Return the recorded updates, one row each, from sealed and active segments.
 
         Args:
             rank: only this rank; all ranks if None.
-            all_attempts: every row as recorded, ordered by (rank, seq), in place of the rows that no later
-                row supersedes, ordered by (rank, update).
+            all_attempts: return every row as recorded, ordered by (rank, seq). By default, only rows that no later
+                row supersedes are returned, ordered by (rank, update).
 
         Returns:
             Columns `run_id`, `rank`, `attempt`, `seq`, `dropped_before`, those of the metrics table, then
-            every metric that the user added (Float64); all of them also for an empty run. A segment whose
-            size or footer is wrong is left out; `faults` lists it, and checks every byte besides. The sealed files
-            are open as long as the frame lives.
+            every metric that the user added (Float64); an empty run has them too. A segment whose size or footer is
+            wrong is left out; `faults` lists it, and also checks every byte. The sealed files stay open as long as
+            the frame lives.
 
         Raises:
             NotARunError: the run has no such rank.
@@ -136,21 +136,21 @@ class RunReader:
         return self.look(rank, "records").updates(all_attempts=all_attempts)
 
     def faults(self, rank: int | None = None) -> list[Fault]:
-        """Everything about the run's files that is not as promised; empty if all is well."""
+        """Return all faults of the run's files; empty if the files are sound."""
         return self.look(rank).faults
 
     def selected_ranks(self, rank: int | None) -> list[int]:
-        """The ranks that `rank` means; rank 0 may be asked for before it has written anything."""
+        """Return the ranks that `rank` selects; rank 0 is valid even before it has written anything."""
         ranks = self.ranks()
         if rank is None:
             return ranks
         if rank not in ranks and (rank != 0 or ranks):
             known = ", ".join(map(str, ranks)) or "none"
-            raise NotARunError(f"{self.path} has no rank {rank} (ranks there: {known}); choose one with --rank")
+            raise NotARunError(f"{self.path} has no rank {rank} (its ranks: {known}); choose one with --rank")
         return [rank] if ranks else []
 
     def attempt_count(self, rank: int) -> int:
-        """Number of attempts of a rank, whether their records can be read or not."""
+        """Count the attempts of a rank, including those whose records cannot be read."""
         try:
             with self.directory.rank(rank).open() as folder:
                 return len(numbers_in(folder.names(ATTEMPTS), ".json", 4))
@@ -158,33 +158,36 @@ class RunReader:
             return 0
 
     def dropped_by_attempts(self, rank: int) -> int:
-        """Rows dropped by all attempts of a rank, as their records say; behind the newest row only they know."""
+        """Count the rows dropped by all attempts of a rank, from their records.
+
+        Only the records count rows that were dropped after the newest row.
+        """
         try:
             return sum(attempt.dropped_rows for attempt in self.attempts(rank))
         except (EsperError, OSError):
             return 0
 
     def is_there(self) -> bool:
-        """Whether the run's folder is still there."""
+        """Whether the run's folder still exists."""
         try:
             self.directory.open().close()
         except NotARunError:
             return False
         except EsperError:
-            pass  # it is, and cannot be opened
+            pass  # it exists, but cannot be opened
         return True
 
     def look(self, rank: int | None = None, depth: Depth = "checksums") -> RunIndex:
-        """Examine the run as it is now; what was found is handed on, so that nothing is looked at twice.
+        """Examine the run as it is now. Pass the result on, so that nothing is examined twice.
 
         Args:
             rank: only this rank, and the run as a whole; all ranks if None.
-            depth: how deep to look. A rank that was once found to be damaged is looked at down to its checksums each
-                time, so that a segment is left out until it is sound again.
+            depth: how deep to look. Once a rank was found to be damaged, every look checks its checksums, so that a
+                damaged segment is left out until it is sound again.
 
         Raises:
-            NotARunError: the run, or the rank, is not there.
-            RunUnreadableError, RunDamagedError: the folder may not be opened, or cannot be looked into.
+            NotARunError: the run or the rank does not exist.
+            RunUnreadableError, RunDamagedError: the folder may not be opened, or cannot be read.
             FormatVersionError: a segment was written by a newer Esper.
         """
         ranks = self.selected_ranks(rank)
@@ -194,7 +197,7 @@ class RunReader:
             with self.directory.open() as folder:
                 found = RunIndex.of(examine_run(folder, self.path.resolve().name, depth, only=rank))
         except (RunDamagedError, OSError, pa.ArrowException) as error:
-            if depth == "records":  # a sealed file is not what its seal says
+            if depth == "records":  # a sealed file does not match its seal
                 return self.look(rank, "checksums")
             raise RunDamagedError(f"{self.path}: {error}") from None
         if depth != "records":
@@ -204,10 +207,10 @@ class RunReader:
         return found
 
     def read(self, rank: int | None, make: Callable[[RunIndex], Made]) -> Made:
-        """What `make` makes of one look at the run, or of one rank.
+        """Call `make` with one look at the run, or at one rank, and return its result.
 
-        Where rows turn out not to be decodable although their file is the one that was sealed, the run is looked at a
-        second time, down to every row, which leaves such a segment out.
+        Rows can turn out not to be decodable although their file matches its seal. The run is then examined again, down
+        to every row, and such a segment is left out.
 
         Raises:
             As `look`, and what `make` raises.
@@ -219,7 +222,7 @@ class RunReader:
 
     @cached_property
     def remarks(self) -> list[str]:
-        """What has to be said beside a verdict on this run: what its value loss is taken to be."""
+        """Remarks that go with a verdict on this run: assumptions about its value loss."""
         definition = self.header.value_loss_definition
         if definition.get("assumed", not definition):
             return ["The trainer did not declare its value loss; half the mean squared error is assumed."]

@@ -1,4 +1,4 @@
-"""The segments of one rank as the analyzer reads them: a projection of what the format's examination found."""
+"""The index of the segments of one rank, as the analyzer reads them; made from the format's examination."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from esper_schemas.segment import sealed
 from esper_schemas.segment.holds import Holds, check_columns
 
 _FOOTERS: dict[tuple[int, ...], tuple[int, tuple[str, ...]]] = {}
-"""Rows and added columns of sealed files that were found to be within bounds, by `_file_identity`; oldest first."""
+"""Rows and added columns of sealed files that are known to be within bounds, by `_file_identity`; oldest first."""
 
 _MAX_FOOTERS = 65_536  # about 20 MB
 
@@ -42,19 +42,19 @@ SCHEMA = pl.Schema(
         **{name: _POLARS_TYPES[metric.dtype] for name, metric in METRICS.items()},
     }
 )
-"""Columns and types of every row, before any metric that the user added (Float64)."""
+"""Columns and types of every row; the user's own metrics (Float64) follow them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The rows of one segment, and what is known about them without reading a sealed one.
+    """One segment: its rows if it is active, and what is known about them without reading a sealed file.
 
     Attributes:
-        number: of the segment.
-        attempt: that recorded it.
-        rows: how many there are, at least one.
-        first_seq, last_seq, first_update, last_update: of its first and last row.
-        updates_rise: whether the update of every row is greater than that of the row before.
+        number: number of the segment.
+        attempt: the attempt that recorded it.
+        rows: number of rows, at least one.
+        first_seq, last_seq, first_update, last_update: values of its first and last row.
+        updates_rise: whether the update of every row is greater than that of the previous row.
         extras: columns that the user added.
         frame: the rows of an active segment; None for a sealed one, which is read when it is needed.
         storage, name: where the file is.
@@ -74,7 +74,7 @@ class Piece:
     name: str
 
     def open(self) -> BinaryIO:
-        """The file of a sealed segment.
+        """Open the file of a sealed segment.
 
         Raises:
             RunDamagedError, OSError: as `Storage.open`.
@@ -84,16 +84,16 @@ class Piece:
 
 @dataclass(slots=True)
 class SegmentIndex:
-    """What the segments of one rank held when they were examined.
+    """The segments of one rank at the time of an examination.
 
     Attributes:
-        pieces: the segments that have rows and can be used, in order.
-        faults: everything that was found wrong with the rank; notes are left out.
-        sealed, active: how many segments there are, whether they can be used or not.
-        bytes: their size.
-        next_active: number of the first segment that was not sealed: where a follower goes on.
-        attempts: number of attempts, whether their records can be read or not.
-        dropped: rows that the attempts say they dropped.
+        pieces: the usable segments that have rows, in order.
+        faults: all faults of the rank, without notes.
+        sealed, active: number of segments, usable or not.
+        bytes: size of all segments.
+        next_active: number of the first segment that is not sealed, where a follower continues.
+        attempts: number of attempts, including those whose records cannot be read.
+        dropped: number of dropped rows in the attempt records.
     """
 
     pieces: list[Piece] = field(default_factory=list)
@@ -107,16 +107,16 @@ class SegmentIndex:
 
     @property
     def rows(self) -> int:
-        """Rows of all pieces."""
+        """Number of rows in all pieces."""
         return sum(piece.rows for piece in self.pieces)
 
 
 def index_of(check: RankExamination) -> SegmentIndex:
-    """The segments of a rank, from what its examination found.
+    """Make the index of a rank from its examination.
 
     Raises:
-        RunDamagedError, OSError, ArrowException: a sealed file that was not opened by the examination (at depth
-            `records` none is) is larger than it may be, or no segment; a deeper examination tells which.
+        RunDamagedError, OSError, ArrowException: a sealed file that the examination did not open (at depth `records` it
+            opens none) is too large or not a segment; a deeper examination names it.
     """
     index = SegmentIndex(
         faults=without_notes(check.all_faults),
@@ -136,12 +136,12 @@ def index_of(check: RankExamination) -> SegmentIndex:
 
 
 def without_notes(faults: Iterable[Fault]) -> list[Fault]:
-    """Those faults that a reader is told of; `esper-rec verify` lists notes too."""
+    """Return the faults that the analyzer reports; only `esper-rec verify` lists notes too."""
     return [fault for fault in faults if fault.kind != "note"]
 
 
 def to_frame(batch: pa.RecordBatch) -> pl.DataFrame:
-    """A batch of rows as polars frame, columns and types as in the run."""
+    """Convert a batch of rows to a polars frame with the columns and types of the run."""
     frame = pl.from_arrow(batch)
     assert isinstance(frame, pl.DataFrame)
     return frame
@@ -170,10 +170,10 @@ def _piece(check: RankExamination, segment: SegmentExamination, holds: Holds) ->
 
 
 def _extras(storage: Storage, segment: SegmentExamination) -> list[str]:
-    """The columns that the user added to a sealed file of which only the seal was looked at.
+    """Return the columns that the user added to a sealed file whose seal alone was examined.
 
-    Nothing unpacks a file before it is known to be within bounds, which its footer tells. A sealed file does not
-    change, so each is asked once in a process; a footer costs a third of a millisecond.
+    A file is unpacked only after its footer has shown that it is within bounds. A sealed file does not change, so a
+    process reads each footer once; that takes a third of a millisecond.
     """
     where = storage.where(segment.name)
     with storage.open(segment.name) as file:
@@ -193,9 +193,9 @@ def _extras(storage: Storage, segment: SegmentExamination) -> list[str]:
 
 
 def _file_identity(file: BinaryIO) -> tuple[int, ...] | None:
-    """Which file it is, and in which state; None for one that is no file of a local disk.
+    """Identify a file and its state; None if it is not on a local disk.
 
-    Nobody but the kernel sets the time of the last change (ctime).
+    Only the kernel can set the time of the last change (ctime).
     """
     try:
         found = os.fstat(file.fileno())

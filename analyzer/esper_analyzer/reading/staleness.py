@@ -1,4 +1,4 @@
-"""Whether a rank that is being written has been silent for unusually long."""
+"""Detects stale ranks: a process holds the lock, but has written nothing for unusually long."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ROWS = 100
 
 
 def is_stale(rank: Folder) -> bool:
-    """Whether a rank that is being written has had no new row for unusually long."""
+    """Whether a rank with a live writer has had no new row for unusually long."""
     try:
         quiet = time.time() - _last_write(rank)
         return quiet > MIN_STALE_SECS and quiet > STALE_GAPS * _usual_gap(rank)
@@ -40,7 +40,7 @@ def is_stale(rank: Folder) -> bool:
 
 
 def _last_write(rank: Folder) -> float:
-    """When a segment was written last, in seconds since 1970; when the lock was taken, if there is none."""
+    """Return the time of the last write to a segment, or else to the lock, in seconds since 1970."""
     names = [active_name(number) for number in numbers_in(rank.names(ACTIVE), ".arrows")]
     in_segments = numbers_in(rank.names(SEGMENTS), ".parquet")
     names += [sealed_name(max(in_segments))] if in_segments else []
@@ -49,7 +49,7 @@ def _last_write(rank: Folder) -> float:
 
 
 def _usual_gap(rank: Folder) -> float:
-    """Median time between the last recorded updates, in seconds; 0 where there are too few, or none can be read."""
+    """Return the median time between the last updates in seconds; 0 if there are too few or they cannot be read."""
     times: list[int] = []
     try:
         for number in sorted(segment_numbers(rank))[-2:]:
@@ -61,7 +61,7 @@ def _usual_gap(rank: Folder) -> float:
 
 
 def _times(rank: Folder, number: int) -> list[int]:
-    """When the rows of a segment were recorded, in microseconds since 1970."""
+    """Return when the last rows of a segment were recorded, in microseconds since 1970."""
     name = sealed_name(number)
     column: pa.Array | pa.ChunkedArray | None = None
     if rank.exists(name):

@@ -1,1 +1,1 @@
-"""Adapters: PPO trainers of other people recorded as they run, one module each; see recorder/ADAPTERS.md."""
+"""Adapters that record other PPO libraries while they train, one module per library; see recorder/ADAPTERS.md."""

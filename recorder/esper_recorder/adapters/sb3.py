@@ -1,4 +1,4 @@
-"""Records a Stable-Baselines3 PPO: `model.learn(n, callback=RecorderCallback("runs", run_id="mine"))`."""
+"""The Stable-Baselines3 adapter: `model.learn(n, callback=RecorderCallback("runs", run_id="mine"))`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VALUE_LOSS_FACTOR = 0.5
 """SB3 logs the mean squared error; the column `value_loss` is half of that."""
 
 NEARLY_CONSTANT = 1e-8
-"""A variance below this share of max(1, mean²) is rounding noise of float32: nothing can be explained in it."""
+"""A variance below this share of max(1, mean²) is rounding noise of float32: it cannot be explained."""
 
 _LOGGED = {
     "policy_loss": "train/policy_gradient_loss",
@@ -47,7 +47,7 @@ _LOGGED = {
     "learning_rate": "train/learning_rate",
     "clip_range": "train/clip_range",
 }
-"""Metrics that SB3 logs under another name, as they are."""
+"""Metrics that SB3 logs with the same meaning under another name."""
 
 _HYPER_PARAMETERS = (
     "n_steps",
@@ -70,25 +70,25 @@ _SCHEDULES = {"learning_rate": "lr_schedule", "clip_range": "clip_range", "clip_
 
 
 class RecorderCallback(BaseCallback):
-    """Records every update of a `stable_baselines3.PPO`, the last one too, whatever `log_interval` is.
+    """Records every update of a `stable_baselines3.PPO`, including the last one, at any `log_interval`.
 
-    The run is opened when `learn` begins and closed when it returns. `learn` again with the same callback adds an
-    attempt to the same run; updates and environment steps count on. If `learn` is left by an exception, all rows
-    are safe; as a context manager (`with RecorderCallback(...) as callback:`) the callback then closes the run
-    as interrupted or failed, without one that happens at the latest when the program ends. The training itself is
-    never changed: nothing is drawn from its generators, and nothing that goes wrong while recording is
-    raised, except with `strict=True`. What is recorded, and what is not, is in recorder/ADAPTERS.md.
+    `learn` opens the run when it begins and closes it when it returns. Calling `learn` again with the same callback
+    adds an attempt to the same run; updates and environment steps keep counting. If `learn` raises, all rows are safe.
+    A callback used as a context manager (`with RecorderCallback(...) as callback:`) then closes the run as interrupted
+    or failed; otherwise the run is closed at the latest when the program ends. The callback never changes the
+    training: it draws nothing from the random generators, and raises no error of recording unless `strict=True`.
+    recorder/ADAPTERS.md lists what is recorded and what is not.
 
     Args:
         root: Folder of runs.
-        run_id: Name of the run and of its folder; made from the time if absent.
-        config: Hyper-parameters of your own, stored in the header beside those of the PPO.
-        env: Name of the environment, where that which the environment gives itself will not do.
-        resume, on_update, strict: As of `Recorder.open`. A resumed run goes on at the update that
-            `model.num_timesteps` stands for, so that a model loaded from a checkpoint supersedes what came after it.
+        run_id: Name of the run and of its folder; by default it is made from the time.
+        config: Your own hyper-parameters, stored in the header beside those of the PPO.
+        env: Name of the environment, if the name that the environment reports is not the right one.
+        resume, on_update, strict: As for `Recorder.open`. A resumed run continues at the update that corresponds to
+            `model.num_timesteps`, so a model loaded from a checkpoint supersedes the updates after that checkpoint.
 
     Raises:
-        UsageError: `learn` was called on another algorithm than PPO, or on another model than before.
+        UsageError: `learn` was called on an algorithm other than PPO, or on a different model than before.
         UsageError, RunExistsError, RunLockedError, RunDamagedError, OSError: as `Recorder.open`, from `learn`,
             before the first step.
 
@@ -121,12 +121,12 @@ class RecorderCallback(BaseCallback):
         self._recorder: Recorder | None = None
         self._recorded_model: PPO | None = None
         self._next_update = 0
-        self._env_steps = 0  # of the run, where the model's own count begins anew
+        self._env_steps = 0  # of the whole run; the model's own count may restart
         self._steps_before = 0
         self._epochs_before = 0
-        self._episodes: list[Mapping[str, Any]] = []  # as the Monitor wrapper reports those that end
+        self._episodes: list[Mapping[str, Any]] = []  # finished ones, as the Monitor wrapper reports them
         self._has_done = False
-        self._row: dict[str, Any] | None = None  # of the update that is being made, so far
+        self._row: dict[str, Any] | None = None  # what is known so far of the update in progress
         self._lap = 0.0
 
     def __enter__(self) -> Self:
@@ -140,7 +140,7 @@ class RecorderCallback(BaseCallback):
             self._recorder = None
 
     def close(self, status: EndStatus = "finished", reason: str | None = None) -> None:
-        """End the run, as `Recorder.close`; `learn` does so when it returns."""
+        """End the run, as `Recorder.close`; `learn` calls this when it returns."""
         if self._recorder is not None:
             self._recorder.close(status, reason)
             self._recorder = None
@@ -152,12 +152,12 @@ class RecorderCallback(BaseCallback):
             raise UsageError(f"RecorderCallback records stable_baselines3.PPO, found {type(self.model).__name__}")
         if self._recorded_model not in (None, self.model):
             raise UsageError(
-                "this RecorderCallback has recorded another model: make one for each run; to go on with a model"
+                "this RecorderCallback records another model; make one for each run. To continue with a model"
                 " that was saved and loaded, make one with the same run_id and resume='allow'"
             )
 
     def _on_training_start(self) -> None:
-        self.close("failed", "learn() was left by an exception, and was called again")
+        self.close("failed", "learn() was called again after an exception had ended it")
         model = self.model
         is_first = self._recorded_model is None
         self._recorder = Recorder.open(
@@ -180,7 +180,7 @@ class RecorderCallback(BaseCallback):
         self._row = None
 
     def _on_rollout_start(self) -> None:
-        self._record()  # the update that was made after the rollout before
+        self._record()  # the update that followed the previous rollout
         self._episodes, self._has_done = [], False
         self._lap = perf_counter()
 
@@ -198,10 +198,10 @@ class RecorderCallback(BaseCallback):
         self._row = {"env_steps": self._env_steps, "samples": buffer.returns.size, "rollout_secs": now - self._lap}
         try:
             self._row |= rollout_metrics(buffer.values, buffer.returns, buffer.advantages) | self._episode_metrics()
-        except Exception as error:  # of a buffer or a wrapper of the user's own: no reason to end the training
+        except Exception as error:  # from the user's own buffer or wrapper: no reason to end the training
             if self._strict:
                 raise
-            log.warning("%s: the rollout could not be measured: %s: %s", self.path, type(error).__name__, error)
+            log.warning("%s: could not measure the rollout: %s: %s", self.path, type(error).__name__, error)
         self._lap = perf_counter()
 
     def _on_training_end(self) -> None:
@@ -211,12 +211,12 @@ class RecorderCallback(BaseCallback):
     # ------------------------------------------------------------------ what is recorded
 
     def _record(self) -> None:
-        """Record the update that has just been made; nothing if none was since the last call."""
+        """Record the update that has just finished, if there was one since the last call."""
         row, self._row = self._row, None
         if row is None or self._recorder is None:
             return
         update, self._next_update = self._next_update, self._next_update + 1
-        # .get, because a look-up by index would put zeros into SB3's own log
+        # .get, because indexing would add zeros to SB3's own log
         logged = self.logger.name_to_value.get
         row |= {name: logged(key) for name, key in _LOGGED.items()} | self._how_far(row["samples"])
         if not row.pop("returns_varied", True):
@@ -235,7 +235,7 @@ class RecorderCallback(BaseCallback):
         )
 
     def _how_far(self, samples: int) -> dict[str, int | None]:
-        """Epochs and minibatches of the update, as far as SB3 lets it be known where `target_kl` may stop it."""
+        """Return epochs and minibatches of the update; with `target_kl`, SB3 does not reveal the minibatches."""
         model = self.model
         epochs = model._n_updates - self._epochs_before
         is_stopped = epochs < model.n_epochs
@@ -247,7 +247,7 @@ class RecorderCallback(BaseCallback):
         }
 
     def _episode_metrics(self) -> dict[str, Any]:
-        """Of the episodes that ended in this rollout; unknown where none is reported although some ended."""
+        """Summarise the episodes that ended in this rollout; unknown if some ended but none was reported."""
         if not self._episodes:
             return {"episodes": None if self._has_done else 0}
         return {
@@ -257,7 +257,7 @@ class RecorderCallback(BaseCallback):
         }
 
     def _config(self) -> dict[str, Any]:
-        """The PPO's hyper-parameters for the header; schedules by their first value, and named under `scheduled`."""
+        """Return the PPO's hyper-parameters for the header; schedules by first value, with names in `scheduled`."""
         model = self.model
         schedules = {name: getattr(model, attribute) for name, attribute in _SCHEDULES.items()}
         normalizer = model.get_vec_normalize_env()
@@ -277,17 +277,17 @@ class RecorderCallback(BaseCallback):
 def rollout_metrics(
     values: NDArray[np.floating], returns: NDArray[np.floating], advantages: NDArray[np.floating]
 ) -> dict[str, Any]:
-    """Statistics of one rollout by the names of the metrics table, None where a number would mean nothing.
+    """Return statistics of one rollout by the names of the metrics table, None where a number would be meaningless.
 
-    Variances are those of the population. The entry `returns_varied` says whether anything can be explained at all.
+    Variances are population variances. The entry `returns_varied` says whether there is any variance to explain.
 
     Args:
         values: V(s) of every step as predicted before the update, any shape.
         returns: Targets of the value function, of the same shape.
-        advantages: Not yet normalised, of the same shape.
+        advantages: Before normalisation, of the same shape.
     """
     value, target, advantage = (array.astype(np.float64).ravel() for array in (values, returns, advantages))
-    with np.errstate(all="ignore"):  # NaN in a rollout is something to record, whatever the user does about it
+    with np.errstate(all="ignore"):  # NaN in a rollout is recorded, and must not raise or warn
         error = target - value
         value_var, target_var, advantage_var = value.var(), target.var(), advantage.var()
         p10, p50, p90 = np.percentile(target, (10, 50, 90))
@@ -323,7 +323,7 @@ def _is_nearly_constant(variance: float, mean: float) -> bool:
 
 
 def _value_loss_definition(model: PPO) -> ValueLossDefinition:
-    """What SB3's value loss is, for the run's header."""
+    """Describe SB3's value loss for the run's header."""
     clipped = "mean((V_old + clamp(V - V_old, -clip, clip) - G)^2)"
     normalizer = model.get_vec_normalize_env()
     return ValueLossDefinition(
@@ -342,32 +342,32 @@ def _at_start(schedule: Any) -> float:
 
 
 def _varies(schedule: Any) -> bool:
-    """Whether a hyper-parameter was given as a function of the progress rather than as a number."""
+    """Whether a hyper-parameter is a function of the progress rather than a number."""
     if isinstance(schedule, FloatSchedule):
         schedule = schedule.value_schedule
     return schedule is not None and not isinstance(schedule, ConstantSchedule)
 
 
 def _env_name(model: PPO) -> str | None:
-    """The id of the first environment, or its class where it was not registered.
+    """Return the id of the first environment, or its class if it is not registered.
 
-    It is taken from the text "<Monitor<TimeLimit<CartPoleEnv<CartPole-v1>>>>", which an environment in another process
-    can always send; a spec may hold what cannot be.
+    The name is taken from the text "<Monitor<TimeLimit<CartPoleEnv<CartPole-v1>>>>". An environment in another process
+    can always send a text, but its spec may contain objects that cannot be pickled.
     """
     env = model.get_env()
     if env is None:
         return None
     try:
         text = str(env.env_method("__str__", indices=[0])[0])
-    except Exception as error:  # of environments of the user's own, which need not have methods that can be called
-        log.warning("the environment does not say its name: %s: %s", type(error).__name__, error)
+    except Exception as error:  # the user's own environment may not support calls of methods
+        log.warning("could not read the environment's name: %s: %s", type(error).__name__, error)
         return None
     found = re.search(r"<([^<>]+)>+$", text)
     return found[1].removesuffix(" instance") if found else None
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON that is the same for each seed: objects by their class, never by their address."""
+    """Convert `value` to JSON that is the same for each seed: objects by their class, never by their address."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):

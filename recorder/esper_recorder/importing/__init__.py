@@ -1,1 +1,1 @@
-"""Logs of other trainers -> runs: one module per source, one that records what a source gives, one for the command."""
+"""Imports logs of other trainers as runs: one module per source, `run_import` for any source, and the command."""

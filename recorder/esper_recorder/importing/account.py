@@ -1,4 +1,4 @@
-"""What became of everything that an import read: nothing is left out without standing here."""
+"""The account of an import: what became of every record, key and update that it read."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 MAX_NAMED = 20
-"""How many lines, updates or gaps are named; the others are counted."""
+"""At most this many lines, updates or gaps are listed by name; the rest are only counted."""
 
 
 @dataclass(slots=True)
 class Named:
-    """Things of one kind, counted; the first of them are named."""
+    """A count of things of one kind, with the names of the first few."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
 
     def add(self, name: object) -> None:
-        """Count one more."""
+        """Count one more thing."""
         self.count += 1
         if len(self.first) < MAX_NAMED:
             self.first.append(str(name))
@@ -30,7 +30,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """One key of the source: the column that it became, in what way, and in how many updates it had a value."""
+    """One key of the source: the column it became, how the two differ, and how many updates had a value."""
 
     key: str
     column: str
@@ -40,19 +40,19 @@ class Mapped:
 
 @dataclass(slots=True)
 class Account:
-    """The balance of one import; `lines` says it to a person.
+    """What one import did with everything it read; `lines` describes it for a person.
 
     Attributes:
-        records: Everything that the source holds, such as events.
-        updates: How many became rows.
-        mapped: Where each key of an update went.
-        not_imported: Kinds of records that are no updates, and how many of each there were.
-        left_out: Key of an update -> why it became no column.
-        notes: What else a reader must know.
-        unreadable: Places that hold no record.
-        refused: Updates that cannot be rows, with place and reason.
-        duplicates: Updates that came again.
-        gaps: What is known of updates that are missing, by gap.
+        records: Number of records in the source, such as events.
+        updates: Number of updates that became rows.
+        mapped: The column that each key of an update became.
+        not_imported: Kinds of records that are not updates, with their counts.
+        left_out: Key of an update -> why it did not become a column.
+        notes: Whatever else a reader must know.
+        unreadable: Places in the source that could not be read as a record.
+        refused: Updates that could not become rows, with place and reason.
+        duplicates: Updates that were recorded more than once.
+        gaps: What is known about each gap in the updates.
     """
 
     records: int = 0
@@ -68,14 +68,14 @@ class Account:
     _seen: set[int] = field(default_factory=set)
 
     def count_update(self, update: int) -> None:
-        """Count a row, and note if its update was there before."""
+        """Count a row, and note whether its update had been recorded before."""
         self.updates += 1
         if update in self._seen:
             self.duplicates.add(update)
         self._seen.add(update)
 
     def missing(self) -> Named:
-        """The updates between the first and the last that never came, as ranges."""
+        """Return the updates between the first and the last that are missing, as ranges."""
         missing = Named()
         ordered = sorted(self._seen)
         for before, after in pairwise(ordered):
@@ -86,27 +86,27 @@ class Account:
         return missing
 
     def lines(self) -> list[str]:
-        """The whole balance as lines of text."""
-        told = ["mapped:", *self._mapping()]
+        """Return the account as lines of text."""
+        lines = ["mapped:", *self._mapping()]
         if self._seen:
-            told += [f"updates: {self.updates:,} rows, from {min(self._seen)} to {max(self._seen)}"]
+            lines += [f"updates: {self.updates:,} rows, from {min(self._seen)} to {max(self._seen)}"]
         gaps = f"; {self.gaps}" if self.gaps.count else ""
-        told += _paragraph("missing updates", f"{self.missing()}{gaps}")
-        told += _paragraph("recorded twice, the last one counts", str(self.duplicates))
-        told += _paragraph("refused", str(self.refused))
-        told += _paragraph("not readable", str(self.unreadable))
-        told += _paragraph("not imported", ", ".join(f"{name} {n:,}" for name, n in self.not_imported.most_common()))
-        told += _paragraph("keys left out", ", ".join(f"{key} ({why})" for key, why in self.left_out.items()))
-        return told + [f"note: {note}" for note in self.notes]
+        lines += _paragraph("missing updates", f"{self.missing()}{gaps}")
+        lines += _paragraph("recorded twice, the last one counts", str(self.duplicates))
+        lines += _paragraph("refused", str(self.refused))
+        lines += _paragraph("not readable", str(self.unreadable))
+        lines += _paragraph("not imported", ", ".join(f"{name} {n:,}" for name, n in self.not_imported.most_common()))
+        lines += _paragraph("keys left out", ", ".join(f"{key} ({why})" for key, why in self.left_out.items()))
+        return lines + [f"note: {note}" for note in self.notes]
 
     def _mapping(self) -> list[str]:
         width = max((len(entry.key) for entry in self.mapped), default=0)
-        told = []
+        lines = []
         for entry in self.mapped:
             share = "" if entry.updates == self.updates else f"in {entry.updates:,} of {self.updates:,} updates"
             remark = "; ".join(part for part in (entry.remark, share) if part)
-            told.append(f"  {entry.key:<{width}} -> {entry.column}" + (f"  ({remark})" if remark else ""))
-        return told
+            lines.append(f"  {entry.key:<{width}} -> {entry.column}" + (f"  ({remark})" if remark else ""))
+        return lines
 
 
 def _paragraph(title: str, text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What `esper-rec import` does once its options are read: names the runs, imports each file, says what came of it."""
+"""The command `esper-rec import` after option parsing: names the runs, imports each file and describes the result."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ from esper_schemas.console import progress
 from esper_schemas.errors import UsageError
 
 PROGRESS_BYTES = 4 * 1024 * 1024
-"""Smaller files are imported before a progress bar could be read."""
+"""A smaller file is imported too fast for a progress bar to be read."""
 
 
 def name_runs(files: Sequence[Path], root: Path, run_id: str | None) -> list[str]:
-    """The run id of each file; checked before anything is read.
+    """Return the run id of each file, checked before anything is read.
 
     Raises:
-        UsageError: one name for several files, or files that would have the same one, or a name that cannot be one.
+        UsageError: there is one name for several files, two files would have the same name, or a name is not valid.
         RunExistsError: a run of that name exists.
     """
     if run_id is not None and len(files) > 1:
-        raise UsageError(f"--run-id names one run, found {len(files)} files: import them one by one")
+        raise UsageError(f"--run-id names one run, found {len(files)} files; import them one at a time")
     names = [run_id if run_id is not None else run_id_of(file) for file in files]
     for place, name in enumerate(names):
         if name in names[:place]:
             other = files[names.index(name)]
-            raise UsageError(f"{other} and {files[place]} would both be run {name}: import one of them with --run-id")
+            raise UsageError(
+                f"{other} and {files[place]} would both become run {name}; import one of them with --run-id"
+            )
         check_is_free(root, name)
     return names
 
 
 def run_id_of(file: Path) -> str:
-    """A run id from the name of a file; from its folder's where the file is just called `events.jsonl`.
+    """Make a run id from the name of a file, or from that of its folder if the file is called `events.jsonl`.
 
     Raises:
-        UsageError: nothing of the name can stand in a run id.
+        UsageError: no character of the name is allowed in a run id.
     """
     path = file.absolute()
     stem = re.sub(r"(^|\.)events$", "", re.sub(r"\.(jsonl|ndjson|json)$", "", path.name)) or path.parent.name
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:128].rstrip("-")
     if not name:
-        raise UsageError(f"no run can be named after {ascii(str(file))[1:-1]}: give a name with --run-id")
+        raise UsageError(f"cannot make a run name from {ascii(str(file))[1:-1]}; give one with --run-id")
     return name
 
 
@@ -54,7 +56,7 @@ def import_file(file: Path, root: Path, run_id: str, signals: Signals) -> tuple[
     """Import one file as one run.
 
     Raises:
-        UsageError: it is a folder, or cannot be read; and as `import_run`.
+        UsageError: the file is a folder, or cannot be read; and as `import_run`.
         EsperError: as `import_run`.
     """
     if file.is_dir():
@@ -65,15 +67,15 @@ def import_file(file: Path, root: Path, run_id: str, signals: Signals) -> tuple[
         with progress(f"importing {file.name}", size, at_least=PROGRESS_BYTES, is_bytes=True) as on_read:
             return import_run(source, root, run_id, signals=signals, on_read=on_read), source.account
     except OSError as error:
-        kept = f"; what was read until then is sealed in {root / run_id}" if source.account.updates else ""
-        raise UsageError(f"{file} cannot be read: {error.strerror or error}{kept}") from None
+        kept = f"; the updates so far are sealed in {root / run_id}" if source.account.updates else ""
+        raise UsageError(f"cannot read {file}: {error.strerror or error}{kept}") from None
 
 
 def describe(file: Path, imported: Imported, account: Account) -> str:
-    """What came of a file, for a person, and what to type next."""
+    """Describe for a person how a file was imported, and what to type next."""
     if imported.path is None:
-        return f"{file}: interrupted before the first update; there is no run"
-    state = "interrupted; the run is sealed with what was read: " if imported.is_interrupted else ""
+        return f"{file}: interrupted before the first update; no run was created"
+    state = "interrupted; the run is sealed with the updates so far: " if imported.is_interrupted else ""
     head = f"{imported.path}: {state}{account.updates:,} updates of {account.records:,} events of {file}"
     following = f"Next: esper-analyze report --run {shlex.quote(str(imported.path))}"
     return "\n".join([head, *account.lines(), "", following])

@@ -1,4 +1,4 @@
-"""The `events.jsonl` of esper-lite (github.com/tachyon-beep/esper-lite) as a source of updates."""
+"""Reads updates from the `events.jsonl` of esper-lite (github.com/tachyon-beep/esper-lite)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ UPDATE_EVENT = "PPO_UPDATE_COMPLETED"
 HYPERPARAMETER_EVENT = "TRAINING_STARTED"
 
 MAX_LINES_WITHOUT_EVENT = 1000
-"""After so many lines without a single event the file is taken for one of another kind."""
+"""A file whose first lines, this many, contain no event is not a log of esper-lite."""
 
 MAX_FURTHER_KEYS = 200
-"""How many keys of an update that this module does not know become extras."""
+"""At most this many unknown keys of an update become extras."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The metric of the table, or else the extra, that a key becomes, and in which way the two differ."""
+    """The metric or extra that a key becomes, and how the two differ."""
 
     column: str
     remark: str = ""
@@ -60,7 +60,7 @@ TARGETS: dict[str, Target] = {
 
 _RATIO_KEYS = ("ratio_max", "ratio_min")
 _NEVER_MEASURED = {"ratio_max": 1.0, "ratio_min": 1.0, "ratio_std": 0.0, "clip_fraction": 0.0}
-"""What stands together in an event of the recurrent policy, which measures none of these."""
+"""The recurrent policy measures none of these; its events have exactly these values."""
 
 _TAKEN = {*METRICS, *RECORDER_COLUMNS, *(target.column for target in TARGETS.values())}
 
@@ -68,10 +68,10 @@ _TAKEN = {*METRICS, *RECORDER_COLUMNS, *(target.column for target in TARGETS.val
 class EsperLiteEvents:
     """One `events.jsonl` as a source of updates; see `UpdateSource` for its attributes.
 
-    A row is made of each `PPO_UPDATE_COMPLETED`. Keys that are unknown become extras; where their name is one of the
-    table, with the prefix `esper_lite_`, for nothing says that they mean the same. The largest and smallest ratio of
-    all minibatches stand only in anomaly events, such as `VALUE_COLLAPSE_DETECTED`: as a column they would show the
-    last anomaly's as if it were the last update's, so they are not imported.
+    Each `PPO_UPDATE_COMPLETED` becomes a row. Unknown keys become extras. An unknown key with the name of a metric of
+    the table gets the prefix `esper_lite_`, because it may mean something else. Only anomaly events, such as
+    `VALUE_COLLAPSE_DETECTED`, have the largest and smallest ratio of all minibatches. These are not imported: a column
+    would show the value of the last anomaly as if it belonged to the last update.
     """
 
     trainer = "esper-lite"
@@ -94,15 +94,15 @@ class EsperLiteEvents:
         self._targets: dict[str, Target] = {}
         self._values: Counter[str] = Counter()
         self._group: object = None
-        self._last: tuple[int, object] | None = None  # batch and train_steps of the update before
+        self._last: tuple[int, object] | None = None  # batch and train_steps of the previous update
         self._anomalies = 0
 
     def updates(self, on_read: OnRead) -> Iterator[PPOUpdatePayload]:
-        """The updates of the file; see `UpdateSource.updates`.
+        """Yield the updates of the file; see `UpdateSource.updates`.
 
         Raises:
-            UsageError: the file holds no events of esper-lite, or no updates.
-            OSError: it cannot be read.
+            UsageError: the file has no events of esper-lite, or no updates.
+            OSError: the file cannot be read.
         """
         try:
             for line, event in self._events(on_read):
@@ -121,7 +121,7 @@ class EsperLiteEvents:
             raise UsageError(f"{self.path}: {self._why_nothing()}")
 
     def _events(self, on_read: OnRead) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Each event with the number of its line; what is no event goes to the account."""
+        """Yield each event with its line number; lines that are not events go to the account."""
         with self.path.open("rb") as file:
             for line in read_lines(file):
                 on_read(line.size)
@@ -132,7 +132,7 @@ class EsperLiteEvents:
                     self._first_time = self._first_time or _time(event)
                     yield line.number, event
                 elif line.start.strip():
-                    self.account.unreadable.add(f"line {line.number} ({line.problem or 'JSON, but no event'})")
+                    self.account.unreadable.add(f"line {line.number} ({line.problem or 'JSON, but not an event'})")
                 if not self.account.records and line.number >= MAX_LINES_WITHOUT_EVENT:
                     break
 
@@ -145,7 +145,7 @@ class EsperLiteEvents:
             self.config = {**data, **self.config}
             self.env = data["task"] if isinstance(data.get("task"), str) else None
             self.device = data["policy_device"] if isinstance(data.get("policy_device"), str) else None
-        self.account.notes.append(f"the hyper-parameters of {HYPERPARAMETER_EVENT} stand in the run's header")
+        self.account.notes.append(f"the hyper-parameters of {HYPERPARAMETER_EVENT} are in the run's header")
 
     def _leave_out(self, name: str, event: Mapping[str, Any]) -> None:
         self.account.not_imported[name] += 1
@@ -153,7 +153,7 @@ class EsperLiteEvents:
         self._anomalies += isinstance(data, dict) and "anomaly_type" in data and all(key in data for key in _RATIO_KEYS)
 
     def _update(self, line: int, event: Mapping[str, Any]) -> PPOUpdatePayload | None:
-        """The row of an update; None if it cannot be one, which is then in the account."""
+        """Return the row of an update; None if it is not imported, which the account records."""
         group = event.get("group_id")
         if not self.account.updates:
             self._group = group
@@ -169,7 +169,7 @@ class EsperLiteEvents:
         self._values.update(key for key, value in data.items() if value is not None)
         for key, value in event.items():
             if key not in ("event_type", "timestamp", "data") and value not in (None, ""):
-                self.account.left_out.setdefault(key, "of the event itself")
+                self.account.left_out.setdefault(key, "belongs to the event, not to the update")
         self._note_gap(payload.update, data.get("train_steps"))
         self.account.count_update(payload.update)
         return payload
@@ -179,7 +179,7 @@ class EsperLiteEvents:
         if time is None:
             raise PayloadError(f"timestamp must be a time in ISO 8601, found {ascii(event.get('timestamp'))[:60]}")
         if data.get("batch") is None:
-            raise PayloadError("batch is missing, the number of the update")
+            raise PayloadError("batch, the number of the update, is missing")
         metrics: dict[str, Any] = {"wall_time": time}
         metrics["elapsed_secs"] = (time - (self._first_time or time)).total_seconds()
         extras: dict[str, float] = {}
@@ -195,22 +195,22 @@ class EsperLiteEvents:
         return PPOUpdatePayload(**metrics, extras=extras)
 
     def _target(self, key: str, value: object, data: Mapping[str, Any]) -> Target | None:
-        """Where a key goes; None if it cannot be a column, for which the account has the reason."""
+        """Return the target of a key; None if it cannot be a column, and the account records why."""
         target = self._targets.get(key)
         if target is None and key in TARGETS and not (key in _RATIO_KEYS and "approx_kl" not in data):
             target = TARGETS[key]
-        if target is None and value is not None:  # also the ratios of later versions, taken over all minibatches or not
+        if target is None and value is not None:  # also the ratios of later versions, whose definition is unknown
             column = f"esper_lite_{key}" if key in _TAKEN else key
             try:
                 if not isinstance(value, int | float):
-                    raise PayloadError(f"no number but {type(value).__name__}")
+                    raise PayloadError(f"expected a number, found {type(value).__name__}")
                 if len(self._targets.keys() - TARGETS.keys()) >= MAX_FURTHER_KEYS:
-                    raise PayloadError(f"more than {MAX_FURTHER_KEYS} keys that are not known")
+                    raise PayloadError(f"more than {MAX_FURTHER_KEYS} unknown keys")
                 check_extra_name(column)
             except PayloadError as error:
                 self.account.left_out.setdefault(key, str(error))
                 return None
-            target = Target(column, "extra: its definition is not known here")
+            target = Target(column, "extra: its definition is unknown")
         if target is not None:
             self._targets[key] = target
         return target
@@ -234,7 +234,7 @@ class EsperLiteEvents:
         ]
         if self._anomalies:
             account.notes.append(
-                f"{self._anomalies:,} anomaly events hold the ratio_max and ratio_min of all minibatches; these columns"
+                f"{self._anomalies:,} anomaly events have the ratio_max and ratio_min of all minibatches; these columns"
                 " stay null, because updates without an anomaly have no such event"
             )
 
@@ -246,16 +246,17 @@ class EsperLiteEvents:
                 f" {describe_start(self._start)}"
             )
         if account.refused.count:
-            return f"none of its {account.refused.count:,} updates can be a row; {account.refused.first[0]}"
-        held = ", ".join(f"{name} {n:,}" for name, n in account.not_imported.most_common(5)) or "only hyper-parameters"
-        return f"expected {UPDATE_EVENT} events, found none among {account.records:,} events ({held})"
+            return f"it has no usable update ({account.refused.count:,} refused); {account.refused.first[0]}"
+        others = ", ".join(f"{name} {n:,}" for name, n in account.not_imported.most_common(5))
+        found = others or "only hyper-parameters"
+        return f"expected {UPDATE_EVENT} events, found none among {account.records:,} events ({found})"
 
 
 def _measured(data: object) -> dict[str, Any]:
-    """The values of an update, None where its number stands for "not measured".
+    """Return the values of an update, with None in place of numbers that mean "not measured".
 
     Raises:
-        PayloadError: it is no JSON object.
+        PayloadError: `data` is not a JSON object.
     """
     if not isinstance(data, dict):
         raise PayloadError(f"data must be a JSON object, found {type(data).__name__}")
@@ -266,7 +267,7 @@ def _measured(data: object) -> dict[str, Any]:
 
 
 def _time(event: Mapping[str, Any]) -> datetime | None:
-    """When an event happened; a time without a zone is taken as UTC, which the trainer writes."""
+    """Return the time of an event; a time without a zone is read as UTC, which the trainer writes."""
     text = event.get("timestamp")
     try:
         time = datetime.fromisoformat(text) if isinstance(text, str) else None

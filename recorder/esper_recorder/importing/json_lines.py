@@ -1,4 +1,4 @@
-"""JSON-lines logs as a stream of objects: bounded memory, whatever the file is; what is no JSON is named."""
+"""Reads JSON-lines logs line by line, in bounded memory; lines that are not JSON are reported, not raised."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
-"""A longer line is skipped without being held in memory."""
+"""A longer line is skipped, and never loaded into memory as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Line:
         number: From 1.
         size: In bytes.
         start: Its first bytes.
-        value: The JSON value; None if there is none, or it is null.
-        problem: Why there is none; empty for a blank line.
+        value: The JSON value; None if the line has no value, or the value is null.
+        problem: Why the line has no value; empty for a blank line.
     """
 
     number: int
@@ -31,7 +31,7 @@ class Line:
 
 
 def read_lines(file: BinaryIO) -> Iterator[Line]:
-    """Every line of `file`, one at a time.
+    """Yield every line of `file`.
 
     Raises:
         OSError: the file cannot be read.
@@ -53,12 +53,12 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
             except (ValueError, RecursionError):
                 is_torn = not text.endswith(b"\n")
                 yield Line(
-                    number, size, start, problem="torn: the file ends in the middle of it" if is_torn else "no JSON"
+                    number, size, start, problem="torn: the file ends in the middle of it" if is_torn else "not JSON"
                 )
 
 
 def describe_start(start: bytes) -> str:
-    """What a file that is no log seems to be, by its first bytes."""
+    """Guess from its first bytes what a file is that is not a log."""
     if not start:
         return "an empty file"
     if start.startswith(b"\x1f\x8b"):

@@ -1,4 +1,4 @@
-"""From a source of updates to a recorded run, whatever the source is."""
+"""Records the updates of any source, such as the log of another trainer, as a new run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from esper_schemas.metric.payload import PPOUpdatePayload
 from esper_schemas.run.records import ValueLossDefinition, check_run_id
 
 BUFFERED_PAUSE_SECS = 0.1
-"""How long an import waits after a row that the disk has not taken yet; a log can be read faster than a slow disk."""
+"""How long an import waits after a row that is not on disk yet: it can read a log faster than a slow disk writes."""
 
 PATIENCE_SECS = 20.0
-"""After so much waiting without a row that was taken at once, the disk is given up."""
+"""An import gives up after this much waiting in which the disk did not catch up."""
 
 OnRead = Callable[[int], None]
-"""Called with the number of bytes read since the call before; may raise KeyboardInterrupt."""
+"""Called with the number of bytes read since the previous call; may raise KeyboardInterrupt."""
 
 
 class UpdateSource(Protocol):
@@ -31,9 +31,9 @@ class UpdateSource(Protocol):
     Attributes:
         trainer, env, device: For the run's header.
         value_loss_definition: What the source's value loss is, and the factor that `updates` has applied to it.
-        config: Hyper-parameters, and where the run comes from. As `env` and `device`, complete once `updates` has
-            given the first.
-        account: What became of everything that was read, as far as it was read.
+        config: Hyper-parameters and the origin of the run. Like `env` and `device`, it is complete once `updates` has
+            yielded its first update.
+        account: What became of everything that has been read so far.
     """
 
     trainer: str
@@ -44,18 +44,18 @@ class UpdateSource(Protocol):
     account: Account
 
     def updates(self, on_read: OnRead) -> Iterator[PPOUpdatePayload]:
-        """The updates in the source's order and numbering, each with its own `wall_time` and `elapsed_secs`.
+        """Yield the updates in the source's order and numbering, each with its own `wall_time` and `elapsed_secs`.
 
         Raises:
-            UsageError: the source is of another kind, or holds no update.
-            OSError: it cannot be read.
+            UsageError: the source is of another kind, or has no update.
+            OSError: the source cannot be read.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What came of an import; `path` is None if it was interrupted before the first update."""
+    """The result of an import; `path` is None if it was interrupted before the first update."""
 
     path: Path | None
     is_interrupted: bool
@@ -65,8 +65,8 @@ def check_is_free(root: Path, run_id: str) -> None:
     """Check that a run can be created.
 
     Raises:
-        UsageError: the run id cannot be one.
-        RunExistsError: it is taken.
+        UsageError: the run id is not valid.
+        RunExistsError: a run of that id exists.
     """
     path = root / check_run_id(run_id)
     if path.exists():
@@ -76,18 +76,18 @@ def check_is_free(root: Path, run_id: str) -> None:
 
 
 def import_run(source: UpdateSource, root: Path, run_id: str, *, signals: Signals, on_read: OnRead) -> Imported:
-    """Record every update of `source` as a new run; a source without any leaves none behind.
+    """Record every update of `source` as a new run; a source without updates leaves no run behind.
 
-    A signal ends the run properly, sealed with the status `interrupted`.
+    A signal ends the run properly: it is sealed with the status `interrupted`.
 
     Raises:
         UsageError: as `UpdateSource.updates`, or the run cannot be created.
-        RunExistsError: it exists already.
-        EsperError: the disk did not take all rows.
-        OSError: the source cannot be read; what was read until then is sealed with the status `failed`.
+        RunExistsError: the run exists already.
+        EsperError: not all rows could be written to disk.
+        OSError: the source cannot be read; the updates read so far are sealed with the status `failed`.
     """
     check_is_free(root, run_id)
-    path = root / run_id  # as it was named, not as it is from anywhere
+    path = root / run_id  # as the user named it: relative paths stay relative
 
     def on_read_or_signal(read: int) -> None:
         signals.check()
@@ -106,7 +106,7 @@ def import_run(source: UpdateSource, root: Path, run_id: str, *, signals: Signal
                 time.sleep(BUFFERED_PAUSE_SECS)
                 waited += BUFFERED_PAUSE_SECS
                 if waited > PATIENCE_SECS:
-                    raise EsperError(f"the disk does not take the updates of {path}; is it full?")
+                    raise EsperError(f"the disk takes no more updates of {path}; is it full?")
     except KeyboardInterrupt:
         signals.ignore()
         if recorder is None:
@@ -121,7 +121,7 @@ def import_run(source: UpdateSource, root: Path, run_id: str, *, signals: Signal
     signals.ignore()
     recorder.close()
     if recorder.dropped_rows:
-        raise EsperError(f"{recorder.dropped_rows:,} updates could not be written to {path}; is the disk full?")
+        raise EsperError(f"could not write {recorder.dropped_rows:,} updates to {path}; is the disk full?")
     return Imported(path, is_interrupted=False)
 
 
@@ -140,4 +140,4 @@ def _open(source: UpdateSource, root: Path, run_id: str) -> Recorder:
             world_size=1,
         )
     except OSError as error:
-        raise UsageError(f"--out {root}: no run can be created there: {error.strerror or error}") from None
+        raise UsageError(f"--out {root}: cannot create a run there: {error.strerror or error}") from None

@@ -1,1 +1,1 @@
-"""The built-in PPO trainer. `config` needs no torch; everything else here needs the extra `train`."""
+"""The built-in PPO trainer, `esper-rec train`. Everything but `config` and `signals` needs the extra `train`."""

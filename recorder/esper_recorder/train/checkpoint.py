@@ -1,7 +1,7 @@
-"""The file `checkpoint.pt` of a run: what it holds, how it is read without trusting it.
+"""The file `checkpoint.pt` of a run: its content, and how to read it without trusting it.
 
-Reading executes nothing that the file says (`torch.load(weights_only=True)`), and every byte of tensor data is
-held against its checksum, which torch writes and does not check.
+Reading never executes code from the file (`torch.load(weights_only=True)`). It also checks every byte of tensor data
+against its checksum, which torch writes but does not check.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ CHECKPOINT_NAME = "checkpoint.pt"
 VERSION = 1
 
 MAX_CHECKPOINT_BYTES = 256 * 1024 * 1024
-"""A larger file is not read: the largest networks that `esper-rec train` makes need less."""
+"""A larger file is not read; the largest networks that `esper-rec train` makes need less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a run can go on.
+    """A state of training from which a run can be resumed.
 
     Attributes:
-        run_uuid: The run it belongs to, as in the run's header.
-        config: In force when it was written.
+        run_uuid: UUID of the run that the checkpoint belongs to, as in the run's header.
+        config: The configuration when the checkpoint was written.
         device: Type of the device trained on, `cpu` or `cuda`.
-        state: `Trainer.state_dict()` between two updates; tensors on the CPU once it has been read.
+        state: `Trainer.state_dict()` between two updates; after reading, its tensors are on the CPU.
     """
 
     run_uuid: str
@@ -45,7 +45,7 @@ class Checkpoint:
     state: Mapping[str, Any]
 
     def to_bytes(self) -> bytes:
-        """The whole file."""
+        """Return the content of the file."""
         content = {
             "version": VERSION,
             "run_uuid": self.run_uuid,
@@ -59,22 +59,22 @@ class Checkpoint:
 
     @classmethod
     def read(cls, run: Folder) -> Checkpoint:
-        """The checkpoint of a run, checked in all but the shape of `state`.
+        """Read the checkpoint of a run and check everything but the shape of `state`.
 
         Raises:
-            UsageError: there is none, or none that can be used; says which.
+            UsageError: there is no checkpoint, or it cannot be used; the message says why.
         """
         path = run.path / CHECKPOINT_NAME
         content = _load(run, path)
         kinds = {"version": int, "run_uuid": str, "config": dict, "device": str, "state": dict}
         if not isinstance(content, dict) or type(content.get("version")) is not int:
-            raise unusable(path, "it is no checkpoint of esper-rec train")
+            raise unusable(path, "it is not a checkpoint of esper-rec train")
         if content["version"] > VERSION:
             raise unusable(path, f"it has version {content['version']}, newer than {VERSION}; upgrade Esper")
         if content.keys() != kinds.keys() or any(type(content[name]) is not kind for name, kind in kinds.items()):
-            raise unusable(path, "it is no checkpoint of esper-rec train")
+            raise unusable(path, "it is not a checkpoint of esper-rec train")
         if content["device"] not in ("cpu", "cuda"):
-            raise unusable(path, f"there is no device {_brief(content['device'])}")
+            raise unusable(path, f"device must be cpu or cuda, found {_brief(content['device'])}")
         try:
             config = PPOConfig.from_dict(content["config"])
         except UsageError as error:
@@ -83,19 +83,20 @@ class Checkpoint:
 
 
 def unusable(path: Path, reason: str) -> UsageError:
-    """The error of a checkpoint that no run can go on from."""
+    """Make the error for a checkpoint that cannot be resumed from."""
     return UsageError(
-        f"{path} cannot be resumed from: {reason}; what was recorded is not affected, train anew under another --run-id"
+        f"cannot resume from {path}: {reason}; the recorded updates are not affected;"
+        " to train again, choose another --run-id"
     )
 
 
 def check_alike(found: object, expected: object, where: str) -> None:
-    """Whether `found` has the names, shapes and dtypes of `expected` throughout.
+    """Check that `found` has the keys, shapes and dtypes of `expected` throughout.
 
-    Both are nested dicts of tensors and whole numbers; tensors that are found must lie on the CPU.
+    Both are nested dicts of tensors and whole numbers; the tensors of `found` must be on the CPU.
 
     Raises:
-        UsageError: it differs; the message says where.
+        UsageError: they differ; the message says where.
     """
     if isinstance(expected, Tensor):
         wanted = f"{expected.dtype} {list(expected.shape)}"
@@ -105,21 +106,21 @@ def check_alike(found: object, expected: object, where: str) -> None:
             raise UsageError(f"{where}: expected {wanted}, found {found.dtype} {list(found.shape)[:8]}")
     elif isinstance(expected, dict):
         if not isinstance(found, dict) or found.keys() != expected.keys():
-            raise UsageError(f"{where}: expected the names {', '.join(expected) or 'of nothing'}, found others")
+            raise UsageError(f"{where}: expected the keys {', '.join(expected) or '(none)'}, found others")
         for name, value in expected.items():
             check_alike(found[name], value, f"{where}.{name}")
     elif type(found) is not int or found < 0:
-        raise UsageError(f"{where}: expected a whole number from 0, found {_brief(found)}")
+        raise UsageError(f"{where}: expected a whole number of 0 or more, found {_brief(found)}")
 
 
 def _load(run: Folder, path: Path) -> object:
-    """What torch finds in the file; UsageError if it is missing, damaged, or would have to be executed."""
+    """Load the file with torch; raise UsageError if it is missing, damaged, or contains code to execute."""
     try:
         data = run.read(CHECKPOINT_NAME, MAX_CHECKPOINT_BYTES)
     except FileNotFoundError:
         raise UsageError(
             f"there is no {path} to resume from: the run was trained with --checkpoint-updates 0, or by another"
-            " trainer, or killed before its first update; train anew under another --run-id"
+            " trainer, or killed before its first update; to train again, choose another --run-id"
         ) from None
     except RunDamagedError as error:
         raise unusable(path, str(error)) from None
@@ -128,21 +129,21 @@ def _load(run: Folder, path: Path) -> object:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            # torch stores without compression; what is packed could unpack to any size
+            # torch stores without compression; a compressed entry could unpack to any size
             is_whole = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
             is_whole = is_whole and archive.testzip() is None
             pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")] if is_whole else []
             is_plain = len(pickles) == 1 and has_plain_keys(archive.read(pickles[0]))
         content: object = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True) if is_plain else None
-    except Exception as error:  # of whatever kind a damaged file, or one made on purpose, provokes
+    except Exception as error:  # a damaged or malicious file can provoke any kind of error
         raise unusable(path, f"it is damaged ({type(error).__name__})") from None
     if not is_whole:
-        raise unusable(path, "it is damaged (a checksum differs)")
+        raise unusable(path, "it is damaged (a checksum does not match)")
     return content
 
 
 def _brief(value: object) -> str:
-    """A value in a few words: what is made on purpose may be of any length, and take for ever to print."""
+    """Describe a value in a few words: a malicious one may be so long that it never finishes printing."""
     if isinstance(value, str):
         return ascii(value[:40])
     if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and value.bit_length() < 128):

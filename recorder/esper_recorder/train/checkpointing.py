@@ -1,4 +1,4 @@
-"""Writes the checkpoint of a run that is being trained: now and then, whole, and never ahead of the rows."""
+"""Writes the checkpoint of a run during training: at intervals, atomically, and never ahead of the recorded rows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from esper_schemas.run.records import RunHeader
 
 
 class CheckpointWriter:
-    """Keeps `checkpoint.pt` of the run that `trainer` trains; the caller holds the run's lock.
+    """Writes `checkpoint.pt` of the run that `trainer` trains; the caller holds the run's lock.
 
-    The folders of run and rank are held until `close`. The file is replaced in one step, and not before the rows up to
-    it are safe against power loss: rows that wait in memory put it off, the others are synced. A disk that refuses is
-    reported once; training goes on.
+    The folders of run and rank stay open until `close`. The file is replaced atomically, once the rows before it are
+    safe against power loss: rows in memory postpone the checkpoint, and all others are synced first. A write error is
+    reported once, and training continues.
     """
 
     def __init__(self, trainer: Trainer, run: RunDirectory, rank: int, say: Callable[[str], None]) -> None:
@@ -30,16 +30,16 @@ class CheckpointWriter:
         self._say = say
         self._interval = trainer.config.checkpoint_updates
         self._rows_are_safe = True
-        self._written: int | None = None  # the update that the file goes on with
+        self._written: int | None = None  # the update that the file continues with
 
     def after_row(self, is_safe: bool) -> None:
-        """Write a checkpoint if one is due; `is_safe` is what the recorder answered to the last row."""
+        """Write a checkpoint if one is due; `is_safe` is what `Recorder.record` returned for the last row."""
         self._rows_are_safe = is_safe
         if self._interval and self._trainer.next_update >= (self._written or 0) + self._interval:
             self.write(self._trainer.state_dict())
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Write `state`, of the trainer, unless the file is as new, or rows before it might still be lost."""
+        """Write the trainer's `state`, unless the file is as new or rows before it could still be lost."""
         update = state["next_update"]
         is_older = self._written is not None and update <= self._written
         if not self._interval or not self._rows_are_safe or is_older:
@@ -54,11 +54,11 @@ class CheckpointWriter:
         self._written = update
 
     def _complain(self, error: OSError) -> None:
-        self._say(f"no checkpoint could be written to {self.path} ({error.strerror or error}); training goes on")
+        self._say(f"could not write the checkpoint {self.path} ({error.strerror or error}); training continues")
         self._say = _say_nothing
 
     def close(self) -> None:
-        """Let go of the folders."""
+        """Close the folders."""
         self._rank.close()
         self._folder.close()
 
@@ -66,7 +66,7 @@ class CheckpointWriter:
         for name in numbers_in(self._rank.names(ACTIVE), ".arrows").values():
             try:
                 descriptor = self._rank.open_descriptor(f"{ACTIVE}/{name}")
-            except FileNotFoundError:  # sealed in the meantime, and with that synced
+            except FileNotFoundError:  # sealed in the meantime, and sealing syncs
                 continue
             try:
                 os.fsync(descriptor)

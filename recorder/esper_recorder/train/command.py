@@ -1,4 +1,4 @@
-"""What `esper-rec train` does once its options are read: train, record, say what came of it."""
+"""The command `esper-rec train` after option parsing: trains or resumes, records, and describes the outcome."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from esper_schemas.run.records import check_run_id
 TRAINER_NAME = "esper-rec train"
 
 RESUME_SEED_STEP = 1_000_003
-"""Added to the seed of the environments for each update before a resume; a prime, far from the seeds people use."""
+"""A resume adds this to the environments' seed for each earlier update: a prime, far from the seeds people use."""
 
 
 Ending = Literal["complete", "interrupted", "stopped"]
@@ -42,12 +42,12 @@ Ending = Literal["complete", "interrupted", "stopped"]
 
 
 class TrainingFailedError(EsperError):
-    """Training ended by an error that is not Esper's, for example of the environment."""
+    """Training ended with an error from outside Esper, for example from the environment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where a run was recorded and how far it came; `progress` is None if no update was made."""
+    """Where a run was recorded and how far it got; `progress` is None if no update was made."""
 
     path: Path
     progress: Progress | None
@@ -55,7 +55,7 @@ class Outcome:
     resumed_at: int | None = None
 
     def describe(self) -> str:
-        """A short summary, and what to type next."""
+        """Return a short summary and the commands to type next."""
         run = shlex.quote(str(self.path))
         lines = [f"run         {self.path}"]
         if self.progress is not None:
@@ -89,14 +89,14 @@ def run_training(
     console: Console,
     stop_on: StopLevel | None = None,
 ) -> Outcome:
-    """Train with `config` and record the run under `root`; talk goes to `console`.
+    """Train with `config` and record the run under `root`; messages go to `console`.
 
-    A signal, or a verdict as bad as `stop_on`, ends the run properly: sealed, with the status `interrupted` and a
-    checkpoint.
+    A signal, or a verdict as bad as `stop_on`, ends the run properly: it is sealed, with the status `interrupted` and
+    a checkpoint.
 
     Raises:
-        UsageError: the environment, the device or `root` cannot be used; no run was created then.
-        TrainingFailedError: something else went wrong while training; the run is sealed as `failed`.
+        UsageError: the environment, the device or `root` cannot be used; no run was created.
+        TrainingFailedError: training failed for another reason; the run is sealed as `failed`.
     """
     device = resolve_device(device_name)
     with closing(make_env(config.env, config.num_envs, seed=config.seed, device=device)) as env:
@@ -116,8 +116,8 @@ def run_training(
             )
         except OSError as error:
             reason = error.strerror or error
-            raise UsageError(f"--out {root}: no run can be created there: {reason}") from None
-        path = root / recorder.run_id  # as it was named, not as it is from anywhere
+            raise UsageError(f"--out {root}: cannot create a run there: {reason}") from None
+        path = root / recorder.run_id  # as the user named it: relative paths stay relative
         ending = _train(trainer, recorder, signals, console, f"recording to {path}", stop)
     return Outcome(path, trainer.progress, ending)
 
@@ -132,16 +132,16 @@ def resume_training(
     console: Console,
     stop_on: StopLevel | None = None,
 ) -> Outcome:
-    """Go on with the run `run_id` under `root`, or with the latest there, from its checkpoint, as a new attempt.
+    """Resume the run `run_id` under `root`, or the latest run there, from its checkpoint, as a new attempt.
 
-    `given` are the hyper-parameters of the command line; see `PPOConfig.resumed_with` for those that may differ.
-    A run that is complete is left as it is.
+    `given` has the hyper-parameters from the command line; see `PPOConfig.resumed_with` for those that may differ.
+    A complete run is left as it is.
 
     Raises:
-        UsageError: there is no checkpoint that can be used, or an option contradicts it; the run is left as it is.
+        UsageError: there is no usable checkpoint, or an option contradicts it; the run is left as it is.
         NotARunError: there is no such run.
-        RunLockedError: another process is writing it.
-        RunDamagedError: its records are damaged.
+        RunLockedError: another process is writing the run.
+        RunDamagedError: the run's records are damaged.
         TrainingFailedError: as `run_training`.
     """
     run = _find_run(root, run_id)
@@ -150,55 +150,55 @@ def resume_training(
         header = run.header()
         checkpoint = Checkpoint.read(folder)
     if checkpoint.run_uuid != header.run_uuid:
-        raise unusable(path, "it is of another run")
+        raise unusable(path, "it belongs to another run")
     config = checkpoint.config.resumed_with(given)
     if ":" in config.env.removeprefix("gym:") and "env" not in given:
         raise UsageError(
-            f"resuming {run.path} would import the module of its environment: say that you trust it by"
-            f" giving {spell_option('env', config.env)}"
+            f"resuming {run.path} would import the module of its environment; if you trust the module,"
+            f" add {spell_option('env', config.env)}"
         )
     device = _same_device(checkpoint, device_name)
     trainer = _set_up(checkpoint, config, device, path)
     with closing(trainer.collector.env) as env:
         done = trainer.next_update
         if config.num_updates < done:
-            raise UsageError(f"{run.path} has made {done} updates already, more than {config.num_updates}")
+            raise UsageError(f"{run.path} has {done} updates already, more than the {config.num_updates} asked for")
         attempts = run.rank(0).attempts()
         if config.num_updates == done and attempts and attempts[-1].status == "finished":
-            _say(console, f"{run.path} is complete with {done} updates; --updates N makes it longer")
+            _say(console, f"{run.path} is complete with {done} updates; --updates N trains it for longer")
             return Outcome(run.path, None)
         stop = VerdictStop(stop_on) if stop_on else None
         monitor = stop.monitor if stop else None
         try:
             recorder = Recorder.open(root, run_id=run.path.name, resume="must", on_update=monitor)
         except OSError as error:
-            raise UsageError(f"{run.path} cannot be written: {error.strerror or error}") from None
-        restart = "" if isinstance(env, RestorableEnv) else "; episodes that were cut off start anew"
+            raise UsageError(f"cannot write to {run.path}: {error.strerror or error}") from None
+        restart = "" if isinstance(env, RestorableEnv) else "; unfinished episodes start again"
         greeting = f"resuming {run.path} after {done} of {config.num_updates} updates{restart}"
         ending = _train(trainer, recorder, signals, console, greeting, stop)
     return Outcome(run.path, trainer.progress, ending, resumed_at=done)
 
 
 def _set_up(checkpoint: Checkpoint, config: PPOConfig, device: torch.device, path: Path) -> Trainer:
-    """A trainer, and its environments, that goes on from `checkpoint`, which was read from `path`.
+    """Make a trainer and its environments that continue from `checkpoint`, which was read from `path`.
 
     Raises:
         UsageError: the environment cannot be made, or the checkpoint does not fit its own configuration.
     """
     done = checkpoint.state.get("next_update")
-    # Where episodes start anew they must not be those that the run began with.
+    # An environment that cannot be restored must not repeat the episodes from the beginning of the run.
     seed = (config.seed + RESUME_SEED_STEP * done) % 2**31 if isinstance(done, int) else config.seed
     env = None
     try:
         env = make_env(config.env, config.num_envs, seed=seed, device=device)
         trainer = Trainer(config, env, device)
         trainer.load_state_dict(checkpoint.state)
-    except Exception as error:  # a file made on purpose may ask for networks of any size
+    except Exception as error:  # a malicious file may ask for networks of any size
         if env is not None:
             env.close()
         elif isinstance(error, UsageError):
             raise
-        reason = str(error) if isinstance(error, UsageError) else f"setting it up ends in {type(error).__name__}"
+        reason = str(error) if isinstance(error, UsageError) else f"setting it up failed with {type(error).__name__}"
         raise unusable(path, reason) from None
     return trainer
 
@@ -208,27 +208,27 @@ def _find_run(root: Path, run_id: str | None) -> RunDirectory:
         return RunDirectory(root / check_run_id(run_id))
     runs = list(find_runs(root)) if root.is_dir() else []
     if not runs:
-        raise NotARunError(f"there is no run under {root} to resume; name its folder with --out")
+        raise NotARunError(f"there is no run to resume under {root}; name the folder of runs with --out")
     return runs[-1]
 
 
 def _same_device(checkpoint: Checkpoint, device_name: str) -> torch.device:
-    """The device that the run was trained on: random generators cannot go on elsewhere.
+    """Return the device that the run was trained on; random generators cannot continue on another one.
 
     Raises:
-        UsageError: it is not here, or another was asked for.
+        UsageError: the device is not available here, or `device_name` is another one.
     """
     if device_name not in ("auto", checkpoint.device):
-        raise UsageError(f"--device {device_name}: the run was begun with --device {ascii(checkpoint.device)[1:-1]}")
+        raise UsageError(f"--device {device_name}: the run was started with --device {ascii(checkpoint.device)[1:-1]}")
     if checkpoint.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("the run was trained on CUDA, and torch finds no usable CUDA device here")
+        raise UsageError("the run was trained on CUDA, but torch finds no usable CUDA device here")
     return resolve_device("cuda" if checkpoint.device == "cuda" else "cpu")
 
 
 def _train(
     trainer: Trainer, recorder: Recorder, signals: Signals, console: Console, greeting: str, stop: VerdictStop | None
 ) -> Ending:
-    """Say `greeting`, train to the end, to a signal or to a stop, and close the recorder."""
+    """Print `greeting`, train until the end, a signal or a stop, and close the recorder."""
     run = RunDirectory(recorder.path)
     display = ProgressDisplay(console, trainer.config.num_updates, done=trainer.next_update)
     say = partial(_say, console)
@@ -260,8 +260,8 @@ def _train(
         except Exception as error:
             recorder.close(status="failed", reason=f"{type(error).__name__}: {error}")
             raise TrainingFailedError(
-                f"training failed with {type(error).__name__}: {error}; what was recorded is sealed in"
-                f" {recorder.path}; {TRACEBACK}=1 shows where it happened"
+                f"training failed with {type(error).__name__}: {error}; the updates so far are sealed in"
+                f" {recorder.path}; {TRACEBACK}=1 shows the traceback"
             ) from error
         signals.ignore()
         recorder.close()
@@ -273,7 +273,7 @@ def _say(console: Console, text: str) -> None:
 
 
 def value_loss_definition(config: PPOConfig) -> ValueLossDefinition:
-    """What this trainer's value loss is, for the run's header."""
+    """Describe this trainer's value loss for the run's header."""
     clipped = "0.5 * mean(max((V - G)^2, (V_old + clamp(V - V_old, -clip, clip) - G)^2))"
     return ValueLossDefinition(
         source="0.5 * mean((V - G)^2)" if config.value_clip is None else clipped,

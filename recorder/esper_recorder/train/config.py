@@ -1,7 +1,7 @@
-"""Every hyper-parameter of the built-in PPO trainer: default, bounds and help text, in one frozen dataclass.
+"""The hyper-parameters of the built-in PPO trainer: default, bounds and help text, in one frozen dataclass.
 
 The options of `esper-rec train` and the configuration in a run's header are both derived from `PPOConfig`.
-This module imports no torch, so that `esper-rec --help` answers at once.
+This module does not import torch, so `esper-rec --help` is fast.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEFAULT_ENV = "CartPole-v1"
 MAX_ENV_ID = 200
 MAX_ROLLOUT_SAMPLES = 2**26
 MAX_WEIGHTS = 2**23
-"""What an id, a rollout and each network may have at most; a checkpoint of somebody else's is held against it too."""
+"""Upper bounds on an id, a rollout and each network; they also protect against a checkpoint from somebody else."""
 
 
 def _parameter(
@@ -29,7 +29,7 @@ def _parameter(
     high: float | None = None,
     exclusive: bool = False,
 ) -> Any:
-    """Declare a hyper-parameter; `exclusive` takes `low` itself out of the allowed range."""
+    """Declare a hyper-parameter; with `exclusive`, `low` itself is not allowed."""
     bounds = {"low": low, "high": high, "exclusive": exclusive}
     return field(default=default, metadata={"description": description, **bounds})
 
@@ -38,29 +38,32 @@ def _parameter(
 class PPOConfig:
     """Hyper-parameters of one training run; the defaults train CartPole-v1.
 
-    Fields of `total_steps` and `updates` exclude each other; whichever is given decides the length of
-    the run, see `num_updates`. Use `for_env` to start from the preset of an environment.
+    Give either `total_steps` or `updates` to set the length of the run; see `num_updates`. Use `for_env` to start
+    from the preset of an environment.
 
     Raises:
-        UsageError: a value is out of its range, or two values contradict each other.
+        UsageError: a value is out of range, or two values contradict each other.
     """
 
     env: str = _parameter(
         DEFAULT_ENV,
-        "Environment: CartPole-v1 is built in and runs on the training device, any other Gymnasium id is"
-        " made by Gymnasium; the prefix gym: forces Gymnasium (gym:CartPole-v1).",
+        "Environment id. CartPole-v1 is built in and runs on the training device; Gymnasium makes every other"
+        " one, and the prefix gym: forces Gymnasium (gym:CartPole-v1).",
     )
-    num_envs: int = _parameter(64, "Environments stepped side by side.", low=1, high=2**20)
+    num_envs: int = _parameter(64, "Number of environments, stepped in parallel.", low=1, high=2**20)
     total_steps: int | None = _parameter(
         None, "Length of the run in environment steps, rounded up to whole updates.", low=1, high=10**11
     )
     updates: int | None = _parameter(
         None, "Length of the run in PPO updates, instead of --total-steps.", low=1, high=10**9
     )
-    seed: int = _parameter(0, "Seed of everything random; a CPU run repeats exactly.", low=0, high=2**31 - 1)
+    seed: int = _parameter(
+        0, "Seed of all random generators; a CPU run is reproducible bit for bit.", low=0, high=2**31 - 1
+    )
     checkpoint_updates: int = _parameter(
         10,
-        "Write a checkpoint for --resume every so many updates, at the start, at the end and on Ctrl-C; 0 writes none.",
+        "Number of updates between checkpoints for --resume; one is also written at the start, at the end and on"
+        " Ctrl-C. 0 writes none.",
         low=0,
         high=10**9,
     )
@@ -72,42 +75,42 @@ class PPOConfig:
     gae_lambda: float = _parameter(0.95, "λ of generalised advantage estimation.", low=0, high=1)
     learning_rate: float = _parameter(4e-4, "Learning rate of Adam.", low=0, high=1000, exclusive=True)
     anneal_lr: bool = _parameter(True, "Lower the learning rate linearly to zero over the run.")
-    clip_range: float = _parameter(0.2, "Policy clip: the ratio is held in 1 ± this.", low=0, high=1000, exclusive=True)
+    clip_range: float = _parameter(
+        0.2, "Policy clip: the ratio is clipped to 1 ± this.", low=0, high=1000, exclusive=True
+    )
     value_clip: float | None = _parameter(
         10.0,
-        "Value clip, on the scale of the value targets; none with --no-value-clip (½·MSE).",
+        "Value clip, on the scale of the value targets; --no-value-clip turns it off (½·MSE).",
         low=0,
         high=1e12,
         exclusive=True,
     )
     vf_coef: float = _parameter(0.5, "Weight of the value loss.", low=0, high=1e6)
     entropy_coef: float = _parameter(0.03, "Weight of the entropy bonus.", low=0, high=1e6)
-    max_grad_norm: float = _parameter(
-        0.5, "Global L2 norm the gradient is clipped to.", low=0, high=1e12, exclusive=True
-    )
+    max_grad_norm: float = _parameter(0.5, "Global L2 norm to clip the gradient to.", low=0, high=1e12, exclusive=True)
     target_kl: float | None = _parameter(
         None,
-        "Stop an update after the epoch whose mean KL divergence exceeds this; off by default, because"
-        " it makes the device wait once per epoch.",
+        "Stop an update after the first epoch whose mean KL divergence exceeds this. Off by default, because"
+        " it waits for the device once per epoch.",
         low=0,
         high=1e6,
         exclusive=True,
     )
-    normalize_advantage: bool = _parameter(True, "Bring the advantages of a rollout to mean 0, deviation 1.")
+    normalize_advantage: bool = _parameter(True, "Normalise the advantages of each rollout to mean 0 and deviation 1.")
     scale_value_targets: bool = _parameter(
         True, "Divide value targets by the running standard deviation of the returns."
     )
     value_scale_decay: float = _parameter(
-        0.8, "Decay per update of that running standard deviation.", low=0, high=0.999
+        0.8, "Decay per update of the running standard deviation of the returns.", low=0, high=0.999
     )
-    normalize_observations: bool = _parameter(False, "Bring observations to mean 0, deviation 1 by running statistics.")
+    normalize_observations: bool = _parameter(
+        False, "Normalise observations to mean 0 and deviation 1 by running statistics."
+    )
     hidden_size: int = _parameter(64, "Units in each hidden layer of policy and value network.", low=1, high=4096)
     hidden_layers: int = _parameter(2, "Hidden layers of policy and value network.", low=1, high=64)
     log_std_init: float = _parameter(0.0, "Initial log standard deviation of continuous actions.", low=-20, high=2)
     adam_eps: float = _parameter(1e-5, "ε of Adam.", low=0, high=1, exclusive=True)
-    threads: int = _parameter(
-        1, "CPU threads of torch; one is fastest for networks as small as these.", low=1, high=1024
-    )
+    threads: int = _parameter(1, "CPU threads of torch; one is fastest for such small networks.", low=1, high=1024)
 
     def __post_init__(self) -> None:
         for parameter in fields(self):
@@ -134,7 +137,7 @@ class PPOConfig:
 
     @classmethod
     def for_env(cls, env: str, **overrides: Any) -> PPOConfig:
-        """The configuration of `env`: defaults, then its preset, then what the caller overrides.
+        """Make the configuration for `env`: the defaults, then its preset, then `overrides`.
 
         Raises:
             UsageError: as the constructor.
@@ -146,27 +149,27 @@ class PPOConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The configuration that `values` were taken from by `dataclasses.asdict`.
+        """Make the configuration from what `dataclasses.asdict` returned for it.
 
         Raises:
-            UsageError: a name is missing or unknown, a value is of a wrong type, or as the constructor.
+            UsageError: a name is missing or unknown, a value has the wrong type, or as the constructor.
         """
         kinds = get_type_hints(cls)
         if values.keys() != kinds.keys():
             differing = ", ".join(ascii(name[:40]) for name in sorted(map(str, values.keys() ^ kinds.keys())))
-            raise UsageError(f"this version of Esper has other hyper-parameters, see {differing[:200]}")
+            raise UsageError(f"its hyper-parameters differ from those of this version of Esper: {differing[:200]}")
         for name, value in values.items():
             kind = get_args(kinds[name]) or (kinds[name],)
             if type(value) not in kind and not (type(value) is int and float in kind):
                 given = ascii(value[:60]) if isinstance(value, str) else f"a {type(value).__name__}"
-                raise UsageError(f"{option_name(name)} has no such value as {given}")
+                raise UsageError(f"{option_name(name)} has a value of the wrong type, {given}")
         return cls(**values)
 
     def resumed_with(self, given: Mapping[str, Any]) -> Self:
-        """This configuration with what may be given anew when its run is resumed: `CHANGED_BY_RESUME`.
+        """Return this configuration with the fields from `given` that a resume may change: `CHANGED_BY_RESUME`.
 
         Raises:
-            UsageError: `given` contradicts anything else; the message names every such option.
+            UsageError: `given` contradicts another field; the message names every such option.
         """
         contradicting = {
             name: value
@@ -177,8 +180,8 @@ class PPOConfig:
             wanted = ", ".join(spell_option(name, value) for name, value in contradicting.items())
             own = ", ".join(spell_option(name, getattr(self, name)) for name in contradicting)
             raise UsageError(
-                f"{wanted}: the run was begun with {own}, and a resumed run keeps its options;"
-                " only --updates or --total-steps, and --checkpoint-updates, can be given anew"
+                f"{wanted}: the run was started with {own}, and a resumed run keeps its options;"
+                " only --updates or --total-steps, and --checkpoint-updates, can change"
             )
         changes = {name: given[name] for name in CHANGED_BY_RESUME if name in given}
         if "updates" in changes or "total_steps" in changes:
@@ -187,26 +190,26 @@ class PPOConfig:
 
     @property
     def samples_per_rollout(self) -> int:
-        """Rows of one rollout, rows that only reset an environment included."""
+        """Number of rows in one rollout, including rows that only reset an environment."""
         return self.num_envs * self.rollout_steps
 
     @property
     def num_updates(self) -> int:
-        """PPO updates of the run."""
+        """Length of the run in PPO updates."""
         if self.updates is not None:
             return self.updates
         return math.ceil((self.total_steps or DEFAULT_TOTAL_STEPS) / self.samples_per_rollout)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every hyper-parameter by name, for the run header; `num_updates` included."""
+        """Return every hyper-parameter by name, and `num_updates`, for the run's header."""
         return asdict(self) | {"num_updates": self.num_updates}
 
 
 DEFAULT_TOTAL_STEPS = 450_560
-"""Length of a run, in environment steps, where neither its preset nor the caller says otherwise."""
+"""Length of a run in environment steps, if neither its preset nor the caller sets one."""
 
 CHANGED_BY_RESUME = ("total_steps", "updates", "checkpoint_updates")
-"""Fields that `esper-rec train --resume` takes from the command line; all others are the run's own."""
+"""Fields that `esper-rec train --resume` takes from the command line; the run decides all others."""
 
 GYMNASIUM_PRESET: Mapping[str, Any] = {
     "num_envs": 16,
@@ -218,7 +221,7 @@ GYMNASIUM_PRESET: Mapping[str, Any] = {
     "entropy_coef": 0.01,
     "normalize_observations": True,
 }
-"""What differs from the defaults for environments of Gymnasium that have no preset of their own."""
+"""Differences from the defaults for Gymnasium environments without a preset of their own."""
 
 ENV_PRESETS: dict[str, Mapping[str, Any]] = {
     "CartPole-v1": {},
@@ -233,21 +236,21 @@ ENV_PRESETS: dict[str, Mapping[str, Any]] = {
         "entropy_coef": 0.0,
     },
 }
-"""What differs from the defaults for environments that we have tried."""
+"""Differences from the defaults for environments that we have tried."""
 
 
 def preset_of(env: str) -> Mapping[str, Any]:
-    """What differs from the defaults for the environment id `env`, with or without the prefix gym:."""
+    """Return the differences from the defaults for the environment id `env`, with or without the prefix gym:."""
     return ENV_PRESETS.get(env.removeprefix("gym:"), GYMNASIUM_PRESET)
 
 
 def option_name(parameter: str) -> str:
-    """The command-line option of a hyper-parameter: rollout_steps -> --rollout-steps."""
+    """Return the command-line option of a hyper-parameter: rollout_steps -> --rollout-steps."""
     return "--" + parameter.replace("_", "-")
 
 
 def spell_option(parameter: str, value: Any) -> str:
-    """How a hyper-parameter is given on the command line: --gamma 0.99, --no-anneal-lr."""
+    """Write a hyper-parameter as it is given on the command line: --gamma 0.99, --no-anneal-lr."""
     option = option_name(parameter)
     if value is None or value is False:
         return "--no-" + option.removeprefix("--")
@@ -257,7 +260,8 @@ def spell_option(parameter: str, value: Any) -> str:
 def _check_bounds(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
     if value is None or isinstance(value, (bool, str)):
         return
-    shown = _plain(value) if isinstance(value, float) or value.bit_length() < 64 else "more"
+    is_short = isinstance(value, float) or value.bit_length() < 64
+    shown = _plain(value) if is_short else f"a number of {value.bit_length():,} bits"
     low, high, exclusive = bounds["low"], bounds["high"], bounds["exclusive"]
     too_low = low is not None and (value <= low if exclusive else value < low)
     too_high = high is not None and value > high

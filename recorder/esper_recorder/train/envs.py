@@ -1,8 +1,8 @@
-"""What the trainer asks of an environment, and the built-in CartPole-v1 that lives on the training device.
+"""The interface of the trainer's environments, and the built-in CartPole-v1, which runs on the training device.
 
-All environments here reset on the *next* step: the row after an episode's last step holds the final
-observation, its action is ignored, and `valid` is False there. That row is where truncation takes the
-value to bootstrap from; it is no sample and enters no loss and no statistic.
+All environments here reset on the *next* step: the row after an episode's last step has the final observation,
+its action is ignored, and its `valid` is False. A truncated episode bootstraps from the value in that row. The row
+is not a sample, and enters no loss and no statistic.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ ActionSpace = Discrete | Box
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What N environments answered to one action each, on the training device.
+    """The response of N environments to one action each, on the training device.
 
     Attributes:
-        observations: [N, D] float32, what comes next; the final observation where an episode ended.
+        observations: [N, D] float32, the next observation; the final one where an episode ended.
         rewards: [N] float32.
         terminated: [N] bool, the episode reached a terminal state.
         truncated: [N] bool, the episode was cut off.
@@ -61,30 +61,30 @@ class VectorEnv(Protocol):
     name: str
 
     def reset(self) -> Tensor:
-        """Start new episodes everywhere: observations [N, D] float32."""
+        """Start a new episode in every environment; return observations [N, D] float32."""
 
     def step(self, actions: Tensor) -> Step:
-        """Take one action each: int64 [N], or float32 [N, A]."""
+        """Take one action in each environment: int64 [N], or float32 [N, A]."""
 
     def close(self) -> None:
-        """Give up what the environments hold."""
+        """Release the environments' resources."""
 
 
 @runtime_checkable
 class RestorableEnv(Protocol):
-    """An environment whose whole state can be taken out and put back, so that a checkpoint can hold it."""
+    """An environment whose whole state can be saved in a checkpoint and restored."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that decides what the next steps give; copies."""
+        """Return copies of everything that determines the next steps."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state`, which has the names, shapes and dtypes that `state_dict` gives."""
+        """Continue from `state`, which has the names, shapes and dtypes that `state_dict` returns."""
 
 
 class CartPole:
-    """CartPole-v1 in torch: dynamics, termination and 500-step truncation as Gymnasium's.
+    """CartPole-v1 in torch, with the dynamics, termination and 500-step truncation of Gymnasium.
 
-    The state is float64 as there. Everything happens on `device`, nothing waits for it. Equations:
+    The state is float64, as in Gymnasium. Everything happens on `device`, and nothing waits for it. Equations:
     Florian, "Correct equations for the dynamics of the cart-pole system" (2007); Euler steps.
     """
 
@@ -113,14 +113,14 @@ class CartPole:
         self._rewards = torch.ones(num_envs, device=device)
 
     def reset(self) -> Tensor:
-        """Start new episodes everywhere: observations [N, 4] float32."""
+        """Start a new episode in every environment; return observations [N, 4] float32."""
         self.state = self._start_states()
         self.steps.zero_()
         self.done = torch.zeros_like(self.done)
         return self._observations()
 
     def step(self, actions: Tensor) -> Step:
-        """Push left (0) or right (1): actions [N] int64. Rewards are 1 on every valid row."""
+        """Push each cart left (0) or right (1): actions [N] int64. The reward is 1 on every valid row."""
         valid = ~self.done
         self.state = torch.where(valid, self._advance(self.state, actions), self._start_states())
         self.steps = torch.where(valid, self.steps + 1, 0)
@@ -131,10 +131,10 @@ class CartPole:
         return Step(self._observations(), self._rewards * valid, terminated, truncated, valid)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State, running episodes and generator; copies."""
+        """Return copies of state, running episodes and generator."""
         return {
             "state": self.state.clone(),
             "steps": self.steps.clone(),
@@ -143,14 +143,14 @@ class CartPole:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state`; RuntimeError if the generator does not take its part."""
+        """Continue from `state`; RuntimeError if the generator rejects its part."""
         self.generator.set_state(state["generator"])
         self.state.copy_(state["state"])
         self.steps.copy_(state["steps"])
         self.done.copy_(state["done"])
 
     def _advance(self, state: Tensor, actions: Tensor) -> Tensor:
-        """State [4, N] (position, velocity, angle, angular velocity) one Euler step later."""
+        """Advance the state [4, N] (position, velocity, angle, angular velocity) by one Euler step."""
         _, velocity, angle, angular_velocity = state
         force = self.FORCE * (2 * actions - 1)
         cos, sin = angle.cos(), angle.sin()

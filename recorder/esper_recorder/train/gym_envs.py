@@ -1,4 +1,4 @@
-"""Any Gymnasium environment behind the trainer's interface, and the choice between it and the built-in one."""
+"""Adapts Gymnasium environments to the trainer's interface, and chooses between them and the built-in one."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ from esper_recorder.train.envs import VectorEnv as TrainerEnv
 from esper_schemas.errors import UsageError
 
 MAX_GYMNASIUM_ENVS = 16_384
-"""Each is an object of its own, or more."""
+"""Each environment is at least one Python object."""
 
 
 def make_env(env: str, num_envs: int, *, seed: int, device: torch.device) -> TrainerEnv:
-    """The environments of the id `env`: CartPole-v1 is the built-in one, anything else is Gymnasium's.
+    """Make the environments of the id `env`: CartPole-v1 is built in, Gymnasium makes all others.
 
     Raises:
-        UsageError: Gymnasium does not know the id, lacks what it needs, or its spaces are not supported.
+        UsageError: Gymnasium does not know the id or lacks a dependency, or a space is not supported.
     """
     if env == "CartPole-v1":
         return CartPole(num_envs, seed=seed, device=device)
     if num_envs > MAX_GYMNASIUM_ENVS:
-        raise UsageError(f"--num-envs must be at most {MAX_GYMNASIUM_ENVS:,} for environments of Gymnasium")
+        raise UsageError(
+            f"--num-envs must be at most {MAX_GYMNASIUM_ENVS:,} for Gymnasium environments, found {num_envs:,}"
+        )
     return GymnasiumEnv(env.removeprefix("gym:"), num_envs, seed=seed, device=device)
 
 
 class GymnasiumEnv:
-    """`num_envs` Gymnasium environments, stepped on the host; tensors go to and come from `device`.
+    """`num_envs` Gymnasium environments, stepped on the host, with tensors on `device`.
 
-    Observations are flattened, discrete ones become one-hot. Continuous actions are cut to the
-    environment's bounds here, so that the policy's log-probabilities stay those of the action it drew.
+    Observations are flattened, and discrete ones become one-hot. Continuous actions are clipped to the environment's
+    bounds here, so that the policy's log-probabilities remain those of the action it sampled.
     """
 
     def __init__(self, env_id: str, num_envs: int, *, seed: int, device: torch.device) -> None:
@@ -51,16 +53,16 @@ class GymnasiumEnv:
             self.action_space = _action_space(self._env.single_action_space)
         except UsageError as error:
             self._env.close()
-            raise UsageError(f"environment {env_id!r} cannot be trained: {error}") from None
+            raise UsageError(f"cannot train on environment {env_id!r}: {error}") from None
 
     def reset(self) -> Tensor:
-        """Start new episodes everywhere, seeded: observations [N, D] float32."""
+        """Start a new, seeded episode in every environment; return observations [N, D] float32."""
         observations, _ = self._env.reset(seed=self.seed)
         self._resetting[:] = False
         return self._to_observations(observations)
 
     def step(self, actions: Tensor) -> Step:
-        """Take one action each: int64 [N], or float32 [N, A] in units of the environment."""
+        """Take one action in each environment: int64 [N], or float32 [N, A] in the environment's units."""
         observations, rewards, terminated, truncated, _ = self._env.step(self._to_actions(actions))
         valid = ~self._resetting
         self._resetting = terminated | truncated
@@ -104,7 +106,7 @@ def _make_vec(env_id: str, num_envs: int) -> VectorEnv[Any, Any, Any]:
             env = gymnasium.make_vec(env_id, num_envs=num_envs, vectorization_mode="sync")
     except (gymnasium.error.Error, ImportError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"environment {env_id!r} cannot be made: {reason}") from None
+        raise UsageError(f"Gymnasium cannot make environment {env_id!r}: {reason}") from None
     return env
 
 

@@ -1,7 +1,7 @@
 """The formulas of PPO as pure functions of tensors: differentiable, on any device, without host transfers.
 
 Per-sample tensors have shape [B] and a float dtype; `valid` is bool [B] and False on rows that only reset
-an environment. Masked rows may hold anything finite and change no result.
+an environment. Masked rows may have any finite value and do not change a result.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def value_loss_per_sample(values: Tensor, old_values: Tensor, targets: Tensor, v
     """Value loss of each sample, ≥ 0, on the scale of the value targets: [B].
 
     Unclipped (`value_clip` None) it is ½(V − G)². Clipped it is ½·max((V − G)², (V_clipped − G)²) with
-    V_clipped = V_old + clamp(V − V_old, −clip, +clip), the maximum taken per sample before any mean
-    (Schulman's baselines and CleanRL take it so).
+    V_clipped = V_old + clamp(V − V_old, −clip, +clip). The maximum is taken per sample before any mean, as in
+    Schulman's baselines and CleanRL.
     """
     squared_error = (values - targets) ** 2
     if value_clip is None:
@@ -42,7 +42,7 @@ def kl_k3(log_ratio: Tensor) -> Tensor:
     """Estimate of KL(old ‖ new) from each sample of the old policy, nats, ≥ 0: [B].
 
     (r − 1) − log r, unbiased and never negative (Schulman, "Approximating KL divergence", estimator k3);
-    rounding below zero is cut off.
+    rounding errors below zero are clamped to 0.
     """
     return (torch.expm1(log_ratio) - log_ratio).clamp(min=0.0)
 
@@ -65,9 +65,9 @@ def generalized_advantages(
 ) -> tuple[Tensor, Tensor]:
     """Advantages and one-step TD errors of a rollout (Schulman et al. 2016, "GAE", eq. 16).
 
-    The row after an episode's last step holds that episode's final observation (next-step reset), so
-    `values[t + 1]` is the value to bootstrap from at every t, and only a termination replaces it by 0.
-    Both results are 0 on rows that are not valid, and no advantage reaches across an episode's end.
+    The row after an episode's last step has that episode's final observation (next-step reset), so
+    `values[t + 1]` is the value to bootstrap from at every t; only a termination replaces it with 0.
+    Both results are 0 on rows that are not valid, and no advantage extends across the end of an episode.
 
     Args:
         rewards: [T, N] float.

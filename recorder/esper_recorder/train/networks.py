@@ -1,4 +1,4 @@
-"""Policy and value network, the distributions of discrete and continuous actions, and what is normalised."""
+"""The policy and value networks, the action distributions, and the normalisation of observations and returns."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from esper_recorder.train.config import PPOConfig
 from esper_recorder.train.envs import ActionSpace, Discrete
 
 MIN_SCALE = 1e-3
-"""Smallest value target scale, so that constant returns are not blown up to noise."""
+"""Smallest scale of value targets, so that nearly constant returns are not amplified into noise."""
 
 
 class ObservationNormalizer(nn.Module):
-    """Running mean and variance of observations [*, D], by Chan's parallel update; identity until updated."""
+    """Running mean and variance of observations [*, D], by Chan's parallel update; the identity until updated."""
 
     mean: Tensor
     variance: Tensor
@@ -29,13 +29,13 @@ class ObservationNormalizer(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Observations with mean 0 and deviation 1, cut off at ±10: [*, D] float32."""
+        """Normalise observations to mean 0 and deviation 1, clipped to ±10: [*, D] float32."""
         centred = observations - self.mean.float()
         return (centred * (self.variance + 1e-8).rsqrt().float()).clamp(-10.0, 10.0)
 
     @torch.no_grad()
     def update(self, observations: Tensor, valid: Tensor) -> None:
-        """Take in the rows of `observations` [B, D] where `valid` [B]."""
+        """Update the statistics with the rows of `observations` [B, D] where `valid` [B]."""
         weight = valid.double().unsqueeze(1)
         count = weight.sum()
         batch = observations.double()
@@ -52,7 +52,7 @@ class ObservationNormalizer(nn.Module):
 class ReturnScale(nn.Module):
     """Running standard deviation of the returns: bias-corrected moving averages of G and G².
 
-    `scale` is what value targets are divided by; 1 until the first update.
+    Value targets are divided by `scale`, which is 1 until the first update.
     """
 
     mean: Tensor
@@ -69,7 +69,7 @@ class ReturnScale(nn.Module):
 
     @torch.no_grad()
     def update(self, returns: Tensor, valid: Tensor) -> None:
-        """Take in one rollout: `returns` [B] where `valid` [B]."""
+        """Update the averages with one rollout: `returns` [B] where `valid` [B]."""
         batch = torch.where(valid, returns, 0.0).double()
         count = valid.sum().clamp(min=1)
         self.mean.lerp_(batch.sum() / count, 1.0 - self.decay)
@@ -102,21 +102,21 @@ class ActorCritic(nn.Module):
         self.return_scale = ReturnScale(config.value_scale_decay)
 
     def normalize(self, observations: Tensor) -> Tensor:
-        """Observations as the networks take them; unchanged without observation normalisation."""
+        """Convert observations to what the networks take; unchanged without observation normalisation."""
         return observations if self.normalizer is None else self.normalizer(observations)
 
     def sample(self, observations: Tensor, generator: torch.Generator) -> Tensor:
-        """Actions drawn from the policy: int64 [B] (discrete) or float32 [B, A], not yet cut to bounds."""
+        """Sample actions from the policy: int64 [B] (discrete) or float32 [B, A], not yet clipped to bounds."""
         output: Tensor = self.policy(observations)
         if self.log_std is None:
-            # Gumbel trick: argmax of logits plus Gumbel noise is a draw, and never waits for the device.
+            # Gumbel trick: argmax of logits plus Gumbel noise is a sample, and never waits for the device.
             exponential = torch.empty_like(output).exponential_(generator=generator)
             return (output - exponential.log()).argmax(-1)
         noise = torch.empty_like(output).normal_(generator=generator)
         return output + self.log_std.exp() * noise
 
     def evaluate(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability of `actions` and entropy of the policy, nats: [B], [B].
+        """Return the log-probability of `actions` and the entropy of the policy, nats: [B], [B].
 
         A continuous action's log-density is summed over its dimensions.
         """
@@ -131,7 +131,7 @@ class ActorCritic(nn.Module):
         return log_prob.sum(-1), entropy.expand(log_prob.shape[0])
 
     def predict_values(self, observations: Tensor) -> Tensor:
-        """V on the scale of the value targets: [B]."""
+        """Predict V on the scale of the value targets: [B]."""
         values: Tensor = self.value(observations)
         return values.squeeze(-1)
 

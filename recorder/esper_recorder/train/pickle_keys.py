@@ -1,7 +1,7 @@
-"""Looks at a pickle before it is loaded: whether every key in it is a plain text or number.
+"""Checks a pickle before it is loaded: every key in it must be a plain text or number.
 
-torch's restricted unpickler executes nothing, but it does put keys into dictionaries. A key of tuples that share
-their parts is a few hundred bytes, and takes for ever to hash. What `torch.save` makes of a checkpoint has no such key.
+torch's restricted unpickler executes no code, but it puts keys into dictionaries. A key of nested tuples that share
+their parts takes a few hundred bytes and practically never finishes hashing. A checkpoint has no such key.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
 
 
 def has_plain_keys(data: bytes) -> bool:
-    """Whether every key of every mapping in a pickle is a text or a number, as far as it can be told; else False.
+    """Whether every key of every mapping in a pickle is certain to be a text or a number.
 
-    The pickle is stepped through with the kinds of its values in place of the values. Whatever `torch.save` does not
-    use is refused. Time and memory are linear in the length of `data`.
+    The pickle is executed on the kinds of its values in place of the values. Any opcode that `torch.save` does not
+    use makes the result False. Time and memory are linear in the length of `data`.
     """
     stack: list[str] = []
     memo: dict[int, str] = {}
@@ -40,7 +40,7 @@ def has_plain_keys(data: bytes) -> bool:
 
 
 def _step(name: str, argument: object, stack: list[str], memo: dict[int, str]) -> bool:
-    """Do one opcode on the kinds; False where it may hash something that is no plain key."""
+    """Execute one opcode on the kinds; return False if it may hash a key that is not plain."""
     if name in _SCALARS:
         stack.append("plain")
     elif name in _PUSHED:

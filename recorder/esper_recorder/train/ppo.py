@@ -1,4 +1,4 @@
-"""One PPO update: epochs of minibatches over a rollout, with no host transfer inside."""
+"""One PPO update: epochs of minibatches over a rollout, without host transfers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from esper_recorder.train.statistics import UpdateStatistics
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """The tensors that one minibatch's losses were computed from, [B] each, for whoever wants to check.
+    """The tensors from which one minibatch's losses were computed, [B] each, for checks.
 
-    Values and targets are on the scale of the value targets; advantages are as the loss took them.
+    Values and targets are on the scale of the value targets; advantages are those that the loss used.
     """
 
     values: Tensor
@@ -35,7 +35,7 @@ class Minibatch:
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """How far an update went; `early_stop_epoch` counts from 1 and is None where KL did not stop it."""
+    """How far an update went; `early_stop_epoch` counts from 1 and is None if KL did not stop the update."""
 
     epochs_run: int
     minibatches: int
@@ -45,7 +45,7 @@ class UpdateResult:
 class PPO:
     """The learner: model, optimiser and the accumulators of an update.
 
-    `statistics` holds the results of the last call of `update`.
+    `statistics` has the results of the last call of `update`.
     """
 
     def __init__(self, model: ActorCritic, config: PPOConfig, generator: torch.Generator) -> None:
@@ -70,7 +70,7 @@ class PPO:
 
         Args:
             rollout: What to train on.
-            learning_rate: In force for this whole update.
+            learning_rate: Learning rate for this whole update.
             on_minibatch: Called with the tensors of each minibatch before its optimiser step.
             heartbeat: Called before each minibatch; may raise to end the training.
         """
@@ -96,7 +96,7 @@ class PPO:
         return UpdateResult(self.config.epochs, executed, None)
 
     def optimizer_state(self) -> dict[str, dict[str, Tensor]]:
-        """Adam's state of each parameter by name, copied; before its first step the zeros that it begins from."""
+        """Return a copy of Adam's state of each parameter, by name; before the first step these are zeros."""
         states = {}
         for name, parameter in self.model.named_parameters():
             initial = {
@@ -109,14 +109,14 @@ class PPO:
         return states
 
     def load_optimizer_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Go on from `state`, of which copies are taken."""
+        """Continue from a copy of `state`."""
         for name, parameter in self.model.named_parameters():
             self.optimizer.state[parameter] = {
                 key: value.to(parameter.device, copy=True) for key, value in state[name].items()
             }
 
     def _rescale_targets(self, rollout: Rollout) -> Tensor:
-        """Take the rollout's returns into the target scale; what targets are divided by, 0-d float32."""
+        """Update the target scale with the rollout's returns; return the divisor of the targets, 0-d float32."""
         if not self.config.scale_value_targets:
             return self.model.return_scale.scale.float()
         old_scale = self.model.return_scale.scale.clone()
@@ -141,13 +141,13 @@ class PPO:
         advantages: Tensor,
         on_minibatch: Callable[[Minibatch], None] | None,
     ) -> None:
-        """Loss, gradient, clipping, optimiser step and statistics of the minibatch of `rows` [B]."""
+        """Compute loss, clipped gradient, optimiser step and statistics for the minibatch of `rows` [B]."""
         config = self.config
         valid = rollout.valid[rows]
         observations, old_log_probs = rollout.observations[rows], rollout.log_probs[rows]
         log_probs, entropy = self.model.evaluate(observations, rollout.actions[rows])
         values = self.model.predict_values(observations)
-        # On rows without a sample the ratio is 1 by decree, so that nothing there can overflow.
+        # The ratio is set to 1 on rows without a sample, so that they cannot overflow.
         log_ratio = torch.where(valid, log_probs - old_log_probs, 0.0)
         policy_loss = losses.masked_mean(losses.policy_loss_per_sample(log_ratio, advantages, config.clip_range), valid)
         value_loss = losses.masked_mean(

@@ -1,4 +1,4 @@
-"""Show how training goes, on stderr: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Shows the progress of training on stderr: a live bar on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import Level
 
 PLAIN_INTERVAL_SECS = 5.0
-"""Time between two lines where the output is no terminal."""
+"""Time between two lines if the output is not a terminal."""
 
 
 class ProgressDisplay:
-    """A context manager; call it with each `Progress`.
+    """Shows progress; use it as a context manager and call it with each `Progress`.
 
-    A bar with speed, value loss, mean return and health where `console` is a terminal that can redraw a
-    line; else the first and last update and one line per `PLAIN_INTERVAL_SECS`, without escape codes. Health comes
-    from the analyzer; without polars, which the analyzer needs, it is left out.
+    If `console` can redraw a line, this is a bar with speed, value loss, mean return and health. Otherwise it prints
+    the first and last update and one line per `PLAIN_INTERVAL_SECS`, without escape codes. Health comes from the
+    analyzer; it is left out if polars, which the analyzer needs, is not installed.
     """
 
     def __init__(self, console: Console, num_updates: int, *, done: int = 0) -> None:
@@ -74,14 +74,14 @@ class ProgressDisplay:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _level(self, progress: Progress) -> Level | None:
-        """Health of the value loss; None where there is no analyzer to ask."""
+        """Return the health of the value loss; None without the analyzer."""
         if self._level_of is None:
             return None
         return "critical" if progress.skipped else self._level_of("value_loss", progress.value_loss)
 
 
 def describe(progress: Progress, level: str) -> str:
-    """Speed, value loss with its level, and mean return in words; a dash where nothing was measured yet."""
+    """Describe speed, value loss with its level, and mean return; a dash stands for a value not measured yet."""
     skipped = "  skipped" if progress.skipped else ""
     value_loss = f"{format_number(progress.value_loss, 3)} {level}".rstrip()
     return (
@@ -91,12 +91,12 @@ def describe(progress: Progress, level: str) -> str:
 
 
 def format_number(value: float | None, decimals: int) -> str:
-    """`value` with that many decimals, or a dash for None."""
+    """Format `value` with so many decimals, or None as a dash."""
     return "—" if value is None else f"{value:.{decimals}f}"
 
 
 def _load_level_of() -> Callable[[str, float | None], Level] | None:
-    # Imported here, because it brings polars along, which nothing else of the recorder needs.
+    # Imported here because it imports polars, which nothing else in the recorder needs.
     if find_spec("polars") is None:
         return None
     from esper_analyzer.measuring.levels import level_of

@@ -1,4 +1,4 @@
-"""Collect one rollout: step the environments with the policy, then compute advantages and returns."""
+"""Collects a rollout: steps the environments with the policy, then computes advantages and returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from esper_recorder.train.losses import generalized_advantages
 from esper_recorder.train.networks import ActorCritic
 
 EPISODE_WINDOW = 100
-"""Episodes in the running mean return."""
+"""Number of episodes in the running mean return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Rollout:
 
     Attributes:
         observations: [B, D] float32, as the networks take them.
-        raw_observations: [B, D] float32, as the environment gave them.
-        actions: int64 [B] or float32 [B, A], as drawn from the policy.
-        log_probs: [B] float32, of the actions under the policy that drew them, nats.
+        raw_observations: [B, D] float32, as the environment returned them.
+        actions: int64 [B] or float32 [B, A], as sampled from the policy.
+        log_probs: [B] float32, of the actions under the policy that sampled them, nats.
         values: [B] float32, V(s) before the update.
         advantages: [B] float32, before normalisation.
         returns: [B] float32, G = advantage + V.
@@ -55,7 +55,7 @@ class Rollout:
 
 
 class RolloutCollector:
-    """Steps the environments; episodes go on from one rollout into the next."""
+    """Steps the environments; episodes continue from one rollout into the next."""
 
     def __init__(self, env: VectorEnv, model: ActorCritic, config: PPOConfig, generator: torch.Generator) -> None:
         self.env = env
@@ -69,7 +69,7 @@ class RolloutCollector:
 
     @torch.no_grad()
     def collect(self, heartbeat: Callable[[], None] | None = None) -> Rollout:
-        """One rollout with the policy as it is; `heartbeat` is called before each step and may raise."""
+        """Collect one rollout with the current policy; `heartbeat` is called before each step and may raise."""
         raw, actions, steps = [self._observations], [], list[Step]()
         for _ in range(self.config.rollout_steps):
             if heartbeat is not None:
@@ -83,7 +83,7 @@ class RolloutCollector:
         return self._finish(torch.stack(raw), torch.stack(actions), steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """Environments and running episodes, copied; empty where the environment cannot be restored."""
+        """Return copies of the state of environments and running episodes; empty if it cannot be restored."""
         if not isinstance(self.env, RestorableEnv):
             return {}
         return {
@@ -94,7 +94,7 @@ class RolloutCollector:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`; from an empty one, episodes start anew and those cut off are never counted."""
+        """Continue from `state`; if it is empty, new episodes start and unfinished ones are never counted."""
         if not isinstance(self.env, RestorableEnv):
             return
         self.env.load_state_dict(state["env"])
@@ -141,7 +141,7 @@ class RolloutCollector:
         )
 
     def _track_episodes(self, rewards: Tensor, ends: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Return and length of each running episode after each row: [T, N], [T, N]."""
+        """Compute return and length of each running episode after each row: [T, N], [T, N]."""
         returns, lengths = [], []
         for reward, end, counts in zip(torch.where(valid, rewards, 0.0), ends, valid, strict=True):
             returns.append(self._return + reward)
@@ -159,7 +159,7 @@ class EpisodeWindow:
         self.count = torch.zeros((), dtype=torch.int64, device=device)
 
     def update(self, rollout: Rollout) -> Tensor:
-        """Take in the episodes that ended in `rollout`; mean return of the last 100, NaN before the first."""
+        """Add the episodes that ended in `rollout`; return the mean of the last 100, NaN before the first."""
         ends = rollout.episode_ends
         number = self.count + ends.cumsum(0)  # of the episode that ends here, counting from 1
         total = number[-1]
@@ -173,15 +173,15 @@ class EpisodeWindow:
         return self._returns.sum() / total.clamp(max=EPISODE_WINDOW)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The window, copied."""
+        """Return a copy of the window."""
         return {"returns": self._returns.clone(), "count": self.count.clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self._returns = _copy_to(self._returns, state["returns"])
         self.count = _copy_to(self.count, state["count"])
 
 
 def _copy_to(place: Tensor, value: Tensor) -> Tensor:
-    """A copy of `value` on the device of `place`."""
+    """Copy `value` to the device of `place`."""
     return value.to(place.device, copy=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an orderly end: noted while training, acted on between steps, never amid a write."""
+"""Turns Ctrl-C and SIGTERM into an orderly end: a signal is noted, and takes effect between steps, never in a write."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ PATIENCE_SECS = 1.0
 
 
 class Signals:
-    """Which signal asked this process to end, and when that may take effect.
+    """The signal that asked this process to end, and when it may take effect.
 
-    Outside `deferred` a signal raises KeyboardInterrupt at once. Inside, it is noted for `check` to raise at
-    the next safe point; one that comes `PATIENCE_SECS` after the first raises at once, because then no safe
-    point seems to come. After `ignore` nothing raises any more, so that an impatient second Ctrl-C cannot
-    stop the sealing.
+    Outside `deferred` a signal raises KeyboardInterrupt at once. Inside, it is noted, and `check` raises at the next
+    safe point. A signal that comes `PATIENCE_SECS` after the first raises at once, because the process seems to be
+    stuck. After `ignore` no signal raises, so an impatient second Ctrl-C cannot stop the sealing.
     """
 
     def __init__(self) -> None:
@@ -28,12 +27,12 @@ class Signals:
 
     @property
     def name(self) -> str:
-        """Name of the signal that arrived first, such as SIGINT."""
+        """Name of the first signal, such as SIGINT; empty if there was none."""
         return signal.Signals(self.signum).name if self.signum is not None else ""
 
     @contextmanager
     def installed(self) -> Iterator[Signals]:
-        """Handle SIGINT and SIGTERM inside the block; the handlers before it come back after it."""
+        """Handle SIGINT and SIGTERM inside the block, and restore the previous handlers after it."""
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
@@ -43,7 +42,7 @@ class Signals:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Only note a first signal inside the block."""
+        """Note a signal inside the block without raising it."""
         self._is_deferring = True
         try:
             yield
@@ -51,7 +50,7 @@ class Signals:
             self._is_deferring = False
 
     def ignore(self) -> None:
-        """Let no further signal raise."""
+        """Ignore all further signals."""
         self._is_ignoring = True
 
     def check(self) -> None:

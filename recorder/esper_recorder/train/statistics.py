@@ -1,4 +1,4 @@
-"""What one update measures, computed and summed on the training device; it crosses to the host once.
+"""Computes the statistics of one update on the training device, and copies them to the host once.
 
 Names are those of the metrics table. Every result is a 0-d tensor; `to_host` moves them all in one copy.
 """
@@ -25,10 +25,10 @@ MEANS = (
     "pre_clip_grad_norm",
     "grad_norm",
 )
-"""What a minibatch reports as a mean, in the order in which `UpdateStatistics.add` takes it."""
+"""Means that a minibatch reports, in the order that `UpdateStatistics.add` expects."""
 
 NEARLY_CONSTANT = 1e-8
-"""A variance below this share of max(1, mean²) is rounding noise of float32: nothing can be explained in it."""
+"""A variance below this share of max(1, mean²) is rounding noise of float32: it cannot be explained."""
 
 
 class UpdateStatistics:
@@ -42,7 +42,7 @@ class UpdateStatistics:
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new update in the same buffers."""
+        """Start a new update in the same buffers."""
         self._sums.zero_()
         self._weight.zero_()
         self._minima.fill_(torch.inf)
@@ -51,17 +51,17 @@ class UpdateStatistics:
     def add(
         self, means: Sequence[Tensor], valid: Tensor, ratio: Tensor, log_probs: Tensor, bad_gradients: Tensor
     ) -> None:
-        """Take in one minibatch.
+        """Add one minibatch.
 
         Args:
-            means: Its means over the valid samples, 0-d, in the order of `MEANS`.
+            means: Means over its valid samples, 0-d, in the order of `MEANS`.
             valid: [B] bool; the number of valid samples is the minibatch's weight.
             ratio: [B] importance ratios.
             log_probs: [B] log-probabilities of the actions, nats.
-            bad_gradients: [2], number of NaN and of infinite elements of the gradient.
+            bad_gradients: [2], the number of NaN and of infinite elements of the gradient.
         """
         count = valid.sum()
-        # An empty minibatch has no means; zero times a gradient norm that is not finite must stay zero.
+        # An empty minibatch has no means, and 0 times a gradient norm that is not finite must still be 0.
         self._sums += torch.where(count > 0, torch.stack(list(means)).double() * count, 0.0)
         self._weight += count
         signed = torch.stack((ratio, -ratio, log_probs, -log_probs))
@@ -69,11 +69,11 @@ class UpdateStatistics:
         self._bad_gradients += bad_gradients
 
     def kl_sum(self) -> tuple[Tensor, Tensor]:
-        """Sum of the KL divergence over all samples so far, and their number."""
+        """Return the sum of the KL divergence over all samples so far, and the number of samples."""
         return self._sums[MEANS.index("kl_divergence")].clone(), self._weight.clone()
 
     def results(self) -> dict[str, Tensor]:
-        """Every mean, minimum, maximum and count of the update."""
+        """Return every mean, minimum, maximum and count of the update."""
         means = dict(zip(MEANS, (self._sums / self._weight).unbind(), strict=True))
         deviation = means.pop("ratio_deviation")
         square = means.pop("ratio_deviation_square")
@@ -91,10 +91,10 @@ class UpdateStatistics:
 
 
 def rollout_statistics(rollout: Rollout) -> dict[str, Tensor]:
-    """Statistics of the rollout before the update, on the raw return scale, over the valid rows.
+    """Return statistics of the rollout before the update, on the raw return scale, over the valid rows.
 
-    Variances are those of the population. The entries `…_defined` say (as 1 or 0) whether the
-    statistics that divide by a variance mean anything.
+    Variances are population variances. The entries `…_defined` say (as 1 or 0) whether the statistics that divide by
+    a variance are meaningful.
     """
     valid = rollout.valid
     values, returns = rollout.values.double(), rollout.returns.double()
@@ -143,7 +143,7 @@ def rollout_statistics(rollout: Rollout) -> dict[str, Tensor]:
 
 
 def to_host(statistics: Mapping[str, Tensor]) -> dict[str, float]:
-    """All statistics in one copy from the device: the only one of an update."""
+    """Copy all statistics to the host at once: the only copy from the device in an update."""
     packed = torch.stack([value.double() for value in statistics.values()])
     return dict(zip(statistics, packed.tolist(), strict=True))
 
@@ -168,7 +168,7 @@ def _percentiles(values: Tensor, valid: Tensor, shares: Sequence[float]) -> list
     percentiles = []
     for share in shares:
         position = last * share
-        # take, because indexing with a tensor of no dimension would ask the host for its value
+        # take, because indexing with a 0-d tensor would copy its value to the host
         below = ordered.take(position.floor().long())
         above = ordered.take(position.ceil().long())
         between = torch.where(below == above, below, below + (above - below) * position.frac())

@@ -1,4 +1,4 @@
-"""The training loop: rollout, update, one copy of all statistics to the host, one row for the recorder."""
+"""The training loop: a rollout, an update, one copy of all statistics to the host, one row for the recorder."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class RecorderLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the training stands after an update; None where nothing was measured yet.
+    """The progress of training after an update; values not measured yet are None.
 
-    `mean_return` is the mean return of the last 100 episodes. `elapsed_secs` and `steps_per_sec` are of this call of
-    `train`, so what was trained before a resume is in neither.
+    `mean_return` is the mean return of the last 100 episodes. `elapsed_secs` and `steps_per_sec` cover this call of
+    `train` and exclude training before a resume.
     """
 
     update: int
@@ -53,10 +53,10 @@ class Progress:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of `auto`, `cpu` or `cuda`; `auto` takes CUDA where it is usable.
+    """Return the device for `auto`, `cpu` or `cuda`; `auto` uses CUDA if it is available.
 
     Raises:
-        UsageError: `cuda` was asked for and is not usable.
+        UsageError: `name` is `cuda`, which is not available.
     """
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
@@ -65,14 +65,14 @@ def resolve_device(name: str) -> torch.device:
 
 
 class Trainer:
-    """One training run: model, environments and what is left to do.
+    """One training run: the model, the environments and the progress so far.
 
-    Everything random comes from generators seeded by `config.seed`, so on the CPU two runs of one
-    configuration give identical numbers. Sets torch's number of CPU threads for the whole process.
+    All randomness comes from generators seeded with `config.seed`, so two runs of the same configuration on the CPU
+    produce identical numbers. The constructor sets torch's number of CPU threads for the whole process.
 
     Attributes:
-        next_update: The update to make next, or the one that is being made.
-        resumable: `state_dict()` as of the last moment between two updates; never that of an update cut short.
+        next_update: The next update, or the one in progress.
+        resumable: `state_dict()` from the last moment between two updates; never from within an update.
     """
 
     def __init__(self, config: PPOConfig, env: VectorEnv, device: torch.device) -> None:
@@ -100,14 +100,14 @@ class Trainer:
         heartbeat: Callable[[], None] | None = None,
         on_row: Callable[[bool], None] | None = None,
     ) -> None:
-        """Train from `next_update` to the end of the run, one row per update; `progress` tells how far it came.
+        """Train from `next_update` to the end of the run, one row per update; `progress` says how far it got.
 
         Args:
-            recorder: Takes each update.
-            on_row: Called between updates, after each row, with what `recorder` answered to it.
+            recorder: Records each update.
+            on_row: Called between updates, after each row, with what `recorder.record` returned.
             on_progress: Called after each update.
-            heartbeat: Called between environment steps and between minibatches; what it raises ends
-                the training, and the update in progress leaves no row.
+            heartbeat: Called between environment steps and between minibatches; if it raises, the training ends
+                without a row for the update in progress.
         """
         started, steps_before = time.monotonic(), self.env_steps
         for update in range(self.next_update, self.config.num_updates):
@@ -139,8 +139,8 @@ class Trainer:
     ) -> dict[str, Any]:
         """Collect a rollout, train on it, and return the row to record, by the metrics table's names.
 
-        An update that meets a loss or a gradient that is not finite is rolled back to where it began:
-        parameters, optimiser and running statistics. Its row says so and keeps what was measured.
+        An update with a loss or gradient that is not finite is rolled back: parameters, optimiser and running
+        statistics return to their state before it. Its row is marked as skipped and keeps what was measured.
         """
         learning_rate = self._learning_rate(update)
         self.next_update = update
@@ -188,10 +188,10 @@ class Trainer:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that decides what the next updates give, copied: nested dicts of tensors and whole numbers.
+        """Return a copy of everything that determines the next updates: nested dicts of tensors and whole numbers.
 
-        It holds running statistics (they are buffers of the model) and all generators. Environment and running
-        episodes are in it if the environment is a `RestorableEnv`.
+        It includes the running statistics (buffers of the model) and all generators. It includes the environment and
+        the running episodes if the environment is a `RestorableEnv`.
         """
         return {
             "next_update": self.next_update,
@@ -204,17 +204,17 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`, which a trainer of the same configuration and kind of device gave.
+        """Continue from `state`, which comes from a trainer of the same configuration and kind of device.
 
         Raises:
-            UsageError: it is of another shape, or a value in it cannot be.
+            UsageError: `state` has another shape, or a value in it is not valid.
         """
         check_alike(state, self.state_dict(), "state")
         try:
             self.ppo.generator.set_state(state["generator"])
             self.collector.load_state_dict(state["collector"])
         except RuntimeError as error:
-            raise UsageError(f"no state of a random generator ({type(error).__name__})") from None
+            raise UsageError(f"the state of a random generator is not usable ({type(error).__name__})") from None
         self.model.load_state_dict(state["model"])
         self.ppo.load_optimizer_state(state["optimizer"])
         self.episodes.load_state_dict(state["episodes"])
@@ -227,7 +227,7 @@ class Trainer:
 
 
 def _skip_reason(values: dict[str, float]) -> int | None:
-    """The code of `esper_schemas.metric.metrics.SKIP_REASONS` for an update to roll back, or None."""
+    """Return the code of `esper_schemas.metric.metrics.SKIP_REASONS` for an update to roll back, or None."""
     if values["samples"] == 0:
         return 5
     if not (math.isfinite(values["policy_loss"]) and math.isfinite(values["value_loss"])):
@@ -238,7 +238,7 @@ def _skip_reason(values: dict[str, float]) -> int | None:
 
 
 def _row(values: dict[str, float], result: UpdateResult) -> dict[str, Any]:
-    """What was measured as fields of the metrics table, None where a number would mean nothing."""
+    """Return the measurements as fields of the metrics table, None where a number would be meaningless."""
     row: dict[str, Any] = dict(values)
     for flag, names in _DEFINED_IF.items():
         if not row.pop(flag):
@@ -267,7 +267,7 @@ def _gpu_memory(device: torch.device) -> dict[str, int]:
 
 
 class _Clock:
-    """Lap times on the device's own clock; reading them waits for nothing once the results are here."""
+    """Lap times on the device's own clock; reading them does not wait once the results are on the host."""
 
     def __init__(self, device: torch.device) -> None:
         self._is_cuda = device.type == "cuda"
@@ -275,7 +275,7 @@ class _Clock:
         self.lap()
 
     def lap(self) -> None:
-        """End a lap here."""
+        """End a lap now."""
         if self._is_cuda:
             self._marks.append(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
             self._marks[-1].record()
@@ -283,7 +283,7 @@ class _Clock:
             self._marks.append(time.perf_counter())
 
     def lap_secs(self) -> list[float]:
-        """Seconds of each lap."""
+        """Return the seconds of each lap."""
         laps = zip(self._marks, self._marks[1:], strict=False)
         if self._is_cuda:
             return [start.elapsed_time(end) / 1000.0 for start, end in laps]

@@ -1,4 +1,4 @@
-"""`--stop-on`: ends a training as soon as the analyzer's verdict on it is bad enough."""
+"""The option `--stop-on`: ends a training when the analyzer's verdict on it reaches a level."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ StopLevel = Literal["warning", "critical"]
 
 
 class StoppedByVerdict(Exception):
-    """The verdict reached the level that ends the training; the message is its first reason."""
+    """The verdict reached the level that ends the training; the message is the verdict's first reason."""
 
 
 class VerdictStop:
-    """Watches a run that is being trained, by the thresholds of the nearest pyproject.toml, as `esper-analyze` does.
+    """Judges a run while it is trained, by the thresholds of the nearest pyproject.toml, as `esper-analyze` does.
 
     Attributes:
         level: the level that ends the training.
-        monitor: is to be the recorder's `on_update`.
+        monitor: pass this to the recorder as `on_update`.
 
     Raises:
-        UsageError: polars, which the analyzer judges with, is not installed.
+        UsageError: polars, which the analyzer needs, is not installed.
     """
 
     def __init__(self, level: StopLevel) -> None:
@@ -35,6 +35,6 @@ class VerdictStop:
         self.monitor = live_monitor(settings=find_settings(Path()))
 
     def check(self) -> None:
-        """Raise `StoppedByVerdict` if the verdict has reached the level; to be called after each row."""
+        """Raise `StoppedByVerdict` if the verdict has reached the level; call this after each row."""
         if self.monitor.level in ("critical", self.level):
             raise StoppedByVerdict(f"--stop-on {self.level}: {self.monitor.verdict().reasons[0]}")

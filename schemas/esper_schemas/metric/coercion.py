@@ -43,7 +43,7 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
         return value
     given = value
     try:
-        value = _number(value)
+        value = _number(value, is_time=dtype == "timestamp")
         if dtype == "float64":
             return _exact(value)
         if dtype == "timestamp" and isinstance(value, datetime):
@@ -66,7 +66,7 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
     return whole
 
 
-def _number(value: Any) -> Any:
+def _number(value: Any, *, is_time: bool) -> Any:
     """The one number that a value is, or holds.
 
     Raises:
@@ -74,7 +74,10 @@ def _number(value: Any) -> Any:
     """
     if type(value).__module__.startswith("numpy.ma") and bool(getattr(value, "mask", False)):
         raise TypeError("it is masked")
-    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind == "M" and is_time:
+        return int(value.astype("datetime64[us]").astype("int64"))
+    if kind in ("m", "M"):
         raise TypeError("a time of NumPy has no unit here; give seconds")
     if hasattr(value, "item"):  # NumPy numbers and tensors, which float() would warn of if they have a gradient
         value = value.item()

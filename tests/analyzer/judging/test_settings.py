@@ -248,7 +248,7 @@ def test_a_pyproject_of_another_user(
     said: list[str] = []
     found = find_settings(folder, warn=said.append)
     assert found.source == (above if counts else None)
-    assert said == ([] if counts else [f"{above} belongs to another user; passed over in the search for thresholds"])
+    assert said == ([] if counts else [f"{above} belongs to another user; skipped in the search for thresholds"])
 
 
 def test_the_file_of_thresholds_is_in_the_output(record: Callable[..., Path], command: Command, tmp_path: Path) -> None:

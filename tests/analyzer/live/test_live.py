@@ -165,7 +165,7 @@ def test_a_run_may_vanish_while_it_is_followed_as_lines(writer: Callable[..., Pr
     shutil.rmtree(tmp_path / "runs" / "run")
     out, talk = tail.communicate(timeout=HANG_SECS)
     assert (out, tail.returncode) == ("", 2)
-    assert talk.splitlines()[-2:] == ["run: gone", f"esper-analyze: {tmp_path / 'runs' / 'run'} is no longer there"]
+    assert talk.splitlines()[-2:] == ["run: gone", f"esper-analyze: {tmp_path / 'runs' / 'run'} no longer exists"]
 
 
 def test_stock_arrow_reads_the_active_segment(tmp_path: Path) -> None:

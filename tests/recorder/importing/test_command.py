@@ -36,7 +36,7 @@ ReadRows = Callable[..., list[dict[str, Any]]]
         ("\0\1\2", "found binary data"),
         ("[" * 100_000, "expected events of esper-lite"),
         ('{"event_type": "SEED_CULLED", "data": {}}\n', "found none among 1 events (SEED_CULLED 1)"),
-        (json.dumps(an_update(1, value_loss=...)), "none of its 1 updates can be a row; line 1: value_loss"),
+        (json.dumps(an_update(1, value_loss=...)), "it has no usable update (1 refused); line 1: value_loss"),
     ],
     ids=["empty", "csv", "other-json", "binary", "deep", "no-updates", "no-rows"],
 )
@@ -124,7 +124,7 @@ def test_an_interrupted_import_is_sealed(
         _send(file, an_update(3))  # a read that waits is gone on with, and the signal acted on after it
         stdout, stderr = run.communicate(timeout=HANG_SECS)
     assert run.returncode == code, stderr
-    assert "interrupted; the run is sealed with what was read: 2 updates" in stdout
+    assert "interrupted; the run is sealed with the updates so far: 2 updates" in stdout
     ended = json.loads(attempt.read_text())
     assert (ended["status"], ended["reason"], ended["rows"]) == ("interrupted", number.name, 2)
 
@@ -140,7 +140,7 @@ def test_an_import_interrupted_before_its_first_update_leaves_no_run(tmp_path: P
         _send(file, an_update(1))
         stdout, stderr = run.communicate(timeout=HANG_SECS)
     assert run.returncode == 130, stderr
-    assert "there is no run" in stdout
+    assert "no run was created" in stdout
     assert not (tmp_path / "runs").exists()
 
 

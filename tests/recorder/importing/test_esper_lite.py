@@ -94,7 +94,8 @@ def test_what_was_not_imported_is_listed_with_its_count(tmp_path: Path) -> None:
     kinds = [event["event_type"] for event in events_of(SHORT)]
     expected = {f"{kind} {kinds.count(kind)}" for kind in set(kinds) - {"PPO_UPDATE_COMPLETED"}}
     assert set(line.removeprefix("not imported: ").split(", ")) == expected
-    assert "keys left out: event_id (of the event itself), severity (of the event itself)" in done.stdout
+    why = "belongs to the event, not to the update"
+    assert f"keys left out: event_id ({why}), severity ({why})" in done.stdout
     assert "approx_kl            -> approx_kl_k1" in done.stdout
 
 
@@ -107,7 +108,9 @@ def test_lines_that_are_no_event_are_named(tmp_path: Path, read_rows: ReadRows) 
     file = write(tmp_path / "e.jsonl", an_update(1), "{oops}\n", "\n", '{"a": 1}\n', an_update(2), torn)
     done = run_import(file, root=tmp_path)
     assert done.exit_code == 0
-    assert "not readable: line 2 (no JSON), line 4 (JSON, but no event), line 6 (torn: the file ends" in done.stdout
+    assert (
+        "not readable: line 2 (not JSON), line 4 (JSON, but not an event), line 6 (torn: the file ends" in done.stdout
+    )
     assert [row["update"] for row in read_rows(tmp_path / "e")] == [1, 2]
 
 
@@ -153,8 +156,8 @@ def test_keys_that_are_not_known_become_extras_or_are_named(tmp_path: Path, read
     (row,) = read_rows(tmp_path / "e")
     assert (row["depth"], row["esper_lite_kl_divergence"], row["esper_lite_rank"]) == (3.0, 0.5, 7.0)
     assert (row["kl_divergence"], row["rank"]) == (None, 0)
-    assert "note (no number but str)" in done.stdout
-    assert "heads (no number but list)" in done.stdout
+    assert "note (expected a number, found str)" in done.stdout
+    assert "heads (expected a number, found list)" in done.stdout
     assert "huge (in part: " in done.stdout
     assert not {"note", "heads", "huge", "nothing"} & row.keys()
 

@@ -126,18 +126,18 @@ def pipe(path: Path, _marker: Path) -> None:
     ("damage", "words"),
     [
         (truncate, "damaged"),
-        (flip_a_bit_of_a_weight, "damaged (a checksum differs)"),
+        (flip_a_bit_of_a_weight, "damaged (a checksum does not match)"),
         (empty, "damaged"),
         (pickled_code, "damaged"),
-        (code_in_an_archive, "no checkpoint of esper-rec train"),
-        (another_kind_of_file, "no checkpoint of esper-rec train"),
+        (code_in_an_archive, "it is not a checkpoint of esper-rec train"),
+        (another_kind_of_file, "it is not a checkpoint of esper-rec train"),
         (newer_version, "upgrade Esper"),
         (wrong_shape, "state.optimizer.value.0.bias.exp_avg: expected torch.float32 [64], found torch.float32 [3]"),
         (wrong_generator, "generator"),
-        (wrong_option, "--gamma has no such value as '\\x1b[31mhigh\\n'"),
+        (wrong_option, "--gamma has a value of the wrong type, '\\x1b[31mhigh\\n'"),
         (huge_network, "--hidden-size must be at least 1 and at most 4096, found 1099511627776"),
         (foreign_module, "would import the module of its environment"),
-        (of_another_run, "it is of another run"),
+        (of_another_run, "it belongs to another run"),
         (pipe, "runs/r/checkpoint.pt: expected a file, found a pipe"),
     ],
 )
@@ -208,8 +208,8 @@ def test_a_checkpoint_that_cannot_be_written_stops_nothing(trained: tuple[Traine
     in_the_way.mkdir()
     trainer.train(recorder, on_row=lambda is_safe: writer.after_row(is_safe))
     assert len(said) == 1
-    assert "no checkpoint could be written to" in said[0]
-    assert "training goes on" in said[0]
+    assert "could not write the checkpoint" in said[0]
+    assert "training continues" in said[0]
     in_the_way.rmdir()
     writer.write(trainer.resumable)
     assert read_checkpoint(writer.path).state["next_update"] == 9

@@ -11,10 +11,17 @@ from esper_recorder.train.trainer import Progress
 from esper_schemas import Level
 
 
+class Terminal(io.StringIO):
+    """Text that was written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.mark.parametrize(("value_loss", "level"), [(1.0, "healthy"), (10.0, "warning"), (30.0, "critical")])
 def test_the_progress_bar_colours_levels_as_the_analyzer_does(value_loss: float, level: Level) -> None:
     """The level of the value loss has the same colour while training as on every screen of `esper-analyze`."""
-    stream = io.StringIO()
+    stream = Terminal()
     console = Console(file=stream, force_terminal=True, color_system="standard", width=120, _environ={"TERM": "xterm"})
     with ProgressDisplay(console, 10) as display:
         display(Progress(3, 10, 400, 2.0, 200.0, value_loss, 12.5, False))

@@ -150,10 +150,10 @@ def test_a_complete_run_is_left_as_it_is_and_can_be_made_longer(rec: Rec, runs: 
     assert rec("train", *SMALL, "--updates", "4", "--run-id", "r").code == 0
     done = rec("train", "--resume")
     assert done.code == 0
-    assert "runs/r is complete with 4 updates; --updates N makes it longer" in done.err
+    assert "runs/r is complete with 4 updates; --updates N trains it for longer" in done.err
     assert len(open_run(runs / "r").attempts()) == 1
     done = rec("train", "--resume", "--updates", "3")
-    assert (done.code, done.err) == (2, "esper-rec: runs/r has made 4 updates already, more than 3\n")
+    assert (done.code, done.err) == (2, "esper-rec: runs/r has 4 updates already, more than the 3 asked for\n")
 
     # The new length holds from the first moment on, also for a resume after this one.
     assert rec("train", "--resume", "--updates", "8", die=("row recorded", 1, signal.SIGKILL)).code == -signal.SIGKILL
@@ -181,7 +181,7 @@ def test_episodes_of_gymnasium_start_anew_and_those_cut_off_are_not_counted(rec:
     assert rec("train", *options, die=("row recorded", 2, signal.SIGINT)).code == 130
     done = rec("train", "--resume")
     assert done.code == 0, done.err
-    assert "episodes that were cut off start anew" in done.err
+    assert "unfinished episodes start again" in done.err
     rows = rows_of(runs / "r")
     assert rows["episodes"].to_list() == [0, 0, 0, 0, 2]
     assert rows["episode_length_mean"].to_list() == [None] * 4 + [200.0]
@@ -192,18 +192,18 @@ def test_episodes_of_gymnasium_start_anew_and_those_cut_off_are_not_counted(rec:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--gamma", "0.9"], "--gamma 0.9: the run was begun with --gamma 0.995,"),
+        (["--gamma", "0.9"], "--gamma 0.9: the run was started with --gamma 0.995,"),
         (
             ["--seed", "5", "--no-anneal-lr", "--no-value-clip", "--num-envs", "4"],
-            "--seed 5, --no-anneal-lr, --no-value-clip: the run was begun with --seed 0, --anneal-lr, --value-clip 10",
+            "--no-anneal-lr, --no-value-clip: the run was started with --seed 0, --anneal-lr, --value-clip 10",
         ),
-        (["--env", "Pendulum-v1"], "--env Pendulum-v1: the run was begun with --env CartPole-v1"),
-        (["--device", "cuda"], "--device cuda: the run was begun with --device cpu"),
+        (["--env", "Pendulum-v1"], "--env Pendulum-v1: the run was started with --env CartPole-v1"),
+        (["--device", "cuda"], "--device cuda: the run was started with --device cpu"),
         (["--updates", "9", "--total-steps", "9"], "not both"),
-        (["--updates", "2"], "has made 3 updates already"),
+        (["--updates", "2"], "has 3 updates already"),
         (["--run-id", "other"], "other"),
         (["--run-id", "../r"], "a run id is"),
-        (["--out", "nowhere"], "there is no run under nowhere to resume; name its folder with --out"),
+        (["--out", "nowhere"], "there is no run to resume under nowhere; name the folder of runs with --out"),
     ],
 )
 def test_an_option_that_contradicts_the_run_is_refused(
