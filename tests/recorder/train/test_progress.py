@@ -15,6 +15,7 @@ class Terminal(io.StringIO):
     """Text that was written to a terminal."""
 
     def isatty(self) -> bool:
+        """It is one."""
         return True
 
 
