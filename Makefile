@@ -30,7 +30,7 @@ tools: ## what the tests need beside Python: Chromium and tmux
 test: setup tools ## the whole suite, within about five minutes on two idle cores
 	$(PYTEST) -m "not torture and not notebooks and not hostile" -n $(WORKERS) --dist worksteal
 
-hostile: setup ## every command on run folders made to harm; about three minutes
+hostile: setup ## every command through the tables of damages, failures and harmful folders; six minutes
 	$(PYTEST) -m "hostile and not torture" -n $(WORKERS) --dist worksteal
 
 notebooks: setup ## run the notebooks, and some runs of the calibration study anew; about two minutes

@@ -28,6 +28,8 @@ from esper_recorder.cli import main as esper_rec
 from esper_schemas.console import Group, can_redraw
 from esper_schemas.exit_codes import ExitCode
 
+pytestmark = pytest.mark.hostile
+
 PROJECT = Path(__file__).parent.parent
 GROUPS: Mapping[str, Group] = {"esper-rec": esper_rec, "esper-analyze": esper_analyze}
 MODULES = {"esper-rec": "esper_recorder", "esper-analyze": "esper_analyzer"}

@@ -29,6 +29,8 @@ from esper_schemas.testing.bases import BASES, Base, write_bases
 from esper_schemas.testing.damage import Address, Damage
 from esper_schemas.testing.damages import DAMAGES
 
+pytestmark = pytest.mark.hostile
+
 # ------------------------------------------------------------------ the readers
 
 
