@@ -13,7 +13,7 @@ import click
 from esper_analyzer.drawing.style import Style, write_lines
 from esper_analyzer.drawing.terminal_size import terminal_size
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings, find_settings, read_settings
-from esper_analyzer.reading.errors import DATA_ERRORS
+from esper_analyzer.reading.errors import DATA_ERRORS, quiet_panics
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reporting.check import FailOn, check_report
 from esper_analyzer.reporting.check_formats import Form, summary, write_check
@@ -221,7 +221,8 @@ def report(run: str | None, root: Path, rank: str, thresholds: Path | None, form
     """
     opened, number = chosen_run(run, root, chosen_settings(thresholds)), chosen_rank(rank, or_all=True)
     to_screen = form == "text" and output is None
-    made, document = opened.read(number, lambda found: _document("" if to_screen else form, opened, number, found))
+    with quiet_panics():
+        made, document = opened.read(number, lambda found: _document("" if to_screen else form, opened, number, found))
     if to_screen:
         write_lines(report_lines(made, opened.settings.thresholds))
     elif output is not None:
@@ -288,10 +289,11 @@ def check(
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
     number, settings = chosen_rank(rank, or_all=True), chosen_settings(thresholds)
     opened = chosen_run(run, root, settings)
-    if number is None and names:
-        made, by_rank = opened.read(None, lambda looked_at: build_reports(opened, looked_at))
-    else:
-        made, by_rank = opened.report(number), {}
+    with quiet_panics():
+        if number is None and names:
+            made, by_rank = opened.read(None, lambda looked_at: build_reports(opened, looked_at))
+        else:
+            made, by_rank = opened.report(number), {}
     found = check_report(made, fail_on=fail_on, gates=names, ranks=by_rank, settings=settings)
     if output is not None:
         output.write_text(write_check(found, form, Style(color=False, unicode=True), 80), encoding="utf-8")
@@ -341,17 +343,18 @@ def compare(
     if group_by is not None and no_group:
         raise UsageError("give either --group-by or --no-group, not both")
     settings = chosen_settings(thresholds)
-    made = compare_runs(
-        names,
-        root=root,
-        settings=settings,
-        by=by,
-        metric=metric,
-        better=better,
-        rank=chosen_rank(rank) or 0,
-        group=not no_group,
-        group_by=None if group_by is None else [key for key in group_by.split(",") if key],
-    )
+    with quiet_panics():
+        made = compare_runs(
+            names,
+            root=root,
+            settings=settings,
+            by=by,
+            metric=metric,
+            better=better,
+            rank=chosen_rank(rank) or 0,
+            group=not no_group,
+            group_by=None if group_by is None else [key for key in group_by.split(",") if key],
+        )
     if form == "json":
         sys.stdout.write(made.to_json() + "\n")
     else:

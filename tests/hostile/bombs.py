@@ -11,12 +11,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tests.hostile.folders import FILES, RANK, Hostile, edit_json, put, reseal
+from tests.schemas.segment.page_headers import PageHeader, column, header_at, with_header
 
+from esper_schemas.metric.payload import METRICS
 from esper_schemas.segment.active import RowLayout, SegmentIdentity
 
 SPARSE_BYTES = 60 << 30
 BOMB_ROWS = 20_000_000
 BOMB_COLUMNS = 100_000
+TEXT_ROWS = 8192
 
 _CHUNK = 2_000_000
 
@@ -45,6 +48,16 @@ def long_parquet() -> bytes:
 
 
 @cache
+def text_parquet() -> bytes:
+    """A text of 200 kB that is there once, and again in each of eight thousand rows."""
+    columns = _columns(TEXT_ROWS) | {"run_id": pa.repeat(pa.scalar("x" * 200_000), TEXT_ROWS)}
+    table = pa.table(columns).replace_schema_metadata(_metadata("good"))
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_statistics=False)
+    return sink.getvalue()
+
+
+@cache
 def wide_parquet() -> bytes:
     """One row of a hundred thousand columns."""
     extras = {f"x{number}": pa.array([0.5]) for number in range(BOMB_COLUMNS)}
@@ -64,6 +77,21 @@ def wide_active() -> bytes:
     return layout.header + message
 
 
+def claiming_pages(run: Path, _outside: Path) -> None:
+    """The page of each measured metric says that it unpacks to 2 GiB."""
+    path = run / FILES["sealed file"]
+    data = before = path.read_bytes()
+    for name, metric in METRICS.items():
+        chunk = column(data, name)
+        at, length = chunk.data_page_offset, len(header_at(data, chunk.data_page_offset))
+        if metric.dtype == "float64" and length > 40:  # its least and its greatest value make room
+            packed = chunk.total_compressed_size - length
+            data = with_header(data, at, PageHeader(0, 2**31 - 1, packed, chunk.num_values, 9))
+    assert data != before
+    path.write_bytes(data)
+    reseal(run)
+
+
 def bomb(parquet: Callable[[], bytes], *, is_sealed: bool) -> Callable[[Path, Path], None]:
     """Put a Parquet file in place of the sealed segment, with a seal that fits or without any."""
 
@@ -71,8 +99,9 @@ def bomb(parquet: Callable[[], bytes], *, is_sealed: bool) -> Callable[[Path, Pa
         (run / FILES["sealed file"]).write_bytes(parquet())
         if not is_sealed:
             (run / FILES["seal"]).unlink()
-        elif parquet is long_parquet:
-            reseal(run, rows=BOMB_ROWS, last_seq=0, first_update=0, last_update=0, updates_rise=False)
+        elif parquet is not wide_parquet:
+            rows = BOMB_ROWS if parquet is long_parquet else TEXT_ROWS
+            reseal(run, rows=rows, last_seq=0, first_update=0, last_update=0, updates_rise=False)
         else:
             extras = [f"x{number}" for number in range(BOMB_COLUMNS)]
             reseal(run, rows=1, last_seq=0, first_update=0, last_update=0, extras=extras)
@@ -146,6 +175,9 @@ SIZES: dict[str, Hostile] = {
     "rows of a long Parquet file, not sealed": Hostile(bomb(long_parquet, is_sealed=False), commands=_ALL),
     "columns of a wide Parquet file, sealed": Hostile(bomb(wide_parquet, is_sealed=True), commands=_ALL),
     "columns of a wide Parquet file, not sealed": Hostile(bomb(wide_parquet, is_sealed=False), commands=_ALL),
+    "pages that claim two gigabytes": Hostile(claiming_pages, commands=_ALL),
+    "texts that share their bytes, sealed": Hostile(bomb(text_parquet, is_sealed=True), commands=_ALL),
+    "texts that share their bytes, not sealed": Hostile(bomb(text_parquet, is_sealed=False), commands=_ALL),
     "columns of a wide active file": Hostile(_wide_active, commands=_ALL),
     "long text in run.json": Hostile(_text("run.json", "trainer"), False, commands=_TRAINED),
     "long text in an attempt": Hostile(_text(FILES["last attempt"], "reason"), False, commands=_ALL),

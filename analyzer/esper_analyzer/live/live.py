@@ -193,6 +193,8 @@ class LiveFeed(Feed):
         rows = of_index.filter(pl.col("seq") <= self._last_seq)
         every_row = every_row_of(index, of_index).filter(pl.col("seq") <= self._last_seq)
         self._recent = end_of(rows, index.pieces)
+        if self._recent["update"].null_count():
+            raise RunDamagedError(f"{self.run.path}: the update is null in a row of a sealed segment")
         self._last: int | None = int(self._recent["update"][-1]) if self._recent.height else None
         self.rows = index.rows if self._recent.height == RECENT_ROWS else self._recent.height
         self._earlier = rows

@@ -21,6 +21,7 @@ from esper_analyzer.live.clock import REPLAY_SECS, replay_times
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import Picture
 from esper_analyzer.measuring.levels import Thresholds
+from esper_analyzer.reading.errors import quiet_panics
 from esper_analyzer.terminal.frame import draw_frame
 from esper_analyzer.terminal.on_alert import AlertCommand
 from esper_schemas.cleaning import printable
@@ -34,11 +35,12 @@ _FRAMES_PER_SEC = 20
 def once(run: JudgedRun, rank: int, stream: TextIO | None = None) -> int:
     """Print one frame of the screen, as large as the terminal or COLUMNS × LINES. Return the number of damages."""
     stream = stream or sys.stdout
-    feed = LiveFeed(run, rank)
-    try:
-        picture = feed.finish()
-    finally:
-        feed.close()
+    with quiet_panics():
+        feed = LiveFeed(run, rank)
+        try:
+            picture = feed.finish()
+        finally:
+            feed.close()
     _write_frame(run, rank, picture, stream)
     return picture.damage
 
@@ -114,7 +116,8 @@ def _say_notices(alerts: AlertCommand | None) -> None:
 def _follow_as_lines(
     run: JudgedRun, rank: int, alerts: AlertCommand | None, interval: float, stream: TextIO, *, is_new: bool
 ) -> int:
-    feed = LiveFeed(run, rank, charted=(), on_alert=_alert_callback(alerts), is_new=is_new)
+    with quiet_panics():
+        feed = LiveFeed(run, rank, charted=(), on_alert=_alert_callback(alerts), is_new=is_new)
     name, thresholds = printable(run.header.run_id), run.settings.thresholds
     try:
         _write_rows(feed.take_earlier(), thresholds, stream)  # first the rows from before the tail began
@@ -144,7 +147,8 @@ def _follow_as_lines(
 
 
 def _write_rows(rows: pl.LazyFrame, thresholds: Thresholds, stream: TextIO) -> None:
-    text = "".join(f"{line}\n" for line in plain_lines(rows, thresholds))
+    with quiet_panics():
+        text = "".join(f"{line}\n" for line in plain_lines(rows, thresholds))
     stream.write(text if Style.of(stream).unicode else to_ascii(text))
     stream.flush()
 
@@ -181,7 +185,8 @@ def replay(run: JudgedRun, rank: int, *, speed: float | None = None, stream: Tex
         return run_replay(run, rank, speed=speed, leave=_leave)
     found = run.look(rank)
     rows = found.updates()
-    times = replay_times(rows.select("wall_time").collect().to_series())
+    with quiet_panics():
+        times = replay_times(rows.select("wall_time").collect().to_series())
     clock = _Clock(0.0 if speed is None else speed, float(times.max() or 0.0))  # type: ignore[arg-type]
     _replay_as_lines(rows, run.settings.thresholds, times, clock, stream or sys.stdout)
     return found.damage

@@ -17,6 +17,7 @@ from esper_schemas.limits import MAX_ATTEMPTS, MAX_COLUMNS, MAX_SEGMENT_BYTES, M
 from esper_schemas.run.records import Seal
 from esper_schemas.segment.active import SegmentIdentity
 from esper_schemas.segment.holds import Holds, added_columns
+from esper_schemas.segment.pages import check_pages
 
 MAX_FOOTER_BYTES = 8 * 1024 * 1024
 _BATCH_ROWS = 8192
@@ -155,7 +156,7 @@ def open_parquet(file: BinaryIO, size: int, where: str) -> pq.ParquetFile:
     file.seek(0)
     try:
         parquet = pq.ParquetFile(file, memory_map=False)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # an error of the disk
         raise RunDamagedError(f"{where}: {' '.join(str(error).split())}") from None
@@ -168,6 +169,9 @@ def open_parquet(file: BinaryIO, size: int, where: str) -> pq.ParquetFile:
         raise RunDamagedError(
             f"{where}: expected at most {MAX_SEGMENT_BYTES:,} bytes of rows, its footer declares {unpacked:,}"
         )
+    end = size - _TAIL.size - length
+    file.seek(end)
+    check_pages(file, end, file.read(length), footer.num_rows, where)
     return parquet
 
 

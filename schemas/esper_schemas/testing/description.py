@@ -18,6 +18,7 @@ from esper_schemas.examining.faults import Loss, Repair
 from esper_schemas.metric.payload import METRICS
 from esper_schemas.run.records import MAX_JSON_BYTES, Attempt, RunHeader, Seal, ValueLossDefinition
 from esper_schemas.segment.active import SEQ_COLUMNS
+from esper_schemas.segment.pages import MAX_HEADERS_BYTES
 from esper_schemas.segment.sealed import MAX_FOOTER_BYTES
 
 FILE = Path(limits.__file__).parent / "format.json"
@@ -56,6 +57,7 @@ def refreshed(document: Mapping[str, Any]) -> dict[str, Any]:
             "attempt": limits.MAX_ATTEMPTS,
             "json_bytes": MAX_JSON_BYTES,
             "parquet_footer_bytes": MAX_FOOTER_BYTES,
+            "parquet_page_headers_bytes": MAX_HEADERS_BYTES,
         },
         "columns": {
             **document["columns"],
