@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Mapping
-from operator import attrgetter
 from pathlib import Path
 from time import perf_counter, time_ns
 from types import TracebackType
@@ -16,6 +15,7 @@ from esper_recorder.writing.background import MAX_UNSEALED, SLOW_WRITE_SECS, Bac
 from esper_recorder.writing.device_capture import DeviceCapture, PendingRow, take_device_tensors
 from esper_recorder.writing.ending import close_when_collected, describe, text_of
 from esper_recorder.writing.foreign import is_of_signal_handler
+from esper_recorder.writing.given import parts_of
 from esper_recorder.writing.journal import Journal, RotationLimits
 from esper_recorder.writing.opening import OpenedRank, Resume, environment_number, open_rank
 from esper_schemas.errors import PayloadError, UsageError
@@ -23,9 +23,6 @@ from esper_schemas.limits import MAX_SEGMENT_BYTES
 from esper_schemas.metric.payload import METRICS, PPOUpdatePayload, admit
 from esper_schemas.run.records import EndStatus, ValueLossDefinition
 from esper_schemas.segment.active import column_types
-
-_PAYLOAD_NAMES = tuple(METRICS)
-_payload_values = attrgetter(*_PAYLOAD_NAMES)
 
 
 class Recorder:
@@ -194,7 +191,7 @@ class Recorder:
     @property
     def dropped_rows(self) -> int:
         """Rows of this attempt that were dropped so far."""
-        return self._background.dropped_rows
+        return self._background.tally.dropped_rows
 
     # ------------------------------------------------------------------ recording
 
@@ -236,7 +233,7 @@ class Recorder:
                 if payload is None and extras is None:
                     names, values = tuple(metrics), tuple(metrics.values())
                 else:
-                    names, values = _parts(metrics, payload, extras)
+                    names, values = parts_of(metrics, payload, extras)
                 safe = self._record_as_planned(names, values)
                 if safe is None:
                     row, safe = self._record_with_care(names, values)
@@ -304,7 +301,7 @@ class Recorder:
         row["seq"] = self._next_seq
         self._next_seq += 1
         for name, reason in refused.items():
-            background.count_refused(name, reason)
+            background.tally.refuse(name, reason)
         self._warn_of_likely_misspellings(row)
         if tensors or not background.direct:
             return row, background.buffer(pending)
@@ -368,7 +365,7 @@ class Recorder:
             raise error
         if self._background.closed is None:
             self._next_seq += 1
-        self._background.count_drop(str(error))
+        self._background.tally.drop(str(error))
         return False
 
     def _refuse_in_handler(self) -> bool:
@@ -376,7 +373,7 @@ class Recorder:
         error = PayloadError("record() was called by a signal handler while it was at work on another row")
         if self._strict:
             raise error
-        self._background.count_drop(str(error))
+        self._background.tally.drop(str(error))
         return False
 
     def _buffer_after(self, error: OSError, row: dict[str, Any], seq: int) -> bool:
@@ -396,31 +393,4 @@ class Recorder:
         except Exception as error:
             if self._strict or is_of_signal_handler(error):
                 raise
-            self._background.say("hook", f"on_update raised {type(error).__name__}: {text_of(error)}")
-
-
-def _parts(metrics: dict[str, Any], payload: object, extras: object) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """Names and values of a row that was given as a payload, or with extras.
-
-    Raises:
-        PayloadError: one of them is something else.
-    """
-    if payload is not None and not isinstance(payload, PPOUpdatePayload):
-        raise PayloadError(f"expected a PPOUpdatePayload or keywords, found {type(payload).__name__}")
-    names, values = tuple(metrics), tuple(metrics.values())
-    if payload is not None:
-        given = {name: value for name, value in metrics.items() if getattr(payload, name, None) is None}
-        names, values = (*_PAYLOAD_NAMES, *given), (*_payload_values(payload), *given.values())
-        names, values = _with_extras(names, values, payload.extras)
-    return _with_extras(names, values, extras)
-
-
-def _with_extras(
-    names: tuple[str, ...], values: tuple[Any, ...], extras: object
-) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    if extras is None:
-        return names, values
-    if not isinstance(extras, Mapping):
-        raise PayloadError(f"extras must be a mapping of names to numbers, found {type(extras).__name__}")
-    copied = dict(extras)  # of a dict at one moment, though another thread may be filling it
-    return names + tuple(copied), values + tuple(copied.values())
+            self._background.tally.say("hook", f"on_update raised {type(error).__name__}: {text_of(error)}")

@@ -21,6 +21,7 @@ from esper_recorder.writing.device_capture import PendingRow
 from esper_recorder.writing.journal import Journal
 from esper_recorder.writing.opening import OpenedRank
 from esper_recorder.writing.taken import move
+from esper_recorder.writing.tally import MAX_REASON, Tally
 from esper_schemas.errors import EsperError
 from esper_schemas.run.directory import attempt_name
 from esper_schemas.run.records import EndStatus, now
@@ -50,12 +51,6 @@ _SCHEDSTAT = Path("/proc/thread-self/schedstat")
 CLOSE_TIMEOUT_SECS = 10.0
 """How long `close` goes on trying to write what is buffered while the disk is in trouble."""
 
-MAX_REFUSED_NAMES = 100
-"""Of so many metrics the values that could not be stored are counted in the run."""
-
-MAX_REASON = 500
-"""Characters that are kept of the reason why a run ended."""
-
 UpdateHook = Callable[[Mapping[str, float]], None]
 
 
@@ -72,17 +67,17 @@ class BackgroundWriter:
         direct: Whether callers write themselves.
         is_recording: Whether the holder of the lock is in the middle of a row.
         closed: Why nothing more is taken, None while open.
-        dropped_rows: Rows of this attempt that were dropped so far.
+        tally: What this attempt has lost so far.
     """
 
     def __init__(self, opened: OpenedRank, journal: Journal, buffer_rows: int, on_update: UpdateHook | None) -> None:
         self.journal = journal
-        self.journal.on_refused = self._count_refused_name
+        self.journal.on_refused = self._refuse_name
         self.lock = threading.RLock()
         self.direct = True
         self.is_recording = False
         self.closed: str | None = None
-        self.dropped_rows = 0
+        self.tally = Tally(lambda: self.opened.run.path)
         self.behind = False
         self.opened = opened
         self._slow_writes = 0  # in a row, as far as this thread saw
@@ -96,9 +91,6 @@ class BackgroundWriter:
         self._record = opened.attempt  # what stands in attempts/NNNN.json
         self._end: tuple[EndStatus, str | None] | None = None
         self._wanted_end: tuple[EndStatus, str] | None = None
-        self._drop_reason: str | None = None
-        self._refused: dict[str, dict[str, Any]] = {}
-        self._said: set[str] = set()
         self._work = threading.Condition(self.lock)
         self._caught_up = threading.Condition(self.lock)
         self._finished = threading.Event()  # a join that a signal interrupts takes the thread for ended (Python 3.11)
@@ -127,7 +119,7 @@ class BackgroundWriter:
     def buffer(self, pending: PendingRow) -> bool:
         """Leave a row to the thread, which then writes all rows until it has caught up; False, as `record` says it."""
         if len(self._pending) >= self._buffer_rows:
-            self.count_drop(f"the buffer of {self._buffer_rows} rows is full")
+            self.tally.drop(f"the buffer of {self._buffer_rows} rows is full")
             return False
         self.direct = False
         if not self._pending:
@@ -152,30 +144,11 @@ class BackgroundWriter:
 
     def say_disk_trouble(self, error: OSError) -> None:
         """Log that writing failed."""
-        self.say("disk", f"writing failed ({error}); rows are buffered and writing is tried again")
+        self.tally.say("disk", f"writing failed ({error}); rows are buffered and writing is tried again")
 
-    def count_drop(self, reason: str) -> None:
-        """Count a row that is not going to be written."""
-        self.dropped_rows += 1
-        self._drop_reason = reason
-        self.say(f"drop: {reason}"[:60], f"an update was dropped: {reason}")
-
-    def count_refused(self, name: str, reason: str) -> None:
-        """Count a value that its column cannot store; the row is written without it."""
-        if name in self._refused or len(self._refused) < MAX_REFUSED_NAMES:
-            count = self._refused[name]["count"] if name in self._refused else 0
-            self._refused[name] = {"count": count + 1, "reason": reason[:MAX_REASON]}
-        self.say(f"value: {name}"[:60], f"a value is left out: {reason}")
-
-    def _count_refused_name(self, name: str, reason: str) -> None:
+    def _refuse_name(self, name: str, reason: str) -> None:
         with self.lock:
-            self.count_refused(name, reason)
-
-    def say(self, topic: str, message: str) -> None:
-        """Log an error once for each topic; what is lost is counted in the run all the same."""
-        if topic not in self._said and len(self._said) < 100:
-            self._said.add(topic)
-            log.error("%s: %s", self.opened.run.path, message)
+            self.tally.refuse(name, reason)
 
     # ------------------------------------------------------------------ closing
 
@@ -192,7 +165,7 @@ class BackgroundWriter:
         if cannot_wait:
             return False
         if not self._finished.wait(2 * CLOSE_TIMEOUT_SECS):
-            self.say("close", "the disk does not answer; the end of the run could not be written")
+            self.tally.say("close", "the disk does not answer; the end of the run could not be written")
         return True
 
     def end_soon(self, status: EndStatus, reason: str) -> None:
@@ -245,7 +218,7 @@ class BackgroundWriter:
                     self._drain()
                     self._keep_house()
                 except Exception as error:  # whatever it is, later rows and the end of the run must still be written
-                    self.say("background", f"background work failed: {type(error).__name__}: {error}")
+                    self.tally.say("background", f"background work failed: {type(error).__name__}: {error}")
             self._finish()
         finally:
             self.journal.close_files()
@@ -300,7 +273,7 @@ class BackgroundWriter:
             except Exception as error:
                 with self.lock:
                     self._pending.remove(pending)
-                    self.count_drop(f"{type(error).__name__}: {error}")
+                    self.tally.drop(f"{type(error).__name__}: {error}")
         return rows
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
@@ -323,7 +296,7 @@ class BackgroundWriter:
                 except Exception as error:
                     rows.remove(row)
                     with self.lock:
-                        self.count_drop(f"{type(error).__name__}: {error}")
+                        self.tally.drop(f"{type(error).__name__}: {error}")
         secs = perf_counter() - began - (_run_queue_secs() - waited)
         self._slow_writes = 0 if secs <= SLOW_WRITE_SECS else self._slow_writes + 1
 
@@ -338,7 +311,7 @@ class BackgroundWriter:
         try:
             hook(row)
         except BaseException as error:  # SystemExit too: this thread has rows to write
-            self.say("hook", f"on_update raised {type(error).__name__}: {error}")
+            self.tally.say("hook", f"on_update raised {type(error).__name__}: {error}")
 
     def _keep_house(self) -> None:
         """Sync, rotate by age, seal, and note drops.
@@ -362,8 +335,9 @@ class BackgroundWriter:
         except OSError as error:
             if error.errno != errno.ESTALE or not self._go_elsewhere():
                 self._cannot_seal = True
-                self.say("seal", f"sealing failed ({error}); it is tried again, and the rows stay readable meanwhile")
-        if (self.dropped_rows, self._refused) != (self._record.dropped_rows, self._record.refused_values):
+                self.tally.say("seal", f"sealing failed ({error}) and is tried again; the rows stay readable")
+        lost = (self.tally.dropped_rows, self.tally.refused_values)
+        if lost != (self._record.dropped_rows, self._record.refused_values):
             self._write_attempt()
 
     def _sync(self) -> None:
@@ -381,7 +355,7 @@ class BackgroundWriter:
                 with self.lock:
                     writer.suspect = True
                     self.take_over()
-            self.say("sync", f"fsync failed ({error}); recording goes on in a new segment")
+            self.tally.say("sync", f"fsync failed ({error}); recording goes on in a new segment")
 
     def _go_elsewhere(self) -> bool:
         """The run was removed, or another recorder has it: go on in a run of its own, with all rows still at hand.
@@ -395,14 +369,17 @@ class BackgroundWriter:
         try:
             opened, journal = move(left, self.journal)
         except (EsperError, OSError) as error:
-            self.say("taken", f"the run was removed or replaced, and none can be made beside it ({error}); rows wait")
+            self.tally.say(
+                "taken",
+                f"the run was removed or replaced, and none can be made beside it ({error}); rows wait",
+            )
             return False
         with self.lock:
             self.journal.close_files()
             self.opened, self.journal, self._record = opened, journal, opened.attempt
-            self.journal.on_refused = self._count_refused_name
+            self.journal.on_refused = self._refuse_name
         left.close()
-        self._said.discard("taken")
+        self.tally.may_say_again("taken")
         log.error(
             "%s was removed or replaced while it was recorded; recording goes on in %s", left.run.path, opened.run.path
         )
@@ -417,11 +394,11 @@ class BackgroundWriter:
             sleep(RETRY_SECS)
         if self._pending:
             for _ in self._pending:
-                self.count_drop("the disk was still in trouble when the run was closed")
+                self.tally.drop("the disk was still in trouble when the run was closed")
             try:
                 self._write_attempt()
             except OSError as error:
-                self.say("end", f"the end of the run could not be noted ({error})")
+                self.tally.say("end", f"the end of the run could not be noted ({error})")
 
     def _is_finished(self) -> bool:
         """Write, seal and note what is left; False if it must be tried again."""
@@ -435,7 +412,7 @@ class BackgroundWriter:
                 pass
             self._write_attempt()
         except Exception as error:
-            self.say("seal", f"the run could not be sealed ({error}); its rows stay readable as they are")
+            self.tally.say("seal", f"the run could not be sealed ({error}); its rows stay readable as they are")
             return isinstance(error, OSError) and error.errno == errno.ESTALE and not self._go_elsewhere()
         return True
 
@@ -448,9 +425,9 @@ class BackgroundWriter:
             reason=reason,
             last_seq=self.journal.last_seq,
             rows=self.journal.rows,
-            dropped_rows=self.dropped_rows,
-            last_drop_reason=self._drop_reason,
-            refused_values=dict(self._refused),
+            dropped_rows=self.tally.dropped_rows,
+            last_drop_reason=self.tally.drop_reason,
+            refused_values=dict(self.tally.refused_values),
         )
         self.opened.lock.check()
         durable.replace(self.opened.folder, attempt_name(record.attempt), record.to_bytes())

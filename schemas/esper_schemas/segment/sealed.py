@@ -1,4 +1,4 @@
-"""A sealed segment, both directions: its Parquet file, the footer and the seal; see FORMAT.md."""
+"""A sealed segment, both directions: its Parquet file, the footer and its bounds, and the seal; see FORMAT.md."""
 
 from __future__ import annotations
 
