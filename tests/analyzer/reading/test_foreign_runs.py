@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.analyzer.garbled import garble
 
 from esper_analyzer import open_run
 from esper_analyzer.live.live import LiveFeed
@@ -247,9 +248,7 @@ def test_times_that_no_calendar_knows(command: Command, record: Record, micros: 
 def test_rows_that_cannot_be_decoded_are_left_out(command: Command, record: Record) -> None:
     """Where a file is the one that was sealed and its rows are none, the rest is reported, checked and compared."""
     path, other = record(ROWS, "bad", segment_rows=10), record(ROWS, "good")
-    content = bytearray(sealed(path).read_bytes())
-    content[4:400] = b"\xff" * 396
-    sealed(path).write_bytes(content)
+    content = garble(sealed(path))
     seal = path / "rank-0000" / "seals" / "00000001.json"
     said = {"sha256": hashlib.sha256(content).hexdigest()}
     seal.write_text(json.dumps({**json.loads(seal.read_text()), **said}))

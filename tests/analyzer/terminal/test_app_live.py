@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from tests.analyzer.app_driver import screen, settle, show, until
+from tests.analyzer.garbled import garble
 from tests.analyzer.judged import judged
 from tests.waiting import HANG_SECS
 from textual.pilot import Pilot
@@ -121,10 +122,7 @@ def test_an_error_while_reading_ends_the_screen_and_is_raised(demo: Path, tmp_pa
     path = shutil.copytree(demo, tmp_path / "copy")
 
     async def steps(app: EsperApp, pilot: Pilot[None]) -> None:
-        segment = path / "rank-0000" / "segments" / "00000000.parquet"
-        content = bytearray(segment.read_bytes())
-        content[4:400] = b"\xff" * 396  # its end, which says what is in it, is whole
-        segment.write_bytes(content)
+        garble(path / "rank-0000" / "segments" / "00000000.parquet")
         app.scene.window = Window(cursor=20)
         await pilot.press("right")
         await until(pilot, lambda: app._exit)
