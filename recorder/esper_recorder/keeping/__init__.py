@@ -1,1 +1,1 @@
-"""What keeps recorded rows: lock, durable writes, sealing, recovery, repair."""
+"""Keeps recorded rows: lock, durable writes, sealing, recovery, repair."""

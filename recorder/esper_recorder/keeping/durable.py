@@ -1,7 +1,7 @@
-"""File steps that survive a power loss: written aside, synced, renamed, folder synced.
+"""File steps that survive a power loss: write aside, sync, rename, sync the folder.
 
-Every durable step of the recorder goes through these few functions, so that a test can watch them all. Names are
-relative to a folder that is held open; see `esper_schemas.run.files`.
+Every durable step of the recorder goes through these functions, so a test can watch them all. Names are relative to an
+open folder; see `esper_schemas.run.files`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from esper_schemas.run.files import Folder, Identity
 
 
 def write_new(folder: Folder, name: str, data: bytes) -> None:
-    """Write `data` to a new file in place of what has that name, and sync it; the name itself is not synced."""
+    """Write `data` to a new file, replacing any file of that name, and sync it. The name itself is not synced."""
     folder.unlink(name)
     descriptor = folder.create(name, 0o666)
     try:
@@ -26,17 +26,17 @@ def write_new(folder: Folder, name: str, data: bytes) -> None:
 
 
 def replace(folder: Folder, name: str, data: bytes) -> None:
-    """Put a whole file in place of `name`, so that a reader sees the old or the new bytes and nothing between."""
+    """Replace the whole file `name`. A reader sees the old or the new bytes, and never a mixture."""
     aside = f"{name}.tmp"
     write_new(folder, aside, data)
     rename(folder, aside, name)
 
 
 def create(folder: Folder, name: str, data: bytes) -> None:
-    """As `replace`, but only if nothing has that name yet.
+    """Write the whole file `name` if nothing has that name yet.
 
     Raises:
-        FileExistsError: something has it.
+        FileExistsError: something has that name.
     """
     aside = f"{name}.{os.getpid()}.tmp"
     write_new(folder, aside, data)
@@ -48,7 +48,7 @@ def create(folder: Folder, name: str, data: bytes) -> None:
 
 
 def rename(folder: Folder, name: str, target: str) -> None:
-    """Rename and sync the folders of both names."""
+    """Rename a file, and sync the folders of both names."""
     folder.rename(name, target)
     folder.sync(_folder_of(target))
     if _folder_of(name) != _folder_of(target):
@@ -56,13 +56,13 @@ def rename(folder: Folder, name: str, target: str) -> None:
 
 
 def unlink(folder: Folder, name: str, identity: Identity | None = None) -> None:
-    """Remove a file, which may be gone already, and sync its folder; another file than `identity` says stays."""
+    """Remove a file if it exists and has this `identity` (None: any), and sync its folder."""
     folder.unlink(name, identity)
     folder.sync(_folder_of(name))
 
 
 def make_folder(folder: Folder, name: str) -> None:
-    """Make a folder and the missing ones on the way to it, syncing the one that each new one is in."""
+    """Make a folder and its missing parents, and sync the parent of each new folder."""
     outer = _folder_of(name)
     if outer:
         make_folder(folder, outer)
@@ -71,7 +71,7 @@ def make_folder(folder: Folder, name: str) -> None:
 
 
 def make_folders(path: Path) -> None:
-    """Make the folder that a person named, with the missing ones above it, as `make_folder`."""
+    """Make the folder that a person named and its missing parents, as `make_folder` does."""
     missing: list[str] = []
     while not path.exists():
         missing.insert(0, path.name)

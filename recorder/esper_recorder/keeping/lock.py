@@ -1,4 +1,4 @@
-"""One writer at a time: an exclusive `flock` on the file LOCK of a rank, held as long as the recorder is open."""
+"""One writer at a time: an open recorder holds an exclusive `flock` on the file LOCK of its rank."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from esper_schemas.errors import RunLockedError
 from esper_schemas.run.directory import LOCK_NAME, has_writer
 from esper_schemas.run.files import Folder, Identity
 
-_PATIENCE_SECS = 0.5  # a reader that asks whether a writer lives holds the lock for an instant
+_PATIENCE_SECS = 0.5  # a reader that looks for a writer holds the lock for a moment
 
 
 _held_here: set[Identity] = set()
-"""The files that this process holds a lock on."""
+"""The LOCK files that this process has locked."""
 
 
 class RankLock:
-    """The lock of one rank. The kernel gives it up when the process dies, however it dies.
+    """The lock of one rank. The kernel releases it when the process dies, however it dies.
 
-    Nobody else may open the file: who can, can hold the lock.
+    Only the owner of the file may open it, because anyone who can open it can lock it.
 
     Raises:
-        RunLockedError: another process holds it; the message says which.
-        RunDamagedError: LOCK is a link, or no file at all.
-        OSError: the file cannot be opened.
+        RunLockedError: another recorder holds the lock; the message names its process.
+        RunDamagedError: LOCK is not a regular file, or it is locked and has a second name (a hard link).
+        OSError: the file cannot be opened or written.
     """
 
     def __init__(self, rank: Folder) -> None:
@@ -64,7 +64,7 @@ class RankLock:
         return found.st_dev, found.st_ino
 
     def _held_by(self, holder: str) -> str:
-        """Who holds the lock, and what to do about it."""
+        """Say who holds the lock, and what to do about it."""
         where = self._rank.where(LOCK_NAME)
         if self._identity() in _held_here:
             return (
@@ -73,7 +73,7 @@ class RankLock:
         return f"{where} is held by another writer ({ascii(holder)[1:-1]}); stop it, or choose another run id"
 
     def _is_only_read(self) -> bool:
-        """Whether it is held for reading: no writer does so, and whoever does could hold it for ever."""
+        """Whether only readers hold the lock. No writer takes a shared lock, and a reader could keep one forever."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
@@ -81,29 +81,29 @@ class RankLock:
         return True
 
     def _replace(self) -> None:
-        """Put a file that nobody else can open in place of the one that is held for reading, by us too until then."""
+        """Replace the file, on which readers and this process hold shared locks, by one that nobody else can open."""
         self._rank.unlink(LOCK_NAME, self._identity())
         descriptor, self._descriptor = self._descriptor, self._rank.open_private(LOCK_NAME)
         os.close(descriptor)
 
     def check(self) -> None:
-        """Make sure that LOCK is still the file that is locked: who finds none, or another, may be writing too.
+        """Check that LOCK is still the locked file; if it is not, another recorder may be writing too.
 
         Raises:
-            OSError: it is not (ESTALE), or it cannot be looked at.
+            OSError: LOCK was removed or replaced (ESTALE), or its status cannot be read.
         """
         if self._rank.identity_of(LOCK_NAME) != self._identity():
-            said = "LOCK was removed or replaced, and another recorder may be writing this run; it is left alone"
+            said = "LOCK was removed or replaced; another recorder may be writing this run, so it is left alone"
             raise OSError(errno.ESTALE, said, self._rank.where(LOCK_NAME))
 
     def release(self) -> None:
-        """Give the lock up. In a forked child this only closes the copy, and the parent keeps the lock."""
+        """Release the lock. In a forked child this only closes the copy, and the parent keeps the lock."""
         _held_here.discard(self._identity())
         os.close(self._descriptor)
 
 
 def _replace_shared(rank: Folder) -> None:
-    """Remove a LOCK that nobody holds and that has another name too: in a backup, or outside of the run."""
+    """Remove a LOCK that nobody holds and that has a second name (a hard link), in a backup or outside the run."""
     found = rank.stat(LOCK_NAME)
     if found is not None and found.st_nlink > 1 and has_writer(rank) is False:
         rank.unlink(LOCK_NAME, (found.st_dev, found.st_ino))

@@ -1,7 +1,7 @@
-"""Brings the rank of a run that was killed back to a state in which a new attempt can be recorded.
+"""Recovers the rank of a killed run, so that a new attempt can be recorded.
 
-Nothing that is whole is changed, nothing is written into a suspect file, and what is cut off is kept as
-`.broken`. Every step may be cut short and done again.
+Recovery changes nothing that is whole, writes nothing into a suspect file, and keeps what it cuts off as `.broken`.
+Every step may be interrupted and repeated.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from esper_schemas.segment.scan import read_active
 
 @dataclass(frozen=True, slots=True)
 class RecoveredRank:
-    """Where the next attempt goes on.
+    """Where the next attempt continues.
 
-    `next_seq` leaves room for rows that were lost to damage, so that readers see the gap and report it.
+    `next_seq` leaves room for rows that were lost to damage, so readers see the gap and report it.
     """
 
     next_segment: int
@@ -46,11 +46,11 @@ def recover(rank: Folder, run_uuid: str | None) -> RecoveredRank:
 
     Args:
         rank: folder of the rank.
-        run_uuid: the recording that every active file must be of, if it names one; any if None.
+        run_uuid: the recording to which every active file that names one must belong; None allows any.
 
     Raises:
         OSError: a file cannot be read, sealed or removed.
-        RunDamagedError: a seal record cannot be read, or a file is not what it should be; nothing of it was touched.
+        RunDamagedError: a seal record cannot be read, or a file is not what it should be; that file was not changed.
     """
     remove_unfinished(rank)
     next_segment = next_seq = 0
@@ -69,7 +69,7 @@ def recover(rank: Folder, run_uuid: str | None) -> RecoveredRank:
             keep_broken(rank, segment)
             durable.unlink(rank, active)
             if segment.end.kind != "corrupt":
-                next_segment = number  # no row was ever in it: its number is free again
+                next_segment = number  # it never had a row, so its number is free again
             continue
         if None not in (run_uuid, segment.identity.run_uuid) and segment.identity.run_uuid != run_uuid:
             raise RunDamagedError(
@@ -84,7 +84,7 @@ def recover(rank: Folder, run_uuid: str | None) -> RecoveredRank:
 
 
 def remove_unfinished(rank: Folder) -> None:
-    """Remove `.tmp` files where a writer leaves them, and nowhere else."""
+    """Remove `.tmp` files, but only from the folders where a writer leaves them."""
     for folder in (ACTIVE, SEALS, ATTEMPTS, REPAIRS):
         for name in rank.names(folder):
             found = rank.stat(f"{folder}/{name}") if name.endswith(".tmp") else None
@@ -93,11 +93,11 @@ def remove_unfinished(rank: Folder) -> None:
 
 
 def _refuse_shared(rank: Folder, name: str) -> None:
-    """What cannot be told to be ours, and has another name, may be somebody's file from elsewhere: it is not copied."""
+    """Refuse to copy an unrecognised file with a second name (a hard link): it may come from outside the run."""
     found = rank.stat(name)
     if found is not None and found.st_nlink > 1:
         raise RunDamagedError(
-            f"{rank.where(name)}: expected a segment, found a file that is none and has {found.st_nlink} names;"
+            f"{rank.where(name)}: expected a segment, found another kind of file, with {found.st_nlink} names;"
             " remove it from the run"
         )
 
@@ -114,8 +114,8 @@ def _seq_after(rank: Folder, number: int) -> int:
             return summarise(footer.identity, extras, sealed.batches(parquet)).last_seq + 1
         except (RunDamagedError, pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the disk
+                raise  # the disk failed
             raise RunDamagedError(
-                f"{rank.where(name)} has no seal, and is damaged ({' '.join(str(error).split())}):"
-                " esper-rec repair brings the run back"
+                f"{rank.where(name)} has no seal and is damaged ({' '.join(str(error).split())});"
+                " esper-rec repair makes the run usable again"
             ) from None

@@ -1,7 +1,8 @@
-"""Brings a damaged run back to a state in which everything that is left can be read: `esper-rec repair`.
+"""Repairs a damaged run, so that everything left in it can be read: `esper-rec repair`.
 
-What is whole is not touched, and nothing is deleted: what cannot stay is moved to `repairs/NNNN.broken/`. What is lost
-for good is written down in `repairs/NNNN.json`. Every step may be cut short and done again.
+Repair changes nothing that is whole, and deletes nothing that may contain data: it moves what cannot stay to
+`repairs/NNNN.broken/`. It records what is lost for good in `repairs/NNNN.json`. Every step may be interrupted and
+repeated.
 """
 
 from __future__ import annotations
@@ -43,24 +44,24 @@ from esper_schemas.segment.sealed import seal_of
 
 @dataclass(frozen=True, slots=True)
 class RepairedRun:
-    """What a repair did, one line each, and how the run stands now."""
+    """What a repair did, one line per step, and the state of the run after it."""
 
     done: list[str]
     verification: Verification
 
 
 def repair_run(run: RunDirectory, step: Step = lambda: None) -> RepairedRun:
-    """Repair every rank of a run, and its header; a run that needs none is not touched.
+    """Repair every rank of a run, and its header. A run that needs no repair is not changed.
 
     Args:
         run: folder of the run.
-        step: called after each segment that was looked at.
+        step: called after each segment is examined.
 
     Raises:
-        RunLockedError: a rank is being written.
-        UsageError: a part of the run is a symbolic link.
-        FormatVersionError: a part of it was written by a newer Esper; nothing was changed.
-        OSError: a file cannot be read, moved or written; doing it again goes on from there.
+        RunLockedError: a recorder is writing a rank.
+        UsageError: the run contains a symbolic link, or its name cannot be a run id.
+        FormatVersionError: a newer Esper wrote a part of the run; nothing was changed.
+        OSError: a file cannot be read, moved or written; the next repair continues from there.
     """
     name = run.path.resolve().name
     with run.open() as folder, ExitStack() as stack:
@@ -85,19 +86,19 @@ def repair_run(run: RunDirectory, step: Step = lambda: None) -> RepairedRun:
 
 
 def _names(found: RunExamination, header: RunHeader) -> tuple[str, str]:
-    """Run id and uuid that the header should have; segments of 0.1.0 name no uuid."""
+    """Return the run id and uuid that the header should have. Segments of 0.1.0 name no uuid."""
     return found.run_id, found.recording.run_uuid or header.run_uuid
 
 
 def _refuse_links(folder: Folder, inner: str = "") -> None:
-    """A run from someone else must not make us move what is elsewhere; nothing here is ever followed besides."""
+    """Raise if the run contains a symbolic link: repairing a run from someone else must not move files elsewhere."""
     for name in folder.names(inner):
         path = f"{inner}/{name}" if inner else name
         found = folder.stat(path)
         if found is not None and stat.S_ISLNK(found.st_mode):
             raise UsageError(
-                f"{ascii(folder.where(path))[1:-1]} is a symbolic link, and a repair writes only inside the run's own"
-                " folder; put the file itself there"
+                f"{ascii(folder.where(path))[1:-1]} is a symbolic link, but a repair writes only inside the run's own"
+                " folder; replace the link with the file itself"
             )
         if found is not None and stat.S_ISDIR(found.st_mode):
             _refuse_links(folder, path)
@@ -108,7 +109,7 @@ def _is_ill(check: RankExamination) -> bool:
 
 
 def _rebuild_header(run: Folder, found: RunExamination) -> list[str]:
-    """Put a header in place that names the recording that the segments are of."""
+    """Write a header that names the recording of the segments; keep an existing header as `.broken`."""
     done = []
     where = run.where(HEADER_NAME)
     if run.exists(HEADER_NAME):
@@ -128,11 +129,11 @@ def _rebuild_header(run: Folder, found: RunExamination) -> list[str]:
         )
     run_id, run_uuid = _names(found, header)
     durable.replace(run, HEADER_NAME, replace(header, run_id=run_id, run_uuid=run_uuid).to_bytes())
-    return [*done, f"{where} is rebuilt; configuration and definitions that it held are gone"]
+    return [*done, f"{where} is rebuilt; any configuration and definitions that could not be read are lost"]
 
 
 def _free(folder: Folder, name: str) -> str:
-    """`name`, or where that is taken the first of `name.1.broken`, `name.2.broken`, … that is not."""
+    """Return `name` if it is free, otherwise the first free name of `name.1.broken`, `name.2.broken`, …"""
     candidate, number = name, 0
     while folder.exists(candidate):
         number += 1
@@ -141,7 +142,7 @@ def _free(folder: Folder, name: str) -> str:
 
 
 class _RankRepair:
-    """One repair of one rank, whose lock is held."""
+    """One repair of one rank. The caller holds the lock of the rank."""
 
     def __init__(self, found: RankExamination, recording: Recording, created: str) -> None:
         assert isinstance(found.storage, Folder)
@@ -153,12 +154,12 @@ class _RankRepair:
         records = numbers_in((name.removeprefix(f"{REPAIRS}/") for name in repair_names(self.folder)), ".json", 4)
         self.number = max(records, default=-1) + 1
         self.aside = f"{REPAIRS}/{self.number:04d}.broken"
-        self.reasons: dict[int, str] = {}  # segments that were moved aside, and why
-        self.last_seq = -1  # the last one that anything says was used
+        self.reasons: dict[int, str] = {}  # why each segment was moved aside
+        self.last_seq = -1  # the highest sequence number that lost rows are known to have used
         self.is_recorded = False
 
     def run(self) -> list[str]:
-        """Do it; returns what was done."""
+        """Repair the rank; return what was done, one line per step."""
         for name in WRITTEN_FOLDERS:
             durable.make_folder(self.folder, name)
         self._move_what_cannot_stay(self._examine())
@@ -167,7 +168,7 @@ class _RankRepair:
                 self._seal_what_is_left(number)
         leftover = [active_name(number) for number in sorted(self._actives())]
         recover(self.folder, self.recording.run_uuid)
-        self.done += [f"{self.folder.where(name)} is dealt with as after a crash" for name in leftover]
+        self.done += [f"{self.folder.where(name)} is recovered as after a crash" for name in leftover]
         self._rebuild_attempts(self._examine())
         self._record_losses(self._examine())
         return self.done
@@ -178,7 +179,7 @@ class _RankRepair:
     def _actives(self) -> set[int]:
         return set(numbers_in(self.folder.names(ACTIVE), ".arrows"))
 
-    # ------------------------------------------------------------------ what cannot stay
+    # ------------------------------------------------------------------ files that cannot stay
 
     def _move_aside(self, name: str, why: str) -> None:
         target = _free(self.folder, f"{self.aside}/{name}")
@@ -194,7 +195,7 @@ class _RankRepair:
             self._move_aside(name, "it cannot be read")
         for number in check.orphan_seals:
             self._note_last_seq(number)
-            self._move_aside(seal_name(number), "its segment is not there")
+            self._move_aside(seal_name(number), "its segment does not exist")
         for segment in check.segments:
             if segment.is_sealed:
                 self._check_sealed(segment)
@@ -211,14 +212,14 @@ class _RankRepair:
                 self._move_aside(name, "its segment is moved aside")
         elif segment.seal_is_bad:
             if self.folder.exists(name):
-                self._move_aside(name, "it is not that of its segment")
+                self._move_aside(name, "it does not match its segment")
             parquet = self.folder.read(segment.name, MAX_SEGMENT_BYTES)
             rows_lost = segment.seal.rows_lost if segment.seal else 0
             durable.replace(self.folder, name, seal_of(segment.holds, parquet, rows_lost).to_bytes())
             self.done.append(f"{self.folder.where(name)} is rebuilt from its segment")
 
     def _note_last_seq(self, number: int) -> None:
-        """Remember which sequence numbers a segment that is lost had, so that they are not used again."""
+        """Remember which sequence numbers a lost segment used, so they are not used again."""
         try:
             record = read_seal(self.folder, number)
         except (RunDamagedError, OSError):
@@ -227,7 +228,7 @@ class _RankRepair:
             self.last_seq = max(self.last_seq, record.last_seq + record.rows_lost)
 
     def _note_last_seq_of_rows(self, name: str) -> None:
-        """The same of an active file under a wrong name: its rows say it."""
+        """Do the same for an active file under a wrong name, from its rows."""
         segment = parse_active(0, self.folder.read(name, MAX_SEGMENT_BYTES))
         identity = segment.identity
         if identity is None or (identity.run_id, identity.rank) != (self.recording.run_id, self.rank):
@@ -242,11 +243,11 @@ class _RankRepair:
     # ------------------------------------------------------------------ active files
 
     def _seal_what_is_left(self, number: int) -> None:
-        """Seal a damaged active file with every whole row in it; one that is not damaged is left to recovery."""
+        """Seal a damaged active file with every whole row in it; leave an undamaged one to recovery."""
         name = active_name(number)
         kept = f"{name}.broken"
         if self.folder.exists(kept):
-            self._move_aside(kept, "it is of an earlier file of that name")
+            self._move_aside(kept, "it belongs to an earlier file of that name")
         segment = examine_segment(self.folder, self.rank, number, self.recording, "rows")
         if segment is None or not any(fault.is_damage for fault in segment.faults):
             return
@@ -276,7 +277,7 @@ class _RankRepair:
                 self._rebuild_attempt(check, number, self.last_seq if number == last else -1)
 
     def _rebuild_attempt(self, check: RankExamination, number: int, last_seq: int) -> None:
-        """Rebuild the record of an attempt from its rows; the last one also says up to where numbers are used up."""
+        """Rebuild the record of an attempt from its rows, and raise its last sequence number to at least `last_seq`."""
         name = attempt_name(number)
         record = check.attempts.get(number)
         is_bad = record is None or number in check.bad_attempts
@@ -297,14 +298,14 @@ class _RankRepair:
             is_bad = True
         if is_bad:
             if self.folder.exists(name):
-                self._move_aside(name, check.bad_attempts.get(number, "rows that it does not know are lost"))
+                self._move_aside(name, check.bad_attempts.get(number, "it does not cover the rows that are lost"))
             durable.replace(self.folder, name, record.to_bytes())
             check.attempts[number] = record
             self.is_recorded = True
             self.done.append(f"{self.folder.where(name)} is rebuilt")
 
     def _end_before(self, check: RankExamination, number: int) -> int:
-        """The sequence number behind everything of earlier attempts."""
+        """Return the sequence number after all rows of earlier attempts, dropped rows included."""
         held = [entry.holds for entry in check.segments if entry.holds and entry.holds.identity.attempt < number]
         earlier = [record for record in check.attempts.values() if record.attempt < number]
         ends = [holds.last_seq + 1 for holds in held]

@@ -1,7 +1,7 @@
-"""The whole rows of an active file that is damaged, those behind the damage too.
+"""Salvages the whole rows of a damaged active file, including those behind the damage.
 
-Rows stand at a fixed stride and carry their own checksum, so that each one can be judged by itself. What cannot be
-judged any more is only what was lost; that shows as a gap in the sequence numbers.
+Rows have a fixed stride, and each has its own checksum, so each can be judged by itself. Only damaged rows are lost;
+they leave a gap in the sequence numbers.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from esper_schemas.run.files import Folder
 from esper_schemas.segment.active import RowLayout, ScanEnd, SegmentIdentity
 from esper_schemas.segment.scan import ActiveSegment, with_identity
 
-_ROW_MARK = b"\xff\xff\xff\xff"  # opens every row; inside a header it stands only at the front
+_ROW_MARK = b"\xff\xff\xff\xff"  # starts every row; a header has it only at its start
 _SEQ_CELLS = struct.Struct("<qq")  # seq and dropped_before
 
 
 def salvage(
     segment: SegmentExamination, rank: Folder, recording: Recording, known: RankExamination
 ) -> ActiveSegment | None:
-    """Every whole row of a damaged active file, as a segment that can be sealed; None if its header is lost for good.
+    """Return every whole row of a damaged active file as a segment that can be sealed.
+
+    None means that its header cannot be rebuilt, or that the file belongs to another run or its rows are not valid.
 
     Args:
-        segment: the file as it was examined; it is corrupt somewhere.
+        segment: examination of the file, which found it corrupt.
         rank: folder of the rank that it belongs to.
-        recording: the run.
-        known: the rest of the rank, from which a damaged header can be made anew.
+        recording: the run id and uuid of the run.
+        known: examination of the whole rank, from which a damaged header can be rebuilt.
 
     Raises:
         OSError: the file cannot be read.
@@ -44,7 +46,7 @@ def salvage(
         layout = _made_anew(data, segment.number, recording, known)
         bad_at = 0
     elif segment.holds is None:
-        return None  # it is of another run, or its rows cannot be
+        return None  # it belongs to another run, or its rows are not valid
     if layout is None:
         return None
     good, first_bad, last_good_end = _whole_rows(data, layout)
@@ -61,7 +63,7 @@ def salvage(
 
 
 def _whole_rows(data: bytes, layout: RowLayout) -> tuple[list[bytes], int, int]:
-    """The rows whose checksum is right and whose number rises; the first byte that is none, the end of the last one."""
+    """Return the whole rows whose `seq` rises, the offset of the first byte outside them, and the end of the last."""
     rows: list[bytes] = []
     next_seq = layout.identity.first_seq
     first_bad, last_good_end = None, len(layout.header)
@@ -79,7 +81,7 @@ def _whole_rows(data: bytes, layout: RowLayout) -> tuple[list[bytes], int, int]:
 
 
 def _made_anew(data: bytes, number: int, recording: Recording, known: RankExamination) -> RowLayout | None:
-    """The layout of a file whose header is damaged, if the columns of its neighbours make its rows whole."""
+    """Rebuild the layout of a file with a damaged header, if its first row is whole with the columns of a neighbour."""
     header_bytes = data.find(_ROW_MARK, len(_ROW_MARK))
     held = [entry.holds for entry in known.segments if entry.holds]
     run_id, run_uuid = recording.run_id or "", recording.run_uuid

@@ -1,4 +1,4 @@
-"""From an active file to a sealed Parquet segment, so that at every moment one of the two is whole on disk.
+"""Seals an active file as a Parquet segment. One of the two is whole on disk at every moment.
 
 verified rows → Parquet aside → fsync → read back and compare → seal record → rename → fsync both folders →
 unlink the active file → fsync. A crash between any two steps leaves a state that `recovery` completes.
@@ -18,16 +18,16 @@ from esper_schemas.segment.scan import ActiveSegment
 
 
 def seal(rank: Folder, segment: ActiveSegment, identity: Identity | None = None) -> Seal:
-    """Seal the whole rows of an active segment; what follows them is kept beside it as `.broken`.
+    """Seal the whole rows of an active segment; keep the bytes after them beside it as `.broken`.
 
     Args:
-        rank: the folder of the rank that the segment belongs to.
+        rank: folder of the rank that the segment belongs to.
         segment: the active file as read and verified; its header must be whole.
-        identity: which file it is; another file that has its name by now stays.
+        identity: device and inode of the active file; if another file has its name by now, that one stays.
 
     Raises:
-        OSError: a step failed; the active file is untouched, and sealing may be tried again.
-        RunDamagedError: what was read back is not what was written.
+        OSError: a step failed; the active file is unchanged, and sealing may be tried again.
+        RunDamagedError: the header is not whole, or the bytes read back differ from those written.
     """
     name = active_name(segment.number)
     if segment.identity is None or segment.rows is None:
@@ -38,10 +38,10 @@ def seal(rank: Folder, segment: ActiveSegment, identity: Identity | None = None)
         durable.write_new(rank, aside, parquet)
         if not sealed.is_same(segment.rows, rank.read(aside, MAX_SEGMENT_BYTES)):
             raise RunDamagedError(
-                f"{rank.where(aside)}: what was read back is not what was written; the disk or memory is faulty"
+                f"{rank.where(aside)}: the bytes read back differ from those written; the disk or memory is faulty"
             )
     except BaseException:
-        rank.unlink(aside)  # it may be what fills the disk
+        rank.unlink(aside)  # it may be what filled the disk
         raise
     holds = summarise(segment.identity, added_columns(segment.rows.schema.names), [segment.rows])
     record = sealed.seal_of(holds, parquet, segment.rows_lost)
@@ -53,7 +53,7 @@ def seal(rank: Folder, segment: ActiveSegment, identity: Identity | None = None)
 
 
 def keep_broken(rank: Folder, segment: ActiveSegment) -> None:
-    """Keep what stands after the last whole row, if anything does, in a file of its own."""
+    """Keep the bytes after the last whole row, if there are any, in a `.broken` file."""
     if segment.end.kind != "clean":
         rest = segment.data[segment.end.offset :]
         durable.replace(rank, f"{active_name(segment.number)}.broken", rest)

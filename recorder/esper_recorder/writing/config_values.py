@@ -1,4 +1,4 @@
-"""Hyper-parameters as JSON: numbers stay numbers; what JSON has no form for becomes a text, always the same one."""
+"""Converts hyper-parameters to JSON: numbers stay numbers, and what JSON cannot express becomes a stable text."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from typing import Any
 from esper_schemas.errors import UsageError
 
 MAX_CONFIG_DEPTH = 64
-"""Levels of nesting that a configuration may have."""
+"""Maximum number of nesting levels in a configuration."""
 
-_MAX_ITEMS = 1000  # of an array; a longer one is no hyper-parameter
+_MAX_ITEMS = 1000  # of an array; a longer one is not a hyper-parameter
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-_MAX_VALUES = 1_000_000  # in all; a tuple that holds another one twice may unfold without end
+_MAX_VALUES = 1_000_000  # in total; tuples that each contain the next one twice expand exponentially
 
 
 def as_json(value: Any) -> Any:
-    """A configuration as JSON has it.
+    """Convert a configuration to JSON values. The same hyper-parameters always give the same configuration.
 
-    NumPy numbers and tensors of one number are numbers, other arrays lists. Any mapping is an object, a set a sorted
-    list, a dataclass an object. NaN and infinities are text, and so is everything else: functions and classes by their
-    qualified names, other objects by their `repr` without addresses, so that two runs with the same hyper-parameters
-    have the same configuration.
+    NumPy numbers, and arrays and tensors without dimensions, become numbers. Other arrays and tensors become lists, or
+    a text if they are large. Mappings and dataclasses become objects, and sets become sorted lists. NaN, infinities
+    and everything else become text: enum members by name, functions and classes by qualified name, other objects by
+    their `repr` without addresses.
 
     Raises:
-        UsageError: it is nested more than `MAX_CONFIG_DEPTH` levels deep, or holds more than a million values.
+        UsageError: it is nested more than `MAX_CONFIG_DEPTH` levels deep, or has more than a million values.
     """
     return _Converter().convert(value, 1)
 
 
 class _Converter:
-    """Converts one configuration, and counts what is in it."""
+    """Converts one configuration, and counts its values."""
 
     def __init__(self) -> None:
         self._values = 0
@@ -47,13 +47,13 @@ class _Converter:
     def convert(self, value: Any, depth: int) -> Any:
         self._values += 1
         if self._values > _MAX_VALUES:
-            raise UsageError(f"config must hold at most {_MAX_VALUES:,} values; leave out what is no hyper-parameter")
+            raise UsageError(f"config must have at most {_MAX_VALUES:,} values; keep only hyper-parameters")
         if value is None or isinstance(value, (bool, str)):
             return str(value) if isinstance(value, str) and not isinstance(value, Enum) else _plain(value)
         if isinstance(value, (int, float, Enum)):
             return _plain(value)
         if depth > MAX_CONFIG_DEPTH:
-            raise UsageError(f"config must be nested at most {MAX_CONFIG_DEPTH} deep, found more")
+            raise UsageError(f"config must be nested at most {MAX_CONFIG_DEPTH} levels deep, found more")
         if isinstance(value, Mapping):
             return {self._key(key): self.convert(entry, depth + 1) for key, entry in value.items()}
         if isinstance(value, (list, tuple)):
@@ -65,7 +65,7 @@ class _Converter:
         return self._array(value, depth)
 
     def _array(self, value: Any, depth: int) -> Any:
-        """An array or a number of NumPy or torch, as far as it is one; anything else as text."""
+        """Convert an array or a number of NumPy or torch; anything else becomes text."""
         shape = getattr(value, "shape", None)
         if not isinstance(shape, tuple) or not hasattr(value, "tolist"):
             return _text(value)
@@ -85,7 +85,7 @@ def _sortable(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A Python number or member of an enumeration as JSON has it."""
+    """Convert a Python number or an enum member to a JSON value."""
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, bool) or value is None:
@@ -100,7 +100,7 @@ def _nonfinite(value: float) -> str:
 
 
 def _text(value: object) -> str:
-    """A text that is the same in every process."""
+    """Return a text that is the same in every process."""
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, PathLike):
@@ -110,5 +110,5 @@ def _text(value: object) -> str:
         return f"{getattr(value, '__module__', None) or ''}.{name}".lstrip(".")
     try:
         return _ADDRESS.sub("", repr(value))
-    except Exception:  # its own repr may fail
+    except Exception:  # the repr of an object may raise anything
         return f"<{type(value).__module__}.{type(value).__qualname__}>"

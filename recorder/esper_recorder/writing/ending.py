@@ -1,4 +1,4 @@
-"""How recorders end that nobody closes: at garbage collection, at the end of the program, in a forked child."""
+"""Ends recorders that nobody closed: at garbage collection, at the end of the program, in a forked child."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from esper_recorder.writing.background import BackgroundWriter
 from esper_schemas.run.records import EndStatus
 
-COLLECTED = "the recorder was no longer referred to, and was never closed"
+COLLECTED = "the recorder was garbage-collected, and was never closed"
 NOT_CLOSED = "the process ended without close(); its exit code is not known"
 
 _open: set[BackgroundWriter] = set()
@@ -21,7 +21,7 @@ _hook_before: Any = None
 
 
 def close_when_collected(recorder: object, background: BackgroundWriter) -> None:
-    """Close the run when its recorder is garbage, and at the latest when the program ends."""
+    """Close the run when its recorder is garbage-collected, at the latest when the program ends."""
     for other in [other for other in _open if other.is_finished]:
         _open.discard(other)
     _open.add(background)
@@ -31,7 +31,7 @@ def close_when_collected(recorder: object, background: BackgroundWriter) -> None
 
 
 def _watch_exceptions() -> None:
-    """Have the exception that ends the program told to us: Python tells it to nobody else at exit."""
+    """Note the exception that ends the program. Python does not pass it to functions that run at exit."""
     global _hook_before
     if sys.excepthook is not _note_exception:
         _hook_before = sys.excepthook
@@ -39,13 +39,13 @@ def _watch_exceptions() -> None:
 
 
 def _note_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not hasattr(sys, "ps1") and not sys.flags.interactive:  # else the session goes on
+    if not hasattr(sys, "ps1") and not sys.flags.interactive:  # otherwise the interpreter goes on
         _uncaught[:] = [(kind, error)]
     _hook_before(kind, error, trace)
 
 
 def _watch_child_process() -> None:
-    """A child of multiprocessing ends without Python's own last steps, but not without those of multiprocessing."""
+    """Close runs in a child of multiprocessing too: it skips `atexit`, but runs the finalizers of multiprocessing."""
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         from multiprocessing.util import Finalize
@@ -54,7 +54,7 @@ def _watch_child_process() -> None:
 
 
 def _close_all() -> None:
-    """A program that ends without `close` still leaves a sealed run that says how it ended."""
+    """Close every open run when the program ends, so that it is sealed and says how the program ended."""
     status: EndStatus = "finished"
     reason = NOT_CLOSED
     for kind, error in _uncaught:
@@ -66,13 +66,13 @@ def _close_all() -> None:
 
 
 def describe(kind: type[BaseException], error: BaseException | None) -> str:
-    """An exception in one line, with its text if that can be read."""
+    """Describe an exception in one line, with its text if that can be read."""
     text = "" if error is None else text_of(error)
     return f"{kind.__name__}: {text}" if text else kind.__name__
 
 
 def text_of(error: BaseException) -> str:
-    """The text of an exception in one line; empty where it cannot be read."""
+    """Return the text of an exception in one line, or an empty text if it cannot be read."""
     try:
         return " ".join(str(error).split())
     except Exception:
@@ -80,7 +80,7 @@ def text_of(error: BaseException) -> str:
 
 
 def _abandon_all_in_child() -> None:
-    """The runs belong to the parent, and so do their locks."""
+    """Let go of every run in a forked child: runs and locks belong to the parent."""
     for background in tuple(_open):
         background.abandon_in_child()
     _open.clear()

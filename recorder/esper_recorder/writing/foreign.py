@@ -1,4 +1,4 @@
-"""Telling whose an exception is that comes up while a row is recorded: of a value, or of a signal handler."""
+"""Tells whether an exception raised while recording a row came from a value or from a signal handler."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from types import CodeType, FunctionType
 
 
 def is_of_signal_handler(error: BaseException) -> bool:
-    """Whether an exception came from a signal handler, which ended whatever was at work: it must not be swallowed.
+    """Whether a signal handler raised an exception. Such an exception must not be swallowed.
 
-    A handler runs in the middle of the main thread's code, so that its frame is in the traceback.
+    A handler runs in the middle of the main thread's code, so its frame is in the traceback.
     """
     codes = set(_handler_codes())
     trace = error.__traceback__ if codes else None
@@ -23,12 +23,12 @@ def is_of_signal_handler(error: BaseException) -> bool:
 
 
 def _handler_codes() -> Iterator[CodeType]:
-    """The code of every signal handler that is written in Python."""
+    """Yield the code of every signal handler that is written in Python."""
     for number in signal.valid_signals():
         handler: object = signal.getsignal(number)
         while isinstance(handler, functools.partial):
             handler = handler.func
-        handler = getattr(handler, "__func__", handler)  # of a bound method
+        handler = getattr(handler, "__func__", handler)  # the function of a bound method
         if not isinstance(handler, FunctionType) and callable(handler):
             handler = vars(type(handler)).get("__call__")
         if isinstance(handler, FunctionType):

@@ -1,4 +1,4 @@
-"""Names and values of a row, however the caller gave it: by keyword, as a payload, with extras."""
+"""Collects the names and values of a row from a payload, keywords and extras."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _payload_values = attrgetter(*_PAYLOAD_NAMES)
 
 
 def parts_of(metrics: dict[str, Any], payload: object, extras: object) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """Names and values of a row that was given as a payload, or with extras.
+    """Return the names and values of a row. A keyword counts only if the payload has None for it.
 
     Raises:
-        PayloadError: one of them is something else.
+        PayloadError: `payload` is not a `PPOUpdatePayload`, or `extras` is not a mapping.
     """
     if payload is not None and not isinstance(payload, PPOUpdatePayload):
         raise PayloadError(f"expected a PPOUpdatePayload or keywords, found {type(payload).__name__}")
@@ -36,5 +36,5 @@ def _with_extras(
         return names, values
     if not isinstance(extras, Mapping):
         raise PayloadError(f"extras must be a mapping of names to numbers, found {type(extras).__name__}")
-    copied = dict(extras)  # of a dict at one moment, though another thread may be filling it
+    copied = dict(extras)  # copies a dict in one step, even while another thread fills it
     return names + tuple(copied), values + tuple(copied.values())

@@ -1,6 +1,6 @@
-"""The rows of one attempt as a chain of segments: opens, rotates, retires and seals them.
+"""Writes the rows of one attempt as a chain of segments: opens, rotates, retires and seals them.
 
-A journal belongs to one thread at a time; the `Recorder` sees to that.
+A journal belongs to one thread at a time; the `Recorder` ensures that.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from esper_schemas.run.files import Folder
 from esper_schemas.segment.active import RowLayout, SegmentIdentity, column_types
 
 MAX_EXTRAS = MAX_COLUMNS - len(column_types()) - 256
-"""Metrics that a run may have beside those of the table, which leaves room for the table to grow."""
+"""Maximum number of extra metrics in a run; it leaves room for the metrics table to grow."""
 
 
 @dataclass(frozen=True)
 class RotationLimits:
-    """A segment is sealed and the next one begun when any of these is reached."""
+    """A segment that reaches one of these limits is sealed, and the next one begins."""
 
     rows: int = 8192
     bytes: int = 64 * 1024 * 1024
@@ -34,18 +34,19 @@ class RotationLimits:
 class Journal:
     """Appends validated rows in order of their sequence numbers.
 
-    A row whose metrics are not all columns yet begins a new segment that has them. A row whose number does
-    not follow the last one on disk carries the difference in `dropped_before`, so that every gap is
-    explained in the file itself.
+    A row with metrics that have no column yet begins a new segment with those columns. A row whose number does not
+    follow the last one on disk stores the difference in `dropped_before`, so the file itself explains every gap.
 
     Args:
         rank: folder of the rank.
-        lock: of the rank; looked at before any file is made, replaced or removed.
-        identity: of the next segment.
+        lock: lock of the rank; checked before any file is created, replaced or removed.
+        identity: identity of the first segment.
         limits: when a segment ends.
 
     Attributes:
-        on_refused: told of the name of each metric that there is no room for, and why, at every row that has it.
+        limits: when a segment ends, as given.
+        on_refused: called with name and reason for each metric of a row that there is no room for.
+        writer: writer of the current segment, None if there is none.
     """
 
     def __init__(self, rank: Folder, lock: RankLock, identity: SegmentIdentity, limits: RotationLimits) -> None:
@@ -57,30 +58,30 @@ class Journal:
         self._identity = identity
         self._next_segment = identity.segment
         self.limits = limits
-        self._extras: dict[str, None] = {}  # an ordered set
+        self._extras: dict[str, None] = {}  # in order; the values are not used
         self.on_refused: Callable[[str, str], None] = lambda name, reason: None
         self._columns = column_types()
         self._retired: deque[SegmentWriter] = deque()
 
     def append(self, row: dict[str, Any]) -> None:
-        """As `append_all`, for one row."""
+        """Append one validated row; see `append_all`."""
         self.append_all((row,))
 
     def append_all(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Append validated rows, each given as column → plain number, `seq` among them; once only, if tried again.
+        """Append validated rows, each a mapping of column → plain number with `seq`. Skip rows already on disk.
 
-        Neighbours that go into the same segment are one write.
+        Consecutive rows of the same segment are written in one call.
 
         Raises:
-            OSError: not all of them could be written; all may be tried again.
+            OSError: not all rows could be written; call again with all of them.
         """
         messages: list[bytes] = []
         last_seq = self.last_seq
         for row in rows:
             gap = row["seq"] - last_seq - 1
             if gap < 0:
-                continue  # it was written, and an error came after that
-            row.pop("dropped_before", None)  # from an earlier try
+                continue  # an earlier call wrote it before it failed
+            row.pop("dropped_before", None)  # set by an earlier call
             if gap:
                 row["dropped_before"] = gap
             new = self._admitted(row, [name for name in row if name not in self._columns])
@@ -88,7 +89,7 @@ class Journal:
             if new or writer is None or writer.suspect or len(messages) == writer.room:
                 self._write(messages, last_seq)
                 if new:
-                    self.retire()  # first, since an interrupt may come in between: no segment lacks a column
+                    self.retire()  # before the columns change, so no segment lacks one after an interrupt
                     self._extras.update(dict.fromkeys(new))
                     self._columns = column_types(self._extras)
                 writer = self.usable_writer()
@@ -97,7 +98,7 @@ class Journal:
         self._write(messages, last_seq)
 
     def _write(self, messages: list[bytes], last_seq: int) -> None:
-        """Append these messages to the current segment, and empty the list."""
+        """Append these messages to the current segment, and clear the list."""
         writer = self.writer
         if messages and writer is not None:
             writer.append(b"".join(messages), last_seq, len(messages))
@@ -106,15 +107,15 @@ class Journal:
                 self.retire()
 
     def _admitted(self, row: dict[str, Any], new: list[str]) -> list[str]:
-        """Those of the new metrics that there is room for; the others are taken out of the row, and named once."""
+        """Return the new metrics that there is room for; remove the others from the row and report them."""
         room = MAX_EXTRAS - len(self._extras)
         for name in new[room:]:
             del row[name]
-            self.on_refused(name, f"{name!a} is not recorded: a run has at most {MAX_EXTRAS} metrics of its own")
+            self.on_refused(name, f"{name!a} is not recorded: a run has at most {MAX_EXTRAS} extra metrics")
         return new[:room]
 
     def usable_writer(self) -> SegmentWriter:
-        """The writer of the current segment; opens the next one if there is none, or it takes no more.
+        """Return the writer of the current segment; open the next one if there is none, or it is full or suspect.
 
         Raises:
             OSError: the segment cannot be created.
@@ -131,29 +132,29 @@ class Journal:
         return self.writer
 
     def retire(self) -> None:
-        """Write no more into the current segment; `seal_oldest` turns it into Parquet."""
+        """Stop writing to the current segment; `seal_oldest` will turn it into Parquet."""
         writer = self.writer
         if writer is not None:
             writer.settle()
-            # From here on only `append` is called, so that no signal handler can come in between.
+            # From here on only `append` is called, so no signal handler can run in between.
             self.writer = None
             self._retired_last_seq = writer.last_seq
             self._retired_rows += writer.rows
             self._retired.append(writer)
 
     def retire_if_old(self) -> None:
-        """Retire the current segment if it has reached its age."""
+        """Retire the current segment if it has reached its maximum age."""
         if self.writer is not None and time.monotonic() - self.writer.opened_at >= self.limits.secs:
             self.retire()
 
     @property
     def unsealed(self) -> int:
-        """How many segments wait to be sealed; each is an open file."""
+        """Number of segments that wait to be sealed; each is an open file."""
         return len(self._retired)
 
     @property
     def last_seq(self) -> int:
-        """Sequence number of the last row on disk."""
+        """Sequence number of the last row on disk; before the first row, the one before it."""
         if self.writer is None:
             return self._retired_last_seq
         self.writer.settle()
@@ -161,11 +162,11 @@ class Journal:
 
     @property
     def rows(self) -> int:
-        """Rows appended in this attempt."""
+        """Number of rows appended in this attempt."""
         return self._retired_rows + (0 if self.writer is None else self.writer.rows)
 
     def sync_retired(self) -> None:
-        """Make every retired segment safe against power loss; until it is sealed, its active file is all there is.
+        """Sync every retired segment: until it is sealed, its active file is the only copy of its rows.
 
         Raises:
             OSError: a file could not be synced.
@@ -174,15 +175,15 @@ class Journal:
             writer.sync()
 
     def unsealed_writers(self) -> tuple[SegmentWriter, ...]:
-        """Every segment that is not sealed yet, in order."""
+        """Return the writers of all segments that are not sealed yet, in order."""
         return (*self._retired, *([self.writer] if self.writer is not None else []))
 
     def seal_oldest(self) -> bool:
-        """Seal the oldest retired segment; False if there is none.
+        """Seal the oldest retired segment; return False if there is none.
 
         Raises:
-            OSError: a step failed; the segment stays retired and may be tried again.
-            RunDamagedError: the disk or the memory returned other bytes than were written.
+            OSError: a step failed; the segment stays retired, and sealing may be tried again.
+            RunDamagedError: the disk or memory returned other bytes than were written; the active file stays.
         """
         if not self._retired:
             return False
@@ -198,7 +199,7 @@ class Journal:
         return True
 
     def close_files(self) -> None:
-        """Close every file without sealing, as a forked child does with its parent's."""
+        """Close every file without sealing it, as a forked child does with the files of its parent."""
         for writer in self.unsealed_writers():
             writer.close()
         self._retired.clear()

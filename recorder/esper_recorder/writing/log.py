@@ -1,4 +1,4 @@
-"""What the recorder has to say: through `logging`, whose handlers may be somebody else's and raise anything."""
+"""Logs through `logging`, and ignores whatever its handlers raise: they may be somebody else's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _log = logging.getLogger("esper_recorder")
 
 
 def warning(message: str, *values: object) -> None:
-    """Log something that may not be meant so."""
+    """Log something that may be unintended."""
     with suppress(Exception):
         _log.warning(message, *values)
 

@@ -1,4 +1,4 @@
-"""What happens when a recorder is opened: the run's folder and header, the lock, recovery, the next attempt."""
+"""Opens a rank for recording: run folder, header, lock, recovery, the next attempt."""
 
 from __future__ import annotations
 
@@ -44,11 +44,13 @@ _VERSIONED = ("torch", "numpy", "pyarrow", "gymnasium", "stable_baselines3")
 
 @dataclass(frozen=True, slots=True)
 class OpenedRank:
-    """A rank that is ours to write: locked, recovered, its next attempt recorded.
+    """A rank that this process may write: locked and recovered, with its next attempt recorded.
 
-    `identity` is that of its first segment, whose `first_seq` is what the first row continues from. `attempt.first_seq`
-    is the number that this row gets, which is higher where the attempt before ended in dropped rows. `folder` is that
-    of the rank, held with the folders in it.
+    Attributes:
+        folder: folder of the rank, open with the folders in it.
+        attempt: `attempt.first_seq` is the sequence number of the first row.
+        identity: identity of the first segment. The first row continues from its `first_seq`, which is lower than
+            `attempt.first_seq` if the previous attempt ended in dropped rows.
     """
 
     run: RunDirectory
@@ -59,16 +61,16 @@ class OpenedRank:
     identity: SegmentIdentity
 
     def close(self) -> None:
-        """Give the lock up, and let go of the folders."""
+        """Release the lock, and close the folders."""
         self.lock.release()
         self.folder.close()
 
 
 def environment_number(name: str, default: int) -> int:
-    """A whole number that a launcher such as torchrun put into the environment.
+    """Return a whole number that a launcher such as torchrun set in the environment.
 
     Raises:
-        UsageError: the variable is set to something else.
+        UsageError: the variable is not a whole number.
     """
     text = os.environ.get(name) or str(default)
     if not text.isdecimal():
@@ -77,7 +79,7 @@ def environment_number(name: str, default: int) -> int:
 
 
 def new_run_id() -> str:
-    """A run id from the time and three random bytes, which sorts by age."""
+    """Make a run id from the time (UTC) and three random bytes. Run ids sort by age."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
@@ -91,13 +93,13 @@ def open_rank(
     described: Mapping[str, Any],
     value_loss_definition: ValueLossDefinition | None,
 ) -> OpenedRank:
-    """Create the run or join it, take the lock, recover what a killed attempt left, begin an attempt.
+    """Create or join the run, take the lock, recover what a killed attempt left, and begin an attempt.
 
     Raises:
-        UsageError: an argument is wrong, or the run must exist and does not.
-        RunExistsError: it exists and `resume` is "never".
-        RunLockedError: another process writes it.
-        RunDamagedError: what is there cannot be recovered without losing data.
+        UsageError: an argument is not valid, or `resume` is "must" and the run does not exist.
+        RunExistsError: the run exists and `resume` is "never".
+        RunLockedError: another recorder is writing this rank.
+        RunDamagedError: recovering the run would lose data.
         OSError: a folder or file cannot be created.
     """
     if resume not in ("never", "allow", "must"):
@@ -107,20 +109,20 @@ def open_rank(
     if run_id is None and (world_size > 1 or resume == "must"):
         raise UsageError("run_id=… is missing: it is needed to resume a run, and when several ranks write one")
     run_id = new_run_id() if run_id is None else check_run_id(run_id)
-    run = RunDirectory(Path(os.path.abspath(root)) / run_id)  # noqa: PTH100 (a name such as a/../b must not be made)
+    run = RunDirectory(Path(os.path.abspath(root)) / run_id)  # noqa: PTH100 (Path.absolute() would keep a/../b)
     return _open(run, rank, _header(run_id, world_size, described, value_loss_definition), resume)
 
 
 def open_beside(opened: OpenedRank, run_id: str, first_seq: int) -> OpenedRank:
-    """Begin a run beside one that was taken away, as the same rank of the same training; other ranks may join it.
+    """Begin a run beside one that was taken away, for the same rank of the same training. Other ranks may join it.
 
     Args:
         opened: the rank of the run that was taken away.
-        run_id: name of the new run; where there is one of that name and rank, it is resumed.
-        first_seq: sequence number that the first row continues from.
+        run_id: name of the new run; if it exists with that rank, it is resumed.
+        first_seq: sequence number from which the first row continues.
 
     Raises:
-        EsperError, OSError: as `open_rank`.
+        EsperError, OSError: as in `open_rank`.
     """
     run = RunDirectory(opened.run.path.parent / run_id)
     header = replace(opened.header, run_id=run_id, run_uuid=str(uuid.uuid4()), created=now())
@@ -142,11 +144,11 @@ def _open(run: RunDirectory, rank: int, header: RunHeader, resume: Resume, first
             except FileExistsError:
                 there = RunHeader.read(outer, HEADER_NAME)
                 if resume == "never" and header.world_size == 1:
-                    if _has_segments(folder):  # of a process that opened it in the same instant, and has ended
+                    if _has_segments(folder):  # another process opened it at the same moment
                         raise _taken(run) from None
                     durable.replace(outer, HEADER_NAME, content)  # nothing was ever recorded under this name
                 else:
-                    header = _joined(run, there, header)  # it is ours already: resumed, or made by another rank
+                    header = _joined(run, there, header)  # the run is resumed, or another rank made it
         recovered = recover(folder, header.run_uuid)
         earlier = read_attempts(folder)
         if resume == "never" and recovered.next_segment:
@@ -165,10 +167,10 @@ def _open(run: RunDirectory, rank: int, header: RunHeader, resume: Resume, first
 
 
 def _joined(run: RunDirectory, there: RunHeader, ours: RunHeader) -> RunHeader:
-    """The header of a run that is joined; what it says otherwise than the caller is logged."""
+    """Return the header of a run that is joined; log a warning if its `world_size` differs."""
     if there.world_size != ours.world_size:
         log.warning(
-            "%s was begun with world_size %d, and is resumed with %d; its header keeps the first",
+            "%s was begun with world_size %d and is resumed with %d; its header keeps the first number",
             run.path,
             there.world_size,
             ours.world_size,
@@ -177,7 +179,7 @@ def _joined(run: RunDirectory, there: RunHeader, ours: RunHeader) -> RunHeader:
 
 
 def _open_folder(run: RunDirectory, rank: int, *, is_shared: bool, resume: Resume) -> Folder:
-    """The folder of a rank with its folders in it, held; made where it is not there yet."""
+    """Open the folder of a rank and the folders in it; make those that do not exist."""
     name = rank_name(rank)
     durable.make_folders(run.path.parent)
     with Folder.at(run.path.parent) as root:
@@ -202,17 +204,17 @@ def _open_folder(run: RunDirectory, rank: int, *, is_shared: bool, resume: Resum
 
 
 def _is_recorded(run: RunDirectory, rank: str | None) -> bool:
-    """Whether a folder holds a run of ours, or that rank of one; it may be that of another tool, which we join."""
+    """Whether a folder contains a run, or `rank` of one. The folder of another tool, which a run may join, does not."""
     try:
         with run.open() as outer:
             names = outer.names()
             return rank in names if rank is not None else HEADER_NAME in names or bool(rank_numbers(outer))
     except EsperError:
-        return True  # something else has its name, or it may not be looked into
+        return True  # it is not a folder, or cannot be opened
 
 
 def _has_rows(run: RunDirectory, rank: str | None) -> bool:
-    """Whether anything was recorded in a run, or in that rank of it, or may be by now; what cannot be told may be."""
+    """Whether a run, or `rank` of it, has rows or a writer that may record them. True if that cannot be determined."""
     try:
         with run.open() as outer:
             for name in [rank] if rank is not None else [rank_name(number) for number in rank_numbers(outer)]:
@@ -225,7 +227,7 @@ def _has_rows(run: RunDirectory, rank: str | None) -> bool:
 
 
 def _has_segments(rank: Folder) -> bool:
-    """Whether an attempt at a rank has recorded rows, or says so."""
+    """Whether a rank has segments, or an attempt whose record counts rows."""
     return bool(segment_numbers(rank)) or any(attempt.rows for attempt in read_attempts(rank))
 
 
@@ -236,13 +238,13 @@ def _taken(run: RunDirectory) -> RunExistsError:
 
 
 def _seq_on_disk(earlier: list[Attempt], next_seq: int) -> int:
-    """What the first new row continues from: rows that were on disk once and are gone leave a gap, as damage does."""
+    """Return where the first new row continues. Rows that were on disk and are gone leave a gap, as damage does."""
     last_seq = earlier[-1].last_seq if earlier else None
     return next_seq if last_seq is None else max(next_seq, last_seq + 1)
 
 
 def _next_attempt(earlier: list[Attempt], next_seq: int) -> Attempt:
-    if earlier:  # rows that were dropped at its very end used up their numbers too
+    if earlier:  # rows dropped at its end used up sequence numbers too
         last = earlier[-1]
         next_seq = max(next_seq, last.first_seq + last.rows + last.dropped_rows)
     return Attempt(attempt=len(earlier), started=now(), first_seq=next_seq, pid=os.getpid(), host=socket.gethostname())
@@ -277,17 +279,17 @@ def _config(given: object) -> dict[str, Any]:
         config: dict[str, Any] = as_json(given or {})
     except UsageError:
         raise
-    except Exception as error:  # a mapping of somebody else's may raise anything
+    except Exception as error:  # the mapping of a caller may raise anything
         raise UsageError(f"config cannot be read: {type(error).__name__}: {error}") from None
     return config
 
 
 def _checked(header: bytes) -> bytes:
-    """The header, if readers take one of its size."""
+    """Return the header if it is small enough for readers."""
     if len(header) > MAX_JSON_BYTES:
         raise UsageError(
             f"config makes the run's header {len(header):,} bytes long; the limit is {MAX_JSON_BYTES:,}:"
-            " leave out what is no hyper-parameter"
+            " leave out what is not a hyper-parameter"
         )
     return header
 
@@ -303,7 +305,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """The commit that the working directory stands at, if it is in a git repository."""
+    """Return the commit of the working directory, or None if it is not in a git repository."""
     try:
         answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,7 +1,7 @@
-"""Rows of a kind that has come before: what is to be done with each value is worked out once, by its type.
+"""Encodes rows of a known kind quickly: what to do with each value is worked out once, from its type.
 
 Two rows are of one kind if they have the same names in the same order, and values of the same types. What a type does
-not promise (that a whole number is small enough for a float, that an array holds one number) is looked at in each row.
+not guarantee is checked in each row: that a whole number is small enough for a float, or that an array has one number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from esper_schemas.metric.payload import REQUIRED
 from esper_schemas.segment.active import RowLayout
 
 FILLED_IN = ("seq", "wall_time", "elapsed_secs")
-"""Columns that the recorder fills in, the last two of them where the caller does not."""
+"""Columns that the recorder fills in, the last two only if the caller does not."""
 
 _ABSENT = type(None)
 _FLOATS = (float, np.float64, np.float32, np.float16, bool, np.bool_)
@@ -29,11 +29,11 @@ _WHOLE = (*_SMALL, *_LARGE, bool)
 
 
 class NotAsPlannedError(Exception):
-    """A value is not what values of its type usually are; the row needs a closer look."""
+    """A value does not fit the plan, which only knows its type; the row needs a closer look."""
 
 
 class RowPlan:
-    """Encodes rows of one kind; make it with `plan_rows`."""
+    """Encodes rows of one kind; made by `plan_rows`."""
 
     __slots__ = ("_arrays", "_codes", "_encode", "_large", "_order", "_tensors")
 
@@ -55,10 +55,10 @@ class RowPlan:
         self._tensors = has_tensors
 
     def __call__(self, values: tuple[Any, ...], filled_in: tuple[int, int, float]) -> bytes:
-        """The message of a row with these values, in the order of its names, and what the recorder fills in.
+        """Encode a row from its values, in the order of its names, and those of `FILLED_IN`.
 
         Raises:
-            NotAsPlannedError, struct.error: a value is not as usual.
+            NotAsPlannedError, struct.error: a value does not fit the plan.
         """
         if self._arrays:
             values = self._with_numbers(values)
@@ -71,8 +71,8 @@ class RowPlan:
         return self._encode(self._order(values + filled_in))
 
     def _with_numbers(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The values with the numbers that arrays and tensors hold."""
-        if self._tensors and sys.modules["torch"].cuda.is_initialized():  # else no tensor can be on a device
+        """Return the values, with each array and tensor replaced by its number."""
+        if self._tensors and sys.modules["torch"].cuda.is_initialized():  # otherwise no tensor can be on a device
             for index in self._arrays:
                 if getattr(values[index], "is_cuda", False):
                     raise NotAsPlannedError
@@ -85,7 +85,7 @@ class RowPlan:
 
 
 def plan_rows(layout: RowLayout, names: tuple[str, ...], types: tuple[type, ...]) -> RowPlan | None:
-    """The plan for rows with these names and types of values in a segment; None if each needs a closer look."""
+    """Return the plan for rows with these names and types in a segment; None if each row needs a closer look."""
     columns = layout.columns
     position = {name: index for index, name in enumerate(names) if types[index] is not _ABSENT}
     if len(set(names)) < len(names) or "seq" in position or not columns.keys() >= position.keys():
@@ -114,7 +114,7 @@ def plan_rows(layout: RowLayout, names: tuple[str, ...], types: tuple[type, ...]
 
 
 def _fits(kind: type, dtype: Dtype) -> bool:
-    """Whether every value of a type is stored exactly in a column; one that is too large for it cannot be packed."""
+    """Whether a column stores every value of a type exactly. Packing raises an error for a value that is too large."""
     if dtype == "float64":
         return kind in _FLOATS or kind in _SMALL
     if dtype == "bool":
@@ -123,7 +123,7 @@ def _fits(kind: type, dtype: Dtype) -> bool:
 
 
 def _tensor_types() -> tuple[type, ...]:
-    """Types of tensors, as far as torch is there; something else may be under its name."""
+    """Return the tensor types of torch if it is loaded. Another module may have its name."""
     torch = sys.modules.get("torch")
     found = (getattr(torch, "Tensor", None), getattr(getattr(torch, "nn", None), "Parameter", None))
     return tuple(kind for kind in found if isinstance(kind, type))

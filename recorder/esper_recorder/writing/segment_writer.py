@@ -18,14 +18,14 @@ _MAX_ENCODERS = 256
 
 
 Kind = tuple[tuple[str, ...], tuple[type, ...]]
-"""Names of a row, in order, and the types of its values."""
+"""The names of a row, in order, and the types of its values."""
 
 
 class SegmentWriter:
-    """The active file of one segment. Rows are never split across segments, and never half there.
+    """The active file of one segment. A row is never split across segments, and never stored in part.
 
-    A row, or several that have waited, is one `write()` to an append-only descriptor. If that fails the file is cut
-    back to where it ended; if even that fails the segment is `suspect` and must not be written to any more.
+    One `write()` to an append-only descriptor writes a row, or several that waited. If it fails, the file is cut back
+    to its previous end. If that fails too, the segment is `suspect`, and nothing more may be written to it.
 
     Raises:
         OSError: the file cannot be created or written.
@@ -54,23 +54,23 @@ class SegmentWriter:
         except BaseException:
             identity = self.identity
             self.close()
-            rank.unlink(self._name, identity)  # nothing is in it yet, and its number is used again
+            rank.unlink(self._name, identity)  # it has no rows, and its number will be used again
             raise
         self.size = len(layout.header)
 
     @property
     def room(self) -> int:
-        """How many more rows the segment takes."""
+        """Number of rows that still fit into the segment."""
         return self._max_rows - self.rows
 
     @property
     def identity(self) -> Identity:
-        """Which file it is, whatever it is called by now."""
+        """Device and inode of the file, whatever its name is by now."""
         found = os.fstat(self._descriptor)
         return found.st_dev, found.st_ino
 
     def read_back(self) -> ActiveSegment:
-        """What is in the file, verified.
+        """Read the file back and verify it.
 
         Raises:
             OSError: it cannot be read.
@@ -79,23 +79,23 @@ class SegmentWriter:
         return parse_active(self.layout.identity.segment, data)
 
     def append(self, message: bytes, seq: int, count: int = 1) -> None:
-        """Append `count` row messages, of which the last has sequence number `seq`, in one write.
+        """Append `count` row messages in one write; `seq` is the sequence number of the last.
 
         Raises:
-            OSError: they could not be written; the file ends as before, or the segment is suspect.
+            OSError: they were not written; the file ends where it did before, or the segment is suspect.
         """
         size, rows = self.size + len(message), self.rows + count
         try:
             written = os.write(self._descriptor, message)
             if written < len(message):
                 self._write_rest(message, written)
-            # From here to the end of the block nothing is called, so that no signal handler can come in between.
+            # From here to the end of the block nothing is called, so no signal handler can run in between.
             self.size = size
             self.rows = rows
             self.last_seq = seq
             if rows >= self._max_rows:
                 self.is_full = True
-        except BaseException:  # KeyboardInterrupt too: it may come when the row is already there
+        except BaseException:  # KeyboardInterrupt too: it may come after the row was written
             self._cut_short = (size, rows, seq)
             self.settle()
             raise
@@ -105,9 +105,9 @@ class SegmentWriter:
             written += os.write(self._descriptor, message[written:])
 
     def settle(self) -> None:
-        """After an append that was cut short: count the row if it is wholly there, else cut the file back.
+        """Finish an append that was cut short: count its rows if all bytes are there, otherwise cut the file back.
 
-        Does nothing otherwise. To be called again if an interrupt cuts this short, too.
+        Does nothing if no append was cut short. Call it again if an interrupt ends this call too.
         """
         if self._cut_short is None:
             return
@@ -122,18 +122,18 @@ class SegmentWriter:
         self._cut_short = None
 
     def encode(self, row: Mapping[str, Any]) -> bytes:
-        """The message of a validated row, given as column → plain number."""
+        """Encode a validated row, given as column → plain number."""
         present = frozenset(row)
         return self._encoder(present).encode([row[name] for name in self.layout.columns if name in present])
 
     def learn(self, names: tuple[str, ...], types: tuple[type, ...]) -> None:
-        """Prepare `plans` for rows with exactly these names, in this order, and values of these types."""
+        """Make the plan for rows with exactly these names, in this order, and values of these types."""
         if len(self.plans) >= _MAX_ENCODERS:
             self.plans.clear()
         self.plans[names, types] = plan_rows(self.layout, names, types)
 
     def plan_for(self, kind: Kind) -> RowPlan | None:
-        """The plan for rows of a kind, if one was learned; it is at hand as `plan` for the next row of this `kind`."""
+        """Return the plan for a kind of row, if `learn` made one; keep both in `kind` and `plan` for the next row."""
         plan = self.plans.get(kind)
         if plan is not None:
             self.kind, self.plan = kind, plan
@@ -148,7 +148,7 @@ class SegmentWriter:
         return encoder
 
     def sync(self) -> None:
-        """Make what was appended so far, and the file's name, safe against power loss."""
+        """Make the rows appended so far, and the name of the file, survive a power loss."""
         size = self.size
         if size == self._synced_size:
             return
@@ -158,14 +158,14 @@ class SegmentWriter:
         self._synced_size = size
 
     def close(self) -> None:
-        """Close the file; it stays as it is."""
+        """Close the file, without changing it."""
         os.close(self._descriptor)
 
 
 def _create(rank: Folder, name: str, header_bytes: int) -> int:
     """Create a segment's file for appending.
 
-    What an interrupt left of an earlier try to create it is replaced, if it is too short to hold any row.
+    A file left by an interrupted call is replaced, if it is too short to contain a row.
     """
     try:
         return rank.create(name)

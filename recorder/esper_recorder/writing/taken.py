@@ -1,8 +1,8 @@
-"""A run that was taken away while it was recorded: recording goes on in a run beside it.
+"""Continues recording in a run beside one that was taken away.
 
-Somebody removed its folder, or removed its LOCK so that another recorder could take it. Nothing under the old name is
-ours any more. What our open files still hold is written again, with the same sequence numbers, into
-`<run_id>.taken-<first eight digits of its uuid>`, of which a recording of its own begins there.
+Somebody removed the folder of the run, or removed its LOCK so that another recorder could take it. Nothing under the
+old name is ours any more. A recording of its own begins in `<run_id>.taken-<first eight digits of the run_uuid>`, with
+the rows that our open files still have, under the same sequence numbers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _SUFFIX = re.compile(r"\.taken-[0-9a-f]{8}$")
 
 
 def move(opened: OpenedRank, journal: Journal) -> tuple[OpenedRank, Journal]:
-    """Open a run beside the one that was taken, and write into it every row that our files still hold.
+    """Open a run beside the one that was taken away, and write every row that our open files still have into it.
 
     Raises:
-        EsperError, OSError: it cannot be opened or written; nothing was changed, and it may be tried again.
+        EsperError, OSError: it cannot be opened or written; `opened` and `journal` stay usable for another try.
     """
     rows = list(_rows(journal))
     first_seq = rows[0]["seq"] - rows[0].get("dropped_before", 0) if rows else journal.last_seq + 1
@@ -42,7 +42,7 @@ def move(opened: OpenedRank, journal: Journal) -> tuple[OpenedRank, Journal]:
 
 
 def _rows(journal: Journal) -> Iterator[dict[str, Any]]:
-    """The rows of all segments that are not sealed yet, as they were appended."""
+    """Yield the rows of all segments that are not sealed yet, as they were appended."""
     for writer in journal.unsealed_writers():
         rows = writer.read_back().rows
         if rows is None:
@@ -53,5 +53,5 @@ def _rows(journal: Journal) -> Iterator[dict[str, Any]]:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """A column whose values are plain numbers: a time is microseconds since 1970."""
+    """Convert a column to plain numbers: times become microseconds since 1970."""
     return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column

@@ -1,4 +1,4 @@
-"""What an attempt has lost: rows dropped and values left out. Each is counted for the run, and logged once."""
+"""Counts what an attempt has lost, rows dropped and values left out, and logs each reason once."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 from esper_recorder.writing import log
 
 MAX_REFUSED_NAMES = 100
-"""The run counts the values that could not be stored for at most this many metrics."""
+"""Maximum number of metrics for which a run counts the values that could not be stored."""
 
 MAX_REASON = 500
-"""The run keeps this many characters of a reason."""
+"""Maximum length of a recorded reason, in characters."""
 
 _MAX_TOPICS = 100
 
 
 class Tally:
-    """The losses of one attempt. Whoever counts holds the lock of the recorder.
+    """The losses of one attempt. The caller of `drop` or `refuse` must hold the lock of the recorder.
 
     Args:
         path: returns the folder of the run, for log messages.
 
     Attributes:
-        dropped_rows: rows that were dropped.
-        drop_reason: why the last one was.
-        refused_values: for each metric how many values were left out, and why the last one was.
+        dropped_rows: number of rows dropped.
+        drop_reason: why the last row was dropped, None if none was.
+        refused_values: for each metric, the `count` of values left out and the `reason` for the last one.
     """
 
     def __init__(self, path: Callable[[], Path]) -> None:
@@ -43,7 +43,7 @@ class Tally:
         self.say(f"drop: {reason}"[:60], f"an update was dropped: {reason}")
 
     def refuse(self, name: str, reason: str) -> None:
-        """Count a value that its column cannot store; the row is written without it."""
+        """Count a value that its column cannot store. The row is written without it."""
         known = self.refused_values.get(name)
         if known is not None or len(self.refused_values) < MAX_REFUSED_NAMES:
             count = 0 if known is None else known["count"]
@@ -51,11 +51,11 @@ class Tally:
         self.say(f"value: {name}"[:60], f"a value is left out: {reason}")
 
     def say(self, topic: str, message: str) -> None:
-        """Log an error, once for each topic."""
+        """Log an error, once per topic."""
         if topic not in self._topics and len(self._topics) < _MAX_TOPICS:
             self._topics.add(topic)
             log.error("%s: %s", self._path(), message)
 
     def may_say_again(self, topic: str) -> None:
-        """Log this topic once more when it comes up again."""
+        """Let `say` log this topic once more."""
         self._topics.discard(topic)
