@@ -93,6 +93,7 @@ _BY_PATH = {
 """Functions that take a path, or what is open already; where it is the latter, `_HANDED_OVER` says so."""
 
 _HANDED_OVER = {
+    "schemas/esper_schemas/segment/black_box.py": {"pq.write_table"},
     "schemas/esper_schemas/segment/sealed.py": {"pq.ParquetFile", "pq.read_table", "pq.write_table"},
     "analyzer/esper_analyzer/reading/current_rows.py": {"pl.scan_parquet"},
 }

@@ -15,6 +15,7 @@ PATIENT = f"""
 import esper_recorder.writing.background, esper_recorder.recorder
 for module in (esper_recorder.writing.background, esper_recorder.recorder):
     module.SLOW_WRITE_SECS = {HANG_SECS}
+esper_recorder.writing.background.WAIT_SECS = {HANG_SECS}
 """
 """Beginning of a script whose rows are acknowledged however long a write takes; in the tests' own process, a fixture
 sees to that."""

@@ -17,7 +17,7 @@ from esper_recorder.train.config import PPOConfig
 from esper_recorder.train.envs import Step, VectorEnv
 from esper_recorder.train.losses import generalized_advantages
 from esper_recorder.train.networks import ActorCritic
-from esper_recorder.train.ppo import PPO, Minibatch, UpdateResult
+from esper_recorder.train.ppo import PPO, Minibatch, OnStep, UpdateResult
 from esper_recorder.train.rollout import Rollout, RolloutCollector
 
 
@@ -40,11 +40,14 @@ class SabotagedPPO(PPO):
         *,
         learning_rate: float,
         on_minibatch: Callable[[Minibatch], None] | None = None,
+        on_step: OnStep | None = None,
         heartbeat: Callable[[], None] | None = None,
     ) -> UpdateResult:
         """As `PPO.update`, on what `before_update` makes of `rollout`."""
         rollout = self.before_update(rollout, learning_rate)
-        result = super().update(rollout, learning_rate=learning_rate, on_minibatch=on_minibatch, heartbeat=heartbeat)
+        result = super().update(
+            rollout, learning_rate=learning_rate, on_minibatch=on_minibatch, on_step=on_step, heartbeat=heartbeat
+        )
         self.made += 1
         self.after_update()
         return result

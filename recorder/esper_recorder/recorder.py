@@ -11,7 +11,14 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from esper_recorder.writing import log
-from esper_recorder.writing.background import MAX_UNSEALED, SLOW_WRITE_SECS, BackgroundWriter, UpdateHook
+from esper_recorder.writing.background import (
+    MAX_UNSEALED,
+    PATIENCE_SECS,
+    SLOW_WRITE_SECS,
+    BackgroundWriter,
+    UpdateHook,
+)
+from esper_recorder.writing.black_box import KEPT_MINIBATCHES, BlackBox
 from esper_recorder.writing.device_capture import DeviceCapture, PendingRow, take_device_tensors
 from esper_recorder.writing.ending import close_when_collected, describe, text_of
 from esper_recorder.writing.foreign import is_of_signal_handler
@@ -23,6 +30,7 @@ from esper_schemas.limits import MAX_SEGMENT_BYTES
 from esper_schemas.metric.payload import METRICS, PPOUpdatePayload, admit
 from esper_schemas.run.records import EndStatus, ValueLossDefinition
 from esper_schemas.segment.active import column_types
+from esper_schemas.segment.black_box import MAX_MINIBATCHES
 
 
 class Recorder:
@@ -50,6 +58,7 @@ class Recorder:
         buffer_rows: int,
         on_update: UpdateHook | None,
         strict: bool,
+        black_box_minibatches: int,
     ) -> None:
         self.rank = opened.identity.rank
         self._on_update = on_update
@@ -59,7 +68,8 @@ class Recorder:
         self._known: set[str] = set(column_types())
         self._capture: DeviceCapture | None = None
         journal = Journal(opened.folder, opened.lock, opened.identity, limits)
-        self._background = BackgroundWriter(opened, journal, buffer_rows, on_update)
+        self._black_box = BlackBox(black_box_minibatches, self._started)
+        self._background = BackgroundWriter(opened, journal, buffer_rows, on_update, self._black_box)
         close_when_collected(self, self._background)
 
     # ------------------------------------------------------------------ opening and closing
@@ -85,6 +95,7 @@ class Recorder:
         segment_bytes: int = RotationLimits.bytes,
         segment_secs: float = RotationLimits.secs,
         buffer_rows: int = 10_000,
+        black_box_minibatches: int = KEPT_MINIBATCHES,
     ) -> Self:
         """Open a run for recording, creating `root/run_id` unless it is resumed.
 
@@ -105,6 +116,7 @@ class Recorder:
             rank, world_size: Of this process; default from the environment (RANK, WORLD_SIZE), else 0 and 1.
             segment_rows, segment_bytes, segment_secs: A segment is sealed when it reaches any of these.
             buffer_rows: How many rows may wait while the disk is in trouble.
+            black_box_minibatches: How many minibatches are kept in memory for the black box, 0 to 65,536.
 
         Raises:
             UsageError: an argument is wrong.
@@ -123,6 +135,8 @@ class Recorder:
                 raise UsageError(f"{name} must be greater than 0, found {value}")
         if segment_bytes > MAX_SEGMENT_BYTES:
             raise UsageError(f"segment_bytes must be at most {MAX_SEGMENT_BYTES}, found {segment_bytes}")
+        if not 0 <= black_box_minibatches <= MAX_MINIBATCHES:
+            raise UsageError(f"black_box_minibatches must be 0 to {MAX_MINIBATCHES:,}, found {black_box_minibatches}")
         opened = open_rank(
             root,
             run_id=run_id,
@@ -133,7 +147,14 @@ class Recorder:
             value_loss_definition=value_loss_definition,
         )
         limits = RotationLimits(segment_rows, segment_bytes, segment_secs)
-        return cls(opened, limits=limits, buffer_rows=buffer_rows, on_update=on_update, strict=strict)
+        return cls(
+            opened,
+            limits=limits,
+            buffer_rows=buffer_rows,
+            on_update=on_update,
+            strict=strict,
+            black_box_minibatches=black_box_minibatches,
+        )
 
     def close(self, status: EndStatus = "finished", reason: str | None = None) -> None:
         """Write what is buffered, seal, record how the attempt ended, give the lock up. May be called again.
@@ -245,9 +266,51 @@ class Recorder:
                 return self._refuse(PayloadError(f"{type(error).__name__}: {text_of(error)}"))
             finally:
                 background.is_recording = False
+        if safe and self._black_box.has_minibatches:
+            given = dict(zip(names, values, strict=True)) if row is None else row
+            background.wait_for_black_box(self._black_box.pull_for(given, self._next_seq - 1))
         if safe and self._on_update is not None:
             self._call_hook(self._as_row(names, values) if row is None else row)
         return safe
+
+    def minibatch(self, **numbers: Any) -> None:
+        """Keep the numbers of one minibatch in memory, so that they can be read if something breaks soon.
+
+        Call it after each optimiser step, with what you have at hand: `policy_loss`, `value_loss`, `grad_norm`,
+        `ratio_max`, `epoch`, and numbers of your own such as reward terms. The last 512 are kept. They are written to
+        the run, as a black box, when a number with "loss" or "grad" in its name is not finite here or in a row, when
+        an update is skipped, when the `level` of `on_update` becomes "critical", and when the attempt fails or is
+        interrupted; see FORMAT.md.
+
+        Numbers are taken as `record` takes them; CUDA tensors stay on the device and nobody waits for them. A value
+        that is no number is left out, and logged. Only if a black box is to be written now, this waits until it is on
+        the disk, for at most a quarter of a second.
+
+        Raises:
+            PayloadError: only with `strict=True`.
+        """
+        broken, refused = self._black_box.add(self._next_seq, numbers)
+        if refused:
+            if self._strict:
+                raise PayloadError(next(iter(refused.values())))
+            for name, reason in refused.items():
+                self._background.tally.say(f"minibatch: {name}"[:60], f"a number of a minibatch is left out: {reason}")
+        if broken and self._background.closed is None:
+            self._background.wait_for_black_box(self._black_box.pull("not_finite", broken, self._next_seq))
+
+    def dump_black_box(self, reason: str) -> bool:
+        """Write the minibatches that are kept now to the run; at most 100 times in an attempt.
+
+        Args:
+            reason: Why, in one line.
+
+        Returns:
+            Whether they are on the disk. False if there are none, if 100 were written, and after five seconds.
+        """
+        if self._background.closed is not None:
+            return False
+        written = self._black_box.pull("asked", str(reason), self._next_seq)
+        return self._background.wait_for_black_box(written, PATIENCE_SECS)
 
     def _record_as_planned(self, names: tuple[str, ...], values: tuple[Any, ...]) -> bool | None:
         """The fast path: a row of a known kind, onto a healthy disk; None if the row is not for it."""
@@ -394,3 +457,4 @@ class Recorder:
             if self._strict or is_of_signal_handler(error):
                 raise
             self._background.tally.say("hook", f"on_update raised {type(error).__name__}: {text_of(error)}")
+        self._background.wait_for_black_box(self._black_box.pull_if_critical(self._on_update, row["seq"]))

@@ -26,6 +26,8 @@ try:
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
+
+    from esper_recorder.adapters.sb3_minibatches import Minibatches
 except ModuleNotFoundError as error:
     if error.name != "stable_baselines3":
         raise
@@ -128,6 +130,7 @@ class RecorderCallback(BaseCallback):
         self._has_done = False
         self._row: dict[str, Any] | None = None  # what is known so far of the update in progress
         self._lap = 0.0
+        self._minibatches: Minibatches | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -135,12 +138,14 @@ class RecorderCallback(BaseCallback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._watch_no_minibatches()
         if self._recorder is not None:
             self._recorder.__exit__(kind, error, trace)
             self._recorder = None
 
     def close(self, status: EndStatus = "finished", reason: str | None = None) -> None:
         """End the run, as `Recorder.close`; `learn` calls this when it returns."""
+        self._watch_no_minibatches()
         if self._recorder is not None:
             self._recorder.close(status, reason)
             self._recorder = None
@@ -178,6 +183,7 @@ class RecorderCallback(BaseCallback):
         # learn() sets the model's count back to 0 unless reset_num_timesteps=False.
         self._steps_before = self._env_steps if model.num_timesteps == 0 else self._steps_before
         self._row = None
+        self._watch_minibatches()
 
     def _on_rollout_start(self) -> None:
         self._record()  # the update that followed the previous rollout
@@ -209,6 +215,21 @@ class RecorderCallback(BaseCallback):
         self.close()
 
     # ------------------------------------------------------------------ what is recorded
+
+    def _watch_minibatches(self) -> None:
+        """Fill the black box; what goes wrong with that is no reason to end the training."""
+        assert self._recorder is not None
+        try:
+            self._minibatches = Minibatches(self.model, VALUE_LOSS_FACTOR, self._recorder.minibatch)
+        except Exception as error:
+            if self._strict:
+                raise
+            log.warning("%s: no minibatches for the black box: %s: %s", self.path, type(error).__name__, error)
+
+    def _watch_no_minibatches(self) -> None:
+        if self._minibatches is not None:
+            self._minibatches.close()
+            self._minibatches = None
 
     def _record(self) -> None:
         """Record the update that has just finished, if there was one since the last call."""

@@ -17,17 +17,23 @@ from esper_schemas.errors import RunDamagedError
 from esper_schemas.run.directory import (
     ACTIVE,
     ATTEMPTS,
+    BLACK_BOXES,
     REPAIRS,
     SEALS,
     active_name,
+    black_box_name,
+    black_box_record_name,
+    black_boxes,
     read_seal,
     sealed_name,
     segment_numbers,
 )
 from esper_schemas.run.files import Folder
 from esper_schemas.segment import sealed
+from esper_schemas.segment.black_box import read_record
 from esper_schemas.segment.holds import check_columns, summarise
 from esper_schemas.segment.scan import read_active
+from esper_schemas.segment.sealed import has_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ def recover(rank: Folder, run_uuid: str | None) -> RecoveredRank:
         OSError: a file cannot be read, sealed or removed.
         RunDamagedError: a seal record cannot be read, or a file is not what it should be; that file was not changed.
     """
+    for box in black_boxes(rank):
+        _finish_black_box(rank, box, run_uuid)
     remove_unfinished(rank)
     next_segment = next_seq = 0
     last_sealed: int | None = None
@@ -85,11 +93,31 @@ def recover(rank: Folder, run_uuid: str | None) -> RecoveredRank:
 
 def remove_unfinished(rank: Folder) -> None:
     """Remove `.tmp` files, but only from the folders where a writer leaves them."""
-    for folder in (ACTIVE, SEALS, ATTEMPTS, REPAIRS):
+    for folder in (ACTIVE, SEALS, ATTEMPTS, BLACK_BOXES, REPAIRS):
         for name in rank.names(folder):
             found = rank.stat(f"{folder}/{name}") if name.endswith(".tmp") else None
             if found is not None and not stat.S_ISDIR(found.st_mode):
                 rank.unlink(f"{folder}/{name}")
+
+
+def _finish_black_box(rank: Folder, box: str, run_uuid: str | None) -> None:
+    """Rename the file of a black box whose record is in place, or remove the record if the file is not whole."""
+    parquet, aside = black_box_name(box), f"{black_box_name(box)}.tmp"
+    record_name = black_box_record_name(box)
+    if rank.exists(parquet) or not rank.exists(aside) or not rank.exists(record_name):
+        return
+    try:
+        record = read_record(rank, box)
+        with rank.open(aside) as file:
+            is_whole = rank.size(aside) == record.bytes and has_sha256(file, record.sha256)
+    except RunDamagedError:
+        return  # an examination reports it
+    if run_uuid not in (None, record.run_uuid):
+        return
+    if is_whole:
+        durable.rename(rank, aside, parquet)
+    else:
+        durable.unlink(rank, record_name)
 
 
 def _refuse_shared(rank: Folder, name: str) -> None:

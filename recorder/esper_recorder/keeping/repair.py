@@ -31,6 +31,8 @@ from esper_schemas.run.directory import (
     RunDirectory,
     active_name,
     attempt_name,
+    black_box_name,
+    black_box_record_name,
     numbers_in,
     read_seal,
     seal_name,
@@ -196,6 +198,10 @@ class _RankRepair:
         for number in check.orphan_seals:
             self._note_last_seq(number)
             self._move_aside(seal_name(number), "its segment does not exist")
+        for box, why in check.bad_black_boxes.items():
+            for name in (black_box_name(box), black_box_record_name(box)):
+                if self.folder.exists(name):
+                    self._move_aside(name, why)
         for segment in check.segments:
             if segment.is_sealed:
                 self._check_sealed(segment)

@@ -15,6 +15,8 @@ from esper_recorder.train.networks import ActorCritic
 from esper_recorder.train.rollout import Rollout
 from esper_recorder.train.statistics import UpdateStatistics
 
+OnStep = Callable[[int, Mapping[str, Tensor]], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
@@ -64,6 +66,7 @@ class PPO:
         *,
         learning_rate: float,
         on_minibatch: Callable[[Minibatch], None] | None = None,
+        on_step: OnStep | None = None,
         heartbeat: Callable[[], None] | None = None,
     ) -> UpdateResult:
         """Train on `rollout`, then leave its statistics in `self.statistics`.
@@ -72,6 +75,7 @@ class PPO:
             rollout: What to train on.
             learning_rate: Learning rate for this whole update.
             on_minibatch: Called with the tensors of each minibatch before its optimiser step.
+            on_step: Called after each optimiser step with the epoch, from 1, and the numbers of its minibatch.
             heartbeat: Called before each minibatch; may raise to end the training.
         """
         for group in self.optimizer.param_groups:
@@ -87,7 +91,9 @@ class PPO:
             for rows in order.tensor_split(self.config.minibatches):
                 if heartbeat is not None:
                     heartbeat()
-                self._step(rollout, rows, old_values[rows], targets[rows], advantages[rows], on_minibatch)
+                numbers = self._step(rollout, rows, old_values[rows], targets[rows], advantages[rows], on_minibatch)
+                if on_step is not None:
+                    on_step(epoch, numbers)
                 executed += 1
             if self.config.target_kl is not None:
                 kl, samples = self.statistics.kl_sum()
@@ -140,8 +146,12 @@ class PPO:
         targets: Tensor,
         advantages: Tensor,
         on_minibatch: Callable[[Minibatch], None] | None,
-    ) -> None:
-        """Compute loss, clipped gradient, optimiser step and statistics for the minibatch of `rows` [B]."""
+    ) -> dict[str, Tensor]:
+        """Compute loss, clipped gradient, optimiser step and statistics for the minibatch of `rows` [B].
+
+        Returns:
+            Name of the metrics table → 0-d tensor, for the numbers of this minibatch alone.
+        """
         config = self.config
         valid = rollout.valid[rows]
         observations, old_log_probs = rollout.observations[rows], rollout.log_probs[rows]
@@ -185,4 +195,14 @@ class PPO:
                 norm * (config.max_grad_norm / (norm + 1e-6)).clamp(max=1.0),
             )
             bad = torch.stack((flat.isnan().sum(), flat.isinf().sum()))
-            self.statistics.add(means, valid, log_ratio.exp(), log_probs, bad)
+            ratio = log_ratio.exp()
+            self.statistics.add(means, valid, ratio, log_probs, bad)
+            return {
+                "policy_loss": policy_loss,
+                "value_loss": value_loss,
+                "entropy": mean_entropy,
+                "kl_divergence": means[4],
+                "clip_fraction": means[5] + means[6],
+                "grad_norm": norm,
+                "ratio_max": ratio.max(),
+            }

@@ -14,7 +14,7 @@ from esper_recorder.train.checkpoint import check_alike
 from esper_recorder.train.config import PPOConfig
 from esper_recorder.train.envs import VectorEnv
 from esper_recorder.train.networks import ActorCritic
-from esper_recorder.train.ppo import PPO, Minibatch, UpdateResult
+from esper_recorder.train.ppo import PPO, Minibatch, OnStep, UpdateResult
 from esper_recorder.train.rollout import EpisodeWindow, RolloutCollector
 from esper_recorder.train.statistics import rollout_statistics, to_host
 from esper_schemas.errors import UsageError
@@ -32,6 +32,9 @@ class RecorderLike(Protocol):
 
     def record(self, **values: Any) -> bool:
         """Record one update by keyword."""
+
+    def minibatch(self, **numbers: Any) -> None:
+        """Keep the numbers of one minibatch for the black box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,11 @@ class Trainer:
         """
         started, steps_before = time.monotonic(), self.env_steps
         for update in range(self.next_update, self.config.num_updates):
-            values = self.run_update(update, heartbeat=heartbeat)
+            values = self.run_update(
+                update,
+                heartbeat=heartbeat,
+                on_step=lambda epoch, numbers: recorder.minibatch(epoch=epoch, **numbers),
+            )
             is_safe = recorder.record(**values)
             elapsed = time.monotonic() - started
             self.progress = Progress(
@@ -136,6 +143,7 @@ class Trainer:
         *,
         heartbeat: Callable[[], None] | None = None,
         on_minibatch: Callable[[Minibatch], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> dict[str, Any]:
         """Collect a rollout, train on it, and return the row to record, by the metrics table's names.
 
@@ -154,7 +162,9 @@ class Trainer:
         measured["mean_return"] = self.episodes.update(rollout)
         if self.model.normalizer is not None:
             self.model.normalizer.update(rollout.raw_observations, rollout.valid)
-        result = self.ppo.update(rollout, learning_rate=learning_rate, on_minibatch=on_minibatch, heartbeat=heartbeat)
+        result = self.ppo.update(
+            rollout, learning_rate=learning_rate, on_minibatch=on_minibatch, on_step=on_step, heartbeat=heartbeat
+        )
         clock.lap()
         measured |= self.ppo.statistics.results()
         measured |= {

@@ -17,6 +17,7 @@ from typing import Any
 
 from esper_recorder.keeping import durable
 from esper_recorder.writing import log
+from esper_recorder.writing.black_box import WAIT_SECS, BlackBox, write_black_box
 from esper_recorder.writing.device_capture import PendingRow
 from esper_recorder.writing.journal import Journal
 from esper_recorder.writing.opening import OpenedRank
@@ -70,7 +71,14 @@ class BackgroundWriter:
         tally: What this attempt has lost so far.
     """
 
-    def __init__(self, opened: OpenedRank, journal: Journal, buffer_rows: int, on_update: UpdateHook | None) -> None:
+    def __init__(
+        self,
+        opened: OpenedRank,
+        journal: Journal,
+        buffer_rows: int,
+        on_update: UpdateHook | None,
+        black_box: BlackBox,
+    ) -> None:
         self.journal = journal
         self.journal.on_refused = self._refuse_name
         self.lock = threading.RLock()
@@ -83,8 +91,10 @@ class BackgroundWriter:
         self._slow_writes = 0  # in a row, as far as this thread saw
         self._is_failing = False  # the last write did not succeed
         self._cannot_seal = False  # the last segment could not be sealed
+        self._cannot_write_black_box = False  # the disk refused the last one
         self._is_waited_for = True  # waiting for this thread has not been in vain lately
         self._pending: deque[PendingRow] = deque()
+        self._black_box = black_box
         self._buffer_rows = buffer_rows
         self._most_waiting = min(buffer_rows, MAX_WAITING_ROWS)
         self._on_update = on_update
@@ -142,6 +152,25 @@ class BackgroundWriter:
                 self._is_waited_for = self.journal.last_seq > written
                 return
 
+    def wait_for_black_box(self, written: threading.Event | None, secs: float | None = None) -> bool:
+        """Have a black box written now, and wait for it; not for ever, and not in the thread that writes it.
+
+        Args:
+            written: what the trigger returned; None if nothing is to be written now.
+            secs: how long to wait at most; None for `WAIT_SECS`.
+
+        Returns:
+            Whether it is on the disk.
+        """
+        if written is None:
+            return False
+        with self.lock:
+            self._work.notify()
+            cannot_wait = (
+                self.is_recording or threading.current_thread() is self._thread or self._cannot_write_black_box
+            )
+        return not cannot_wait and written.wait(WAIT_SECS if secs is None else secs)
+
     def say_disk_trouble(self, error: OSError) -> None:
         """Log that writing failed."""
         self.tally.say("disk", f"writing failed ({error}); rows are buffered and writing is tried again")
@@ -180,6 +209,8 @@ class BackgroundWriter:
     def _begin_to_end(self, status: EndStatus, reason: str | None) -> None:
         """Take nothing more, and let the thread end the attempt; the lock is held."""
         if self.closed is None:
+            if status != "finished":
+                self._black_box.pull(status, reason or f"the attempt was closed as {status}", self.journal.last_seq + 1)
             self._end = (status, " ".join(reason.split())[:MAX_REASON] if reason else None)
             self.closed = "it is closed"
             self.direct = False
@@ -209,12 +240,14 @@ class BackgroundWriter:
         try:
             while self.closed is None:
                 with self.lock:
-                    is_in_trouble = self._is_failing or self._cannot_seal
-                    if self.closed is None and (is_in_trouble or not (self._pending or self.behind)):
+                    is_in_trouble = self._is_failing or self._cannot_seal or self._cannot_write_black_box
+                    is_idle = not (self._pending or self.behind or self._black_box.has_due)
+                    if self.closed is None and (is_in_trouble or is_idle):
                         self._work.wait(RETRY_SECS if is_in_trouble else SYNC_INTERVAL_SECS)
                     if self._wanted_end is not None:
                         self._begin_to_end(*self._wanted_end)
                 try:
+                    self._write_black_boxes()
                     self._drain()
                     self._keep_house()
                 except Exception as error:  # whatever it is, later rows and the end of the run must still be written
@@ -253,8 +286,9 @@ class BackgroundWriter:
                     self._pending.popleft()
             self._is_failing = False
             self._is_waited_for = True
-            if self._on_update is not None:
-                for row in rows:
+            for row in rows:
+                self._black_box.pull_for(row, row["seq"])
+                if self._on_update is not None:
                     self._call_hook(self._on_update, row)
 
     def _tell_callers(self) -> None:
@@ -312,6 +346,28 @@ class BackgroundWriter:
             hook(row)
         except BaseException as error:  # SystemExit too: this thread has rows to write
             self.tally.say("hook", f"on_update raised {type(error).__name__}: {error}")
+        self._black_box.pull_if_critical(hook, row["seq"])
+
+    def _write_black_boxes(self, *, is_end: bool = False) -> None:
+        """Write the black boxes that are due. One that the disk refuses is tried again; one that is wrong is not."""
+        for snapshot in self._black_box.due(is_end=is_end):
+            opened = self.opened
+            try:
+                refused = write_black_box(
+                    opened.folder, opened.lock, opened.identity, snapshot, self._black_box.started
+                )
+            except OSError as error:
+                self._cannot_write_black_box = True
+                self.tally.say("black box", f"a black box could not be written ({error}); it is tried again")
+                return
+            except Exception as error:
+                self.tally.say("black box", f"a black box is given up: {type(error).__name__}: {error}")
+            else:
+                for name, reason in refused.items():
+                    self.tally.say(f"minibatch: {name}"[:60], f"a number is left out of the black box: {reason}")
+                log.warning("%s: a black box was written: %s", opened.run.path, snapshot.reason)
+            self._cannot_write_black_box = False
+            self._black_box.done(snapshot)
 
     def _keep_house(self) -> None:
         """Sync, rotate by age, seal, and note drops.
@@ -406,6 +462,7 @@ class BackgroundWriter:
             self._drain()
             if self._pending:
                 return False
+            self._write_black_boxes(is_end=True)
             self.journal.retire()
             self._sync()
             while self.journal.seal_oldest():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -95,19 +95,8 @@ class DeviceCapture:
         """
         if len(tensors) > WIDTH:
             raise PayloadError(f"a row can take {WIDTH} values from a device, found {len(tensors)}")
-        device = next(iter(tensors.values())).device
-        alike: dict[torch.dtype, dict[str, torch.Tensor]] = {}  # tensors of one dtype travel together, as they are
-        for name, tensor in tensors.items():
-            if tensor.dim():
-                if tensor.numel() != 1:
-                    raise PayloadError(f"{name} must be one number, found a tensor of shape {tuple(tensor.shape)}")
-                tensor = tensor.reshape(())
-            alike.setdefault(tensor.dtype, {})[name] = tensor if tensor.device == device else tensor.to(device)
-        if self._pinned and self._torch.cuda.is_current_stream_capturing():
-            raise PayloadError("a CUDA graph is being captured on this stream; call record() outside of the capture")
         with self._torch.no_grad():
-            packed = [self._torch.stack(tuple(group.values())) for group in alike.values()]
-            names = [tuple(group) for group in alike.values()]
+            names, packed, device = _stacked(tensors, "record()" if self._pinned else None)
             if not self._free:
                 event = self._new_event()
                 self._record(event, device)
@@ -153,6 +142,95 @@ class DeviceCapture:
                 event.record(stream)
             event.synchronize()
         return arrived
+
+
+@dataclass(frozen=True, slots=True)
+class OnDevice:
+    """Numbers that stay on their device until somebody asks for them; see `keep_on_device`."""
+
+    names: list[tuple[str, ...]]
+    packed: list[torch.Tensor]
+    stream: torch.cuda.Stream | None
+
+
+def keep_on_device(tensors: Mapping[str, torch.Tensor], *, on_cuda: bool = True) -> OnDevice:
+    """Copy zero-dimensional `tensors` on their device, without a wait; they may be overwritten afterwards.
+
+    Args:
+        tensors: name → tensor of one number.
+        on_cuda: False where the tensors are on the CPU (for tests).
+
+    Raises:
+        PayloadError: as in `DeviceCapture.begin`.
+    """
+    import torch
+
+    with torch.no_grad():
+        names, packed, device = _stacked(tensors, "minibatch()" if on_cuda else None)
+    return OnDevice(names, packed, torch.cuda.current_stream(device) if on_cuda else None)
+
+
+def fetch_together(waiting: Sequence[OnDevice]) -> list[dict[str, float]]:
+    """The numbers of each, in one copy per dtype; waits for the device, but not in the caller's stream.
+
+    Raises:
+        RuntimeError: the device failed.
+    """
+    import torch
+
+    packed = [stacked for entry in waiting for stacked in entry.packed]
+    dtypes = {stacked.dtype for stacked in packed}
+    alike = {dtype: [stacked for stacked in packed if stacked.dtype == dtype] for dtype in dtypes}
+    streams = {entry.stream.cuda_stream: entry.stream for entry in waiting if entry.stream is not None}
+    if not streams:
+        arrived = {dtype: torch.cat(group).tolist() for dtype, group in alike.items()}
+    else:
+        with _allowed_during_capture():
+            for stream in streams.values():
+                event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+                event.record(stream)
+                event.synchronize()
+            with torch.cuda.stream(torch.cuda.Stream(packed[0].device)):  # type: ignore[no-untyped-call]
+                arrived = {
+                    dtype: torch.cat([stacked.to(packed[0].device) for stacked in group]).tolist()
+                    for dtype, group in alike.items()
+                }
+    numbers = {dtype: iter(values) for dtype, values in arrived.items()}
+    return [
+        {
+            name: float(next(numbers[stacked.dtype]))
+            for group, stacked in zip(entry.names, entry.packed, strict=True)
+            for name in group
+        }
+        for entry in waiting
+    ]
+
+
+def _stacked(
+    tensors: Mapping[str, torch.Tensor], caller: str | None
+) -> tuple[list[tuple[str, ...]], list[torch.Tensor], torch.device]:
+    """Names and numbers of the tensors of each dtype, stacked on the device of the first one.
+
+    Raises:
+        PayloadError: one holds more than one number, or a CUDA graph is being captured where `caller` is called.
+    """
+    import torch
+
+    device = next(iter(tensors.values())).device
+    alike: dict[torch.dtype, dict[str, torch.Tensor]] = {}  # tensors of one dtype travel together, as they are
+    for name, tensor in tensors.items():
+        if tensor.dim():
+            if tensor.numel() != 1:
+                raise PayloadError(f"{name} must be one number, found a tensor of shape {tuple(tensor.shape)}")
+            tensor = tensor.reshape(())
+        alike.setdefault(tensor.dtype, {})[name] = tensor if tensor.device == device else tensor.to(device)
+    if caller is not None and torch.cuda.is_current_stream_capturing():
+        raise PayloadError(f"a CUDA graph is being captured on this stream; call {caller} outside of the capture")
+    return (
+        [tuple(group) for group in alike.values()],
+        [torch.stack(tuple(group.values())) for group in alike.values()],
+        device,
+    )
 
 
 def _numbers(names: list[tuple[str, ...]], arrived: list[torch.Tensor]) -> dict[str, Any]:

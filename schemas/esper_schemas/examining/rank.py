@@ -8,18 +8,23 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from esper_schemas.errors import RunDamagedError
+from esper_schemas.examining.black_boxes import examine_black_box
 from esper_schemas.examining.faults import Fault, FaultKind, KnownLosses, Loss
 from esper_schemas.examining.segment import Depth, Recording, SegmentExamination, examine_segment
 from esper_schemas.limits import MAX_ATTEMPTS
 from esper_schemas.run.directory import (
     ACTIVE,
     ATTEMPTS,
+    BLACK_BOXES,
     LOCK_NAME,
     REPAIRS,
     SEALS,
     SEGMENTS,
     WRITTEN_FOLDERS,
     attempt_name,
+    black_box_name,
+    black_box_record_name,
+    black_boxes,
     has_writer,
     numbers_in,
     read_attempt,
@@ -49,6 +54,8 @@ class RankExamination:
         absent_attempts: the numbers of `bad_attempts` whose record is missing.
         losses: losses that no repair has recorded yet.
         known: losses that repairs have recorded.
+        black_boxes: names of the black boxes in which nothing is wrong, oldest first.
+        bad_black_boxes: name → reason, for black boxes that are incomplete, damaged or of another recording.
         misplaced: names of files that do not belong where they are.
         leftovers: whether an interrupted writer left something that recovery would remove.
         orphan_seals: numbers of seals whose segment does not exist.
@@ -67,6 +74,8 @@ class RankExamination:
     bad_attempts: dict[int, str] = field(default_factory=dict)
     absent_attempts: set[int] = field(default_factory=set)
     losses: list[Loss] = field(default_factory=list)
+    black_boxes: list[str] = field(default_factory=list)
+    bad_black_boxes: dict[str, str] = field(default_factory=dict)
     misplaced: list[str] = field(default_factory=list)
     leftovers: bool = False
     orphan_seals: list[int] = field(default_factory=list)
@@ -127,6 +136,7 @@ def examine_rank(
     check.writing = bool(before or after) or (None in (before, after) and has_no_end)
     _check_continuity(check)
     _check_attempts(check, numbers_of_attempts)
+    _check_black_boxes(check, recording)
     _check_names(check)
     return check
 
@@ -367,6 +377,27 @@ def counts_on_disk(check: RankExamination, attempt: int) -> tuple[int, int, int]
     return sum(holds.rows for holds in held), dropped, lost
 
 
+# ------------------------------------------------------------------ black boxes
+
+
+def _check_black_boxes(check: RankExamination, recording: Recording) -> None:
+    try:
+        names = black_boxes(check.storage)
+    except (RunDamagedError, OSError):
+        return  # reported with the names below
+    for name in names:
+        found = examine_black_box(check.storage, name, recording, check.depth)
+        if found is None:
+            check.black_boxes.append(name)
+        elif found[0] == "note":
+            if not check.writing:
+                check.leftovers = True
+                check.say(*found)
+        else:
+            check.bad_black_boxes[name] = found[1]
+            check.say(*found)
+
+
 # ------------------------------------------------------------------ names
 
 
@@ -392,12 +423,19 @@ def _check_names(check: RankExamination) -> None:
         ACTIVE: (in_active, set(actives.values())),
         SEALS: (seals := _names(check, SEALS), set(numbers_in(seals, ".json").values())),
         ATTEMPTS: (_names(check, ATTEMPTS), attempts),
-        "": (_names(check, ""), {*WRITTEN_FOLDERS, LOCK_NAME, REPAIRS}),
+        BLACK_BOXES: (_names(check, BLACK_BOXES), _names_of_black_boxes(check)),
+        "": (_names(check, ""), {*WRITTEN_FOLDERS, BLACK_BOXES, LOCK_NAME, REPAIRS}),
     }
     for folder, (names, own) in known.items():
         for name in names:
             if name not in own and not (name.endswith(".tmp") and check.writing):
                 _check_name(check, f"{folder}/{name}" if folder else name)
+
+
+def _names_of_black_boxes(check: RankExamination) -> set[str]:
+    boxes = [*check.black_boxes, *check.bad_black_boxes]
+    names = [name for box in boxes for name in (black_box_name(box), black_box_record_name(box))]
+    return {name.removeprefix(f"{BLACK_BOXES}/") for name in names}
 
 
 def _check_name(check: RankExamination, name: str) -> None:

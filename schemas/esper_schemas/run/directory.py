@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ HEADER_NAME = "run.json"
 # Names inside the folder of a rank.
 LOCK_NAME = "LOCK"
 ACTIVE, SEGMENTS, SEALS, ATTEMPTS, REPAIRS = "active", "segments", "seals", "attempts", "repairs"
+BLACK_BOXES = "blackbox"
 WRITTEN_FOLDERS = (ACTIVE, SEGMENTS, SEALS, ATTEMPTS)
 """The folders that a writer creates in the folder of a rank."""
+
+_BLACK_BOX = re.compile(r"([0-9]{8,19})(?:-([1-9][0-9]{0,8}))?")
 
 _FUTURE_SECS = 24 * 3600.0
 """How far `created` of a header may be ahead of this machine's clock; a later time is ignored."""
@@ -45,6 +49,36 @@ def seal_name(segment: int) -> str:
 def attempt_name(attempt: int) -> str:
     """Record of one attempt."""
     return f"{ATTEMPTS}/{attempt:04d}.json"
+
+
+def black_box_name(box: str) -> str:
+    """Parquet file of a black box, given its name: `00000811`, or `00000811-2` for a second one of that update."""
+    return f"{BLACK_BOXES}/{box}.parquet"
+
+
+def black_box_record_name(box: str) -> str:
+    """Record of a black box: why it was written, and its sha256."""
+    return f"{BLACK_BOXES}/{box}.json"
+
+
+def new_black_box(rank: Storage, seq: int) -> str:
+    """A free name for a black box that is written in the update whose row has this sequence number."""
+    there = rank.names(BLACK_BOXES)
+    box, count = f"{seq:08d}", 1
+    while f"{box}.json" in there or f"{box}.parquet" in there:
+        count += 1
+        box = f"{seq:08d}-{count}"
+    return box
+
+
+def black_boxes(rank: Storage) -> list[str]:
+    """The names of the black boxes of a rank, oldest first: of every file that is one, or the record of one."""
+    found = {}
+    for name in rank.names(BLACK_BOXES):
+        box = name.removesuffix(".json").removesuffix(".parquet")
+        if (match := _BLACK_BOX.fullmatch(box)) and name in (f"{box}.json", f"{box}.parquet"):
+            found[int(match[1]), int(match[2] or 1)] = box
+    return [found[key] for key in sorted(found)]
 
 
 def rank_name(rank: int) -> str:

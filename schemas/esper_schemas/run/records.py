@@ -16,6 +16,8 @@ from esper_schemas.limits import FORMAT_VERSION
 from esper_schemas.run.files import Storage
 
 EndStatus = Literal["finished", "failed", "interrupted"]
+Trigger = Literal["not_finite", "skipped", "critical", "failed", "interrupted", "asked"]
+"""Why a black box was written."""
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -200,3 +202,24 @@ class Seal(_JsonFile):
     rows_lost: int = 0
     extras: list[str] | None = None
     run_uuid: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlackBoxRecord(_JsonFile):
+    """Why a black box was written, and what its Parquet file must be: `blackbox/00000811.json`.
+
+    `seq` is the sequence number of the row of the update in progress; there may be no such row. `minibatches` is the
+    number of rows of the file. `not_written` counts the later updates in which the same happened before this was written.
+    """
+
+    format: int = FORMAT_VERSION
+    seq: int
+    attempt: int
+    run_uuid: str
+    written: str
+    trigger: Trigger
+    reason: str
+    minibatches: int
+    bytes: int
+    sha256: str
+    not_written: int = 0

@@ -49,9 +49,10 @@ def die(place, count, number):
             here()
         return is_safe
     def broken_step(self, *arguments):
-        step(self, *arguments)
+        numbers = step(self, *arguments)
         if place == "minibatch trained" and reached():
             here()
+        return numbers
     durable.write_new, durable.rename = broken_write, broken_rename
     Recorder.record, PPO._step = broken_record, broken_step
 

@@ -25,6 +25,9 @@ class Rows:
         self.rows.append(values)
         return True
 
+    def minibatch(self, **numbers: Any) -> None:
+        """Keep nothing."""
+
 
 def train(env: str, **overrides: Any) -> tuple[list[dict[str, Any]], list[float]]:
     """The rows of a whole run, and its running 100-episode mean return."""
