@@ -44,8 +44,9 @@ lint: setup ## ruff, mypy --strict, the import contract
 
 check: lint test ## what must be green before a commit
 
-bench: setup ## cost of record(), of reading, of live judgement and of tail, beside peers
+bench: setup ## cost of record() and minibatch(), of reading, of live judgement and of tail, beside peers
 	$(BIN)/python tests/bench/record_cost.py
+	$(BIN)/python tests/bench/minibatch_cost.py
 	$(BIN)/python tests/bench/read_cost.py
 	$(BIN)/python tests/bench/live_cost.py
 	$(BIN)/python tests/bench/tail_cost.py

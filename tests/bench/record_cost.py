@@ -1,169 +1,242 @@
-"""What one update costs the trainer: `Recorder.record` beside `orjson` + `write` and TensorBoard, in one run.
+"""What one update costs the trainer: `Recorder.record` beside `orjson` + `write`, rlprobe and TensorBoard, in one run.
 
 Each peer gets the same updates, as a trainer would hand them over: 40 scalars that stand in local variables. The kinds
-of row that `record` takes follow beside plain floats, then its longest pauses, and the cost of one row a second.
+of row that `record` takes follow, each beside `orjson` + `write` of the same row, also where a row comes once a second.
 Rounds are interleaved, so that a noisy machine disturbs all alike; medians and ratios are what counts.
+
+Usage: python tests/bench/record_cost.py [folder]   (the folder in which the peers write; default a temporary one)
 """
 
 from __future__ import annotations
 
 import os
-import random
 import statistics
-import struct
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
+import rlprobe
 import torch
+from bench_rows import SCALARS, Call, Costs, Row, compiled, updates
+from kill_peers import ROWS_PER_SEC, kept_after_kill
 from torch.utils.tensorboard import SummaryWriter
 
 from esper_recorder import PPOUpdatePayload, Recorder
-from esper_schemas import METRICS, RunDirectory
+from esper_schemas import RunDirectory
 from esper_schemas.segment.scan import read_active
 
 ROUNDS = 5
 UPDATES_PER_ROUND = 4000
 TENSORBOARD_UPDATES_PER_ROUND = 60
 SEGMENT_ROWS = 8192
-COLD_ROWS = 8
-SCALARS = [name for name, metric in METRICS.items() if metric.dtype == "float64" and name != "elapsed_secs"][:39]
-
-Call = Callable[[list[float]], object]
-
-
-def updates(count: int, seed: int) -> list[list[float]]:
-    """`count` updates of 40 numbers: the index, and 39 float32-valued floats."""
-    rng = random.Random(seed)
-    return [
-        [index, *(struct.unpack("f", struct.pack("f", rng.lognormvariate(0, 1)))[0] for _ in SCALARS)]
-        for index in range(count)
-    ]
+KIND_ROUNDS = 50
+UPDATES_PER_KIND = 400
+COLD_ROWS = 5
+RLPROBE_WAIT_SECS = 60.0
 
 
-def compiled(template: str, argument: str, **names: object) -> Call:
-    """A function that hands 40 local values over by name, as a line in a training loop does."""
-    handed = ", ".join(argument.format(name=name, i=i) for i, name in enumerate(["update", *SCALARS]))
-    scope = dict(names)
-    exec(f"def call(v): return {template.format(handed)}", scope)
-    call: Call = scope["call"]  # type: ignore[assignment]
-    return call
+def cold_medians(calls: Mapping[str, Callable[[Row], object]], rows: Sequence[Row]) -> dict[str, float]:
+    """Median microseconds of each call, where one row comes every second, by each of the calls in turn."""
+    cold: dict[str, list[float]] = {name: [] for name in calls}
+    for row in rows[:COLD_ROWS]:
+        for name, call in calls.items():
+            time.sleep(1.0)
+            began = time.perf_counter_ns()
+            call(row)
+            cold[name].append((time.perf_counter_ns() - began) / 1e3)
+    return {name: statistics.median(spent) for name, spent in cold.items()}
 
 
-def median_cost(call: Call, rows: list[list[float]]) -> float:
-    """Median microseconds of one call."""
-    costs = []
-    for row in rows:
-        began = time.perf_counter_ns()
-        call(row)
-        costs.append(time.perf_counter_ns() - began)
-    return statistics.median(costs) / 1e3
+class Peers:
+    """Esper and its peers, each with a file of its own in the folder `place`."""
+
+    def __init__(self, place: Path) -> None:
+        self._lines_path, self._board_path = place / "lines.jsonl", place / "board"
+        self._rlprobe_path = place / "rlprobe"
+        self.recorder = Recorder.open(place, run_id="bench", trainer="bench", segment_rows=SEGMENT_ROWS)
+        self.rlprobe = rlprobe.Recorder(self._rlprobe_path, algorithm="ppo")
+        self._lines = os.open(self._lines_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._board = SummaryWriter(self._board_path)
+        names = ["update", *SCALARS]
+        line = 'write(fd, dumps({{{}}}) + b"\\n")'
+        self.calls: dict[str, Call] = {
+            "esper": compiled("record({})", "{name}=v[{i}]", names, record=self.recorder.record),
+            "orjson": compiled(line, '"{name}": v[{i}]', names, write=os.write, fd=self._lines, dumps=orjson.dumps),
+            "rlprobe": compiled("log(v[0], {})", "{name}=v[{i}+1]", SCALARS, log=self.rlprobe.log_step),
+            "tensorboard": compiled("({})", 'add("{name}", v[{i}], v[0])', names, add=self._board.add_scalar),
+        }
+
+    def settle(self) -> None:
+        """Wait for rlprobe's thread, which would else work beside the next peer; its queue takes 8,192 rows."""
+        if not self.rlprobe.flush(RLPROBE_WAIT_SECS):
+            raise RuntimeError(f"rlprobe did not write its rows within {RLPROBE_WAIT_SECS:g} s")
+
+    def close(self) -> dict[str, str]:
+        """Bytes per update of each peer's files."""
+        rows = ROUNDS * UPDATES_PER_ROUND + COLD_ROWS
+        board_rows = ROUNDS * TENSORBOARD_UPDATES_PER_ROUND + COLD_ROWS
+        active = max(self.recorder.path.glob("rank-0000/active/*.arrows"))
+        with RunDirectory(self.recorder.path).rank(0).open() as folder:
+            written = read_active(folder, int(active.stem))
+        active_bytes = written.bytes / written.rows.num_rows if written.rows else 0
+        self.recorder.close()
+        self.rlprobe.close()
+        self._board.close()
+        os.close(self._lines)
+        sealed_bytes = _folder_bytes(self.recorder.path / "rank-0000/segments") / rows
+        return {
+            "esper": f"{sealed_bytes:,.0f} sealed, {active_bytes:,.0f} active",
+            "orjson": f"{self._lines_path.stat().st_size / rows:,.0f}",
+            "rlprobe": f"{(self._rlprobe_path / 'steps.parquet').stat().st_size / rows:,.0f}",
+            "tensorboard": f"{_folder_bytes(self._board_path) / board_rows:,.0f}",
+        }
 
 
-def kinds_of_row(row: list[float]) -> dict[str, Callable[[Recorder], object]]:
+PEER_NAMES = {
+    "esper": "Esper Recorder, safe at return",
+    "orjson": "orjson.dumps + write",
+    "rlprobe": "rlprobe, queued at return",
+    "tensorboard": "TensorBoard SummaryWriter",
+}
+
+
+def print_peers(place: Path) -> None:
+    """The caller's cost of one update with each peer, what it takes on the disk, and what a kill leaves of it."""
+    peers = Peers(place)
+    costs = {name: Costs() for name in peers.calls}
+    for seed in range(ROUNDS):
+        rows = updates(UPDATES_PER_ROUND, seed)
+        for name, call in peers.calls.items():
+            costs[name].add_round(call, rows[:TENSORBOARD_UPDATES_PER_ROUND] if name == "tensorboard" else rows)
+            if name == "rlprobe":
+                peers.settle()
+    cold = cold_medians(peers.calls, updates(COLD_ROWS, ROUNDS))
+    dropped = f"dropped: Esper {peers.recorder.dropped_rows}, rlprobe {peers.rlprobe.dropped}"
+    sizes = peers.close()
+    kept = kept_after_kill(place)
+    print(f"one update of {len(SCALARS) + 1} scalars: the caller's cost in µs, median of {ROUNDS} rounds' medians")
+    print(f"  {'':32}{'median':>9}{'ours ÷':>8}{'p99.9':>9}{'longest':>9}{'cold':>10}{'bytes on disk':>26}{'kept':>13}")
+    for name, cost in costs.items():
+        ratio = costs["esper"].median / cost.median
+        print(
+            f"  {PEER_NAMES[name]:32}{cost.median:9.2f}{ratio:8.3f}{cost.pauses}{cold[name]:10.1f}"
+            f"{sizes[name]:>26}{kept[name]:>13}"
+        )
+    print("  ours ÷: Esper's median divided by theirs; cold: one row a second, by each of them in turn")
+    print(f"  kept: rows that came back after SIGKILL, of those acknowledged, at {ROWS_PER_SEC:g} rows per second")
+    print(f"  rows {dropped}")
+
+
+class Kind(NamedTuple):
+    """One update as one kind of row, handed to the recorder and to `orjson`."""
+
+    record: Callable[[Recorder], object]
+    line: Callable[[], bytes]
+
+
+KindsOfRow = dict[str, Kind]
+
+
+def kinds_of_row(row: list[float]) -> KindsOfRow:
     """The same update as each kind of row that a trainer may hand over."""
-    update, values = int(row[0]), dict(zip(SCALARS, row[1:], strict=True))
+    update = int(row[0])
+    values: dict[str, Any] = dict(zip(SCALARS, row[1:], strict=True))
     first = dict(list(values.items())[:29])
     extras = {f"mine_{number}": float(number) for number in range(10)}
-    payload = PPOUpdatePayload(update=update, **values)  # type: ignore[arg-type]
-    numpy = {name: np.float32(value) for name, value in values.items()}
-    arrays = {name: np.array(value) for name, value in values.items()}
-    tensors = {name: torch.tensor(value) for name, value in values.items()}
+    payload = PPOUpdatePayload(update=update, **values)
+    numpy: dict[str, Any] = {name: np.float32(value) for name, value in values.items()}
+    arrays: dict[str, Any] = {name: np.array(value) for name, value in values.items()}
+    tensors: dict[str, Any] = {name: torch.tensor(value) for name, value in values.items()}
+    dumps, of_numpy = orjson.dumps, orjson.OPT_SERIALIZE_NUMPY
     return {
-        "floats": lambda recorder: recorder.record(update=update, **values),
-        "numpy.float32": lambda recorder: recorder.record(update=update, **numpy),
-        "ten of them in extras": lambda recorder: recorder.record(update=update, **first, extras=extras),
-        "a PPOUpdatePayload": lambda recorder: recorder.record(payload),
-        "0-d arrays": lambda recorder: recorder.record(update=update, **arrays),
-        "CPU tensors": lambda recorder: recorder.record(update=update, **tensors),
+        "floats": Kind(
+            lambda recorder: recorder.record(update=update, **values),
+            lambda: dumps({"update": update, **values}),
+        ),
+        "numpy.float32": Kind(
+            lambda recorder: recorder.record(update=update, **numpy),
+            lambda: dumps({"update": update, **numpy}, None, of_numpy),
+        ),
+        "ten of them in extras": Kind(
+            lambda recorder: recorder.record(update=update, **first, extras=extras),
+            lambda: dumps({"update": update, **first, **extras}),
+        ),
+        "a PPOUpdatePayload": Kind(
+            lambda recorder: recorder.record(payload),
+            lambda: dumps(payload),
+        ),
+        "0-d arrays": Kind(
+            lambda recorder: recorder.record(update=update, **arrays),
+            lambda: dumps({"update": update, **arrays}, float),
+        ),
+        "CPU tensors": Kind(
+            lambda recorder: recorder.record(update=update, **tensors),
+            lambda: dumps({"update": update, **tensors}, float),
+        ),
     }
 
 
+def recording(name: str, recorder: Recorder) -> Callable[[KindsOfRow], object]:
+    """A call that records an update as the kind `name`."""
+    return lambda kinds: kinds[name].record(recorder)
+
+
+def writing_line(name: str, lines: int) -> Callable[[KindsOfRow], object]:
+    """A call that writes the same row as one line to the file descriptor `lines`."""
+    return lambda kinds: os.write(lines, kinds[name].line() + b"\n")
+
+
 def print_kinds(place: Path) -> None:
-    """The caller's cost of each kind of row, and the pauses of the plain one."""
-    rows = updates(400, 0)
-    kinds = [kinds_of_row(row) for row in rows]
-    costs: dict[str, list[float]] = {name: [] for name in kinds[0]}
-    every: list[int] = []
-    recorders = {name: Recorder.open(place, run_id=f"kind-{number}") for number, name in enumerate(costs)}
-    for _ in range(10 * ROUNDS):
-        for name, recorder in recorders.items():
-            spent = []
-            for kind in kinds:
-                began = time.perf_counter_ns()
-                kind[name](recorder)
-                spent.append(time.perf_counter_ns() - began)
-            costs[name].append(statistics.median(spent) / 1e3)
-            every += spent if name == "floats" else []
+    """The caller's cost of each kind of row beside `orjson` + `write` of the same row, warm and once a second."""
+    kinds = [kinds_of_row(row) for row in updates(UPDATES_PER_KIND, 0)]
+    recorders = {name: Recorder.open(place, run_id=f"kind-{number}") for number, name in enumerate(kinds[0])}
+    lines = os.open(place / "lines.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    calls = {name: recording(name, recorder) for name, recorder in recorders.items()}
+    beside = {name: writing_line(name, lines) for name in recorders}
+    costs, floors = {name: Costs() for name in calls}, {name: Costs() for name in calls}
+    for _ in range(KIND_ROUNDS):
+        for name, call in calls.items():
+            costs[name].add_round(call, kinds)
+            floors[name].add_round(beside[name], kinds)
+    cold = cold_medians({**calls, "orjson": beside["floats"]}, kinds)
     dropped = sum(recorder.dropped_rows for recorder in recorders.values())
-    print(f"kinds of row, {len(SCALARS) + 1} numbers each; {dropped} rows dropped")
-    floats = statistics.median(costs["floats"])
-    for name, medians in costs.items():
-        cost = statistics.median(medians)
-        print(f"  {name:34}{cost:10.2f} µs {cost / floats:8.2f} × floats")
-    every.sort()
-    print(
-        f"  floats, 99.9th percentile {every[int(0.999 * len(every))] / 1e3:,.0f} µs, longest {every[-1] / 1e3:,.0f} µs"
-    )
-    cold = []
-    for kind in kinds[:COLD_ROWS]:
-        time.sleep(1.0)
-        began = time.perf_counter_ns()
-        kind["floats"](recorders["floats"])
-        cold.append((time.perf_counter_ns() - began) / 1e3)
-    print(f"  floats, one row a second           {statistics.median(cold):8.2f} µs")
     for recorder in recorders.values():
         recorder.close()
-
-
-def main() -> None:
-    """Run all peers and print the tables."""
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as place:
-        recorder = Recorder.open(place, run_id="bench", trainer="bench", segment_rows=SEGMENT_ROWS)
-        lines = os.open(Path(place) / "lines.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        board = SummaryWriter(Path(place) / "board")
-        calls: dict[str, Call] = {
-            "Esper Recorder, durable at return": compiled("record({})", "{name}=v[{i}]", record=recorder.record),
-            "orjson.dumps + write": compiled(
-                'write(fd, dumps({{{}}}) + b"\\n")', '"{name}": v[{i}]', write=os.write, fd=lines, dumps=orjson.dumps
-            ),
-            "TensorBoard SummaryWriter": compiled("({})", 'add("{name}", v[{i}], v[0])', add=board.add_scalar),
-        }
-        ours, orjson_line, tensorboard = calls
-        costs: dict[str, list[float]] = {name: [] for name in calls}
-        for seed in range(ROUNDS):
-            for name, call in calls.items():
-                count = TENSORBOARD_UPDATES_PER_ROUND if name == tensorboard else UPDATES_PER_ROUND
-                costs[name].append(median_cost(call, updates(count, seed)))
-        recorder_rows = ROUNDS * UPDATES_PER_ROUND
-        active = max(Path(recorder.path).glob("rank-0000/active/*.arrows"))
-        with RunDirectory(recorder.path).rank(0).open() as folder:
-            written = read_active(folder, int(active.stem))
-        active_bytes = written.bytes / written.rows.num_rows if written.rows else 0
-        recorder.close()
-        board.close()
-        sealed_bytes = sum(path.stat().st_size for path in recorder.path.glob("rank-0000/segments/*")) / recorder_rows
-        sizes = {
-            ours: f"{sealed_bytes:,.0f} sealed, {active_bytes:,.0f} active",
-            orjson_line: f"{(Path(place) / 'lines.jsonl').stat().st_size / recorder_rows:,.0f}",
-            tensorboard: f"{_folder_bytes(Path(place) / 'board') / ROUNDS / TENSORBOARD_UPDATES_PER_ROUND:,.0f}",
-        }
-    print(f"caller's cost of one update of {len(SCALARS) + 1} scalars: median of {ROUNDS} rounds' medians")
-    reference = statistics.median(costs[ours])
-    for name, medians in costs.items():
-        cost = statistics.median(medians)
-        print(f"  {name:34}{cost:10.2f} µs {reference / cost:8.3f} × {sizes[name]:>27} B/update")
-    print("  (the middle column is ours divided by theirs)")
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as place:
-        print_kinds(Path(place))
+    os.close(lines)
+    print(f"kinds of row, {len(SCALARS) + 1} numbers each: the caller's cost in µs; {dropped} rows dropped")
+    print(
+        f"  {'':24}{'median':>9}{'× floats':>10}{'orjson':>9}{'× orjson':>10}{'p99.9':>9}{'longest':>9}"
+        f"{'cold':>9}{'× cold orjson':>15}"
+    )
+    for name, cost in costs.items():
+        floor = floors[name].median
+        print(
+            f"  {name:24}{cost.median:9.2f}{cost.median / costs['floats'].median:10.2f}{floor:9.2f}"
+            f"{cost.median / floor:10.2f}{cost.pauses}{cold[name]:9.1f}{cold[name] / cold['orjson']:15.2f}"
+        )
+    floor = floors["floats"].median
+    print(
+        f"  {'orjson + write, floats':24}{floor:9.2f}{floor / costs['floats'].median:10.2f}{floor:9.2f}{1:10.2f}"
+        f"{floors['floats'].pauses}{cold['orjson']:9.1f}{1:15.2f}"
+    )
+    print("  orjson: dumps + write of the same row; p99.9 and longest are those of record()")
+    print("  cold: one row a second, each kind in turn")
 
 
 def _folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def main() -> None:
+    """Print the tables."""
+    for table in (print_peers, print_kinds):
+        with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as place:
+            table(Path(place))
 
 
 if __name__ == "__main__":
