@@ -19,6 +19,7 @@ from esper_recorder.writing.background import (
     UpdateHook,
 )
 from esper_recorder.writing.black_box import KEPT_MINIBATCHES, BlackBox
+from esper_recorder.writing.breakage import Breakage
 from esper_recorder.writing.device_capture import DeviceCapture, PendingRow, take_device_tensors
 from esper_recorder.writing.ending import close_when_collected, describe, text_of
 from esper_recorder.writing.foreign import is_of_signal_handler
@@ -296,7 +297,7 @@ class Recorder:
             for name, reason in refused.items():
                 self._background.tally.say(f"minibatch: {name}"[:60], f"a number of a minibatch is left out: {reason}")
         if broken and self._background.closed is None:
-            self._background.wait_for_black_box(self._black_box.pull("not_finite", broken, self._next_seq))
+            self._background.wait_for_black_box(self._black_box.pull(broken, self._next_seq))
 
     def dump_black_box(self, reason: str) -> bool:
         """Write the minibatches that are kept now to the run; at most 100 times in an attempt.
@@ -309,7 +310,7 @@ class Recorder:
         """
         if self._background.closed is not None:
             return False
-        written = self._black_box.pull("asked", str(reason), self._next_seq)
+        written = self._black_box.pull(Breakage("asked", "asked", str(reason)), self._next_seq)
         return self._background.wait_for_black_box(written, PATIENCE_SECS)
 
     def _record_as_planned(self, names: tuple[str, ...], values: tuple[Any, ...]) -> bool | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from esper_recorder.writing.device_capture import DeviceCapture
+from esper_recorder.writing.device_capture import DeviceCapture, keep_on_device
 
 
 @pytest.fixture
@@ -23,4 +23,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
 
     monkeypatch.setattr("esper_recorder.recorder.take_device_tensors", take)
     monkeypatch.setattr("esper_recorder.recorder.DeviceCapture", partial(DeviceCapture, pinned=False))
+    monkeypatch.setattr("esper_recorder.writing.black_box.tensor_types", tuple)
+    monkeypatch.setattr("esper_recorder.writing.black_box.take_device_tensors", take)
+    monkeypatch.setattr("esper_recorder.writing.black_box.keep_on_device", partial(keep_on_device, on_cuda=False))
     return torch.device("cpu")

@@ -21,6 +21,9 @@ from esper_recorder.train.config import PPOConfig
 from esper_recorder.train.gym_envs import make_env
 from esper_recorder.train.trainer import Trainer
 from esper_recorder.writing.device_capture import SLOTS
+from esper_schemas import RunDirectory
+from esper_schemas.run.directory import black_boxes
+from esper_schemas.segment.black_box import read_black_box
 
 ReadRows = Callable[..., list[dict[str, Any]]]
 
@@ -118,6 +121,31 @@ def test_a_device_that_is_far_behind_costs_no_row(device: torch.device, tmp_path
                 recorder.record(update=update, policy_loss=0.1, value_loss=counter)
     assert recorder.dropped_rows == 0
     assert [row["value_loss"] for row in read_rows(tmp_path / "r")] == [float(i) for i in range(count)]
+
+
+def test_minibatches_stay_on_the_device_until_something_breaks(device: torch.device, tmp_path: Path) -> None:
+    """Nobody waits for them, and they come out as they were, though their tensors were overwritten since."""
+    recorder = Recorder.open(tmp_path, run_id="r")
+    loss, norm = torch.zeros((), device=device), torch.zeros((), dtype=torch.float64, device=device)
+    recorder.minibatch(value_loss=loss, grad_norm=norm, epoch=0)
+    keep_busy(device)
+    with waiting_forbidden():
+        for number in range(1, 600):
+            loss += 1
+            norm += 0.1
+            recorder.minibatch(value_loss=loss, grad_norm=norm, epoch=number)
+        loss *= math.inf
+        recorder.minibatch(value_loss=loss, grad_norm=norm, epoch=600)
+        recorder.record(update=0, policy_loss=loss, value_loss=loss)
+        loss.zero_()
+    recorder.close()
+    with RunDirectory(tmp_path / "r").rank(0).open() as rank:
+        [name] = black_boxes(rank)
+        box = read_black_box(rank, name)
+    assert box.record.reason == "policy_loss is inf in the row of the update"
+    assert box.minibatches.column("epoch").to_pylist() == [float(number) for number in range(89, 601)]
+    assert box.minibatches.column("value_loss").to_pylist() == [*(float(number) for number in range(89, 600)), math.inf]
+    assert box.minibatches.column("grad_norm").to_pylist()[-1] == pytest.approx(59.9)
 
 
 def test_a_graph_can_be_captured_while_rows_are_on_their_way(

@@ -17,7 +17,8 @@ from typing import Any
 
 from esper_recorder.keeping import durable
 from esper_recorder.writing import log
-from esper_recorder.writing.black_box import WAIT_SECS, BlackBox, write_black_box
+from esper_recorder.writing.black_box import WAIT_SECS, BlackBox, write_due
+from esper_recorder.writing.breakage import Breakage
 from esper_recorder.writing.device_capture import PendingRow
 from esper_recorder.writing.journal import Journal
 from esper_recorder.writing.opening import OpenedRank
@@ -210,7 +211,8 @@ class BackgroundWriter:
         """Take nothing more, and let the thread end the attempt; the lock is held."""
         if self.closed is None:
             if status != "finished":
-                self._black_box.pull(status, reason or f"the attempt was closed as {status}", self.journal.last_seq + 1)
+                broken = Breakage(status, status, reason or f"the attempt was closed as {status}")
+                self._black_box.pull(broken, self.journal.last_seq + 1)
             self._end = (status, " ".join(reason.split())[:MAX_REASON] if reason else None)
             self.closed = "it is closed"
             self.direct = False
@@ -247,7 +249,7 @@ class BackgroundWriter:
                     if self._wanted_end is not None:
                         self._begin_to_end(*self._wanted_end)
                 try:
-                    self._write_black_boxes()
+                    self._cannot_write_black_box = not write_due(self._black_box, self.opened, self.tally)
                     self._drain()
                     self._keep_house()
                 except Exception as error:  # whatever it is, later rows and the end of the run must still be written
@@ -348,27 +350,6 @@ class BackgroundWriter:
             self.tally.say("hook", f"on_update raised {type(error).__name__}: {error}")
         self._black_box.pull_if_critical(hook, row["seq"])
 
-    def _write_black_boxes(self, *, is_end: bool = False) -> None:
-        """Write the black boxes that are due. One that the disk refuses is tried again; one that is wrong is not."""
-        for snapshot in self._black_box.due(is_end=is_end):
-            opened = self.opened
-            try:
-                refused = write_black_box(
-                    opened.folder, opened.lock, opened.identity, snapshot, self._black_box.started
-                )
-            except OSError as error:
-                self._cannot_write_black_box = True
-                self.tally.say("black box", f"a black box could not be written ({error}); it is tried again")
-                return
-            except Exception as error:
-                self.tally.say("black box", f"a black box is given up: {type(error).__name__}: {error}")
-            else:
-                for name, reason in refused.items():
-                    self.tally.say(f"minibatch: {name}"[:60], f"a number is left out of the black box: {reason}")
-                log.warning("%s: a black box was written: %s", opened.run.path, snapshot.reason)
-            self._cannot_write_black_box = False
-            self._black_box.done(snapshot)
-
     def _keep_house(self) -> None:
         """Sync, rotate by age, seal, and note drops.
 
@@ -462,7 +443,7 @@ class BackgroundWriter:
             self._drain()
             if self._pending:
                 return False
-            self._write_black_boxes(is_end=True)
+            write_due(self._black_box, self.opened, self.tally, is_end=True)
             self.journal.retire()
             self._sync()
             while self.journal.seal_oldest():

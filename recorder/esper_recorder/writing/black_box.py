@@ -1,31 +1,32 @@
 """The black box: the last minibatches in memory, and when they are written to the disk; see FORMAT.md.
 
 `BlackBox` belongs to the callers of `minibatch` and `record`, who fill it and pull its triggers. The background thread
-asks it for what is due, and writes that with `write_black_box`.
+writes what is due with `write_due`.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from time import monotonic, perf_counter
 from typing import Any
 
 from esper_recorder.keeping import durable
-from esper_recorder.keeping.lock import RankLock
+from esper_recorder.writing import log
+from esper_recorder.writing.breakage import Breakage, broken_by, not_finite
 from esper_recorder.writing.device_capture import OnDevice, fetch_together, keep_on_device, take_device_tensors
+from esper_recorder.writing.opening import OpenedRank
+from esper_recorder.writing.row_plan import EXACT_AS_FLOAT, tensor_types
+from esper_recorder.writing.tally import Tally
 from esper_schemas.errors import PayloadError
 from esper_schemas.metric.coercion import check_extra_name, coerce
-from esper_schemas.metric.metrics import SKIP_REASONS
 from esper_schemas.run.directory import BLACK_BOXES, black_box_name, black_box_record_name, new_black_box
-from esper_schemas.run.files import Folder
-from esper_schemas.run.records import Trigger, now
+from esper_schemas.run.records import now
 from esper_schemas.segment import black_box
-from esper_schemas.segment.active import SegmentIdentity
 
 KEPT_MINIBATCHES = 512
 """So many minibatches are kept unless the caller wants another number."""
@@ -40,9 +41,6 @@ WAIT_SECS = 0.25
 """How long a caller whose numbers broke waits for the black box to be on the disk."""
 
 MAX_REASON = 500
-
-_FLOATS = {float}
-_COUNTS = ("nan_grad_count", "inf_grad_count")
 
 _Minibatch = tuple[int, int, float, Mapping[str, float], OnDevice | None]
 """Sequence number of its update's row, its number in that update, when it came, its numbers, those on a device."""
@@ -59,13 +57,17 @@ class Snapshot:
         written: set when it is on the disk, or given up.
     """
 
-    trigger: Trigger
-    reason: str
+    broken: Breakage
     seq: int
     minibatches: Sequence[_Minibatch]
     not_written: int = 0
     last_seq: int = -1
     written: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def reason(self) -> str:
+        """Why, in one line."""
+        return " ".join(self.broken.reason.split())[:MAX_REASON]
 
 
 class BlackBox:
@@ -88,9 +90,9 @@ class BlackBox:
         self._size = size
         self._seq = -1
         self._in_update = 0
-        self._waiting: dict[Trigger, Snapshot] = {}
-        self._earliest: dict[Trigger, float] = {}
-        self._pauses: dict[Trigger, float] = {}
+        self._waiting: dict[str, Snapshot] = {}
+        self._earliest: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
         self._asked = 0
         self._last_seq = -1  # of the last snapshot: later triggers in the same update are the same incident
         self._newest: _Minibatch | None = None  # of the last snapshot
@@ -99,17 +101,17 @@ class BlackBox:
 
     # ------------------------------------------------------------------ filling
 
-    def add(self, seq: int, numbers: Mapping[str, Any]) -> tuple[str, Mapping[str, str]]:
+    def add(self, seq: int, numbers: Mapping[str, Any]) -> tuple[Breakage | None, Mapping[str, str]]:
         """Keep one minibatch of the update whose row gets the number `seq`.
 
         Returns:
-            Why a trigger must be pulled, "" if nothing broke; and name → reason for values that are left out.
+            What broke, for `pull`, and name → reason for values that are left out.
         """
         if not self._size:
-            return "", {}
+            return None, {}
         refused: Mapping[str, str] = {}
         on_device: OnDevice | None = None
-        if set(map(type, numbers.values())) != _FLOATS:
+        if not EXACT_AS_FLOAT.issuperset(map(type, numbers.values())):
             numbers, on_device, refused = _plain(numbers)
         if seq != self._seq:
             self._seq, self._in_update = seq, 0
@@ -117,15 +119,14 @@ class BlackBox:
         self._in_update = number + 1
         self._ring.append((seq, number, perf_counter(), numbers, on_device))
         self.has_minibatches = True
-        if math.isfinite(sum(numbers.values())):
-            return "", refused
-        broken = _not_finite(numbers)
-        return f"{broken} in minibatch {number}" if broken else "", refused
+        if all(map(math.isfinite, numbers.values())):
+            return None, refused
+        return not_finite(numbers, f"minibatch {number}"), refused
 
     # ------------------------------------------------------------------ triggers
 
-    def pull(self, trigger: Trigger, reason: str, seq: int) -> threading.Event | None:
-        """Note that something broke in the update whose row has or gets the number `seq`.
+    def pull(self, broken: Breakage, seq: int) -> threading.Event | None:
+        """Note what broke in the update whose row has or gets the number `seq`.
 
         Returns:
             An event that says that the black box is on the disk; None if none is written now.
@@ -133,33 +134,33 @@ class BlackBox:
         if not self.has_minibatches:
             return None
         with self._lock:
-            is_end = trigger in ("failed", "interrupted")
+            is_end = broken.trigger in ("failed", "interrupted")
             newest = self._ring[-1]
-            if trigger == "asked":
-                if self._asked == MAX_ASKED or trigger in self._waiting:
+            waiting = self._waiting.get(broken.kind)
+            if broken.trigger == "asked":
+                if self._asked == MAX_ASKED or waiting is not None:
                     return None
                 self._asked += 1
             elif newest is self._newest or (seq == self._last_seq and not is_end):
                 return None
-            elif trigger in self._waiting:
-                waiting = self._waiting[trigger]
+            elif waiting is not None:
                 waiting.not_written += waiting.last_seq != seq
                 waiting.last_seq = seq
                 return None
-            snapshot = Snapshot(trigger, " ".join(reason.split())[:MAX_REASON], seq, tuple(self._ring), last_seq=seq)
+            snapshot = Snapshot(broken, seq, tuple(self._ring), last_seq=seq)
             self._last_seq, self._newest = seq, newest
-            self._waiting[trigger] = snapshot
-            return snapshot.written if self._earliest.get(trigger, 0.0) <= monotonic() else None
+            self._waiting[broken.kind] = snapshot
+            return snapshot.written if self._earliest.get(broken.kind, 0.0) <= monotonic() else None
 
     def pull_for(self, row: Mapping[str, Any], seq: int) -> threading.Event | None:
         """Pull a trigger if the row of this number says that its update broke; returns what `pull` does."""
         if not self.has_minibatches:
             return None
         try:
-            found = _broken(row)
+            found = broken_by(row)
         except Exception:  # a value of somebody else's type; the row itself was looked at with care
             return None
-        return None if found is None else self.pull(*found, seq)
+        return None if found is None else self.pull(found, seq)
 
     def pull_if_critical(self, hook: object, seq: int) -> threading.Event | None:
         """Pull a trigger when the level of a hook, such as a monitor, has become critical; returns what `pull` does."""
@@ -169,7 +170,7 @@ class BlackBox:
             level = getattr(hook, "level", None)
             before, self._level = self._level, level
             if level == "critical" != before:
-                return self.pull("critical", "the verdict turned critical", seq)
+                return self.pull(Breakage("critical", "critical", "the verdict turned critical"), seq)
         except Exception:  # of a hook of somebody else's
             return None
         return None
@@ -194,33 +195,50 @@ class BlackBox:
 
     def done(self, snapshot: Snapshot) -> None:
         """A snapshot is on the disk, or will never be."""
-        kind = snapshot.trigger
+        kind = snapshot.broken.kind
         with self._lock:
             self._waiting.pop(kind, None)
-            if kind != "asked":
+            if snapshot.broken.trigger != "asked":
                 pause = self._pauses.get(kind, FIRST_PAUSE_SECS)
                 self._earliest[kind], self._pauses[kind] = monotonic() + pause, 2 * pause
         snapshot.written.set()
 
 
-def write_black_box(
-    folder: Folder, lock: RankLock, identity: SegmentIdentity, snapshot: Snapshot, started: float
-) -> Mapping[str, str]:
-    """Write a snapshot as a black box, so that it survives a power loss.
+def write_due(box: BlackBox, opened: OpenedRank, tally: Tally, *, is_end: bool = False) -> bool:
+    """Write the snapshots that are due; one that the disk refuses stays due, and one that is wrong is given up.
 
     Args:
-        folder: of the rank.
-        lock: of the rank; looked at before a file is made.
-        identity: recording, rank and attempt.
-        snapshot: what to write.
-        started: `perf_counter()` from which seconds count.
+        box: the black box.
+        opened: the rank that it belongs to.
+        tally: told of what is left out, and of what goes wrong.
+        is_end: whether to write all of them, since the attempt ends.
 
     Returns:
-        Name → reason for the names that are left out.
+        False if the disk refused.
+    """
+    for snapshot in box.due(is_end=is_end):
+        try:
+            refused = _write(snapshot, opened, box.started)
+        except OSError as error:
+            tally.say("black box", f"a black box could not be written ({error}); it is tried again")
+            return False
+        except Exception as error:
+            tally.say("black box", f"a black box is given up: {type(error).__name__}: {error}")
+        else:
+            for name, reason in refused.items():
+                tally.say(f"minibatch: {name}"[:60], f"a number is left out of the black box: {reason}")
+            log.warning("%s: a black box was written: %s", opened.run.path, snapshot.reason)
+        box.done(snapshot)
+    return True
+
+
+def _write(snapshot: Snapshot, opened: OpenedRank, started: float) -> Mapping[str, str]:
+    """Write a snapshot so that it survives a power loss; return name → reason for the names that are left out.
 
     Raises:
         OSError: it could not be written; it may be tried again.
     """
+    folder, identity = opened.folder, opened.identity
     arrived, refused = _with_device_numbers(snapshot)
     names: dict[str, None] = {}
     for numbers in arrived:
@@ -233,7 +251,10 @@ def write_black_box(
             "minibatch": [entry[1] for entry in snapshot.minibatches],
             "elapsed_secs": [entry[2] - started for entry in snapshot.minibatches],
         },
-        {name: [numbers.get(name) for numbers in arrived] for name in kept},
+        {
+            name: [None if (value := numbers.get(name)) is None else float(value) for numbers in arrived]
+            for name in kept
+        },
         identity,
     )
     record = black_box.record_of(
@@ -242,12 +263,12 @@ def write_black_box(
         attempt=identity.attempt,
         run_uuid=identity.run_uuid,
         written=now(),
-        trigger=snapshot.trigger,
+        trigger=snapshot.broken.trigger,
         reason=snapshot.reason,
         minibatches=len(arrived),
         not_written=snapshot.not_written,
     )
-    lock.check()
+    opened.lock.check()
     if not folder.exists(BLACK_BOXES):
         durable.make_folder(folder, BLACK_BOXES)
         folder.hold(BLACK_BOXES)
@@ -264,23 +285,36 @@ def write_black_box(
 
 def _plain(numbers: Mapping[str, Any]) -> tuple[dict[str, float], OnDevice | None, dict[str, str]]:
     """Plain floats, what is on a device, and name → reason for what is neither; None means absent."""
-    given = dict(numbers)
-    tensors = take_device_tensors(given)
     plain: dict[str, float] = {}
+    rest: dict[str, Any] = {}
+    tensors = tensor_types()
+    has_device = bool(tensors) and sys.modules["torch"].cuda.is_initialized()
+    for name, value in numbers.items():
+        kind = type(value)
+        if kind in EXACT_AS_FLOAT:
+            plain[name] = float(value)
+        elif kind in tensors and not (has_device and value.is_cuda) and value.dim() == 0 and value.is_floating_point():
+            plain[name] = value.item()
+        elif value is not None:
+            rest[name] = value
     refused: dict[str, str] = {}
-    for name, value in given.items():
-        if value is not None:
-            try:
-                plain[name] = coerce(name, "float64", value)
-            except PayloadError as error:
-                refused[name] = str(error)
-    on_device = None
-    if tensors:
+    if not rest:
+        return plain, None, refused
+    on_cuda = take_device_tensors(rest)
+    for name, value in rest.items():
         try:
-            on_device = keep_on_device(tensors)
-        except (PayloadError, RuntimeError) as error:
-            refused |= dict.fromkeys(tensors, " ".join(str(error).split()))
-    return plain, on_device, refused
+            plain[name] = coerce(name, "float64", value)
+        except PayloadError as error:
+            refused[name] = str(error)
+    try:
+        return plain, keep_on_device(on_cuda) if on_cuda else None, refused
+    except (PayloadError, RuntimeError) as error:
+        refused |= dict.fromkeys(on_cuda, " ".join(str(error).split()))
+        return plain, None, refused
+
+
+def _float_or_none(value: float | None) -> float | None:
+    return None if value is None else float(value)  # a NumPy number until now
 
 
 def _with_device_numbers(snapshot: Snapshot) -> tuple[list[Mapping[str, float]], dict[str, str]]:
@@ -317,34 +351,3 @@ def _not_columns(names: Mapping[str, None]) -> dict[str, str]:
     for name in good[black_box.MAX_NAMES :]:
         refused[name] = f"{name!a} is not kept: a minibatch has at most {black_box.MAX_NAMES} numbers"
     return refused
-
-
-# ------------------------------------------------------------------ what counts as broken
-
-
-@lru_cache(maxsize=4096)
-def _is_watched(name: str) -> bool:
-    """Whether a number with this name must be finite: a loss, or something of a gradient."""
-    lower = name.lower()
-    return "loss" in lower or "grad" in lower
-
-
-def _not_finite(numbers: Mapping[str, Any]) -> str:
-    """The first watched number that is not finite, as words; "" if there is none."""
-    for name, value in numbers.items():
-        if _is_watched(name) and value is not None and not math.isfinite(value):
-            return f"{name} is {float(value)}"
-    return ""
-
-
-def _broken(row: Mapping[str, Any]) -> tuple[Trigger, str] | None:
-    """Which trigger a row pulls, and why."""
-    if row.get("skipped"):
-        return "skipped", f"the update was skipped: {SKIP_REASONS.get(row.get('skip_reason') or 0, 'no reason given')}"
-    if row.get("amp_overflow"):
-        return "skipped", "mixed precision overflowed"
-    for name in _COUNTS:
-        if row.get(name):
-            return "not_finite", f"{name} is {int(row[name])}"
-    broken = _not_finite(row)
-    return ("not_finite", f"{broken} in the row of the update") if broken else None

@@ -22,8 +22,10 @@ FILLED_IN = ("seq", "wall_time", "elapsed_secs")
 """Columns that the recorder fills in, the last two only if the caller does not."""
 
 _ABSENT = type(None)
-_FLOATS = (float, np.float64, np.float32, np.float16, bool, np.bool_)
 _SMALL = (np.int8, np.int16, np.int32, np.uint8, np.uint16, np.uint32)
+EXACT_AS_FLOAT = frozenset((float, np.float64, np.float32, np.float16, bool, np.bool_, *_SMALL))
+"""Types of which every value is the same number as a float64."""
+
 _LARGE = (int, np.int64, np.uint64)
 _WHOLE = (*_SMALL, *_LARGE, bool)
 
@@ -92,7 +94,7 @@ def plan_rows(layout: RowLayout, names: tuple[str, ...], types: tuple[type, ...]
         return None
     if not position.keys() >= {"update", *REQUIRED}:
         return None
-    tensors = _tensor_types()
+    tensors = tensor_types()
     large, arrays = [], []
     for name, index in position.items():
         kind, dtype = types[index], columns[name]
@@ -116,13 +118,13 @@ def plan_rows(layout: RowLayout, names: tuple[str, ...], types: tuple[type, ...]
 def _fits(kind: type, dtype: Dtype) -> bool:
     """Whether a column stores every value of a type exactly. Packing raises an error for a value that is too large."""
     if dtype == "float64":
-        return kind in _FLOATS or kind in _SMALL
+        return kind in EXACT_AS_FLOAT
     if dtype == "bool":
         return kind in (bool, np.bool_)
     return kind in _WHOLE
 
 
-def _tensor_types() -> tuple[type, ...]:
+def tensor_types() -> tuple[type, ...]:
     """Return the tensor types of torch if it is loaded. Another module may have its name."""
     torch = sys.modules.get("torch")
     found = (getattr(torch, "Tensor", None), getattr(getattr(torch, "nn", None), "Parameter", None))

@@ -209,7 +209,8 @@ class BlackBoxRecord(_JsonFile):
     """Why a black box was written, and what its Parquet file must be: `blackbox/00000811.json`.
 
     `seq` is the sequence number of the row of the update in progress; there may be no such row. `minibatches` is the
-    number of rows of the file. `not_written` counts the later updates in which the same happened before this was written.
+    number of rows of the file. `not_written` counts the later updates in which the same happened before the file was
+    written.
     """
 
     format: int = FORMAT_VERSION

@@ -22,7 +22,7 @@ from esper_recorder.keeping import durable
 from esper_recorder.writing import background, black_box
 from esper_recorder.writing.device_capture import fetch_together, keep_on_device
 from esper_schemas import PayloadError, RunDirectory, UsageError
-from esper_schemas.run.directory import black_boxes
+from esper_schemas.run.directory import black_box_name, black_boxes
 from esper_schemas.segment.black_box import BlackBox, read_black_box
 
 Open = Callable[..., Recorder]
@@ -47,7 +47,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
 def boxes(recorder: Recorder) -> list[BlackBox]:
     """All black boxes of a run, as they are on the disk now."""
     with RunDirectory(recorder.path).rank(0).open() as rank:
-        return [read_black_box(rank, name) for name in black_boxes(rank)]
+        finished = [name for name in black_boxes(rank) if rank.exists(black_box_name(name))]
+        return [read_black_box(rank, name) for name in finished]
 
 
 def train(recorder: Recorder, updates: int = 3, minibatches: int = 4, first: int = 0) -> None:
@@ -233,6 +234,19 @@ def test_a_training_that_stays_broken_fills_no_disk(start: Open, monkeypatch: py
         wait_until(lambda update=update: len(boxes(recorder)) == update + 1)  # type: ignore[misc]
 
 
+def test_gradients_that_overflow_hide_no_loss(start: Open) -> None:
+    """As with mixed precision: the loss that breaks later has its own black box at once."""
+    recorder = start()
+    for update in range(4):
+        recorder.minibatch(grad_norm=math.inf, value_loss=1.0)
+        recorder.record(update=update, policy_loss=0.1, value_loss=1.0)
+    recorder.minibatch(grad_norm=math.nan, value_loss=math.nan)
+    assert [box.record.reason for box in boxes(recorder)] == [
+        "grad_norm is inf in minibatch 0",
+        "value_loss is nan in minibatch 0",
+    ]
+
+
 def test_what_is_asked_for_is_bounded_too(start: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the same update it gets a name of its own."""
     monkeypatch.setattr(black_box, "MAX_ASKED", 3)
@@ -248,6 +262,9 @@ def test_what_is_asked_for_is_bounded_too(start: Open, monkeypatch: pytest.Monke
 def test_every_kind_of_number(start: Open, caplog: pytest.LogCaptureFixture) -> None:
     """A number is what it was at the call, whatever happens to its tensor; what is none is left out and said once."""
     recorder = start()
+    with np.errstate(all="raise"):
+        recorder.minibatch(**{f"n{number}": np.float32(3e38) for number in range(5)})
+    assert recorder.dump_black_box("large")
     weight = torch.ones((), requires_grad=True)
     shared, array = torch.tensor(5.0), np.array(6.0)
     for number in range(2):
@@ -258,7 +275,9 @@ def test_every_kind_of_number(start: Open, caplog: pytest.LogCaptureFixture) -> 
         array[...] = -1.0
         recorder.minibatch(a="text", b=None, c=2**53 + 1, d=torch.ones(2), z=float(number))
     assert recorder.dump_black_box("look")
-    first, second, third, _ = boxes(recorder)[0].minibatches.drop(["seq", "minibatch", "elapsed_secs"]).to_pylist()
+    found = boxes(recorder)[1].minibatches
+    assert found.column("n4")[0].as_py() == float(np.float32(3e38))
+    first, second, third, _ = found.slice(1).select([*"abcdefgh", "z"]).to_pylist()
     assert first == {"a": 1, "b": 1, "c": 0.5, "d": 7, "e": 2, "f": 5, "g": 6, "h": 3, "z": None}
     assert second == dict.fromkeys("abcdefgh") | {"z": 0.0}
     assert (third["f"], third["g"]) == (-1, -1)
