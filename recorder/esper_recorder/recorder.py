@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -416,7 +415,12 @@ class Recorder:
             ) from None
 
     def _warn_of_likely_misspellings(self, row: Mapping[str, Any]) -> None:
-        for name in row.keys() - self._known:
+        new = row.keys() - self._known
+        if not new:
+            return
+        import difflib  # seldom needed, so not imported with the package
+
+        for name in new:
             self._known.add(name)
             if close := difflib.get_close_matches(name, METRICS, n=1, cutoff=0.85):
                 log.warning("%s: %a is recorded as a metric of its own; did you mean %r?", self.path, name, close[0])

@@ -201,7 +201,7 @@ def caller_cost(root: Path) -> Iterator[Row]:
     yield (
         f"`minibatch()` of 10 device tensors, tight loop of {updates:,}",
         f"{statistics.median(costs):.0f} µs median, {np.quantile(costs, 0.99):.0f} µs 99th percentile;"
-        f" the black box of 512 is on the disk {written_ms:.0f} ms after it was asked for",
+        f" the black box of the last {min(updates, 512)} is on the disk {written_ms:.0f} ms after it was asked for",
     )
     if not is_written:
         raise StepFailedError("no black box was written")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import secrets
 import socket
-import subprocess
 import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +33,7 @@ from esper_schemas.run.directory import (
 from esper_schemas.run.files import Folder
 from esper_schemas.run.records import MAX_JSON_BYTES, Attempt, RunHeader, ValueLossDefinition, check_run_id, now
 from esper_schemas.segment.active import SegmentIdentity
+from esper_schemas.segment.sealed import load_parquet
 
 Resume = Literal["never", "allow", "must"]
 
@@ -80,7 +78,7 @@ def environment_number(name: str, default: int) -> int:
 
 def new_run_id() -> str:
     """Make a run id from the time (UTC) and three random bytes. Run ids sort by age."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
 
 
 def open_rank(
@@ -102,6 +100,7 @@ def open_rank(
         RunDamagedError: recovering the run would lose data.
         OSError: a folder or file cannot be created.
     """
+    load_parquet()
     if resume not in ("never", "allow", "must"):
         raise UsageError(f"resume must be 'never', 'allow' or 'must', found {resume!a}")
     if not 0 <= rank < world_size:
@@ -295,6 +294,8 @@ def _checked(header: bytes) -> bytes:
 
 
 def _versions() -> dict[str, str]:
+    from importlib import metadata  # with half of the standard library
+
     found = {"python": platform.python_version()}
     for package in ("esper-recorder", *(name for name in _VERSIONED if name in sys.modules)):
         try:
@@ -306,6 +307,8 @@ def _versions() -> dict[str, str]:
 
 def _git_commit() -> str | None:
     """Return the commit of the working directory, or None if it is not in a git repository."""
+    import subprocess
+
     try:
         answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False)
     except (OSError, subprocess.TimeoutExpired):

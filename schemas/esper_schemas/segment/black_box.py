@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from esper_schemas.errors import FormatVersionError, RunDamagedError
 from esper_schemas.limits import FORMAT_VERSION, MAX_ATTEMPTS, MAX_SEGMENT_BYTES, MAX_SEQ
@@ -54,6 +53,8 @@ def to_parquet(
         numbers: name → values of each minibatch, None where it had none.
         identity: the recording, rank and attempt.
     """
+    import pyarrow.parquet as pq
+
     columns = [pa.array(own[name], dtype) for name, dtype in OWN_COLUMNS.items()]
     columns += [pa.array(values, pa.float64()) for values in numbers.values()]
     metadata = identity.to_metadata()

@@ -7,10 +7,9 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_ATTEMPTS, MAX_COLUMNS, MAX_SEGMENT_BYTES, MAX_SEQ
@@ -19,10 +18,22 @@ from esper_schemas.segment.active import SegmentIdentity
 from esper_schemas.segment.holds import Holds, added_columns
 from esper_schemas.segment.pages import check_pages
 
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
 MAX_FOOTER_BYTES = 8 * 1024 * 1024
 _BATCH_ROWS = 8192
 _TAIL = struct.Struct("<I4s")  # length of the footer, and the mark that ends every Parquet file
 _MARK = b"PAR1"
+
+
+def load_parquet() -> None:
+    """Import what reads and writes Parquet: it takes as long as the rest of the package, so others do it when needed.
+
+    A recorder does it before it begins, since later there may be no free descriptor or memory for it.
+    """
+    import pyarrow.parquet  # noqa: F401
+
 
 # ------------------------------------------------------------------ writing
 
@@ -34,6 +45,8 @@ def to_parquet(rows: pa.RecordBatch, identity: SegmentIdentity) -> bytes:
         rows: with the identity's columns first, as `with_identity` makes them.
         identity: goes into the metadata.
     """
+    import pyarrow.parquet as pq
+
     table = pa.Table.from_batches([rows]).replace_schema_metadata(identity.to_metadata())
     encodings = {}
     for entry in table.schema:
@@ -80,6 +93,8 @@ def seal_of(holds: Holds, parquet: bytes, rows_lost: int) -> Seal:
 
 def is_same(rows: pa.RecordBatch, parquet: bytes) -> bool:
     """Whether a file holds these rows bit for bit. Floats are compared as integers, since NaN does not equal itself."""
+    import pyarrow.parquet as pq
+
     back = pq.read_table(pa.BufferReader(parquet))
     return back.schema.names == rows.schema.names and all(
         _bits(there).equals(_bits(here)) for there, here in zip(back.columns, rows.columns, strict=True)
@@ -143,6 +158,8 @@ def open_parquet(file: BinaryIO, size: int, where: str) -> pq.ParquetFile:
     Raises:
         RunDamagedError: it exceeds a limit, or it is not a Parquet file.
     """
+    import pyarrow.parquet as pq
+
     if size > MAX_SEGMENT_BYTES:
         raise RunDamagedError(f"{where}: expected at most {MAX_SEGMENT_BYTES:,} bytes, found {size:,}")
     if size < _TAIL.size:
