@@ -1,4 +1,4 @@
-"""The recorder: takes one PPO update at a time from the training loop and sees that it is never lost."""
+"""The recorder: takes one PPO update at a time from the training loop, and makes sure that it is never lost."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from esper_schemas.segment.black_box import MAX_MINIBATCHES
 class Recorder:
     """Appends one row per PPO update to a run directory; see FORMAT.md for what is promised.
 
-    Open it with `Recorder.open`; it is a context manager. `record` may be called from any thread. It writes
-    in the caller's thread, in microseconds; only while the disk is in trouble, or while device tensors are
-    on their way, rows wait in a bounded buffer and a background thread writes them. The same thread syncs
-    and seals. Except with `strict=True`, nothing that goes wrong while recording is raised: rows that cannot
-    be kept are dropped, counted, logged, and the count is written into the run.
+    Open it with `Recorder.open`; it is a context manager. Any thread may call `record`, which writes in the
+    caller's thread, in microseconds. Rows wait in a bounded buffer, and a background thread writes them, only while
+    the disk is in trouble or device tensors are on their way. The same thread syncs and seals. Nothing that goes wrong
+    while recording is raised, except with `strict=True`: rows that cannot be kept are dropped, logged and counted, and
+    the count is written to the run.
 
-    A recorder that is no longer referred to is closed, and so is every one that is open when the program ends. It
-    belongs to the process that opened it: a forked child can record nothing with it. Where its run is taken away, by
-    removing its folder or its LOCK, it goes on in a run beside it, `<run_id>.taken-<digits>`, and says so.
+    A recorder is closed when it is garbage-collected, and at the latest when the program ends. It belongs to the
+    process that opened it; a forked child cannot record with it. If somebody removes the folder or the LOCK of its
+    run, it logs that and continues in a run beside it, `<run_id>.taken-<digits>`.
 
     Attributes:
         rank: This process's rank.
@@ -109,9 +109,9 @@ class Recorder:
                 squared error, and is marked as assumed.
             resume: "never" refuses a run id that exists, "allow" adds an attempt to it if it does,
                 "must" insists that it does.
-            on_update: Called after each row with its values by column name, from the thread that wrote it: the
-                caller's, or else the background's. In the order of the rows if one thread records. What it
-                raises is logged, or raised again when `strict` and it ran in the caller's thread.
+            on_update: Called after each row with its values by column name, from the thread that wrote it (the
+                caller's or the background's), in the order of the rows if one thread records. An exception that it
+                raises is logged; with `strict` it is raised again if it came in the caller's thread.
             strict: Raise what goes wrong while recording instead of going on; for tests.
             rank, world_size: Of this process; default from the environment (RANK, WORLD_SIZE), else 0 and 1.
             segment_rows, segment_bytes, segment_secs: A segment is sealed when it reaches any of these.
@@ -157,10 +157,10 @@ class Recorder:
         )
 
     def close(self, status: EndStatus = "finished", reason: str | None = None) -> None:
-        """Write what is buffered, seal, record how the attempt ended, give the lock up. May be called again.
+        """Write what is buffered, seal, record how the attempt ended, and give the lock up. May be called again.
 
-        It gives up on a disk that stays in trouble. Called by a signal handler that interrupts `record`, it returns
-        before the rest is done; a later call, or the end of the program, waits for it.
+        It gives up on a disk that stays in trouble. If a signal handler that interrupts `record` calls it, it returns
+        before all is done; a later call, or the end of the program, waits for the rest.
 
         Args:
             status: "finished", "failed" or "interrupted".
@@ -226,14 +226,14 @@ class Recorder:
     ) -> bool:
         """Record one PPO update, given as a payload or by keyword (names of the metrics table).
 
-        `update`, `policy_loss` and `value_loss` are required (the losses not if `skipped=True`). None means
-        not measured. Numbers may be Python's, NumPy's, arrays or tensors of one number; CUDA tensors are fetched in
-        the background, and the caller never waits for them. `extras`, and any keyword that the table does not
-        know, become float64 columns of their own. A value that its column cannot store exactly is left out of the row,
-        and counted by its name.
+        `update`, `policy_loss` and `value_loss` are required, the losses only unless `skipped=True`. None means not
+        measured. Numbers may be Python's or NumPy's, or arrays and tensors of one number. CUDA tensors are fetched in
+        the background; the caller never waits for them. `extras`, and keywords that the table does not have, become
+        float64 columns of their own. A value that its column cannot store exactly is left out of the row, and counted
+        by its name. A keyword that a payload already has a value for is ignored.
 
-        Where rows come faster than they can be written or sealed, the caller waits for the background, for at most
-        five seconds and not while the disk refuses.
+        If rows come faster than they can be written or sealed, the caller waits for the background: at most five
+        seconds, and not while the disk refuses.
 
         Returns:
             True when the row is safe against SIGKILL. False when it is buffered, or was dropped, which is
@@ -313,7 +313,7 @@ class Recorder:
         return self._background.wait_for_black_box(written, PATIENCE_SECS)
 
     def _record_as_planned(self, names: tuple[str, ...], values: tuple[Any, ...]) -> bool | None:
-        """The fast path: a row of a known kind, onto a healthy disk; None if the row is not for it."""
+        """Write a row of a known kind to a healthy disk: the fast path. None if the row cannot take it."""
         background = self._background
         writer = background.journal.writer
         if writer is None or not background.direct:
@@ -343,7 +343,7 @@ class Recorder:
         return True
 
     def _record_with_care(self, names: tuple[str, ...], values: tuple[Any, ...]) -> tuple[dict[str, Any], bool]:
-        """Every other row: validated, perhaps on its way from a device, perhaps the first of its kind.
+        """Validate and write any other row; it may come from a device, or be the first of its kind.
 
         Raises:
             PayloadError: the row cannot be stored.
@@ -384,7 +384,7 @@ class Recorder:
         return row, True
 
     def _distinct(self, names: Iterable[str], values: Iterable[Any]) -> tuple[dict[str, Any], dict[str, str]]:
-        """Name → value, and why further values of a name are refused."""
+        """Return name → value, and name → reason where a name was given twice."""
         metrics: dict[str, Any] = {}
         refused: dict[str, str] = {}
         for name, value in zip(names, values, strict=True):
@@ -397,7 +397,7 @@ class Recorder:
         return metrics, refused
 
     def _as_row(self, names: Iterable[str], values: Iterable[Any]) -> dict[str, Any]:
-        """A row that was just encoded, by column name, with plain numbers."""
+        """Return the row that was just encoded by column name, with plain numbers."""
         row, _ = admit(dict(zip(names, values, strict=True)))
         row.setdefault("wall_time", time_ns() // 1000)
         row.setdefault("elapsed_secs", perf_counter() - self._started)
@@ -428,7 +428,7 @@ class Recorder:
     # ------------------------------------------------------------------ when something goes wrong
 
     def _refuse(self, error: PayloadError) -> bool:
-        """Drop a row that cannot be stored; its number is used up, so that the gap shows."""
+        """Drop a row that cannot be stored. It uses up its number, so that the gap shows."""
         if self._strict:
             raise error
         if self._background.closed is None:
@@ -437,7 +437,7 @@ class Recorder:
         return False
 
     def _refuse_in_handler(self) -> bool:
-        """Drop a row of a signal handler that came in the middle of another row of the same thread."""
+        """Drop a row that a signal handler records while it interrupts another row of the same thread."""
         error = PayloadError("record() was called by a signal handler while it was at work on another row")
         if self._strict:
             raise error
@@ -445,7 +445,7 @@ class Recorder:
         return False
 
     def _buffer_after(self, error: OSError, row: dict[str, Any], seq: int) -> bool:
-        """The disk refused a row: it waits for the background. True if the row is on disk nevertheless."""
+        """Buffer a row that the disk refused; return True if the row is on the disk all the same."""
         if self._strict or error.errno is None:  # without a number it is no disk's, but a signal handler's
             raise error
         self._background.take_over()

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 from esper_recorder import Recorder
 from esper_schemas import METRICS, RankDirectory, RankFollower, RunDirectory, read_segments
+from esper_schemas.examining.rank import examine_rank
+from esper_schemas.examining.segment import Recording
 from esper_schemas.run.directory import segment_numbers
 from esper_schemas.segment.scan import MissingSegment, SealedSegment, Segment
 
@@ -196,6 +198,7 @@ def finish_case(run: Path, required: Iterable[int], *, may_drop: int = 0, follow
     if follow and follow_run(run).updates != before.updates:
         outcome.complaints.append("the follower reads other rows")
     rank = RunDirectory(run).rank(0)
+    outcome.complaints += _bad_black_boxes(rank)
     old = _attempts_of_segments(rank)
     first = max([FIRST_NEW_UPDATE, *(update + 1 for update in before.updates)])
     new = list(range(first, first + NEW_ROWS))
@@ -217,7 +220,18 @@ def finish_case(run: Path, required: Iterable[int], *, may_drop: int = 0, follow
         "the attempt has no end": bool(rank.attempts()) and rank.attempts()[-1].status == "finished",
     }
     outcome.complaints += [words for words, holds in checks.items() if not holds]
+    outcome.complaints += _bad_black_boxes(rank)
     return outcome
+
+
+def _bad_black_boxes(rank: RankDirectory) -> list[str]:
+    """What is wrong with the black boxes of a rank; one that is not finished is not wrong."""
+    try:
+        folder = rank.open()
+    except FileNotFoundError:
+        return []
+    with folder:
+        return list(examine_rank(folder, 0, Recording(None, None), "checksums").bad_black_boxes.values())
 
 
 def _attempts_of_segments(rank: RankDirectory) -> dict[int, int]:

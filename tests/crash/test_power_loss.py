@@ -56,10 +56,13 @@ def _record_run(root: Path, monkeypatch: pytest.MonkeyPatch, attempts: int) -> l
             recorder = Recorder.open(root, run_id="r", resume="allow", segment_rows=4)
             first = recorder._next_seq  # so that each row's update is its sequence number
             for update in range(first, first + ROWS):
+                recorder.minibatch(value_loss=float(update))
                 assert recorder.record(**row_of(update))
                 trace.mark("acknowledged", [update])
                 if update % 3 == 0:
                     wait_until(lambda row=update: row in synced)  # type: ignore[misc]
+                if update == first + 2:
+                    assert recorder.dump_black_box("to see what a crash leaves of it")
             recorder.close()
             trace.mark("synced", list(range(first + ROWS)))
     return trace.operations

@@ -7,7 +7,6 @@ writes what is due with `write_due`.
 from __future__ import annotations
 
 import math
-import sys
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -54,6 +53,7 @@ class Snapshot:
         seq: number of the row of the update in which it was pulled.
         not_written: in how many later updates the same trigger was pulled before this was written.
         last_seq: number of the row of the last of them.
+        name: name of its files, once they were begun; a second try writes the same ones.
         written: set when it is on the disk, or given up.
     """
 
@@ -62,6 +62,7 @@ class Snapshot:
     minibatches: Sequence[_Minibatch]
     not_written: int = 0
     last_seq: int = -1
+    name: str = ""
     written: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -272,9 +273,11 @@ def _write(snapshot: Snapshot, opened: OpenedRank, started: float) -> Mapping[st
     if not folder.exists(BLACK_BOXES):
         durable.make_folder(folder, BLACK_BOXES)
         folder.hold(BLACK_BOXES)
-    name = new_black_box(folder, snapshot.seq)
+        snapshot.name = ""
+    name = snapshot.name = snapshot.name or new_black_box(folder, snapshot.seq)
     aside = f"{black_box_name(name)}.tmp"
     durable.write_new(folder, aside, parquet)
+    folder.sync(BLACK_BOXES)  # no record may survive a power loss that its file does not
     durable.replace(folder, black_box_record_name(name), record.to_bytes())
     durable.rename(folder, aside, black_box_name(name))
     return refused
@@ -288,12 +291,11 @@ def _plain(numbers: Mapping[str, Any]) -> tuple[dict[str, float], OnDevice | Non
     plain: dict[str, float] = {}
     rest: dict[str, Any] = {}
     tensors = tensor_types()
-    has_device = bool(tensors) and sys.modules["torch"].cuda.is_initialized()
     for name, value in numbers.items():
         kind = type(value)
         if kind in EXACT_AS_FLOAT:
             plain[name] = float(value)
-        elif kind in tensors and not (has_device and value.is_cuda) and value.dim() == 0 and value.is_floating_point():
+        elif kind in tensors and value.is_cpu and value.dim() == 0 and value.is_floating_point():
             plain[name] = value.item()
         elif value is not None:
             rest[name] = value
