@@ -1,4 +1,10 @@
-"""The run format: the metrics, the files of a run and their bytes. Recorder and analyzer share only this package."""
+"""The run format: the metrics, the files of a run and their bytes. Recorder and analyzer share only this package.
+
+What reads segments is loaded on first use: a training that only records does not wait for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from esper_schemas.errors import (
     EsperError,
@@ -15,8 +21,10 @@ from esper_schemas.metric.metrics import SKIP_REASONS, Bands, Level, Limit, Metr
 from esper_schemas.metric.payload import METRICS, PPOUpdatePayload
 from esper_schemas.run.directory import RankDirectory, RunDirectory, find_runs, resolve_run
 from esper_schemas.run.records import Attempt, RunHeader, Seal, ValueLossDefinition
-from esper_schemas.segment.follow import RankFollower
-from esper_schemas.segment.scan import ActiveSegment, MissingSegment, SealedSegment, read_segments
+
+if TYPE_CHECKING:
+    from esper_schemas.segment.follow import RankFollower
+    from esper_schemas.segment.scan import ActiveSegment, MissingSegment, SealedSegment, read_segments
 
 __all__ = [
     "METRICS",
@@ -49,3 +57,17 @@ __all__ = [
     "read_segments",
     "resolve_run",
 ]
+
+_ON_FIRST_USE = {
+    "RankFollower": "follow",
+    "ActiveSegment": "scan",
+    "MissingSegment": "scan",
+    "SealedSegment": "scan",
+    "read_segments": "scan",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"esper_schemas.segment.{_ON_FIRST_USE[name]}"), name)

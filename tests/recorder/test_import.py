@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 HEAVY = {"torch", "polars", "pyarrow.parquet", "esper_analyzer", "importlib.metadata", "difflib", "click", "rich"}
+HEAVY |= {"esper_schemas.segment.follow", "esper_schemas.examining"}  # only readers need them
 
 
 def test_importing_the_recorder_loads_nothing_that_it_does_not_need_yet() -> None:
