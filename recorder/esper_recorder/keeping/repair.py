@@ -199,7 +199,7 @@ class _RankRepair:
             self._note_last_seq(number)
             self._move_aside(seal_name(number), "its segment does not exist")
         for box, why in check.bad_black_boxes.items():
-            for name in (black_box_name(box), black_box_record_name(box)):
+            for name in (black_box_name(box), black_box_record_name(box), f"{black_box_name(box)}.tmp"):
                 if self.folder.exists(name):
                     self._move_aside(name, why)
         for segment in check.segments:

@@ -22,8 +22,7 @@ from esper_schemas.run.directory import (
     SEGMENTS,
     WRITTEN_FOLDERS,
     attempt_name,
-    black_box_name,
-    black_box_record_name,
+    black_box_of,
     black_boxes,
     has_writer,
     numbers_in,
@@ -381,12 +380,15 @@ def counts_on_disk(check: RankExamination, attempt: int) -> tuple[int, int, int]
 
 
 def _check_black_boxes(check: RankExamination, recording: Recording) -> None:
+    if recording.run_uuid is None:  # without a header, that of the segments counts
+        uuids = (entry.holds.identity.run_uuid for entry in check.segments if entry.holds)
+        recording = Recording(recording.run_id, next(filter(None, uuids), None))
     try:
         names = black_boxes(check.storage)
     except (RunDamagedError, OSError):
         return  # reported with the names below
     for name in names:
-        found = examine_black_box(check.storage, name, recording, check.depth)
+        found = examine_black_box(check.storage, name, check.rank, recording, check.depth)
         if found is None:
             check.black_boxes.append(name)
         elif found[0] == "note":
@@ -394,7 +396,7 @@ def _check_black_boxes(check: RankExamination, recording: Recording) -> None:
                 check.leftovers = True
                 check.say(*found)
         else:
-            check.bad_black_boxes[name] = found[1]
+            check.bad_black_boxes[name] = " ".join(found[1].split())[:1000]
             check.say(*found)
 
 
@@ -423,19 +425,13 @@ def _check_names(check: RankExamination) -> None:
         ACTIVE: (in_active, set(actives.values())),
         SEALS: (seals := _names(check, SEALS), set(numbers_in(seals, ".json").values())),
         ATTEMPTS: (_names(check, ATTEMPTS), attempts),
-        BLACK_BOXES: (_names(check, BLACK_BOXES), _names_of_black_boxes(check)),
+        BLACK_BOXES: (boxes := _names(check, BLACK_BOXES), {name for name in boxes if black_box_of(name)}),
         "": (_names(check, ""), {*WRITTEN_FOLDERS, BLACK_BOXES, LOCK_NAME, REPAIRS}),
     }
     for folder, (names, own) in known.items():
         for name in names:
             if name not in own and not (name.endswith(".tmp") and check.writing):
                 _check_name(check, f"{folder}/{name}" if folder else name)
-
-
-def _names_of_black_boxes(check: RankExamination) -> set[str]:
-    boxes = [*check.black_boxes, *check.bad_black_boxes]
-    names = [name for box in boxes for name in (black_box_name(box), black_box_record_name(box))]
-    return {name.removeprefix(f"{BLACK_BOXES}/") for name in names}
 
 
 def _check_name(check: RankExamination, name: str) -> None:

@@ -25,7 +25,7 @@ BLACK_BOXES = "blackbox"
 WRITTEN_FOLDERS = (ACTIVE, SEGMENTS, SEALS, ATTEMPTS)
 """The folders that a writer creates in the folder of a rank."""
 
-_BLACK_BOX = re.compile(r"([0-9]{8,19})(?:-([1-9][0-9]{0,8}))?")
+_BLACK_BOX = re.compile(r"([0-9]{8}|[1-9][0-9]{8,18})(?:-([2-9]|[1-9][0-9]{1,8}))?")
 
 _FUTURE_SECS = 24 * 3600.0
 """How far `created` of a header may be ahead of this machine's clock; a later time is ignored."""
@@ -73,12 +73,14 @@ def new_black_box(rank: Storage, seq: int) -> str:
 
 def black_boxes(rank: Storage) -> list[str]:
     """The names of the black boxes of a rank, oldest first: of every file that is one, or the record of one."""
-    found = {}
-    for name in rank.names(BLACK_BOXES):
-        box = name.removesuffix(".json").removesuffix(".parquet")
-        if (match := _BLACK_BOX.fullmatch(box)) and name in (f"{box}.json", f"{box}.parquet"):
-            found[int(match[1]), int(match[2] or 1)] = box
-    return [found[key] for key in sorted(found)]
+    found = {box for name in rank.names(BLACK_BOXES) if (box := black_box_of(name))}
+    return sorted(found, key=lambda box: [int(number) for number in box.split("-")])
+
+
+def black_box_of(file: str) -> str | None:
+    """The name of the black box that a file in `blackbox/` is the file or the record of; None if it is neither."""
+    box, _, suffix = file.partition(".")
+    return box if suffix in ("parquet", "json") and _BLACK_BOX.fullmatch(box) else None
 
 
 def rank_name(rank: int) -> str:

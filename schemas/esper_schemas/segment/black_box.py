@@ -34,11 +34,13 @@ class BlackBox:
 
     Attributes:
         name: its name, such as `00000811`.
+        rank: number of the rank that it is of.
         record: why it was written.
         minibatches: one row per minibatch, oldest first.
     """
 
     name: str
+    rank: int
     record: BlackBoxRecord
     minibatches: pa.Table
 
@@ -98,7 +100,7 @@ def read_black_box(rank: Storage, name: str) -> BlackBox:
             if rows != record.minibatches:
                 raise RunDamagedError(f"{where}: expected {record.minibatches} minibatches, found {rows}")
             _check_columns(parquet.schema_arrow, where)
-            _check_identity(parquet.metadata.metadata or {}, record, where)
+            number = _check_identity(parquet.metadata.metadata or {}, record, where)
             try:
                 minibatches = parquet.read(use_threads=False)
             except (pa.ArrowException, OSError) as error:
@@ -107,7 +109,7 @@ def read_black_box(rank: Storage, name: str) -> BlackBox:
                 raise RunDamagedError(f"{where}: {' '.join(str(error).split())}") from None
     if any(minibatches.column(column).null_count for column in OWN_COLUMNS):
         raise RunDamagedError(f"{where}: {', '.join(OWN_COLUMNS)} must not be null")
-    return BlackBox(name, record, minibatches)
+    return BlackBox(name, number, record, minibatches)
 
 
 def read_record(rank: Storage, name: str) -> BlackBoxRecord:
@@ -136,10 +138,11 @@ def _check_columns(schema: pa.Schema, where: str) -> None:
         raise RunDamagedError(f"{where}: expected float64 columns behind {list(OWN_COLUMNS)[-1]}")
 
 
-def _check_identity(metadata: Mapping[bytes, bytes], record: BlackBoxRecord, where: str) -> None:
-    """Check that a file and its record name the same recording and attempt."""
+def _check_identity(metadata: Mapping[bytes, bytes], record: BlackBoxRecord, where: str) -> int:
+    """Check that a file and its record name the same recording and attempt; return the rank that the file names."""
     try:
         version, attempt = int(metadata[b"esper.format"]), int(metadata[b"esper.attempt"])
+        rank = int(metadata[b"esper.rank"])
         run_uuid = metadata[b"esper.run_uuid"].decode()
     except (KeyError, ValueError) as error:
         raise RunDamagedError(f"{where}: its metadata does not say which recording it is of ({error})") from None
@@ -149,3 +152,4 @@ def _check_identity(metadata: Mapping[bytes, bytes], record: BlackBoxRecord, whe
         )
     if (attempt, run_uuid) != (record.attempt, record.run_uuid):
         raise RunDamagedError(f"{where}: its metadata and its record name different attempts or recordings")
+    return rank
