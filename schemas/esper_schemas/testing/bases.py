@@ -10,16 +10,20 @@ from typing import Any, Literal
 from uuid import NAMESPACE_OID, uuid5
 
 from esper_schemas.run.directory import (
+    BLACK_BOXES,
     HEADER_NAME,
     LOCK_NAME,
     WRITTEN_FOLDERS,
     active_name,
     attempt_name,
+    black_box_name,
+    black_box_record_name,
     rank_name,
     seal_name,
     sealed_name,
 )
 from esper_schemas.run.records import Attempt, RunHeader
+from esper_schemas.segment import black_box
 from esper_schemas.segment.active import SegmentIdentity
 from esper_schemas.testing.segments import active_file, sealed_file
 
@@ -32,7 +36,10 @@ BASES: Mapping[Base, str] = {
     "earlier": "as `finished`, of the same run id, recorded before it",
     "other": "as `finished`, of the run id `other`",
 }
-"""The runs that are damaged, or from which a damage takes files. All except `other` have the run id `run`."""
+"""The runs that are damaged, or from which a damage takes files. All except `other` have the run id `run`.
+
+Each rank has a black box of attempt 0: two minibatches of the update of its last row, written because it was asked for.
+"""
 
 LEFTOVER = "00000004.arrows"
 """A file next to the run `killed`: its active segment 4 as it was before it was sealed."""
@@ -88,6 +95,7 @@ def _write_rank(folder: Path, identity: SegmentIdentity, attempts: Sequence[Sequ
     for name in WRITTEN_FOLDERS:
         (folder / name).mkdir(parents=True)
     (folder / LOCK_NAME).touch(mode=0o600)
+    _write_black_box(folder, identity, attempts[0][-1])
     for attempt, seqs in enumerate(attempts):
         is_killed = killed and attempt == len(attempts) - 1
         record = _attempt(attempt, seqs, identity.first_seq, is_killed)
@@ -103,6 +111,25 @@ def _write_rank(folder: Path, identity: SegmentIdentity, attempts: Sequence[Sequ
                 (folder / sealed_name(identity.segment)).write_bytes(parquet)
                 (folder / seal_name(identity.segment)).write_bytes(seal.to_bytes())
             identity = replace(identity, segment=identity.segment + 1, first_seq=part[-1] + 1)
+
+
+def _write_black_box(folder: Path, identity: SegmentIdentity, seq: int) -> None:
+    """Write two minibatches of the update of a row, and why they were written."""
+    own: dict[str, list[float]] = {"seq": [seq, seq], "minibatch": [0, 1], "elapsed_secs": [seq / 2 - 0.25, seq / 2]}
+    parquet = black_box.to_parquet(own, {"value_loss": [0.5, 0.25], "grad_norm": [None, 2.0]}, identity)
+    record = black_box.record_of(
+        parquet,
+        seq=seq,
+        attempt=identity.attempt,
+        run_uuid=identity.run_uuid,
+        written=_START.isoformat(),
+        trigger="asked",
+        reason="a look",
+        minibatches=2,
+    )
+    (folder / BLACK_BOXES).mkdir()
+    (folder / black_box_name(f"{seq:08d}")).write_bytes(parquet)
+    (folder / black_box_record_name(f"{seq:08d}")).write_bytes(record.to_bytes())
 
 
 def _attempt(number: int, seqs: Sequence[int], first_seq: int, is_killed: bool) -> Attempt:

@@ -3,7 +3,7 @@
 The table itself is in `damages`. Each fault has the lowest depth at which a reader can see it:
 
     records    names, seals, attempts, active files: a listing and small files
-    checksums  also the sha256, footer and identity of each sealed file
+    checksums  also the sha256, footer and identity of each sealed file and black box
     rows       also every row
 """
 
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from esper_schemas.examining.faults import HARMLESS, FaultKind
 from esper_schemas.examining.segment import DEPTHS, Depth
-from esper_schemas.run.directory import ACTIVE, attempt_name, rank_name, seal_name, sealed_name
+from esper_schemas.run.directory import ACTIVE, BLACK_BOXES, attempt_name, rank_name, seal_name, sealed_name
 from esper_schemas.segment.active import RowLayout
 from esper_schemas.testing.bases import Base
 
@@ -79,6 +79,15 @@ class Copy:
         """The only active file."""
         (path,) = self.file(ACTIVE, "").glob("*.arrows")
         return path
+
+    def black_box(self, rank: int = 0) -> Path:
+        """The only black box of a rank."""
+        (path,) = self.file(BLACK_BOXES, "", rank).glob("*.parquet")
+        return path
+
+    def black_box_record(self, rank: int = 0) -> Path:
+        """The record of the only black box of a rank."""
+        return self.black_box(rank).with_suffix(".json")
 
     def of(self, base: Base) -> Copy:
         """An undamaged run, to take a file from."""
@@ -194,6 +203,24 @@ def rewrite(copy: Copy, number: int, change: Callable[[pa.Table], pa.Table], **f
     pq.write_table(change(pq.read_table(path, partitioning=None)), path)
     data = path.read_bytes()
     edit(copy.seal(number), sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), **fields)
+
+
+def put_black_box(copy: Copy, source: Copy, source_rank: int = 0) -> None:
+    """Replace the black box and its record with those from elsewhere."""
+    box, record = copy.black_box(), copy.black_box_record()
+    shutil.copyfile(source.black_box(source_rank), box)
+    shutil.copyfile(source.black_box_record(source_rank), record)
+    other = int(source.black_box(source_rank).stem)
+    for path in (box, record):
+        path.rename(path.with_stem(f"{other:08d}"))
+
+
+def rewrite_black_box(copy: Copy, change: Callable[[pa.Table], pa.Table], **fields: object) -> None:
+    """Change the rows or columns of the black box, and update its record to the new bytes and with `fields`."""
+    path = copy.black_box()
+    pq.write_table(change(pq.read_table(path, partitioning=None)), path)
+    data = path.read_bytes()
+    edit(copy.black_box_record(), sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), **fields)
 
 
 def with_column(name: str, make: Callable[[pa.ChunkedArray], pa.Array]) -> Callable[[pa.Table], pa.Table]:

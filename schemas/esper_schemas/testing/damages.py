@@ -29,6 +29,7 @@ from esper_schemas.testing.damage import (
     without_row,
     write,
 )
+from esper_schemas.testing.damages_of_black_boxes import BLACK_BOXES
 
 
 def _in(segment: int | None, kind: FaultKind, depth: Depth = "records", rank: int | None = 0) -> Seen:
@@ -376,5 +377,5 @@ HEADER = (
     ),
 )
 
-DAMAGES: tuple[Damage, ...] = (*SEGMENTS, *SEALS, *ATTEMPTS, *ACTIVE, *HEADER)
+DAMAGES: tuple[Damage, ...] = (*SEGMENTS, *SEALS, *ATTEMPTS, *ACTIVE, *HEADER, *BLACK_BOXES)
 """Every row of the table."""

@@ -13,7 +13,7 @@ import pytest
 from tests.waiting import wait_until
 
 from esper_recorder import Recorder
-from esper_schemas.run.records import Attempt, RunHeader, Seal
+from esper_schemas.run.records import Attempt, BlackBoxRecord, RunHeader, Seal
 from esper_schemas.segment.scan import parse_active
 from esper_schemas.testing.bases import BASES, LEFTOVER, Base, write_bases
 from esper_schemas.testing.golden import wrong_columns
@@ -22,12 +22,17 @@ _OF_THE_MOMENT = {
     RunHeader: {"run_uuid", "created", "host", "versions", "value_loss_definition"},
     Attempt: {"started", "ended", "pid", "host", "last_drop_reason"},
     Seal: {"run_uuid", "sha256", "bytes"},
+    BlackBoxRecord: {"run_uuid", "written", "sha256", "bytes"},
 }
 """What differs in each recording of the same rows."""
 
 
 def _record(recorder: Recorder, updates: Sequence[int], dropped: int = 12) -> None:
     for update in updates:
+        if updates[0] == 0 and update == updates[-1]:
+            recorder.minibatch(value_loss=0.5)
+            recorder.minibatch(value_loss=0.25, grad_norm=2.0)
+            assert recorder.dump_black_box("a look")
         loss: Any = "no number" if update == dropped else 0.5
         recorder.record(update=update, policy_loss=-0.01, value_loss=loss)
 
@@ -73,12 +78,12 @@ def _rows(path: Path) -> pa.Table:
         segment = parse_active(int(path.stem), path.read_bytes())
         assert segment.end.kind == "clean"
         table = pa.Table.from_batches([segment.rows])
-    return table.drop_columns(["wall_time", "elapsed_secs"])
+    return table.drop_columns([name for name in ("wall_time", "elapsed_secs") if name in table.column_names])
 
 
 def _record_of(path: Path) -> dict[str, Any]:
     """A JSON record without what differs from one recording to the next."""
-    kinds: dict[str, type] = {"run.json": RunHeader, "attempts": Attempt, "seals": Seal}
+    kinds: dict[str, type] = {"run.json": RunHeader, "attempts": Attempt, "seals": Seal, "blackbox": BlackBoxRecord}
     kind = kinds[path.name if path.name in kinds else path.parent.name]
     values: dict[str, Any] = json.loads(path.read_text())
     assert values.keys() >= _OF_THE_MOMENT[kind]
