@@ -83,7 +83,7 @@ def repair_run(run: RunDirectory, step: Step = lambda: None) -> RepairedRun:
         recording = Recording(header.run_id, header.run_uuid)
         for check in ill:
             done += _RankRepair(check, recording, header.created).run()
-        verification = (examine_run(folder, name, "rows") if done else found).verification(run.path)
+        verification = (examine_run(folder, name, "rows") if done or ill else found).verification(run.path)
     return RepairedRun(done, verification)
 
 
