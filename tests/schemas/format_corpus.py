@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from tests.schemas.format_reader import FormatError, FormatReader, Segment, plai
 from esper_recorder import Recorder
 from esper_schemas import RunDamagedError, RunDirectory, read_segments
 from esper_schemas.run import directory
-from esper_schemas.segment import sealed
+from esper_schemas.run.files import Folder
+from esper_schemas.segment import black_box, sealed
 from esper_schemas.segment.active import RowLayout, SegmentIdentity, column_types
 from esper_schemas.segment.holds import check_columns, summarise
 from esper_schemas.segment.scan import ActiveSegment, SealedSegment, parse_active
@@ -69,6 +71,22 @@ def ours_of_run(path: Path) -> dict[tuple[int, int], Segment]:
             elif isinstance(segment, ActiveSegment):
                 found[rank.rank, segment.number] = ours_of_active(segment.data)
     return found
+
+
+def ours_of_black_boxes(path: Path) -> dict[str, Segment]:
+    """What our reader finds in the black boxes of a run, by the names of their files without the suffix."""
+    found = {}
+    for rank in RunDirectory(path).ranks():
+        with rank.open() as folder:
+            for name in directory.black_boxes(folder):
+                box, file = black_box.read_black_box(folder, name), rank.path / directory.black_box_name(name)
+                metadata = box.minibatches.schema.metadata
+                texts = {key.decode(): text.decode() for key, text in metadata.items() if key.startswith(b"esper.")}
+                columns = box.minibatches.column_names
+                rows = _rows(box.minibatches.to_batches(), columns)
+                place = str(file.relative_to(path).with_suffix(""))
+                found[place] = Segment(_typed(texts), columns, rows, "clean", file.stat().st_size)
+    return dict(sorted(found.items()))
 
 
 # ------------------------------------------------------------------ real files
@@ -146,6 +164,38 @@ def _refused() -> list[bytes]:
     return files
 
 
+def _refused_black_boxes(root: Path) -> list[bytes]:
+    """Black boxes without a number that every minibatch must have, or with another type."""
+    own: dict[str, list[Any]] = {"seq": [7, 7], "minibatch": [0, 1], "elapsed_secs": [0.5, 1.0]}
+    identity = SegmentIdentity("r", 0, 0, 0, 0, "uuid")
+    whole = pq.read_table(pa.BufferReader(black_box.to_parquet(own, {"loss": [None, 1.0]}, identity)))
+    wrong = [whole.drop_columns(name) for name in own]
+    wrong.append(whole.select(["minibatch", "seq", "elapsed_secs", "loss"]))
+    wrong.append(whole.append_column("number", pa.array([1, 2])))
+    for at, (name, values) in enumerate(own.items()):
+        field = whole.schema.field(name)
+        wrong.append(whole.set_column(at, field, pa.array([None, values[1]], field.type)))
+        wrong.append(whole.set_column(at, name, pa.array([0, 1], pa.int32())))
+    files = []
+    for table in wrong:
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd", use_dictionary=False)
+        files.append(sink.getvalue())
+        assert _is_refused(lambda data: _read_black_box(data, root), files[-1])
+    return files
+
+
+def _read_black_box(data: bytes, folder: Path) -> None:
+    record = black_box.record_of(
+        data, seq=7, attempt=0, run_uuid="uuid", written="", trigger="asked", reason="", minibatches=2
+    )
+    (folder / directory.BLACK_BOXES).mkdir(exist_ok=True)
+    (folder / directory.black_box_name("00000007")).write_bytes(data)
+    (folder / directory.black_box_record_name("00000007")).write_bytes(record.to_bytes())
+    with Folder.at(folder) as rank:
+        black_box.read_black_box(rank, "00000007")
+
+
 def _examined(data: bytes) -> None:
     with sealed.open_parquet(io.BytesIO(data), len(data), "it") as parquet:
         footer = sealed.read_footer(parquet, "it")
@@ -154,25 +204,33 @@ def _examined(data: bytes) -> None:
 
 
 def _recorded(root: Path) -> Iterator[Path]:
-    """A run with two attempts, a drop, a metric of the user's own and an active file, copied while it is recorded."""
+    """A run with two attempts, a drop, a metric of the user's own and an active file, copied while it is recorded.
+
+    Each attempt has two black boxes of the same update.
+    """
     for attempt in range(2):
         with Recorder.open(root / "live", run_id="mine", resume="allow", segment_rows=8, git_commit="") as recorder:
             for i in range(20):
                 loss: Any = "no number" if i == 5 else i / 7
                 extras = {"my metric": i / 3} if i > 9 else {}
                 recorder.record(update=20 * attempt + i, policy_loss=-0.0, value_loss=loss, extras=extras)
+            for minibatch in range(2):
+                recorder.minibatch(value_loss=-math.inf, **{"température": minibatch / 3} if minibatch else {})
+                assert recorder.dump_black_box("a look")
             yield Path(shutil.copytree(recorder.path, root / f"copy-{attempt}" / "mine"))
     yield root / "live" / "mine"
 
 
 @dataclass
 class Corpus:
-    """Names, active files and runs, each with what our own code says of it; and sealed files that it refuses."""
+    """Names, active files and runs, each with what our own code says of it; and what it refuses."""
 
     names: list[tuple[str, str]]
+    other_names: list[str]
     active: list[tuple[bytes, Segment]]
     refused: list[bytes]
-    runs: list[tuple[Path, dict[tuple[int, int], Segment]]]
+    refused_black_boxes: list[bytes]
+    runs: list[tuple[Path, dict[tuple[int, int], Segment], dict[str, Segment]]]
 
 
 _NAMES: list[tuple[Callable[[int], str], str, Sequence[int]]] = [
@@ -182,10 +240,17 @@ _NAMES: list[tuple[Callable[[int], str], str, Sequence[int]]] = [
     (directory.sealed_name, "sealed", (0, 99_999_999, 123_456_789)),
     (directory.seal_name, "record", (0, 123_456_789)),
     (directory.attempt_name, "record", (0, 9_999, 10_000)),
+    (lambda number: directory.black_box_name(f"{number:08d}"), "black box", (0, 99_999_999, 123_456_789)),
+    (lambda number: directory.black_box_name(f"00000811-{number}"), "black box", (2, 9, 10, 100)),
+    (lambda number: directory.black_box_record_name(f"{number:08d}"), "record", (0, 123_456_789)),
+    (lambda number: directory.black_box_record_name(f"00000811-{number}"), "record", (2, 10)),
     (lambda number: f"{directory.REPAIRS}/{number:04d}.json", "record", (0, 10_000)),
     (lambda number: f"{directory.REPAIRS}/{number:04d}.broken/seals/00000001.json", "kept by a repair", (0,)),
     (lambda _: directory.LOCK_NAME, "lock", (0,)),
 ]
+
+
+_OTHER_BLACK_BOXES = ("0000811", "000000811", "00000811-", "00000811-0", "00000811-1", "00000811-02")
 
 
 def make_corpus(root: Path) -> Corpus:
@@ -203,11 +268,15 @@ def make_corpus(root: Path) -> Corpus:
     ]
     runs = [golden.copy_run(name, root) for name in golden.NAMES]
     runs += [*_recorded(root), *bases.write_bases(root / "bases").values()]
+    boxes = [f"{directory.rank_name(0)}/{directory.BLACK_BOXES}/{name}" for name in _OTHER_BLACK_BOXES]
+    assert not any(directory.black_box_of(f"{name}.json") for name in _OTHER_BLACK_BOXES)
     return Corpus(
         names,
+        [f"{name}.{suffix}" for name in boxes for suffix in ("parquet", "json")],
         [(data, ours_of_active(data)) for data in _active_files().values()],
         _refused(),
-        [(path, ours_of_run(path)) for path in runs],
+        _refused_black_boxes(root),
+        [(path, ours_of_run(path), ours_of_black_boxes(path)) for path in runs],
     )
 
 
@@ -216,12 +285,16 @@ def hold(document: dict[str, Any], corpus: Corpus) -> None:
     reader = FormatReader(document)
     for name, holds in corpus.names:
         assert reader.kind_of(name)[0]["holds"] == holds, name
+    for name in corpus.other_names:
+        assert _is_refused(reader.kind_of, name), name
     for data, expected in corpus.active:
         assert is_same(reader.active(data), expected)
     for data in corpus.refused:
         assert _is_refused(reader.sealed, data)
-    for path, segments in corpus.runs:
-        assert is_same(reader.run(path), segments), path
+    for data in corpus.refused_black_boxes:
+        assert _is_refused(reader.black_box, data)
+    for path, segments, boxes in corpus.runs:
+        assert is_same(reader.run(path), (segments, boxes)), path
 
 
 def is_same(found: object, expected: object) -> bool:
@@ -229,7 +302,7 @@ def is_same(found: object, expected: object) -> bool:
     return found == expected and repr(found) == repr(expected)
 
 
-def _is_refused(read: Callable[[bytes], object], data: bytes) -> bool:
+def _is_refused(read: Callable[[Any], object], data: bytes | str) -> bool:
     try:
         read(data)
     except (FormatError, RunDamagedError):

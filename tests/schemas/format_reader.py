@@ -65,7 +65,9 @@ class FormatReader:
         for entry in self.description["names"]["files"]:
             if match := re.fullmatch(self._pattern(entry["path"]), name):
                 numbers = {key: int(value) for key, value in match.groupdict().items() if key != "rest"}
-                found.append((entry, numbers))
+                smallest: Mapping[str, int] = self.description["names"]["smallest"]
+                if all(value >= smallest.get(key, 0) for key, value in numbers.items()):
+                    found.append((entry, numbers))
         expect(len(found) == 1, f"{name} is {len(found)} kinds of file")
         return found[0]
 
@@ -265,6 +267,38 @@ class FormatReader:
         rows = [dict(zip(arrays, values, strict=True)) for values in zip(*arrays.values(), strict=True)]
         return Segment(metadata, list(types), rows, "clean", len(data))
 
+    def black_box(self, data: bytes) -> Segment:
+        """The minibatches of a black box."""
+        file = pq.ParquetFile(io.BytesIO(data))
+        limits = self.description["limits"]
+        expect(file.metadata.num_rows <= limits["minibatches"], f"{file.metadata.num_rows} minibatches")
+        metadata = self.metadata(file.metadata.metadata, "black_box")
+        types, known = self.column_types(file.schema_arrow, "black_box"), self._known("black_box")
+        expect(len(types) - len(known) <= limits["minibatch_numbers"], f"{len(types)} columns")
+        for group in range(file.num_row_groups):
+            for i in range(len(types)):
+                compression = file.metadata.row_group(group).column(i).compression
+                expect(compression == self.description["black_box"]["compression"], compression)
+        table = file.read()
+        arrays = {name: plain(table.column(name)) for name in types}
+        for name, column in known.items():
+            expect(not column.get("never_null") or None not in arrays[name], f"{name} has a null")
+        rows = [dict(zip(arrays, values, strict=True)) for values in zip(*arrays.values(), strict=True)]
+        return Segment(metadata, list(types), rows, "clean", len(data))
+
+    def check_black_box(self, numbers: Mapping[str, int], record: Mapping[str, Any], data: bytes) -> Segment:
+        """The minibatches of a black box, held against the numbers in its name and its record."""
+        rule = self.description["black_box"]["record"]
+        said: dict[str, Any] = {field: numbers[number] for field, number in rule["name"].items()}
+        said |= {rule["size"]: len(data), rule["digest"]["field"]: _digest(rule["digest"]["algorithm"], data)}
+        box = self.black_box(data)
+        said |= {rule["rows"]: len(box.rows)}
+        said |= {field: box.metadata[key] for field, key in rule["metadata"].items()}
+        for number, key in self.description["black_box"]["path"].items():
+            expect(box.metadata[key] == numbers[number], f"{key} is {box.metadata[key]}, the path says {numbers}")
+        expect(said.items() <= record.items(), f"the record says {record}, the file {said}")
+        return box
+
     def record(self, kind: str, text: bytes) -> dict[str, Any]:
         """A JSON record."""
         expect(len(text) <= self.description["limits"]["json_bytes"], "too large")
@@ -277,20 +311,23 @@ class FormatReader:
         """Hold a seal against its file."""
         rule = self.description["sealed"]["seal"]
         said: dict[str, Any] = {rule["size"]: len(data), rule["rows"]: len(segment.rows)}
-        said[rule["digest"]["field"]] = hashlib.new(rule["digest"]["algorithm"], data).hexdigest()
+        said[rule["digest"]["field"]] = _digest(rule["digest"]["algorithm"], data)
         for names, row in ((rule["first"], segment.rows[0]), (rule["last"], segment.rows[-1])):
             said |= {name: row[column] for name, column in names.items()}
         expect(said.items() <= seal.items(), f"the seal says {seal}, the file {said}")
 
     # ---------------------------------------------------------------- a run
 
-    def run(self, folder: Path) -> dict[tuple[int, int], Segment]:
-        """Every segment of a run by rank and number, once every file of the run has been looked at."""
+    def run(self, folder: Path) -> tuple[dict[tuple[int, int], Segment], dict[str, Segment]]:
+        """Every segment of a run by rank and number, and every black box by the name of its file without the suffix,
+        once every file of the run has been looked at."""
         expect(re.fullmatch(self.description["names"]["run_id"], folder.name), "the folder has no name of a run")
         files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         segments: dict[tuple[int, int], Segment] = {}
         sealed: dict[tuple[int, int], bytes] = {}
         seals: dict[tuple[int, int], dict[str, Any]] = {}
+        boxes: dict[str, tuple[dict[str, int], bytes]] = {}
+        records: dict[str, dict[str, Any]] = {}
         for name in sorted(files):
             entry, numbers = self.kind_of(name)
             place = (numbers.get("rank", 0), numbers.get("segment", 0))
@@ -303,10 +340,22 @@ class FormatReader:
                 expect(record.get("run_id", folder.name) == folder.name, "the header is of another run")
                 if entry["record"] == "seal":
                     seals[place] = record
+                elif entry["record"] == "black_box":
+                    records[str(Path(name).with_suffix(""))] = record
+            elif entry["holds"] == "black box":
+                boxes[str(Path(name).with_suffix(""))] = (numbers, files[name])
         expect(sealed.keys() == seals.keys(), "files and seals are not of the same segments")
         for place, data in sealed.items():
             self.check_seal(seals[place], data, segments[place])
-        return dict(sorted(segments.items()))
+        expect(boxes.keys() == records.keys(), "black boxes and records are not of the same names")
+        found = {
+            name: self.check_black_box(numbers, records[name], data) for name, (numbers, data) in sorted(boxes.items())
+        }
+        return dict(sorted(segments.items())), found
+
+
+def _digest(algorithm: str, data: bytes) -> str:
+    return hashlib.new(algorithm, data).hexdigest()
 
 
 def bits(value: Any) -> Any:

@@ -14,15 +14,26 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from tests.schemas import format_reader
-from tests.schemas.format_corpus import DESCRIPTION, Corpus, hold, is_same, make_corpus, ours_of_active
-from tests.schemas.format_reader import FormatReader
+from tests.schemas.format_corpus import (
+    DESCRIPTION,
+    Corpus,
+    hold,
+    is_same,
+    make_corpus,
+    ours_of_active,
+    ours_of_black_boxes,
+)
+from tests.schemas.format_reader import FormatReader, bits
 
 from esper_schemas import Attempt, EsperError, RunHeader, Seal
 from esper_schemas.examining.faults import Repair
 from esper_schemas.run import directory
 from esper_schemas.run.files import Folder
-from esper_schemas.segment import sealed
+from esper_schemas.run.records import BlackBoxRecord
+from esper_schemas.segment import black_box, sealed
 from esper_schemas.testing import description, strategies
+
+Record = RunHeader | Attempt | Seal | BlackBoxRecord | Repair
 
 OFTEN = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -68,10 +79,36 @@ def test_any_active_file_is_read_by_the_description(written: strategies.ActiveFi
 
 
 @OFTEN
-@given(record=strategies.run_headers() | strategies.attempts() | strategies.seals() | strategies.repairs())
-def test_any_record_is_as_described(record: RunHeader | Attempt | Seal | Repair) -> None:
+@given(written=strategies.black_boxes())
+def test_any_black_box_is_read_by_the_description(
+    written: strategies.BlackBoxFile, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever minibatches are written, the independent reader finds them, and what our reader finds."""
+    folder = tmp_path_factory.mktemp("r") / directory.rank_name(written.rank)
+    (folder / directory.BLACK_BOXES).mkdir(parents=True)
+    (folder / directory.black_box_name(written.name)).write_bytes(written.data)
+    (folder / directory.black_box_record_name(written.name)).write_bytes(written.record.to_bytes())
+    (found,) = FormatReader(DESCRIPTION).run(folder.parent)[1].values()
+    (ours,) = ours_of_black_boxes(folder.parent).values()
+    assert is_same(found, ours)
+    assert found.columns == list(written.columns)
+    assert found.rows == [
+        {name: bits(values[i]) for name, values in written.columns.items()} for i in range(len(found.rows))
+    ]
+    assert len(found.rows) == written.record.minibatches
+
+
+@OFTEN
+@given(
+    record=strategies.run_headers()
+    | strategies.attempts()
+    | strategies.seals()
+    | strategies.black_box_records()
+    | strategies.repairs()
+)
+def test_any_record_is_as_described(record: Record) -> None:
     """Every record that Esper can write is valid by its schema."""
-    kinds: dict[type, str] = {RunHeader: "run", Attempt: "attempt", Seal: "seal", Repair: "repair"}
+    kinds = {type(one): kind for kind, one in RECORDS.items()}
     FormatReader(DESCRIPTION).record(kinds[type(record)], record.to_bytes())
 
 
@@ -151,7 +188,7 @@ def test_description_follows_from_the_code() -> None:
     assert description.FILE.read_text(encoding="utf-8") == description.to_text(description.refreshed(DESCRIPTION))
 
 
-RECORDS: dict[str, RunHeader | Attempt | Seal | Repair] = {
+RECORDS: dict[str, Record] = {
     "run": RunHeader(run_uuid="u", run_id="r", created="2026-01-01T00:00:00+00:00"),
     "attempt": Attempt(attempt=0, started="2026-01-01T00:00:00+00:00"),
     "seal": Seal(
@@ -166,28 +203,44 @@ RECORDS: dict[str, RunHeader | Attempt | Seal | Repair] = {
         last_update=0,
         updates_rise=True,
     ),
+    "black_box": BlackBoxRecord(
+        seq=0,
+        attempt=0,
+        run_uuid="u",
+        written="2026-01-01T00:00:00+00:00",
+        trigger="asked",
+        reason="a look",
+        minibatches=1,
+        bytes=1,
+        sha256="0" * 64,
+    ),
     "repair": Repair(repair=0, repaired="2026-01-01T00:00:00+00:00", losses=[{"cause": "x"}]),
 }
 _GONE = object()
-VALUES = [
-    *(_GONE, None, True, "", "x", 0, -1, -2, 5, 100_000, 100_001, 2**62 - 1, 2**62, 2**62 + 1, 1.5),
-    *([], [1], ["x"], {}, {"a": None}),
+_NUMBERS = [
+    *(0, -1, -2, 5, 1.5),
+    *(65_536, 65_537, 100_000, 100_001, 2**27, 2**27 + 1),
+    *(2**62 - 1, 2**62, 2**62 + 1),
 ]
-LENIENT = {("run", "run_id"), ("run", "versions"), ("seal", "sha256"), ("repair", "done")}
+VALUES = [_GONE, None, True, "", "x", *_NUMBERS, [], [1], ["x"], {}, {"a": None}]
+LENIENT = {("run", "run_id"), ("run", "versions"), ("seal", "sha256"), ("black_box", "sha256"), ("repair", "done")}
 """Fields of which our reader takes more than a writer writes."""
 
 
 def _reads(folder: Path, kind: str, values: dict[str, Any]) -> bool:
     """Whether our reader takes a record."""
-    number = values.get(kind)
+    number = values.get("seq" if kind == "black_box" else kind)
     number = number if isinstance(number, int) and not isinstance(number, bool) else 0
-    name = directory.attempt_name(number) if kind == "attempt" else "record.json"
+    names = {"attempt": directory.attempt_name(number), "black_box": directory.black_box_record_name(f"{number:08d}")}
+    name = names.get(kind, "record.json")
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(json.dumps(values))
     with Folder.at(folder) as held:
         try:
             if kind == "attempt":
                 directory.read_attempt(held, number)
+            elif kind == "black_box":
+                black_box.read_record(held, f"{number:08d}")
             elif kind == "repair":
                 Repair.read(held, name).parsed("it")
             elif kind == "seal":

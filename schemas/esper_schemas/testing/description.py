@@ -16,14 +16,28 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from esper_schemas import limits
 from esper_schemas.examining.faults import Loss, Repair
 from esper_schemas.metric.payload import METRICS
-from esper_schemas.run.records import MAX_JSON_BYTES, Attempt, RunHeader, Seal, ValueLossDefinition
+from esper_schemas.run.records import (
+    MAX_JSON_BYTES,
+    Attempt,
+    BlackBoxRecord,
+    RunHeader,
+    Seal,
+    ValueLossDefinition,
+)
 from esper_schemas.segment.active import SEQ_COLUMNS
+from esper_schemas.segment.black_box import MAX_MINIBATCHES, MAX_NAMES, OWN_COLUMNS
 from esper_schemas.segment.pages import MAX_HEADERS_BYTES
 from esper_schemas.segment.sealed import MAX_FOOTER_BYTES
 
 FILE = Path(limits.__file__).parent / "format.json"
 
-_RECORDS: dict[str, type] = {"run": RunHeader, "attempt": Attempt, "seal": Seal, "repair": Repair}
+_RECORDS: dict[str, type] = {
+    "run": RunHeader,
+    "attempt": Attempt,
+    "seal": Seal,
+    "black_box": BlackBoxRecord,
+    "repair": Repair,
+}
 _NESTED: dict[tuple[type, str], type] = {
     (RunHeader, "value_loss_definition"): ValueLossDefinition,
     (Repair, "losses"): Loss,
@@ -58,12 +72,15 @@ def refreshed(document: Mapping[str, Any]) -> dict[str, Any]:
             "json_bytes": MAX_JSON_BYTES,
             "parquet_footer_bytes": MAX_FOOTER_BYTES,
             "parquet_page_headers_bytes": MAX_HEADERS_BYTES,
+            "minibatches": MAX_MINIBATCHES,
+            "minibatch_numbers": MAX_NAMES,
         },
         "columns": {
             **document["columns"],
             "identity": [_column(name, dtype) for name, dtype in _IDENTITY.items()],
             "numbering": [_column(name, dtype) for name, dtype in SEQ_COLUMNS.items()],
             "metrics": [_column(metric.name, metric.dtype) for metric in METRICS.values()],
+            "minibatch": [_minibatch_column(name, str(dtype)) for name, dtype in OWN_COLUMNS.items()],
         },
         "records": {
             name: _object(record, document["records"].get(name, {}), "https://json-schema.org/draft/2020-12/schema")
@@ -74,6 +91,11 @@ def refreshed(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _column(name: str, dtype: str) -> dict[str, Any]:
     return {"name": name, "type": dtype, **({"never_null": True} if name in _NEVER_NULL else {})}
+
+
+def _minibatch_column(name: str, arrow: str) -> dict[str, Any]:
+    """A column of a black box that none of its rows leaves out."""
+    return {"name": name, "type": "float64" if arrow == "double" else arrow, "never_null": True}
 
 
 # ------------------------------------------------------------------ JSON Schema from the dataclasses

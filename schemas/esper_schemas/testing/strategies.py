@@ -6,10 +6,11 @@ and extra metrics with odd names.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
@@ -22,12 +23,13 @@ except ImportError as error:
 
 from esper_schemas.errors import PayloadError
 from esper_schemas.examining.faults import Loss, Repair
-from esper_schemas.limits import MAX_ATTEMPTS, MAX_SEQ
+from esper_schemas.limits import FORMAT_VERSION, MAX_ATTEMPTS, MAX_SEGMENT_BYTES, MAX_SEQ
 from esper_schemas.metric.coercion import check_extra_name
 from esper_schemas.metric.metrics import SKIP_REASONS, Dtype
 from esper_schemas.metric.payload import METRICS, REQUIRED
-from esper_schemas.run.records import Attempt, EndStatus, RunHeader, Seal
+from esper_schemas.run.records import Attempt, BlackBoxRecord, EndStatus, RunHeader, Seal, Trigger
 from esper_schemas.segment.active import SEQ_COLUMNS, SegmentIdentity, column_types
+from esper_schemas.segment.black_box import MAX_MINIBATCHES, OWN_COLUMNS, to_parquet
 from esper_schemas.testing.segments import active_file
 
 SIGNALLING_NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF0_0000_0000_0001))[0]
@@ -151,6 +153,49 @@ def active_segments(draw: st.DrawFn, min_rows: int = 0, max_rows: int = 4) -> Ac
     return ActiveFile(identity, rows, extras, active_file(identity, rows, extras))
 
 
+@dataclass(frozen=True, slots=True)
+class BlackBoxFile:
+    """A black box and its content.
+
+    Attributes:
+        name: its name, such as `00000811` or `00000811-2`.
+        rank: number of the rank that it is of.
+        record: why it was written.
+        columns: column → its value in each minibatch; None where a number was not passed.
+        data: the bytes of the Parquet file.
+    """
+
+    name: str
+    rank: int
+    record: BlackBoxRecord
+    columns: dict[str, list[Any]]
+    data: bytes
+
+
+@st.composite
+def black_boxes(draw: st.DrawFn, max_minibatches: int = 4) -> BlackBoxFile:
+    """A complete black box with its record. Any number of a minibatch may be null."""
+    run_uuid = str(draw(st.uuids()))
+    identity = replace(draw(identities()), run_uuid=run_uuid)
+    rows = draw(st.integers(1, max_minibatches))
+    names = draw(st.lists(extra_names().filter(lambda name: name not in OWN_COLUMNS), max_size=3, unique=True))
+    own = {"seq": _INT64, "minibatch": _INT64, "elapsed_secs": values("float64")}
+    choices = own | {name: st.none() | values("float64") for name in names}
+    columns = {name: [draw(choice) for _ in range(rows)] for name, choice in choices.items()}
+    numbers = {name: columns[name] for name in names}
+    data = to_parquet({name: columns[name] for name in own}, numbers, identity)
+    record = replace(
+        draw(black_box_records()),
+        attempt=identity.attempt,
+        run_uuid=run_uuid,
+        minibatches=rows,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    count = draw(st.sampled_from(["", "-2", "-9", "-10", "-123456789"]))
+    return BlackBoxFile(f"{record.seq:08d}{count}", identity.rank, record, columns, data)
+
+
 @st.composite
 def damaged(draw: st.DrawFn, content: bytes) -> bytes:
     """The content of a file with 1 to 4 pieces replaced by other bytes, perhaps of another length."""
@@ -233,6 +278,24 @@ def seals(draw: st.DrawFn) -> Seal:
         rows_lost=draw(st.integers(0, 8192)),
         extras=draw(st.none() | st.lists(extra_names(), max_size=3, unique=True)),
         run_uuid=draw(st.none() | st.uuids().map(str)),
+    )
+
+
+def black_box_records() -> st.SearchStrategy[BlackBoxRecord]:
+    """Records of black boxes: `blackbox/00000811.json`."""
+    return st.builds(
+        BlackBoxRecord,
+        format=st.just(FORMAT_VERSION),
+        seq=_COUNTS,
+        attempt=st.integers(0, MAX_ATTEMPTS),
+        run_uuid=st.uuids().map(str),
+        written=_TIMES,
+        trigger=st.sampled_from(get_args(Trigger)),
+        reason=_TEXTS,
+        minibatches=st.integers(1, MAX_MINIBATCHES),
+        bytes=st.integers(1, MAX_SEGMENT_BYTES),
+        sha256=st.binary(min_size=32, max_size=32).map(bytes.hex),
+        not_written=_COUNTS,
     )
 
 
