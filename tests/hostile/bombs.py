@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tests.hostile.folders import FILES, RANK, Hostile, edit_json, put, reseal
+from tests.hostile.folders import FILES, RANK, Hostile, both, edit_json, put, refit, reseal
 from tests.schemas.segment.page_headers import PageHeader, column, header_at, with_header
 
 from esper_schemas.metric.payload import METRICS
@@ -109,6 +109,58 @@ def bomb(parquet: Callable[[], bytes], *, is_sealed: bool) -> Callable[[Path, Pa
     return make
 
 
+def _as_black_box(make: Callable[[pa.Table], pa.Table], rows: int) -> Callable[[Path, Path], None]:
+    """Put other columns into the file of the black box, and so many minibatches into its record."""
+
+    def change(run: Path, _outside: Path) -> None:
+        path = run / FILES["black box"]
+        table = make(pq.read_table(path, partitioning=None))
+        pq.write_table(table, path, compression="zstd", write_statistics=False)
+        refit(run, minibatches=rows)
+
+    return change
+
+
+def _long_black_box(table: pa.Table) -> pa.Table:
+    columns = [pa.repeat(pa.scalar(0, field.type), BOMB_ROWS) for field in table.schema]
+    return pa.table(columns, schema=table.schema)
+
+
+def _wide_black_box(table: pa.Table) -> pa.Table:
+    one = table.slice(0, 1)
+    names = [f"x{number}" for number in range(2_000)]
+    return pa.table(
+        [*one.columns, *(pa.array([0.5]) for _ in names)],
+        pa.schema([*one.schema, *((name, pa.float64()) for name in names)], one.schema.metadata),
+    )
+
+
+def _claiming_black_box(run: Path, _outside: Path) -> None:
+    """The pages of the numbers of a black box say that they unpack to 2 GiB."""
+    path = run / FILES["black box"]
+    data = before = path.read_bytes()
+    for name in pq.ParquetFile(path).schema_arrow.names:
+        chunk = column(data, name)
+        at, length = chunk.data_page_offset, len(header_at(data, chunk.data_page_offset))
+        if length > 40:  # its least and its greatest value make room
+            packed = chunk.total_compressed_size - length
+            data = with_header(data, at, PageHeader(0, 2**31 - 1, packed, chunk.num_values))
+    assert data != before
+    path.write_bytes(data)
+    refit(run)
+
+
+def _sparse_black_box(run: Path, outside: Path) -> None:
+    """The file of the black box as one of 60 GB, of which the record says the same."""
+    sparse(FILES["black box"], keep=True)(run, outside)
+    edit_json(run / FILES["record of a black box"], bytes=SPARSE_BYTES)
+
+
+def _many_black_boxes(run: Path, _outside: Path) -> None:
+    for number in range(500):
+        (run / FILES["record of a black box"]).with_stem(f"{number:08d}").touch()
+
+
 def sparse(place: str, *, keep: bool = False) -> Callable[[Path, Path], None]:
     """Make a file one of 60 GB that takes no room, from nothing or behind what it holds."""
 
@@ -185,8 +237,22 @@ SIZES: dict[str, Hostile] = {
     "rank of a large number": Hostile(_far_rank, False, commands=_ALL),
     "segment of a large number": Hostile(_far_segment, commands=_ALL),
     "many recorded losses": Hostile(_many_losses, False, commands=_ALL),
+    "rows of a long black box": Hostile(_as_black_box(_long_black_box, BOMB_ROWS), commands=_ALL),
+    "rows of a long black box, fewer in its record": Hostile(_as_black_box(_long_black_box, 5), commands=_ALL),
+    "columns of a wide black box": Hostile(_as_black_box(_wide_black_box, 1), commands=_ALL),
+    "pages of a black box that claim two gigabytes": Hostile(_claiming_black_box, commands=_ALL),
+    "sparse end of a black box": Hostile(sparse(FILES["black box"], keep=True), commands=_ALL),
+    "sparse black box of a record that fits": Hostile(_sparse_black_box, commands=_ALL),
+    "endless black box": Hostile(endless(FILES["black box"]), commands=_ALL),
+    "endless file of an unfinished black box": Hostile(
+        both(put(FILES["black box"], lambda *_: None), endless(f"{FILES['black box']}.tmp")), commands=_ALL
+    ),
+    "long text in the record of a black box": Hostile(
+        _text(FILES["record of a black box"], "reason"), False, commands=_ALL
+    ),
+    "many damaged black boxes": Hostile(_many_black_boxes, commands=_ALL),
     **{
         f"sparse {name}": Hostile(sparse(FILES[name]), commands=_ALL)
-        for name in ("run.json", "seal", "last attempt", "repair record")
+        for name in ("run.json", "seal", "last attempt", "repair record", "black box", "record of a black box")
     },
 }

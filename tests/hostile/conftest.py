@@ -26,7 +26,10 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def recorded(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was trained for 3 updates, resumed, and killed after 2 more: everything is in it; for copying."""
+    """A run that was trained for 3 updates, resumed, and killed after 2 more and a black box; for copying.
+
+    Every kind of file is in it, except what a repair leaves.
+    """
     root = tmp_path_factory.mktemp("recorded")
     size = "--num-envs 4 --rollout-steps 16 --checkpoint-updates 1"
     for words in (

@@ -35,6 +35,8 @@ FILES = {
     "run.json": "run.json",
     "checkpoint": "checkpoint.pt",
     "repair record": f"{RANK}/repairs/0000.json",
+    "black box": f"{RANK}/blackbox/00000005.parquet",
+    "record of a black box": f"{RANK}/blackbox/00000005.json",
 }
 """Every kind of file that a command reads or writes."""
 
@@ -45,6 +47,7 @@ FOLDERS = {
     "seals": f"{RANK}/seals",
     "attempts": f"{RANK}/attempts",
     "repairs": f"{RANK}/repairs",
+    "blackbox": f"{RANK}/blackbox",
 }
 
 UNFINISHED = {
@@ -57,6 +60,8 @@ UNFINISHED = {
     "seal": f"{RANK}/seals/00000001.json.tmp",
     "broken": f"{RANK}/active/00000001.arrows.broken.tmp",
     "repair record": f"{RANK}/repairs/0000.json.tmp",
+    "black box": f"{RANK}/blackbox/00000008.parquet.tmp",
+    "record of a black box": f"{RANK}/blackbox/00000008.json.tmp",
 }
 """Names that a writer uses for a moment."""
 
@@ -182,6 +187,10 @@ def _links() -> dict[str, Hostile]:
         "a second rank is a link to the first": Hostile(
             put("rank-0001", lambda path, _: path.symlink_to(RANK)), is_damage=False
         ),
+        "the next black box is a link": Hostile(soft(f"{RANK}/blackbox/00000008.parquet", "new")),
+        "the file of an unfinished black box is a link": Hostile(
+            both(put(FILES["black box"], lambda *_: None), soft(f"{FILES['black box']}.tmp", "id_rsa"))
+        ),
         "a foreign folder is a link": Hostile(soft(f"{RANK}/more", ""), is_damage=False),
         "a broken end is a link": Hostile(both(tear, soft(f"{FILES['active file']}.broken", "notes.txt"))),
         "the next active file is a link": Hostile(soft(f"{RANK}/active/00000002.arrows", "new"), is_damage=False),
@@ -232,7 +241,7 @@ SPECIAL = {
     if name != "first attempt"
 }
 
-for _name in ("next attempt", "parquet", "seal", "checkpoint.pt.tmp"):
+for _name in ("next attempt", "parquet", "seal", "checkpoint.pt.tmp", "black box"):
     _commands = ("verify", "repair", "record", "train")
     SPECIAL[f"unfinished {_name} is a fifo"] = Hostile(put(UNFINISHED[_name], fifo), False, commands=_commands)
 for _name, _place in FOLDERS.items():
@@ -255,3 +264,9 @@ def reseal(run: Path, number: int = 0, **values: Any) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     seal = run / RANK / "seals" / f"{number:08d}.json"
     edit_json(seal, sha256=digest, bytes=path.stat().st_size, **values)
+
+
+def refit(run: Path, **values: Any) -> None:
+    """Make the record of the black box fit the bytes that its file now has, as `reseal` does."""
+    data = (run / FILES["black box"]).read_bytes()
+    edit_json(run / FILES["record of a black box"], sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), **values)

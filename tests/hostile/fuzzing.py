@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.hostile.folders import FILES, RANK, reseal
+from tests.hostile.folders import FILES, RANK, refit, reseal
 
 NUMBERS = (0, -1, 1, 2**31, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**30, 1e308, -0.0, 0.5)
 VALUES: tuple[Any, ...] = (
@@ -100,15 +100,24 @@ def change_header(data: bytes, rng: random.Random) -> bytes:
     return bytes(header) + data[start:]
 
 
-_FILES = ("sealed file", "seal", "active file", "first attempt", "last attempt", "run.json", "checkpoint")
-_CHANCES = (8, 3, 5, 1, 3, 3, 1)
+_CHANCES = {
+    "sealed file": 8,
+    "seal": 3,
+    "active file": 5,
+    "first attempt": 1,
+    "last attempt": 3,
+    "run.json": 3,
+    "checkpoint": 1,
+    "black box": 4,
+    "record of a black box": 2,
+}
 
 
 def mutate(run: Path, seed: int) -> str:
     """Change one or two files of a run; says what was done."""
     rng = random.Random(seed)
     done = []
-    for name in rng.choices(_FILES, _CHANCES, k=rng.choice([1, 1, 2])):
+    for name in rng.choices(list(_CHANCES), list(_CHANCES.values()), k=rng.choice([1, 1, 2])):
         path = run / FILES[name]
         data = path.read_bytes()
         kinds: list[Callable[[bytes, random.Random], bytes]] = [change_bytes]
@@ -121,13 +130,13 @@ def mutate(run: Path, seed: int) -> str:
             path.write_bytes(kind(data, rng))
         except (ValueError, IndexError):  # changed before, and no such file any more
             path.write_bytes(change_bytes(data, rng))
-        is_sealed = name == "sealed file" and rng.random() < 0.9
+        is_sealed = name in ("sealed file", "black box") and rng.random() < 0.9
         if is_sealed:
             with contextlib.suppress(ValueError):  # a seal that was changed before
-                reseal(run)
+                (reseal if name == "sealed file" else refit)(run)
         done.append(f"{kind.__name__} of {name}{', resealed' if is_sealed else ''}")
     if rng.random() < 0.05:
-        victim = rng.choice(["segments", "seals", "attempts", "active"])
+        victim = rng.choice(["segments", "seals", "attempts", "active", "blackbox"])
         shutil.rmtree(run / RANK / victim)
         done.append(f"without {victim}")
     return "; ".join(done)

@@ -134,20 +134,20 @@ def _flock(arguments: Sequence[str]) -> None:
 
 
 def _train_until_killed(arguments: Sequence[str]) -> None:
-    """Train as `esper-rec`, and die behind the row number `arguments[0]`, as by SIGKILL."""
+    """Train as `esper-rec`, and die behind the row number `arguments[0]` and a black box, as by SIGKILL."""
     from esper_recorder import Recorder
 
     left, record = int(arguments[0]), Recorder.record
 
-    def record_or_die(*payload: Any, **values: Any) -> bool:
+    def record_or_die(recorder: Recorder, *payload: Any, **values: Any) -> bool:
         nonlocal left
-        is_safe = record(*payload, **values)
+        is_safe = record(recorder, *payload, **values)
         left -= 1
         if left == 0:
-            os._exit(0)
+            os._exit(not recorder.dump_black_box("a look"))
         return is_safe
 
-    Recorder.record = record_or_die  # type: ignore[method-assign]
+    Recorder.record = record_or_die  # type: ignore[method-assign, assignment]
     _esper_rec(arguments[1:])
 
 

@@ -49,6 +49,7 @@ FIELDS = {
     ),
     "last attempt": ("attempt", "first_seq", "last_seq", "rows", "dropped_rows", "pid"),
     "run.json": ("world_size", "format"),
+    "record of a black box": ("seq", "attempt", "minibatches", "bytes", "not_written"),
 }
 
 

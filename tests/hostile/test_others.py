@@ -138,6 +138,10 @@ def test_folder_that_is_named_by_other_digits_is_no_rank(ground: Ground) -> None
         ("attempts", "٠٠٠٩.json"),
         ("attempts", "9.json"),
         ("repairs", "٠٠٠٩.json"),
+        ("blackbox", "٠٠٠٠٠٠٠٥.parquet"),
+        ("blackbox", "5.parquet"),
+        ("blackbox", "000000005.json"),
+        ("blackbox", "00000005-1.json"),
     ],
 )
 def test_file_that_is_named_by_other_digits_is_no_part_of_the_run(ground: Ground, folder: str, name: str) -> None:

@@ -79,10 +79,12 @@ SWAPS: dict[str, tuple[str, str, Callable[[Path, Path, Path], Swap]]] = {
     "seal": (FILES["seal"], "id_rsa", swap_for_link),
     "last attempt": (FILES["last attempt"], "id_rsa", swap_for_link),
     "sealed file": (FILES["sealed file"], "id_rsa", swap_for_link),
+    "black box": (FILES["black box"], "id_rsa", swap_for_link),
+    "record of a black box": (FILES["record of a black box"], "id_rsa", swap_for_link),
     "run.json": ("run.json", "id_rsa", swap_for_link),
     **{
         f"unfinished {name}": (UNFINISHED[name], "notes.txt", plant_link)
-        for name in ("next attempt", "parquet", "seal", "broken", "repair record", "run.json.tmp")
+        for name in ("next attempt", "parquet", "seal", "broken", "repair record", "run.json.tmp", "black box")
     },
     "what repair moves aside": (f"{RANK}/repairs/0000.broken", "a", plant_link),
 }

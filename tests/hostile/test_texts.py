@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tests.hostile.folders import FILES, RANK, edit_json, reseal
+from tests.hostile.folders import FILES, RANK, edit_json, refit, reseal
 from tests.hostile.ground import ANOTHER, Ground, call
 from tests.hostile.server import Answer, Call
 
@@ -89,6 +90,34 @@ def _segments(run: Path) -> None:
     reseal(run)
 
 
+def _black_box(run: Path) -> None:
+    path = run / FILES["black box"]
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table.append_column(NASTY, table.column("value_loss")), path)
+    refit(run, trigger=NASTY, reason=NASTY, written=NASTY)
+
+
+def _bad_black_boxes(run: Path) -> None:
+    for number in (6, 7):
+        for name in ("black box", "record of a black box"):
+            path = run / FILES[name]
+            shutil.copy(path, path.with_stem(f"{number:08d}"))
+    record = run / FILES["record of a black box"]
+    edit_json(record, run_uuid=NASTY)
+    edit_json(record.with_stem("00000006"), seq=6, sha256=NASTY)
+    edit_json(record.with_stem("00000007"), seq=NASTY)
+    for suffix in ("parquet", "json", "parquet.tmp"):
+        (record.parent / f"00000005-{NASTY_NAME}.{suffix}").write_bytes(b"what is this")
+
+
+def _black_box_of_a_type(run: Path) -> None:
+    path = run / FILES["black box"]
+    table = pq.read_table(path, partitioning=None)
+    metadata = {**table.schema.metadata, b"esper.rank": NASTY.encode()}
+    pq.write_table(table.rename_columns([NASTY, *table.column_names[1:]]).replace_schema_metadata(metadata), path)
+    refit(run)
+
+
 def _checkpoint(name: str) -> Callable[[Path], None]:
     def make(run: Path) -> None:
         content = torch.load(run / "checkpoint.pt", weights_only=True)
@@ -120,6 +149,9 @@ PLACES: dict[str, Callable[[Path], None]] = {
     "header of a wrong kind": _wrong_kind,
     "extras": _extras,
     "segments": _segments,
+    "black box": _black_box,
+    "bad black boxes": _bad_black_boxes,
+    "column of a black box": _black_box_of_a_type,
     "checkpoint: env": _checkpoint("env"),
     "checkpoint: gamma": _checkpoint("gamma"),
     "checkpoint: device": _checkpoint("device"),

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.hostile
 PLACES = {**FILES, **FOLDERS, "run": "."}
 
 _NO_DAMAGE = ("LOCK", "checkpoint")
-_NOT_NEEDED_TO_RECORD = ("checkpoint", "repairs", "repair record", "sealed file", "first attempt", "seal")
+_BLACK_BOX = ("black box", "record of a black box")
+_NOT_NEEDED_TO_RECORD = ("checkpoint", "repairs", "repair record", "sealed file", "first attempt", "seal", *_BLACK_BOX)
 
 
 def hand_over(folder: Path) -> None:
