@@ -8,6 +8,7 @@ from esper_analyzer.judging.verdict import Reason, Verdict
 from esper_analyzer.measuring.levels import level, loss_ratio, severity
 from esper_analyzer.measuring.snapshot import MetricState, Snapshot
 from esper_analyzer.measuring.trends import Trend, long_trend, trend, trend_of
+from esper_analyzer.reading.black_boxes import BlackBox
 from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.reporting.comparison.compare import Comparison, compare
 from esper_analyzer.reporting.report import Report
@@ -16,6 +17,7 @@ from esper_schemas.examining.faults import Fault
 
 __all__ = [
     "Alert",
+    "BlackBox",
     "Comparison",
     "Fault",
     "LiveMonitor",

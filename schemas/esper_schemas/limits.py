@@ -10,6 +10,9 @@ MAX_SEGMENT_BYTES = 128 * 1024 * 1024
 MAX_COLUMNS = 2048
 """Most columns of a segment. Readers refuse a file that declares more."""
 
+MAX_NAME_BYTES = 255
+"""Longest name of a metric, in UTF-8. Readers refuse a black box with a longer one."""
+
 MAX_SEQ = 2**62
 """Largest sequence number. Real ones stay far below it, and the sum of two never overflows an int64."""
 

@@ -275,6 +275,8 @@ class FormatReader:
         metadata = self.metadata(file.metadata.metadata, "black_box")
         types, known = self.column_types(file.schema_arrow, "black_box"), self._known("black_box")
         expect(len(types) - len(known) <= limits["minibatch_numbers"], f"{len(types)} columns")
+        longest = max(len(name.encode()) for name in types)
+        expect(longest <= limits["minibatch_name_bytes"], f"a name of {longest} bytes")
         for group in range(file.num_row_groups):
             for i in range(len(types)):
                 compression = file.metadata.row_group(group).column(i).compression

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import polars as pl
 import pyarrow as pa
 
+from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
 from esper_analyzer.reading.errors import DATA_ERRORS
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reading.staleness import is_stale
@@ -138,6 +139,18 @@ class RunReader:
     def faults(self, rank: int | None = None) -> list[Fault]:
         """Return all faults of the run's files; empty if the files are sound."""
         return self.look(rank).faults
+
+    def black_boxes(self, rank: int | None = None) -> list[BlackBox]:
+        """Return the black boxes of the run, oldest first. Those in which anything is wrong are among the faults.
+
+        Args:
+            rank: only this rank; all ranks if None.
+
+        Raises:
+            NotARunError: the run has no such rank.
+            FormatVersionError: a segment or a black box was written by a newer Esper.
+        """
+        return self.read(rank, lambda found: black_boxes_of(self.directory, found))
 
     def selected_ranks(self, rank: int | None) -> list[int]:
         """Return the ranks that `rank` selects; rank 0 is valid even before it has written anything."""

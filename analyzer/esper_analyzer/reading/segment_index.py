@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from esper_schemas.errors import RunDamagedError
+from esper_schemas.examining.black_boxes import BlackBoxExamination
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.rank import RankExamination
 from esper_schemas.examining.segment import SegmentExamination
@@ -84,7 +85,7 @@ class Piece:
 
 @dataclass(slots=True)
 class SegmentIndex:
-    """The segments of one rank at the time of an examination.
+    """The segments of one rank, and its black boxes, at the time of an examination.
 
     Attributes:
         pieces: the usable segments that have rows, in order.
@@ -94,6 +95,7 @@ class SegmentIndex:
         next_active: number of the first segment that is not sealed, where a follower continues.
         attempts: number of attempts, including those whose records cannot be read.
         dropped: number of dropped rows in the attempt records.
+        black_boxes: the black boxes in which nothing is wrong, oldest first.
     """
 
     pieces: list[Piece] = field(default_factory=list)
@@ -104,6 +106,7 @@ class SegmentIndex:
     next_active: int = 0
     attempts: int = 0
     dropped: int = 0
+    black_boxes: list[BlackBoxExamination] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -122,6 +125,7 @@ def index_of(check: RankExamination) -> SegmentIndex:
         faults=without_notes(check.all_faults),
         attempts=len({*check.attempts, *check.bad_attempts}),
         dropped=sum(attempt.dropped_rows for attempt in check.attempts.values()),
+        black_boxes=check.black_boxes,
     )
     for segment in check.segments:
         index.bytes += segment.bytes

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from esper_schemas.errors import RunDamagedError
-from esper_schemas.examining.black_boxes import examine_black_box
+from esper_schemas.examining.black_boxes import BlackBoxExamination, examine_black_box
 from esper_schemas.examining.faults import Fault, FaultKind, KnownLosses, Loss
 from esper_schemas.examining.segment import Depth, Recording, SegmentExamination, examine_segment
 from esper_schemas.limits import MAX_ATTEMPTS
@@ -53,7 +53,7 @@ class RankExamination:
         absent_attempts: the numbers of `bad_attempts` whose record is missing.
         losses: losses that no repair has recorded yet.
         known: losses that repairs have recorded.
-        black_boxes: names of the black boxes in which nothing is wrong, oldest first.
+        black_boxes: the black boxes in which nothing is wrong, oldest first.
         bad_black_boxes: name → reason, for black boxes that are incomplete, damaged or of another recording.
         misplaced: names of files that do not belong where they are.
         leftovers: whether an interrupted writer left something that recovery would remove.
@@ -73,7 +73,7 @@ class RankExamination:
     bad_attempts: dict[int, str] = field(default_factory=dict)
     absent_attempts: set[int] = field(default_factory=set)
     losses: list[Loss] = field(default_factory=list)
-    black_boxes: list[str] = field(default_factory=list)
+    black_boxes: list[BlackBoxExamination] = field(default_factory=list)
     bad_black_boxes: dict[str, str] = field(default_factory=dict)
     misplaced: list[str] = field(default_factory=list)
     leftovers: bool = False
@@ -389,8 +389,8 @@ def _check_black_boxes(check: RankExamination, recording: Recording) -> None:
         return  # reported with the names below
     for name in names:
         found = examine_black_box(check.storage, name, check.rank, recording, check.depth)
-        if found is None:
-            check.black_boxes.append(name)
+        if isinstance(found, BlackBoxExamination):
+            check.black_boxes.append(found)
         elif found[0] == "note":
             if not check.writing:
                 check.leftovers = True

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from esper_schemas.errors import PayloadError
+from esper_schemas.limits import MAX_NAME_BYTES
 from esper_schemas.metric.metrics import Dtype
 
 RECORDER_COLUMNS = ("run_id", "rank", "attempt", "seq", "dropped_before")
@@ -23,10 +24,12 @@ def check_extra_name(name: object) -> None:
     """Check that `name` can be the column of a metric that the user added.
 
     Raises:
-        PayloadError: it is not a string, empty, longer than 255 bytes, not printable, or a column of the recorder.
+        PayloadError: it is not a string, empty, too long, not printable, or a column of the recorder.
     """
-    if not isinstance(name, str) or not name or not name.isprintable() or len(name.encode()) > 255:
-        raise PayloadError(f"a metric's name must be 1 to 255 bytes of printable text, found {_short(name)}")
+    if not isinstance(name, str) or not name or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
+        raise PayloadError(
+            f"a metric's name must be 1 to {MAX_NAME_BYTES} bytes of printable text, found {_short(name)}"
+        )
     if name in RECORDER_COLUMNS:
         raise PayloadError(f"{name!r} is written by the recorder itself; choose another name")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from esper_schemas.errors import FormatVersionError, RunDamagedError
-from esper_schemas.limits import FORMAT_VERSION, MAX_ATTEMPTS, MAX_SEGMENT_BYTES, MAX_SEQ
+from esper_schemas.limits import FORMAT_VERSION, MAX_ATTEMPTS, MAX_NAME_BYTES, MAX_SEGMENT_BYTES, MAX_SEQ
 from esper_schemas.run.directory import black_box_name, black_box_record_name
 from esper_schemas.run.files import Storage
 from esper_schemas.run.records import BlackBoxRecord
@@ -132,6 +132,8 @@ def _check_columns(schema: pa.Schema, where: str) -> None:
     own, numbers = schema.names[: len(OWN_COLUMNS)], schema.names[len(OWN_COLUMNS) :]
     if len(numbers) > MAX_NAMES or len(set(schema.names)) < len(schema.names):
         raise RunDamagedError(f"{where}: expected at most {MAX_NAMES} further columns, each once, found {len(numbers)}")
+    if any(len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for name in numbers):
+        raise RunDamagedError(f"{where}: expected names of at most {MAX_NAME_BYTES} bytes, found a longer one")
     if own != list(OWN_COLUMNS) or [schema.field(name).type for name in own] != list(OWN_COLUMNS.values()):
         raise RunDamagedError(f"{where}: expected the columns {', '.join(OWN_COLUMNS)} first, found {ascii(own)[:100]}")
     if any(schema.field(name).type != pa.float64() for name in numbers):

@@ -74,6 +74,7 @@ def refreshed(document: Mapping[str, Any]) -> dict[str, Any]:
             "parquet_page_headers_bytes": MAX_HEADERS_BYTES,
             "minibatches": MAX_MINIBATCHES,
             "minibatch_numbers": MAX_NAMES,
+            "minibatch_name_bytes": limits.MAX_NAME_BYTES,
         },
         "columns": {
             **document["columns"],
