@@ -224,7 +224,7 @@ def report(run: str | None, root: Path, rank: str, thresholds: Path | None, form
     with quiet_panics():
         made, document = opened.read(number, lambda found: _document("" if to_screen else form, opened, number, found))
     if to_screen:
-        write_lines(report_lines(made, opened.settings.thresholds))
+        write_lines(report_lines(made, opened.settings.thresholds, terminal_size(sys.stdout)[0]))
     elif output is not None:
         output.write_bytes(document.encode())
     else:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import polars as pl
 import pytest
 from tests.analyzer.app_driver import settle
+from tests.analyzer.black_box_runs import blown_up
 from textual.pilot import Pilot
 
 from esper_analyzer import open_run
@@ -17,13 +18,15 @@ from esper_analyzer.drawing.style import Style
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.live.picture import CHARTED
 from esper_analyzer.measuring.history import History
+from esper_analyzer.reading import black_boxes as reading
 from esper_analyzer.terminal.app.app import EsperApp
 from esper_analyzer.terminal.app.replay_app import ReplayApp
 from esper_analyzer.terminal.app.start import _show
+from esper_schemas.examining import black_boxes as of_black_boxes
 from esper_schemas.examining import rank as examining
 from esper_schemas.examining.segment import Depth, Recording, SegmentExamination, examine_segment
 from esper_schemas.run.files import Storage
-from esper_schemas.segment import sealed
+from esper_schemas.segment import black_box, sealed
 
 Record = Callable[..., Path]
 Command = Callable[..., Any]
@@ -111,6 +114,22 @@ def test_a_command_looks_once(
     assert len(counts.segments) == runs_read * ranks * (ROWS // 10)
     judged_ranks = 1 if arguments[0] == "runs" else ranks  # a list shows the first rank
     assert counts.rows == (0 if arguments[0] == "replay" else runs_read * judged_ranks * ROWS)
+
+
+@pytest.mark.parametrize("form", ["text", "json", "html", "markdown"])
+def test_a_black_box_is_read_once(command: Command, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report shows minibatches that the examination read."""
+    read: list[str] = []
+    of_disk = black_box.read_black_box
+
+    def _read(rank: Storage, name: str) -> black_box.BlackBox:
+        read.append(name)
+        return of_disk(rank, name)
+
+    for module in (black_box, of_black_boxes, reading):
+        monkeypatch.setattr(module, "read_black_box", _read)
+    assert command("report", "--run", blown_up(tmp_path), "--format", form).returncode == 0
+    assert read == ["00000003", "00000005"]
 
 
 @pytest.mark.parametrize(

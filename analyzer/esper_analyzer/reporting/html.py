@@ -22,6 +22,7 @@ from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.series import attempts_of, axes_of, course_of
 from esper_analyzer.measuring.trends import Trend
 from esper_analyzer.reading.run_index import RunIndex
+from esper_analyzer.reporting.black_boxes import all_columns, file_line, has_table, heading, moved_line
 from esper_analyzer.reporting.html_charts import Chart, chart_data, chart_of, pack
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
 from esper_analyzer.reporting.text import describe_fault, describe_updates
@@ -126,6 +127,12 @@ def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: Run
             ids=ids,
             links=links,
             alerts=list(reversed(report.alerts)),
+            black_boxes=[
+                (heading(box), file_line(box), moved_line(box), all_columns(box))
+                if has_table(report.black_boxes, number)
+                else (heading(box), file_line(box), "", [])
+                for number, box in enumerate(report.black_boxes)
+            ],
             updates=describe_updates(report.updates),
             recorded={
                 name: metric for name, metric in report.metrics.items() if _is_recorded(metric) and not is_label(name)

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import grouped
 from esper_analyzer.measuring.trends import Trend
-from esper_analyzer.reporting.report import IntegritySection, MetricSection, Report, UpdatesSection
+from esper_analyzer.reporting.black_boxes import Column, file_line, has_table, heading, main_columns, moved_line
+from esper_analyzer.reporting.report import BlackBoxSection, IntegritySection, MetricSection, Report, UpdatesSection
 from esper_analyzer.reporting.text import describe_fault, describe_updates
 from esper_analyzer.wording import compact, count, percentage, size
 from esper_schemas.cleaning import printable
@@ -19,6 +20,8 @@ from esper_schemas.metric.metrics import Level
 MAX_REASONS = 12
 MAX_ALERTS = 10
 MAX_FAULTS = 10
+MAX_BLACK_BOXES = 5
+MAX_COLUMNS = 6
 MAX_TEXT = 300
 
 _NO_WIDTH = "&#8203;"  # a zero-width space; it breaks mentions, references and addresses
@@ -27,13 +30,14 @@ _LINKED = re.compile(r"@|#(?=\w)|:(?=/)|\b(?:www|mailto|xmpp)(?=[.:])|\bGH(?=-)"
 
 
 def report_markdown(report: Report) -> str:
-    """Return the report in under 80 lines: verdict and reasons, main metrics, newest alerts, updates and files."""
+    """Return the report in under 100 lines: verdict, main metrics, newest alerts, black boxes, updates and files."""
     lines = [
         *_heading(report),
         "",
         *_reasons([ranks + finding.said for ranks, finding in grouped(report.verdict.findings)]),
         *_metrics(report),
         *_alerts(report.alerts),
+        *_black_boxes(report.black_boxes, report.black_boxes_left_out),
         *_files(report.updates, report.integrity),
     ]
     return "\n".join(lines) + "\n"
@@ -117,6 +121,38 @@ def _alerts(alerts: Sequence[Alert]) -> Iterator[str]:
         yield f"| {_level(alert.level)} | {alert.since} | {until} | {plain(alert.message)} |"
     yield ""
     yield "</details>"
+
+
+def _black_boxes(boxes: Sequence[BlackBoxSection], left_out: int) -> Iterator[str]:
+    if not boxes:
+        return
+    shown = [*boxes[:1], *boxes[1:][-(MAX_BLACK_BOXES - 1) :]]
+    left_out += len(boxes) - len(shown)
+    yield ""
+    yield "<details><summary>Black box: the last minibatches before something broke</summary>"
+    for number, box in enumerate(shown):
+        yield ""
+        yield f"{plain(heading(box))} ({plain(file_line(box))})"
+        if has_table(shown, number):
+            if moved := moved_line(box):
+                yield ""
+                yield f"**{plain(moved)}**"
+            yield from _minibatches(main_columns(box, most=MAX_COLUMNS)[0])
+        if number == 0 and left_out:
+            yield ""
+            yield f"and {count(left_out)} more"
+    yield ""
+    yield "</details>"
+
+
+def _minibatches(columns: Sequence[Column]) -> Iterator[str]:
+    if not columns:
+        return
+    yield ""
+    yield f"| {' | '.join(plain(column.name) for column in columns)} |"
+    yield f"|{' ---: |' * len(columns)}"
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        yield f"| {' | '.join(cells)} |"
 
 
 def _files(updates: UpdatesSection, integrity: IntegritySection) -> Iterator[str]:

@@ -17,6 +17,7 @@ from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.snapshot import MetricState, metric_names, take_snapshot
 from esper_analyzer.measuring.summary import Summary, Value, summarise
 from esper_analyzer.measuring.trends import Trend
+from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
 from esper_analyzer.reading.gaps import Range
 from esper_analyzer.reading.run_index import RunIndex, joined
 from esper_analyzer.reading.run_reader import Status
@@ -26,6 +27,9 @@ from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import Level
 
 FORMAT = "esper-report/1"
+
+MAX_BLACK_BOXES = 20
+"""A report has at most so many black boxes: the first one, as what broke first is often the cause, and the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +124,36 @@ class IntegritySection:
 
 
 @dataclass(frozen=True, slots=True)
+class BlackBoxSection:
+    """A black box, as `BlackBox` describes it.
+
+    Attributes:
+        file: its Parquet file, below the folder of the run.
+        last: its last 10 minibatches, oldest first, each as column → value.
+        last_updates: the update of each of these; None where the row of the update was not recorded.
+    """
+
+    rank: int
+    file: str
+    seq: int
+    update: int | None
+    after_update: int | None
+    attempt: int
+    written: str
+    trigger: str
+    reason: str
+    minibatches: int
+    not_written: int
+    last: list[dict[str, Value]]
+    last_updates: list[int | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything known about a run; `to_json` returns the stable document `esper-report/1`.
 
     `signals` are those of `esper_analyzer.judging.signals` after the last update; with several ranks, of the worst one.
+    `black_boxes` are the first and the newest ones, oldest first; `black_boxes_left_out` counts those between them.
     `thresholds` is the file of the user's own thresholds; None for the default thresholds.
     """
 
@@ -135,6 +165,8 @@ class Report:
     alerts: list[Alert]
     verdict: Verdict
     integrity: IntegritySection
+    black_boxes: list[BlackBoxSection]
+    black_boxes_left_out: int
     thresholds: str | None = None
     format: str = field(default=FORMAT)
 
@@ -198,6 +230,8 @@ def _report(
     sections = {name: _metric(snapshot[name], summaries[name]) for name in names}
     ratio = sections.pop(LOSS_RATIO)
     alerts, verdict, signals = together(run, judged)
+    boxes = black_boxes_of(run.directory, found)
+    left_out = max(0, len(boxes) - MAX_BLACK_BOXES)
     return Report(
         run=_run(run, rank, found),
         updates=_updates(found, judged, rows, summaries),
@@ -212,6 +246,8 @@ def _report(
             bytes=sum(index.bytes for index in indices),
             faults=found.faults,
         ),
+        black_boxes=[_black_box(run, box) for box in [*boxes[:1], *boxes[1 + left_out :]]],
+        black_boxes_left_out=left_out,
         thresholds=None if run.settings.source is None else str(run.settings.source),
     )
 
@@ -259,6 +295,24 @@ def _metric(state: MetricState, summary: Summary) -> MetricSection:
         trend=state.trend,
         long_trend=state.long_trend,
         health=Health(state.level, summary.worst, summary.worst_update, share),
+    )
+
+
+def _black_box(run: JudgedRun, box: BlackBox) -> BlackBoxSection:
+    return BlackBoxSection(
+        rank=box.rank,
+        file=box.path.relative_to(run.path).as_posix(),
+        seq=box.seq,
+        update=box.update,
+        after_update=box.after_update,
+        attempt=box.attempt,
+        written=box.written,
+        trigger=box.trigger,
+        reason=box.reason,
+        minibatches=box.minibatches,
+        not_written=box.not_written,
+        last=box.last.to_dicts(),
+        last_updates=box.last_updates,
     )
 
 

@@ -1,4 +1,4 @@
-"""The report as text within 80 columns: verdict, losses, every metric, alerts, files."""
+"""The report as text within 80 columns: verdict, losses, every metric, alerts, black boxes, files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from textwrap import wrap
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from esper_analyzer.drawing.metric_table import LOSSES, metric_row, table_head
@@ -15,21 +16,37 @@ from esper_analyzer.judging.verdict import grouped
 from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds
 from esper_analyzer.measuring.snapshot import MetricState, as_number
 from esper_analyzer.measuring.trends import Trend
-from esper_analyzer.reporting.report import IntegritySection, MetricSection, Report, RunSection, UpdatesSection
+from esper_analyzer.reporting.black_boxes import GAP, Column, file_line, has_table, heading, main_columns, moved_line
+from esper_analyzer.reporting.report import (
+    BlackBoxSection,
+    IntegritySection,
+    MetricSection,
+    Report,
+    RunSection,
+    UpdatesSection,
+)
 from esper_analyzer.wording import compact, count, duration, percentage, size
 from esper_schemas.cleaning import printable
 from esper_schemas.examining.faults import Fault
 from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, is_label
 
 WIDTH = 80
+MIN_WIDTH = 40
 MAX_ALERTS = 10
 MAX_FAULTS = 20
 
 _NAME_WIDTH = 22
 
 
-def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Iterator[Text]:
-    """Yield the lines of the report as text; `thresholds` are those that it was made with."""
+def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS, columns: int = WIDTH) -> Iterator[Text]:
+    """Yield the lines of the report as text.
+
+    Args:
+        report: the report.
+        thresholds: those that it was made with.
+        columns: of the terminal. If it has less than 80, the tables of the black boxes have fewer columns.
+    """
+    width = max(MIN_WIDTH, min(columns, WIDTH))
     yield from _heading(report.run, report.updates, report.metrics)
     if report.thresholds is not None:
         yield from _wrapped(f"thresholds from {printable(report.thresholds)}", "  ", "  ")
@@ -39,12 +56,11 @@ def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS) ->
     yield Text("Verdict  ").append_text(level_text(report.verdict.level)).append(beginning)
     for ranks, finding in grouped(report.verdict.findings):
         yield from _wrapped(ranks + finding.said, "  - ", "    ")
-    if not report.updates.rows:
-        yield from _integrity(report.integrity)
-        return
-    yield from _losses(report, thresholds)
-    yield from _metrics(report.metrics)
-    yield from _alerts(report.alerts)
+    if report.updates.rows:
+        yield from _losses(report, thresholds)
+        yield from _metrics(report.metrics)
+        yield from _alerts(report.alerts)
+    yield from _black_boxes(report.black_boxes, report.black_boxes_left_out, width)
     yield from _integrity(report.integrity)
 
 
@@ -158,6 +174,42 @@ def _alerts(alerts: Sequence[Alert]) -> Iterator[Text]:
         yield from (Text(" " * indent + rest, style="dim") for rest in message[1:])
 
 
+def _black_boxes(boxes: Sequence[BlackBoxSection], left_out: int, width: int) -> Iterator[Text]:
+    if not boxes:
+        return
+    yield Text()
+    yield Text("Black box")
+    for number, box in enumerate(boxes):
+        yield from _wrapped(heading(box), "  - ", "    ", width=width)
+        yield from _wrapped(file_line(box), "    ", "    ", style="dim", width=width)
+        if has_table(boxes, number):
+            yield from _wrapped(moved_line(box), "    ", "    ", style="bold", width=width)
+            shown, others = main_columns(box, width=width - 2)
+            yield from _minibatches(shown)
+            if others:
+                yield Text(f"    {count(others)} more column{'s' * (others != 1)} in the file", style="dim")
+        if number == 0 and left_out:
+            yield Text(f"  … and {count(left_out)} more")
+
+
+def _minibatches(columns: Sequence[Column]) -> Iterator[Text]:
+    if not columns:
+        return
+    head = Text("  ", style="dim")
+    for column in columns:
+        head.append(_right(fit(printable(column.name), column.width), column.width + GAP))
+    yield head
+    for at in range(len(columns[0].cells)):
+        line = Text("  ")
+        for column in columns:
+            line.append(_right(column.cells[at], column.width + GAP), "bold red" if column.not_finite[at] else "")
+        yield line
+
+
+def _right(text: str, width: int) -> str:
+    return " " * (width - cell_len(text)) + text
+
+
 def _integrity(integrity: IntegritySection) -> Iterator[Text]:
     sealed, active = integrity.segments_sealed, integrity.segments_active
     yield Text()
@@ -179,7 +231,7 @@ def describe_fault(fault: Fault) -> str:
     return f"{fault.kind}: {where}: {printable(fault.message)}"
 
 
-def _wrapped(text: str, first: str, rest: str, style: str = "") -> Iterator[Text]:
-    lines = wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+def _wrapped(text: str, first: str, rest: str, style: str = "", width: int = WIDTH) -> Iterator[Text]:
+    lines = wrap(text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
     for line in lines:
         yield Text(line, style=style)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from tests.analyzer.black_box_runs import blown_up, plant
 
 from esper_analyzer import open_run
 from esper_analyzer.measuring.series import MAX_RANKS, axes_of, course_of, nonfinite_ranges
@@ -240,6 +241,33 @@ def test_the_page_says_since_when_and_what_to_look_at(record: Record) -> None:
     assert "since update 15" in verdict
     assert 'href="#chart-0"' in verdict
     assert "Not finite: NaN at updates 15 to 29" in html
+
+
+def test_the_minibatches_before_something_broke_are_tables(tmp_path: Path) -> None:
+    """Every number of the last ten minibatches; what moved comes first, and what is not finite stands out."""
+    html = page_of(blown_up(tmp_path))
+    box = html[html.index('<section class="black-box"') :].split("</section>")[0]
+    assert "UTC, not finite: value_loss is inf in minibatch 2</h3>" in box
+    assert "UTC, asked: a look at it</h3>" in box
+    assert "<strong>Moved: value_loss 11.10 → ∞, reward_forward 2.000 → NaN</strong>" in box
+    first, second = re.findall(r"<table.*?</table>", box, re.DOTALL)
+    assert re.findall(r"<th scope[^>]*>(.*?)</th>", first) == [
+        "update", "epoch", "minibatch", "value_loss", "reward_forward", "policy_loss", "learning_rate",
+    ]  # fmt: skip
+    assert first.count("<tr>") == second.count("<tr>") == 11
+    assert re.findall(r'<td class="n critical">(.*?)</td>', first) == ["∞", "NaN"]
+
+
+def test_a_page_without_a_black_box_does_not_mention_one(record: Record) -> None:
+    """And one that breaks no rule of HTML where there is one without minibatches, or with hostile names."""
+    path = record([{"update": 0}])
+    assert "lack box" not in page_of(path)
+    plant(path, 0, {NASTY[0]: [1.0]}, reason=NASTY[1], trigger=NASTY[3])
+    plant(path, 1, {}, written=NASTY[5])
+    html = page_of(path)
+    assert html.count("<script") == 2 + len(SCRIPTS)
+    assert "<img" not in html
+    assert html.count('<section class="black-box"') == 1
 
 
 def test_an_empty_run_has_a_page_without_charts(record: Record) -> None:

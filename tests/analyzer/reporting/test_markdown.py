@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
+from tests.analyzer.black_box_runs import blown_up, plant
 
 from esper_analyzer import open_run
 from esper_analyzer.reporting.markdown import plain, report_markdown
@@ -87,6 +88,32 @@ def test_only_the_newest_alerts_are_listed(record: Record) -> None:
     assert markdown.index("Update 57 is missing") < markdown.index("Update 55 is missing")
     assert "Update 37 is missing" not in markdown
     assert len(markdown.splitlines()) < 80
+
+
+def test_the_minibatches_before_something_broke_are_tables(tmp_path: Path) -> None:
+    """The first and the newest black box, each with a line that says what happened."""
+    markdown = report_markdown(open_run(blown_up(tmp_path)).report())
+    assert "UTC, not finite: value_loss is inf in minibatch 2 (rank-0000/blackbox/00000003.parquet" in markdown
+    assert "\n**Moved: value_loss 11.10 → ∞, reward_forward 2.000 → NaN**\n" in markdown
+    assert "| update | epoch | minibatch | value_loss | reward_forward | policy_loss |" in markdown
+    assert "| 13 | 2 | 2 | ∞ | NaN | -0.3 |" in markdown
+    assert rendered(markdown).count("<table>") == 4
+    assert len(markdown.splitlines()) < 100
+
+
+def test_only_a_few_black_boxes_are_listed(record: Record) -> None:
+    """Of many there are the first and the newest four; names and reasons in them make no markup."""
+    path = record([{"update": update} for update in range(30)])
+    for seq in range(30):
+        plant(path, seq, {name: [1.0, 2.0] for name in HOSTILE[:5]}, reason=HOSTILE[seq % 5])
+    markdown = report_markdown(open_run(path).report())
+    assert re.findall(r"^Update (\d+), ", markdown, re.MULTILINE) == ["0", "26", "27", "28", "29"]
+    assert "\nand 25 more\n" in markdown
+    assert len(markdown.splitlines()) < 100
+    html = rendered(markdown)
+    assert "<script" not in html
+    assert "<a " not in html
+    assert not re.search(r"@\w", html)
 
 
 def test_a_hostile_run_makes_no_markup(tmp_path: Path) -> None:

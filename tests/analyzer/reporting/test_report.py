@@ -135,6 +135,26 @@ SCHEMA = exactly(
             ),
         },
     ),
+    black_boxes={
+        "type": "array",
+        "items": exactly(
+            rank=COUNT,
+            file=TEXT,
+            seq=COUNT,
+            update=UPDATE,
+            after_update=UPDATE,
+            attempt=COUNT,
+            written=TEXT,
+            trigger=TEXT,
+            reason=TEXT,
+            minibatches=COUNT,
+            not_written=COUNT,
+            last={"type": "array", "items": {"type": "object", "additionalProperties": NUMBER}, "maxItems": 10},
+            last_updates={"type": "array", "items": UPDATE, "maxItems": 10},
+        ),
+        "maxItems": 20,
+    },
+    black_boxes_left_out=COUNT,
     thresholds=TEXT_OR_NULL,
 )
 

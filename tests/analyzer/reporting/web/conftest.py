@@ -46,6 +46,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for update in range(120):
             if 20 <= update < 24:
                 continue  # a gap
+            for number in range(3):
+                recorder.minibatch(value_loss=value_loss(update), policy_loss=0.1 * number, **{NASTY: float(number)})
             recorder.record(
                 update=update,
                 policy_loss=float(rng.normal()),
