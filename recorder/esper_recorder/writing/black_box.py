@@ -315,10 +315,6 @@ def _plain(numbers: Mapping[str, Any]) -> tuple[dict[str, float], OnDevice | Non
         return plain, None, refused
 
 
-def _float_or_none(value: float | None) -> float | None:
-    return None if value is None else float(value)  # a NumPy number until now
-
-
 def _with_device_numbers(snapshot: Snapshot) -> tuple[list[Mapping[str, float]], dict[str, str]]:
     """The numbers of each minibatch with those from the device, and name → reason for what the device did not give."""
     on_device = [entry[4] for entry in snapshot.minibatches if entry[4] is not None]

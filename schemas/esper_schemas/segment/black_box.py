@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from esper_schemas.run.directory import black_box_name, black_box_record_name
 from esper_schemas.run.files import Storage
 from esper_schemas.run.records import BlackBoxRecord
 from esper_schemas.segment.active import SegmentIdentity
-from esper_schemas.segment.sealed import has_sha256, open_parquet
+from esper_schemas.segment.sealed import has_sha256, open_parquet, sha256_of
 
 MAX_MINIBATCHES = 65_536
 """Most minibatches of a black box. Readers refuse a file with more."""
@@ -74,7 +73,7 @@ def to_parquet(
 
 def record_of(parquet: bytes, **fields: Any) -> BlackBoxRecord:
     """The record of a file; `fields` are those that do not follow from its bytes."""
-    return BlackBoxRecord(bytes=len(parquet), sha256=hashlib.sha256(parquet).hexdigest(), **fields)
+    return BlackBoxRecord(bytes=len(parquet), sha256=sha256_of(parquet), **fields)
 
 
 def read_black_box(rank: Storage, name: str) -> BlackBox:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import struct
 from collections.abc import Iterator
@@ -28,10 +27,12 @@ _MARK = b"PAR1"
 
 
 def load_parquet() -> None:
-    """Import what reads and writes Parquet: it takes as long as the rest of the package, so others do it when needed.
+    """Import what reads and writes Parquet, and its sha256: as slow as the rest of the package, so done when needed.
 
     A recorder does it before it begins, since later there may be no free descriptor or memory for it.
     """
+    import hashlib  # noqa: F401
+
     import pyarrow.parquet  # noqa: F401
 
 
@@ -77,7 +78,7 @@ def seal_of(holds: Holds, parquet: bytes, rows_lost: int) -> Seal:
     return Seal(
         segment=holds.identity.segment,
         attempt=holds.identity.attempt,
-        sha256=hashlib.sha256(parquet).hexdigest(),
+        sha256=sha256_of(parquet),
         bytes=len(parquet),
         rows=holds.rows,
         first_seq=holds.first_seq,
@@ -143,8 +144,17 @@ def check_seal(seal: Seal, number: int, where: str) -> Seal:
     return seal
 
 
+def sha256_of(data: bytes) -> str:
+    """Return the sha256 of some bytes, in hexadecimal digits."""
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
 def has_sha256(file: BinaryIO, expected: str) -> bool:
     """Whether the whole file has this sha256, in hexadecimal digits."""
+    import hashlib
+
     file.seek(0)
     digest = hashlib.sha256()
     while part := file.read(1 << 20):
