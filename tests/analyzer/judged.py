@@ -12,7 +12,7 @@ from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
 from esper_analyzer.measuring.buckets import Buckets
 from esper_analyzer.measuring.history import history_of
-from esper_analyzer.reading.gaps import gaps_in
+from esper_analyzer.reading.gaps import Numbering
 
 
 @dataclass(frozen=True)
@@ -29,5 +29,7 @@ def judged(run: JudgedRun, rows: pl.LazyFrame) -> Judged:
     judge = Judge(run.settings.rules)
     episodes = list(judge.advance_all(rows))
     dropped = int(rows.select(pl.col("dropped_before").sum()).collect().item() or 0)
-    verdict = conclude(judge, RunFacts(gaps_in(rows), dropped, remarks=run.remarks))
+    numbering = Numbering.of(rows)
+    remarks = [*run.remarks, *numbering.remarks]
+    verdict = conclude(judge, RunFacts(numbering.missing, dropped, remarks=remarks))
     return Judged(verdict, episodes, history_of(rows, ("value_loss",)).of("value_loss"))

@@ -21,7 +21,7 @@ from esper_analyzer.judging.verdict import (
     remarks,
     worst_first,
 )
-from esper_analyzer.reading.gaps import Range, gaps_of_index
+from esper_analyzer.reading.gaps import Range, numbering_of_index
 from esper_analyzer.reading.run_index import RunIndex, dropped_rows, every_row_of
 from esper_analyzer.reading.segment_index import SegmentIndex
 
@@ -36,6 +36,7 @@ class Judgement:
         alerts: the newest alerts, and older ones that still last.
         verdict: the verdict.
         signals: the signals after the last row.
+        remarks: remarks on the numbering of its updates, which are in the verdict, too.
     """
 
     missing: list[Range]
@@ -43,6 +44,7 @@ class Judgement:
     alerts: list[Alert]
     verdict: Verdict
     signals: dict[str, float | None]
+    remarks: list[str]
 
 
 def judge_ranks(run: JudgedRun, found: RunIndex, frames: Mapping[int, pl.LazyFrame]) -> dict[int, Judgement]:
@@ -58,15 +60,16 @@ def judge_ranks(run: JudgedRun, found: RunIndex, frames: Mapping[int, pl.LazyFra
 
 def judge_rank(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: int) -> Judgement:
     """Judge one rank, whose files have so many faults that are damage."""
-    missing = gaps_of_index(rows, index)
+    numbering = numbering_of_index(rows, index)
+    missing = numbering.missing
     dropped = dropped_rows(index, every_row_of(index, rows))
     judge = Judge(run.settings.rules)
     episodes = list(deque(judge.advance_all(rows), maxlen=MAX_ALERTS))
     if len(episodes) == MAX_ALERTS:  # some that still last may have been left out
         episodes += [episode for episode in judge.in_force.values() if episode.update < episodes[0].update]
     alerts = [*gap_alerts(missing), *(episode.alert() for episode in episodes)]
-    verdict = conclude(judge, RunFacts(missing, dropped, damage, run.remarks))
-    return Judgement(missing, dropped, alerts, verdict, judge.signals())
+    verdict = conclude(judge, RunFacts(missing, dropped, damage, [*run.remarks, *numbering.remarks]))
+    return Judgement(missing, dropped, alerts, verdict, judge.signals(), numbering.remarks)
 
 
 def together(run: JudgedRun, judged: Mapping[int, Judgement]) -> tuple[list[Alert], Verdict, dict[str, float | None]]:
@@ -85,7 +88,8 @@ def together(run: JudgedRun, judged: Mapping[int, Judgement]) -> tuple[list[Aler
         detailed = [rank for rank in ordered if verdicts[rank].level != "healthy" or verdict.level == "healthy"]
         findings = [one for rank in detailed for one in _of_rank(verdicts[rank], rank)]
         findings += [healthy_rank(rank) for rank in ordered if rank not in detailed]
-        verdict = Verdict(verdict.level, findings + remarks(run.remarks))
+        texts = dict.fromkeys([*run.remarks, *(text for one in judged.values() for text in one.remarks)])
+        verdict = Verdict(verdict.level, findings + remarks(texts))
     return alerts, verdict, judged[ordered[0]].signals
 
 

@@ -21,6 +21,7 @@ from esper_analyzer.judging.alerts import MAX_ALERTS, Alert, gap_alerts
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude, level_in_force
+from esper_analyzer.reading.gaps import Numbering
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import Level
 
@@ -61,7 +62,7 @@ class LiveMonitor:
         self._judge = Judge(settings.rules)
         self._types = {name: SCHEMA[name] for name in self._judge.columns}
         self._readers = {name: _READERS[dtype] for name, dtype in self._types.items()}
-        self._missing: list[tuple[int, int]] = []
+        self._numbering = Numbering()
         self._lock = threading.RLock()  # a signal handler may ask for the level
 
     def __call__(self, row: Mapping[str, Any]) -> None:
@@ -85,20 +86,21 @@ class LiveMonitor:
     def level(self) -> Level:
         """Level of the verdict now; cheap enough to read after every update."""
         with self._lock:
-            return level_in_force(self._judge, RunFacts(self._missing))
+            return level_in_force(self._judge, RunFacts(self._numbering.missing, remarks=self._numbering.remarks))
 
     def verdict(self) -> Verdict:
         """Return the verdict now, with its reasons."""
         with self._lock:
-            return conclude(self._judge, RunFacts(self._missing))
+            return conclude(self._judge, RunFacts(self._numbering.missing, remarks=self._numbering.remarks))
 
     def _judged(self, update: int, rows: pl.DataFrame) -> list[Alert]:
         """Judge one row; return the alerts that it raises."""
         last = self._judge.last_update
         raised: list[Alert] = []
-        if self._judge.rows and update > last + 1:
-            self._missing.append((last + 1, update - 1))
-            raised += gap_alerts(self._missing[-1:])
+        if self._judge.rows and update > last:
+            jump = (last + 1, update - 1)
+            self._numbering.extend(Numbering(1, [jump] if update > last + 1 else []))
+            raised += gap_alerts([one for one in self._numbering.missing if one == jump])
         raised += [episode.alert() for episode in self._judge.advance(rows)]
         self.alerts.extend(raised)
         return raised

@@ -6,7 +6,7 @@ import math
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
@@ -20,7 +20,7 @@ from esper_analyzer.judging.verdict import RunFacts, conclude
 from esper_analyzer.live.feed import JUDGED_AT_ONCE, MANY_ROWS, Feed, data_events, end_of, newest_rows
 from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Event, Picture
 from esper_analyzer.measuring.history import History, history_of, with_frames
-from esper_analyzer.reading.gaps import attempts_in, gaps_in, gaps_of_new
+from esper_analyzer.reading.gaps import Numbering, attempts_in, numbering_of_new
 from esper_analyzer.reading.run_index import RunIndex, dropped_in, every_row_of, rows_of
 from esper_analyzer.reading.run_reader import GOING_ON, Status
 from esper_analyzer.reading.segment_index import SegmentIndex, to_frame
@@ -174,9 +174,9 @@ class LiveFeed(Feed):
             return False
         self._is_checked = False
         self._last_seq = int(rows["seq"][-1])
-        gaps = gaps_of_new(rows, self._last)
-        if gaps is not None:
-            self._add(rows, gaps)
+        numbering = numbering_of_new(rows, self._last)
+        if numbering is not None:
+            self._add(rows, numbering)
             return True
         is_judged, judged_to = self._not_judged is None, self._judge.last_update
         self._begin(self.run.look(self.rank, "records").rank(self.rank))
@@ -199,7 +199,7 @@ class LiveFeed(Feed):
         self.rows = index.rows if self._recent.height == RECENT_ROWS else self._recent.height
         self._earlier = rows
         self._dropped, self._dropped_by_attempts = 0, self.run.dropped_by_attempts(self.rank)
-        self._gaps: list[tuple[int, int]] = []
+        self._numbering = Numbering()
         self._attempts: dict[int, int] = {}
         self._episodes: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._judge = Judge(self.run.settings.rules)
@@ -209,10 +209,10 @@ class LiveFeed(Feed):
         self._row = None
         self._work: Iterator[None] | None = self._catch_up(rows, every_row)
 
-    def _add(self, rows: pl.DataFrame, gaps: Sequence[tuple[int, int]]) -> None:
-        """Add rows that follow all others, and the gaps before and between them."""
+    def _add(self, rows: pl.DataFrame, numbering: Numbering) -> None:
+        """Add rows that follow all others, and how they are numbered from the last of these on."""
         last = int(rows["update"][-1])
-        self._gaps += gaps
+        self._numbering.extend(numbering)
         if self._earlier is not None:
             self._earlier = pl.concat([self._earlier, rows.lazy()], how="diagonal")
         self._dropped += int(rows["dropped_before"].sum() or 0)
@@ -249,7 +249,7 @@ class LiveFeed(Feed):
     def _catch_up(self, rows: pl.LazyFrame, every_row: pl.LazyFrame) -> Iterator[None]:
         """Read the course of the metrics, then judge the rows, in steps."""
         history = history_of(rows, self._charted)
-        self._gaps = [*gaps_in(rows, None), *self._gaps]
+        self._numbering.extend(Numbering.of(rows))
         self._dropped += dropped_in(every_row)
         self._attempts |= dict(attempts_in(rows))
         self._history = with_frames(history, self._not_in_history or [])
@@ -274,8 +274,9 @@ class LiveFeed(Feed):
         self._episodes.extend(map(Event.of, begun))
         if self._on_alert is None:
             return
-        ends = [bisect_left(self._gaps, update, key=lambda gap: gap[1]) for update in (before, self._judge.last_update)]
-        raised = [alert for alert in gap_alerts(self._gaps[slice(*ends)]) if self._is_news(alert.update)]
+        gaps = self._numbering.missing
+        ends = [bisect_left(gaps, update, key=lambda gap: gap[1]) for update in (before, self._judge.last_update)]
+        raised = [alert for alert in gap_alerts(gaps[slice(*ends)]) if self._is_news(alert.update)]
         raised += [episode.alert() for episode in begun if self._is_news(episode.update)]
         for alert in sorted(raised, key=lambda alert: alert.update):
             self._on_alert(alert)
@@ -288,12 +289,13 @@ class LiveFeed(Feed):
 
     def picture(self) -> Picture:
         """Return the state now; it has a verdict once all rows have been judged."""
-        of_data = data_events(self._gaps[-MAX_EVENTS:], self._attempts.items())
+        of_data = data_events(self._numbering.missing[-MAX_EVENTS:], self._attempts.items())
         events = sorted([*self._episodes, *of_data], key=lambda event: event.update)
         verdict = None
         if self._not_judged is None:
             dropped = max(self._dropped, self._dropped_by_attempts)
-            facts = RunFacts(self._gaps, dropped, self.damage, self.run.remarks)
+            remarks = [*self.run.remarks, *self._numbering.remarks]
+            facts = RunFacts(self._numbering.missing, dropped, self.damage, remarks)
             verdict = conclude(self._judge, facts)
         return Picture(
             status=self.status,

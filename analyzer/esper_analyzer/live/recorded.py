@@ -16,7 +16,7 @@ from esper_analyzer.live.clock import Clock, replay_times
 from esper_analyzer.live.feed import JUDGED_AT_ONCE, Feed, data_events, newest_rows
 from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Event, Picture
 from esper_analyzer.measuring.history import History, history_of
-from esper_analyzer.reading.gaps import attempts_in, gaps_in
+from esper_analyzer.reading.gaps import Numbering, attempts_in
 from esper_analyzer.reading.run_index import dropped_rows, every_row_of, rows_of
 
 _BLOCK_ROWS = 4 * RECENT_ROWS
@@ -48,7 +48,7 @@ class RecordedFeed(Feed):
         self._all_dropped = dropped_rows(index, every_row_of(index, self._frame))
         self._history = History.empty(CHARTED)
         self._events: list[Event] = []  # all found so far, in order of updates
-        self._gaps: list[tuple[int, int]] = []
+        self._numbering = Numbering()
         self._states: list[Judge] = [Judge(run.settings.rules)]  # after each step
         self._at = _copy(self._states[0])
         self._block = (0, pl.DataFrame())
@@ -109,8 +109,10 @@ class RecordedFeed(Feed):
 
     def _read(self) -> Iterator[None]:
         self._history = history_of(self._frame, CHARTED)
-        self._gaps = gaps_in(self._frame, None)
-        self._events = sorted(data_events(self._gaps, attempts_in(self._frame)), key=lambda event: event.update)
+        self._numbering = Numbering.of(self._frame)
+        self._events = sorted(
+            data_events(self._numbering.missing, attempts_in(self._frame)), key=lambda event: event.update
+        )
         self._shown = -1
         yield
         judge = Judge(self.run.settings.rules)
@@ -190,9 +192,11 @@ class RecordedFeed(Feed):
         if start < position:
             self._at.advance(self._rows(start, position))
         now = int(self._updates[position - 1])
-        missing = [gap for gap in self._gaps if gap[1] < now]
+        missing = [gap for gap in self._numbering.missing if gap[1] < now]
         dropped = self._all_dropped if position == self.total else int(self._dropped[position - 1])
-        return conclude(self._at, RunFacts(missing, dropped, self._damage, self.run.remarks))
+        return conclude(
+            self._at, RunFacts(missing, dropped, self._damage, [*self.run.remarks, *self._numbering.remarks])
+        )
 
 
 def _copy(judge: Judge) -> Judge:

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from polars import selectors
 
-from esper_analyzer.reading.gaps import attempts_in, gaps_in
+from esper_analyzer.reading.gaps import Numbering, attempts_in
 
 MAX_STRETCHES = 2000
 MIN_STRETCHES = 50
@@ -107,11 +107,11 @@ def course_of(rows: pl.LazyFrame, names: Sequence[str], missing: Sequence[tuple[
     width = math.ceil((last - first + 1) / stretches)
     lines: dict[str, list[Line]] = {name: [] for name in names}
     is_of_one = len(found) == 1
-    everywhere = list(missing) if is_of_one else gaps_in(_distinct(rows))
+    everywhere = list(missing) if is_of_one else Numbering.of(_distinct(rows)).missing
     missing_of = []
     for rank in ranks:
         of_rank = rows if rank is None or is_of_one else rows.filter(pl.col("rank") == rank)
-        own = everywhere if rank is None or is_of_one else gaps_in(_distinct(of_rank))
+        own = everywhere if rank is None or is_of_one else Numbering.of(_distinct(of_rank)).missing
         missing_of.append(own)
         for name, line in _lines(of_rank, names, first, width).items():
             line.rank = rank

@@ -19,7 +19,7 @@ from esper_analyzer.measuring.series import KINDS, Line, course_of
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.measuring.summary import column
 from esper_analyzer.notebook.svg_chart import is_log, limits_of
-from esper_analyzer.reading.gaps import gaps_of_index
+from esper_analyzer.reading.gaps import numbering_of_index
 from esper_analyzer.reading.run_index import rows_of
 from esper_analyzer.wording import count
 from esper_schemas.cleaning import printable
@@ -61,7 +61,7 @@ def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: 
     frame = rows_of(index)
     rows = frame.with_columns(loss_ratio())
     names = _chosen(metrics, rows)
-    course = course_of(rows, names, gaps_of_index(frame, index))
+    course = course_of(rows, names, numbering_of_index(frame, index).missing)
     alerts = newest(judge_rank(run, index, frame, found.damage_of(rank)).alerts)
     figure = Plot(figsize=(10.0, 1.0 + 2.2 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]

@@ -1,9 +1,13 @@
-"""Finds missing updates, and the first update of each attempt; no other module looks for gaps in rows.
+"""Finds how updates are numbered and which are missing, and the first update of each attempt; no other module does.
 
 It also decides whether new rows continue the previous ones, leave a gap, or supersede earlier rows.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Self
 
 import polars as pl
 
@@ -13,21 +17,85 @@ from esper_analyzer.reading.segment_index import SegmentIndex
 Range = tuple[int, int]
 """First and last update of a range, both inclusive."""
 
+_USUAL_SHARE = 0.75
+"""Share of the steps that a stride has at least; the others are gaps, or where a resumed run begins."""
 
-def gaps_in(rows: pl.LazyFrame, before: int | None = None) -> list[Range]:
-    """Return the ranges of updates that are missing in rows whose updates rise.
 
-    Args:
-        rows: rows with `update`, in rising order, each once.
-        before: the update before the first of these rows, if there was one.
+class Numbering:
+    """How the updates of rows are numbered: in which stride, and which are missing.
+
+    The stride is the step from one update to the next that three quarters of all steps are; 1 if there is none. A
+    trainer that records every fourth update, or numbers its updates by environment steps, has a larger one, and then
+    only a wider step means that updates are missing.
+
+    Attributes:
+        steps: number of steps, that is of rows that follow another.
     """
-    earlier = pl.col("update").shift(1).fill_null(pl.lit(before, pl.Int64))
-    gaps = rows.select(first=earlier + 1, last=pl.col("update") - 1).filter(pl.col("last") >= pl.col("first"))
-    return list(gaps.collect().iter_rows())
+
+    def __init__(self, steps: int = 0, jumps: Iterable[Range] = ()) -> None:
+        """Take rows whose updates rise.
+
+        Args:
+            steps: number of rows that follow another.
+            jumps: the numbers between two rows that follow each other, where there are any.
+        """
+        self.steps = steps
+        self._jumps: dict[int, list[Range]] = {}
+        for jump in jumps:
+            self._jumps.setdefault(_width(jump), []).append(jump)
+
+    @classmethod
+    def of(cls, rows: pl.LazyFrame, before: int | None = None) -> Self:
+        """Find the numbering of rows.
+
+        Args:
+            rows: rows with `update`, in rising order, each once.
+            before: the update before the first of these rows, if there was one.
+        """
+        earlier = pl.col("update").shift(1).fill_null(pl.lit(before, pl.Int64))
+        steps = rows.select(first=earlier + 1, last=pl.col("update") - 1).drop_nulls()
+        jumps = steps.filter(pl.col("last") >= pl.col("first"))
+        count, found = pl.collect_all([steps.select(pl.len()), jumps])
+        return cls(count.item(), found.iter_rows())
+
+    def extend(self, other: Numbering) -> None:
+        """Add further steps of the same rows, before or behind these."""
+        self.steps += other.steps
+        for width, jumps in other._jumps.items():
+            self._jumps.setdefault(width, []).extend(jumps)
+
+    @property
+    def stride(self) -> int:
+        """The step that at least three quarters of all steps are; 1 if there is none."""
+        jumps = Counter({width + 1: len(found) for width, found in self._jumps.items()})
+        for step, count in jumps.most_common(1):
+            if count >= _USUAL_SHARE * self.steps:
+                return step
+        return 1
+
+    @property
+    def missing(self) -> list[Range]:
+        """The ranges of missing updates, in order: steps that are wider than the stride."""
+        stride = self.stride
+        return sorted(jump for width, found in self._jumps.items() if width >= stride for jump in found)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Remarks that go with a verdict on the rows."""
+        if (stride := self.stride) == 1:
+            return []
+        return [
+            f"The updates are numbered in steps of {stride:,}. If those are environment steps, record them as "
+            "env_steps, and count the updates."
+        ]
 
 
-def gaps_of_new(rows: pl.DataFrame, last: int | None) -> list[Range] | None:
-    """Return the ranges of updates missing before and between new rows; None if these supersede earlier rows.
+def _width(jump: Range) -> int:
+    return jump[1] - jump[0] + 1
+
+
+def numbering_of_new(rows: pl.DataFrame, last: int | None) -> Numbering | None:
+    """Find the numbering of new rows; None if they supersede earlier rows.
 
     Args:
         rows: at least one row, in the order in which they were recorded.
@@ -38,16 +106,16 @@ def gaps_of_new(rows: pl.DataFrame, last: int | None) -> list[Range] | None:
     if (last is not None and first <= last) or not bool((updates.diff().drop_nulls() > 0).all()):
         return None
     if newest - (first - 1 if last is None else last) == rows.height:
-        return []
-    return gaps_in(rows.lazy(), last)
+        return Numbering(rows.height - (last is None))
+    return Numbering.of(rows.lazy(), last)
 
 
-def gaps_of_index(rows: pl.LazyFrame, index: SegmentIndex) -> list[Range]:
-    """As `gaps_in`, for the current rows of a rank; reads no rows if the index shows that none is missing."""
+def numbering_of_index(rows: pl.LazyFrame, index: SegmentIndex) -> Numbering:
+    """Find the numbering of the current rows of a rank; reads no rows if the index shows that none is missing."""
     pieces = index.pieces
     if not pieces or (rises(pieces) and pieces[-1].last_update - pieces[0].first_update + 1 == index.rows):
-        return []
-    return gaps_in(rows)
+        return Numbering(max(0, index.rows - 1))
+    return Numbering.of(rows)
 
 
 def attempts_in(rows: pl.LazyFrame) -> list[tuple[int, int]]:

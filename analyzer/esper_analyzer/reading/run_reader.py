@@ -37,6 +37,9 @@ Made = TypeVar("Made")
 GOING_ON: frozenset[str] = frozenset({"live", "stale", "unknown"})
 """Statuses of a run that may still add rows."""
 
+_NAMED_RANKS = 4
+"""How many ranks a remark names."""
+
 _WORST_FIRST: tuple[Status, ...] = ("crashed", "failed", "unknown", "stale", "live", "interrupted", "finished")
 
 
@@ -233,12 +236,24 @@ class RunReader:
         except DATA_ERRORS:
             return make(self.look(rank, "rows"))
 
-    @cached_property
+    @property
     def remarks(self) -> list[str]:
-        """Remarks that go with a verdict on this run: assumptions about its value loss."""
+        """Remarks that go with a verdict on this run: assumptions about its value loss, ranks that did not record."""
+        return [*self._remarks_on_value_loss, *self._remarks_on_ranks()]
+
+    @cached_property
+    def _remarks_on_value_loss(self) -> list[str]:
         definition = self.header.value_loss_definition
         if definition.get("assumed", not definition):
             return ["The trainer did not declare its value loss; half the mean squared error is assumed."]
         if definition.get("clipping") == "clipped":
             return ["The value loss is that of clipped predictions alone, which cannot be converted to the true error."]
         return []
+
+    def _remarks_on_ranks(self) -> list[str]:
+        ranks, expected = self.ranks(), self.header.world_size
+        if not ranks or len(ranks) >= expected:
+            return []
+        named = ", ".join(map(str, ranks[:_NAMED_RANKS])) + (" …" if len(ranks) > _NAMED_RANKS else "")
+        which = f"rank {named}" if len(ranks) == 1 else f"{len(ranks):,} ranks ({named})"
+        return [f"Only {which} of {expected:,} recorded anything; the other ranks are not in these numbers."]

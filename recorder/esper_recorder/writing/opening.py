@@ -64,6 +64,13 @@ class OpenedRank:
         self.folder.close()
 
 
+def _load_what_recording_needs() -> None:
+    """Import what is too slow to come with the package. Later there may be no free descriptor for it, or no right."""
+    import difflib  # noqa: F401
+
+    load_parquet()
+
+
 def environment_number(name: str, default: int) -> int:
     """Return a whole number that a launcher such as torchrun set in the environment.
 
@@ -100,7 +107,7 @@ def open_rank(
         RunDamagedError: recovering the run would lose data.
         OSError: a folder or file cannot be created.
     """
-    load_parquet()
+    _load_what_recording_needs()
     if resume not in ("never", "allow", "must"):
         raise UsageError(f"resume must be 'never', 'allow' or 'must', found {resume!a}")
     if not 0 <= rank < world_size:

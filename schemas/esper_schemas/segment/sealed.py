@@ -27,12 +27,10 @@ _MARK = b"PAR1"
 
 
 def load_parquet() -> None:
-    """Import what reads and writes Parquet, and its sha256: as slow as the rest of the package, so done when needed.
-
-    A recorder does it before it begins, since later there may be no free descriptor or memory for it.
-    """
+    """Import what reads and writes Parquet, and its sha256: as slow as the rest of the package, so done when needed."""
     import hashlib  # noqa: F401
 
+    import pyarrow.compute
     import pyarrow.parquet  # noqa: F401
 
 
@@ -96,7 +94,7 @@ def is_same(rows: pa.RecordBatch, parquet: bytes) -> bool:
     """Whether a file holds these rows bit for bit. Floats are compared as integers, since NaN does not equal itself."""
     import pyarrow.parquet as pq
 
-    back = pq.read_table(pa.BufferReader(parquet))
+    back = pq.ParquetFile(pa.BufferReader(parquet)).read()  # `read_table` would load datasets first
     return back.schema.names == rows.schema.names and all(
         _bits(there).equals(_bits(here)) for there, here in zip(back.columns, rows.columns, strict=True)
     )

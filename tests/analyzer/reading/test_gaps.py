@@ -1,25 +1,31 @@
-"""Whether new rows go on, leave a gap or supersede earlier ones, held against plain arithmetic."""
+"""How updates are numbered, and whether new rows go on, leave a gap or supersede earlier ones."""
 
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from esper_analyzer.reading.gaps import gaps_in, gaps_of_new
+from esper_analyzer import live_monitor, open_run
+from esper_analyzer.live.live import LiveFeed
+from esper_analyzer.reading.gaps import Numbering, Range, numbering_of_new
 
 
-def expected(updates: list[int], last: int | None) -> list[tuple[int, int]] | None:
-    """What is missing before and between these updates, one after the other; None where one goes back."""
-    found = []
-    for update in updates:
-        if last is not None and update <= last:
-            return None
-        if last is not None and update > last + 1:
-            found.append((last + 1, update - 1))
-        last = update
-    return found
+def expected(updates: list[int], last: int | None) -> tuple[int, list[Range]] | None:
+    """Stride and what is missing, by plain arithmetic; None where an update goes back."""
+    known = updates if last is None else [last, *updates]
+    steps = [b - a for a, b in pairwise(known)]
+    if any(step <= 0 for step in steps):
+        return None
+    usual = [step for step, count in Counter(steps).items() if count >= 0.75 * len(steps)]
+    stride = usual[0] if usual else 1
+    return stride, [(a + 1, b - 1) for a, b in pairwise(known) if b - a > stride]
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -33,14 +39,80 @@ def test_new_rows_go_on_leave_a_gap_or_go_back(seed: int) -> None:
         updates.append(updates[-1] + rng.choice([1, 1, 1, 1, 2, 5, 0, -2]))
     frame = pl.DataFrame({"update": updates}, schema={"update": pl.Int64})
     wanted = expected(updates, last)
-    assert gaps_of_new(frame, last) == wanted
+    found = numbering_of_new(frame, last)
+    assert (None if found is None else (found.stride, found.missing)) == wanted
     if wanted is not None:
-        assert gaps_in(frame.lazy(), last) == wanted
+        whole = Numbering.of(frame.lazy(), last)
+        assert (whole.stride, whole.missing) == wanted
 
 
-def test_a_gap_within_rows_of_as_many_as_expected_is_found() -> None:
+@pytest.mark.parametrize("seed", range(50))
+def test_numbering_is_the_same_in_parts(seed: int) -> None:
+    """Rows that come one by one, or the earlier ones last, give what all of them give."""
+    rng = random.Random(seed)
+    stride = rng.choice([1, 1, 4, 2048])
+    steps = [stride * rng.choice([1] * 9 + [3]) for _ in range(rng.randrange(1, 40))]
+    updates = [7, *(7 + int(at) for at in np.cumsum(steps))]
+    frame = pl.DataFrame({"update": updates}, schema={"update": pl.Int64})
+    cut = rng.randrange(1, len(updates))
+    numbering = Numbering()
+    for at in range(cut, len(updates)):
+        numbering.extend(Numbering.of(frame[at : at + 1].lazy(), updates[at - 1]))
+    numbering.extend(Numbering.of(frame[:cut].lazy()))
+    wanted = expected(updates, None)
+    assert (numbering.stride, numbering.missing) == wanted
+
+
+def test_gap_within_rows_of_as_many_as_expected_is_found() -> None:
     """Only rows that rise by one each leave nothing out, however many there are."""
     frame = pl.DataFrame({"update": [5, 7, 8]})
-    assert gaps_of_new(frame, 4) == [(6, 6)]
-    assert gaps_of_new(frame, None) == [(6, 6)]
-    assert gaps_of_new(frame, 3) == [(4, 4), (6, 6)]
+    for last, wanted in ((4, [(6, 6)]), (None, [(6, 6)]), (3, [(4, 4), (6, 6)])):
+        found = numbering_of_new(frame, last)
+        assert found is not None
+        assert found.missing == wanted
+
+
+# ---------------------------------------------------------------------- a run that is numbered otherwise
+
+
+def rows_in_steps(stride: int, count: int, start: int = 0, left_out: tuple[int, ...] = ()) -> list[dict[str, float]]:
+    """Rows of a sound run whose updates are `stride` apart."""
+    rng = np.random.default_rng(0)
+    return [
+        {"update": start + stride * at, "value_loss": 0.5 + 0.01 * rng.random(), "explained_variance": 0.9}
+        for at in range(count)
+        if at not in left_out
+    ]
+
+
+@pytest.mark.parametrize(("stride", "start"), [(2048, 2048), (4, 3), (2, 0)])
+def test_constant_stride_is_no_gap(record: Callable[..., Path], stride: int, start: int) -> None:
+    """Updates that are numbered by environment steps, or of which every k-th is logged, are not missing."""
+    rows = rows_in_steps(stride, 60, start)
+    run = open_run(record(rows))
+    report = run.report()
+    said = [reason for reason in report.verdict.findings if f"in steps of {stride:,}" in reason.text]
+    assert [reason.rule for reason in said] == ["remark"]
+    assert "env_steps" in said[0].text
+    assert report.updates.missing == []
+    assert report.verdict.level == "healthy"
+    assert [alert for alert in report.alerts if alert.rule == "missing_updates"] == []
+    feed = LiveFeed(run, 0)
+    while feed.work():
+        pass
+    live = feed.picture().verdict
+    assert live is not None
+    assert (live.level, live.reasons) == (report.verdict.level, report.verdict.reasons)
+    watch = live_monitor()
+    for row in rows:
+        watch({"policy_loss": -0.01, **row})
+        assert watch.level in ("healthy", "unknown")
+    assert list(watch.alerts) == []
+
+
+def test_row_that_a_stride_leaves_out_is_missing(record: Callable[..., Path]) -> None:
+    """What is missing is told by the stride, also where the run was resumed at another number."""
+    rows = rows_in_steps(2048, 30, left_out=(20, 21)) + rows_in_steps(2048, 10, start=30 * 2048 - 1000)
+    report = open_run(record(rows)).report()
+    assert report.updates.missing == [(19 * 2048 + 1, 22 * 2048 - 1)]
+    assert report.verdict.level == "warning"

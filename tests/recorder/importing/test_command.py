@@ -119,8 +119,7 @@ def test_an_interrupted_import_is_sealed(
         _send(file, an_update(1), an_update(2))
         attempt = tmp_path / "runs" / "piped" / "rank-0000" / "attempts" / "0000.json"
         wait_until(lambda: attempt.exists() and len(read_rows(tmp_path / "runs" / "piped")) == 2)
-        run.send_signal(number)
-        time.sleep(0.2)
+        _signal(run, number)
         _send(file, an_update(3))  # a read that waits is gone on with, and the signal acted on after it
         stdout, stderr = run.communicate(timeout=HANG_SECS)
     assert run.returncode == code, stderr
@@ -135,8 +134,7 @@ def test_an_import_interrupted_before_its_first_update_leaves_no_run(tmp_path: P
     with os.fdopen(feed, "w") as file:
         _send(file, {"event_type": "SEED_CULLED", "data": {}})
         wait_until(lambda: _unread(feed) == 0)
-        run.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        _signal(run, signal.SIGINT)
         _send(file, an_update(1))
         stdout, stderr = run.communicate(timeout=HANG_SECS)
     assert run.returncode == 130, stderr
@@ -151,6 +149,20 @@ def _start_on_a_pipe(folder: Path) -> tuple[int, subprocess.Popen[str]]:
     command = [*COMMAND, "import", str(pipe), "--out", str(folder / "runs"), "--run-id", "piped"]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return os.open(pipe, os.O_WRONLY), run
+
+
+def _signal(run: subprocess.Popen[str], number: int) -> None:
+    """Send a signal, and wait until the process, which may have to wait for a core, has taken it."""
+    run.send_signal(number)
+    status = Path("/proc", str(run.pid), "status")
+    wait_until(lambda: not _pending(status.read_text()) >> (number - 1) & 1)
+    time.sleep(0.2)
+
+
+def _pending(status: str) -> int:
+    """The signals of a process that wait to be taken, as the bits of a mask."""
+    masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))]
+    return int(masks[0], 16) | int(masks[1], 16)
 
 
 def _unread(pipe: int) -> int:
