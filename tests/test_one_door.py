@@ -94,7 +94,7 @@ _BY_PATH = {
 
 _HANDED_OVER = {
     "schemas/esper_schemas/segment/black_box.py": {"pq.write_table"},
-    "schemas/esper_schemas/segment/sealed.py": {"pq.ParquetFile", "pq.read_table", "pq.write_table"},
+    "schemas/esper_schemas/segment/sealed.py": {"pq.ParquetFile", "pq.write_table"},
     "analyzer/esper_analyzer/reading/current_rows.py": {"pl.scan_parquet"},
 }
 """Where such a function is given a file that came through the door, or bytes."""
