@@ -40,7 +40,8 @@ class Task:
         random, good: Return of a random policy, measured over 6,000 steps, and of a good one.
         learned, failed: See above; None where every policy earns the same.
         critic_floor: See above.
-        shortest: Updates after which sound runs have usually learned it; no run is shorter, nor shorter than 40.
+        shortest: Updates after which sound runs have usually learned it, at least 40. Half of it is the least length.
+        longest: Updates of the longest run; less than 2,000 where an update takes long.
         hyper: What all its runs have in common; `plan` varies the rest.
         runs: Weight in the plan; less for an environment that is slow, or on which little can break.
     """
@@ -55,6 +56,7 @@ class Task:
     failed: float | None
     critic_floor: float | None
     shortest: int = 40
+    longest: int = 2000
     hyper: Hyper = field(default_factory=Hyper)
     runs: float = 1.0
 
@@ -103,8 +105,8 @@ TASKS = (
         learned=300.0,
         failed=190.0,
         critic_floor=0.2,
-        shortest=120,
-        hyper=Hyper(learning_rate=1e-3, gamma=0.99, gae_lambda=0.9),
+        shortest=150,
+        hyper=Hyper(learning_rate=2e-3, gamma=0.98, gae_lambda=0.9, minibatches=4),
     ),
     Task(
         name="Acrobot-v1",
@@ -116,9 +118,10 @@ TASKS = (
         learned=-200.0,
         failed=-330.0,
         critic_floor=0.2,
-        shortest=200,
-        hyper=Hyper(learning_rate=1e-3, gamma=0.99, entropy_coef=0.01),
-        runs=0.6,
+        shortest=220,
+        longest=700,
+        hyper=Hyper(num_envs=16, minibatches=4, learning_rate=2e-3, normalize_observations=True),
+        runs=0.5,
     ),
     Task(
         name="HugeCatch",
@@ -155,9 +158,18 @@ TASKS = (
         learned=-600.0,
         failed=-850.0,
         critic_floor=0.2,
-        shortest=300,
-        hyper=Hyper(learning_rate=1e-3, gamma=0.9, rollout_steps=64, epochs=6, max_grad_norm=5.0),
-        runs=0.6,
+        shortest=120,
+        longest=700,
+        hyper=Hyper(
+            rollout_steps=64,
+            epochs=6,
+            minibatches=4,
+            learning_rate=2e-3,
+            gamma=0.9,
+            scale_rewards=True,
+            normalize_observations=True,
+        ),
+        runs=0.5,
     ),
     Task(
         name="Reach",
@@ -178,9 +190,9 @@ TASKS = (
         why="rewards near zero: value losses of 1e-5 are ordinary",
         make=tiny_envs.TinyRegulator,
         random=-0.0937,
-        good=-0.02,
-        learned=-0.05,
-        failed=-0.07,
+        good=-0.0025,
+        learned=-0.03,
+        failed=-0.06,
         critic_floor=None,  # V must resolve thousandths, which depends on how it was initialised
         shortest=80,
         hyper=Hyper(learning_rate=1e-3, gamma=0.95),
@@ -222,19 +234,19 @@ TASKS = (
         failed=0.22,
         critic_floor=None,
         shortest=100,
-        hyper=Hyper(learning_rate=2e-3, gamma=0.99, entropy_coef=0.01),
+        hyper=Hyper(learning_rate=5e-3, gamma=0.99, minibatches=4),
     ),
     Task(
         name="CliffWalking",
         group="toy",
-        why="returns begin at −1,000 and end at −13; standing still earns −100 and is neither learned nor failed",
+        why="returns begin at −1,000 and end at −13; most policies stand still at −100 for long",
         make=_toy("CliffWalking-v1", 100),
         random=-1044.0,
         good=-13.0,
-        learned=-60.0,
-        failed=-150.0,
+        learned=-200.0,
+        failed=-420.0,
         critic_floor=0.1,
-        shortest=150,
+        shortest=100,
         hyper=Hyper(learning_rate=2e-3, gamma=0.97, max_grad_norm=5.0),
     ),
     Task(
