@@ -8,10 +8,10 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every pr
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools test hostile notebooks lint check bench gpu gpu-wheels torture wheel-check pictures study clean
+.PHONY: help setup demo tools test hostile notebooks lint check bench gpu gpu-wheels torture wheel-check pictures study benchmark-runs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -71,6 +71,9 @@ study: setup ## make the runs of the calibration study again, and what follows f
 	$(BIN)/python notebooks/calibration/make_runs.py --out study
 	$(BIN)/python notebooks/calibration/detections.py study
 	$(BIN)/python notebooks/calibration/figure.py
+
+benchmark-runs: setup ## sample the runs of the benchmark that are not there yet; some three hours of one core in all
+	$(BIN)/python notebooks/benchmark/sample.py --out benchmark-runs
 
 clean: ## remove what the targets above made, except recorded runs
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

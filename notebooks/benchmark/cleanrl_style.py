@@ -8,7 +8,7 @@ the rate is annealed, and losses, entropy and KL are those of the last minibatch
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter
@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark.running import ACTIVATIONS, Floats, Learner, Policy, Rollout, Training, to_env
 from gymnasium import spaces
 from torch import Tensor, nn
 from torch.distributions import Categorical, Normal
 
+from benchmark.running import ACTIVATIONS, Floats, Learner, Policy, Rollout, Training, to_env
 from esper_recorder import Recorder
 from esper_recorder.adapters.sb3 import rollout_metrics
 from esper_schemas.run.records import ValueLossDefinition
@@ -29,7 +29,7 @@ from esper_schemas.run.records import ValueLossDefinition
 def train(training: Training) -> Policy:
     """Train and record one run; the policy that it ends with."""
     torch.manual_seed(training.seed)
-    np.random.seed(training.seed)  # noqa: NPY002 - minibatches are drawn as CleanRL draws them
+    np.random.seed(training.seed)
     loop = Loop(training)
     hyper = training.hyper
     definition = ValueLossDefinition(
@@ -246,7 +246,8 @@ class Loop:
             return rows
         if is_new:
             self.seen.update(rows)
-        return np.clip((rows - self.seen.mean) / np.sqrt(self.seen.variance + 1e-8), -10, 10).astype(np.float32)
+        standardised = (rows - self.seen.mean) / np.sqrt(self.seen.variance + 1e-8)
+        return np.asarray(np.clip(standardised, -10, 10), np.float32)
 
     def _train(self, rollout: Rollout) -> dict[str, Any]:
         """Epochs of minibatches; the numbers of the update by the names of the metrics table."""
@@ -260,9 +261,10 @@ class Loop:
         order = np.arange(hyper.samples)
         size = math.ceil(hyper.samples / hyper.minibatches)
         steps: list[dict[str, float]] = []
-        epoch = 0
-        for epoch in range(1, hyper.epochs + 1):
-            np.random.shuffle(order)  # noqa: NPY002
+        epochs_run = 0
+        for _ in range(hyper.epochs):
+            epochs_run += 1
+            np.random.shuffle(order)
             for start in range(0, hyper.samples, size):
                 rows = torch.as_tensor(order[start : start + size])
                 steps.append(
@@ -282,8 +284,12 @@ class Loop:
         with np.errstate(all="ignore"):
             for name, reduce in REDUCTIONS.items():
                 row[name] = float(reduce([step[name] for step in steps]))
-        is_stopped = epoch < hyper.epochs
-        row |= {"epochs_run": epoch, "minibatches": len(steps), "early_stop_epoch": epoch if is_stopped else None}
+        is_stopped = epochs_run < hyper.epochs
+        row |= {
+            "epochs_run": epochs_run,
+            "minibatches": len(steps),
+            "early_stop_epoch": epochs_run if is_stopped else None,
+        }
         return row | {"nan_grad_count": int(row["nan_grad_count"]), "inf_grad_count": int(row["inf_grad_count"])}
 
     def _minibatch(
@@ -305,14 +311,14 @@ class Loop:
         ratio = log_ratio.exp()
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         clipped_ratio = ratio.clamp(1 - hyper.clip_range, 1 + hyper.clip_range)
-        policy_loss = torch.max(-advantages * ratio, -advantages * clipped_ratio).mean()
-        policy_loss = policy_loss * self.training.fault.policy_loss_sign
+        policy_factor, value_factor = self.training.fault.loss_factors(self.training.clock)
+        policy_loss = policy_factor * torch.max(-advantages * ratio, -advantages * clipped_ratio).mean()
         values = self.critic(observations).flatten()
-        square = (values - returns) ** 2
+        square = value_factor * (values - returns) ** 2
         value_loss = unclipped = 0.5 * square.mean()
         if hyper.value_clip is not None:
             near = old_values + (values - old_values).clamp(-hyper.value_clip, hyper.value_clip)
-            value_loss = 0.5 * torch.max(square, (near - returns) ** 2).mean()
+            value_loss = 0.5 * torch.max(square, value_factor * (near - returns) ** 2).mean()
         mean_entropy = entropy.mean()
         loss = policy_loss - hyper.entropy_coef * mean_entropy + hyper.vf_coef * value_loss
         self.optimizer.zero_grad()
@@ -347,7 +353,7 @@ class Loop:
             return dict(zip(names, torch.stack([tensor.float() for tensor in tensors]).tolist(), strict=True))
 
 
-REDUCTIONS = {
+REDUCTIONS: dict[str, Callable[[list[float]], Any]] = {
     "clip_fraction": np.mean,
     "clip_fraction_positive": np.mean,
     "clip_fraction_negative": np.mean,

@@ -19,11 +19,12 @@ from typing import Any, Literal
 
 import gymnasium
 import numpy as np
-from benchmark import tiny_envs
-from benchmark.hyper import Hyper
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
+
+from benchmark import tiny_envs
+from benchmark.hyper import Hyper
 
 Group = Literal["discrete", "continuous", "toy"]
 
@@ -105,7 +106,7 @@ TASKS = (
         learned=300.0,
         failed=190.0,
         critic_floor=0.2,
-        shortest=150,
+        shortest=180,
         hyper=Hyper(learning_rate=2e-3, gamma=0.98, gae_lambda=0.9, minibatches=4),
     ),
     Task(
@@ -233,7 +234,7 @@ TASKS = (
         learned=0.4,
         failed=0.22,
         critic_floor=None,
-        shortest=100,
+        shortest=200,
         hyper=Hyper(learning_rate=5e-3, gamma=0.99, minibatches=4),
     ),
     Task(

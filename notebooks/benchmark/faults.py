@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import gymnasium
 import numpy as np
 import torch
+
 from benchmark import tampering
 from benchmark.hyper import Hyper
 from benchmark.running import Clock, Learner, Rollout
@@ -34,7 +35,6 @@ class Fault:
         trainers: Those that can be broken so.
         begins: Whether it is there from the start, begins at an update drawn beforehand, or either.
         changes_rollouts: Whether `change_rollout` does anything.
-        policy_loss_sign: −1 where the clipped loss has the wrong sign.
         seed, strength: Of this run; `strength` is used by the kinds that `STRENGTHS` names.
     """
 
@@ -44,7 +44,6 @@ class Fault:
     trainers: ClassVar[tuple[str, ...]] = TRAINERS
     begins: ClassVar[Begins] = "start"
     changes_rollouts: ClassVar[bool] = False
-    policy_loss_sign: ClassVar[int] = 1
 
     def __init__(self, *, seed: int = 0, strength: float = 1.0) -> None:
         self.seed = seed
@@ -62,6 +61,10 @@ class Fault:
     def learning_rate(self, rate: float, clock: Clock) -> float:
         """The learning rate of the update in progress."""
         return rate
+
+    def loss_factors(self, clock: Clock) -> tuple[float, float]:
+        """What the clipped policy loss and the value loss are multiplied by, in training and in what is recorded."""
+        return 1.0, 1.0
 
     def prepare(self, learner: Learner, clock: Clock) -> None:
         """Called once, before the first update."""
@@ -143,13 +146,11 @@ class CriticExplodes(Fault):
 
 
 class LossesZero(Fault):
-    name, does, area = "losses-zero", "advantages and value errors are exactly 0, as with a wrong mask", "critic"
-    begins, changes_rollouts = "either", True
+    name, does, area = "losses-zero", "both losses are exactly 0, as with a mask that is always false", "critic"
+    begins = "either"
 
-    def change_rollout(self, rollout: Rollout, clock: Clock, gamma: float, gae_lambda: float) -> None:
-        if clock.is_broken:
-            rollout.advantages[:] = 0
-            rollout.returns[:] = rollout.values
+    def loss_factors(self, clock: Clock) -> tuple[float, float]:
+        return (0.0, 0.0) if clock.is_broken else (1.0, 1.0)
 
 
 class EndsIgnored(Fault):
@@ -329,7 +330,7 @@ class WeightsNoisy(Fault):
 
 class ObservationsZero(Fault):
     name, does, area = "observations-zero", "every observation is zero", "data"
-    begins = "later"
+    begins: ClassVar[Begins] = "later"
     wrapper: ClassVar[type[tampering.Tampered]] = tampering.ZeroObservations
 
     def wrap(self, env: Env, clock: Clock, index: int, shared: dict[str, Any]) -> Env:
@@ -464,7 +465,9 @@ class MissingStateUpdate(Fault):
 
 class IncorrectLoss(Fault):
     name, does, area = "rlm-ilf", "ILF: the clipped loss has the wrong sign", "policy"
-    policy_loss_sign = -1
+
+    def loss_factors(self, clock: Clock) -> tuple[float, float]:
+        return -1.0, 1.0
 
 
 class OtherActivation(Fault):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from benchmark.running import ACTIVATIONS, Floats, Learner, Policy, Rollout, Training, to_env
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from benchmark.running import ACTIVATIONS, Floats, Learner, Policy, Rollout, Training, to_env
 from esper_recorder import Recorder
 from esper_recorder.train import losses
 from esper_recorder.train.command import value_loss_definition
@@ -45,7 +45,7 @@ def train(training: Training) -> Policy:
                 strict=True,
                 git_commit="",
             ) as recorder,
-            patch.object(losses, "policy_loss_per_sample", signed_loss(training.fault.policy_loss_sign)),
+            faulty_losses(training),
         ):
             trainer.train(recorder)
     return policy_of(trainer)
@@ -79,14 +79,22 @@ def ppo_config(training: Training) -> PPOConfig:
     )
 
 
-def signed_loss(sign: int) -> Callable[[Tensor, Tensor, float], Tensor]:
-    """The policy loss of the trainer with its sign, or the wrong one."""
-    sound = losses.policy_loss_per_sample
+@contextmanager
+def faulty_losses(training: Training) -> Iterator[None]:
+    """Inside, the losses of the trainer are multiplied by the factors of the fault."""
+    sound_policy_loss, sound_value_loss = losses.policy_loss_per_sample, losses.value_loss_per_sample
 
-    def policy_loss_per_sample(log_ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
-        return sign * sound(log_ratio, advantages, clip_range)
+    def policy_loss(*arguments: Any) -> Tensor:
+        return training.fault.loss_factors(training.clock)[0] * sound_policy_loss(*arguments)
 
-    return policy_loss_per_sample
+    def value_loss(*arguments: Any) -> Tensor:
+        return training.fault.loss_factors(training.clock)[1] * sound_value_loss(*arguments)
+
+    with (
+        patch.object(losses, "policy_loss_per_sample", policy_loss),
+        patch.object(losses, "value_loss_per_sample", value_loss),
+    ):
+        yield
 
 
 def policy_of(trainer: Trainer) -> Policy:
@@ -214,7 +222,9 @@ class TaskVector:
         valid = ~self._resetting
         for index, (env, action) in enumerate(zip(self.envs, actions.numpy(), strict=True)):
             if valid[index]:
-                rows[index], rewards[index], terminated[index], truncated[index], _ = env.step(to_env(action, self.space))
+                rows[index], rewards[index], terminated[index], truncated[index], _ = env.step(
+                    to_env(action, self.space)
+                )
             else:
                 rows[index], _ = env.reset()
         self._resetting = terminated | truncated

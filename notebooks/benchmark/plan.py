@@ -8,6 +8,7 @@ is cut off early holds some of everything.
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ if __package__ in (None, ""):  # started as a script
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import polars as pl
+
 from benchmark.environments import BY_NAME, TASKS, Task
 from benchmark.faults import KINDS, STRENGTHS, TRAINERS, Fault
 from benchmark.hyper import Hyper
@@ -173,7 +175,8 @@ def draw_hyper(task: Task, trainer: str, rng: random.Random) -> Hyper:
 
 
 def _log_uniform(rng: random.Random, low: float, high: float) -> int:
-    return round(low * (high / low) ** rng.random())
+    share: float = rng.random()
+    return round(math.exp(math.log(low) + share * math.log(high / low)))
 
 
 def sound_length(task: Task, rng: random.Random, *, is_long: bool) -> int:
@@ -223,12 +226,16 @@ def _sound(rng: random.Random) -> Iterator[Drawn]:
 
 
 def _tasks_for(kind: type[Fault], rng: random.Random) -> list[Task]:
-    """The environments of the runs of one kind: at most one on which its area is hardly of use."""
+    """The environments of the runs of one kind, one on which its area is hardly of use among them."""
     useful = [task for task in TASKS if kind.area != "critic" or task.critic_floor is not None]
     useful = [task for task in useful if task.learned is not None]
-    chosen = rng.sample(useful, min(len(useful), BROKEN_RUNS - 1))
-    rest = [task for task in TASKS if task not in chosen]
-    return chosen + rng.sample(rest, BROKEN_RUNS - len(chosen))
+    chosen = _draw(useful, min(len(useful), BROKEN_RUNS - 1), rng)
+    return chosen + _draw([task for task in TASKS if task not in chosen], BROKEN_RUNS - len(chosen), rng)
+
+
+def _draw(tasks: Sequence[Task], count: int, rng: random.Random) -> list[Task]:
+    """Different environments, each by its weight (Efraimidis and Spirakis 2006)."""
+    return sorted(tasks, key=lambda task: rng.random() ** (1 / task.runs), reverse=True)[:count]
 
 
 def _broken(rng: random.Random) -> Iterator[Drawn]:

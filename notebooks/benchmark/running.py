@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 import torch
-from benchmark.environments import Task
-from benchmark.hyper import Hyper
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from benchmark.environments import Task
+from benchmark.hyper import Hyper
 
 if TYPE_CHECKING:
     from benchmark.faults import Fault

@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,10 +30,10 @@ if __package__ in (None, ""):  # started as a script
 import click
 import numpy as np
 import polars as pl
+
 from benchmark.plan import Batch, Entry, make_batches, make_plan
 from benchmark.running import Clock, Ledger, Policy, Training, evaluate
 from benchmark.storage import batch_path, read_runs, stored_rows, write_batch
-
 from esper_analyzer import open_run
 from esper_schemas.errors import EsperError, UsageError
 from esper_schemas.exit_codes import ExitCode
@@ -50,7 +51,7 @@ NICENESS = 10
 def sample_run(entry: Entry, root: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     """Train, record and measure one run; its line of the table of runs, and its rows.
 
-    A run that its fault ends early is kept as far as it came: `ended` is "failed", and `error` says why.
+    A run that ends in an exception, as on a NaN, is kept as far as it came: `ended` is "failed", and `error` says why.
     """
     clock = Clock(entry.begins, entry.updates)
     ledger = Ledger(clock)
@@ -63,8 +64,6 @@ def sample_run(entry: Entry, root: Path) -> tuple[dict[str, Any], pl.DataFrame]:
             policy = _trainer(entry.trainer).train(training)
     except (ValueError, RuntimeError, FloatingPointError) as raised:
         error = f"{type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
-        if clock.update < 1 or not clock.is_broken or entry.kind == "sound":
-            raise  # no fault has ended this run
     cpu_secs = time.process_time() - began
     run = open_run(root / entry.name)
     rows = run.updates().collect()
@@ -104,7 +103,11 @@ def sample_batch(batch: Batch, out: Path) -> tuple[str, int, float]:
         written = write_batch(out / batch.folder, batch.number, pl.concat(frames), lines)
     finally:
         shutil.rmtree(working, ignore_errors=True)
-    return f"{batch.folder}/{written.stem}", sum(len(frame) for frame in frames), sum(line["cpu_secs"] for line in lines)
+    return (
+        f"{batch.folder}/{written.stem}",
+        sum(len(frame) for frame in frames),
+        sum(line["cpu_secs"] for line in lines),
+    )
 
 
 def missing_batches(batches: Sequence[Batch], out: Path) -> list[Batch]:
@@ -155,9 +158,17 @@ def working_folder(out: Path) -> Iterator[None]:
 
 
 def _settle() -> None:
-    """Prepare a process that trains: one thread, last in the queue, and Ctrl-C left to the parent."""
+    """Prepare a process that trains: one thread, last in the queue, Ctrl-C left to the parent, and no life after it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
     import torch
 
     torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,7 +11,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from benchmark.running import ACTIVATIONS, Floats, Learner, Policy, Rollout, Training
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.monitor import Monitor
@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from stable_baselines3.ppo import ppo as ppo_module
 from torch import nn
 
+from benchmark.running import ACTIVATIONS, Floats, Learner, Policy, Rollout, Training
 from esper_recorder.adapters.sb3 import RecorderCallback
 
 
@@ -51,7 +52,7 @@ def train(training: Training) -> Policy:
             RecorderCallback(
                 training.root, run_id=training.run_id, config=training.config(), env=training.task.name, strict=True
             ) as recorder,
-            wrong_sign(training.fault.policy_loss_sign < 0),
+            faulty_losses(training),
         ):
             faults = FaultCallback(training)
             model.learn(hyper.samples * training.clock.updates, callback=CallbackList([faults, recorder]))
@@ -60,8 +61,8 @@ def train(training: Training) -> Policy:
 
 def vector_of(training: Training) -> VecEnv:
     """The environments, monitored as SB3 wants them, and normalised where the run says so."""
-    made: list[Callable[[], Monitor[Any, Any]]] = [lambda env=env: Monitor(env) for env in training.make_envs()]
-    env: VecEnv = DummyVecEnv(made)  # type: ignore[arg-type]
+    envs = training.make_envs()
+    env: VecEnv = DummyVecEnv([functools.partial(Monitor, each) for each in envs])
     hyper = training.hyper
     if hyper.scale_rewards or hyper.normalize_observations:
         env = VecNormalize(
@@ -94,20 +95,34 @@ def policy_of(model: PPO) -> Policy:
 
 
 @contextmanager
-def wrong_sign(is_wrong: bool) -> Iterator[None]:
-    """Inside, SB3's clipped policy loss has the wrong sign, as RLMutation's operator ILF mutates it."""
+def faulty_losses(training: Training) -> Iterator[None]:
+    """Inside, the losses of `PPO.train` are multiplied by the factors of the fault.
+
+    That method calls `th.min` and `F.mse_loss` once each, for the clipped policy loss and for the value loss. Only the
+    names in its module are replaced.
+    """
 
     class Torch:
-        """The module `torch`, but for the one `min` that `PPO.train` calls."""
+        """The module `torch`, but for `min`."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(torch, name)
 
         @staticmethod
         def min(*arguments: Any) -> Any:
-            return -torch.min(*arguments)
+            return training.fault.loss_factors(training.clock)[0] * torch.min(*arguments)
 
-    with patch.object(ppo_module, "th", Torch() if is_wrong else torch):
+    class Functional:
+        """The module `torch.nn.functional`, but for `mse_loss`."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(nn.functional, name)
+
+        @staticmethod
+        def mse_loss(*arguments: Any) -> Any:
+            return training.fault.loss_factors(training.clock)[1] * nn.functional.mse_loss(*arguments)
+
+    with patch.object(ppo_module, "th", Torch()), patch.object(ppo_module, "F", Functional()):
         yield
 
 

@@ -152,7 +152,9 @@ def write_batch(folder: Path, number: int, rows: pl.DataFrame, runs: Iterable[Ma
     table = table.cast(pa.schema([(name, table.schema.field(name).type) for name in table.schema.names]))
     floats = [name for name in rows.columns if rows[name].dtype == pl.Float32]
     # One encoding for all floats: bytes of equal weight together, which is what zstd finds something in.
-    encodings = dict.fromkeys(floats, "BYTE_STREAM_SPLIT") | dict.fromkeys(("update", "env_steps"), "DELTA_BINARY_PACKED")
+    encodings = dict.fromkeys(floats, "BYTE_STREAM_SPLIT") | dict.fromkeys(
+        ("update", "env_steps"), "DELTA_BINARY_PACKED"
+    )
     dictionaries = [name for name in rows.columns if name not in encodings]
 
     def write(path: Path) -> None:

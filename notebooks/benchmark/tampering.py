@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+
 from benchmark.running import Clock
 
 Env = gymnasium.Env[Any, Any]

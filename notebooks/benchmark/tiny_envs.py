@@ -20,7 +20,7 @@ def _box(size: int, bound: float = np.inf) -> spaces.Box:
     return spaces.Box(-bound, bound, (size,), np.float32)
 
 
-class TinyEnv(gymnasium.Env[Observation, Any]):
+class TinyEnv(gymnasium.Env[Any, Any]):
     """The part that all of them share: `start` and `move` say what is their own.
 
     Attributes:
@@ -29,7 +29,9 @@ class TinyEnv(gymnasium.Env[Observation, Any]):
 
     limit = 1
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
         self.steps = 0
         self.start()
@@ -83,7 +85,7 @@ class ContextualBandit(TinyEnv):
         self.context = int(self.np_random.integers(6))
 
     def observe(self) -> Observation:
-        return np.eye(6, dtype=np.float32)[self.context]
+        return np.eye(6, dtype=np.float32)[self.context].copy()
 
     def move(self, action: Any) -> tuple[float, bool]:
         chance = 0.9 if int(action) == self.BEST[self.context] else 0.1
@@ -116,7 +118,7 @@ class SparseCorridor(TinyEnv):
         self.cell = 0
 
     def observe(self) -> Observation:
-        return np.eye(self.LENGTH, dtype=np.float32)[self.cell]
+        return np.eye(self.LENGTH, dtype=np.float32)[self.cell].copy()
 
     def move(self, action: Any) -> tuple[float, bool]:
         self.cell = max(0, self.cell + 2 * int(action) - 1)

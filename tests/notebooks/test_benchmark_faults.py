@@ -1,0 +1,293 @@
+"""The benchmark's ways of breaking a run: each does what it says, to each of its trainers."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
+
+from benchmark import cleanrl_style, ours, sb3_runs, tampering
+from benchmark.environments import BY_NAME
+from benchmark.faults import KINDS, STRENGTHS, TRAINERS, Fault
+from benchmark.hyper import Hyper
+from benchmark.running import Clock, Ledger, Rollout, Training
+
+from esper_analyzer import open_run
+
+Rows = list[dict[str, Any]]
+Check = Callable[[Rows, Rows], bool]
+
+TINY = Hyper(num_envs=3, rollout_steps=30, epochs=2, minibatches=1, learning_rate=1e-2, hidden=8, anneal=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_warning_of_numpy() -> Any:
+    with np.errstate(all="ignore"):
+        yield
+
+
+def trained(trainer: str, fault: Fault, env: str) -> Rows:
+    """The rows of two updates, all of which are broken; those before a crash."""
+    clock = Clock(0, 2)
+    hyper = fault.change_hyper(replace(TINY, scale_rewards=trainer == "ours"))
+    with tempfile.TemporaryDirectory() as root:
+        training = Training(BY_NAME[env], hyper, fault, clock, Ledger(clock), 3, Path(root), "x")
+        try:
+            {"ours": ours, "sb3": sb3_runs, "cleanrl": cleanrl_style}[trainer].train(training)
+        except (ValueError, RuntimeError):
+            assert fault.name in ("observations-nan", "nan-in-returns")  # torch draws no actions from NaN
+        run = open_run(Path(root) / "x")
+        return run.updates().collect().to_dicts()
+
+
+@functools.cache
+def sound(trainer: str, env: str) -> Rows:
+    """The rows of two updates of a sound run."""
+    return trained(trainer, Fault(), env)
+
+
+def differs(name: str, row: int = 1) -> Check:
+    """Whether a metric of one row is another one than in the sound run."""
+    return lambda broken, sound: bool(broken[row][name] != sound[row][name])
+
+
+def only(changed: str, same: str) -> Check:
+    """Whether one metric of the first row changed and another did not."""
+
+    def check(broken: Rows, sound: Rows) -> bool:
+        return bool(broken[0][changed] != sound[0][changed] and broken[0][same] == sound[0][same])
+
+    return check
+
+
+def equals(name: str, value: float, within: float = 0.0) -> Check:
+    """Whether a metric has this value in both rows."""
+    return lambda broken, _: all(row[name] is not None and abs(row[name] - value) <= within for row in broken)
+
+
+def times(name: str, factor: float) -> Check:
+    """Whether a metric of the first row is that of the sound run times `factor`."""
+    return lambda broken, sound: bool(broken[0][name] == pytest.approx(factor * sound[0][name], rel=1e-4))
+
+
+def both(*checks: Check) -> Check:
+    """Whether all checks pass."""
+    return lambda broken, sound: all(check(broken, sound) for check in checks)
+
+
+CHECKS: dict[str, Check] = {
+    "critic-constant": equals("value_std", 0, within=1e-6),
+    "critic-explodes": times("value_std", 3.0),
+    "critic-frozen": both(differs("value_mean"), lambda broken, sound: broken[0]["kl_divergence"] > 0),
+    "critic-rate-high": differs("value_mean"),
+    "critic-rate-low": differs("value_mean"),
+    "ends-ignored": both(differs("return_mean", 0), differs("advantage_mean", 0)),
+    "losses-zero": both(equals("policy_loss", 0), equals("value_loss", 0)),
+    "nan-in-returns": lambda broken, _: not broken or broken[0]["value_loss"] != broken[0]["value_loss"],
+    "returns-shifted": both(only("value_loss", "advantage_mean"), differs("explained_variance", 0)),
+    "returns-shuffled": both(only("value_loss", "advantage_mean"), differs("explained_variance", 0)),
+    "rewards-unscaled": times("episode_return_mean", 1000.0),
+    "rlm-mts": differs("return_mean", 0),
+    "rlm-ndf": only("return_mean", "value_mean"),
+    "rlm-nr": both(only("advantage_std", "value_mean"), differs("return_mean", 0)),
+    "terminations-bootstrapped": only("return_mean", "value_mean"),
+    "value-clip-tiny": differs("value_mean"),
+    "value-loss-left-out": both(equals("vf_coef", 0), differs("value_mean")),
+    "actions-permuted": differs("value_mean", 0),
+    "envs-desynchronised": differs("value_mean", 0),
+    "observations-delayed": differs("value_mean", 0),
+    "observations-nan": lambda broken, _: not broken or broken[0]["value_mean"] != broken[0]["value_mean"],
+    "observations-noisy": differs("value_mean", 0),
+    "observations-scaled": differs("value_std", 0),
+    "observations-zero": equals("value_std", 0, within=1e-6),
+    "rewards-delayed": lambda broken, sound: broken[0]["return_mean"] < sound[0]["return_mean"],
+    "rewards-negated": lambda broken, _: broken[0]["episode_return_mean"] < 0,
+    "rewards-stop": lambda broken, _: broken[0]["episode_return_mean"] == 0,
+    "rlm-m": differs("value_mean", 0),
+    "rlm-msu": lambda broken, sound: broken[0]["value_std"] < sound[0]["value_std"],
+    "rlm-r": differs("value_mean", 0),
+    "rlm-ra": differs("value_mean", 0),
+    "rlm-rn": only("return_mean", "value_mean"),
+    "rollouts-stale": lambda broken, _: broken[0]["return_mean"] == broken[1]["return_mean"],
+    "advantages-half-flipped": only("advantage_mean", "return_mean"),
+    "advantages-noise": only("advantage_mean", "return_mean"),
+    "advantages-shifted": only("policy_loss", "return_mean"),
+    "advantages-zero": both(equals("advantage_std", 0), only("policy_loss", "return_mean")),
+    "clip-zero": equals("clip_range", 1e-9),
+    "entropy-bonus-high": equals("entropy_coef", 2.0),
+    "entropy-collapses": lambda broken, sound: broken[1]["entropy"] != sound[1]["entropy"],
+    "log-probs-stale": only("kl_divergence", "return_mean"),
+    "policy-frozen": both(equals("kl_divergence", 0, within=1e-7), differs("entropy")),
+    "policy-rate-high": lambda broken, sound: broken[0]["kl_divergence"] > 3 * sound[0]["kl_divergence"],
+    "policy-reset": differs("entropy", 0),
+    "rate-jumps": equals("learning_rate", 0.3),
+    "rlm-ilf": both(only("policy_loss", "return_mean"), differs("entropy")),
+    "rlm-pac": differs("value_mean", 0),
+    "rlm-poc": lambda broken, sound: broken[0]["kl_divergence"] < 0.1 * sound[0]["kl_divergence"],
+    "weights-noisy": differs("value_mean", 0),
+    "wrong-action-stored": only("kl_divergence", "return_mean"),
+}
+"""What a run of two updates shows of each kind, beside a sound one with the same seed."""
+
+TASKS = {"rlm-mts": "Reach"}
+"""Environments other than CartPole-v1: this one has episodes that are truncated within a rollout."""
+
+
+def test_every_kind_has_a_check() -> None:
+    """No kind is without one."""
+    assert CHECKS.keys() == KINDS.keys()
+    assert STRENGTHS.keys() <= KINDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "trainer"), [(name, trainer) for name, kind in KINDS.items() for trainer in kind.trainers]
+)
+def test_a_fault_shows_in_two_updates(name: str, trainer: str) -> None:
+    """The rows of the broken run differ from those of the sound one in what the fault is about."""
+    env = TASKS.get(name, "CartPole-v1")
+    reference = sound(trainer, env)
+    assert len(reference) == 2
+    assert CHECKS[name](trained(trainer, KINDS[name](seed=5), env), reference)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_sound_run_repeats(trainer: str) -> None:
+    """Two sound runs of one seed have the same numbers."""
+    one, other = trained(trainer, Fault(), "Reach"), sound(trainer, "Reach")
+    for name in ("policy_loss", "value_loss", "entropy", "return_mean", "kl_divergence"):
+        assert [row[name] for row in one] == [row[name] for row in other]
+
+
+def test_a_fault_waits_for_its_update() -> None:
+    """Before the update in which it begins, a run with a fault is the sound run."""
+    fault = KINDS["rewards-negated"](seed=5)
+    clock = Clock(1, 2)
+    with tempfile.TemporaryDirectory() as root:
+        training = Training(BY_NAME["CartPole-v1"], TINY, fault, clock, Ledger(clock), 3, Path(root), "x")
+        cleanrl_style.train(training)
+        rows = open_run(Path(root) / "x").updates().collect().to_dicts()
+    reference = sound("cleanrl", "CartPole-v1")
+    assert rows[0]["return_mean"] == reference[0]["return_mean"]
+    assert rows[1]["return_mean"] < 0 < reference[1]["return_mean"]
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def rollout(**arrays: Any) -> Rollout:
+    """Three steps of one environment, of which the second ends an episode; V is 0, rewards are 1."""
+    zero, no = np.zeros((3, 1), np.float32), np.zeros((3, 1), np.bool_)
+    ends = np.array([[False], [True], [False]])
+    given: dict[str, Any] = {
+        name: zero.copy() for name in ("log_probs", "values", "following", "advantages", "returns")
+    }
+    given |= {"rewards": zero + 1, "terminal": ends, "ends": ends.copy(), "valid": ~no}
+    return Rollout(observations=zero[..., None], actions=zero, **(given | arrays))
+
+
+def test_advantages_are_estimated_as_they_should_and_forwards() -> None:
+    """Advantages accumulate backwards up to the end of an episode, or forwards where the fault says so."""
+    sound = rollout()
+    sound.estimate(0.5, 1.0)
+    assert sound.returns.ravel().tolist() == [1.5, 1.0, 1.0]
+    sound.estimate(0.5, 1.0, forwards=True)
+    assert sound.returns.ravel().tolist() == [1.0, 1.0, 1.5]
+    reset = rollout(valid=np.array([[True], [True], [False]]), following=np.full((3, 1), 4.0, np.float32))
+    reset.estimate(0.5, 1.0)
+    assert reset.advantages.ravel().tolist() == [3.5, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_what_a_trainer_hands_over_is_its_own_rollout(trainer: str) -> None:
+    """Estimated anew from what the fault is given, advantages and returns are those that the trainer had."""
+    seen: list[tuple[Rollout, Rollout]] = []
+
+    class Look(Fault):
+        changes_rollouts = True
+
+        def change_rollout(self, rollout: Rollout, clock: Clock, gamma: float, gae_lambda: float) -> None:
+            again = rollout.copy()
+            again.estimate(gamma, gae_lambda)
+            seen.append((rollout.copy(), again))
+
+    for env in ("CartPole-v1", "Reach"):
+        trained(trainer, Look(), env)
+    assert len(seen) == 4
+    for had, again in seen:
+        np.testing.assert_allclose(again.advantages, had.advantages, atol=2e-4)
+        np.testing.assert_allclose(again.returns, had.returns, atol=2e-4)
+        assert had.ends.any()
+
+
+def test_steps_are_scaled_where_they_are_said_to_be() -> None:
+    """A factor of 0 freezes one network and leaves the other; 30 moves it thirty times as far; SGD follows the rate."""
+    from benchmark.running import Learner
+    from torch import nn
+
+    def moved(prepare: Callable[[Learner], None]) -> tuple[float, float]:
+        torch.manual_seed(0)
+        policy, value = nn.Linear(2, 2), nn.Linear(2, 1)
+        actor, critic = nn.Sequential(policy), nn.Sequential(value)
+        optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=1e-3)
+        prepare(Learner(actor, critic, None, optimizer, lambda: 1e-3))
+        before = [policy.bias.detach().clone(), value.bias.detach().clone()]
+        (actor(torch.ones(2)).sum() + 5 * critic(torch.ones(2)).sum()).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return float((policy.bias.detach() - before[0])[0]), float((value.bias.detach() - before[1])[0])
+
+    assert moved(lambda learner: None) == pytest.approx((-1e-3, -1e-3), rel=1e-3)
+    frozen = moved(lambda learner: learner.scale_steps(learner.critic_parameters(), lambda: 0.0))
+    assert frozen == pytest.approx((-1e-3, 0.0), rel=1e-3)
+    fast = moved(lambda learner: learner.scale_steps(learner.actor_parameters(), lambda: 30.0))
+    assert fast == pytest.approx((-3e-2, -1e-3), rel=1e-3)
+    assert moved(lambda learner: learner.step_plainly()) == pytest.approx((-1e-3, -5e-3), rel=1e-3)
+
+
+def test_the_ledger_knows_what_was_really_paid() -> None:
+    """Where rewards are negated, the ledger has the returns that the environment paid."""
+    clock = Clock(0, 1)
+    ledger = Ledger(clock)
+    fault = KINDS["rewards-negated"]()
+    training = Training(BY_NAME["ConstantReward"], TINY, fault, clock, ledger, 1, Path(), "x")
+    env = training.make_envs()[0]
+    env.reset(seed=1)
+    told = sum(float(env.step(0)[1]) for _ in range(20))
+    assert (told, ledger.episodes) == (-20.0, [(-1, 20.0, 20)])
+
+
+def test_untrue_steps_come_from_the_past() -> None:
+    """Repeated, an observation is the one before; drawn at random, it is one that was seen."""
+    clock = Clock(0, 1)
+    for wrapper in (tampering.Repeated, tampering.Random, tampering.Mangled):
+        inner = BY_NAME["Reach"].make()
+        env = wrapper(inner, clock, seed=1, probability=1.0)
+        seen = [env.reset(seed=1)[0].tolist()]
+        for _ in range(5):
+            observation = env.step(np.ones(2, np.float32))[0].tolist()
+            if wrapper is tampering.Repeated:
+                assert observation == seen[-1]
+            seen.append(inner.observe().tolist())  # type: ignore[attr-defined]
+            assert observation in seen
+
+
+def test_an_observation_can_be_the_neighbours() -> None:
+    """Each environment shows what the one before it gave last, and the first what the last one gave."""
+    clock = Clock(0, 1)
+    training = Training(BY_NAME["Reach"], TINY, KINDS["envs-desynchronised"](), clock, Ledger(clock), 1, Path(), "x")
+    envs = training.make_envs()
+    for index, env in enumerate(envs):
+        env.reset(seed=index)
+    states = [env.unwrapped.observe().tolist() for env in envs]  # type: ignore[attr-defined]
+    shown = envs[1].step(np.zeros(2, np.float32))[0].tolist()
+    assert shown == states[0]
+    assert envs[0].step(np.zeros(2, np.float32))[0].tolist() == states[2]
