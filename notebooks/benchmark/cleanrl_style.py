@@ -322,7 +322,7 @@ class Loop:
         mean_entropy = entropy.mean()
         loss = policy_loss - hyper.entropy_coef * mean_entropy + hyper.vf_coef * value_loss
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, hyper.max_grad_norm)
         gradients = torch.cat([p.grad.flatten() for p in self.parameters if p.grad is not None])
         self.optimizer.step()

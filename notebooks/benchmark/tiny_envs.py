@@ -20,6 +20,12 @@ def _box(size: int, bound: float = np.inf) -> spaces.Box:
     return spaces.Box(-bound, bound, (size,), np.float32)
 
 
+def _one_hot(number: int, size: int) -> Observation:
+    row = np.zeros(size, np.float32)
+    row[number] = 1
+    return row
+
+
 class TinyEnv(gymnasium.Env[Any, Any]):
     """The part that all of them share: `start` and `move` say what is their own.
 
@@ -85,7 +91,7 @@ class ContextualBandit(TinyEnv):
         self.context = int(self.np_random.integers(6))
 
     def observe(self) -> Observation:
-        return np.eye(6, dtype=np.float32)[self.context].copy()
+        return _one_hot(self.context, 6)
 
     def move(self, action: Any) -> tuple[float, bool]:
         chance = 0.9 if int(action) == self.BEST[self.context] else 0.1
@@ -118,7 +124,7 @@ class SparseCorridor(TinyEnv):
         self.cell = 0
 
     def observe(self) -> Observation:
-        return np.eye(self.LENGTH, dtype=np.float32)[self.cell].copy()
+        return _one_hot(self.cell, self.LENGTH)
 
     def move(self, action: Any) -> tuple[float, bool]:
         self.cell = max(0, self.cell + 2 * int(action) - 1)

@@ -241,7 +241,7 @@ def test_steps_are_scaled_where_they_are_said_to_be() -> None:
         optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=1e-3)
         prepare(Learner(actor, critic, None, optimizer, lambda: 1e-3))
         before = [policy.bias.detach().clone(), value.bias.detach().clone()]
-        (actor(torch.ones(2)).sum() + 5 * critic(torch.ones(2)).sum()).backward()  # type: ignore[no-untyped-call]
+        (actor(torch.ones(2)).sum() + 5 * critic(torch.ones(2)).sum()).backward()
         optimizer.step()
         return float((policy.bias.detach() - before[0])[0]), float((value.bias.detach() - before[1])[0])
 

@@ -1,0 +1,127 @@
+"""The plan of the benchmark is what its README says, and is drawn the same each time."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
+
+from benchmark import plan
+from benchmark.environments import TASKS, Task
+from benchmark.faults import KINDS, TRAINERS
+from gymnasium.utils.env_checker import check_env
+
+PLAN = plan.make_plan()
+SOUND = [entry for entry in PLAN if entry.kind == plan.SOUND]
+BROKEN = [entry for entry in PLAN if entry.kind != plan.SOUND]
+README = Path(plan.__file__).with_name("README.md").read_text(encoding="utf-8")
+
+
+def test_the_plan_is_drawn_the_same_each_time() -> None:
+    """Two plans are equal; no two runs share number, name or seed."""
+    assert plan.make_plan() == PLAN
+    assert [entry.run for entry in PLAN] == list(range(len(PLAN)))
+    assert len({entry.name for entry in PLAN}) == len(PLAN)
+    assert len({entry.seed for entry in PLAN}) == len(PLAN)
+
+
+def test_the_plan_has_enough_of_everything() -> None:
+    """At least 340 sound runs, 70 of more than 1,000 updates by three trainers; 400 broken ones; 30 kinds."""
+    long = [entry for entry in SOUND if entry.updates > 1000]
+    assert len(SOUND) >= 340
+    assert len(long) >= 70
+    assert {entry.trainer for entry in long} == set(TRAINERS)
+    assert len(BROKEN) >= 400
+    assert len(TASKS) >= 13
+    assert len(KINDS) >= 30
+    cells = Counter((entry.env, entry.trainer) for entry in SOUND)
+    assert len(cells) == len(TASKS) * len(TRAINERS)
+    assert min(cells.values()) >= 4
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_is_spread(name: str) -> None:
+    """A kind is on three environments or more and on all trainers that can be broken so; RLMutation's also as published."""
+    main = [entry for entry in BROKEN if entry.kind == name and entry.part == "main"]
+    assert len({entry.env for entry in main}) >= 3
+    assert {entry.trainer for entry in main} == set(KINDS[name].trainers)
+    published = [entry for entry in BROKEN if entry.kind == name and entry.part == "rlmutation"]
+    assert bool(published) == name.startswith("rlm-")
+    assert all((entry.env, entry.trainer) == ("CartPole-v1", "sb3") for entry in published)
+    assert len({kind for kind in KINDS if kind.startswith("rlm-")}) == 11
+
+
+def test_lengths_and_beginnings_are_within_bounds() -> None:
+    """Runs have 40 to 2,000 updates. What breaks on its way had at least as many as its task takes to be learned."""
+    for entry in PLAN:
+        assert 20 < entry.updates <= 2000
+        assert entry.updates >= (40 if entry.kind == plan.SOUND else entry.task.shortest)
+        assert entry.updates <= entry.task.longest
+        if KINDS.get(entry.kind) and KINDS[entry.kind].begins == "later":
+            assert entry.task.shortest * 0.95 <= entry.begins < entry.updates
+        if entry.kind == plan.SOUND or KINDS[entry.kind].begins == "start":
+            assert entry.begins == 0
+    assert {entry.begins > 0 for entry in BROKEN if KINDS[entry.kind].begins == "either"} == {True, False}
+
+
+def test_what_is_held_back_is_held_back() -> None:
+    """One environment of each group and two kinds of each area; no batch mixes them with others."""
+    environments, kinds = plan.held_back()
+    assert {task.group for task in TASKS if task.name in environments} == {"discrete", "continuous", "toy"}
+    assert sorted(KINDS[kind].area for kind in kinds) == ["critic"] * 2 + ["data"] * 2 + ["policy"] * 2
+    for entry in PLAN:
+        assert entry.is_held_back == (entry.env in environments or entry.kind in kinds)
+    batches = plan.make_batches(PLAN)
+    assert all(entry.is_held_back == (batch.folder == "held_back") for batch in batches for entry in batch.entries)
+    assert sorted(entry.run for batch in batches for entry in batch.entries) == list(range(len(PLAN)))
+    assert len({(batch.folder, batch.number) for batch in batches}) == len(batches)
+
+
+def test_a_batch_that_is_cut_off_holds_some_of_everything() -> None:
+    """Half of the plan has half of the runs of each environment and of each kind, give or take a few."""
+    half = PLAN[: len(PLAN) // 2]
+    for key in ("env", "kind"):
+        all_of, half_of = (Counter(getattr(entry, key) for entry in entries) for entries in (PLAN, half))
+        assert all(abs(half_of[name] - count / 2) <= 0.15 * count + 1 for name, count in all_of.items())
+
+
+def test_the_readme_has_the_numbers_of_the_plan() -> None:
+    """Counts, and what is held back, are those of the plan."""
+    updates = sum(entry.updates for entry in PLAN)
+    long = sum(entry.updates > 1000 for entry in SOUND)
+    published = sum(entry.part == "rlmutation" for entry in PLAN)
+    text = " ".join(README.split())
+    assert f"{len(PLAN)} runs" in text
+    assert f"{round(updates, -3):,} updates" in text
+    assert f"{sum(e.part == 'main' for e in SOUND)} sound runs" in text
+    assert f"{long} of them longer than 1,000 updates" in text
+    assert f"{sum(e.part == 'main' for e in BROKEN)} runs" in text
+    assert f"{published} runs" in text
+    assert f"{len(plan.make_batches(PLAN))} batches" in text
+    for name in (*plan.HELD_BACK_ENVIRONMENTS, *plan.HELD_BACK_KINDS, *KINDS):
+        assert f"`{name}`" in README
+    for task in TASKS:
+        assert re.search(rf"^\| `{re.escape(task.name)}` \|", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: str(task.name))
+def test_an_environment_is_what_it_says(task: Task) -> None:
+    """It passes Gymnasium's checks where it is ours, repeats with its seed, and its bounds are in order."""
+    env = task.make()
+    if type(env.unwrapped).__module__.endswith("tiny_envs"):
+        env.unwrapped.spec = gymnasium.envs.registration.EnvSpec(task.name)
+        check_env(env.unwrapped, skip_render_check=True, skip_close_check=True)
+    first, _ = env.reset(seed=1)
+    assert first.dtype == np.float32
+    assert np.array_equal(first, env.reset(seed=1)[0])
+    assert env.observation_space.contains(first)
+    if task.learned is not None:
+        assert task.failed is not None
+        assert task.random < task.failed < task.learned < task.good
