@@ -159,7 +159,7 @@ TASKS = (
         learned=-600.0,
         failed=-850.0,
         critic_floor=0.2,
-        shortest=120,
+        shortest=200,
         longest=700,
         hyper=Hyper(
             rollout_steps=64,
@@ -234,8 +234,8 @@ TASKS = (
         learned=0.4,
         failed=0.22,
         critic_floor=None,
-        shortest=200,
-        hyper=Hyper(learning_rate=5e-3, gamma=0.99, minibatches=4),
+        shortest=300,
+        hyper=Hyper(learning_rate=2.5e-3, gamma=0.99, minibatches=4, entropy_coef=0.01),
     ),
     Task(
         name="CliffWalking",

@@ -180,7 +180,7 @@ def critic_outcome(task: Task, facts: Facts, control: Facts | None) -> CriticOut
 def outcome_of(task: Task, kind: str, facts: Facts, control: Facts | None, *, has_crashed: bool = False) -> Outcome:
     """The label of a run of the part "main"; `has_crashed` says that an exception ended it.
 
-    Broken is a run that ends without finite losses, whose return fails, or whose critic fails while the return has
+    Broken is a run that ends without finite losses, or crashes after its value loss exploded, whose return fails, or whose critic fails while the return has
     not been learned. Sound is a run that learned and shows nothing else, or on which nothing was broken and which is
     where its control is. Everything else is unclear, and enters no rate: above all a fault that can be seen, under
     which the task was learned all the same, and a run that crashed before its rows showed why, which needs no verdict.
@@ -188,8 +188,9 @@ def outcome_of(task: Task, kind: str, facts: Facts, control: Facts | None, *, ha
     of_return = return_outcome(task, facts, control)
     of_critic = critic_outcome(task, facts, control)
     has_learned = of_return == "learned"
+    has_exploded = control is not None and facts.value_loss > EXPLOSION * control.value_loss
     reasons = {
-        "not finite": not facts.is_finite,
+        "not finite": not facts.is_finite or (has_crashed and has_exploded),
         "return": of_return == "failed",
         "critic": of_critic == "fails" and not has_learned and kind != SOUND,
     }
@@ -200,7 +201,6 @@ def outcome_of(task: Task, kind: str, facts: Facts, control: Facts | None, *, ha
     elif kind == SOUND:
         is_sound = has_learned or (of_return == "not judged" and of_critic != "fails")
     else:
-        has_exploded = control is not None and facts.value_loss > EXPLOSION * control.value_loss
         is_hidden = KINDS[kind].area == "critic" and of_critic != "explains"
         is_sound = has_learned and of_critic != "fails" and not (has_exploded or facts.is_idle or is_hidden)
     return Outcome(label="sound" if is_sound else "unclear", reasons=(), of_return=of_return, of_critic=of_critic)
@@ -303,7 +303,9 @@ def main(out: Path, held_back: bool) -> None:
         sys.exit(2)
     labels = label_folder(out, [folder])
     is_sound = pl.col("kind") == SOUND
-    with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
+    with pl.Config(
+        tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True
+    ):
         click.echo(summary(labels.filter(is_sound), "part", "env", "trainer"))
         click.echo(summary(labels.filter(~is_sound), "part", "area", "kind"))
         click.echo(summary(labels, "part"))

@@ -210,10 +210,9 @@ def main(out: Path, jobs: int, minutes: float | None) -> None:
     Example: sample.py --out benchmark-runs --jobs 2
     """
     again = f"go on with: python notebooks/benchmark/sample.py --out {out} --jobs {jobs}"
-    total = there = 0
+    batches = make_batches(make_plan())
+    total = there = len(batches)
     try:
-        batches = make_batches(make_plan())
-        total = len(batches)
         with working_folder(out):
             missing = missing_batches(batches, out)
             there = total - len(missing)
@@ -232,6 +231,7 @@ def main(out: Path, jobs: int, minutes: float | None) -> None:
         click.echo(f"sample: {error}", err=True)
         sys.exit(ExitCode.USAGE)
     except KeyboardInterrupt:
+        there = total - len(missing_batches(batches, out))  # one may have ended since
         click.echo(f"sample: interrupted with {there} of {total} batches; {again}", err=True)
         sys.exit(ExitCode.INTERRUPTED)
     if there < total:

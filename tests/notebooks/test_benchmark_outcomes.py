@@ -81,6 +81,7 @@ def test_a_run_without_finite_losses_is_broken() -> None:
     assert label(is_finite=False) == ("broken", "not finite")
     assert label(is_finite=False, has_crashed=True) == ("broken", "not finite")
     assert label(has_crashed=True) == ("unclear",)
+    assert label(has_crashed=True, value_loss=1e30) == ("broken", "not finite")
     assert label(final_return=20.0, has_crashed=True) == ("broken", "return")
 
 

@@ -115,7 +115,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Monk
     result = CliRunner().invoke(sample.main, ["--out", str(tmp_path)])
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == (
-        "sample: interrupted with 1 of 2 batches;"
+        "sample: interrupted with 0 of 2 batches;"
         f" go on with: python notebooks/benchmark/sample.py --out {tmp_path} --jobs 1"
     )
     monkeypatch.setattr(sample, "sample_batches", lambda *_: iter(()))
