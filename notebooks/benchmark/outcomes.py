@@ -180,10 +180,11 @@ def critic_outcome(task: Task, facts: Facts, control: Facts | None) -> CriticOut
 def outcome_of(task: Task, kind: str, facts: Facts, control: Facts | None, *, has_crashed: bool = False) -> Outcome:
     """The label of a run of the part "main"; `has_crashed` says that an exception ended it.
 
-    Broken is a run that ends without finite losses, or crashes after its value loss exploded, whose return fails, or whose critic fails while the return has
-    not been learned. Sound is a run that learned and shows nothing else, or on which nothing was broken and which is
-    where its control is. Everything else is unclear, and enters no rate: above all a fault that can be seen, under
-    which the task was learned all the same, and a run that crashed before its rows showed why, which needs no verdict.
+    Broken is a run that ends without finite losses, or crashes after its value loss exploded, whose return fails, or
+    whose critic fails while the return has not been learned. Sound is a run that learned and shows nothing else, or on
+    which nothing was broken and which is where its control is. Everything else is unclear, and enters no rate: above
+    all a fault that can be seen, under which the task was learned all the same, and a run that crashed before its rows
+    showed why, which needs no verdict.
     """
     of_return = return_outcome(task, facts, control)
     of_critic = critic_outcome(task, facts, control)
