@@ -144,7 +144,7 @@ HELD_BACK_ENVIRONMENTS, HELD_BACK_KINDS = held_back()
 def draw_hyper(task: Task, trainer: str, rng: random.Random) -> Hyper:
     """Hyper-parameters that a person could have chosen for a sound run of `trainer` on `task`."""
     base = task.hyper
-    doubled = 2 if rng.random() < 0.15 else 1
+    doubled = 2 if rng.random() < 0.05 else 1
     num_envs = rng.choice((8, 16, 16)) if base.rollout_steps <= 32 else 8
     scales = {"ours": 0.85, "sb3": 0.2, "cleanrl": 0.2}[trainer]
     if task.hyper.scale_rewards:
