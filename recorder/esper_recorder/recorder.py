@@ -258,6 +258,7 @@ class Recorder:
                 safe = self._record_as_planned(names, values)
                 if safe is None:
                     row, safe = self._record_with_care(names, values)
+                seq = self._next_seq - 1  # now, since another thread may record once the lock is free
             except PayloadError as error:
                 return self._refuse(error)
             except Exception as error:
@@ -268,9 +269,9 @@ class Recorder:
                 background.is_recording = False
         if safe and self._black_box.has_minibatches:
             given = dict(zip(names, values, strict=True)) if row is None else row
-            background.wait_for_black_box(self._black_box.pull_for(given, self._next_seq - 1))
+            background.wait_for_black_box(self._black_box.pull_for(given, seq))
         if safe and self._on_update is not None:
-            self._call_hook(self._as_row(names, values) if row is None else row)
+            self._call_hook(self._as_row(names, values, seq) if row is None else row)
         return safe
 
     def minibatch(self, **numbers: Any) -> None:
@@ -334,7 +335,7 @@ class Recorder:
         try:
             writer.append(message, seq)
         except OSError as error:
-            return self._buffer_after(error, self._as_row(names, values), seq)
+            return self._buffer_after(error, self._as_row(names, values, seq), seq)
         if writer.is_full:
             background.journal.retire()
             background.notify()
@@ -396,12 +397,12 @@ class Recorder:
                 metrics[name] = value
         return metrics, refused
 
-    def _as_row(self, names: Iterable[str], values: Iterable[Any]) -> dict[str, Any]:
-        """Return the row that was just encoded by column name, with plain numbers."""
+    def _as_row(self, names: Iterable[str], values: Iterable[Any], seq: int) -> dict[str, Any]:
+        """Return the row that was just encoded, number `seq`, by column name, with plain numbers."""
         row, _ = admit(dict(zip(names, values, strict=True)))
         row.setdefault("wall_time", time_ns() // 1000)
         row.setdefault("elapsed_secs", perf_counter() - self._started)
-        row["seq"] = self._next_seq - 1
+        row["seq"] = seq
         return row
 
     def _fetch(self, row: dict[str, Any], tensors: Mapping[str, Any]) -> PendingRow:

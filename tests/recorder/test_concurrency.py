@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,24 @@ def _check_numbers(rows: list[dict[str, Any]]) -> None:
         following = row["seq"] + 1
 
 
+@pytest.fixture
+def changing_threads() -> Iterator[None]:
+    """Threads change as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("changing_threads")
 def test_many_threads_record_without_loss(tmp_path: Path, read_rows: ReadRows) -> None:
     """Rows of eight threads are all there, once each, each thread's in its own order, across many segments."""
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
     lock = threading.Lock()
 
     def hook(row: Any) -> None:
         with lock:
-            seen.append(row["seq"])
+            seen.append((row["seq"], row["update"]))
 
     def work(recorder: Recorder, thread: int) -> None:
         for i in range(150):
@@ -55,7 +66,7 @@ def test_many_threads_record_without_loss(tmp_path: Path, read_rows: ReadRows) -
     for number in range(8):
         mine = [row["update"] for row in rows if row["update"] // 1000 == number]
         assert mine == [number * 1000 + i for i in range(150)]
-    assert sorted(seen) == list(range(1200))
+    assert sorted(seen) == [(row["seq"], row["update"]) for row in rows]
 
 
 def test_close_while_others_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows) -> None:

@@ -10,6 +10,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -21,6 +22,7 @@ import pytest
 from tests.waiting import PATIENT, wait_until
 
 from esper_recorder import PPOUpdatePayload, Recorder
+from esper_recorder.writing.journal import Journal
 from esper_schemas import RunDirectory, RunLockedError, UsageError
 from esper_schemas.examining.run import verify_run
 
@@ -192,6 +194,32 @@ def test_metrics_that_are_always_new_lose_no_row(tmp_path: Path, read_rows: Read
         assert recorder.dropped_rows == 0
     assert most < 120
     assert updates(read_rows, recorder.path) == list(range(300))
+    assert last_attempt(recorder.path).status == "finished"
+
+
+def test_sealing_that_takes_long_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a busy machine it takes longer than patience lasts; it goes on all the same, and few files are open."""
+    for name, secs in (("PATIENCE_SECS", 0.1), ("CLOSE_TIMEOUT_SECS", 0.1), ("MAX_UNSEALED", 8)):
+        monkeypatch.setattr(f"esper_recorder.writing.background.{name}", secs)
+    monkeypatch.setattr("esper_recorder.recorder.MAX_UNSEALED", 8)
+    seal_oldest = Journal.seal_oldest
+
+    def slowly(journal: Journal) -> bool:
+        time.sleep(0.04)
+        return seal_oldest(journal)
+
+    monkeypatch.setattr(Journal, "seal_oldest", slowly)
+    most = 0
+    recorder = Recorder.open(tmp_path, run_id="r")
+    for i in range(60):
+        put(recorder, i, extras={f"x{i}": float(i)})
+        most = max(most, recorder._background.journal.unsealed)
+    recorder.close()
+    assert most < 20
+    assert "does not answer" not in caplog.text
+    assert updates(read_rows, recorder.path) == list(range(60))
     assert last_attempt(recorder.path).status == "finished"
 
 

@@ -51,7 +51,8 @@ _SLOW_WRITES = 3  # in a row, until the disk is taken to be slow: one may have w
 _SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 CLOSE_TIMEOUT_SECS = 10.0
-"""How long `close` goes on trying to write what is buffered while the disk is in trouble."""
+"""How long `close` goes on trying to write what is buffered while the disk is in trouble; it waits twice as long for
+the next row to be written or segment to be sealed."""
 
 UpdateHook = Callable[[Mapping[str, float]], None]
 
@@ -94,6 +95,7 @@ class BackgroundWriter:
         self._cannot_seal = False  # the last segment could not be sealed
         self._cannot_write_black_box = False  # the disk refused the last one
         self._is_waited_for = True  # waiting for this thread has not been in vain lately
+        self._done = 0  # rows that it has written, and segments that it has sealed
         self._pending: deque[PendingRow] = deque()
         self._black_box = black_box
         self._buffer_rows = buffer_rows
@@ -142,15 +144,15 @@ class BackgroundWriter:
     def wait_until_caught_up(self) -> None:
         """Let the thread catch up before another row comes; not for ever, and not while the disk refuses.
 
-        Where nothing was written for `PATIENCE_SECS`, nobody waits any more until something is. Other threads may
-        record meanwhile, since the lock is free.
+        Where nothing was written or sealed for `PATIENCE_SECS`, nobody waits any more until something is. Other threads
+        may record meanwhile, since the lock is free.
         """
-        deadline, written = monotonic() + PATIENCE_SECS, self.journal.last_seq
+        deadline, done = monotonic() + PATIENCE_SECS, self._done
         while self.behind and self.closed is None and self._is_waited_for and not self._is_failing:
             if threading.current_thread() is self._thread:
                 return  # a hook that records
             if not self._caught_up.wait(max(0.0, deadline - monotonic())) and monotonic() >= deadline:
-                self._is_waited_for = self.journal.last_seq > written
+                self._is_waited_for = self._done > done
                 return
 
     def wait_for_black_box(self, written: threading.Event | None, secs: float | None = None) -> bool:
@@ -183,7 +185,7 @@ class BackgroundWriter:
     # ------------------------------------------------------------------ closing
 
     def close(self, status: EndStatus, reason: str | None) -> bool:
-        """End the attempt and wait until that is done, but not for ever. A second call only waits.
+        """End the attempt and wait until that is done, but not for a silent disk. A second call only waits.
 
         Returns:
             False without having waited, where that would last for ever: in the thread itself (a hook that closes),
@@ -194,8 +196,12 @@ class BackgroundWriter:
             cannot_wait = self.is_recording or threading.current_thread() is self._thread
         if cannot_wait:
             return False
-        if not self._finished.wait(2 * CLOSE_TIMEOUT_SECS):
-            self.tally.say("close", "the disk does not answer; the end of the run could not be written")
+        done = self._done
+        while not self._finished.wait(2 * CLOSE_TIMEOUT_SECS):
+            if self._done == done:
+                self.tally.say("close", "the disk does not answer; the end of the run could not be written")
+                break
+            done = self._done
         return True
 
     def end_soon(self, status: EndStatus, reason: str) -> None:
@@ -287,11 +293,16 @@ class BackgroundWriter:
                 for _ in range(count):
                     self._pending.popleft()
             self._is_failing = False
-            self._is_waited_for = True
+            self._has_done(count)
             for row in rows:
                 self._black_box.pull_for(row, row["seq"])
                 if self._on_update is not None:
                     self._call_hook(self._on_update, row)
+
+    def _has_done(self, count: int) -> None:
+        """The disk answers: so many rows were written, or segments sealed."""
+        self._done += count
+        self._is_waited_for = True
 
     def _tell_callers(self) -> None:
         """Let those go on who wait, where there is nothing left to catch up with; the lock is held."""
@@ -363,6 +374,7 @@ class BackgroundWriter:
         try:
             while self.journal.seal_oldest():
                 self._cannot_seal = False
+                self._has_done(1)
                 self._drain()  # rows go before segments
                 with self.lock:
                     self._tell_callers()
@@ -447,7 +459,7 @@ class BackgroundWriter:
             self.journal.retire()
             self._sync()
             while self.journal.seal_oldest():
-                pass
+                self._has_done(1)
             self._write_attempt()
         except Exception as error:
             self.tally.say("seal", f"the run could not be sealed ({error}); its rows stay readable as they are")
