@@ -10,6 +10,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -198,28 +199,57 @@ def test_metrics_that_are_always_new_lose_no_row(tmp_path: Path, read_rows: Read
 
 
 def test_sealing_that_takes_long_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows
 ) -> None:
     """On a busy machine it takes longer than patience lasts; it goes on all the same, and few files are open."""
-    for name, secs in (("PATIENCE_SECS", 0.1), ("CLOSE_TIMEOUT_SECS", 0.1), ("MAX_UNSEALED", 8)):
-        monkeypatch.setattr(f"esper_recorder.writing.background.{name}", secs)
-    monkeypatch.setattr("esper_recorder.recorder.MAX_UNSEALED", 8)
+    monkeypatch.setattr("esper_recorder.writing.background.PATIENCE_SECS", 0.2)
+    for module in ("recorder", "writing.background"):
+        monkeypatch.setattr(f"esper_recorder.{module}.MAX_UNSEALED", 8)
     seal_oldest = Journal.seal_oldest
 
     def slowly(journal: Journal) -> bool:
-        time.sleep(0.04)
+        time.sleep(0.06)
         return seal_oldest(journal)
 
     monkeypatch.setattr(Journal, "seal_oldest", slowly)
     most = 0
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        for i in range(100):
+            put(recorder, i, extras={f"x{i}": float(i)})
+            most = max(most, recorder._background.journal.unsealed)
+    assert most < 50
+    assert updates(read_rows, recorder.path) == list(range(100))
+
+
+def test_close_waits_as_long_as_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often a wait ends in vain: a disk that seals one segment in each of them answers."""
+    turns = threading.Semaphore(0)
+    seal_oldest = Journal.seal_oldest
+
+    def in_turn(journal: Journal) -> bool:
+        if journal.unsealed:
+            turns.acquire()
+        return seal_oldest(journal)
+
+    class Finished(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            """Let one more segment be sealed, and give up."""
+            done = background._done
+            turns.release()
+            wait_until(lambda: background._done > done or self.is_set())
+            return self.is_set()
+
+    monkeypatch.setattr(Journal, "seal_oldest", in_turn)
     recorder = Recorder.open(tmp_path, run_id="r")
-    for i in range(60):
+    background = recorder._background
+    background._finished = Finished()
+    for i in range(20):
         put(recorder, i, extras={f"x{i}": float(i)})
-        most = max(most, recorder._background.journal.unsealed)
     recorder.close()
-    assert most < 20
     assert "does not answer" not in caplog.text
-    assert updates(read_rows, recorder.path) == list(range(60))
+    assert background.is_finished
     assert last_attempt(recorder.path).status == "finished"
 
 
