@@ -61,8 +61,12 @@ class Scene:
         return place / "r"
 
     def record_second(self, resume: str) -> None:
-        """Record into the run of that name as another process would."""
-        with Recorder.open(self.root, run_id="r", resume=resume) as recorder:  # type: ignore[arg-type]
+        """Record into the run of that name as another process would, and again if it met the first one sealing."""
+        try:
+            recorder = Recorder.open(self.root, run_id="r", resume=resume)  # type: ignore[arg-type]
+        except FileNotFoundError:
+            recorder = Recorder.open(self.root, run_id="r", resume=resume)  # type: ignore[arg-type]
+        with recorder:
             updates = {update for update in range(OTHERS, OTHERS + 40) if recorder.record(**row_of(update))}
             self.second = (updates, recorder.path)
 
@@ -76,8 +80,19 @@ class Scene:
 def _delete(scene: Scene) -> None:
     """The folder is deleted; its names go, whoever has it open."""
     kept = scene.aside()
-    shutil.copytree(scene.run, kept, ignore_dangling_symlinks=True, ignore=shutil.ignore_patterns("*.tmp"))
+    active = Path("rank-0000", "active")
+    _copy(scene.run / active, kept / active)  # first: what is sealed meanwhile is then among the segments
+    _copy(scene.run, kept, "active")
     shutil.rmtree(scene.run, ignore_errors=True)
+
+
+def _copy(folder: Path, target: Path, *but: str) -> None:
+    """Copy a folder in which files come and go."""
+    try:
+        shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.tmp", *but))
+    except shutil.Error as error:  # what could not be copied, each with the reason
+        if any("No such file" not in reason for _, _, reason in error.args[0]):
+            raise
 
 
 def _move(scene: Scene) -> None:
