@@ -73,7 +73,7 @@ study: setup ## make the runs of the calibration study again, and what follows f
 	$(BIN)/python notebooks/calibration/figure.py
 
 benchmark-runs: setup ## sample the runs of the benchmark that are not there yet; some three hours of one core in all
-	$(BIN)/python notebooks/benchmark/sample.py --out benchmark-runs
+	$(BIN)/python notebooks/benchmark/sample.py --out notebooks/benchmark/samples
 
 clean: ## remove what the targets above made, except recorded runs
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

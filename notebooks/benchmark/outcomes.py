@@ -296,7 +296,7 @@ def summary(labels: pl.DataFrame, *by: str) -> pl.DataFrame:
 def main(out: Path, held_back: bool) -> None:
     """Count the labels of the runs that sample.py put into FOLDER.
 
-    Example: outcomes.py benchmark-runs
+    Example: outcomes.py notebooks/benchmark/samples
     """
     folder = "held_back" if held_back else "batches"
     if not list((out / folder).glob("*.parquet")):

@@ -207,7 +207,7 @@ def sample_batches(batches: Sequence[Batch], out: Path, jobs: int, minutes: floa
 def main(out: Path, jobs: int, minutes: float | None) -> None:
     """Sample the runs of the benchmark that are not there yet.
 
-    Example: sample.py --out benchmark-runs --jobs 2
+    Example: sample.py --out notebooks/benchmark/samples --jobs 2
     """
     again = f"go on with: python notebooks/benchmark/sample.py --out {out} --jobs {jobs}"
     batches = make_batches(make_plan())
