@@ -204,8 +204,9 @@ def test_other_deadly_signals_lose_no_acknowledged_row(tmp_path: Path, read_rows
     script = (
         PATIENT
         + """
-import os, sys
+import os, signal, sys
 from esper_recorder import Recorder
+signal.signal(int(sys.argv[2]), signal.SIG_DFL)  # the tests may run under nohup
 recorder = Recorder.open(sys.argv[1], run_id="r", segment_rows=3)
 for i in range(7):
     assert recorder.record(update=i, policy_loss=0.1, value_loss=0.2)
