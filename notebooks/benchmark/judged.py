@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.rules import RULES, Rule
 from esper_analyzer.judging.verdict import RunFacts, level_in_force
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import Level
 
 LEVELS: tuple[Level, ...] = ("healthy", "warning", "critical")
-"""What alerts give, by severity; "healthy" here is that none gives anything, so that a run may be unknown as well."""
+"""What alerts give, by severity; "healthy" says that none gives anything, so that a run may be unknown as well."""
 
 CRITICAL = LEVELS.index("critical")
 
@@ -57,74 +58,81 @@ class Judged:
         return None if math.isnan(taken) else taken
 
 
-def judged(rows: pl.DataFrame) -> Judged:
+def judged(rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values()) -> Judged:
     """Judge one run.
 
     Args:
         rows: Its updates in order, with those columns of the metrics table that are known; one that is not there was
             not recorded.
+        rules: What is watched.
     """
-    judge = Judge()
-    rows = completed(rows, judge.columns)
-    found = judge.advance(rows)
-    found = list(
-        {id(episode): episode for episode in (*found, *judge.in_force.values(), *_unsaid(found, rows))}.values()
-    )
-    updates = rows["update"].to_numpy()
+    rules = tuple(rules)
+    judge = Judge(rules)
+    taken = completed(rows, judge.columns)
+    found = judge.advance(taken)
+    found += [*judge.in_force.values(), *_unsaid(found, taken, rules)]
+    updates = taken["update"].to_numpy()
     severities = np.zeros(len(updates), np.int8)
     for episode in found:
         lasts = (updates >= episode.update) & (updates < (math.inf if episode.until is None else episode.until))
-        severities[lasts] = np.maximum(severities[lasts], LEVELS.index(given(episode)))
-    steps = rows["env_steps"].cast(pl.Float64).fill_null(math.nan).to_numpy()
+        severities[lasts] = np.maximum(severities[lasts], LEVELS.index(_given(episode)))
     first = _first(updates, severities == CRITICAL)
+    beginning = () if first is None else _names(rules, (one for one in found if one.update == first), "critical")
     last = level_in_force(judge, RunFacts())
+    return summed_up(rows, severities, last, beginning, _names(rules, judge.in_force.values(), last))
+
+
+def summed_up(
+    rows: pl.DataFrame,
+    severities: NDArray[np.int8],
+    last: Level,
+    rules: tuple[str, ...],
+    last_rules: tuple[str, ...],
+) -> Judged:
+    """Return what was said of the run with these `rows`; the other arguments are as in `Judged`."""
+    taken = completed(rows, ("update", "env_steps"))
+    updates = taken["update"].to_numpy()
     return Judged(
         updates=updates,
-        steps=steps,
+        steps=taken["env_steps"].cast(pl.Float64).fill_null(math.nan).to_numpy(),
         severities=severities,
         first_warning=_first(updates, severities > 0),
-        first_critical=first,
+        first_critical=_first(updates, severities == CRITICAL),
         last=last,
-        rules=() if first is None else _names(judge, (one for one in found if one.update == first), "critical"),
-        last_rules=_names(judge, judge.in_force.values(), last),
+        rules=rules,
+        last_rules=last_rules,
     )
-
-
-def judged_runs(rows: pl.DataFrame) -> dict[int, Judged]:
-    """Judge every run in `rows`, which have a column `run`."""
-    return {int(part["run"][0]): judged(part) for part in rows.partition_by("run", maintain_order=True)}
 
 
 def completed(rows: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
-    """Return `rows` as the judge takes them: `columns` and env_steps with the types of the format, null where missing."""
-    wanted = dict.fromkeys(("env_steps", *columns))
+    """Return `columns` of `rows`, with the types of the format and null where they are missing, as `Judge` needs."""
     return rows.select(
-        (pl.col(name) if name in rows.columns else pl.lit(None)).cast(SCHEMA[name]).alias(name) for name in wanted
+        (pl.col(name) if name in rows.columns else pl.lit(None)).cast(SCHEMA[name]).alias(name) for name in columns
     )
 
 
-def given(episode: Episode) -> Level:
-    """Return what an episode gives to the verdict."""
-    return episode.rule.gives[episode.severity - 1]
+def _unsaid(found: Iterable[Episode], rows: pl.DataFrame, rules: tuple[Rule, ...]) -> list[Episode]:
+    """Return the warnings that begin together with a critical episode, which `Judge.advance` leaves out.
 
-
-def _unsaid(found: Iterable[Episode], rows: pl.DataFrame) -> list[Episode]:
-    """Return the warnings that begin together with a critical episode, which `Judge.advance` does not return.
-
-    They often outlast it. While they are in force the judge has them, so it is stopped where they begin.
+    They often outlast it. The judge has them while they are in force, so it is stopped where they begin.
     """
+    updates, again = rows["update"].to_numpy(), Judge(rules)
     cuts = sorted({one.update for one in found if one.severity == 2})
-    again, episodes, updates = Judge(), [], rows["update"].to_numpy()
-    ends = [*(int(np.searchsorted(updates, cut, side="right")) for cut in cuts), len(rows)] if cuts else []
-    for start, end in zip([0, *ends], ends, strict=False):
+    ends = [*(int(np.searchsorted(updates, cut, side="right")) for cut in cuts), len(rows)]
+    episodes: list[Episode] = []
+    for start, end in zip([0, *ends], ends if cuts else (), strict=False):
         again.advance(rows[start:end])
         episodes += [one for one in again.in_force.values() if one.severity == 1]
     return episodes
 
 
-def _names(judge: Judge, episodes: Iterable[Episode], level: Level) -> tuple[str, ...]:
-    names = {episode.rule.name for episode in episodes if given(episode) == level and level in ("warning", "critical")}
-    return tuple(rule.name for rule in judge.rules if rule.name in names)
+def _given(episode: Episode) -> Level:
+    return episode.rule.gives[episode.severity - 1]
+
+
+def _names(rules: Iterable[Rule], episodes: Iterable[Episode], level: Level) -> tuple[str, ...]:
+    names = {one.rule.name for one in episodes if _given(one) == level and level in ("warning", "critical")}
+    return tuple(rule.name for rule in rules if rule.name in names)
 
 
 def _first(updates: NDArray[np.int64], flags: NDArray[np.bool_]) -> int | None:
