@@ -19,7 +19,7 @@ import polars as pl
 
 from benchmark import public
 from benchmark.corpus import Corpus, sampled
-from benchmark.rates import cases, rates
+from benchmark.rates import Rates, cases, rates
 from benchmark.rivals import RIVALS
 from benchmark.tables import (
     ALL,
@@ -36,8 +36,7 @@ from esper_schemas.errors import EsperError, UsageError
 from esper_schemas.exit_codes import ExitCode
 
 FALSE = ("name", "label", "begins", "rows", "first_critical", "rules", "last", "last_rules")
-MISSED = ("name", "reasons", "begins", "deadline", "rows", "first_warning", "first_critical", "rules", "last")
-MISSED_MORE = ("last_rules",)
+MISSED = ("name", "reasons", "begins", "deadline", "rows", "first_warning", "first_critical", "last", "last_rules")
 
 
 def main_tables(found: pl.DataFrame) -> Iterator[Table]:
@@ -61,7 +60,7 @@ def miss_tables(found: pl.DataFrame) -> Iterator[Table]:
     wrong = found.filter("false_alarm")
     missed = found.filter((pl.col("label") == "broken") & pl.col("found").is_null())
     yield list_table("false", "Critical, though sound or not yet broken", wrong, FALSE)
-    yield list_table("missed", "Broken and not found", missed, (*MISSED, *MISSED_MORE))
+    yield list_table("missed", "Broken and not found", missed, MISSED)
 
 
 def telemetry_table(corpus: Corpus) -> Table:
@@ -77,8 +76,11 @@ def rivals_tables(found: pl.DataFrame, corpus: Corpus) -> Iterator[Table]:
     }
     for part in (*sorted(found["part"].unique()), ALL):
         of_part = {name: one if part == ALL else one.filter(pl.col("part") == part) for name, one in named.items()}
-        counts = {name: grouped(one, "part", total=True)[ALL] for name, one in of_part.items()}
+        counts = {name: Rates.of(one) for name, one in of_part.items()}
         yield rates_table(f"tools_{part}", f"Tools side by side, {part}", counts)
+    yield alarms_table(
+        "tools_alarms", "False alarms of the tools", {name: Rates.of(one) for name, one in named.items()}
+    )
 
 
 def as_json(tables: Iterable[Table], found: pl.DataFrame, *, held_back: bool) -> str:
