@@ -116,14 +116,21 @@ def _unsaid(found: Iterable[Episode], rows: pl.DataFrame, rules: tuple[Rule, ...
 
     They often outlast it. The judge has them while they are in force, so it is stopped where they begin.
     """
-    updates, again = rows["update"].to_numpy(), Judge(rules)
-    cuts = sorted({one.update for one in found if one.severity == 2})
+    updates, again, critical = rows["update"].to_numpy(), Judge(rules), [one for one in found if one.severity == 2]
+    said = [one for one in found if one.severity == 1]
+    cuts = sorted({one.update for one in critical if not any(_covers(warning, one) for warning in said)})
     ends = [*(int(np.searchsorted(updates, cut, side="right")) for cut in cuts), len(rows)]
     episodes: list[Episode] = []
     for start, end in zip([0, *ends], ends if cuts else (), strict=False):
         again.advance(rows[start:end])
         episodes += [one for one in again.in_force.values() if one.severity == 1]
     return episodes
+
+
+def _covers(warning: Episode, critical: Episode) -> bool:
+    """Whether a warning of the same rule was in force when a critical episode began."""
+    has_ended = warning.until is not None and warning.until <= critical.update
+    return warning.rule is critical.rule and warning.update <= critical.update and not has_ended
 
 
 def _given(episode: Episode) -> Level:

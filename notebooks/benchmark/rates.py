@@ -80,15 +80,16 @@ def cases(judged: Mapping[str, Judged], labels: pl.DataFrame) -> pl.DataFrame:
 def _case(run: Mapping[str, Any], one: Judged) -> dict[str, Any]:
     onset, is_broken = run["begins"], run["label"] == "broken"
     could_be_false = one.updates < onset if is_broken else np.full(len(one.updates), run["label"] == "sound")
-    first = one.first_critical
+    first, found = one.first_critical, one.critical_from(onset) if is_broken else None
     is_early = first is not None and bool(could_be_false[one.updates == first][0])
-    if is_early:
+    if first is not None and is_early:
         could_be_false &= one.updates <= first
-    found = one.critical_from(onset) if is_broken else None
-    deadline = run.get("deadline")
-    if found is not None and deadline is not None and found > deadline:
+    if found is not None and run.get("deadline") is not None and found > run["deadline"]:
         found = None
-    is_timely = found is not None and not is_early
+    delay, delay_steps = None, None
+    if found is not None and not is_early:
+        delay = int(((one.updates >= onset) & (one.updates < found)).sum())
+        delay_steps = one.steps_since(onset, found)
     return {
         "rows": len(one.updates),
         "first_warning": one.first_warning,
@@ -99,8 +100,8 @@ def _case(run: Mapping[str, Any], one: Judged) -> dict[str, Any]:
         "false_alarm": is_early,
         "watched": int(could_be_false.sum()),
         "found": found,
-        "delay": int(((one.updates >= onset) & (one.updates <= found)).sum()) - 1 if is_timely else None,
-        "delay_steps": one.steps_since(onset, found) if is_timely and found is not None else None,
+        "delay": delay,
+        "delay_steps": delay_steps,
     }
 
 

@@ -105,6 +105,8 @@ RLDOCTOR: Mapping[str, str] = {
     "entropy": "entropy",
     "kl": "kl_divergence",
     "clipfrac": "clip_fraction",
+    "clip_ratio/low_mean": "clip_fraction_negative",
+    "clip_ratio/high_mean": "clip_fraction_positive",
     "advantage/mean": "advantage_mean",
     "advantage/std": "advantage_std",
     "learning_rate": "learning_rate",
