@@ -8,7 +8,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every pr
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools test hostile notebooks lint check bench gpu gpu-wheels torture wheel-check pictures study benchmark-runs clean
+.PHONY: help setup demo tools test hostile notebooks lint check bench gpu gpu-wheels torture wheel-check pictures study benchmark benchmark-runs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ study: setup ## make the runs of the calibration study again, and what follows f
 	$(BIN)/python notebooks/calibration/make_runs.py --out study
 	$(BIN)/python notebooks/calibration/detections.py study
 	$(BIN)/python notebooks/calibration/figure.py
+
+benchmark: setup ## judge the runs of the benchmark that are there, and the public ones; about a minute
+	$(BIN)/python notebooks/benchmark/judge.py notebooks/benchmark/samples
 
 benchmark-runs: setup ## sample the runs of the benchmark that are not there yet; some three hours of one core in all
 	$(BIN)/python notebooks/benchmark/sample.py --out notebooks/benchmark/samples
