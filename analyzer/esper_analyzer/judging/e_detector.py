@@ -46,7 +46,7 @@ estimation" (2024), for the same guarantee from confidence sequences.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, isfinite, log10, sqrt
+from math import isfinite, log10, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -90,7 +90,8 @@ class EDetector:
                 is no fraction or one outside (0, 1].
         """
         if not (isfinite(low) and isfinite(high) and low <= floor < high):
-            raise UsageError(f"floor must be in [low, high) with finite bounds, found {floor} in [{low}, {high})")
+            found = f"floor {floor}, low {low}, high {high}"
+            raise UsageError(f"floor must be at least low and below high, all finite; found {found}")
         if not 0 < cap <= MAX_CAP:
             raise UsageError(f"cap must be above 0 and at most {MAX_CAP:g}, found {cap}")
         if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
@@ -150,7 +151,8 @@ class EDetector:
             batch = gaps[start : start + _BATCH]
             statistics[start + 1 : start + 1 + len(batch)] = self._advance(batch)
         last_observed = np.cumsum(is_observed)
-        return np.log10(np.clip(statistics, 1.0, 10.0**self.cap))[last_observed]
+        levels: NDArray[np.float64] = np.minimum(np.log10(np.maximum(statistics, 1.0)), self.cap)[last_observed]
+        return levels
 
     def _level(self, statistic: float) -> float:
         return min(log10(statistic), self.cap) if statistic > 1.0 else 0.0
