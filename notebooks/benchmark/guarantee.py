@@ -179,7 +179,7 @@ def run_lengths(
     updates = 0
     for portion in process.portions(np.random.default_rng(seed), len(detectors), mean):
         portion = portion[: horizon - updates]
-        for run in np.flatnonzero(np.isinf(lengths).any(axis=0)):
+        for run in np.flatnonzero(np.isinf(lengths).any(axis=0)).tolist():
             levels = detectors[run].extend(portion[:, run])
             for i, bound in enumerate(bounds):
                 if np.isinf(lengths[i, run]) and (levels >= bound).any():

@@ -197,4 +197,5 @@ class EDetector:
             starts[:] = factor
         states = factors.transpose(1, 2, 0).reshape(len(bets), -1)[:, : len(gaps)]
         self._statistics = [float(last) for last in states[:, -1]]
-        return states.sum(axis=0) / len(bets)
+        after: NDArray[np.float64] = states.sum(axis=0) / len(bets)
+        return after

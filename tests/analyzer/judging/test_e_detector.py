@@ -84,12 +84,16 @@ def test_one_at_a_time_and_in_portions_agree(
         assert detector._statistics == pytest.approx(single._statistics, rel=1e-9)
 
 
-def test_a_long_run_agrees_and_never_overflows() -> None:
-    """Tens of thousands of the worst values, then of the best, then noise, over several batches of `extend`."""
-    noise = np.random.default_rng(1).uniform(FLOOR - 0.6, FLOOR + 0.5, 90_000)
+@pytest.mark.parametrize("floor", [0.1, 0.9])
+def test_a_long_run_agrees_and_never_overflows(floor: float) -> None:
+    """Tens of thousands of the worst values, then of the best, then noise, over several batches of `extend`.
+
+    Just below the highest value the largest factor is 18: the product over a block would be no number.
+    """
+    noise = np.random.default_rng(1).uniform(2 * floor - 1.1, 1, 90_000)
     noise[::7] = np.nan
     values = np.concatenate([np.full(50_000, LOW), np.full(40_000, HIGH), noise])
-    whole, single = (EDetector(floor=FLOOR, low=LOW, high=HIGH, cap=100) for _ in range(2))
+    whole, single = (EDetector(floor=floor, low=LOW, high=HIGH, cap=100) for _ in range(2))
     np.testing.assert_allclose(whole.extend(values), steps(single, values.tolist()), rtol=1e-9)
     assert whole._statistics == pytest.approx(single._statistics, rel=1e-9)
 
