@@ -1,6 +1,6 @@
 """Measures what the e-detector promises: how long it runs to a false alarm, and how late it finds a fall.
 
-    python notebooks/benchmark/guarantee.py [--markdown] [--floor 0.1] [--runs 2000]
+    python notebooks/benchmark/guarantee.py [--markdown] [--floor 0.1] [--runs 1000]
 
 Takes about a minute of one core. The seed is fixed, so the same command prints the same numbers.
 """
@@ -15,7 +15,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from esper_analyzer.judging.e_detector import EDetector
+from esper_analyzer.judging.e_detector import FRACTIONS, EDetector
 
 Values = NDArray[np.float64]
 Rng = np.random.Generator
@@ -40,6 +40,9 @@ RULE = 1e5
 
 RUN = 1000
 """Updates of one training run."""
+
+CHOICES = ((0.05, 0.1), FRACTIONS, (0.1, 0.25, 0.5, 0.9))
+"""Bets that are compared, as fractions of the largest one that is allowed."""
 
 SOUND_MEAN, SOUND_UPDATES = 0.6, 200
 """Explained variance before a fall, and for how long: uniform ± 0.3."""
@@ -155,9 +158,9 @@ PROCESSES = (
 )
 
 
-def make_detector(floor: float) -> EDetector:
+def make_detector(floor: float, fractions: Sequence[float] = FRACTIONS) -> EDetector:
     """The detector as a rule on explained variance uses it."""
-    return EDetector(floor=floor, low=LOW, high=HIGH, cap=CAP)
+    return EDetector(floor=floor, low=LOW, high=HIGH, fractions=fractions, cap=CAP)
 
 
 def run_lengths(
@@ -218,18 +221,38 @@ def single_run_rows(floor: float, runs: int) -> Iterator[list[str]]:
         yield row
 
 
+def delays(
+    process: Process, mean: float, floor: float, runs: int, thresholds: Sequence[float], fractions: Sequence[float]
+) -> Values:
+    """As `run_lengths`, from the end of `SOUND_UPDATES` sound updates, after which the mean falls."""
+    before = np.random.default_rng(0).uniform(SOUND_MEAN - 0.3, SOUND_MEAN + 0.3, (runs, SOUND_UPDATES))
+    detectors = [make_detector(floor, fractions) for _ in range(runs)]
+    for detector, values in zip(detectors, before, strict=True):
+        detector.extend(values)
+    return run_lengths(process, mean, detectors, thresholds, horizon=HORIZON)
+
+
 def delay_rows(floor: float, runs: int) -> Iterator[list[str]]:
     """For falls to several means, updates to the alarm: the mean, and what 95 % of runs need at most."""
-    before = np.random.default_rng(0).uniform(SOUND_MEAN - 0.3, SOUND_MEAN + 0.3, (runs, SOUND_UPDATES))
     for process in (INDEPENDENT, REMEMBERING):
         for mean in (floor / 2, 0.0, -0.5):
-            detectors = [make_detector(floor) for _ in range(runs)]
-            for detector, values in zip(detectors, before, strict=True):
-                detector.extend(values)
             row = [process.name, f"{mean:g}"]
-            for lengths in run_lengths(process, mean, detectors, (*FALSE_ALARMS, RULE), horizon=HORIZON):
+            for lengths in delays(process, mean, floor, runs, (*FALSE_ALARMS, RULE), FRACTIONS):
                 row.append(f"{mean_and_error(lengths)[0]:,.0f} ({np.quantile(lengths, 0.95):,.0f})")
             yield row
+
+
+def choice_rows(floor: float, runs: int) -> Iterator[list[str]]:
+    """For each choice of bets, alarms of the rule in noise with a memory above the floor, and delays after falls."""
+    for fractions in CHOICES:
+        row = [", ".join(map(str, fractions))]
+        detectors = [make_detector(floor, fractions) for _ in range(runs)]
+        lengths = run_lengths(REMEMBERING, floor + 0.2, detectors, [RULE], horizon=RUN)
+        row.append(f"{np.isfinite(lengths).mean():.2%}")
+        for mean in (0.0, -0.5):
+            lengths = delays(INDEPENDENT, mean, floor, runs, [RULE], fractions)
+            row.append(f"{mean_and_error(lengths[0])[0]:,.0f}")
+        yield row
 
 
 def recovery_rows(floor: float) -> Iterator[list[str]]:
@@ -274,6 +297,12 @@ def tables(floor: float, runs: int, *, markdown: bool) -> Iterator[str]:
         markdown=markdown,
     )
     yield render(
+        f"Choices of bets, at {RULE:,.0f}: alarms in {RUN:,} updates of a memory above the floor, and mean delays",
+        ["fractions", f"{REMEMBERING.name}, mean {floor + 0.2:g}", "independent, falls to 0", "to -0.5"],
+        list(choice_rows(floor, runs)),
+        markdown=markdown,
+    )
+    yield render(
         f"Updates from the end of a long fall until the statistic is below {RULE:,.0f}",
         ["value after the fall", "updates"],
         list(recovery_rows(floor)),
@@ -283,7 +312,7 @@ def tables(floor: float, runs: int, *, markdown: bool) -> Iterator[str]:
 
 @click.command()
 @click.option("--floor", default=0.1, show_default=True, help="Floor of the null hypothesis.")
-@click.option("--runs", default=2000, show_default=True, help="Runs for each number.")
+@click.option("--runs", default=1000, show_default=True, help="Runs for each number.")
 @click.option("--markdown", is_flag=True, help="Print the tables in Markdown.")
 def main(floor: float, runs: int, markdown: bool) -> None:
     """Print how long the e-detector runs to a false alarm, and how late it finds a fall."""

@@ -38,8 +38,8 @@ def steps(detector: EDetector, values: Sequence[float | None]) -> list[float]:
 
 
 def broken(floor: float) -> EDetector:
-    """A detector that is wrong: its bets are twice as large, so that its factors can be negative."""
-    detector = make_detector(floor)
+    """A detector that is wrong: its bets reach twice the largest one allowed, so that its factors can be negative."""
+    detector = make_detector(floor, fractions=[0.25, 0.5, 0.75, 1])
     detector._bets = [2 * bet for bet in detector._bets]
     return detector
 
@@ -265,11 +265,11 @@ def test_the_processes_have_the_mean_that_they_say(process: Process, floor: floa
 
 
 def test_the_tables_are_printed_and_reproducible() -> None:
-    """The script prints all four tables, the same each time, as text and in Markdown."""
+    """The script prints all five tables, the same each time, as text and in Markdown."""
     arguments = ["--runs", "5", "--floor", "0.3"]
     first, second = (CliRunner().invoke(guarantee.main, arguments).output for _ in range(2))
     assert first == second
     assert "at a mean of 0.3, the floor (5 runs" in first
     shown = CliRunner().invoke(guarantee.main, [*arguments, "--markdown"]).output
-    assert shown.count("\n| --- |") == 4
+    assert shown.count("\n| --- |") == 5
     assert all(f"\n| {process.name} | {'yes' if process.is_null else 'no'} | " in shown for process in PROCESSES)
