@@ -8,7 +8,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every pr
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools test hostile notebooks lint check bench gpu gpu-wheels torture wheel-check pictures study benchmark benchmark-runs clean
+.PHONY: help setup demo tools test hostile notebooks lint check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ test: setup tools ## the whole suite, within about five minutes on two idle core
 hostile: setup ## every command through the tables of damages, failures and harmful folders; four minutes (EVERY=3: a third)
 	$(PYTEST) -m "hostile and not torture" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
-notebooks: setup ## run the notebooks, and some runs of the calibration study anew; about two minutes
+notebooks: setup ## run the notebooks, and judge a third of the benchmark's runs anew; about two minutes
 	$(PYTEST) -m notebooks -n $(WORKERS) --dist worksteal
 
 lint: setup ## ruff, mypy --strict, the import contract
@@ -67,16 +67,17 @@ wheel-check: ## build the wheel, install it outside the checkout, run the comman
 pictures: setup ## make the pictures of the README again, from a real run
 	$(BIN)/python analyzer/pictures/make.py
 
-study: setup ## make the runs of the calibration study again, and what follows from them; about half an hour
-	$(BIN)/python notebooks/calibration/make_runs.py --out study
-	$(BIN)/python notebooks/calibration/detections.py study
-	$(BIN)/python notebooks/calibration/figure.py
-
 benchmark: setup ## judge the runs of the benchmark that are there, and the public ones; about a minute
 	$(BIN)/python notebooks/benchmark/judge.py notebooks/benchmark/samples
 
 benchmark-runs: setup ## sample the runs of the benchmark that are not there yet; some three hours of one core in all
 	$(BIN)/python notebooks/benchmark/sample.py --out notebooks/benchmark/samples
+
+benchmark-results: setup ## judge the benchmark anew for notebooks/benchmark/results.json; some five minutes (ALSO="--rivals": half an hour more)
+	$(BIN)/python notebooks/benchmark/results.py notebooks/benchmark/samples $(ALSO)
+
+benchmark-tables: setup ## write the tables of the READMEs from notebooks/benchmark/results.json
+	$(BIN)/python notebooks/benchmark/documents.py
 
 clean: ## remove what the targets above made, except recorded runs
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -14,7 +14,7 @@ from esper_analyzer.drawing.style import Style, write_lines
 from esper_analyzer.drawing.terminal_size import terminal_size
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings, find_settings, read_settings
 from esper_analyzer.reading.errors import DATA_ERRORS, quiet_panics
-from esper_analyzer.reading.run_index import RunIndex
+from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
 from esper_analyzer.reporting.check import FailOn, check_report
 from esper_analyzer.reporting.check_formats import Form, summary, write_check
 from esper_analyzer.reporting.comparison.axis import By
@@ -49,13 +49,17 @@ def _run_option(command: _Command) -> _Command:
 
 def run_options(command: _Command) -> _Command:
     """Add `--run`, `--root` and `--rank`: the run to read."""
-    rank = click.option("--rank", default="0", show_default=True, help="Rank to read: a number, or `all`.")
+    rank = click.option(
+        "--rank",
+        help="Rank to read: a number, or `all` for all numbers together."
+        "  [default: all are judged, the numbers are of the first]",
+    )
     return _run_option(root_option(rank(command)))
 
 
 def one_run_options(command: _Command) -> _Command:
     """Add the options of `run_options` for a screen, which shows one rank at a time."""
-    rank = click.option("--rank", default="0", show_default=True, help="Rank to show first.")
+    rank = click.option("--rank", help="Rank to show and to judge.  [default: the first is shown, all are judged]")
     return _run_option(root_option(rank(command)))
 
 
@@ -109,12 +113,21 @@ def awaited_run(run: str | None, root: Path, interval: float, settings: Settings
             time.sleep(interval)
 
 
-def chosen_rank(rank: str, *, or_all: bool = False) -> int | None:
-    """Return the number of the rank; None for `all`, where the command accepts it."""
-    if rank == "all" and or_all:
+def chosen_ranks(rank: str | None) -> Ranks:
+    """Return the ranks that a command that can put several together is asked for."""
+    if rank == "all":
+        return None
+    number = chosen_rank(rank, "a number or `all`")
+    return "first" if number is None else number
+
+
+def chosen_rank(
+    rank: str | None, allowed: str = "the number of one rank (this command shows one at a time)"
+) -> int | None:
+    """Return the number of the rank that the user asks for; None without one."""
+    if rank is None:
         return None
     if not (rank.isascii() and rank.isdecimal()):
-        allowed = "a number or `all`" if or_all else "the number of one rank (this command reads one at a time)"
         raise UsageError(f"--rank must be {allowed}, found {rank!r}")
     return int(rank)
 
@@ -161,7 +174,7 @@ def runs(root: Path, thresholds: Path | None, verify: bool) -> int:
 def tail(
     run: str | None,
     root: Path,
-    rank: str,
+    rank: str | None,
     thresholds: Path | None,
     interval: float,
     once: bool,
@@ -176,7 +189,7 @@ def tail(
         raise UsageError("--on-alert needs a tail that goes on, and --once shows one frame; leave --once out")
     if on_alert is not None and not on_alert.strip():
         raise UsageError("--on-alert must be a command, found an empty one")
-    number, settings = chosen_rank(rank) or 0, chosen_settings(thresholds)
+    number, settings = chosen_rank(rank), chosen_settings(thresholds)
     opened, is_new = awaited_run(run, root, interval, settings) if wait else (chosen_run(run, root, settings), False)
     if once:
         damage = screens.once(opened, number)
@@ -193,7 +206,7 @@ def tail(
     type=click.FloatRange(0.0),
     help="How many times faster than recorded; 0 is as fast as possible.  [default: the speed that takes 25 seconds]",
 )
-def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, speed: float | None) -> int:
+def replay(run: str | None, root: Path, rank: str | None, thresholds: Path | None, speed: float | None) -> int:
     """Show a recorded run from its beginning.
 
     Example: esper-analyze replay --run my-run --speed 10
@@ -214,15 +227,19 @@ def replay(run: str | None, root: Path, rank: str, thresholds: Path | None, spee
     help="html is one page with charts and needs no network; markdown suits an issue or a pull request.",
 )
 @output_option
-def report(run: str | None, root: Path, rank: str, thresholds: Path | None, form: str, output: Path | None) -> int:
+def report(
+    run: str | None, root: Path, rank: str | None, thresholds: Path | None, form: str, output: Path | None
+) -> int:
     """Report on a run: verdict, losses, alerts, damage.
 
     Example: esper-analyze report --run my-run --format html -o my-run.html
     """
-    opened, number = chosen_run(run, root, chosen_settings(thresholds)), chosen_rank(rank, or_all=True)
+    opened, ranks = chosen_run(run, root, chosen_settings(thresholds)), chosen_ranks(rank)
     to_screen = form == "text" and output is None
     with quiet_panics():
-        made, document = opened.read(number, lambda found: _document("" if to_screen else form, opened, number, found))
+        made, document = opened.read(
+            looked_at(ranks), lambda found: _document("" if to_screen else form, opened, ranks, found)
+        )
     if to_screen:
         write_lines(report_lines(made, opened.settings.thresholds, terminal_size(sys.stdout)[0]))
     elif output is not None:
@@ -233,13 +250,13 @@ def report(run: str | None, root: Path, rank: str, thresholds: Path | None, form
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
 
 
-def _document(form: str, run: Run, rank: int | None, found: RunIndex) -> tuple[Report, str]:
+def _document(form: str, run: Run, rank: Ranks, found: RunIndex) -> tuple[Report, str]:
     """Build a report, and its text in one of the formats; an empty text for an empty format."""
     made = build_report(run, rank, found)
     return made, _text(form, run, made, rank, found) if form else ""
 
 
-def _text(form: str, run: Run, made: Report, rank: int | None, found: RunIndex) -> str:
+def _text(form: str, run: Run, made: Report, rank: Ranks, found: RunIndex) -> str:
     if form == "html":
         from esper_analyzer.reporting.html import report_html
 
@@ -256,10 +273,10 @@ def _text(form: str, run: Run, made: Report, rank: int | None, found: RunIndex) 
 @thresholds_option
 @click.option(
     "--fail-on",
-    type=click.Choice(["warning", "critical"]),
+    type=click.Choice(get_args(FailOn)),
     default="critical",
     show_default=True,
-    help="The level that fails.",
+    help="The level that fails; `unknown` fails everything that is not healthy.",
 )
 @click.option(
     "--gate",
@@ -273,7 +290,7 @@ def _text(form: str, run: Run, made: Report, rank: int | None, found: RunIndex) 
 def check(
     run: str | None,
     root: Path,
-    rank: str,
+    rank: str | None,
     thresholds: Path | None,
     fail_on: FailOn,
     gates: tuple[str, ...],
@@ -287,13 +304,13 @@ def check(
     names = [name.strip() for given in gates for name in given.split(",")]
     if not all(names):
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
-    number, settings = chosen_rank(rank, or_all=True), chosen_settings(thresholds)
+    ranks, settings = chosen_ranks(rank), chosen_settings(thresholds)
     opened = chosen_run(run, root, settings)
     with quiet_panics():
-        if number is None and names:
-            made, by_rank = opened.read(None, lambda looked_at: build_reports(opened, looked_at))
+        if looked_at(ranks) is None and names:
+            made, by_rank = opened.read(None, lambda seen: build_reports(opened, seen, ranks))
         else:
-            made, by_rank = opened.report(number), {}
+            made, by_rank = opened.report(ranks), {}
     found = check_report(made, fail_on=fail_on, gates=names, ranks=by_rank, settings=settings)
     if output is not None:
         output.write_text(write_check(found, form, Style(color=False, unicode=True), 80), encoding="utf-8")
@@ -307,7 +324,9 @@ def check(
 @click.argument("names", nargs=-1, metavar="RUN RUN…")
 @root_option
 @thresholds_option
-@click.option("--rank", default="0", show_default=True, help="Rank of each run to read.")
+@click.option(
+    "--rank", help="Rank of each run to compare and to judge.  [default: the first is compared, all are judged]"
+)
 @click.option(
     "--by",
     type=click.Choice(["updates", "steps", "time"]),
@@ -328,7 +347,7 @@ def compare(
     names: tuple[str, ...],
     root: Path,
     thresholds: Path | None,
-    rank: str,
+    rank: str | None,
     by: By | None,
     metric: str,
     better: Direction | None,
@@ -342,7 +361,7 @@ def compare(
     """
     if group_by is not None and no_group:
         raise UsageError("give either --group-by or --no-group, not both")
-    settings = chosen_settings(thresholds)
+    number, settings = chosen_rank(rank), chosen_settings(thresholds)
     with quiet_panics():
         made = compare_runs(
             names,
@@ -351,7 +370,7 @@ def compare(
             by=by,
             metric=metric,
             better=better,
-            rank=chosen_rank(rank) or 0,
+            rank="first" if number is None else number,
             group=not no_group,
             group_by=None if group_by is None else [key for key in group_by.split(",") if key],
         )

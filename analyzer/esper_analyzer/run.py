@@ -13,6 +13,7 @@ from esper_analyzer.measuring.snapshot import Snapshot, metric_names, take_snaps
 from esper_analyzer.measuring.summary import Value, histories
 from esper_analyzer.notebook.jupyter import alert_frame, run_html, watch_run
 from esper_analyzer.notebook.plots import plot_run
+from esper_analyzer.reading.run_index import Ranks, looked_at
 from esper_analyzer.reading.run_reader import locate_run
 from esper_analyzer.reporting.report import Report, build_report
 from esper_schemas.errors import UsageError
@@ -53,12 +54,23 @@ class Run(JudgedRun):
     """
 
     def snapshot(self, rank: int = 0) -> Snapshot:
-        """Return the current state: last value, the last 10 values, trend and level of each metric."""
+        """Return the current state: last value, the last 10 values, trend and level of each metric.
+
+        `last` is the value of the last update, None where that did not measure it.
+        """
         return take_snapshot(self.updates(rank), thresholds=self.settings.thresholds)
 
-    def report(self, rank: int | None = 0) -> Report:
-        """Return the object behind every report format; `rank=None` reports on all ranks together."""
-        return self.read(rank, lambda found: build_report(self, rank, found))
+    def report(self, rank: Ranks = "first") -> Report:
+        """Return the object behind every report format.
+
+        Args:
+            rank: by default all ranks are judged, the worst gives the verdict, and the numbers are those of the first
+                rank; a number reports on this rank alone, and None on all ranks together, numbers included.
+
+        Raises:
+            NotARunError: the run has no such rank.
+        """
+        return self.read(looked_at(rank), lambda found: build_report(self, rank, found))
 
     def _repr_html_(self) -> str:
         return run_html(self)
@@ -70,12 +82,16 @@ class Run(JudgedRun):
         rows = self.updates(rank)
         return histories(rows, metric_names(rows.collect_schema()), length)
 
-    def alerts(self, rank: int | None = 0) -> pl.DataFrame:
-        """Return the report's alerts, one row each, newest last.
+    def alerts(self, rank: Ranks = "first") -> pl.DataFrame:
+        """Return the report's alerts, one row for each rule and rank: what ends a run and the worst first.
+
+        Args:
+            rank: as in `report`.
 
         Returns:
-            Columns `update`, `metric`, `level` (an Enum), `value`, `message`, `since`, `until` (null while it lasts),
-            `rule` and `rank`, as `Alert` describes them. Without alerts the frame has the same columns and no rows.
+            Columns `update`, `metric`, `level` (an Enum), `value`, `message`, `since`, `until`, `rule`, `count`,
+            `first`, `last`, `worst`, `worst_update`, `lasts`, `in_force` (an Enum) and `rank`, as `Alert` describes
+            them. Without alerts the frame has the same columns and no rows.
         """
         return alert_frame(self.report(rank).alerts)
 
@@ -100,7 +116,7 @@ class Run(JudgedRun):
         """
         return plot_run(self, metrics, log=log, rank=rank)
 
-    def watch(self, interval: float = 1.0, updates: int | None = None, *, rank: int = 0) -> None:
+    def watch(self, interval: float = 1.0, updates: int | None = None, *, rank: int | None = None) -> None:
         """Show the run in the output of a cell, and redraw it there until it ends or the cell is interrupted.
 
         Outside a notebook, this prints a line for each update. A redraw reads only the new rows.
@@ -108,6 +124,6 @@ class Run(JudgedRun):
         Args:
             interval: seconds between looks at the run.
             updates: return after this many new updates, even if the run goes on.
-            rank: the rank to watch.
+            rank: the rank to show and judge; by default the first is shown and all are judged.
         """
         watch_run(self, interval=interval, updates=updates, rank=rank)

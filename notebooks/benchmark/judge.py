@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 if __package__ in (None, ""):  # started as a script
@@ -20,7 +20,7 @@ import polars as pl
 from benchmark import public
 from benchmark.corpus import Corpus, sampled
 from benchmark.rates import Rates, cases, rates
-from benchmark.rivals import RIVALS
+from benchmark.rivals import RIVALS, Rival
 from benchmark.tables import (
     ALL,
     Table,
@@ -69,10 +69,10 @@ def telemetry_table(corpus: Corpus) -> Table:
     return rates_table("telemetry", "Sampled runs, by what is recorded of them", named)
 
 
-def rivals_tables(found: pl.DataFrame, corpus: Corpus) -> Iterator[Table]:
-    """The counts of each tool that is installed on the same runs, for each part."""
+def rivals_tables(found: pl.DataFrame, corpus: Corpus, rivals: Sequence[Rival]) -> Iterator[Table]:
+    """The counts of each of `rivals` that is installed on the same runs, for each part, below those of Esper."""
     named = {"Esper": found} | {
-        rival.name: cases(corpus.judged(rival.judged), corpus.labels) for rival in RIVALS if rival.is_installed
+        rival.name: cases(corpus.judged(rival.judged), corpus.labels) for rival in rivals if rival.is_installed
     }
     for part in (*sorted(found["part"].unique()), ALL):
         of_part = {name: one if part == ALL else one.filter(pl.col("part") == part) for name, one in named.items()}
@@ -151,7 +151,7 @@ def main(
             for rival in RIVALS:
                 if not rival.is_installed:
                     click.echo(f"judge: {rival.name} is not installed; see notebooks/benchmark/rivals.txt", err=True)
-            tables += rivals_tables(found, corpus)
+            tables += rivals_tables(found, corpus, RIVALS)
     except (EsperError, OSError, ValueError, pl.exceptions.PolarsError) as error:
         click.echo(f"judge: {error}", err=True)
         sys.exit(ExitCode.USAGE)

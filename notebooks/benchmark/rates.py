@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -149,6 +149,11 @@ class Rates:
             delay=_median(broken["delay"]),
             delay_steps=_median(broken["delay_steps"]),
         )
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Rates:
+        """The counts of a row of `tables.rates_table`, which has more keys than these."""
+        return cls(**{each.name: record[each.name] for each in fields(cls)})
 
     @property
     def critical_share(self) -> Interval:

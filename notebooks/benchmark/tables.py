@@ -61,8 +61,8 @@ def rates_table(key: str, title: str, named: Mapping[str, Rates]) -> Table:
     cells = [
         {
             "": name,
-            "sound, ever critical": _of(one.critical, one.sound, one.critical_share),
-            "broken, found": _of(one.found, one.broken, one.found_share),
+            "sound, ever critical": counted(one.critical, one.sound, one.critical_share),
+            "broken, found": counted(one.found, one.broken, one.found_share),
             "before the onset": f"{one.early} of {one.later}" if one.later else "–",
             "delay, updates": _number(one.delay),
             "delay, steps": _number(one.delay_steps),
@@ -142,7 +142,8 @@ def finite(interval: Interval) -> list[float | None]:
     return [None if math.isnan(value) else value for value in interval]
 
 
-def _of(count: int, total: int, interval: Interval) -> str:
+def counted(count: int, total: int, interval: Interval) -> str:
+    """A count of so many with its interval in percent, for people; a dash of none."""
     return f"{count} of {total} ({100 * interval.low:.1f}–{100 * interval.high:.1f} %)" if total else "–"
 
 

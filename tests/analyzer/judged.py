@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from esper_analyzer.judging.alerts import Episode
+from esper_analyzer.judging.alert_log import AlertLog
+from esper_analyzer.judging.alerts import Alert, Episode
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
@@ -17,10 +18,11 @@ from esper_analyzer.reading.gaps import Numbering
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdict on rows, the episodes that begin in them, and the course of their value loss."""
+    """The verdict on rows, the episodes that begin in them, their alerts, and the course of their value loss."""
 
     verdict: Verdict
     episodes: list[Episode]
+    alerts: list[Alert]
     course: Buckets
 
 
@@ -30,6 +32,9 @@ def judged(run: JudgedRun, rows: pl.LazyFrame) -> Judged:
     episodes = list(judge.advance_all(rows))
     dropped = int(rows.select(pl.col("dropped_before").sum()).collect().item() or 0)
     numbering = Numbering.of(rows)
-    remarks = [*run.remarks, *numbering.remarks]
-    verdict = conclude(judge, RunFacts(numbering.missing, dropped, remarks=remarks))
-    return Judged(verdict, episodes, history_of(rows, ("value_loss",)).of("value_loss"))
+    remarks, missing, stride = [*run.remarks, *numbering.remarks], numbering.missing, numbering.stride
+    verdict = conclude(judge, RunFacts(missing, dropped, remarks=remarks, stride=stride))
+    log = AlertLog()
+    log.add(episodes)
+    alerts = log.alerts(judge.in_force.values(), missing, stride)
+    return Judged(verdict, episodes, alerts, history_of(rows, ("value_loss",)).of("value_loss"))

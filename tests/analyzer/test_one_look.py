@@ -82,15 +82,19 @@ def runs(record: Record) -> list[Path]:
 @pytest.mark.parametrize(
     ("arguments", "runs_read", "ranks", "depth"),
     [
-        (["report", "--run", "a"], 1, 1, "checksums"),
+        (["report", "--run", "a"], 1, 2, "checksums"),
+        (["report", "--run", "a", "--rank", "1"], 1, 1, "checksums"),
         (["report", "--run", "a", "--rank", "all"], 1, 2, "checksums"),
-        *((["report", "--run", "a", "--format", form], 1, 1, "checksums") for form in ("json", "markdown", "html")),
+        *((["report", "--run", "a", "--format", form], 1, 2, "checksums") for form in ("json", "markdown", "html")),
         (["report", "--run", "a", "--rank", "all", "--format", "html"], 1, 2, "checksums"),
-        (["check", "--run", "a", "--gate", "kl_divergence,value_loss"], 1, 1, "checksums"),
+        (["check", "--run", "a", "--gate", "kl_divergence,value_loss"], 1, 2, "checksums"),
+        (["check", "--run", "a", "--rank", "1", "--gate", "value_loss"], 1, 1, "checksums"),
         (["check", "--run", "a", "--rank", "all", "--gate", "value_loss"], 1, 2, "checksums"),
-        (["compare", "a", "b", "--no-group"], 2, 1, "checksums"),
-        (["tail", "--run", "a", "--once"], 1, 1, "checksums"),
-        (["tail", "--run", "a"], 1, 1, "checksums"),
+        (["compare", "a", "b", "--no-group"], 2, 2, "checksums"),
+        (["compare", "a", "b", "--no-group", "--rank", "1"], 2, 1, "checksums"),
+        (["tail", "--run", "a", "--once"], 1, 2, "checksums"),
+        (["tail", "--run", "a", "--once", "--rank", "1"], 1, 1, "checksums"),
+        (["tail", "--run", "a"], 1, 2, "checksums"),
         (["replay", "--run", "a"], 1, 1, "checksums"),
         (["runs"], 2, 2, "records"),
         (["runs", "--verify"], 2, 2, "checksums"),
@@ -112,8 +116,7 @@ def test_a_command_looks_once(
     assert set(counts.segments.values()) == {1}
     assert {of for _, _, of in counts.segments} == {depth}
     assert len(counts.segments) == runs_read * ranks * (ROWS // 10)
-    judged_ranks = 1 if arguments[0] == "runs" else ranks  # a list shows the first rank
-    assert counts.rows == (0 if arguments[0] == "replay" else runs_read * judged_ranks * ROWS)
+    assert counts.rows == (0 if arguments[0] == "replay" else runs_read * ranks * ROWS)
 
 
 @pytest.mark.parametrize("form", ["text", "json", "html", "markdown"])
@@ -144,7 +147,7 @@ def test_only_what_is_drawn_is_read(
     charted: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The course of the metrics is read where there is a chart; a list of runs and lines in a pipe need none."""
+    """The course of the metrics is read where there is a chart; a list, lines in a pipe, other ranks need none."""
     read: set[tuple[str, ...]] = set()
     with_rows = History.with_rows
 
@@ -154,7 +157,7 @@ def test_only_what_is_drawn_is_read(
 
     monkeypatch.setattr(History, "with_rows", _with_rows)
     assert command(*arguments, "--root", runs[0].parent).returncode == 0
-    assert read == {charted}
+    assert read == {charted, ()}
 
 
 def test_a_footer_is_read_once(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,9 @@
 
 A report names only the metrics that were measured in full; all others share one section. The runs themselves, with
 their rows, are in `esper_schemas.testing.golden`.
+
+Where version 0.2 answers otherwise on purpose, what it says is stored: `verdict`, and the signals that its rules look
+at; `alerts`, which has one entry per rule; and the last value of a metric that the last update did not measure.
 """
 
 from __future__ import annotations

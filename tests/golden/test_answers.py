@@ -1,6 +1,7 @@
 """The two commands answer as those of 0.1.0 did: every command, every option, every key of every JSON document.
 
-`answers.json` was written by version 0.1.0 on the golden runs; the reports are in `reports/`.
+`answers.json` was written by version 0.1.0 on the golden runs, but for the verdicts, and the answer on all ranks of a
+run, which 0.2 gives where none is named; the reports are in `reports/`.
 """
 
 from __future__ import annotations

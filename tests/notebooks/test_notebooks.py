@@ -21,11 +21,12 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `runs/`, holding a short CartPole run, and `notebooks/` with what came out of the study."""
+    """A folder with `runs/`, holding a short CartPole run, and `notebooks/` with the benchmark's open half."""
     place = tmp_path_factory.mktemp("place")
     command = [sys.executable, "-m", "esper_recorder", "train", "--updates", "12", "--run-id", "short"]
     subprocess.run(command, cwd=place, check=True, timeout=HANG_SECS)
-    shutil.copytree(FOLDER / "calibration", place / "notebooks" / "calibration")
+    ignored = shutil.ignore_patterns("held_back", "working", "LOCK", "__pycache__")
+    shutil.copytree(FOLDER / "benchmark", place / "notebooks" / "benchmark", ignore=ignored)
     return place
 
 

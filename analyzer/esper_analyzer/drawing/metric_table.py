@@ -1,68 +1,118 @@
-"""The table of metrics on a terminal: last value, the last ten, trend and level of each."""
+"""The table of losses on a terminal: last value, the last ten, trend and level of each."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from rich.text import Text
 
 from esper_analyzer.drawing.sparklines import sparkline
-from esper_analyzer.drawing.style import LEVEL_STYLE, level_text, trend_mark
+from esper_analyzer.drawing.style import LEVEL_STYLE, alarm_style, metric_level_text, trend_style
 from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, bands_of
 from esper_analyzer.measuring.snapshot import MetricState, as_number
 from esper_analyzer.measuring.summary import Value
-from esper_analyzer.wording import number
+from esper_analyzer.wording import compact, number, trend_words
 from esper_schemas.metric.catalogue import LOSS_RATIO, leading
-from esper_schemas.metric.metrics import Level
 
 LOSSES = {metric.name: metric.short for metric in leading("losses")}
 FURTHER = {metric.name: metric.short for metric in leading() if metric.group != "losses"}
 """Short names of the metrics shown first: the losses, then the others."""
 
-WIDE = 78
-"""From this width on, the rows have the trend in words and its confidence."""
+INDENT = 2
+
+_TITLE, _NUMBER, _HISTORY = 7, 10, 10
+_LOW = ", low"
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Which columns fit, and their widths in cells: the trend in words and how sure it is, the same over 30 updates."""
+
+    history: int = _HISTORY + 2
+    trend: int = 16
+    sure: int = 0
+    slow: int = 0
+    has_low: bool = True
+
+    @classmethod
+    def of(cls, width: int) -> _Columns:
+        if width < 58:
+            return cls(history=0, trend=16 if width >= 46 else 10, has_low=False)
+        if width < WIDE:
+            return cls(has_low=width >= 58 + len(_LOW))
+        return cls(trend=23, sure=5, slow=16 if width >= VERY_WIDE else 0)
+
+    @property
+    def middle(self) -> int:
+        """Width of everything between the last value and the level."""
+        slow = self.slow + len(_sure(self, "")) if self.slow else 0
+        return self.history + self.trend + len(_sure(self, "")) + slow
+
+
+WIDE = 76
+"""From this width on, the rows have the whole trend in words and its confidence."""
 
 VERY_WIDE = 98
 """From this width on, the rows have the slow trend, too."""
 
-INDENT = 2
-
 
 def table_head(width: int) -> Text:
     """Return the heading above the rows of `metric_row`."""
-    trend = f"{'trend':11}{'sure':>4}  " if width >= WIDE else ""
-    trend += f"{'over 30':10}{'sure':>4}  " if width >= VERY_WIDE else ""
-    return Text(f"{'':{INDENT}}{'':9}{'last':>10}  {'last 10':10}  {'change':10}{trend}level", style="dim")
+    columns = _Columns.of(width)
+    history = f"{'last 10':{_HISTORY}}  " if columns.history else ""
+    trend = f"{'trend':{columns.trend}}{_sure(columns, 'sure')}"
+    slow = f"{'over 30':{columns.slow}}{_sure(columns, 'sure')}" if columns.slow else ""
+    return Text(f"{'':{INDENT + _TITLE}}{'last':>{_NUMBER}}  {history}{trend}{slow}level", style="dim")
 
 
 def metric_row(
-    name: str, title: str, state: MetricState, width: int, thresholds: Thresholds = DEFAULT_THRESHOLDS
+    name: str,
+    title: str,
+    state: MetricState,
+    width: int,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    *,
+    median: float | None = None,
 ) -> Text:
-    """Return one row of the table: 55 cells, 72 with the trend in words and its confidence, 88 with the slow trend."""
-    style = LEVEL_STYLE[state.level] if name == LOSS_RATIO else alarm_style(state.level) or "bold"
-    line = Text(" " * INDENT).append(title.ljust(9)).append(number(as_number(state.last)).rjust(10), style=style)
-    line.append("  ").append(sparkline(map(as_number, state.history)).ljust(10), style="cyan").append("  ")
-    mark = trend_mark(state.trend) if state.history else Text()
-    line.append_text(mark).append(" " * (10 - len(mark)))
-    if width >= WIDE:
-        sure = state.trend.confidence
-        line.append((state.trend.label if state.history else "").ljust(11), style=mark.style)
-        line.append(f"{'' if sure is None else f'{100 * sure:.0f}%':>4}  ", style="dim")
-    if width >= VERY_WIDE:
-        slow = state.long_trend
-        mark = trend_mark(slow) if slow.change is not None else Text()
-        line.append_text(mark).append(" " * (10 - len(mark)))
-        line.append(f"{'' if slow.confidence is None else f'{100 * slow.confidence:.0f}%':>4}  ", style="dim")
-    line.append_text(level_text(state.level))
-    if name == "value_loss" and state.level == "healthy" and is_low(name, state.last, thresholds):
-        line.append(", low", style="dim")
+    """Return one row of the table.
+
+    It has 40 cells without the last ten values, 58 with them, 75 with the whole trend in words and its confidence, and
+    98 with the slow trend.
+
+    Args:
+        name, title, state: the metric.
+        width: cells there are.
+        thresholds: those that the level was judged by.
+        median: shown instead of history and trend.
+    """
+    columns = _Columns.of(width)
+    style = LEVEL_STYLE[state.level] if name == LOSS_RATIO else alarm_style(name, state.level) or "bold"
+    line = Text(" " * INDENT).append(title.ljust(_TITLE))
+    line.append(number(as_number(state.last)).rjust(_NUMBER), style=style).append("  ")
+    if median is not None:
+        line.append(f"median {compact(median)}".ljust(columns.middle), style="dim")
+    else:
+        if columns.history:
+            line.append(sparkline(map(as_number, state.history)).ljust(_HISTORY), style="cyan").append("  ")
+        words = trend_words(name, state.trend)
+        shown = words.full if columns.sure else words.narrow if columns.trend >= 16 else words.short
+        line.append(f"{shown:{columns.trend}}", style=trend_style(words))
+        line.append(_sure(columns, words.sure), style="dim")
+        if columns.slow:
+            words = trend_words(name, state.long_trend)
+            line.append(f"{words.narrow:{columns.slow}}", style=trend_style(words))
+            line.append(_sure(columns, words.sure), style="dim")
+    line.append_text(metric_level_text(name, state.level))
+    if columns.has_low and name == "value_loss" and state.level == "healthy" and is_low(name, state.last, thresholds):
+        line.append(_LOW, style="dim")
     return line
+
+
+def _sure(columns: _Columns, text: str) -> str:
+    return f"{text:>{columns.sure}}  " if columns.sure else " "
 
 
 def is_low(name: str, value: Value, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> bool:
     """Whether a healthy value is so small that it gets the remark "low"."""
     bands, size = bands_of(name, thresholds), as_number(value)
     return bool(bands and bands.low is not None and size is not None and size < bands.low)
-
-
-def alarm_style(level: Level) -> str:
-    """Return the colour of a warning or a critical level; an empty style for the others."""
-    return LEVEL_STYLE[level] if level in ("warning", "critical") else ""

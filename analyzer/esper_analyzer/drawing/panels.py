@@ -5,6 +5,7 @@ Each panel is a pure function of a picture and a width. The caller cuts the line
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
@@ -13,18 +14,20 @@ from rich.text import Text
 from esper_analyzer.drawing.braille import small_chart
 from esper_analyzer.drawing.chart import Scaling, is_logarithmic
 from esper_analyzer.drawing.metric_table import FURTHER, LOSSES, metric_row, table_head
-from esper_analyzer.drawing.style import LEVEL_STYLE, STATUS_STYLE, fit, level_text
+from esper_analyzer.drawing.style import LEVEL_STYLE, STATUS_STYLE, alarm_style, fit, level_text
 from esper_analyzer.drawing.window import Window
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.rules import WARM_UP_UPDATES
 from esper_analyzer.live.clock import Clock
 from esper_analyzer.live.picture import CHARTED, Event, Picture
 from esper_analyzer.measuring.buckets import Buckets
 from esper_analyzer.measuring.levels import bands_of, level_of
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.reading.run_reader import GOING_ON
-from esper_analyzer.wording import count, duration, number, rate
+from esper_analyzer.wording import compact, count, duration, limits, number, rate
 from esper_schemas.cleaning import printable
-from esper_schemas.metric.catalogue import LOSS_RATIO, leading
+from esper_schemas.metric.catalogue import leading
+from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import COMPARISONS, MAX_SHORT, SKIP_REASONS, Limit
 
 GAUGES = {metric.name: metric.gauge for metric in leading() if metric.gauge is not None}
@@ -37,6 +40,7 @@ YOUNG_SECS = 2.0
 
 _TITLE_WIDTH, _VALUE_WIDTH = MAX_SHORT, 9
 _ROOM_FOR_COUNT = 4
+_ROOM_FOR_SENTENCE = 60
 
 
 def heading(run: JudgedRun, rank: int, picture: Picture, width: int, now: float | None = None) -> list[Text]:
@@ -83,9 +87,10 @@ def losses(picture: Picture, width: int, *, head: bool) -> list[Text]:
 
 
 def gauges(picture: Picture, width: int, *, columns: int) -> list[Text]:
-    """Draw a bar for each metric with a gauge. Warning and critical bands are dotted in their colours.
+    """Draw a bar for each metric with a gauge. The bar is dotted where a value would be a warning, densely if critical.
 
-    An arrow at an end of the bar marks a value beyond it.
+    An arrow at an end of the bar marks a value beyond it. Only a value has the colour of a level, so that nothing is
+    red that is not wrong; and none has it before thresholds apply, unless it is not finite.
     """
     cell = width // columns
     drawn = [_gauge(picture, name, cell - 1) for name in GAUGES]
@@ -101,8 +106,9 @@ def gauges(picture: Picture, width: int, *, columns: int) -> list[Text]:
 
 def _gauge(picture: Picture, name: str, width: int) -> Text:
     low, high = GAUGES[name]
-    value, bands, level = picture.last(name), bands_of(name, picture.thresholds), picture.levels[name]
-    line = Text("  ").append(TITLES[name].ljust(_TITLE_WIDTH)).append(number(value).rjust(7), style=LEVEL_STYLE[level])
+    value, bands = picture.last(name), bands_of(name, picture.thresholds)
+    style = "" if _is_early(picture, value) else LEVEL_STYLE[picture.levels[name]]
+    line = Text("  ").append(TITLES[name].ljust(_TITLE_WIDTH)).append(number(value).rjust(7), style=style)
     cells = width - line.cell_len - 2
     if cells < 4:
         return line
@@ -112,16 +118,21 @@ def _gauge(picture: Picture, name: str, width: int) -> Text:
     for index in range(cells):
         middle = low + (index + 0.5) / cells * (high - low)
         if value is not None and ((index == 0 and value < low) or (index == cells - 1 and value > high)):
-            line.append("◄" if index == 0 else "►", style=LEVEL_STYLE[level])
+            line.append("◄" if index == 0 else "►", style=style)
         elif index < filled and value is not None:
-            line.append("█", style=LEVEL_STYLE[level])
+            line.append("█", style=style)
         elif bands is not None and _beyond(middle, bands.critical):
-            line.append("░", style=LEVEL_STYLE["critical"])
+            line.append("▒", style="dim")
         elif bands is not None and _beyond(middle, bands.warning):
-            line.append("░", style=LEVEL_STYLE["warning"])
+            line.append("░", style="dim")
         else:
             line.append("─", style="dim")
     return line
+
+
+def _is_early(picture: Picture, value: float | None) -> bool:
+    """Whether thresholds do not apply yet to this value, which is finite."""
+    return picture.rows <= WARM_UP_UPDATES and value is not None and math.isfinite(value)
 
 
 def _beyond(value: float, limits: Iterable[Limit]) -> bool:
@@ -162,8 +173,8 @@ def small_charts(
 
 
 def _small(picture: Picture, name: str, width: int, height: int, *, unicode: bool) -> list[Text]:
-    value, level = picture.last(name), picture.levels[name]
-    alarm = LEVEL_STYLE[level] if level in ("warning", "critical") and name != LOSS_RATIO else ""
+    value = picture.last(name)
+    alarm = "" if _is_early(picture, value) else alarm_style(name, picture.levels[name])
     head = Text("  ").append(TITLES.get(name, name)[:_TITLE_WIDTH].ljust(_TITLE_WIDTH))
     head.append(number(value).rjust(_VALUE_WIDTH), style=alarm).append(" ")
     chart = small_chart(picture.history.of(name), width - head.cell_len, height, unicode=unicode)
@@ -175,29 +186,39 @@ def _small(picture: Picture, name: str, width: int, height: int, *, unicode: boo
     return lines
 
 
-def alert_lines(events: Sequence[Event], selected: int | None, now: int | None, width: int, height: int) -> list[Text]:
-    """Draw the list of events, newest at the bottom. The event at index `selected` stays in view."""
+def alert_lines(events: Sequence[Event], selected: int | None, width: int, height: int) -> list[Text]:
+    """Draw the list of events, in their order, by the update of each. The event at index `selected` stays in view."""
     if not events:
         return [Text(" no alerts so far", style="dim")]
-    last = len(events) if selected is None else min(len(events), max(height, selected + 1 + (height - 1) // 2))
-    first = max(0, last - height)
+    rows = height - 1 if len(events) > height >= _ROOM_FOR_COUNT else min(height, len(events))
+    first = 0 if selected is None else max(0, min(selected - rows // 2, len(events) - rows))
+    digits = max(len(str(event.update)) for event in events)
     lines = []
-    if first and height >= _ROOM_FOR_COUNT:
-        first += 1
-        lines.append(Text(f" ↑ {count(first)} earlier", style="dim"))
-    digits = len(str(events[-1].update))
-    for index in range(first, last):
+    for index in range(first, first + rows):
         event = events[index]
         mark = "▲" if event.level in ("warning", "critical") else "◆"
         line = Text("▶" if index == selected else " ").append(f"{event.update:>{digits}} ")
         line.append(f"{mark} ", style=LEVEL_STYLE[event.level])
-        is_over = now is not None and event.is_over(now)
-        line.append(printable(event.message), style="dim" if is_over else "")
+        line.append(printable(_in_short(event, width - 1 - line.cell_len)), style="dim" if event.is_over else "")
         line.truncate(width - 1, overflow="ellipsis")
         if index == selected:
             line.stylize("bold")
         lines.append(line)
+    if rows < height and rows < len(events):
+        lines.append(Text(f" … {count(len(events) - rows)} more", style="dim"))
     return lines
+
+
+def _in_short(event: Event, width: int) -> str:
+    """Return the text of an event in a list: how often it was raised, if more than once, else what was found."""
+    alert = event.alert
+    if alert is None:
+        return event.message
+    rank = "" if alert.rank is None else f"Rank {alert.rank}: "
+    if alert.count == 1:
+        return rank + (event.message if width >= _ROOM_FOR_SENTENCE else alert.in_short)
+    whole = f"{rank}{alert.title}: {alert.times}"
+    return whole if len(whole) <= width else f"{rank}{alert.title} {count(alert.count)} times, last at {alert.last}"
 
 
 def verdict(picture: Picture, width: int, height: int, *, has_keys: bool = True) -> list[Text]:
@@ -213,15 +234,21 @@ def verdict(picture: Picture, width: int, height: int, *, has_keys: bool = True)
         return [head.append(f"judging … {share} % of {count(picture.rows)} updates", style="dim")]
     head.append_text(level_text(picture.verdict.level))
     style = "dim" * (picture.verdict.level == "healthy")
-    return _with_reasons(head, picture.verdict.reasons, width, height, style, has_keys=has_keys)
+    if height < 3 or width < 60:
+        return _with_reasons(head, picture.verdict.reasons, width, height, style, has_keys=has_keys)
+    for question, answer in picture.verdict.questions.items():
+        head.append(f"  {question} ", style="dim").append(PALETTE[answer.level].mark, style=LEVEL_STYLE[answer.level])
+    reasons = _with_reasons(Text(" "), picture.verdict.reasons, width, height - 1, style, has_keys=has_keys)
+    return [head, *reasons]
 
 
 def selected_alert(event: Event, width: int, height: int) -> list[Text]:
     """Draw the full message of an alert, in place of the verdict."""
     head = Text(f" Update {event.update}  ").append(event.level if event.level != "unknown" else "event")
     head.stylize(LEVEL_STYLE[event.level], len(head) - len(event.level) if event.level != "unknown" else 0)
-    head.append(f"  {printable(event.metric)}", style="dim")
-    return _with_reasons(head, [event.message], width, height)
+    of_rank = "" if event.rank is None else f" of rank {event.rank}"
+    head.append(f"  {printable(event.metric)}{of_rank}", style="dim")
+    return _with_reasons(head, [event.message, *([event.alert.course] if event.alert else [])], width, height)
 
 
 def _with_reasons(
@@ -247,7 +274,6 @@ def chart_title(
 ) -> Text:
     """Draw the title of the chart: metric, range of updates if not all, scale, extremes, thresholds."""
     bands = bands_of(metric, picture.thresholds)
-    limits = "; ".join(part for part in str(bands).split("; ") if part.startswith(("warning", "critical")))
     title = Text(" ").append(metric.replace("_", " ") if metric in CHARTED else printable(metric), style="bold")
     if picture.span is not None and shown is not None and shown != picture.span:
         title.append(f"  {shown[0]}–{shown[1]}")
@@ -257,11 +283,11 @@ def chart_title(
         title.append(f"  {'linear' if scaling == 'linear' else 'linear, since nothing is positive'}")
     low, high = (course.frame["min"].min(), course.frame["max"].max()) if course is not None else (None, None)
     if isinstance(low, float) and isinstance(high, float):
-        title.append(f"  {number(low)} to {number(high)}", style="dim")
+        title.append(f"  {compact(low)} to {compact(high)}", style="dim")
     broken = int(course.frame["nonfinite"].sum()) if course is not None else 0
     if broken:
         title.append(f"  ! {count(broken)} not finite", style="bold red")
-    title.append(f"  {limits}" if bands is not None else "", style="dim")
+    title.append(f"  {limits(bands)}", style="dim")
     title.truncate(width - 1, overflow="ellipsis")
     return title
 

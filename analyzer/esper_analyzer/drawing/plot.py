@@ -61,6 +61,7 @@ def draw_plot(
     scaling: Scaling = "auto",
     cursor: int | None = None,
     events: Sequence[Event] = (),
+    gaps: Sequence[tuple[int, int]] = (),
     unicode: bool = True,
 ) -> Plot:
     """Draw the chart of these buckets as `height` lines of `width` cells.
@@ -72,6 +73,7 @@ def draw_plot(
         scaling: scale of the values; `auto` is logarithmic if positive values span more than two powers of ten.
         cursor: the update to draw the cursor at.
         events: marked in the lower axis, alerts as ▲ and new attempts as ◆; of several in one cell, the worst.
+        gaps: ranges of missing updates; those with room for it are named.
         unicode: whether to draw the curve with more than ASCII.
     """
     frame = buckets.frame
@@ -88,7 +90,7 @@ def draw_plot(
         if place is not None:
             mark = "▲" if event.level in ("warning", "critical") else "◆"
             rows[axis] = _with_cell(rows[axis], place, mark, LEVEL_STYLE[event.level])
-    ends = [event.update for event in events if event.metric == "update"]
+    ends = [last + 1 for _, last in gaps]
     known = frame["last"].to_numpy()
     for before, end in zip(np.searchsorted(known, ends) - 1, ends, strict=True):
         if before >= 0:

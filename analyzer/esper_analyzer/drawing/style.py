@@ -6,17 +6,17 @@ import io
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from esper_analyzer.measuring.trends import Trend
-from esper_analyzer.wording import percentage
+from esper_analyzer.wording import TrendWords, is_advisory, level_word
+from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.levels import PALETTE
-from esper_schemas.metric.metrics import Level
+from esper_schemas.metric.metrics import Bands, Level
 
 LEVEL_STYLE = {level: look.style for level, look in PALETTE.items()}
 
@@ -30,8 +30,7 @@ STATUS_STYLE: dict[str, str] = {
     "unknown": "dim",
 }
 
-_TREND_MARKS = {"improving": "▼", "declining": "▲", "shifting": "◆", "stable": "→", "broken": "✗", "unknown": "·"}
-_TREND_STYLE = {"improving": "green", "declining": "yellow", "broken": "bold red"}
+_TREND_STYLE = {"better": "green", "worse": "yellow", "broken": "bold red"}
 
 _CONSOLE = Console(width=1000, legacy_windows=False)
 
@@ -42,7 +41,7 @@ _ASCII = str.maketrans(
         "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "┬": "+", "┴": "+", "┼": "+",
         "╭": "+", "╮": "+", "╰": "+", "╯": "+",
         "▁": "_", "▂": ".", "▃": "-", "▄": "=", "▅": "+", "▆": "*", "▇": "#", "█": "@", "µ": "u", "‖": "H",
-        "░": ":", "━": "=", "▶": ">", "▏": "|", "◄": "<", "►": ">", "↑": "^",
+        "░": ":", "▒": "%", "━": "=", "▶": ">", "▏": "|", "◄": "<", "►": ">", "↑": "^",
     }
 )  # fmt: skip
 
@@ -98,18 +97,31 @@ def fit(text: str, width: int) -> str:
     return cut.plain
 
 
-def trend_mark(trend: Trend) -> Text:
-    """Return an arrow and the signed change. The arrow shows the direction, the colour whether it is an improvement."""
-    mark = _TREND_MARKS[trend.label]
-    if trend.label in ("improving", "declining", "shifting") and trend.change is not None:
-        mark = "▲" if trend.change > 0 else "▼"
-    change = percentage(trend.change) if trend.change is not None else ""
-    return Text(f"{mark} {change}".rstrip(), style=_TREND_STYLE.get(trend.label, ""))
+def trend_style(words: TrendWords) -> str:
+    """Return the colour of a trend: whether it is better, worse or broken."""
+    return _TREND_STYLE.get(words.tone, "")
 
 
 def level_text(level: Level) -> Text:
     """Return the name of a level in its colour."""
     return Text(level, style=LEVEL_STYLE[level])
+
+
+def metric_level_text(metric: str, level: Level) -> Text:
+    """Return the level of a metric's value in its colour. Beyond its bounds Lv/Lp is advisory, without a colour."""
+    return Text(level_word(metric, level), style="" if is_advisory(metric, level) else LEVEL_STYLE[level])
+
+
+def alarm_style(metric: str, level: Level) -> str:
+    """Return the colour of a warning or a critical level; an empty style for the others, and for Lv/Lp."""
+    return LEVEL_STYLE[level] if level in ("warning", "critical") and not is_advisory(metric, level) else ""
+
+
+def drawn_bands(metric: str, bands: Bands | None) -> Bands | None:
+    """Return the thresholds that a chart of a metric draws. Those of Lv/Lp are never drawn as critical."""
+    if bands is None or metric != LOSS_RATIO:
+        return bands
+    return replace(bands, warning=(*bands.warning, *bands.critical), critical=())
 
 
 def write_lines(lines: Iterable[Text], stream: TextIO | None = None) -> None:

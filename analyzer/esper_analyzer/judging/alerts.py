@@ -1,35 +1,58 @@
-"""Alerts: what a rule found, from when to when, what it usually means and what to look at next."""
+"""Alerts: what a rule found, from when to when, what it usually means and what to look at next.
+
+A rule raises an alert each time its number has been beyond a bound for long enough; `Episode` is one such time. What a
+report, a page or a screen lists is one `Alert` per rule, which `alert_log.AlertLog` makes of all of them.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from esper_analyzer.judging.rules import Rule
+import numpy as np
+import polars as pl
+
+from esper_analyzer.judging.rules import RULES, Rule
 from esper_schemas.metric.levels import level_at
-from esper_schemas.metric.metrics import COMPARISONS, Level
+from esper_schemas.metric.metrics import COMPARISONS, Bands, Level, Limit
+from esper_schemas.metric.payload import METRICS
 
-MAX_ALERTS = 100
-"""A report keeps at most this many alerts, the newest, besides older ones that still last."""
+MAX_TITLE = 24
+"""Most characters of the title of an alert, so that a list has room for it on a screen of 60 columns."""
+
+_NOT_FINITE = 12.0
 
 MISSING_UPDATES = "missing_updates"
-"""The rule name of alerts about missing updates, which no rule raises."""
+"""The rule name of the alert about missing updates, which no rule raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A number was beyond its bound for long enough, or updates are missing.
+    """What one rule has found in a run; in a call of `on_alert`, one time that it was raised.
+
+    A list of alerts has one for each rule (and rank) that was ever raised. `update` to `until` are about the first time
+    that the rule was raised at its worst level; `count` to `in_force` are about all times. Given to `on_alert`,
+    `update` to `until` are about the time that it is called for, `count` and `first` are about all times so far, and
+    `last` and `worst` are this one.
 
     Attributes:
         update: the update at which it was raised.
-        metric: the metric or signal; `update` if updates are missing before this one.
+        metric: the metric or signal; `update` if updates are missing.
         level: warning or critical.
-        value: the number at that update; for `update`, how many updates are missing.
+        value: the number at that update; for `update`, how many updates are missing before it.
         message: what was found and since when, what it usually means and what to look at next.
         since: the first of the updates beyond the bound that raised it.
-        until: first update at which it was over; None while it lasts.
+        until: first update at which this time was over; None while it lasts.
         rule: name of the rule; `missing_updates` if updates are missing.
+        count: how many times the rule was raised.
+        first, last: the updates at which it was first and last raised.
+        worst: the worst value from when it was raised until it was over, of all times; a value that is not finite is
+            the worst. For `update`, the most updates that are missing in one place.
+        worst_update: the update of the worst value.
+        lasts: whether the rule is in force now.
+        in_force: the level at which it is in force now, which may be less than `level`; None if it is over.
         rank: the rank that it is about, in a report; None if there is only one rank, as in a live view.
     """
 
@@ -41,12 +64,47 @@ class Alert:
     since: int
     until: int | None
     rule: str
+    count: int
+    first: int
+    last: int
+    worst: float
+    worst_update: int
+    lasts: bool
+    in_force: Level | None
     rank: int | None = None
+
+    @property
+    def title(self) -> str:
+        """A short name of what was found, for a list."""
+        title = METRICS[self.rule].title if self.rule in METRICS else ""
+        return title if 0 < len(title) <= MAX_TITLE else self.rule.replace("_", " ").capitalize()
+
+    @property
+    def times(self) -> str:
+        """How many times it was raised and when, for example "3 times, first at update 21, last at 90"."""
+        if self.count == 1:
+            return f"once, at update {self.first}"
+        return f"{self.count:,} times, first at update {self.first}, last at {self.last}"
+
+    @property
+    def in_short(self) -> str:
+        """Its title and its value, for a narrow list."""
+        return f"{self.title} {self._shown(self.value)}"
+
+    @property
+    def course(self) -> str:
+        """As `times`, with the worst value and whether it lasts."""
+        worst = f"worst {self._shown(self.worst)} at update {self.worst_update}"
+        return f"{self.times}; {worst}; {'ongoing' if self.lasts else 'over'}"
+
+    def _shown(self, value: float) -> str:
+        rule = RULES.get(self.rule)
+        return f"{value:,.0f}" if rule is None else _shown(rule, value)
 
 
 @dataclass(slots=True)
 class Episode:
-    """A stretch of updates in which one rule was beyond a bound; it becomes an `Alert`.
+    """A stretch of updates in which one rule was beyond a bound: one time that an alert was raised.
 
     Attributes:
         rule: the rule.
@@ -56,6 +114,9 @@ class Episode:
         value: the number at that update.
         detail: further details for the sentence; may be empty.
         until: first update at which it was over; None while it lasts.
+        worst, worst_update: the worst number from `update` on, and its update.
+        badness: how bad that is; see `badness`.
+        rises: whether a higher number is always a worse one.
     """
 
     rule: Rule
@@ -65,12 +126,16 @@ class Episode:
     value: float
     detail: str = ""
     until: int | None = None
+    worst: float = field(init=False)
+    worst_update: int = field(init=False)
+    badness: float = field(init=False)
+    rises: bool = field(init=False)
 
-    def alert(self) -> Alert:
-        """Return the alert as it is now."""
-        message = f"{self.describe(self.value, self.update)} {self.rule.meaning}"
-        level, rule = level_at(self.severity), self.rule
-        return Alert(self.update, rule.metric, level, self.value, message, self.since, self.until, rule.name)
+    def __post_init__(self) -> None:
+        self.worst, self.worst_update = self.value, self.update
+        self.badness = badness_of(self.rule.bands, self.value)
+        limits = (*self.rule.bands.warning, *self.rule.bands.critical)
+        self.rises = all(limit.comparison.startswith(">") for limit in limits)
 
     def describe(self, value: float | None, update: int) -> str:
         """Describe the number at `update` in one sentence: its value, the bound it is beyond, and since when."""
@@ -84,16 +149,105 @@ class Episode:
             return f"{rule.title} was {seen}{'' if value is None else f', and is {_shown(rule, value)} now'}."
         return f"{rule.title} is {_shown(rule, value)}{bound}{since}."
 
+    @property
+    def level(self) -> Level:
+        """Its level, in words."""
+        return level_at(self.severity)
 
-def gap_alerts(missing: Sequence[tuple[int, int]]) -> list[Alert]:
-    """Make an alert for each range of missing updates, of the newest ranges only."""
-    return [_gap(first, last) for first, last in missing[-MAX_ALERTS:]]
+    @property
+    def message(self) -> str:
+        """What was found when it was raised, what it usually means and what to look at next."""
+        return f"{self.describe(self.value, self.update)} {self.rule.meaning}"
+
+    def follow(self, update: int, value: float, badness: float) -> None:
+        """Note a further value, if it is worse than those before."""
+        if badness > self.badness:
+            self.worst, self.worst_update, self.badness = value, update, badness
+
+    def follow_one(self, update: int, value: float) -> None:
+        """As `follow`, for a value whose badness is not known yet."""
+        if self.rises and value <= self.worst:
+            return  # all bounds are above, so that it cannot be worse
+        self.follow(update, float(value), badness_of(self.rule.bands, value))  # a count is an int
 
 
-def newest(alerts: Iterable[Alert]) -> list[Alert]:
-    """Return the newest alerts, and older ones that last, by update; at the same update the worse one is first."""
-    ordered = sorted(alerts, key=lambda alert: (alert.update, alert.level != "critical", alert.metric))
-    return [alert for alert in ordered[:-MAX_ALERTS] if alert.until is None] + ordered[-MAX_ALERTS:]
+def follow(episodes: Iterable[Episode], updates: Sequence[int], numbers: pl.DataFrame) -> None:
+    """Note in these episodes the worst of the numbers in new rows, as far as they were in force there.
+
+    Args:
+        episodes: those in force before or after the rows, and those that began in them; each may come several times.
+        updates: the updates of the rows, rising.
+        numbers: the number of each rule in these rows, by the rule's name.
+    """
+    of_rule: dict[str, list[Episode]] = {}
+    for episode in {id(episode): episode for episode in episodes}.values():
+        of_rule.setdefault(episode.rule.name, []).append(episode)
+    at = np.asarray(updates)
+    for name, found in of_rule.items():
+        values = numbers[name].to_numpy()
+        how_bad = badness(found[0].rule.bands, values)
+        how_bad[numbers[name].is_null().to_numpy()] = -np.inf
+        for episode in found:
+            start = int(np.searchsorted(at, episode.update))
+            stop = len(at) if episode.until is None else int(np.searchsorted(at, episode.until))
+            if start < stop:
+                worst = start + int(np.argmax(how_bad[start:stop]))
+                episode.follow(int(at[worst]), float(values[worst]), float(how_bad[worst]))
+
+
+def badness(bands: Bands, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return how bad each value is: it grows with the level, and within a level towards its extreme.
+
+    As `levels.badness`, for values (Float64) that were measured and bands that always apply. What is not finite is the
+    worst of all where it is critical, and else −1, as what is unknown.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        warning, critical = _excess(values, bands.warning), _excess(values, bands.critical)
+        level = np.where(_beyond(values, bands.critical), 2.0, np.where(_beyond(values, bands.warning), 1.0, 0.0))
+        excess = np.where(level == 2.0, critical, warning if bands.warning else critical)
+        within = np.where(np.isinf(excess), np.sign(excess), excess / (1.0 + np.abs(excess)))
+    not_finite = _NOT_FINITE if bands.nonfinite == "critical" else -1.0
+    return np.where(np.isfinite(values), 4.0 * level + within, not_finite)
+
+
+def badness_of(bands: Bands, value: float) -> float:
+    """As `badness`, for one value."""
+    if not math.isfinite(value):
+        return _NOT_FINITE if bands.nonfinite == "critical" else -1.0
+    level = 2 if _is_beyond(value, bands.critical) else 1 if _is_beyond(value, bands.warning) else 0
+    limits = bands.critical if level == 2 or not bands.warning else bands.warning
+    excess = max((_excess_of(value, limit) for limit in limits), default=0.0)
+    return 4.0 * level + (math.copysign(1.0, excess) if math.isinf(excess) else excess / (1.0 + abs(excess)))
+
+
+def _is_beyond(value: float, limits: Sequence[Limit]) -> bool:
+    return any(COMPARISONS[limit.comparison](value, limit.bound) for limit in limits)
+
+
+def _excess_of(value: float, limit: Limit) -> float:
+    beyond = value - limit.bound if limit.comparison.startswith(">") else limit.bound - value
+    return beyond / (abs(limit.bound) or 1.0)
+
+
+def ends_a_run(rule: str) -> bool:
+    """Whether the rule of this name watches the mechanics without which a run is over; such alerts come first."""
+    return rule in RULES and RULES[rule].question == "mechanics" and RULES[rule].gives[1] == "critical"
+
+
+def _beyond(values: np.ndarray[Any, Any], limits: Sequence[Limit]) -> np.ndarray[Any, Any]:
+    found = np.zeros(len(values), bool)
+    for limit in limits:
+        found |= COMPARISONS[limit.comparison](values, limit.bound)
+    return found
+
+
+def _excess(values: np.ndarray[Any, Any], limits: Sequence[Limit]) -> np.ndarray[Any, Any]:
+    """Return how far each value is beyond the nearest bound, relative to the bound; negative on the good side."""
+    parts = [
+        (values - limit.bound if limit.comparison.startswith(">") else limit.bound - values) / (abs(limit.bound) or 1.0)
+        for limit in limits
+    ]
+    return np.maximum.reduce(parts) if parts else np.zeros(len(values))
 
 
 def _bound(rule: Rule, value: float, severity: int) -> str:
@@ -109,11 +263,3 @@ def _bound(rule: Rule, value: float, severity: int) -> str:
 
 def _shown(rule: Rule, value: float) -> str:
     return rule.shown(value) if math.isfinite(value) else "NaN" if math.isnan(value) else str(value)
-
-
-def _gap(first: int, last: int) -> Alert:
-    count = last - first + 1
-    what = f"Update {first} is missing." if count == 1 else f"Updates {first} to {last} are missing."
-    meaning = "Usually the trainer or its log lost them, or numbers its updates with gaps."
-    message = f"{what} {meaning}"
-    return Alert(last + 1, "update", "warning", float(count), message, first, last + 1, MISSING_UPDATES)

@@ -5,9 +5,10 @@ All rules are processed together, as arrays of rows × rules, so that one more r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -34,20 +35,11 @@ class Bounds:
         self._below = [np.array([self._bound(limits, "<") for limits in band]) for band in self._by_severity(bands)]
         self._is_broken = [band.nonfinite == "critical" for band in bands]
         pairs = [zip(*both, strict=True) for both in zip(self._above, self._below, strict=True)]
-        self._bounds = list(zip(*(((float(a), float(b)) for a, b in pair) for pair in pairs), strict=True))
-
-    def severities_now(self, numbers: Sequence[float | None]) -> Levels:
-        """As `severities`, for one row: [1, columns], at a fraction of the cost."""
-        severities = [0] * len(numbers)
-        for column, value in enumerate(numbers):
-            if value is None:
-                continue
-            if not isfinite(value):
-                severities[column] = NOT_FINITE if self._is_broken[column] else 0
-                continue
-            for above, below in self._bounds[column]:
-                severities[column] += value > above or value < below
-        return np.array([severities], np.int8)
+        bounds = zip(*(((float(a), float(b)) for a, b in pair) for pair in pairs), strict=True)
+        self._ranges = [
+            (below, above, far_below, far_above, NOT_FINITE if is_broken else 0)
+            for ((above, below), (far_above, far_below)), is_broken in zip(bounds, self._is_broken, strict=True)
+        ]
 
     def severities(self, numbers: pl.DataFrame) -> Levels:
         """Return 0, 1, 2, or `NOT_FINITE`, for each row and column of numbers; 0 for null."""
@@ -60,6 +52,23 @@ class Bounds:
         levels[is_broken] = 0
         levels[is_broken & present & np.array(self._is_broken)] = NOT_FINITE
         return levels
+
+    def severities_now(self, numbers: Sequence[float | None]) -> tuple[list[int], list[int]]:
+        """As `severities`, for one row, at a fraction of the cost: its severities, and the columns with one above 0."""
+        severities, beyond = [0] * len(numbers), []
+        for column, value in enumerate(numbers):
+            if value is None:
+                continue
+            low, high, far_low, far_high, not_finite = self._ranges[column]
+            if low <= value <= high and -inf < value < inf:
+                continue
+            if not isfinite(value):
+                severities[column] = not_finite
+            else:  # beyond the critical bounds is beyond both
+                severities[column] = 2 if value < far_low or value > far_high else 1
+            if severities[column]:
+                beyond.append(column)
+        return severities, beyond
 
     @staticmethod
     def _by_severity(bands: Sequence[Bands]) -> list[list[tuple[Limit, ...]]]:
@@ -99,38 +108,87 @@ class Change:
 class Hysteresis:
     """The alerts in force: one begins after k of n rows beyond its bound, and ends after m rows within it.
 
+    Rows may come in portions or one by one, in any order of the two; both forms continue the same state.
+
     Attributes:
         memory: number of earlier rows that are remembered; `since` reaches back at most this far.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
+        self._holds = [(*rule.hold, rule.clear) for rule in rules]
         holds = np.array([rule.hold for rule in rules])
         self._hits, self._rows = holds[:, 0], holds[:, 1]
         self._clear = np.array([rule.clear for rule in rules])
         self.memory = int(max(self._rows.max(), self._clear.max()))
-        self._levels = np.zeros((self.memory, len(rules)), np.int8)  # of the rows before the next one
-        self._in_force = np.zeros((3, len(rules)), bool)  # by severity
+        # The severities of the rows before the next one, as in `_levels`, and the rules that were lately beyond a bound
+        # with the number of rows since: every alert in force is of one of these.
+        self._recent: deque[Sequence[int]] = deque([[0] * len(rules)] * self.memory, maxlen=self.memory)
+        self._watched: dict[int, int] = {}
+        self._in_force: set[tuple[int, int]] = set()  # severity and rule
+
+    def step(self, levels: Sequence[int], beyond: Iterable[int]) -> list[Change]:
+        """As `advance`, for one row, at a fraction of the cost.
+
+        Args:
+            levels: the severities [rules] of the row.
+            beyond: the rules whose severity is not 0.
+        """
+        self._recent.append(levels)
+        watched = self._watched
+        for rule in beyond:
+            watched[rule] = 0
+        if not watched:
+            return []
+        changes: list[Change] = []
+        for rule in sorted(watched):
+            hits, rows, clear = self._holds[rule]
+            level = levels[rule]
+            for severity in (1, 2):
+                is_in_force = (severity, rule) in self._in_force
+                if level >= severity:
+                    if not is_in_force and (first := self._begin(rule, severity, level, hits, rows)) is not None:
+                        self._in_force.add((severity, rule))
+                        changes.append(Change(0, rule, severity, True, first))
+                elif is_in_force and all(self._recent[i][rule] < severity for i in range(-clear, 0)):
+                    self._in_force.remove((severity, rule))
+                    changes.append(Change(0, rule, severity, False, 0))
+            watched[rule] += 1
+            if watched[rule] > self.memory:
+                del watched[rule]
+        return changes
+
+    def _begin(self, rule: int, severity: int, level: int, hits: int, rows: int) -> int | None:
+        """Return the first of the rows that raise an alert with the newest one, which is row 0; None if they do not."""
+        if rows == 1:
+            return 0
+        lately = [self._recent[i][rule] >= severity for i in range(-rows, 0)]
+        return lately.index(True) - rows + 1 if sum(lately) >= hits or level == NOT_FINITE else None
 
     def advance(self, levels: Levels) -> list[Change]:
         """Add the severities [rows, rules] of new rows; return the alerts that begin and end with them, in order."""
-        self._levels = np.concatenate([self._levels, levels])
-        watched = np.flatnonzero(self._levels.any(axis=0))  # every alert in force was recently beyond its bound
+        together = np.concatenate([np.array(self._recent, np.int8), levels])
+        watched = np.flatnonzero(together.any(axis=0))
         changes: list[Change] = []
         for severity in (1, 2) if len(watched) else ():
-            state = self._state(severity, watched)
-            before = self._in_force[severity, watched][None]
-            differs = np.diff(np.concatenate([before, state]).astype(np.int8), axis=0)
+            in_force = np.array([(severity, rule) in self._in_force for rule in watched.tolist()])
+            state = self._state(together, severity, watched, in_force)
+            differs = np.diff(np.concatenate([in_force[None], state]).astype(np.int8), axis=0)
             for row, column in np.argwhere(differs).tolist():
                 rule, begins = int(watched[column]), bool(differs[row, column] > 0)
-                since = self._since(row, rule, severity) if begins else row
+                since = self._since(together, row, rule, severity) if begins else row
                 changes.append(Change(row, rule, severity, begins, since))
-            self._in_force[severity, watched] = state[-1]
-        self._levels = self._levels[-self.memory :]
+                (self._in_force.add if begins else self._in_force.remove)((severity, rule))
+        last = together[-self.memory :]
+        self._recent.extend(last.tolist())
+        self._watched = {
+            rule: self.memory - int(np.flatnonzero(last[:, rule])[-1])
+            for rule in np.flatnonzero(last.any(axis=0)).tolist()
+        }
         return sorted(changes)
 
-    def _state(self, severity: int, rules: Any) -> Flags:
+    def _state(self, together: Levels, severity: int, rules: Any, in_force: Any) -> Flags:
         """Return whether the alert of each of these rules is in force after each of the newest rows: [rows, rules]."""
-        levels, column = self._levels[:, rules], np.arange(len(rules))
+        levels, column = together[:, rules], np.arange(len(rules))
         hits = np.zeros((len(levels) + 1, len(rules)), np.int32)  # up to, and without, each row
         np.cumsum(levels >= severity, axis=0, out=hits[1:])
         end = np.arange(self.memory + 1, len(levels) + 1)[:, None]
@@ -140,10 +198,10 @@ class Hysteresis:
         begins = (now >= severity) & (held | (now == NOT_FINITE))
         # A row with neither keeps the state of the last row that had one of them.
         last = np.maximum.accumulate(np.where(begins | clear, np.arange(len(now))[:, None], -1), axis=0)
-        state: Flags = np.where(last >= 0, begins[np.maximum(last, 0), column], self._in_force[severity, rules])
+        state: Flags = np.where(last >= 0, begins[np.maximum(last, 0), column], in_force)
         return state
 
-    def _since(self, row: int, rule: int, severity: int) -> int:
+    def _since(self, together: Levels, row: int, rule: int, severity: int) -> int:
         end = self.memory + row + 1
         start = end - int(self._rows[rule])
-        return start + int(np.argmax(self._levels[start:end, rule] >= severity)) - self.memory
+        return start + int(np.argmax(together[start:end, rule] >= severity)) - self.memory

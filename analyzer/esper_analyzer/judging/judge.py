@@ -1,25 +1,36 @@
 """The judge: applies the rules to the updates of a run, and keeps which alerts are in force and when each began.
 
-Report, tail, check, notebook and live monitor all use it, with a million rows at a time or with one.
+Report, tail, check, notebook and live monitor all use it, with a million rows at a time or with one. Many rows are
+judged as a frame; few rows one by one, in the step form of the signals, which costs microseconds and plans no query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from esper_analyzer.judging import signals
-from esper_analyzer.judging.alerts import Episode
-from esper_analyzer.judging.baselines import COLUMNS, READS, Baselines
+from esper_analyzer.judging.alerts import Episode, follow
+from esper_analyzer.judging.course import READS, TYPES, Course
 from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Change, Hysteresis
 from esper_analyzer.judging.rules import INFORMING, PARTS, RULES, SIGNALS, Rule
+from esper_analyzer.judging.steps import Step
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import SKIP_REASONS
 from esper_schemas.metric.payload import REQUIRED
 
 BATCH_ROWS = 65_536
+
+STEP_ROWS = 32
+"""Up to so many rows are judged one by one."""
+
+_ALWAYS = ("update", "skipped", "skip_reason")
+
+Row = dict[str, Any]
 
 
 class Judge:
@@ -41,28 +52,23 @@ class Judge:
         self.last_update = -1
         self.has_losses = False
         self.in_force: dict[tuple[int, int], Episode] = {}
+        self.columns = sorted({*_ALWAYS, *READS, *_read_by(self.rules)})
         self._bounds = Bounds([rule.bands for rule in self.rules])
-        parts = {name: value for step in PARTS for name, value in step.items()}
-        values = {rule.name: rule.value for rule in self.rules}
-        read = {name for value in (*values.values(), *parts.values()) for name in value.meta.root_names()}
-        read -= {*COLUMNS, *parts}
-        self.columns = sorted({"update", "skipped", "skip_reason", *READS, *read})
         self._hysteresis = Hysteresis(self.rules)
-        self._from_row = np.array([rule.from_row for rule in self.rules])
-        self._updates = np.zeros(self._hysteresis.memory, np.int64)  # of the rows before the next one
-        self._baselines = Baselines()
-        types = {name: SCHEMA[name] for name in self.columns} | dict.fromkeys(COLUMNS, pl.Float64())
-        self._context = pl.DataFrame(schema=types)
-        found = self._with_parts(self._context).select(**values).schema
-        self._values = {
-            name: value if found[name] == pl.Float64 else value.cast(pl.Float64) for name, value in values.items()
-        }
-        self._columns = {name: value.meta.root_names()[0] for name, value in values.items() if value.meta.is_column()}
-        made = [value.alias(name) for name, value in self._values.items() if name not in self._columns]
-        self._steps = [[value.alias(name) for name, value in step.items()] for step in PARTS]
-        self._parts = sorted(set(self._columns.values()) & parts.keys())
-        self._made = [pl.col("update").alias("_update"), *made, *map(pl.col, self._parts)]  # never empty
-        self._newest: dict[str, float | None] = dict.fromkeys(values)
+        self._from_row = [rule.from_row for rule in self.rules]
+        self._all_count_from = max(self._from_row)
+        self._measurements = [name for name in self.columns if name not in _ALWAYS]
+        self._unmeasured = list(self.columns)
+        self._unjudged = list(range(len(self.rules)))
+        self._updates: deque[int] = deque([0] * self._hysteresis.memory, self._hysteresis.memory)
+        self._course = Course()
+        self._newest: list[float | None] = [None] * len(self.rules)
+        self._types = {name: SCHEMA[name] for name in self.columns} | TYPES
+        # The rows before the next one: as a frame, or as dictionaries with the steps that have seen them.
+        self._context: pl.DataFrame | None = pl.DataFrame(schema=self._types)
+        self._recent: deque[Row] = deque(maxlen=signals.CONTEXT_ROWS)
+        self._parts: list[tuple[str, Step]] = []
+        self._numbers: list[tuple[str, Step | None]] = []  # of each rule the column that has its number, or the step
 
     def advance(self, rows: pl.DataFrame) -> list[Episode]:
         """Judge further rows, and return the episodes that begin in them, in order of updates.
@@ -72,42 +78,95 @@ class Judge:
         Args:
             rows: rows with `columns`, in the order of their updates, later than all previous rows.
         """
-        if not rows.height:
-            return []
+        if rows.height <= STEP_ROWS:
+            return [one for row in rows.select(self.columns).iter_rows(named=True) for one in self.step(row)]
         if rows.columns != self.columns:
             rows = rows.select(self.columns)
-        self.has_losses = self.has_losses or any(rows[name].null_count() < rows.height for name in REQUIRED)
-        rows = self._complete(rows)
-        frame = self._context.clone().extend(rows)
-        numbers: pl.DataFrame | dict[str, list[float | None]]
-        if rows.height == 1:
-            self._newest = self._numbers_now(frame)
-            levels = self._bounds.severities_now(list(self._newest.values()))
-            numbers = {name: [value] for name, value in self._newest.items()}
-        else:
-            numbers = self._with_parts(frame).select(**self._values).tail(rows.height)
-            levels = self._bounds.severities(numbers)
-            self._newest = numbers.row(-1, named=True)
-        is_early = np.arange(self.rows, self.rows + rows.height)[:, None] < self._from_row
+        self._unmeasured = [name for name in self._unmeasured if rows[name].null_count() == rows.height]
+        self.has_losses = any(name not in self._unmeasured for name in REQUIRED)
+        rows = self._course.extend(_without_skipped(rows))
+        frame = self._as_frame().extend(rows)
+        numbers = _with_parts(frame).select(**_frames(self.rules)).tail(rows.height)
+        levels = self._bounds.severities(numbers)
+        is_early = np.arange(self.rows, self.rows + rows.height)[:, None] < np.array(self._from_row)
         levels[is_early & (levels < NOT_FINITE)] = 0
-        begun = self._episodes(self._hysteresis.advance(levels), rows, numbers)
+        self._note_judged(numbers)
+        self._newest = list(numbers.row(-1))
+        updates = [*self._updates, *rows["update"].to_list()]
+        before = list(self.in_force.values())
+        begun = self._episodes(
+            self._hysteresis.advance(levels),
+            updates,
+            lambda change: (numbers[change.row, change.rule], rows["skip_reason"][change.row]),
+        )
+        follow([*before, *begun, *self.in_force.values()], updates[self._hysteresis.memory :], numbers)
+        self._updates.extend(updates[-self._hysteresis.memory :])
         self._context = frame.tail(signals.CONTEXT_ROWS)
         self.rows += rows.height
-        self.last_update = int(rows["update"][-1])
+        self.last_update = updates[-1]
         return begun
+
+    def step(self, given: Mapping[str, Any]) -> list[Episode]:
+        """As `advance`, for one row with `columns`, in microseconds."""
+        row = dict(given)
+        self._note_measured(row)
+        if row["skipped"]:
+            row.update(dict.fromkeys(self._measurements))
+        if self._context is not None:
+            self._take_up(self._context)
+        self._course.step(row)
+        for name, part in self._parts:
+            row[name] = part(row)
+        newest = [row[name] if step is None else step(row) for name, step in self._numbers]
+        self._newest = newest
+        levels, beyond = self._bounds.severities_now(newest)
+        for rule in beyond[:] if self.rows < self._all_count_from else ():
+            if self.rows < self._from_row[rule] and levels[rule] < NOT_FINITE:
+                levels[rule] = 0
+                beyond.remove(rule)
+        if self._unjudged:
+            self._note_judged_now(newest)
+        self._recent.append(row)
+        self._updates.append(row["update"])
+        self.rows += 1
+        self.last_update = row["update"]
+        changes = self._hysteresis.step(levels, beyond)
+        for (rule, _), episode in self.in_force.items():
+            if (value := newest[rule]) is not None:
+                episode.follow_one(row["update"], value)
+        if not changes:
+            return []
+        # Of the rows before this one the first has been forgotten just now; nothing reaches back to it.
+        updates = [0, *self._updates]
+        return self._episodes(changes, updates, lambda change: (newest[change.rule], row["skip_reason"]))
 
     def advance_all(self, updates: pl.LazyFrame) -> Iterator[Episode]:
         """As `advance`, for a whole run in bounded memory, a batch of rows at a time."""
         for batch in updates.select(self.columns).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
             yield from self.advance(batch)
 
+    @property
+    def measured(self) -> set[str]:
+        """The columns of which anything was measured."""
+        return set(self.columns).difference(self._unmeasured)
+
+    @property
+    def judged(self) -> list[Rule]:
+        """The rules whose number was known in a row that counts."""
+        unjudged = set(self._unjudged)
+        return [rule for i, rule in enumerate(self.rules) if i not in unjudged and rule.is_asked]
+
     def values(self) -> dict[str, float | None]:
         """Return the newest value of each rule's number, by the rule's name."""
-        return {name: None if value is None else value + 0.0 for name, value in self._newest.items()}  # −0.0 is 0.0
+        named = zip(self.rules, self._newest, strict=True)
+        return {rule.name: None if value is None else value + 0.0 for rule, value in named}  # −0.0 is 0.0
 
-    def measured(self, column: str) -> float | None:
-        """Return the value of one of `columns` in the newest row."""
-        return _as_float(self._context[column][-1]) if self.rows else None
+    def measured_now(self, column: str) -> float | None:
+        """Return the value of one of `columns`, or of the columns of the course, in the newest row."""
+        if not self.rows:
+            return None
+        value = self._recent[-1][column] if self._context is None else self._context[column][-1]
+        return None if value is None else float(value)
 
     def signals(self) -> dict[str, float | None]:
         """Return every signal after the newest row, by name: those that rules watch, and those that only inform."""
@@ -115,67 +174,114 @@ class Judge:
         watched = {name: values.get(name) for name in SIGNALS}
         if not self.rows:
             return watched | dict.fromkeys(INFORMING)
-        return watched | self._context.select(**INFORMING).row(-1, named=True)
+        return watched | self._as_frame().select(**INFORMING).row(-1, named=True)
 
-    def _numbers_now(self, frame: pl.DataFrame) -> dict[str, float | None]:
-        """Return the number of each rule for the last row alone.
+    def _as_frame(self) -> pl.DataFrame:
+        """The rows before the next one as a frame, which the caller may extend."""
+        if self._context is None:
+            self._context = pl.DataFrame([*self._recent], schema=self._types)
+        return self._context.clone()
 
-        Nearly all of the cost is planning the expressions. So values that are already in the row bypass the engine, the
-        engine is called once, and it does not optimise the plan. It uses no other threads, because waking them costs
-        more than the work.
+    def _take_up(self, context: pl.DataFrame) -> None:
+        """Make new steps, and give them the rows before the next one, which were judged as a frame."""
+        self._parts = [(name, signal.step()) for part in PARTS for name, signal in part.items()]
+        self._numbers = [(rule.value.column, rule.value.step()) for rule in self.rules]
+        self._numbers = [(name, None if name else step) for name, step in self._numbers]
+        self._recent.clear()
+        for row in context.iter_rows(named=True):
+            for name, part in self._parts:
+                row[name] = part(row)
+            for _, step in self._numbers:
+                if step is not None:
+                    step(row)
+            self._recent.append(row)
+        self._context = None
+
+    def _note_measured(self, row: Row) -> None:
+        """Note which columns were measured for the first time."""
+        if self._unmeasured:
+            self._unmeasured = [name for name in self._unmeasured if row[name] is None]
+            self.has_losses = self.has_losses or any(name not in self._unmeasured for name in REQUIRED)
+
+    def _note_judged(self, numbers: pl.DataFrame) -> None:
+        """Note which rules had a number for the first time in a row that counts."""
+        for i in self._unjudged[:]:
+            rule = self.rules[i]
+            counting = numbers[rule.name].tail(max(0, self.rows + numbers.height - rule.from_row))
+            if counting.null_count() < len(counting):
+                self._unjudged.remove(i)
+
+    def _note_judged_now(self, newest: Sequence[float | None]) -> None:
+        """As `_note_judged`, for one row."""
+        found = [i for i in self._unjudged if newest[i] is not None and self.rows >= self._from_row[i]]
+        for i in found:
+            self._unjudged.remove(i)
+
+    def _episodes(self, changes: Sequence[Change], updates: Sequence[int], found: Any) -> list[Episode]:
+        """Update `in_force`; return the episodes that begin.
+
+        Args:
+            changes: the alerts that begin and end.
+            updates: of the remembered rows and the newest ones.
+            found: gives for a change the number of its rule, and the reason why its row was skipped.
         """
-        plan = frame.lazy()
-        for parts in self._steps:
-            plan = plan.with_columns_seq(parts)
-        plan = plan.select_seq(self._made)
-        made = plan.collect(engine="in-memory", optimizations=pl.QueryOptFlags.none()).row(-1, named=True)
-        row = frame.row(-1, named=True) | {name: made[name] for name in self._parts}
-        return {
-            name: _as_float(row[self._columns[name]]) if name in self._columns else made[name] for name in self._values
-        }
-
-    @staticmethod
-    def _with_parts(frame: pl.DataFrame) -> pl.DataFrame:
-        for parts in PARTS:
-            frame = frame.with_columns(**parts)
-        return frame
-
-    def _complete(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Remove the measurements of skipped updates from rows, and add the baselines."""
-        if rows["skipped"].any():
-            kept = ("update", "skipped", "skip_reason")
-            measured = pl.when(~pl.col("skipped").fill_null(False)).then(pl.exclude(kept))
-            rows = rows.select(pl.col(kept), measured).select(self.columns)
-        return self._baselines.extend(rows)
-
-    def _episodes(
-        self, changes: Sequence[Change], rows: pl.DataFrame, numbers: pl.DataFrame | dict[str, list[float | None]]
-    ) -> list[Episode]:
-        """Update `in_force`; return the episodes that begin in these newest rows, which have these `numbers`."""
-        updates = np.concatenate([self._updates, rows["update"].to_numpy()])
-        memory = len(self._updates)
-        self._updates = updates[-memory:]
+        memory = self._hysteresis.memory
         begun: list[Episode] = []
         for change in changes:
-            key, update = (change.rule, change.severity), int(updates[memory + change.row])
+            key, update = (change.rule, change.severity), updates[memory + change.row]
             if not change.begins:
                 self.in_force.pop(key).until = update
                 continue
-            rule = self.rules[change.rule]
-            value, detail = float(numbers[rule.name][change.row]), _detail(rule, rows, change.row)  # type: ignore[arg-type]
-            since = int(updates[memory + change.since])
-            self.in_force[key] = Episode(rule, change.severity, since, update, value, detail)
+            rule, (value, reason) = self.rules[change.rule], found(change)
+            since = updates[memory + change.since]
+            self.in_force[key] = Episode(rule, change.severity, since, update, float(value), _detail(rule, reason))
             if change.severity == 2 and begun and begun[-1].rule is rule and begun[-1].update == update:
                 begun.pop()  # a warning that is critical at once
             begun.append(self.in_force[key])
         return begun
 
 
-def _as_float(value: float | None) -> float | None:
-    return None if value is None else float(value)
+def numbers_of(rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values()) -> pl.DataFrame:
+    """Return the number of each rule in each row of a whole run.
+
+    Args:
+        rows: all rows of a run, with the columns that a `Judge` of these rules reads.
+        rules: what is watched.
+
+    Returns:
+        One column (Float64) for each rule, by its name; null where it has no number.
+    """
+    return _with_parts(Course().extend(_without_skipped(rows))).select(**_frames(tuple(rules)))
 
 
-def _detail(rule: Rule, rows: pl.DataFrame, row: int) -> str:
+def _frames(rules: Sequence[Rule]) -> dict[str, pl.Expr]:
+    return {rule.name: rule.value.frame.cast(pl.Float64) for rule in rules}
+
+
+def _with_parts(frame: pl.DataFrame) -> pl.DataFrame:
+    for parts in PARTS:
+        frame = frame.with_columns(**{name: signal.frame for name, signal in parts.items()})
+    return frame
+
+
+def _read_by(rules: Iterable[Rule]) -> set[str]:
+    """The recorded columns that the numbers of some rules are made from."""
+    parts = {name: signal.frame for part in PARTS for name, signal in part.items()}
+    read = {name for rule in rules for name in rule.value.frame.meta.root_names()}
+    read |= {name for frame in parts.values() for name in frame.meta.root_names()}
+    return read - {*TYPES, *parts}
+
+
+def _without_skipped(rows: pl.DataFrame) -> pl.DataFrame:
+    """Remove the measurements of skipped updates."""
+    if not rows["skipped"].any():
+        return rows
+    measured = pl.when(~pl.col("skipped").fill_null(False)).then(pl.exclude(*_ALWAYS))
+    return rows.select(pl.col(*_ALWAYS), measured).select(rows.columns)
+
+
+def _detail(rule: Rule, code: int | None) -> str:
     """Describe why an update was skipped, if the reason was recorded."""
-    code = rows["skip_reason"][row] if rule.metric == "skipped" else None
-    return "" if code is None else f" ({SKIP_REASONS.get(code, f'reason {code}')})"
+    if rule.metric != "skipped" or code is None:
+        return ""
+    return f" ({SKIP_REASONS.get(code, f'reason {code}')})"

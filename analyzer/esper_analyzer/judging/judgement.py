@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import polars as pl
 
-from esper_analyzer.judging.alerts import MAX_ALERTS, Alert, gap_alerts, newest
+from esper_analyzer.judging.alert_log import AlertLog, in_order
+from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.verdict import (
@@ -32,19 +32,19 @@ class Judgement:
 
     Attributes:
         missing: ranges of missing updates between the first and the last.
+        stride: the step from one update to the next.
         dropped: number of rows that the recorder dropped.
-        alerts: the newest alerts, and older ones that still last.
+        alerts: one alert for each rule that was raised, in the order of a list.
         verdict: the verdict.
         signals: the signals after the last row.
-        remarks: remarks on the numbering of its updates, which are in the verdict, too.
     """
 
     missing: list[Range]
+    stride: int
     dropped: int
     alerts: list[Alert]
     verdict: Verdict
     signals: dict[str, float | None]
-    remarks: list[str]
 
 
 def judge_ranks(run: JudgedRun, found: RunIndex, frames: Mapping[int, pl.LazyFrame]) -> dict[int, Judgement]:
@@ -61,36 +61,53 @@ def judge_ranks(run: JudgedRun, found: RunIndex, frames: Mapping[int, pl.LazyFra
 def judge_rank(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: int) -> Judgement:
     """Judge one rank, whose files have so many faults that are damage."""
     numbering = numbering_of_index(rows, index)
-    missing = numbering.missing
+    missing, stride = numbering.missing, numbering.stride
     dropped = dropped_rows(index, every_row_of(index, rows))
     judge = Judge(run.settings.rules)
-    episodes = list(deque(judge.advance_all(rows), maxlen=MAX_ALERTS))
-    if len(episodes) == MAX_ALERTS:  # some that still last may have been left out
-        episodes += [episode for episode in judge.in_force.values() if episode.update < episodes[0].update]
-    alerts = [*gap_alerts(missing), *(episode.alert() for episode in episodes)]
-    verdict = conclude(judge, RunFacts(missing, dropped, damage, [*run.remarks, *numbering.remarks]))
-    return Judgement(missing, dropped, alerts, verdict, judge.signals(), numbering.remarks)
+    log = AlertLog()
+    for episode in judge.advance_all(rows):
+        log.add([episode])
+    alerts = log.alerts(judge.in_force.values(), missing, stride)
+    said = [*run.remarks, *numbering.remarks]
+    verdict = conclude(judge, RunFacts(missing, dropped, damage, said, stride, run.value_clip))
+    return Judgement(missing, stride, dropped, alerts, verdict, judge.signals())
 
 
 def together(run: JudgedRun, judged: Mapping[int, Judgement]) -> tuple[list[Alert], Verdict, dict[str, float | None]]:
-    """Combine the judgements of all ranks: alerts (newest last), verdict and signals.
-
-    Verdict and signals are those of the worst rank; the verdict has the findings of all ranks.
-    """
+    """Combine the judgements of all ranks: alerts, verdict, and the signals of the worst rank."""
     if not judged:
         nobody = Judge()
         return [], conclude(nobody, RunFacts()), nobody.signals()
-    alerts = newest(replace(alert, rank=rank) for rank, one in judged.items() for alert in one.alerts)
+    alerts = in_order(replace(alert, rank=rank) for rank, one in judged.items() for alert in one.alerts)
     verdicts = {rank: one.verdict for rank, one in judged.items()}
-    ordered = sorted(verdicts, key=lambda rank: worst_first(verdicts[rank].level))
+    return alerts, verdict_of_ranks(verdicts), judged[_worst_first(verdicts)[0]].signals
+
+
+def verdict_of_ranks(verdicts: Mapping[int, Verdict]) -> Verdict:
+    """Combine the verdicts on all ranks of a run: the level of the worst one, and the findings of all.
+
+    Args:
+        verdicts: at least one verdict, by rank; the verdict on a run of only one rank stays as it is.
+    """
+    ordered = _worst_first(verdicts)
     verdict = verdicts[ordered[0]]
-    if len(verdicts) > 1:
-        detailed = [rank for rank in ordered if verdicts[rank].level != "healthy" or verdict.level == "healthy"]
-        findings = [one for rank in detailed for one in _of_rank(verdicts[rank], rank)]
-        findings += [healthy_rank(rank) for rank in ordered if rank not in detailed]
-        texts = dict.fromkeys([*run.remarks, *(text for one in judged.values() for text in one.remarks)])
-        verdict = Verdict(verdict.level, findings + remarks(texts))
-    return alerts, verdict, judged[ordered[0]].signals
+    if len(verdicts) == 1:
+        return verdict
+    detailed = [rank for rank in ordered if verdicts[rank].level != "healthy" or verdict.level == "healthy"]
+    findings = [one for rank in detailed for one in _of_rank(verdicts[rank], rank)]
+    findings += [healthy_rank(rank) for rank in ordered if rank not in detailed]
+    said = dict.fromkeys(one.text for each in verdicts.values() for one in each.findings if one.rule == REMARK)
+    return replace(verdict, findings=findings + remarks(said))
+
+
+def level_and_rank(verdict: Verdict) -> str:
+    """Return the level of a verdict and, of several ranks, the one that gives it, for example "critical (rank 1)"."""
+    rank = verdict.findings[0].rank
+    return verdict.level if rank is None or verdict.level == "healthy" else f"{verdict.level} (rank {rank})"
+
+
+def _worst_first(verdicts: Mapping[int, Verdict]) -> list[int]:
+    return sorted(verdicts, key=lambda rank: worst_first(verdicts[rank].level))
 
 
 def _of_rank(verdict: Verdict, rank: int) -> list[Reason]:

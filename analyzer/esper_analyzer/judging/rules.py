@@ -1,33 +1,48 @@
 """The rules of judgement: which metrics and signals are watched, beyond which bounds, for how long, and why.
 
 A rule compares a number with bands, as the metrics table does. An alert needs several updates beyond a bound, and
-ends only after several updates within it, so that a number near its threshold does not flap. The rule's `gives` says
-how much an alert contributes to the verdict. The numbers were tuned on one half of the calibration study
-(notebooks/calibration) and are reported on the other half.
+ends only after several updates within it, so that a number near its threshold does not flap. A rule answers one of
+three questions, or none: do the mechanics work, does the critic explain what can be explained, does the outcome
+improve? Its `gives` says how much an alert contributes to the answer. What a rule needs to be judged is stated, too, so
+that readers see what was not looked at. The benchmark (notebooks/benchmark) says where the bounds come from and how
+they fare.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import polars as pl
 
-from esper_analyzer.judging import signals
-from esper_analyzer.judging.baselines import LOSS_RATIO_BASELINE, RETURN_SIZE, RETURN_START, USUAL_RETURN_STD
+from esper_analyzer.judging import signals, steps
+from esper_analyzer.judging.course import CRITIC_FLOOR, LEARNING_UPDATES, PROGRESS
+from esper_analyzer.judging.steps import Step
 from esper_analyzer.wording import compact
 from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import Bands, Level, above, at_least, at_most, below
 from esper_schemas.metric.payload import METRICS
 
+Question = Literal["mechanics", "critic", "learning"]
+
+QUESTIONS: dict[Question, str] = {
+    "mechanics": "Are the numbers finite, are updates applied, are steps of sane size?",
+    "critic": "Does the critic explain what can be explained?",
+    "learning": "Does the outcome rise, hold, fall, or not move?",
+}
+"""The questions of a verdict, in their order."""
+
+RECOVERS = 0.2
+"""A critic that explains so much in one update is not one that explains nothing."""
+
 WARM_UP_UPDATES = 10
 """Thresholds apply after this many updates; losses that are not finite, and skipped updates, count at once."""
 
-LEARNING_UPDATES = 28
-"""A critic has this many updates to learn before it is judged by what it explains."""
-
 NOTHING: tuple[Level, Level] = ("healthy", "healthy")
 SYMPTOM: tuple[Level, Level] = ("healthy", "warning")
+WARNS: tuple[Level, Level] = ("warning", "warning")
 DECISIVE: tuple[Level, Level] = ("warning", "critical")
 """What a warning alert and a critical alert contribute to the verdict; see `Rule.gives`."""
 
@@ -39,24 +54,54 @@ def _percent(value: float) -> str:
     return f"{100 * value:.3g} %"
 
 
-_LOSS, _LOSS_MEDIAN, _LOSS_BEFORE = pl.col("_loss"), pl.col("_loss_median"), pl.col("_loss_before")
-_EXPLAINED, _EXPLAINED_MEDIAN = pl.col("_explained"), pl.col("_explained_median")
-_SPREAD, _SPREAD_MEDIAN = pl.col("_spread"), pl.col("_spread_median")
-_ENTROPY, _MEAN_ENTROPY = pl.col("_entropy"), pl.col("_mean_entropy")
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
 
-PARTS = (
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A number in its two forms, which agree: over a whole frame, and for one row after another.
+
+    Attributes:
+        frame: expression over the updates, the columns of the course and earlier `PARTS`.
+        step: makes a function of a row that keeps what it needs of earlier rows.
+        column: the column of the row that has the number already; empty if it has to be made.
+    """
+
+    frame: pl.Expr
+    step: Callable[[], Step]
+    column: str = ""
+
+
+def _plain(frame: pl.Expr, step: Step) -> Signal:
+    """A signal that needs no earlier rows."""
+    return Signal(frame, lambda: step)
+
+
+def _column(name: str) -> Signal:
+    return Signal(pl.col(name), lambda: steps.column(name), name)
+
+
+_USUAL, _EXPLAINABLE, _EXPLAINED = pl.col("usual_return_std"), pl.col("explainable"), pl.col("explained")
+
+PARTS: tuple[dict[str, Signal], ...] = (
     {
-        "_loss": signals.finite("value_loss"),
-        "_explained": signals.explained_where_varied(USUAL_RETURN_STD),
-        "_spread": signals.value_spread(),
-        "_entropy": signals.discrete_entropy(),
+        "_loss": _plain(signals.finite("value_loss"), steps.finite("value_loss")),
+        "_spread": _plain(signals.value_spread(_EXPLAINABLE), steps.value_spread),
+        "_entropy": _plain(signals.discrete_entropy(pl.col("is_relative")), steps.discrete_entropy),
     },
     {
-        "_loss_median": signals.median_of(_LOSS),
-        "_loss_before": signals.median_before("value_loss", _LOSS),
-        "_explained_median": signals.median_of(_EXPLAINED),
-        "_spread_median": signals.median_of(_SPREAD),
-        "_mean_entropy": signals.mean_entropy(_ENTROPY),
+        "_loss_median": Signal(signals.median_of(pl.col("_loss")), lambda: steps.MedianOf("_loss")),
+        "_loss_before": Signal(
+            signals.median_before("value_loss", pl.col("_loss")), lambda: steps.MedianBefore("_loss")
+        ),
+        "_explained_median": Signal(signals.median_of(_EXPLAINED), lambda: steps.MedianOf("explained")),
+        "_explained_long": Signal(
+            signals.explained_for_long(_EXPLAINED),
+            lambda: steps.MedianOf("explained", signals.EXPLAINED_WINDOW, signals.EXPLAINED_FEWEST),
+        ),
+        "_spread_median": Signal(signals.median_of(pl.col("_spread")), lambda: steps.MedianOf("_spread")),
+        "_mean_entropy": Signal(signals.mean_entropy(pl.col("_entropy")), steps.MeanEntropy),
     },
 )
 """Columns that several values are made from; they are added first, in two steps, so that each is computed once."""
@@ -70,9 +115,11 @@ class Rule:
         name: unique name of the rule.
         metric: the metric or signal that is watched; `metric` of its alerts.
         title: name of the number in a sentence.
-        value: the number, an expression over the updates, the baselines and `PARTS`.
+        value: the number, of the updates, the columns of the course and `PARTS`.
         bands: where the number is a warning or critical.
         bands_of: the metric or signal whose name a user's settings use for other bands; may be empty.
+        question: the question of the verdict that it answers; None if it only raises alerts.
+        needs: the columns without which it cannot be judged.
         hold: (k, n): an alert needs k of the last n updates beyond the bound, including the newest.
         clear: the alert ends after this many consecutive updates within the bound.
         gives: the levels that a warning and a critical alert contribute to the verdict.
@@ -86,10 +133,12 @@ class Rule:
     name: str
     metric: str
     title: str
-    value: pl.Expr
+    value: Signal
     bands: Bands
     bands_of: str
     meaning: str
+    question: Question | None = None
+    needs: tuple[str, ...] = ()
     hold: tuple[int, int] = (3, 5)
     clear: int = 5
     gives: tuple[Level, Level] = NOTHING
@@ -97,6 +146,12 @@ class Rule:
     shown: Callable[[float], str] = field(default=compact)
     sentence: Callable[[float], str] | None = None
     chart: str = ""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it asks anything: it has bounds, or watches whether losses are finite; one waits for a user's."""
+        is_of_finite = self.question == "mechanics" and self.bands.nonfinite == "critical"
+        return bool(self.bands.warning or self.bands.critical) or is_of_finite
 
 
 # ---------------------------------------------------------------------- metrics of the table
@@ -112,6 +167,8 @@ def _table_rules() -> list[Rule]:
             value=_value(name),
             bands=replace(metric.bands, only_if=None),
             bands_of=name,
+            question=_QUESTION_OF.get(metric.group) if metric.symptom else None,
+            needs=(name,),
             meaning=metric.meaning,
             gives=SYMPTOM if metric.symptom else NOTHING,
             chart=metric.chart,
@@ -121,15 +178,26 @@ def _table_rules() -> list[Rule]:
     ]
 
 
-def _value(name: str) -> pl.Expr:
+_QUESTION_OF: dict[str, Question] = {"critic": "critic", "policy": "mechanics", "gradients": "mechanics"}
+"""The question that a symptom belongs to, by the group of its metric."""
+
+
+def _value(name: str) -> Signal:
     """Return a metric where its bands apply, else null."""
     if name == "entropy":
-        return _ENTROPY
+        return _column("_entropy")
     if name == "explained_variance":
-        return _EXPLAINED
+        return _column("explained")
     spread = _bands(name).only_if
-    value = pl.col(name)
-    return pl.when(pl.col(spread.high) - pl.col(spread.low) < spread.bound).then(value) if spread else value
+    if spread is None:
+        return _column(name)
+    low, high, bound = spread.low, spread.high, spread.bound
+
+    def step(row: steps.Row) -> float | None:
+        lowest, highest = row[low], row[high]
+        return row[name] if lowest is not None and highest is not None and highest - lowest < bound else None
+
+    return _plain(pl.when(pl.col(high) - pl.col(low) < bound).then(pl.col(name)), step)
 
 
 def _bands(name: str) -> Bands:
@@ -141,33 +209,37 @@ def _bands(name: str) -> Bands:
 # ---------------------------------------------------------------------- signals
 
 
-def _signal(name: str, title: str, value: pl.Expr, bands: Bands, meaning: str, **more: object) -> Rule:
+def _signal(name: str, title: str, value: Signal, bands: Bands, meaning: str, **more: object) -> Rule:
     return Rule(name=name, metric=name, title=title, value=value, bands=bands, bands_of=name, meaning=meaning, **more)  # type: ignore[arg-type]
 
 
-def _loss_rules() -> list[Rule]:
-    """Make the rules on impossible losses and on skipped updates, which count at once."""
+def _mechanics_rules() -> list[Rule]:
+    """Make the rules on losses that are impossible, exactly zero or exploding, and on skipped updates."""
     return [
         Rule(
             name="impossible_value_loss",
             metric="value_loss",
             title=METRICS["value_loss"].title,
-            value=pl.col("value_loss"),
+            value=_column("value_loss"),
             bands=Bands(critical=(below(0.0),)),
             bands_of="",
+            question="mechanics",
+            needs=("value_loss",),
             hold=(1, 1),
             clear=10,
             gives=DECISIVE,
             from_row=0,
-            meaning="A squared error cannot be negative, NaN or infinite; look at the update before it.",
+            meaning="A squared error cannot be negative, NaN or infinite; look at what moved in the updates before.",
         ),
         Rule(
             name="policy_loss",
             metric="policy_loss",
             title=METRICS["policy_loss"].title,
-            value=pl.col("policy_loss"),
+            value=_column("policy_loss"),
             bands=_bands("policy_loss"),
             bands_of="policy_loss",
+            question="mechanics",
+            needs=("policy_loss",),
             hold=(1, 1),
             clear=10,
             gives=DECISIVE,
@@ -178,9 +250,10 @@ def _loss_rules() -> list[Rule]:
             metric="skipped",
             title="Skipped updates of the last three",
             sentence=lambda count: "Three updates in a row were skipped" if count >= 3 else "An update was skipped",
-            value=signals.skipped_of_three(),
+            value=Signal(signals.skipped_of_three(), steps.SkippedOfThree),
             bands=Bands(warning=(at_least(1),), critical=(at_least(3),)),
             bands_of="",
+            question="mechanics",
             hold=(1, 1),
             clear=10,
             gives=DECISIVE,
@@ -188,34 +261,137 @@ def _loss_rules() -> list[Rule]:
             meaning=METRICS["skipped"].meaning,
             chart=METRICS["skipped"].chart,
         ),
+        _signal(
+            "losses_are_zero",
+            "Both losses",
+            _plain(
+                signals.losses_are_zero(pl.col("past_value_loss"), pl.col("newest_value_loss")), steps.losses_are_zero
+            ),
+            Bands(critical=(at_least(1.0),), nonfinite="unknown"),
+            "Nothing is trained: usually no sample is valid, by a mask or a filter that is always false.",
+            question="mechanics",
+            needs=("value_loss", "policy_loss"),
+            hold=(3, 3),
+            clear=3,
+            gives=DECISIVE,
+            from_row=0,
+            sentence=lambda _: "Value loss and policy loss are exactly 0",
+            chart="value_loss",
+        ),
+        _signal(
+            "explosion",
+            "The value loss, above its highest level so far,",
+            _plain(signals.explosion(pl.col("past_value_loss")), steps.explosion),
+            Bands(warning=(above(2.0),), critical=(above(3.0),), nonfinite="unknown"),
+            "It grows by decades; look at the black box, the learning rate, the rewards and the value targets.",
+            question="mechanics",
+            needs=("value_loss",),
+            hold=(2, 3),
+            clear=10,
+            gives=DECISIVE,
+            from_row=0,
+            shown=lambda decades: f"10^{decades:.1f}-fold",
+            chart="value_loss",
+        ),
+        _signal(
+            "clipped_in_bulk",
+            "The share of samples just beyond the clip, and none far beyond,",
+            _plain(signals.clipped_in_bulk(), steps.clipped_in_bulk),
+            Bands(critical=(at_least(0.2),), nonfinite="unknown"),
+            "Usually the rollout is of an older policy than the log-probabilities say; look at how they are stored.",
+            question="mechanics",
+            needs=("ratio_max", "clip_range", "clip_fraction"),
+            hold=_SUSTAINED,
+            clear=10,
+            gives=WARNS,
+            shown=_percent,
+            chart="clip_fraction",
+        ),
     ]
+
+
+def _uncontradicted() -> Signal:
+    """Return the explained variance of 20 updates, where neither the newest one nor an outcome contradicts it.
+
+    An outcome contradicts it that has risen and kept its rise, or that is always the same. One that is measured too
+    rarely to know it yet leaves the question open.
+    """
+
+    def step(row: steps.Row) -> float | None:
+        rise, fall = row["mean_rise"] if row["return_rise"] is None else row["return_rise"], row["return_fall"]
+        if rise is not None and rise >= PROGRESS and not (fall is not None and fall > 0.5):
+            return None
+        unmoved, explained = row["return_unmoved"], row["explained"]
+        if unmoved is not None and (unmoved > 0.0 or row["return_start"] is None):
+            return None
+        return explained if explained is not None and explained > RECOVERS else row["_explained_long"]
+
+    unmoved, rise = pl.col("return_unmoved"), pl.col("return_rise").fill_null(pl.col("mean_rise"))
+    contradicts = (rise >= PROGRESS).fill_null(False) & ~(pl.col("return_fall") > 0.5).fill_null(False)
+    contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | pl.col("return_start").is_null())
+    now = pl.when(_EXPLAINED > RECOVERS).then(_EXPLAINED).otherwise(pl.col("_explained_long"))
+    return _plain(pl.when(~contradicts).then(now), step)
 
 
 def _critic_rules() -> list[Rule]:
     """Make the rules on whether the critic learns; they wait until a sound critic has had time to learn."""
     return [
         _signal(
-            "explained_where_varied",
-            "Explained variance, where returns vary,",
-            _EXPLAINED,
-            Bands(warning=(at_most(0.3),), critical=(at_most(0.1),), nonfinite="unknown"),
-            "The critic predicts hardly better than the mean return, or worse; look at its learning rate, gradients and"
-            " targets.",
-            hold=_SUSTAINED,
+            "explains_nothing",
+            "Explained variance of 20 updates, where returns vary and the outcome has not risen,",
+            _uncontradicted(),
+            Bands(critical=(at_most(0.02),), nonfinite="unknown"),
+            "The critic predicts no better than the mean return, and the policy learns nothing from it; look at its"
+            " learning rate, gradients and targets.",
+            question="critic",
+            needs=("explained_variance",),
+            hold=(10, 10),
             clear=10,
             gives=DECISIVE,
             from_row=LEARNING_UPDATES,
             chart="explained_variance",
         ),
         _signal(
-            "critic_error",
-            "The critic's squared error, relative to the variance of its targets,",
-            signals.critic_error(USUAL_RETURN_STD),
-            Bands(warning=(above(1.0),), critical=(above(2.0),), nonfinite="unknown"),
-            "Above 100 % it is worse than predicting the mean return; look at its learning rate and the reward scale.",
+            "explained_where_varied",
+            "Explained variance, where returns vary,",
+            _column("explained"),
+            Bands(warning=(at_most(0.3),), critical=(at_most(0.1),), nonfinite="unknown"),
+            "The critic predicts hardly better than the mean return, or worse; look at its learning rate, gradients and"
+            " targets.",
+            question="critic",
+            needs=("explained_variance",),
             hold=_SUSTAINED,
             clear=10,
-            gives=DECISIVE,
+            gives=SYMPTOM,
+            from_row=LEARNING_UPDATES,
+            chart="explained_variance",
+        ),
+        _signal(
+            "critic_below_floor",
+            f"The evidence that explained variance stays below {CRITIC_FLOOR:g} where returns vary",
+            _column("below_floor"),
+            Bands(warning=(at_least(5.0),), nonfinite="unknown"),
+            "A sound critic at the floor looks so once in 100,000 updates, on average; look at its targets.",
+            question="critic",
+            needs=("explained_variance",),
+            hold=(1, 1),
+            clear=10,
+            gives=WARNS,
+            from_row=LEARNING_UPDATES,
+            shown=lambda decades: f"10^{decades:.1f} to 1",
+            chart="explained_variance",
+        ),
+        _signal(
+            "critic_error",
+            "The critic's squared error, relative to the variance of its targets,",
+            _plain(signals.critic_error(_USUAL), steps.critic_error),
+            Bands(warning=(above(1.0),), critical=(above(2.0),), nonfinite="unknown"),
+            "Above 100 % it is worse than predicting the mean return; look at its learning rate and the reward scale.",
+            question="critic",
+            needs=("return_std",),
+            hold=_SUSTAINED,
+            clear=10,
+            gives=SYMPTOM,
             from_row=LEARNING_UPDATES,
             shown=_percent,
             chart="value_loss",
@@ -223,22 +399,26 @@ def _critic_rules() -> list[Rule]:
         _signal(
             "value_spread",
             "The spread of the critic's predictions, relative to that of the returns,",
-            _SPREAD,
+            _column("_spread"),
             Bands(warning=(below(0.05),), critical=(below(0.02),), nonfinite="unknown"),
             "The critic says nearly the same of every state; look whether it gets gradients, and at its learning rate.",
+            question="critic",
+            needs=("value_std", "return_std"),
             hold=_SUSTAINED,
             clear=10,
-            gives=DECISIVE,
+            gives=SYMPTOM,
             shown=_percent,
             chart="value_std",
         ),
         Rule(
-            name="unscaled_value_loss",
+            name="value_loss_bounds",
             metric="value_loss",
             title=METRICS["value_loss"].title,
-            value=signals.unscaled_value_loss(_LOSS),
-            bands=_bands("value_loss"),
+            value=_column("_loss"),
+            bands=Bands(nonfinite="unknown"),  # its scale is that of the rewards, which only the user knows
             bands_of="value_loss",
+            question="critic",
+            needs=("value_loss",),
             hold=_SUSTAINED,
             clear=10,
             gives=DECISIVE,
@@ -247,20 +427,25 @@ def _critic_rules() -> list[Rule]:
         _signal(
             "value_collapse",
             "The loss falls while the spread of the predictions is below its maximum by",
-            signals.value_collapse(_LOSS_MEDIAN, _SPREAD_MEDIAN),
+            Signal(signals.value_collapse(pl.col("_loss_median"), pl.col("_spread_median")), steps.ValueCollapse),
             Bands(warning=(above(0.8),), nonfinite="unknown"),
             "Unless the returns have become alike, the critic shrinks to one number; look at explained variance.",
+            needs=("value_std", "return_std"),
             hold=_SUSTAINED,
             clear=10,
             shown=_percent,
+            sentence=lambda share: f"The loss falls while the predictions spread {_percent(share)} less than they did",
             chart="value_std",
         ),
         _signal(
             "unexplained_fall",
             "The fall of the value loss, while explained variance did not rise,",
-            signals.unexplained_fall(_LOSS_MEDIAN, _EXPLAINED_MEDIAN),
+            Signal(
+                signals.unexplained_fall(pl.col("_loss_median"), pl.col("_explained_median")), steps.UnexplainedFall
+            ),
             Bands(warning=(above(0.5),), nonfinite="unknown"),
             "The loss falls for another reason than learning, such as smaller returns; look at return_std.",
+            needs=("explained_variance",),
             hold=_SUSTAINED,
             clear=10,
             shown=_percent,
@@ -270,38 +455,111 @@ def _critic_rules() -> list[Rule]:
     ]
 
 
-def _policy_rules() -> list[Rule]:
+def _stalled() -> Signal:
+    """Return for how long the return has not risen; not in a bandit, which may be at its best from the start."""
+
+    def step(row: steps.Row) -> float | None:
+        length = row["episode_length_mean"]
+        is_bandit = length is not None and -math.inf < length < signals.MIN_LENGTH
+        return None if is_bandit else row["return_stalled"]
+
+    is_bandit = (signals.finite("episode_length_mean") < signals.MIN_LENGTH).fill_null(False)
+    return _plain(pl.when(~is_bandit).then(pl.col("return_stalled")), step)
+
+
+def _stalled_unexplained() -> Signal:
+    """Return for how long the return has not risen, while the critic explains less than half of it."""
+    stalled = _stalled()
+    of_row = stalled.step()
+
+    def step(row: steps.Row) -> float | None:
+        explained = row["_explained_long"]
+        return of_row(row) if explained is not None and explained < 0.5 else None
+
+    return _plain(pl.when(pl.col("_explained_long") < 0.5).then(stalled.frame), step)
+
+
+def _learning_rules() -> list[Rule]:
+    """Make the rules on the outcome. Most of their numbers are of many updates, so that one row is enough."""
     return [
         _signal(
-            "return_below_start",
-            "The fall of the episode return below that of the untrained policy",
-            signals.return_below_start(RETURN_START, RETURN_SIZE),
-            Bands(critical=(above(0.33),), nonfinite="unknown"),
-            "Learning makes it worse; look at advantages, at how episode ends are handled, and at the sign of rewards.",
-            hold=(18, 20),
-            clear=10,
+            "return_fall",
+            "The part of the return's gain that is lost",
+            _column("return_fall"),
+            Bands(warning=(above(0.5),), critical=(above(0.85),), nonfinite="unknown"),
+            "The policy was better and has unlearned it; look at what moved first: KL, entropy, gradients, losses.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
             gives=DECISIVE,
             shown=_percent,
             chart="episode_return_mean",
         ),
         _signal(
-            "clipped_in_bulk",
-            "The share of samples just beyond the clip, and none far beyond,",
-            signals.clipped_in_bulk(),
-            Bands(critical=(at_least(0.2),), nonfinite="unknown"),
-            "Usually the rollout is of an older policy than the log-probabilities say; look at how they are stored.",
-            hold=_SUSTAINED,
-            clear=10,
+            "return_below_start",
+            "The fall of the episode return below its lowest at the start",
+            _column("return_below_start"),
+            Bands(warning=(above(0.2),), critical=(above(0.33),), nonfinite="unknown"),
+            "Learning makes it worse; look at advantages, at how episode ends are handled, and at the sign of rewards.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
             gives=DECISIVE,
             shown=_percent,
-            chart="clip_fraction",
+            chart="episode_return_mean",
+        ),
+        _signal(
+            "return_stalled",
+            "Updates in which the return has not risen beyond its noise",
+            _stalled(),
+            Bands(warning=(at_least(60),), critical=(at_least(250),), nonfinite="unknown"),
+            "The policy does not learn; look whether its gradients arrive, at advantages, and at stored actions.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=_count,
+            sentence=lambda count: f"In {_count(count)} updates the return has not risen beyond its noise",
+            chart="episode_return_mean",
+        ),
+        _signal(
+            "stalled_unexplained",
+            "Updates in which the return has not risen, under a critic that explains less than half",
+            _stalled_unexplained(),
+            Bands(critical=(at_least(100),), nonfinite="unknown"),
+            "Neither policy nor critic learns; look at what both get: observations, actions, rewards and episode ends.",
+            question="learning",
+            needs=("episode_return_mean", "explained_variance"),
+            hold=(10, 10),
+            gives=DECISIVE,
+            shown=_count,
+            sentence=lambda count: (
+                f"In {_count(count)} updates the return has not risen beyond its noise,"
+                " and the critic explains less than half of it"
+            ),
+            chart="episode_return_mean",
+        ),
+        _signal(
+            "return_unmoved",
+            "Updates in all of which the return was the same",
+            _column("return_unmoved"),
+            Bands(warning=(at_least(60),), nonfinite="unknown"),
+            "There is nothing to learn from, unless no episode has reached its goal yet; look at the rewards.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=_count,
+            sentence=lambda count: f"The return was exactly the same in {_count(count)} updates",
+            chart="episode_return_mean",
         ),
         _signal(
             "entropy_collapse_risk",
             "The risk that entropy collapses within 20 updates",
-            signals.entropy_collapse_risk(_MEAN_ENTROPY),
+            Signal(signals.entropy_collapse_risk(pl.col("_mean_entropy")), steps.CollapseRisk),
             Bands(warning=(at_least(0.9),), nonfinite="unknown"),
             "Unless the task is nearly solved, raise the entropy coefficient or lower the learning rate.",
+            needs=("entropy",),
             shown=_percent,
             chart="entropy",
         ),
@@ -314,9 +572,13 @@ def _course_rules() -> list[Rule]:
         _signal(
             "value_loss_spike",
             "The robust z-score of the value loss",
-            signals.spike_score("value_loss", _LOSS, _LOSS_BEFORE),
+            Signal(
+                signals.spike_score("value_loss", pl.col("_loss"), pl.col("_loss_before")),
+                lambda: steps.SpikeScore("_loss", "_loss_before"),
+            ),
             Bands(warning=(above(20.0),), nonfinite="unknown"),
             "One rollout was very unlike those before it; look at return_std, and at the environment.",
+            needs=("value_loss",),
             hold=(1, 1),
             from_row=30,
             chart="value_loss",
@@ -324,18 +586,25 @@ def _course_rules() -> list[Rule]:
         _signal(
             "value_loss_plateau",
             "The range of the value loss over 50 updates, relative to its median,",
-            signals.plateau("value_loss", _LOSS, _LOSS_BEFORE),
+            Signal(
+                signals.plateau("value_loss", pl.col("_loss"), pl.col("_loss_before")),
+                lambda: steps.Plateau("_loss", "_loss_before"),
+            ),
             Bands(warning=(below(0.01),), nonfinite="unknown"),
             "It does not move at all; look whether the critic is trained, and whether its loss is recorded anew.",
+            needs=("value_loss",),
             shown=_percent,
             chart="value_loss",
         ),
         _signal(
             "loss_ratio_drift",
             "Lv/Lp, medians of 10 updates, relative to that of updates 10 to 29,",
-            signals.loss_ratio_drift(_LOSS_MEDIAN, LOSS_RATIO_BASELINE),
+            Signal(
+                signals.loss_ratio_drift(pl.col("_loss_median"), pl.col("loss_ratio_baseline")), steps.LossRatioDrift
+            ),
             Bands(warning=(below(0.01), above(100.0)), nonfinite="unknown"),
             "The losses have drifted apart since the run began; look at the scale of the returns.",
+            needs=("value_loss", "policy_loss"),
             hold=_SUSTAINED,
             clear=10,
             chart=LOSS_RATIO,
@@ -344,7 +613,8 @@ def _course_rules() -> list[Rule]:
 
 
 RULES: dict[str, Rule] = {
-    rule.name: rule for rule in (*_loss_rules(), *_critic_rules(), *_policy_rules(), *_course_rules(), *_table_rules())
+    rule.name: rule
+    for rule in (*_mechanics_rules(), *_learning_rules(), *_critic_rules(), *_course_rules(), *_table_rules())
 }
 """Every rule by name; those that decide the verdict are first, in the order in which the verdict ranks them."""
 

@@ -3,7 +3,8 @@
 An expression looks at a row and at earlier rows, never ahead, so a signal means the same in a live run as in a
 finished one. Rows must be in the order of their updates. Columns are those of the metrics table. A signal is null
 where a column that it needs was not measured, and NaN or infinite where it would divide by zero; the rules treat that
-as unknown. No window is longer than `CONTEXT_ROWS`, so this many earlier rows are enough to judge a new one.
+as unknown. No window is longer than `CONTEXT_ROWS`, so this many earlier rows are enough to judge a new one. What
+reaches further back is in `course`, and the same numbers for one row after another, without polars, are in `steps`.
 
 The module `rules` decides what counts as a warning or critical.
 """
@@ -16,19 +17,32 @@ CONTEXT_ROWS = 100
 """Number of earlier rows that a signal may look at; the spike score looks at all of them."""
 
 WINDOW = 10
+EXPLAINED_WINDOW, EXPLAINED_FEWEST = 20, 14
 LONG_WINDOW = 50
 CORRELATION_WINDOW = 30
-START_ROWS = 10
-"""The first rows of a run, which show the returns of an untrained policy."""
-
+COLLAPSE_HORIZON = 20
 BASELINE_ROWS = (10, 30)
 """The rows of a run, counted from 0, from which the baseline of Lv/Lp is computed."""
 
 MIN_SPREAD = 0.5
 """Explained variance counts only where returns vary at least this much, relative to the usual variation of the run."""
 
-_MAD_TO_STD = 1.4826  # of a normal distribution
-_TINY = 1e-12
+MIN_SHARE = 0.25
+"""And where they vary by this share of their mean: a solved task leaves only what discounting makes of its returns."""
+
+MIN_LENGTH = 1.5
+"""And where episodes have more than one step: in a bandit there is no later return that a critic could predict."""
+
+FRESH_ENTROPY = 0.59
+"""A policy whose first entropy is below this many nats did not begin fresh."""
+
+PERFECT = 1e-4
+"""A value loss below this share of its highest level so far is that of a critic that has nothing left to learn."""
+
+MAD_TO_STD = 1.4826  # of a normal distribution
+TINY = 1e-12
+DIGITS = 9
+"""Decimals of logarithms, so that both forms of a signal give the same bits."""
 
 
 # ---------------------------------------------------------------------- skipped updates
@@ -40,12 +54,57 @@ def skipped_of_three() -> pl.Expr:
     return skipped * skipped.rolling_sum(3, min_samples=1)
 
 
+def losses_are_zero(past: pl.Expr, newest: pl.Expr) -> pl.Expr:
+    """1 where value loss and policy loss are both exactly 0 all at once, as with a mask that is always false; else 0.
+
+    A critic may come to be perfect, and then the advantages are 0, too. So it is 0 where the newest value loss above 0
+    was below a ten-thousandth of the highest one already.
+
+    Args:
+        past, newest: the highest and the newest value loss before, `past_value_loss` and `newest_value_loss` of the
+            course.
+    """
+    is_zero = (pl.col("value_loss") == 0.0) & (pl.col("policy_loss") == 0.0)
+    is_sudden = (newest >= PERFECT * past).fill_null(True)
+    return (is_zero & is_sudden).fill_null(False).cast(pl.Float64)
+
+
+def explosion(past: pl.Expr) -> pl.Expr:
+    """By how many decades the value loss is above its highest level so far, if that is not the returns' doing.
+
+    0 where it is below, or where explained variance is above 0.2: then the critic still explains returns that have
+    grown. Where the standard deviation of the returns was recorded, no more decades than the squared error is above
+    twice the variance of the value targets. Null where the value loss is not finite, or has no past.
+
+    Args:
+        past: the highest level so far, `past_value_loss` of the course.
+    """
+    loss = finite("value_loss").clip(TINY)
+    std = finite("return_std") / finite("value_target_scale").fill_null(1.0)
+    decades = (loss / past).log10().clip(0.0)
+    beyond = pl.when(std > TINY).then((loss / std**2).log10().clip(0.0))
+    explains = (finite("explained_variance") > 0.2).fill_null(False)
+    known = pl.when(explains).then(0.0).otherwise(pl.min_horizontal(decades, beyond))
+    return pl.when(decades.is_not_null()).then(known.round(DIGITS))
+
+
 # ---------------------------------------------------------------------- the critic
 
 
+def return_spread() -> pl.Expr:
+    """Standard deviation of the returns; where it was not recorded, what value loss and explained variance make of it.
+
+    Lv = ½·mean((G − V)²) and EV = 1 − Var(G − V) / Var(G) give Var(G) ≈ 2·Lv / (1 − EV), on the scale of the value
+    targets. Null where neither is known.
+    """
+    recorded, unexplained = pl.col("return_std"), 1.0 - finite("explained_variance")
+    estimate = pl.when(unexplained > TINY).then((2.0 * finite("value_loss").clip(0.0) / unexplained).sqrt())
+    return pl.when(recorded.is_null()).then(estimate).otherwise(finite("return_std")).alias("return_spread")
+
+
 def usual_return_std() -> pl.Expr:
-    """Root of the mean variance of the returns over the run so far: the usual variation of this run."""
-    square = pl.col("return_std") ** 2
+    """Root of the mean square of `return_spread()` over the run so far: the usual variation of this run."""
+    square = return_spread() ** 2
     variance = pl.when(square.is_finite()).then(square)
     return (variance.cum_sum() / variance.cum_count()).sqrt().forward_fill().alias("usual_return_std")
 
@@ -61,42 +120,58 @@ def critic_error(usual: pl.Expr | None = None) -> pl.Expr:
         usual: expression for the usual standard deviation of the returns; `usual_return_std()` by default.
     """
     loss = pl.col("value_loss_unclipped").fill_null(pl.col("value_loss"))
-    std = pl.col("return_std").clip(usual_return_std() if usual is None else usual)
+    std = pl.max_horizontal(finite("return_std"), usual_return_std() if usual is None else usual)
     scale = pl.col("value_target_scale").fill_null(1.0)
-    return pl.when(pl.col("return_std").is_finite() & (std > _TINY)).then(2.0 * loss * (scale / std) ** 2)
+    return pl.when(finite("return_std").is_not_null() & (std > TINY)).then(2.0 * loss * (scale / std) ** 2)
 
 
-def explained_where_varied(usual: pl.Expr | None = None) -> pl.Expr:
-    """Explained variance where there is variance to explain, else null.
+def has_something_to_explain(usual: pl.Expr | None = None) -> pl.Expr:
+    """Whether a critic could explain anything of the returns of this row; true where nothing says that it could not.
 
-    There is variance to explain where the returns vary at least half as much as usual in the run. NaN becomes null.
-    """
-    std, value = pl.col("return_std"), pl.col("explained_variance")
-    varied = (std >= MIN_SPREAD * (usual_return_std() if usual is None else usual)).fill_null(True)
-    return pl.when(varied & value.is_finite()).then(value)
-
-
-def value_spread() -> pl.Expr:
-    """Standard deviation of the critic's predictions over that of the returns.
-
-    Near 0 the critic predicts the same value for every state: it has collapsed, or has not started to learn. Null
-    where one of the two is not finite, and where the returns do not vary.
-    """
-    value_std, std = pl.col("value_std"), pl.col("return_std")
-    return pl.when((std > _TINY) & (value_std + std).is_finite()).then(value_std / std)
-
-
-def unscaled_value_loss(loss: pl.Expr | None = None) -> pl.Expr:
-    """The value loss where no recorded metric tells its scale; only then do absolute bounds apply.
-
-    Null where it is not finite or negative, which is wrong on any scale.
+    False where the returns vary less than half as much as usual in the run (a solved task), by less than a quarter of
+    their mean (what discounting leaves of equal episodes), or not at all; and where episodes have one step (a bandit).
 
     Args:
-        loss: `finite("value_loss")`; computed from the frame by default.
+        usual: as for `critic_error`.
     """
-    loss = finite("value_loss") if loss is None else loss
-    alone = pl.col("return_std").is_null() & pl.col("explained_variance").is_null()
-    return pl.when(alone & (loss >= 0.0)).then(loss)
+    spread = return_spread()
+    usual = usual_return_std() if usual is None else usual
+    varies = ((spread >= MIN_SPREAD * usual) & (spread > TINY)).fill_null(True)
+    stands_out = (finite("return_std") >= MIN_SHARE * finite("return_mean").abs()).fill_null(True)
+    return varies & stands_out & (finite("episode_length_mean") >= MIN_LENGTH).fill_null(True)
+
+
+def explained_where_varied(explainable: pl.Expr | None = None) -> pl.Expr:
+    """Explained variance where there is something to explain, else null; NaN becomes null.
+
+    Args:
+        explainable: `has_something_to_explain()`; computed from the frame by default.
+    """
+    explainable = has_something_to_explain() if explainable is None else explainable
+    return pl.when(explainable).then(finite("explained_variance"))
+
+
+def value_spread(explainable: pl.Expr | None = None) -> pl.Expr:
+    """Standard deviation of the critic's predictions over that of the returns, where there is something to explain.
+
+    Near 0 the critic predicts the same value for every state: it has collapsed, or has not started to learn. Null
+    where one of the two is not finite.
+
+    Args:
+        explainable: `has_something_to_explain()`; computed from the frame by default.
+    """
+    explainable, std = has_something_to_explain() if explainable is None else explainable, finite("return_std")
+    return pl.when((std > TINY) & explainable).then(finite("value_std") / std)
+
+
+def explained_for_long(explained: pl.Expr | None = None) -> pl.Expr:
+    """Median explained variance of the last 20 updates, where there is something to explain in at least 14 of them.
+
+    Args:
+        explained: `explained_where_varied()`; computed from the frame by default.
+    """
+    explained = explained_where_varied() if explained is None else explained
+    return explained.rolling_median(EXPLAINED_WINDOW, min_samples=EXPLAINED_FEWEST)
 
 
 def value_collapse(loss: pl.Expr | None = None, spread: pl.Expr | None = None) -> pl.Expr:
@@ -158,44 +233,16 @@ def loss_ratio_drift(value: pl.Expr | None = None, baseline: pl.Expr | None = No
 
 
 def loss_ratio_baseline() -> pl.Expr:
-    """Median of the windowed Lv/Lp in updates 10 to 29 of a run, from a frame that begins with it; one value."""
+    """Median of the windowed Lv/Lp in updates 10 to 29 of a run, from a frame that begins with it; one value.
+
+    Null where it is not finite, as with policy losses of exactly 0.
+    """
     first, end = BASELINE_ROWS
-    return windowed_loss_ratio().slice(first, end - first).median()
+    median = windowed_loss_ratio().slice(first, end - first).median()
+    return pl.when(median.is_finite()).then(median)
 
 
 # ---------------------------------------------------------------------- the policy
-
-
-def return_below_start(start: pl.Expr | None = None, size: pl.Expr | None = None) -> pl.Expr:
-    """How far the return has fallen below that of the untrained policy, relative to its size; negative where it rose.
-
-    Compares the median of 10 updates with `return_start()`.
-
-    Args:
-        start, size: `return_start()` and `return_size()`; by default they are computed from the frame, which must then
-            begin with the run.
-    """
-    start = _from(START_ROWS, return_start()) if start is None else start
-    size = _from(START_ROWS, return_size()) if size is None else size
-    return (start - finite("episode_return_mean").rolling_median(WINDOW, min_samples=3)) / size
-
-
-def return_start() -> pl.Expr:
-    """Median episode return of the first 5 updates of a run, from a frame that begins with it; one value."""
-    return finite("episode_return_mean").head(START_ROWS // 2).median()
-
-
-def return_size() -> pl.Expr:
-    """The size that a fall of the return is relative to, from a frame that begins with the run; one value.
-
-    This is the size of `return_start()`. It is null if that is less than 5 times the noise of the first 10 updates,
-    because noise alone can make returns near zero fall. The noise is 1.4826 / √6 times the median size of the second
-    differences, so a return that rises steadily has none.
-    """
-    bend = finite("episode_return_mean").head(START_ROWS).diff().diff()
-    noise = _MAD_TO_STD / 6**0.5 * bend.abs().median()
-    size = return_start().abs()
-    return pl.when(size >= 5.0 * noise.fill_null(0.0)).then(size)
 
 
 def clipped_in_bulk() -> pl.Expr:
@@ -204,14 +251,31 @@ def clipped_in_bulk() -> pl.Expr:
     In a sound update the ratios start at 1, and the few that reach the clip have long tails. If many are just beyond
     the clip, and none far beyond, they were there from the first minibatch on: the rollout is not from this policy.
     """
-    near = pl.col("ratio_max") <= 1.0 + 2.5 * pl.col("clip_range")
-    return near.cast(pl.Float64) * pl.col("clip_fraction")
+    near = finite("ratio_max") <= 1.0 + 2.5 * finite("clip_range")
+    return near.cast(pl.Float64) * finite("clip_fraction")
 
 
-def discrete_entropy() -> pl.Expr:
-    """Entropy, null where a negative entropy or a positive log-probability shows that the actions are continuous."""
-    is_density = (pl.col("log_prob_max") > 0.0).fill_null(False) | (pl.col("entropy") < 0.0)
-    return pl.when(~is_density).then("entropy")
+def is_relative() -> pl.Expr:
+    """Whether the entropy is far from 0 or near it says nothing of the policy, so far (Float64: 1 or 0).
+
+    So it is once an entropy was negative, or a log-probability positive: the actions are continuous, and theirs is a
+    density. And so it is where the first entropy was below that of a fresh policy over two actions, ln 2 = 0.69, by a
+    tenth of a nat: the policy was trained before, as a language model is, of whose tokens 0.06 nats each are ordinary.
+    """
+    entropy = finite("entropy")
+    is_density = (finite("log_prob_max") > 0.0).fill_null(False) | (entropy < 0.0).fill_null(False)
+    was_trained = entropy.is_not_null().cum_max() & (entropy.drop_nulls().first() < FRESH_ENTROPY).fill_null(False)
+    return (is_density.cum_max() | was_trained).cast(pl.Float64).alias("is_relative")
+
+
+def discrete_entropy(relative: pl.Expr | None = None) -> pl.Expr:
+    """Entropy where it is that of discrete actions under a policy that began fresh, else null; see `is_relative`.
+
+    Args:
+        relative: `is_relative()`; computed from the frame by default.
+    """
+    relative = is_relative() if relative is None else relative
+    return pl.when(relative == 0.0).then(pl.col("entropy"))
 
 
 def entropy_velocity(entropy: pl.Expr | None = None) -> pl.Expr:
@@ -230,19 +294,22 @@ def mean_entropy(entropy: pl.Expr | None = None) -> pl.Expr:
     Args:
         entropy: `discrete_entropy()`; computed from the frame by default.
     """
-    return (discrete_entropy() if entropy is None else entropy).rolling_mean(WINDOW // 2)
+    entropy = discrete_entropy() if entropy is None else entropy
+    value, total = pl.when(entropy.is_finite()).then(entropy), pl.lit(0.0)
+    for rows in reversed(range(WINDOW // 2)):  # the rounding of rolling_mean depends on all rows before
+        total = total + value.shift(rows)
+    return total * (1.0 / (WINDOW // 2))  # as polars divides by a number
 
 
-def entropy_collapse_risk(entropy: pl.Expr | None = None, horizon: int = 20) -> pl.Expr:
+def entropy_collapse_risk(entropy: pl.Expr | None = None) -> pl.Expr:
     """How near the entropy is to collapse (0.1 nats), from 0 to 1: at its present speed, 1 is within 20 updates.
 
     Args:
         entropy: as for `entropy_velocity`.
-        horizon: updates to look ahead.
     """
     entropy = mean_entropy() if entropy is None else entropy
-    left = (entropy - 0.1).clip(_TINY)
-    return (-horizon * entropy_velocity(entropy) / left).clip(0.0, 1.0)
+    left = (entropy - 0.1).clip(TINY)
+    return (-COLLAPSE_HORIZON * entropy_velocity(entropy) / left).clip(0.0, 1.0)
 
 
 def entropy_clip_correlation(window: int = CORRELATION_WINDOW) -> pl.Expr:
@@ -296,7 +363,7 @@ def spike_score(metric: str, value: pl.Expr | None = None, middle: pl.Expr | Non
     """
     middle = median_before(metric) if middle is None else middle
     deviation = (finite(metric) if value is None else value) - middle
-    usual = _MAD_TO_STD * deviation.shift(1).abs().rolling_median(LONG_WINDOW, min_samples=20)
+    usual = MAD_TO_STD * deviation.shift(1).abs().rolling_median(LONG_WINDOW, min_samples=20)
     return deviation / usual.clip(0.01 * middle.abs())
 
 

@@ -1,7 +1,9 @@
-"""The verdict on a run now: is the critic learning? One level, and the reasons for it, the worst first.
+"""The verdict on a run now: three questions, answered apart, and one level with the reasons for it, the worst first.
 
-The verdict is made from the alerts in force. Each contributes its level, but none worse than its rule allows. One
-value beyond a threshold does not decide it, and neither does the ratio Lv/Lp. Alerts that are over do not count.
+Do the mechanics work? Does the critic explain what can be explained? Does the outcome rise, hold, fall, or not move?
+The answers are made from the alerts in force. Each contributes its level, but none worse than its rule allows. Critical
+means that somebody should stop this run. One value beyond a threshold does not decide it, and neither does the ratio
+Lv/Lp. Alerts that are over do not count. What could not be judged is unknown, and the verdict says what to record.
 
 A reason is data, `Reason`. Its sentences are for people; no code decides by them.
 """
@@ -13,8 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from esper_analyzer.judging.alerts import MISSING_UPDATES
+from esper_analyzer.judging.course import LEARNING_UPDATES, START_RETURNS
 from esper_analyzer.judging.judge import Judge
-from esper_analyzer.judging.rules import LEARNING_UPDATES, WARM_UP_UPDATES
+from esper_analyzer.judging.rules import QUESTIONS, Question, Rule
+from esper_analyzer.reading.gaps import missing_count
+from esper_analyzer.wording import compact, missing
 from esper_schemas.metric.levels import severity_of
 from esper_schemas.metric.metrics import Level
 
@@ -55,6 +60,35 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one question of the verdict.
+
+    Attributes:
+        level: the worst that the rules of this question give; unknown if none of them could be judged.
+        since: first of the updates that gave the level; None if no rule is broken.
+        reason: what was found, in a sentence; for unknown, what is missing.
+    """
+
+    level: Level
+    since: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotJudged:
+    """A rule of a question that was not judged.
+
+    Attributes:
+        rule: its name.
+        needs: the columns that it needs and that were never measured; empty if only more updates are needed, or
+            something to explain.
+    """
+
+    rule: str
+    needs: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """Level of a run and why.
 
@@ -62,11 +96,17 @@ class Verdict:
         level: the level.
         reasons: the findings as one or two sentences each, with the rank in front if there are several ranks.
         findings: the reasons, the worst first; of several ranks, the worst rank first. Remarks are last.
+        questions: the answers by the name of the question; of several ranks, those of the worst rank.
+        judged: names of the rules that could be judged.
+        not_judged: the others of those that answer a question, with what they need.
     """
 
     level: Level
     reasons: list[str] = field(init=False)
     findings: list[Reason]
+    questions: dict[Question, Answer] = field(default_factory=dict)
+    judged: list[str] = field(default_factory=list)
+    not_judged: list[NotJudged] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         said = [one.said if one.rank is None else f"Rank {one.rank}: {one.said}" for one in self.findings]
@@ -85,33 +125,45 @@ class RunFacts:
 
     Attributes:
         missing: ranges of missing updates.
+        stride: the step from one update to the next, which tells how many updates are missing.
         dropped: number of rows that the recorder dropped.
         damage: number of faults that are damage.
         remarks: remarks to add to the verdict, for example about an assumed definition of the value loss.
+        value_clip: by how much an update may move a predicted value, on the scale of the value targets, if the value
+            loss is clipped; else None.
     """
 
     missing: Sequence[tuple[int, int]] = ()
     dropped: int = 0
     damage: int = 0
     remarks: Sequence[str] = ()
+    stride: int = 1
+    value_clip: float | None = None
 
 
 def conclude(judge: Judge, facts: RunFacts) -> Verdict:
     """Return the verdict on a run whose rows the judge has seen."""
-    alerts = _alerts(judge)
-    findings = [*alerts, *_data(facts)]
+    broken = _broken(judge)
+    findings = [*(reason for _, reason in broken), *_data(facts)]
     state = _state(judge)
-    if not alerts or state.level == "unknown":  # else the alerts describe the state of the critic
+    if not broken or state.level == "unknown":  # else the alerts describe the state of the run
         findings.append(state)
     findings.sort(key=lambda finding: worst_first(finding.level))
-    return Verdict(findings[0].level, findings + (remarks(facts.remarks) if judge.has_losses else []))
+    said = [*_remedies(judge), *_causes(judge, facts), *facts.remarks] if judge.has_losses else []
+    return Verdict(
+        findings[0].level,
+        findings + remarks(said),
+        {question: _answer(judge, question, broken) for question in QUESTIONS},
+        [rule.name for rule in judge.judged],
+        _not_judged(judge),
+    )
 
 
 def level_in_force(judge: Judge, facts: RunFacts) -> Level:
     """Return only the level of the verdict, without the work of wording its reasons."""
     levels: list[Level] = [_decided(judge, *key) for key in judge.in_force]
     levels += ["warning"] if facts.missing or facts.dropped or facts.damage else []
-    levels.append("healthy" if judge.has_losses and judge.rows > WARM_UP_UPDATES else "unknown")
+    levels.append("healthy" if _can_be_healthy(judge) else "unknown")
     return min(levels, key=worst_first)
 
 
@@ -141,22 +193,120 @@ def healthy_rank(rank: int) -> Reason:
     return Reason("healthy", STATE, metric=None, rank=rank, since=None, text="healthy.")
 
 
+def _can_be_healthy(judge: Judge) -> bool:
+    """Whether enough was judged to call a run healthy: critic or outcome, after the time that both are given."""
+    if not judge.has_losses or judge.rows < LEARNING_UPDATES:
+        return False
+    return any(rule.question in ("critic", "learning") for rule in judge.judged)
+
+
 def _state(judge: Judge) -> Reason:
     """Describe the state of the run if no rule is broken."""
     if not judge.rows:
         return _no_rule("unknown", STATE, "Nothing has been recorded yet.")
     if not judge.has_losses:
         return _no_rule("unknown", STATE, "No loss has been measured.")
-    if judge.rows <= WARM_UP_UPDATES:
+    if _can_be_healthy(judge):
+        return _no_rule("healthy", STATE, _standing(judge))
+    if judge.rows < LEARNING_UPDATES:
         text = f"Only {judge.rows} update{'s' * (judge.rows != 1)} so far"
-        return _no_rule("unknown", STATE, f"{text}; thresholds apply after the first {WARM_UP_UPDATES}.")
-    waits = f" What a critic explains is judged from {LEARNING_UPDATES} updates on."
-    return _no_rule("healthy", STATE, _standing(judge) + (waits if judge.rows < LEARNING_UPDATES else ""))
+        return _no_rule("unknown", STATE, f"{text}; critic and outcome are judged from {LEARNING_UPDATES} on.")
+    return _no_rule("unknown", STATE, "Neither the critic nor the outcome could be judged.")
 
 
-def _alerts(judge: Judge) -> list[Reason]:
-    """Return the finding of each rule with an alert that counts, in the order of the rules."""
-    found: list[Reason] = []
+def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reason]]) -> Answer:
+    """Answer one question."""
+    found = sorted(
+        (reason for rule, reason in broken if rule.question == question), key=lambda one: worst_first(one.level)
+    )
+    if found:
+        since = min(one.since for one in found if one.level == found[0].level and one.since is not None)
+        return Answer(found[0].level, since, found[0].said)
+    if not any(rule.question == question for rule in judge.judged):
+        return Answer("unknown", None, _lacking(judge, question))
+    if question == "mechanics":
+        return Answer("healthy", None, "Losses are finite, and updates are applied.")
+    return Answer("healthy", None, _standing(judge) if question == "critic" else _outcome(judge))
+
+
+def _lacking(judge: Judge, question: Question) -> str:
+    """Say why a question was not answered."""
+    if not judge.rows:
+        return "Nothing has been recorded yet."
+    measured = judge.measured
+    rules = [rule for rule in judge.rules if rule.question == question and rule.is_asked]
+    if any(set(rule.needs) <= measured for rule in rules):
+        if question == "learning":
+            return f"Not judged yet: needs {START_RETURNS} updates in which episodes ended."
+        if judge.rows < LEARNING_UPDATES:
+            return f"Not judged yet: needs {LEARNING_UPDATES} updates."
+        return "Not judged: there was nothing that a critic could explain."
+    return f"Not judged: needs {_NEEDED[question]}."
+
+
+_NEEDED: dict[Question, str] = {
+    "mechanics": "value_loss or policy_loss",
+    "critic": "explained_variance or return_std",
+    "learning": "episode_return_mean",
+}
+
+
+def _not_judged(judge: Judge) -> list[NotJudged]:
+    judged, measured = {rule.name for rule in judge.judged}, judge.measured
+    return [
+        NotJudged(rule.name, [name for name in rule.needs if name not in measured])
+        for rule in judge.rules
+        if rule.question is not None and rule.is_asked and rule.name not in judged
+    ]
+
+
+def _remedies(judge: Judge) -> list[str]:
+    """Say what to record, so that a question that was not answered can be."""
+    if judge.rows < LEARNING_UPDATES:
+        return []
+    measured, found = judge.measured, []
+    if not measured & {"explained_variance", "return_std"}:
+        found.append("Whether the critic learns cannot be judged; record return_std or explained_variance.")
+    if "episode_return_mean" not in measured:
+        found.append("Whether the policy learns cannot be judged; record episode_return_mean.")
+    return found
+
+
+_FAR_BELOW = 0.1
+"""A clip of the value loss that is smaller than this share of the usual spread of the targets makes a critic lag."""
+
+
+def _causes(judge: Judge, facts: RunFacts) -> list[str]:
+    """Name what makes a critic lag, if the numbers show it."""
+    if facts.value_clip is None or judge.rows < LEARNING_UPDATES:
+        return []
+    usual, scale = judge.measured_now("usual_return_std"), judge.measured_now("value_target_scale")
+    if usual is None:
+        return []
+    spread = usual / scale if scale else usual
+    if facts.value_clip >= _FAR_BELOW * spread:
+        return []
+    return [
+        f"The clip of the value loss lets a predicted value move by {compact(facts.value_clip)} per update, while the "
+        f"value targets spread by {compact(spread)}, so that the critic lags. Scale the rewards, or clip wider."
+    ]
+
+
+def _outcome(judge: Judge) -> str:
+    """Describe the outcome in one sentence."""
+    start, best, now = (judge.measured_now(f"return_{name}") for name in ("start", "best", "now"))
+    if start is None or now is None:
+        return "The outcome was judged."
+    risen = judge.measured_now("return_rise") or 0.0
+    text = f"The episode return is {compact(now)} at update {judge.last_update}; it began at {compact(start)}"
+    if best is not None and best > now and risen >= 1.0:
+        text += f", and its best was {compact(best)}"
+    return f"{text}."
+
+
+def _broken(judge: Judge) -> list[tuple[Rule, Reason]]:
+    """Return each rule with an alert that counts, and the finding, in the order of the rules."""
+    found: list[tuple[Rule, Reason]] = []
     values = judge.values()
     for position, rule in enumerate(judge.rules):
         episode = judge.in_force.get((position, 2)) or judge.in_force.get((position, 1))
@@ -164,8 +314,20 @@ def _alerts(judge: Judge) -> list[Reason]:
             continue
         level = rule.gives[episode.severity - 1]
         text = episode.describe(values[rule.name], judge.last_update)
-        found.append(Reason(level, rule.name, rule.metric, None, episode.since, text, rule.meaning))
+        found.append((rule, Reason(level, rule.name, rule.metric, None, episode.since, text, rule.meaning)))
     return found
+
+
+def beside(verdict: Verdict, question: Question) -> str:
+    """Return what to show beside the level of an answer: since when, or the reason; empty where a finding has it."""
+    answer = verdict.questions[question]
+    if answer.level in ("warning", "critical"):
+        return f"since update {answer.since}"
+    if verdict.level == "healthy":  # then the only finding is how the first of these stands
+        stands: tuple[Question, ...] = ("critic", "learning")
+        stated = next((name for name in stands if verdict.questions[name].level == "healthy"), None)
+        return "" if question == stated else answer.reason
+    return answer.reason
 
 
 def grouped(findings: Iterable[Reason]) -> list[tuple[str, Reason]]:
@@ -185,30 +347,27 @@ def grouped(findings: Iterable[Reason]) -> list[tuple[str, Reason]]:
 
 
 def _standing(judge: Judge) -> str:
-    """Describe the state of the critic in one sentence."""
+    """Describe the state of the critic in one sentence, or that of the outcome where the critic's is not known."""
     values = judge.values()
     error, explained = values.get("critic_error"), values.get("explained_where_varied")
     at = f"at update {judge.last_update}"
-    if error is not None:
-        text = f"The critic's squared error is {100 * error:.3g} % of the usual variance of its targets {at}"
-        measured = judge.measured("explained_variance")
-        is_quiet = explained is None and measured is not None and math.isfinite(measured)
-        return text + (", where returns vary so little that explained variance says little." if is_quiet else ".")
+    measured = judge.measured_now("explained_variance")
     if explained is not None:
         return f"Explained variance is {explained:.3g} {at}."
-    loss = values.get("unscaled_value_loss")
-    if loss is not None:
-        return f"Value loss is {loss:.3g} {at}, judged by absolute thresholds since no returns are recorded."
-    return f"No rule is broken {at}."
+    if error is not None and math.isfinite(error):
+        text = f"The critic's squared error is {100 * error:.3g} % of the usual variance of its targets {at}"
+        is_quiet = measured is not None and math.isfinite(measured)
+        return text + (", where returns vary so little that explained variance says little." if is_quiet else ".")
+    if measured is not None:
+        return f"Returns vary so little {at} that explained variance says little."
+    return _outcome(judge) if judge.measured_now("return_now") is not None else f"No rule is broken {at}."
 
 
 def _data(facts: RunFacts) -> list[Reason]:
     found: list[Reason] = []
     if facts.missing:
-        count = sum(last - first + 1 for first, last in facts.missing)
-        shown = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in facts.missing[:3])
-        more = ", …" if len(facts.missing) > 3 else ""
-        text = f"{count} update{_s(count)} {_are(count)} missing: {shown}{more}."
+        count = missing_count(facts.missing, facts.stride)
+        text = f"{count} update{_s(count)} {_are(count)} missing: {missing(facts.missing, facts.stride, 3)}."
         found.append(_no_rule("warning", MISSING_UPDATES, text))
     if facts.dropped:
         text = f"The recorder had to drop {facts.dropped} row{_s(facts.dropped)}."

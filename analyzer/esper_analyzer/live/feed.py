@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 from polars import selectors
 
-from esper_analyzer.judging.alerts import gap_alerts
+from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.live.picture import RECENT_ROWS, Detail, Event, Picture
+from esper_analyzer.live.picture import MAX_EVENTS, RECENT_ROWS, Detail, Event, Picture
 from esper_analyzer.measuring.history import history_of
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.summary import in_calendar
@@ -94,13 +94,14 @@ class Feed(ABC):
             return pl.LazyFrame(schema=SCHEMA)
 
 
-def data_events(gaps: Iterable[tuple[int, int]], attempts: Iterable[tuple[int, int]]) -> list[Event]:
-    """Make the events of missing updates and of attempts after the first."""
-    found = [Event.of_gap(alert) for gap in gaps for alert in gap_alerts([gap])]
-    for attempt, update in attempts:
-        if attempt:
-            found.append(Event(update, "unknown", "attempt", f"Attempt {attempt} goes on from update {update}."))
-    return found
+def events_of(alerts: Iterable[Alert], attempts: Iterable[tuple[int, int]]) -> tuple[Event, ...]:
+    """Make the events of alerts, and behind them those of the newest attempts after the first."""
+    later = sorted(((update, attempt) for attempt, update in attempts if attempt))[-MAX_EVENTS:]
+    begun = (
+        Event(update, "unknown", "attempt", f"Attempt {attempt} goes on from update {update}.")
+        for update, attempt in later
+    )
+    return (*map(Event.of, alerts), *begun)
 
 
 def end_of(rows: pl.LazyFrame, pieces: Sequence[Piece]) -> pl.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -13,14 +12,15 @@ from typing import Literal
 
 import polars as pl
 
-from esper_analyzer.judging.alerts import Alert, gap_alerts
+from esper_analyzer.judging.alert_log import AlertLog, gap_alert
+from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.judging.verdict import RunFacts, conclude
-from esper_analyzer.live.feed import JUDGED_AT_ONCE, MANY_ROWS, Feed, data_events, end_of, newest_rows
-from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Event, Picture
+from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
+from esper_analyzer.live.feed import JUDGED_AT_ONCE, MANY_ROWS, Feed, end_of, events_of, newest_rows
+from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Picture
 from esper_analyzer.measuring.history import History, history_of, with_frames
-from esper_analyzer.reading.gaps import Numbering, attempts_in, numbering_of_new
+from esper_analyzer.reading.gaps import MIN_STEPS, Numbering, attempts_in, numbering_of_new
 from esper_analyzer.reading.run_index import RunIndex, dropped_in, every_row_of, rows_of
 from esper_analyzer.reading.run_reader import GOING_ON, Status
 from esper_analyzer.reading.segment_index import SegmentIndex, to_frame
@@ -61,7 +61,7 @@ class LiveFeed(Feed):
 
         Args:
             run, rank: what to follow.
-            on_alert: called with each alert that is raised from now on.
+            on_alert: called each time a rule is raised from now on, with the rank in the alert.
             is_new: whether the run started after the caller did, so that all its alerts are reported.
             charted: the metrics whose course is kept.
             found: the index of the run, if it was examined just before; by default it is examined now.
@@ -201,7 +201,8 @@ class LiveFeed(Feed):
         self._dropped, self._dropped_by_attempts = 0, self.run.dropped_by_attempts(self.rank)
         self._numbering = Numbering()
         self._attempts: dict[int, int] = {}
-        self._episodes: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self._log = AlertLog()
+        self._gaps_told_to = -1
         self._judge = Judge(self.run.settings.rules)
         self._not_in_history: list[pl.DataFrame] | None = []
         self._not_judged: list[pl.DataFrame] | None = []
@@ -269,17 +270,18 @@ class LiveFeed(Feed):
 
     def _advance(self, rows: pl.DataFrame) -> None:
         """Judge rows that follow those judged so far, and report the alerts that they raise."""
-        before = self._judge.last_update
-        begun = self._judge.advance(rows)
-        self._episodes.extend(map(Event.of, begun))
+        raised = self._log.add(self._judge.advance(rows))
         if self._on_alert is None:
             return
-        gaps = self._numbering.missing
-        ends = [bisect_left(gaps, update, key=lambda gap: gap[1]) for update in (before, self._judge.last_update)]
-        raised = [alert for alert in gap_alerts(gaps[slice(*ends)]) if self._is_news(alert.update)]
-        raised += [episode.alert() for episode in begun if self._is_news(episode.update)]
+        if self._numbering.steps >= MIN_STEPS:  # with fewer, a gap may be the stride
+            gaps, stride = self._numbering.missing, self._numbering.stride
+            limits = (self._gaps_told_to, self._judge.last_update)
+            ends = [bisect_left(gaps, update, key=lambda gap: gap[1]) for update in limits]
+            raised += [gap_alert(gaps, at, stride) for at in range(*ends)]
+            self._gaps_told_to = self._judge.last_update
         for alert in sorted(raised, key=lambda alert: alert.update):
-            self._on_alert(alert)
+            if self._is_news(alert.update):
+                self._on_alert(replace(alert, rank=self.rank))
 
     def _is_news(self, update: int) -> bool:
         """Whether to report an alert raised at an update: its row arrived after the start."""
@@ -287,24 +289,39 @@ class LiveFeed(Feed):
 
     # ------------------------------------------------------------------ result
 
+    @property
+    def remarks(self) -> list[str]:
+        """Remarks on the numbering of the updates."""
+        return self._numbering.remarks
+
+    def verdict(self) -> Verdict | None:
+        """Return the verdict now; None while rows are still to be judged."""
+        if self._not_judged is not None:
+            return None
+        dropped = max(self._dropped, self._dropped_by_attempts)
+        remarks = [*self.run.remarks, *self.remarks]
+        return conclude(
+            self._judge,
+            RunFacts(
+                self._numbering.missing, dropped, self.damage, remarks, self._numbering.stride, self.run.value_clip
+            ),
+        )
+
+    def alerts(self) -> list[Alert]:
+        """Return what has been found in the rows judged so far: one alert for each rule, as in the report."""
+        return self._log.alerts(self._judge.in_force.values(), self._numbering.missing, self._numbering.stride)
+
     def picture(self) -> Picture:
         """Return the state now; it has a verdict once all rows have been judged."""
-        of_data = data_events(self._numbering.missing[-MAX_EVENTS:], self._attempts.items())
-        events = sorted([*self._episodes, *of_data], key=lambda event: event.update)
-        verdict = None
-        if self._not_judged is None:
-            dropped = max(self._dropped, self._dropped_by_attempts)
-            remarks = [*self.run.remarks, *self._numbering.remarks]
-            facts = RunFacts(self._numbering.missing, dropped, self.damage, remarks)
-            verdict = conclude(self._judge, facts)
         return Picture(
             status=self.status,
             rows=self.rows,
             total=self.rows,
             recent=self._recent,
             history=self._history,
-            events=tuple(events[-MAX_EVENTS:]),
-            verdict=verdict,
+            events=events_of(self.alerts(), self._attempts.items()),
+            gaps=tuple(self._numbering.missing[-MAX_EVENTS:]),
+            verdict=self.verdict(),
             judged=self._judge.rows,
             damage=self.damage,
             detail=self._detail,

@@ -10,14 +10,13 @@ from typing import Any
 
 import polars as pl
 
-from esper_analyzer.judging.alerts import Alert, Episode
+from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.measuring.drift import LONG
 from esper_analyzer.measuring.history import History
 from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, levels_of
 from esper_analyzer.measuring.snapshot import MetricState, as_number, state_of, updates_per_sec
-from esper_schemas.metric.catalogue import leading
-from esper_schemas.metric.levels import level_at
+from esper_schemas.metric.catalogue import LOSS_RATIO, leading
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
 
 CHARTED = tuple(metric.name for metric in leading())
@@ -25,47 +24,46 @@ CHARTED = tuple(metric.name for metric in leading())
 
 RECENT_ROWS = 512
 MAX_EVENTS = 1000
-"""At most this many events are listed, the newest."""
+"""At most this many attempts are listed, and gaps named in a chart: the newest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the list of alerts: an alert, missing updates, or the start of an attempt.
+    """One line of the list of alerts: an alert, or the start of an attempt.
 
     Attributes:
-        update: the update at which it happened.
-        level: level of an alert; unknown for other events.
+        update: the update at which it happened, or was first raised.
+        level: level of an alert; unknown for an attempt.
         metric: the metric that it is about.
-        text: the message; empty for an alert, whose message is made only when it is shown.
-        episode: the alert; None for other events.
+        message: the whole message.
+        alert: the alert; None for an attempt.
     """
 
     update: int
     level: Level
     metric: str
-    text: str = ""
-    episode: Episode | None = None
+    message: str
+    alert: Alert | None = None
 
     @classmethod
-    def of(cls, episode: Episode) -> Event:
-        """Make the event for an alert of the judge."""
-        return cls(episode.update, level_at(episode.severity), episode.rule.metric, episode=episode)
-
-    @classmethod
-    def of_gap(cls, alert: Alert) -> Event:
-        """Make the event for missing updates."""
-        return cls(alert.update, alert.level, alert.metric, alert.message)
+    def of(cls, alert: Alert) -> Event:
+        """Make the event for an alert."""
+        return cls(alert.first, alert.level, alert.metric, alert.message, alert)
 
     @property
-    def message(self) -> str:
-        """The whole message."""
-        return self.episode.alert().message if self.episode is not None else self.text
+    def rank(self) -> int | None:
+        """The rank that it is about, if the list is on several."""
+        return None if self.alert is None else self.alert.rank
 
-    def is_over(self, update: int) -> bool:
-        """Whether the event was over at an update."""
-        if self.episode is None:
-            return True
-        return self.episode.until is not None and self.episode.until <= update
+    @property
+    def key(self) -> tuple[str, int | None]:
+        """What stays the same of it from one picture to the next."""
+        return (self.message, None) if self.alert is None else (self.alert.rule, self.alert.rank)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is over."""
+        return self.alert is None or not self.alert.lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,8 @@ class Picture:
         total: number of rows known to exist; more than `rows` while reading, or in a replay.
         recent: the newest 512 rows, all columns and Lv/Lp.
         history: the course of the metrics that the feed keeps, `CHARTED` on a screen; empty until it has been read.
-        events: the newest events, in order of their updates.
+        events: one for each rule that was raised, in the order of a list, then the newest attempts.
+        gaps: the newest ranges of missing updates.
         verdict: the verdict; None while the rows are still being judged.
         judged: number of rows that have been judged.
         damage: number of faults that are damage.
@@ -109,6 +108,7 @@ class Picture:
     recent: pl.DataFrame = field(default_factory=pl.DataFrame)
     history: History = field(default_factory=lambda: History.empty(CHARTED))
     events: tuple[Event, ...] = ()
+    gaps: tuple[tuple[int, int], ...] = ()
     verdict: Verdict | None = None
     judged: int = 0
     damage: int = 0
@@ -137,16 +137,20 @@ class Picture:
 
     def state(self, name: str, length: int = HISTORY_LENGTH) -> MetricState:
         """Return last value, history, trend and level of a `CHARTED` metric, from the newest rows."""
-        values = []
-        if name in self.recent.columns:
+        values, last = [], None
+        if name in self.recent.columns and self.recent.height:
             values = self.recent[name].drop_nulls().tail(max(length, LONG.length)).to_list()
-        return state_of(name, values, self.levels[name], length)
+            last = self.recent[name][-1]
+        return state_of(name, values, last, "unknown" if last is None else self.levels[name], length)
 
     def last(self, name: str) -> float | None:
-        """Return the newest value of a metric in the newest rows; None if it was not measured there."""
-        if name not in self.recent.columns:
+        """Return the newest measured value of a metric in the newest rows; None if there is none.
+
+        Lv/Lp is that of the last update: an earlier one says nothing of losses that are not finite.
+        """
+        if name not in self.recent.columns or not self.recent.height:
             return None
-        values = self.recent[name].drop_nulls()
+        values = self.recent[name] if name == LOSS_RATIO else self.recent[name].drop_nulls()
         return as_number(values[-1]) if len(values) else None
 
     def age_secs(self, now: float | None = None) -> float | None:

@@ -9,15 +9,18 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from esper_analyzer.judging.alert_log import AlertLog
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
 from esper_analyzer.live.clock import Clock, replay_times
-from esper_analyzer.live.feed import JUDGED_AT_ONCE, Feed, data_events, newest_rows
-from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Event, Picture
+from esper_analyzer.live.feed import JUDGED_AT_ONCE, Feed, events_of, newest_rows
+from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Picture
 from esper_analyzer.measuring.history import History, history_of
-from esper_analyzer.reading.gaps import Numbering, attempts_in
+from esper_analyzer.reading.gaps import Numbering, Range, attempts_in
 from esper_analyzer.reading.run_index import dropped_rows, every_row_of, rows_of
+
+_State = tuple[Judge, AlertLog]
 
 _BLOCK_ROWS = 4 * RECENT_ROWS
 
@@ -47,9 +50,10 @@ class RecordedFeed(Feed):
         self._damage = found.damage_of(rank)
         self._all_dropped = dropped_rows(index, every_row_of(index, self._frame))
         self._history = History.empty(CHARTED)
-        self._events: list[Event] = []  # all found so far, in order of updates
+        self._attempts: list[tuple[int, int]] = []
+        self._raised: list[int] = []  # the update of each time that an alert was raised so far, in order
         self._numbering = Numbering()
-        self._states: list[Judge] = [Judge(run.settings.rules)]  # after each step
+        self._states: list[_State] = [(Judge(run.settings.rules), AlertLog())]  # after each step
         self._at = _copy(self._states[0])
         self._block = (0, pl.DataFrame())
         self._position, self._shown = 0, -1
@@ -63,19 +67,15 @@ class RecordedFeed(Feed):
 
     def alert_after(self, position: int) -> int | None:
         """Return the number of rows at the next alert, of those found so far. May be called from any thread."""
-        events, now = self._events, self._update_at(position)
-        index = bisect_right(events, now, key=lambda event: event.update)
-        while index < len(events) and events[index].level == "unknown":
-            index += 1
-        return self._position_of(events[index].update) if index < len(events) else None
+        raised = self._raised
+        index = bisect_right(raised, self._update_at(position))
+        return self._position_of(raised[index]) if index < len(raised) else None
 
     def alert_before(self, position: int) -> int | None:
         """As `alert_after`, for the previous alert."""
-        events, now = self._events, self._update_at(position)
-        index = bisect_right(events, now - 1, key=lambda event: event.update) - 1
-        while index >= 0 and events[index].level == "unknown":
-            index -= 1
-        return self._position_of(events[index].update) if index >= 0 else None
+        raised = self._raised
+        index = bisect_right(raised, self._update_at(position) - 1) - 1
+        return self._position_of(raised[index]) if index >= 0 else None
 
     @property
     def is_judged(self) -> bool:
@@ -110,18 +110,17 @@ class RecordedFeed(Feed):
     def _read(self) -> Iterator[None]:
         self._history = history_of(self._frame, CHARTED)
         self._numbering = Numbering.of(self._frame)
-        self._events = sorted(
-            data_events(self._numbering.missing, attempts_in(self._frame)), key=lambda event: event.update
-        )
+        self._attempts = attempts_in(self._frame)
+        self._raised = [last + 1 for _, last in self._numbering.missing]
         self._shown = -1
         yield
-        judge = Judge(self.run.settings.rules)
+        judge, log = Judge(self.run.settings.rules), AlertLog()
         columns = self._frame.select(judge.columns)
         for batch in columns.collect_batches(chunk_size=JUDGED_AT_ONCE, maintain_order=True):
             for start in range(0, batch.height, JUDGED_AT_ONCE):
-                found = [Event.of(episode) for episode in judge.advance(batch.slice(start, JUDGED_AT_ONCE))]
-                self._events = sorted([*self._events, *found], key=lambda event: event.update)
-                self._states.append(_copy(judge))
+                found = log.add(judge.advance(batch.slice(start, JUDGED_AT_ONCE)))
+                self._raised = sorted([*self._raised, *(alert.update for alert in found)])
+                self._states.append(_copy((judge, log)))
                 self._shown = -1
                 yield
 
@@ -147,20 +146,24 @@ class RecordedFeed(Feed):
             return Picture("replay", total=self.total, thresholds=self.run.settings.thresholds)
         now = int(self._updates[position - 1])
         recent = newest_rows(pl.DataFrame(), self._rows(max(0, position - RECENT_ROWS), position))
-        events = self._events
-        known = bisect_right(events, now, key=lambda event: event.update)
+        judged = self._states[-1][0].rows
+        judge, log = self._after(min(position, judged))
+        missing, stride = [gap for gap in self._numbering.missing if gap[1] < now], self._numbering.stride
         detail = self._detail
         if detail is not None:
             detail = Detail(detail.metric, detail.first, detail.last, self._known(detail.history, position))
-        judged = self._states[-1].rows
         return Picture(
             status="replay",
             rows=position,
             total=self.total,
             recent=recent,
             history=self._known(self._history, position),
-            events=tuple(events[max(0, known - MAX_EVENTS) : known]),
-            verdict=self._verdict(position) if judged >= position else None,
+            events=events_of(
+                log.alerts(judge.in_force.values(), missing, stride),
+                [(attempt, update) for attempt, update in self._attempts if update <= now],
+            ),
+            gaps=tuple(missing[-MAX_EVENTS:]),
+            verdict=self._verdict(judge, missing, position) if judged >= position else None,
             judged=min(judged, position),
             damage=self._damage,
             detail=detail,
@@ -182,23 +185,26 @@ class RecordedFeed(Feed):
             return part if not known.frame.height else known
         return History(known.names, pl.concat([known.frame, part.frame]), known.width)
 
-    def _verdict(self, position: int) -> Verdict:
-        """Return the verdict after so many rows, starting from the nearest earlier copy of the judge."""
-        index = bisect_right(self._states, position, key=lambda judge: judge.rows) - 1
+    def _after(self, position: int) -> _State:
+        """Return the judge and the alerts after so many rows, starting from the nearest earlier copy of them."""
+        index = bisect_right(self._states, position, key=lambda state: state[0].rows) - 1
         near = self._states[index]
-        if not near.rows <= self._at.rows <= position:
+        if not near[0].rows <= self._at[0].rows <= position:
             self._at = _copy(near)
-        start = self._at.rows
-        if start < position:
-            self._at.advance(self._rows(start, position))
-        now = int(self._updates[position - 1])
-        missing = [gap for gap in self._numbering.missing if gap[1] < now]
+        judge, log = self._at
+        if judge.rows < position:
+            log.add(judge.advance(self._rows(judge.rows, position)))
+        return self._at
+
+    def _verdict(self, judge: Judge, missing: list[Range], position: int) -> Verdict:
+        """Return the verdict after so many rows, which the judge has seen."""
         dropped = self._all_dropped if position == self.total else int(self._dropped[position - 1])
-        return conclude(
-            self._at, RunFacts(missing, dropped, self._damage, [*self.run.remarks, *self._numbering.remarks])
-        )
+        remarks = [*self.run.remarks, *self._numbering.remarks]
+        facts = RunFacts(missing, dropped, self._damage, remarks, self._numbering.stride, self.run.value_clip)
+        return conclude(judge, facts)
 
 
-def _copy(judge: Judge) -> Judge:
-    """Copy a judge with its state; the copy shares the rules."""
-    return copy.deepcopy(judge, {id(judge.rules): judge.rules})
+def _copy(state: _State) -> _State:
+    """Copy a judge and its alerts, which share the episodes in force; the copy shares the rules."""
+    rules = state[0].rules
+    return copy.deepcopy(state, {id(rules): rules, **{id(rule): rule for rule in rules}})

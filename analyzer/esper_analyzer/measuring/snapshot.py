@@ -9,7 +9,7 @@ import polars as pl
 
 from esper_analyzer.measuring.drift import LONG
 from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, levels_of, loss_ratio
-from esper_analyzer.measuring.summary import Value, histories
+from esper_analyzer.measuring.summary import Value, histories, newest_values
 from esper_analyzer.measuring.trends import Trend, long_trend_of, trend_of
 from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
@@ -22,7 +22,7 @@ class MetricState:
     """The current state of one metric.
 
     Attributes:
-        last: the newest measured value; None if there is none.
+        last: the value of the last update; None if it was not measured in it.
         history: the last measured values, newest last (at most 10, unless another length is requested).
         trend: trend of the last ten values.
         long_trend: slow trend of the last thirty values.
@@ -59,18 +59,27 @@ def take_snapshot(
     with_ratio = updates.with_columns(loss_ratio())
     names = metric_names(with_ratio.collect_schema())
     found = histories(with_ratio, names, max(length, LONG.length))
-    levels = levels_of({name: as_number(values[-1]) for name, values in found.items() if values}, found, thresholds)
-    metrics = {name: state_of(name, values, levels[name], length) for name, values in found.items()}
+    newest = newest_values(with_ratio, names)
+    levels = levels_of({name: as_number(value) for name, value in newest.items()}, names, thresholds)
+    metrics = {name: state_of(name, values, newest[name], levels[name], length) for name, values in found.items()}
     last = metrics["update"].last
     return Snapshot(int(last) if isinstance(last, int) else None, metrics)
 
 
-def state_of(name: str, values: list[Value], level: Level, length: int = HISTORY_LENGTH) -> MetricState:
-    """Return the state of a metric from (at least) its last 30 values, newest last, with a history of `length`."""
+def state_of(name: str, values: list[Value], last: Value, level: Level, length: int = HISTORY_LENGTH) -> MetricState:
+    """Return the state of a metric.
+
+    Args:
+        name: the metric.
+        values: at least its last 30 measured values, newest last.
+        last: its value in the last update, which may not have been measured.
+        level: the level of that.
+        length: number of values in the history.
+    """
     numbers = [as_number(value) for value in values]
     rule = name if name != LOSS_RATIO else ""  # Lv/Lp has the trend rule of a metric that is not in the table
     return MetricState(
-        last=values[-1] if values else None,
+        last=last,
         history=values[-length:],
         trend=trend_of(rule, numbers),
         long_trend=long_trend_of(rule, numbers),

@@ -83,6 +83,21 @@ def histories(updates: pl.LazyFrame, names: Iterable[str], length: int = HISTORY
     return found
 
 
+def newest_values(updates: pl.LazyFrame, names: Iterable[str]) -> dict[str, Value]:
+    """Return the value of each named column in the last update; None where it was not measured in it.
+
+    Args:
+        updates: rows with those columns and `update`, in order of updates, at most one of each rank.
+        names: the columns.
+    """
+    names = list(names)
+    columns = dict.fromkeys(["update", *names])
+    recent = updates.select(map(column, columns)).with_columns(in_calendar(selectors.temporal())).tail(_RECENT_ROWS)
+    last = recent.filter(pl.col("update") == pl.col("update").last()).collect()
+    found = {name: last[name].alias("values").drop_nulls() for name in names}
+    return {name: values[-1] if len(values) else None for name, values in found.items()}
+
+
 def column(name: str) -> pl.Expr:
     """Select a column by its exact name, even if that is "*" or looks like a pattern."""
     return selectors.by_name(name).as_expr()

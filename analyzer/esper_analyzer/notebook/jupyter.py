@@ -15,25 +15,28 @@ from rich.text import Text
 from esper_analyzer.drawing.metric_table import FURTHER, LOSSES
 from esper_analyzer.drawing.plain_lines import plain_lines
 from esper_analyzer.drawing.sparklines import sparkline
-from esper_analyzer.drawing.style import trend_mark, write_lines
+from esper_analyzer.drawing.style import write_lines
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import level_and_rank
+from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import Picture
+from esper_analyzer.live.ranks import RanksFeed
 from esper_analyzer.measuring.levels import LEVEL_TYPE, bands_of
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.notebook.svg_chart import svg_chart
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
-from esper_analyzer.wording import compact, count, rate
+from esper_analyzer.wording import compact, count, is_advisory, level_word, rate, trend_words
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
-from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import Level
 
 ALERT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "update": pl.Int64, "metric": pl.String, "level": LEVEL_TYPE, "value": pl.Float64, "message": pl.String,
-    "since": pl.Int64, "until": pl.Int64, "rule": pl.String, "rank": pl.Int64,
+    "since": pl.Int64, "until": pl.Int64, "rule": pl.String, "count": pl.Int64, "first": pl.Int64, "last": pl.Int64,
+    "worst": pl.Float64, "worst_update": pl.Int64, "lasts": pl.Boolean, "in_force": LEVEL_TYPE, "rank": pl.Int64,
 }  # fmt: skip
 """Columns of the frame of alerts; `Alert` documents them."""
 
@@ -50,11 +53,11 @@ _JUDGING = "The run is still being judged."
 def run_html(run: JudgedRun) -> str:
     """Return the run as HTML for a notebook: verdict, status, updates, chart of the value loss, table of metrics.
 
-    It shows rank 0, or the first rank if there is no rank 0. It uses the text and background colours of the page.
+    The verdict is on all ranks; the numbers are those of the first. It uses the text and background colours of the
+    page.
     """
-    rank = next(iter(run.ranks()), 0)
     try:
-        feed = LiveFeed(run, rank, charted=(_CHARTED,))
+        feed = RanksFeed(run, charted=(_CHARTED,))
         try:
             return picture_html(feed, feed.finish())
         finally:
@@ -77,7 +80,7 @@ def picture_html(feed: LiveFeed, picture: Picture, note: str = "") -> str:
         Markup(
             '<div class="esper-run tex2jax_ignore mathjax_ignore" style="border-left:4px solid {};padding-left:12px">'
             "<div><strong>{} {}</strong>{} · {} · {}</div>"
-            '<div style="opacity:.8">{}</div><ul style="margin:6px 0">{}</ul>{}{}{}</div>'
+            '<div style="opacity:.8">{}</div><ul style="margin:6px 0">{}</ul>{}{}{}{}</div>'
         ).format(
             PALETTE[level].color,
             PALETTE[level].mark,
@@ -87,11 +90,23 @@ def picture_html(feed: LiveFeed, picture: Picture, note: str = "") -> str:
             picture.status,
             _facts(run, feed.rank, picture),
             Markup().join(Markup("<li>{}</li>").format(printable(reason)) for reason in reasons),
+            Markup() if verdict is None else _questions(verdict),
             chart,
             _table(picture),
             Markup('<div style="opacity:.8">{}</div>').format(note) if note else "",
         )
     )
+
+
+def _questions(verdict: Verdict) -> Markup:
+    """Return the level of each question of the verdict on one line; a tooltip has its answer."""
+    answers = Markup(" · ").join(
+        Markup('<span title="{}">{} <span style="color:{}">{} {}</span></span>').format(
+            printable(one.reason), name, PALETTE[one.level].color, PALETTE[one.level].mark, one.level
+        )
+        for name, one in verdict.questions.items()
+    )
+    return Markup('<div style="margin:6px 0">{}</div>').format(answers)
 
 
 def _facts(run: JudgedRun, rank: int, picture: Picture) -> str:
@@ -115,17 +130,17 @@ def _table(picture: Picture) -> Markup:
         state = picture.state(name)
         if not state.history:
             continue
-        sure = state.trend.confidence
-        trend = f"{state.trend.label}{'' if sure is None else f', {100 * sure:.0f} % sure'}"
+        words = trend_words(name, state.trend)
+        trend = words.full + (f", {words.sure} sure" if words.sure else "")
         judged = "" if state.level == "unknown" else f"{PALETTE[state.level].mark} {state.level}"
-        if name == LOSS_RATIO and state.level in ("warning", "critical"):
-            judged += ", which does not affect the verdict"
+        if is_advisory(name, state.level):
+            judged = f"{level_word(name, state.level)}, which does not affect the verdict"
         history = sparkline(map(as_number, state.history))
-        cells = (title, compact(state.last), history, trend_mark(state.trend).plain, trend, judged)
+        cells = (title, compact(state.last), history, trend, judged)
         rows.append(Markup("<tr>{}</tr>").format(Markup().join(map(Markup("<td>{}</td>").format, cells))))
     if not rows:
         return Markup()
-    heads = Markup().join(map(Markup("<th>{}</th>").format, ("", "last", "last 10", "change", "trend", "level")))
+    heads = Markup().join(map(Markup("<th>{}</th>").format, ("", "last", "last 10", "trend", "level")))
     return Markup('<table style="color:inherit"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>').format(
         heads, Markup().join(rows)
     )
@@ -147,15 +162,15 @@ Show = Callable[[LiveFeed, Picture, pl.DataFrame, str], None]
 """Shows a picture of a followed run and its new rows, with a note as the last line."""
 
 
-def watch_run(run: JudgedRun, *, interval: float, updates: int | None, rank: int) -> None:
+def watch_run(run: JudgedRun, *, interval: float, updates: int | None, rank: int | None) -> None:
     """Follow a run in the output of a cell; see `Run.watch`."""
     if not 0.0 < interval < math.inf:
         raise UsageError(f"interval must be a positive number of seconds, found {interval!r}")
     if updates is not None and updates < 1:
         raise UsageError(f"updates must be at least 1, found {updates!r}")
-    run.selected_ranks(rank)
+    run.selected_ranks(rank)  # raises if there is no such rank
     show = _Cell() if _is_in_notebook() else _print_lines
-    feed = LiveFeed(run, rank, charted=(_CHARTED,))
+    feed = RanksFeed(run, charted=(_CHARTED,)) if rank is None else LiveFeed(run, rank, charted=(_CHARTED,))
     try:
         _watch(feed, show, interval, updates)
     finally:
@@ -222,6 +237,6 @@ def _print_lines(feed: LiveFeed, picture: Picture, rows: pl.DataFrame, note: str
 def _state(feed: LiveFeed, picture: Picture) -> str:
     """Return the state of the whole run in one line."""
     rows = picture.rows
-    verdict = "unknown" if picture.verdict is None else picture.verdict.level
+    verdict = "unknown" if picture.verdict is None else level_and_rank(picture.verdict)
     updates = f"{count(rows)} update{'s' * (rows != 1)}"
     return f"{printable(feed.run.header.run_id)}: {picture.status}, {updates}, verdict {verdict}"

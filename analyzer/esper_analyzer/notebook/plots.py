@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from esper_analyzer.judging.alerts import Alert, newest
+from esper_analyzer.drawing.style import drawn_bands
+from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import judge_rank
 from esper_analyzer.judging.rules import CHART_OF
@@ -62,14 +63,14 @@ def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: 
     rows = frame.with_columns(loss_ratio())
     names = _chosen(metrics, rows)
     course = course_of(rows, names, numbering_of_index(frame, index).missing)
-    alerts = newest(judge_rank(run, index, frame, found.damage_of(rank)).alerts)
+    alerts = judge_rank(run, index, frame, found.damage_of(rank)).alerts
     figure = Plot(figsize=(10.0, 1.0 + 2.2 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     for panel, name in zip(panels, names, strict=True):
         panel.set_ylabel(printable(name), parse_math=False)
         for line in course.lines[name]:
             _draw(panel, line, log)
-        _shade(panel, bands_of(name, run.settings.thresholds))
+        _shade(panel, drawn_bands(name, bands_of(name, run.settings.thresholds)))
         shown = [alert for alert in alerts if name in (alert.metric, CHART_OF.get(alert.metric))]
         _mark_alerts(panel, shown, course.last or 0)
     if course.first is not None and course.last is not None:
@@ -135,12 +136,12 @@ def _shade(panel: Axes, bands: Bands | None) -> None:
 
 
 def _mark_alerts(panel: Axes, alerts: Sequence[Alert], newest: int) -> None:
-    """Draw a line where each alert was raised, and shade the updates that it covers."""
+    """Draw a line where each alert was first raised, and shade the updates of the first time at its worst level."""
     for position, alert in enumerate(alerts):
         color = PALETTE[alert.level].color
         metric = printable(alert.metric).replace("$", r"\$")  # else matplotlib reads a formula
-        label = f"{alert.level}: {metric} from {alert.since}" if position < _MAX_NAMED else None
-        panel.axvline(alert.update, color=color, linewidth=1.2, label=label)
+        label = f"{alert.level}: {metric}, {alert.times}" if position < _MAX_NAMED else None
+        panel.axvline(alert.first, color=color, linewidth=1.2, label=label)
         panel.axvspan(alert.since, newest if alert.until is None else alert.until, color=color, alpha=0.06, linewidth=0)
     if panel.get_legend_handles_labels()[0]:  # beside the panel, so that it covers nothing
         panel.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -20,13 +20,20 @@ Range = tuple[int, int]
 _USUAL_SHARE = 0.75
 """Share of the steps that a stride has at least; the others are gaps, or where a resumed run begins."""
 
+MIN_STEPS = 2
+"""A step that was seen only once is no stride."""
+
+
+_Run = tuple[int, int]
+"""Jumps of the same width one after another: the first number of the first, and how many there are."""
+
 
 class Numbering:
     """How the updates of rows are numbered: in which stride, and which are missing.
 
-    The stride is the step from one update to the next that three quarters of all steps are; 1 if there is none. A
-    trainer that records every fourth update, or numbers its updates by environment steps, has a larger one, and then
-    only a wider step means that updates are missing.
+    The stride is the step from one update to the next that three quarters of all steps, and at least two, are; 1 if
+    there is none. A trainer that records every fourth update, or numbers its updates by environment steps, has a larger
+    one, and then only a wider step means that updates are missing.
 
     Attributes:
         steps: number of steps, that is of rows that follow another.
@@ -40,9 +47,9 @@ class Numbering:
             jumps: the numbers between two rows that follow each other, where there are any.
         """
         self.steps = steps
-        self._jumps: dict[int, list[Range]] = {}
+        self._jumps: dict[int, list[_Run]] = {}
         for jump in jumps:
-            self._jumps.setdefault(_width(jump), []).append(jump)
+            self._add(_width(jump), (jump[0], 1))
 
     @classmethod
     def of(cls, rows: pl.LazyFrame, before: int | None = None) -> Self:
@@ -61,15 +68,24 @@ class Numbering:
     def extend(self, other: Numbering) -> None:
         """Add further steps of the same rows, before or behind these."""
         self.steps += other.steps
-        for width, jumps in other._jumps.items():
-            self._jumps.setdefault(width, []).extend(jumps)
+        for width, runs in other._jumps.items():
+            for run in runs:
+                self._add(width, run)
+
+    def _add(self, width: int, run: _Run) -> None:
+        """Add equal jumps one after another; a run of updates in a stride is kept as one, however long it is."""
+        runs = self._jumps.setdefault(width, [])
+        if runs and runs[-1][0] + runs[-1][1] * (width + 1) == run[0]:
+            runs[-1] = (runs[-1][0], runs[-1][1] + run[1])
+        else:
+            runs.append(run)
 
     @property
     def stride(self) -> int:
-        """The step that at least three quarters of all steps are; 1 if there is none."""
-        jumps = Counter({width + 1: len(found) for width, found in self._jumps.items()})
+        """The step that at least three quarters of all steps are, if there are two of it; else 1."""
+        jumps = Counter({width + 1: sum(count for _, count in runs) for width, runs in self._jumps.items()})
         for step, count in jumps.most_common(1):
-            if count >= _USUAL_SHARE * self.steps:
+            if count >= max(MIN_STEPS, _USUAL_SHARE * self.steps):
                 return step
         return 1
 
@@ -77,7 +93,13 @@ class Numbering:
     def missing(self) -> list[Range]:
         """The ranges of missing updates, in order: steps that are wider than the stride."""
         stride = self.stride
-        return sorted(jump for width, found in self._jumps.items() if width >= stride for jump in found)
+        return sorted(
+            (start + at * (width + 1), start + at * (width + 1) + width - 1)
+            for width, runs in self._jumps.items()
+            if width >= stride
+            for start, count in runs
+            for at in range(count)
+        )
 
     @property
     def remarks(self) -> list[str]:
@@ -92,6 +114,17 @@ class Numbering:
 
 def _width(jump: Range) -> int:
     return jump[1] - jump[0] + 1
+
+
+def missing_updates(gap: Range, stride: int) -> Range:
+    """Return the first and the last update that a gap leaves out in this stride, which is all of it where that is 1."""
+    first = gap[0] - 1 + stride
+    return first, first + (missing_count([gap], stride) - 1) * stride
+
+
+def missing_count(missing: Iterable[Range], stride: int) -> int:
+    """Count the updates that gaps leave out in this stride: one for each whole step that is missing."""
+    return sum(max(1, _width(gap) // stride) for gap in missing)
 
 
 def numbering_of_new(rows: pl.DataFrame, last: int | None) -> Numbering | None:

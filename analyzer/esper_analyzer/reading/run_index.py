@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import polars as pl
 
@@ -12,6 +13,18 @@ from esper_analyzer.reading.segment_index import SCHEMA, SegmentIndex, index_of,
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.run import RunExamination
 from esper_schemas.examining.segment import Recording
+
+Ranks = int | Literal["first"] | None
+"""Which ranks are judged, and which rank the numbers are of.
+
+`"first"`, the default of commands and of `Run.report`, judges all ranks and has the numbers of the first one. A number
+asks for this rank alone. None puts all ranks together, numbers included.
+"""
+
+
+def looked_at(rank: Ranks) -> int | None:
+    """Return the rank to examine; None for all."""
+    return None if rank == "first" else rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,12 @@ class RunIndex:
     def only(self, rank: int) -> RunIndex:
         """Return the same index with one rank only."""
         return replace(self, ranks={number: index for number, index in self.ranks.items() if number == rank})
+
+    def shown(self, rank: Ranks) -> list[int]:
+        """Return the ranks that the numbers are of. The first rank is the first that has recorded anything."""
+        if rank != "first" or not self.ranks:
+            return list(self.ranks)
+        return [next((number for number, index in self.ranks.items() if index.rows), min(self.ranks))]
 
     def rank(self, rank: int) -> SegmentIndex:
         """Return the index of one rank; an empty one if the run has no such rank."""

@@ -38,6 +38,11 @@ GOING_ON: frozenset[str] = frozenset({"live", "stale", "unknown"})
 """Statuses of a run that may still add rows."""
 
 _NAMED_RANKS = 4
+_CLIPPED = {
+    "clipped": "The value loss is that of clipped predictions alone, which cannot be converted to the true error.",
+    "error_clipped": "The value loss cuts each squared error off at a maximum, so the true error may be far larger.",
+}
+"""Remarks on what a trainer clips in its value loss, by `ValueLossDefinition.clipping`."""
 """How many ranks a remark names."""
 
 _WORST_FIRST: tuple[Status, ...] = ("crashed", "failed", "unknown", "stale", "live", "interrupted", "finished")
@@ -241,14 +246,22 @@ class RunReader:
         """Remarks that go with a verdict on this run: assumptions about its value loss, ranks that did not record."""
         return [*self._remarks_on_value_loss, *self._remarks_on_ranks()]
 
+    @property
+    def value_clip(self) -> float | None:
+        """By how much an update may move a predicted value, if the trainer clips these; else None."""
+        definition = self.header.value_loss_definition
+        clip = definition.get("clip_range")
+        if definition.get("clipping") not in ("max", "clipped") or not isinstance(clip, int | float):
+            return None
+        return float(clip) if clip > 0 else None
+
     @cached_property
     def _remarks_on_value_loss(self) -> list[str]:
         definition = self.header.value_loss_definition
         if definition.get("assumed", not definition):
             return ["The trainer did not declare its value loss; half the mean squared error is assumed."]
-        if definition.get("clipping") == "clipped":
-            return ["The value loss is that of clipped predictions alone, which cannot be converted to the true error."]
-        return []
+        remark = _CLIPPED.get(str(definition.get("clipping")))
+        return [remark] if remark is not None else []
 
     def _remarks_on_ranks(self) -> list[str]:
         ranks, expected = self.ranks(), self.header.world_size

@@ -1,6 +1,6 @@
 """The command `check`: pass or fail a run by its report, for scripts and CI; `check_formats` writes the result.
 
-    verdict      fails if its level reaches `fail_on`; unknown (too few updates) never fails
+    verdict      fails if its level reaches `fail_on`; unknown fails only if that is `unknown`
     each gate    fails if the metric's last value reaches `fail_on` by its thresholds, or an alert in force does
     integrity    worse than a failure if files are damaged; a torn end does not count as damage
 
@@ -34,7 +34,7 @@ from esper_schemas.metric.payload import METRICS
 
 FORMAT = "esper-check/1"
 
-FailOn = Literal["warning", "critical"]
+FailOn = Literal["unknown", "warning", "critical"]
 Outcome = Literal["passed", "failed", "unknown", "damaged"]
 
 EXIT_CODES: Mapping[Outcome, ExitCode] = {
@@ -134,9 +134,9 @@ def check_report(
 
     Args:
         report: the report on one rank of a run, or on all ranks.
-        fail_on: the level that fails; `warning` includes critical.
+        fail_on: the level that fails; `warning` includes critical, and `unknown` everything but healthy.
         gates: metrics with thresholds, `loss_ratio`, or signals to check in addition to the verdict.
-        ranks: if `report` is on all ranks, the report on each rank; gates are checked in each.
+        ranks: if `report` is on several ranks, the report on each rank; gates are checked in each.
         settings: the settings that the reports were made with.
 
     Raises:
@@ -146,16 +146,17 @@ def check_report(
     integrity = _integrity(report)
     for name in gates:
         _check_gate(name, report, settings)
+    by_rank = ranks or {}
     if not report.updates.rows and integrity.outcome != "damaged":
         raise NotARunError(f"{report.run.path} has no updates yet; check it after its first update")
-    by_rank = ranks or {}
     checked = [
         _worst([_gate(name, one, fail_on, settings, rank) for rank, one in by_rank.items()])
         if len(by_rank) > 1
         else _gate(name, report, fail_on, settings)
         for name in dict.fromkeys(gates)
     ]
-    never = [gate.name for gate in checked if gate.value is None and gate.level == "unknown"]
+    of_ranks = list(by_rank.values()) or [report]
+    never = [gate.name for gate in checked if not any(_was_recorded(gate.name, one, settings) for one in of_ranks)]
     if never and integrity.outcome != "damaged":
         verb, them = ("was", "it") if len(never) == 1 else ("were", "them")
         raise UsageError(f"{', '.join(never)} {verb} never recorded in {report.run.path}; remove {them} from --gate")
@@ -180,20 +181,33 @@ def _check_gate(name: str, report: Report, settings: Settings) -> None:
 
 def _gate(name: str, report: Report, fail_on: FailOn, settings: Settings, rank: int | None = None) -> Condition:
     value, raw = _last(name, report, settings)
-    alerts = [alert for alert in report.alerts if alert.metric == name and alert.until is None]
-    alerts.sort(key=lambda alert: severity_of(alert.level), reverse=True)
-    level = max([raw, *(alert.level for alert in alerts)], key=severity_of)
+    alerts = [(alert.in_force, alert) for alert in report.alerts if alert.metric == name and alert.in_force is not None]
+    alerts.sort(key=lambda one: severity_of(one[0]), reverse=True)
+    level = max([raw, *(level for level, _ in alerts)], key=severity_of)
     prefix = "" if rank is None else f"Rank {rank}: "
     reasons = [] if value is None else [prefix + _described(value, raw, str(settings.thresholds[name]))]
-    reasons += [prefix + _in_force(alert) for alert in alerts]
+    if value is None and name in settings.thresholds and _was_recorded(name, report, settings):
+        reasons = [f"{prefix}It was not measured in the last update, {report.updates.last}."]
+    reasons += [prefix + _in_force(level, alert) for level, alert in alerts]
     return Condition(name, _outcome(level, fail_on), reasons, level, value)
+
+
+def _was_recorded(name: str, report: Report, settings: Settings) -> bool:
+    """Whether any update measured a gated metric, or any input of a gated signal."""
+    if name == LOSS_RATIO:
+        return report.ratio.median is not None or _was_recorded("value_loss", report, settings)
+    if name in settings.thresholds:
+        return report.metrics[name].nonfinite is not None
+    needs = {column for rule in settings.rules if rule.metric == name for column in _columns_of(rule)}
+    optional = [report.metrics[column].nonfinite for column in needs if not METRICS[column].required]
+    return not optional or any(count is not None for count in optional)
 
 
 def _columns_of(rule: Rule) -> set[str]:
     """Return the metrics that a rule's number is computed from."""
-    roots = set(rule.value.meta.root_names())
+    roots = {*rule.needs, *rule.value.frame.meta.root_names()}
     for parts in reversed(PARTS):
-        roots |= {root for name, part in parts.items() if name in roots for root in part.meta.root_names()}
+        roots |= {root for name, part in parts.items() if name in roots for root in part.frame.meta.root_names()}
     return roots & set(METRICS)
 
 
@@ -208,9 +222,7 @@ def _last(name: str, report: Report, settings: Settings) -> tuple[Value, Level]:
         return report.ratio.last, report.ratio.health.level
     if name in settings.thresholds:
         return report.metrics[name].last, report.metrics[name].health.level
-    needs = {column for rule in settings.rules if rule.metric == name for column in _columns_of(rule)}
-    optional = [report.metrics[column].last for column in needs if not METRICS[column].required]
-    return None, "unknown" if optional and all(value is None for value in optional) else "healthy"
+    return None, "healthy" if _was_recorded(name, report, settings) else "unknown"
 
 
 def _described(value: Value, level: Level, bands: str) -> str:
@@ -218,8 +230,9 @@ def _described(value: Value, level: Level, bands: str) -> str:
     return f"{text} ({bands})." if bands else f"{text}."
 
 
-def _in_force(alert: Alert) -> str:
-    return printable(f"{alert.level.capitalize()} alert in force: {alert.message}")
+def _in_force(level: Level, alert: Alert) -> str:
+    times = f" ({alert.times})" if alert.count > 1 else ""
+    return printable(f"{level.capitalize()} alert in force{times}: {alert.message}")
 
 
 def _integrity(report: Report) -> Condition:
@@ -231,7 +244,9 @@ def _integrity(report: Report) -> Condition:
 
 def _outcome(level: Level, fail_on: FailOn) -> Outcome:
     if level == "unknown":
-        return "unknown"
+        return "failed" if fail_on == "unknown" else "unknown"
+    if fail_on == "unknown":
+        return "passed" if level == "healthy" else "failed"
     return "failed" if severity_of(level) >= severity_of(fail_on) else "passed"
 
 

@@ -17,16 +17,15 @@ from markupsafe import Markup
 
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.rules import CHART_OF, Rule
-from esper_analyzer.judging.verdict import DAMAGE, REMARK, Reason, grouped
+from esper_analyzer.judging.verdict import DAMAGE, REMARK, Reason, beside, grouped
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.series import attempts_of, axes_of, course_of
-from esper_analyzer.measuring.trends import Trend
-from esper_analyzer.reading.run_index import RunIndex
+from esper_analyzer.reading.run_index import Ranks, RunIndex, joined, looked_at
 from esper_analyzer.reporting.black_boxes import all_columns, file_line, has_table, heading, moved_line
 from esper_analyzer.reporting.html_charts import Chart, chart_data, chart_of, pack
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
-from esper_analyzer.reporting.text import describe_fault, describe_updates
-from esper_analyzer.wording import compact, count, duration, number, percentage, size
+from esper_analyzer.reporting.text import describe_fault, describe_ranks, describe_updates
+from esper_analyzer.wording import ADVISORY, compact, count, duration, missing, number, size, trend_words
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import LOSS_RATIO, is_label, leading
 from esper_schemas.metric.levels import PALETTE, Ground, Look
@@ -37,6 +36,7 @@ MAX_REASONS = 6
 MAX_CONFIG = 500
 MAX_TEXT = 500
 MAX_FAULTS = 200
+MAX_MISSING = 100
 
 _ASSETS = resources.files("esper_analyzer.reporting") / "web"
 
@@ -70,13 +70,13 @@ class ReasonLine:
     is_remark: bool
 
 
-def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: RunIndex | None = None) -> str:
+def report_html(run: JudgedRun, report: Report, rank: Ranks = "first", found: RunIndex | None = None) -> str:
     """Return the report as one HTML document that needs no other files and no network.
 
     Args:
         run: the run of the report. The charts read its rows in bounded memory.
         report: the report that `run.report(rank)` returned.
-        rank: the same rank; None for all ranks, with a line for each (one line for all if there are more than 8).
+        rank: the same; None for all ranks, with a line for each (one line for all if there are more than 8).
         found: the index that the report was made from, so that the charts show the same moment; by default a new one.
 
     Raises:
@@ -86,7 +86,9 @@ def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: Run
     if report.ratio.last is not None or report.ratio.median is not None:
         sections[LOSS_RATIO] = report.ratio
     names = _charted(report, sections)
-    rows = (found or run.look(rank)).updates().with_columns(loss_ratio())
+    found = found or run.look(looked_at(rank))
+    frames = found.frames()
+    rows = joined(frames[number] for number in found.shown(rank)).with_columns(loss_ratio())
     course = course_of(rows, names, report.updates.missing)
     settings = run.settings
     charts = [chart_of(at, name, sections[name], course.lines[name], settings) for at, name in enumerate(names)]
@@ -112,9 +114,10 @@ def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: Run
         .get_template("report.html.jinja")
         .render(
             report=report,
-            rank=rank,
+            ranks_shown=describe_ranks(report.run),
             since=report.verdict.since,
             reasons=_reasons(report.verdict.findings, {link: by_id[at] for link, at in links.items()}),
+            beside={name: beside(report.verdict, name) for name in report.verdict.questions},
             max_reasons=MAX_REASONS,
             tiles=[] if is_of_several else [*_critic_error(report, run.settings.rules), *_tiles(report)],
             is_of_several=is_of_several,
@@ -126,7 +129,8 @@ def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: Run
             ranks=course.ranks,
             ids=ids,
             links=links,
-            alerts=list(reversed(report.alerts)),
+            alerts=report.alerts,
+            of_ranks=len(report.run.ranks) > 1,
             black_boxes=[
                 (heading(box), file_line(box), moved_line(box), all_columns(box))
                 if has_table(report.black_boxes, number)
@@ -134,6 +138,7 @@ def report_html(run: JudgedRun, report: Report, rank: int | None = 0, found: Run
                 for number, box in enumerate(report.black_boxes)
             ],
             updates=describe_updates(report.updates),
+            missing=missing(report.updates.missing, report.updates.stride, MAX_MISSING),
             recorded={
                 name: metric for name, metric in report.metrics.items() if _is_recorded(metric) and not is_label(name)
             },
@@ -171,7 +176,9 @@ def _critic_error(report: Report, rules: Sequence[Rule]) -> Iterator[Tile]:
 def _tiles(report: Report) -> Iterator[Tile]:
     for metric in leading():
         if metric.headline and _is_recorded(found := report.metrics[metric.name]):
-            yield Tile(metric.title, compact(found.last), found.health.level, _trend(found.trend))
+            yield Tile(
+                metric.title, compact(found.last), found.health.level, trend_words(metric.name, found.trend).full
+            )
 
 
 def _charted(report: Report, sections: Mapping[str, MetricSection | RatioSection]) -> list[str]:
@@ -226,28 +233,23 @@ def _duration(report: Report) -> str:
     return f"{begun:%Y-%m-%d %H:%M} UTC, {duration((ended - begun).total_seconds())}"
 
 
-def _trend(trend: Trend) -> str:
-    """Return the trend in words and the signed change."""
-    if trend.label == "unknown":
-        return ""
-    change = f" {percentage(trend.change)}" if trend.change is not None else ""
-    return f"{trend.label}{change}"
-
-
 def _asset(name: str) -> Markup:
     """Read a style sheet or script of this package, which goes into the page unescaped."""
     return Markup(_ASSETS.joinpath(name).read_text(encoding="utf-8"))
 
 
 def _level_colors() -> Markup:
-    """Return the palette of the levels as CSS custom properties, for a light and a dark page."""
+    """Return the palette of the levels as CSS custom properties, for a light and a dark page; grey is advisory."""
 
     def properties(ground: Callable[[Look], Ground]) -> str:
         colors = {level: ground(look) for level, look in PALETTE.items()}
-        return "".join(
-            f"--{level}:{color.text};--{level}-tint:{color.tint};"
-            + (f"--band-{level}:{color.band};" if color.band else "")
-            for level, color in colors.items()
+        return (
+            "".join(
+                f"--{level}:{color.text};--{level}-tint:{color.tint};"
+                + (f"--band-{level}:{color.band};" if color.band else "")
+                for level, color in colors.items()
+            )
+            + f"--{ADVISORY}:{colors['unknown'].text};--band-{ADVISORY}:rgba(128,128,128,.1);"
         )
 
     light, dark = properties(lambda look: look.light), properties(lambda look: look.dark)
@@ -279,6 +281,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "compact": compact, "count": count, "number": number, "percentage": percentage, "size": size, "trend": _trend,
+        "compact": compact, "count": count, "number": number, "size": size,
+        "trend": lambda trend, name: trend_words(name, trend).full,
     }  # fmt: skip
     return environment

@@ -14,23 +14,28 @@ from esper_analyzer.judging.settings import Settings
 from esper_analyzer.measuring.levels import bands_of
 from esper_analyzer.measuring.series import KINDS, Axis, Course, Line
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
-from esper_analyzer.wording import count
+from esper_analyzer.wording import count, level_word, thresholds_of
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO
-from esper_schemas.metric.metrics import Bands
+from esper_schemas.metric.metrics import Bands, Level, Limit
 
 MAX_RANGES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The texts of the page about a chart. The packed data has its numbers, in the same order."""
+    """The texts of the page about a chart. The packed data has its numbers, in the same order.
+
+    Attributes:
+        level: the word for the level of the last value.
+    """
 
     id: str
     name: str
     title: str
     description: str
     bands: str
+    level: str
     section: MetricSection | RatioSection
     nonfinite: str
     is_main: bool
@@ -42,13 +47,13 @@ def chart_of(
     """Return the texts of the page about the chart at this position. Names from the run are not escaped yet."""
     metric = DECLARED.get(name)
     facts = [metric.description, metric.averaged_over] if metric else []
-    bands = bands_of(name, settings.thresholds)
     return Chart(
         id=f"chart-{position}",
         name=name,
         title=metric.title if metric else name,
         description="; ".join(fact for fact in facts if fact) or "added by the user",
-        bands=str(bands) if bands else "",
+        bands=thresholds_of(name, bands_of(name, settings.thresholds)),
+        level=level_word(name, section.health.level),
         section=section,
         nonfinite="; ".join(_describe_nonfinite(lines)),
         is_main=metric is not None and metric.order is not None,
@@ -88,7 +93,7 @@ def chart_data(
         "width": course.width,
         "missing": coded_ranges(course.missing),
         "missing_of": [coded_ranges(ranges) for ranges in course.missing_of] if len(course.ranks) > 1 else [],
-        "alerts": [_alert(alert, links) for alert in report.alerts],
+        "alerts": [_alert(alert, links, report.run.rank) for alert in report.alerts],
         "charts": [
             {
                 "id": chart.id,
@@ -97,7 +102,7 @@ def chart_data(
                 "main": chart.name == "value_loss",
                 "log": chart.name == LOSS_RATIO,
                 "median": chart.section.median,
-                "bands": _bands(bands_of(chart.name, settings.thresholds)),
+                "bands": _bands(chart.name, bands_of(chart.name, settings.thresholds)),
                 "lines": [
                     {
                         "rank": line.rank,
@@ -115,22 +120,26 @@ def chart_data(
     }
 
 
-def _alert(alert: Alert, links: Mapping[str, str]) -> dict[str, Any]:
+def _alert(alert: Alert, links: Mapping[str, str], rank: int | None) -> dict[str, Any]:
+    """Return the data of an alert; `drawn` says whether it is of the rank in the charts, or these are of several."""
     return {
         "update": alert.update,
         "since": alert.since,
         "until": alert.until,
+        "times": alert.times,
+        "lasts": alert.lasts,
+        "drawn": rank is None or alert.rank == rank,
         "level": alert.level,
         "metric": printable(alert.metric),
         "chart": links.get(alert.metric, ""),
     }
 
 
-def _bands(bands: Bands | None) -> list[list[Any]]:
+def _bands(name: str, bands: Bands | None) -> list[list[Any]]:
     if bands is None or bands.only_if is not None:  # the chart cannot show a band that depends on a condition
         return []
-    levels = (("warning", bands.warning), ("critical", bands.critical))
-    return [[level, limit.comparison, limit.bound] for level, limits in levels for limit in limits]
+    levels: tuple[tuple[Level, tuple[Limit, ...]], ...] = (("warning", bands.warning), ("critical", bands.critical))
+    return [[level_word(name, level), limit.comparison, limit.bound] for level, limits in levels for limit in limits]
 
 
 def pack(data: Mapping[str, Any]) -> str:

@@ -6,19 +6,20 @@ import re
 from collections.abc import Iterator, Sequence
 
 from esper_analyzer.judging.alerts import Alert
-from esper_analyzer.judging.verdict import grouped
-from esper_analyzer.measuring.trends import Trend
+from esper_analyzer.judging.verdict import Verdict, beside, grouped
 from esper_analyzer.reporting.black_boxes import Column, file_line, has_table, heading, main_columns, moved_line
 from esper_analyzer.reporting.report import BlackBoxSection, IntegritySection, MetricSection, Report, UpdatesSection
-from esper_analyzer.reporting.text import describe_fault, describe_updates
-from esper_analyzer.wording import compact, count, percentage, size
+from esper_analyzer.reporting.text import describe_fault, describe_ranks, describe_updates
+from esper_analyzer.wording import compact, count, is_advisory, level_word, size, trend_words
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import LOSS_RATIO, leading
 from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import Level
 
 MAX_REASONS = 12
-MAX_ALERTS = 10
+MAX_ALERTS = 40
+"""More rules than there are, so that only a run of many ranks leaves alerts out; their number is said."""
+
 MAX_FAULTS = 10
 MAX_BLACK_BOXES = 5
 MAX_COLUMNS = 6
@@ -30,17 +31,26 @@ _LINKED = re.compile(r"@|#(?=\w)|:(?=/)|\b(?:www|mailto|xmpp)(?=[.:])|\bGH(?=-)"
 
 
 def report_markdown(report: Report) -> str:
-    """Return the report in under 100 lines: verdict, main metrics, newest alerts, black boxes, updates and files."""
+    """Return the report in under 100 lines: verdict, main metrics, alerts, black boxes, updates and files."""
     lines = [
         *_heading(report),
         "",
         *_reasons([ranks + finding.said for ranks, finding in grouped(report.verdict.findings)]),
+        *_questions(report.verdict),
         *_metrics(report),
-        *_alerts(report.alerts),
+        *_alerts(report.alerts, several=len(report.run.ranks) > 1),
         *_black_boxes(report.black_boxes, report.black_boxes_left_out),
         *_files(report.updates, report.integrity),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _questions(verdict: Verdict) -> Iterator[str]:
+    """Return one line for each question, without a reason that stands above."""
+    yield ""
+    for name, answer in verdict.questions.items():
+        reason = f": {plain(said)}" if (said := beside(verdict, name)) else ""
+        yield f"- {name} {_level(answer.level)}{reason}"
 
 
 def plain(text: object) -> str:
@@ -63,7 +73,7 @@ def _heading(report: Report) -> Iterator[str]:
     yield ""
     parts = [run.status, " on ".join(plain(part) for part in (run.trainer, run.env) if part)]
     parts += [plain(run.device)] if run.device else []
-    parts += [f"{run.world_size} ranks"] if run.world_size > 1 else []
+    parts += [describe_ranks(run)] if describe_ranks(run) else []
     parts += [f"{run.attempts} attempts"] if run.attempts != 1 else []
     parts += [f"thresholds from {plain(report.thresholds)}"] if report.thresholds is not None else []
     yield " · ".join(part for part in [*parts, describe_updates(report.updates)] if part)
@@ -82,9 +92,9 @@ def _metrics(report: Report) -> Iterator[str]:
         found, ratio = report.metrics.get(metric.name), report.ratio
         if metric.name == LOSS_RATIO and ratio.median is not None:
             middle = f"{compact(ratio.last)} | median {compact(ratio.median)}"
-            rows.append(f"| {metric.title} | {middle} | {_level(ratio.health.level)} |")
+            rows.append(f"| {metric.title} | {middle} | {_metric_level(metric.name, ratio.health.level)} |")
         elif found is not None and found.nonfinite is not None:
-            rows.append(_metric(metric.title, found))
+            rows.append(_metric(metric.name, metric.title, found))
     if not rows:
         return
     yield ""
@@ -93,32 +103,27 @@ def _metrics(report: Report) -> Iterator[str]:
     yield from rows
 
 
-def _metric(title: str, metric: MetricSection) -> str:
-    level = _level(metric.health.level) if metric.health.level != "unknown" else ""
+def _metric(name: str, title: str, metric: MetricSection) -> str:
+    level = _metric_level(name, metric.health.level) if metric.health.level != "unknown" else ""
     bad = f" ({count(metric.nonfinite)} not finite)" if metric.nonfinite else ""
-    return f"| {title} | {compact(metric.last)}{bad} | {_trend(metric.trend)} | {level} |"
+    return f"| {title} | {compact(metric.last)}{bad} | {trend_words(name, metric.trend).full} | {level} |"
 
 
-def _trend(trend: Trend) -> str:
-    if trend.label == "unknown":
-        return ""
-    return trend.label if trend.change is None else f"{trend.label} {percentage(trend.change)}"
-
-
-def _alerts(alerts: Sequence[Alert]) -> Iterator[str]:
+def _alerts(alerts: Sequence[Alert], *, several: bool) -> Iterator[str]:
     yield ""
     if not alerts:
         yield "No alerts."
         return
-    shown = list(reversed(alerts))[:MAX_ALERTS]
-    newest = f", the newest {len(shown)} of {len(alerts)}" if len(alerts) > len(shown) else ""
-    yield f"<details><summary>Alerts{newest}</summary>"
+    shown = alerts[:MAX_ALERTS]
+    most = f", {len(shown)} of {len(alerts)}" if len(alerts) > len(shown) else ""
+    yield f"<details><summary>Alerts{most}: what ends a run and the worst first</summary>"
     yield ""
-    yield "| level | since | until | message |"
-    yield "| --- | ---: | ---: | --- |"
+    yield "| first at update | level | alert | message |"
+    yield "| ---: | --- | --- | --- |"
     for alert in shown:
-        until = "ongoing" if alert.until is None else alert.until
-        yield f"| {_level(alert.level)} | {alert.since} | {until} | {plain(alert.message)} |"
+        rank = f"Rank {alert.rank}: " if several else ""
+        what = plain(f"{rank}{alert.title}, {alert.course}")
+        yield f"| {alert.first} | {_level(alert.level)} | {what} | {plain(alert.message)} |"
     yield ""
     yield "</details>"
 
@@ -158,10 +163,9 @@ def _minibatches(columns: Sequence[Column]) -> Iterator[str]:
 def _files(updates: UpdatesSection, integrity: IntegritySection) -> Iterator[str]:
     faults = integrity.faults
     sealed, active = integrity.segments_sealed, integrity.segments_active
-    missing = sum(last - first + 1 for first, last in updates.missing)
     yield ""
     yield (
-        f"Updates: {count(updates.rows)}, {count(missing)} missing, {count(updates.skipped)} skipped, "
+        f"Updates: {count(updates.rows)}, {count(updates.missing_count)} missing, {count(updates.skipped)} skipped, "
         f"{count(updates.dropped)} dropped, {count(updates.superseded)} superseded. "
         f"Files: {sealed} sealed segment{'s' * (sealed != 1)}, {active} active, {size(integrity.bytes)}, "
         f"{f'{len(faults)} fault' + 's' * (len(faults) != 1) + ':' if faults else 'no faults.'}"
@@ -176,3 +180,7 @@ def _files(updates: UpdatesSection, integrity: IntegritySection) -> Iterator[str
 
 def _level(level: Level) -> str:
     return f"{PALETTE[level].sign} {level}"
+
+
+def _metric_level(name: str, level: Level) -> str:
+    return level_word(name, level) if is_advisory(name, level) else _level(level)

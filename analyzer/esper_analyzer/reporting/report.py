@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,8 +18,8 @@ from esper_analyzer.measuring.snapshot import MetricState, metric_names, take_sn
 from esper_analyzer.measuring.summary import Summary, Value, summarise
 from esper_analyzer.measuring.trends import Trend
 from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
-from esper_analyzer.reading.gaps import Range
-from esper_analyzer.reading.run_index import RunIndex, joined
+from esper_analyzer.reading.gaps import Range, missing_count
+from esper_analyzer.reading.run_index import Ranks, RunIndex, joined, looked_at
 from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.strict_json import strict
 from esper_schemas.examining.faults import Fault
@@ -34,7 +34,12 @@ MAX_BLACK_BOXES = 20
 
 @dataclass(frozen=True, slots=True)
 class RunSection:
-    """Identity and status of the run, from its header and attempts."""
+    """Identity and status of the run, from its header and attempts.
+
+    Attributes:
+        ranks: the ranks that the report is on: its verdict, alerts, files and black boxes.
+        rank: the rank that `updates`, `metrics`, `ratio` and `signals` are of; None if they are of several together.
+    """
 
     run_id: str
     path: str
@@ -45,6 +50,8 @@ class RunSection:
     value_loss_definition: Mapping[str, Any]
     world_size: int
     attempts: int
+    ranks: list[int]
+    rank: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class UpdatesSection:
         rows: number of updates, without superseded rows.
         first, last: first and last update; None without updates.
         missing: inclusive ranges of missing updates between first and last.
+        stride: the step from one update to the next; only a wider one means that updates are missing.
         skipped: updates that the trainer skipped.
         dropped: rows that the recorder had to drop.
         superseded: rows replaced by a later attempt or by a later row of the same update.
@@ -64,9 +72,15 @@ class UpdatesSection:
     first: int | None
     last: int | None
     missing: list[Range]
+    stride: int
     skipped: int
     dropped: int
     superseded: int
+
+    @property
+    def missing_count(self) -> int:
+        """How many updates are missing."""
+        return missing_count(self.missing, self.stride)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +94,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Level of the last value, the most extreme value of the worst level with its update, share of each level."""
+    """Level of the last value, the most extreme value of the worst level with its update, share of each level.
+
+    The level is unknown where the last update did not measure the value.
+    """
 
     level: Level
     worst: Value
@@ -90,7 +107,10 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class MetricSection:
-    """One metric now and over the run. Extremes and averages are over finite values; `nonfinite` counts the others."""
+    """One metric now and over the run. Extremes and averages are over finite values; `nonfinite` counts the others.
+
+    `last` is the value of the last update, None where that did not measure it; `history` has the last measured values.
+    """
 
     last: Value
     min: Value
@@ -106,7 +126,7 @@ class MetricSection:
 
 @dataclass(frozen=True, slots=True)
 class RatioSection:
-    """Lv/Lp = abs(value_loss) / abs(policy_loss)."""
+    """Lv/Lp = abs(value_loss) / abs(policy_loss); `last` is that of the last update, None where it has none."""
 
     last: Value
     median: float | None
@@ -152,7 +172,8 @@ class BlackBoxSection:
 class Report:
     """Everything known about a run; `to_json` returns the stable document `esper-report/1`.
 
-    `signals` are those of `esper_analyzer.judging.signals` after the last update; with several ranks, of the worst one.
+    `alerts` has one alert for each rule and rank, as `AlertLog` orders them.
+    `signals` are those of `esper_analyzer.judging.signals` after the last update of `run.rank`, or of the worst rank.
     `black_boxes` are the first and the newest ones, oldest first; `black_boxes_left_out` counts those between them.
     `thresholds` is the file of the user's own thresholds; None for the default thresholds.
     """
@@ -184,44 +205,46 @@ class Report:
         return json.dumps(strict(self.to_dict()), indent=2, allow_nan=False)
 
 
-def build_report(run: JudgedRun, rank: int | None = 0, found: RunIndex | None = None) -> Report:
-    """Report on one rank of a run, or on all ranks together (`rank=None`).
+def build_report(run: JudgedRun, rank: Ranks = "first", found: RunIndex | None = None) -> Report:
+    """Report on the ranks of a run.
 
     Args:
         run: the run.
-        rank: the rank; None for all.
-        found: the index that `run.look(rank)` returned; by default the run is examined now.
+        rank: which ranks are judged, and which the numbers are of.
+        found: the index that `run.look(looked_at(rank))` returned; by default the run is examined now.
 
     Raises:
         NotARunError: the run has no such rank.
         FormatVersionError: a segment was written by a newer Esper.
     """
-    found = found or run.look(rank)
+    found = found or run.look(looked_at(rank))
     frames = found.frames()
     return _report(run, rank, found, frames, judge_ranks(run, found, frames))
 
 
-def build_reports(run: JudgedRun, found: RunIndex) -> tuple[Report, dict[int, Report]]:
-    """Return the report on all ranks together and the report on each rank, judging every row once."""
+def build_reports(run: JudgedRun, found: RunIndex, rank: Ranks = None) -> tuple[Report, dict[int, Report]]:
+    """Return the report on all ranks that were examined and the report on each of them, judging every row once."""
     frames = found.frames()
     judged = judge_ranks(run, found, frames)
     by_rank = {
-        rank: _report(run, rank, found.only(rank), {rank: frames[rank]}, {rank: judged[rank]}) for rank in found.ranks
+        number: _report(run, number, found.only(number), {number: frames[number]}, {number: judged[number]})
+        for number in found.ranks
     }
-    return _report(run, None, found, frames, judged), by_rank
+    return _report(run, rank, found, frames, judged), by_rank
 
 
 def _report(
     run: JudgedRun,
-    rank: int | None,
+    rank: Ranks,
     found: RunIndex,
     frames: Mapping[int, pl.LazyFrame],
     judged: Mapping[int, Judgement],
 ) -> Report:
     """Build the report on ranks that were examined and judged; `frames` are their rows."""
     indices = found.ranks.values()
-    rows = joined(frames.values()).with_columns(loss_ratio())
-    if len(indices) > 1:
+    shown = found.shown(rank)
+    rows = joined(frames[number] for number in shown).with_columns(loss_ratio())
+    if len(shown) > 1:
         rows = rows.sort("update", "rank")
     names = metric_names(rows.collect_schema())
     thresholds = run.settings.thresholds
@@ -233,11 +256,11 @@ def _report(
     boxes = black_boxes_of(run.directory, found)
     left_out = max(0, len(boxes) - MAX_BLACK_BOXES)
     return Report(
-        run=_run(run, rank, found),
-        updates=_updates(found, judged, rows, summaries),
+        run=_run(run, looked_at(rank), found, shown),
+        updates=_updates(found, {number: judged[number] for number in shown}, rows, summaries),
         metrics=sections,
         ratio=RatioSection(ratio.last, ratio.median, ratio.health),
-        signals=signals,
+        signals=judged[shown[0]].signals if len(shown) == 1 else signals,
         alerts=alerts,
         verdict=verdict,
         integrity=IntegritySection(
@@ -252,7 +275,7 @@ def _report(
     )
 
 
-def _run(run: JudgedRun, rank: int | None, found: RunIndex) -> RunSection:
+def _run(run: JudgedRun, rank: int | None, found: RunIndex, shown: Sequence[int]) -> RunSection:
     header = run.header
     return RunSection(
         run_id=header.run_id,
@@ -264,6 +287,8 @@ def _run(run: JudgedRun, rank: int | None, found: RunIndex) -> RunSection:
         value_loss_definition=dict(header.value_loss_definition),
         world_size=header.world_size,
         attempts=max((index.attempts for index in found.ranks.values()), default=0),
+        ranks=list(found.ranks),
+        rank=shown[0] if len(shown) == 1 else None,
     )
 
 
@@ -276,9 +301,10 @@ def _updates(
         first=_integer(update.min),
         last=_integer(update.max),
         missing=sorted({gap for one in judged.values() for gap in one.missing}),
+        stride=min((one.stride for one in judged.values()), default=1),
         skipped=rows.select(pl.col("skipped").sum()).collect().item() or 0,
         dropped=sum(one.dropped for one in judged.values()),
-        superseded=sum(index.rows for index in found.ranks.values()) - update.measured,
+        superseded=sum(found.ranks[rank].rows for rank in judged) - update.measured,
     )
 
 

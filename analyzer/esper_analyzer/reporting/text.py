@@ -10,9 +10,9 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from esper_analyzer.drawing.metric_table import LOSSES, metric_row, table_head
-from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text, trend_mark
+from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text, trend_style
 from esper_analyzer.judging.alerts import Alert
-from esper_analyzer.judging.verdict import grouped
+from esper_analyzer.judging.verdict import Verdict, beside, grouped
 from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds
 from esper_analyzer.measuring.snapshot import MetricState, as_number
 from esper_analyzer.measuring.trends import Trend
@@ -25,17 +25,18 @@ from esper_analyzer.reporting.report import (
     RunSection,
     UpdatesSection,
 )
-from esper_analyzer.wording import compact, count, duration, percentage, size
+from esper_analyzer.wording import compact, count, duration, is_advisory, missing, size, trend_words
 from esper_schemas.cleaning import printable
 from esper_schemas.examining.faults import Fault
 from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, is_label
 
 WIDTH = 80
 MIN_WIDTH = 40
-MAX_ALERTS = 10
+WIDE_TABLE = 86
+"""From this width on, the table of metrics has the trends with their numbers."""
 MAX_FAULTS = 20
 
-_NAME_WIDTH = 22
+_NAME_WIDTH, _SHORT_TREND, _NARROW_TREND = 21, 10, 16
 
 
 def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS, columns: int = WIDTH) -> Iterator[Text]:
@@ -44,7 +45,8 @@ def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS, co
     Args:
         report: the report.
         thresholds: those that it was made with.
-        columns: of the terminal. If it has less than 80, the tables of the black boxes have fewer columns.
+        columns: of the terminal. If it has less than 80, the tables of the black boxes have fewer columns; from
+            `WIDE_TABLE` on, the trends of all metrics have numbers.
     """
     width = max(MIN_WIDTH, min(columns, WIDTH))
     yield from _heading(report.run, report.updates, report.metrics)
@@ -56,12 +58,27 @@ def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS, co
     yield Text("Verdict  ").append_text(level_text(report.verdict.level)).append(beginning)
     for ranks, finding in grouped(report.verdict.findings):
         yield from _wrapped(ranks + finding.said, "  - ", "    ")
+    yield from _questions(report.verdict)
     if report.updates.rows:
         yield from _losses(report, thresholds)
-        yield from _metrics(report.metrics)
-        yield from _alerts(report.alerts)
+        yield from _metrics(report.metrics, is_wide=columns >= WIDE_TABLE)
+        yield from _alerts(report.alerts, several=len(report.run.ranks) > 1)
     yield from _black_boxes(report.black_boxes, report.black_boxes_left_out, width)
     yield from _integrity(report.integrity)
+
+
+def _questions(verdict: Verdict) -> Iterator[Text]:
+    """Return the answer to each question of the verdict, without a reason that stands above."""
+    for name, answer in verdict.questions.items():
+        head = Text(f"  {name:9}  ").append_text(level_text(answer.level))
+        yield from _after(head, 23, beside(verdict, name))
+
+
+def _after(head: Text, indent: int, text: str) -> Iterator[Text]:
+    """Return a text behind a head, in lines that are indented like it."""
+    lines = wrap(printable(text), WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
+    yield head.append(lines[0][len(head) :] if lines else "", style="dim")
+    yield from (Text(line, style="dim") for line in lines[1:])
 
 
 def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
@@ -70,7 +87,7 @@ def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, Met
     yield from _wrapped(printable(run.path), "  ", "  ", style="dim")
     parts = [" on ".join(printable(part) for part in (run.trainer, run.env) if part)]
     parts += [printable(run.device)] if run.device else []
-    parts += [f"{run.world_size} ranks"] if run.world_size > 1 else []
+    parts += [describe_ranks(run)] if describe_ranks(run) else []
     parts += [f"{run.attempts} attempts"] if run.attempts != 1 else []
     steps, begun, ended = metrics["env_steps"].last, metrics["wall_time"].min, metrics["wall_time"].max
     parts += [f"{count(int(as_number(steps) or 0))} steps"] if steps is not None else []
@@ -80,17 +97,25 @@ def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, Met
     yield from _wrapped(describe_updates(updates), "  ", "  ")
 
 
+def describe_ranks(run: RunSection) -> str:
+    """Describe which ranks a report is on; empty for a run of one rank."""
+    if run.world_size == 1 and len(run.ranks) < 2 and run.rank in (None, 0):
+        return ""
+    total = max(run.world_size, len(run.ranks))
+    if len(run.ranks) < 2:
+        return f"rank {run.rank} of {total}" if run.rank is not None else f"{total} ranks"
+    return f"{total} ranks" if run.rank is None else f"verdict on {len(run.ranks)} ranks, numbers of rank {run.rank}"
+
+
 def describe_updates(updates: UpdatesSection) -> str:
     """Describe the updates and what is missing of them, as one sentence without a full stop."""
     if not updates.rows:
         return "no updates yet"
     parts = [f"{count(updates.rows)} updates, {updates.first} to {updates.last}"]
     if updates.rows == 1:
-        parts = [f"1 update, {updates.first}"]
+        parts = [f"1 update, number {updates.first}"]
     if updates.missing:
-        gone = sum(last - first + 1 for first, last in updates.missing)
-        shown = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in updates.missing[:5])
-        parts.append(f"{count(gone)} missing ({shown}{', …' if len(updates.missing) > 5 else ''})")
+        parts.append(f"{count(updates.missing_count)} missing ({missing(updates.missing, updates.stride, 5)})")
     for number, what in (
         (updates.skipped, "skipped"),
         (updates.dropped, "dropped"),
@@ -109,13 +134,9 @@ def _losses(report: Report, thresholds: Thresholds) -> Iterator[Text]:
             continue
         none = Trend("unknown")
         state = MetricState(report.ratio.last, [], none, none, report.ratio.health.level)
-        row = metric_row(name, title, state, WIDTH)
-        if report.ratio.median is not None:
-            median = f"  median {compact(report.ratio.median)}"
-            row = row[:21].append(median.ljust(39), style="dim").append_text(row[60:])
-        yield row
+        yield metric_row(name, title, state, WIDTH, thresholds, median=report.ratio.median)
     yield from _long_trends(report)
-    if report.ratio.health.level == "critical":
+    if is_advisory(LOSS_RATIO, report.ratio.health.level):
         yield from _wrapped(DECLARED[LOSS_RATIO].meaning, "  ", "  ", style="dim")
 
 
@@ -124,54 +145,53 @@ def _long_trends(report: Report) -> Iterator[Text]:
     trends = []
     for name, title in LOSSES.items():
         slow = report.metrics[name].long_trend if name in report.metrics else Trend("unknown")
-        if slow.change is not None and slow.confidence is not None:
-            trends.append(f"{title} {percentage(slow.change)} {slow.label} ({100 * slow.confidence:.0f}% sure)")
+        words = trend_words(name, slow)
+        if words.full:
+            trends.append(f"{title} {words.full}" + (f" ({words.sure} sure)" if words.sure else ""))
     if trends:
-        yield from _wrapped(f"Over 30 updates: {', '.join(trends)}", "  ", "  ", style="dim")
+        yield from _wrapped(f"Over 30 updates: {'; '.join(trends)}", "  ", "  ", style="dim")
 
 
 def _state(metric: MetricSection) -> MetricState:
     return MetricState(metric.last, metric.history, metric.trend, metric.long_trend, metric.health.level)
 
 
-def _metrics(metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
+def _metrics(metrics: Mapping[str, MetricSection], *, is_wide: bool) -> Iterator[Text]:
     yield Text()
+    room = _NARROW_TREND if is_wide else _SHORT_TREND
     heads = "".join(head.rjust(9) for head in ("last", "min", "median", "max"))
-    yield Text(f"  {'metric':{_NAME_WIDTH}}{heads}  {'change':10}level", style="dim")
+    yield Text(f"  {'metric':{_NAME_WIDTH}}{heads}  {'trend':{room}} level", style="dim")
     for name, metric in metrics.items():
         if metric.nonfinite is None or is_label(name):
             continue
-        line = Text(f"  {fit(printable(name), _NAME_WIDTH - 1):{_NAME_WIDTH}}")
+        line = Text(f"  {fit(printable(name), _NAME_WIDTH):{_NAME_WIDTH}}")
         for value in (metric.last, metric.min, metric.median, metric.max):
             line.append(compact(value).rjust(9))
-        mark = trend_mark(metric.trend)
-        mark.truncate(9)
-        line.append("  ").append_text(mark)
+        words = trend_words(name, metric.trend)
+        line.append("  ").append(f"{words.narrow if is_wide else words.short:{room}} ", style=trend_style(words))
         if metric.health.level != "unknown":
-            line.append(" " * (WIDTH - 8 - line.cell_len)).append_text(level_text(metric.health.level))
+            line.append_text(level_text(metric.health.level))
         line.rstrip()
         yield line
         if metric.nonfinite:
             yield Text(f"    {count(metric.nonfinite)} not finite", style="bold red")
 
 
-def _alerts(alerts: Sequence[Alert]) -> Iterator[Text]:
+def _alerts(alerts: Sequence[Alert], *, several: bool) -> Iterator[Text]:
     yield Text()
     if not alerts:
         yield Text("Alerts  none")
         return
-    shown = alerts[-MAX_ALERTS:]
-    more = f", the newest {len(shown)}" if len(alerts) > len(shown) else ""
-    yield Text(f"Alerts{more}")
-    width = max(len(str(alert.update)) for alert in shown)
-    for alert in shown:
-        line = Text(f"  update {alert.update:>{width}}  ").append_text(level_text(alert.level))
-        indent = width + 20
-        message = wrap(printable(alert.message), WIDTH - indent, break_on_hyphens=False)
-        yield line.append(" " * max(0, indent - line.cell_len)).append(message[0])
-        if alert.until is not None:
-            message.append(f"Over since update {alert.until}.")
-        yield from (Text(" " * indent + rest, style="dim") for rest in message[1:])
+    yield Text("Alerts, by first update; what ends a run and the worst come first")
+    width = max(len(str(alert.first)) for alert in alerts)
+    indent = width + 13
+    for alert in alerts:
+        line = Text(f"  {alert.first:>{width}}  ").append_text(level_text(alert.level))
+        rank = f"Rank {alert.rank}: " if several else ""
+        head, *rest = wrap(f"{rank}{alert.title}, {alert.course}", WIDTH - indent, break_on_hyphens=False)
+        yield line.append(" " * max(0, indent - line.cell_len)).append(head)
+        rest += wrap(printable(alert.message), WIDTH - indent, break_on_hyphens=False)
+        yield from (Text(" " * indent + more, style="dim") for more in rest)
 
 
 def _black_boxes(boxes: Sequence[BlackBoxSection], left_out: int, width: int) -> Iterator[Text]:

@@ -8,7 +8,7 @@ import polars as pl
 from rich.text import Text
 
 from esper_analyzer.drawing.sparklines import sparkline
-from esper_analyzer.drawing.style import LEVEL_STYLE, STATUS_STYLE, fit
+from esper_analyzer.drawing.style import STATUS_STYLE, alarm_style, fit
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.picture import CHARTED, Picture
 from esper_analyzer.measuring.levels import levels_of
@@ -16,7 +16,6 @@ from esper_analyzer.measuring.snapshot import as_number, metric_names
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
 from esper_analyzer.wording import number
 from esper_schemas.cleaning import printable
-from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import HISTORY_LENGTH
 from esper_schemas.run.directory import find_runs
 
@@ -40,11 +39,8 @@ def metric_entries(picture: Picture) -> list[tuple[str, Text]]:
     levels = levels_of(newest, measured, picture.thresholds)
     entries = []
     for name, values in measured.items():
-        last, level = newest[name], levels[name]
-        style = LEVEL_STYLE[level] if level in ("warning", "critical") and name != LOSS_RATIO else ""
-        line = Text(fit(printable(name), _NAME_WIDTH).ljust(_NAME_WIDTH + 1)).append(
-            number(last).rjust(10), style=style
-        )
+        line = Text(fit(printable(name), _NAME_WIDTH).ljust(_NAME_WIDTH + 1))
+        line.append(number(newest[name]).rjust(10), style=alarm_style(name, levels[name]))
         history = values.tail(HISTORY_LENGTH).cast(pl.Float64).to_list()
         entries.append((name, line.append("  ").append(sparkline(history), style="cyan")))
     return entries

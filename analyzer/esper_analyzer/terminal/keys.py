@@ -42,12 +42,14 @@ REPLAY_KEYS: dict[str, str] = {
 HELP = """\
 What to look at
   The verdict at the top says whether the critic is learning, why it may not be, and what to look at next.
-  A level judges one value; the verdict judges what lasts. Lv/Lp (value loss over policy loss) never affects it.
-  In the chart, ! marks a value that is not finite and a dotted line a threshold. On its axis, ▲ marks an alert
-  and ◆ a new attempt.
-  "change" compares the newer half of the last ten values with the older half. "sure" says how far the change
-  stands out from noise.
-  Alerts that are over are grey. A gauge is dotted where a value would be a warning.
+  A level judges one value; the verdict judges what lasts. Lv/Lp (value loss over policy loss) never affects it:
+  where it is beyond its limits, its number has a colour and the word beside it is "advisory".
+  In the chart, ! marks a value that is not finite and a dotted line a limit. On its axis, ▲ marks where an
+  alert was first raised and ◆ a new attempt. Above it are the limits of a warning, then the critical ones.
+  "trend" compares the newer half of the last ten values with the older half; it is "unsteady" where they do not
+  move one way. "sure" says how far the change stands out from noise.
+  The list of alerts has one line for each rule: what ends a run first, then the worst. What is over is grey.
+  A gauge is dotted where a value would be a warning, densely where critical.
 
 Chart
   + −            zoom in and out, at the cursor or at the end

@@ -37,7 +37,7 @@ class AlertCommand:
     """Run a shell command for each alert, in the order of the alerts and one at a time.
 
     The command reads the alert as one line of JSON from its standard input: the keys of an alert in the report, plus
-    `run_id`, `path` and `rank`. No text of an alert becomes part of the command line, so the shell never runs it.
+    `run_id` and `path`. No text of an alert becomes part of the command line, so the shell never runs it.
     The output of the command is not shown, except the last line of a failed one. The command has its own session:
     Ctrl-C does not reach it, and it cannot write to the terminal's screen by accident.
 
@@ -45,7 +45,7 @@ class AlertCommand:
 
     Args:
         command: the text for `/bin/sh -c`.
-        run, rank: where the alerts come from.
+        run: where the alerts come from.
         command_secs, close_secs: time limits; see `COMMAND_SECS` and `CLOSE_SECS`.
     """
 
@@ -53,13 +53,12 @@ class AlertCommand:
         self,
         command: str,
         run: JudgedRun,
-        rank: int,
         *,
         command_secs: float = COMMAND_SECS,
         close_secs: float = CLOSE_SECS,
     ) -> None:
         self._command = command
-        self._origin = {"run_id": run.header.run_id, "path": str(run.path), "rank": rank}
+        self._origin = {"run_id": run.header.run_id, "path": str(run.path)}
         self._command_secs, self._close_secs = command_secs, close_secs
         self._waiting: queue.Queue[Alert | None] = queue.Queue(MAX_WAITING)
         self._notices: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -125,7 +124,7 @@ class AlertCommand:
 
     def _work(self) -> None:
         while not self._closing and (alert := self._waiting.get()) is not None:
-            document = self._origin | asdict(alert) | self._origin  # the alert does not know its rank
+            document = self._origin | asdict(alert)
             problem = self._run(json.dumps(strict(document)))
             if problem is None:
                 continue

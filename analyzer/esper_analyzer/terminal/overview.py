@@ -10,8 +10,9 @@ from rich.text import Text
 
 from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import level_and_rank
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
-from esper_analyzer.live.live import LiveFeed
+from esper_analyzer.live.ranks import RanksFeed
 from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error, quiet_panics
 from esper_analyzer.wording import count, number
 from esper_schemas.cleaning import printable
@@ -71,7 +72,7 @@ def _state(directory: RunDirectory, settings: Settings, depth: Depth) -> tuple[T
     """Return status, updates, value loss and verdict of a run, and whether it is damaged."""
     run = JudgedRun(directory, settings)
     found = run.look(None, depth)
-    feed = LiveFeed(run, min(found.ranks, default=0), charted=(), found=found)
+    feed = RanksFeed(run, charted=(), found=found)
     try:
         picture = feed.finish()
     finally:
@@ -80,6 +81,7 @@ def _state(directory: RunDirectory, settings: Settings, depth: Depth) -> tuple[T
     status = run.status(None)
     line = Text(f"{status:11}", style=STATUS_STYLE[status]).append(f"  {count(picture.rows):>11}", style="default")
     line.append(f"  {number(picture.last('value_loss')):>9}  ", style="default")
-    line.append_text(level_text(picture.verdict.level))
+    level = picture.verdict.level
+    line.append_text(level_text(level)).append(level_and_rank(picture.verdict).removeprefix(level), style="default")
     is_damaged = bool(found.damage or picture.damage)
     return line.append("  damaged", style="bold red") if is_damaged else line, is_damaged

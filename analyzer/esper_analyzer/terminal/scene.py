@@ -13,6 +13,7 @@ from rich.text import Text
 from esper_analyzer.drawing import panels
 from esper_analyzer.drawing.chart import Scaling
 from esper_analyzer.drawing.plot import Plot, draw_plot
+from esper_analyzer.drawing.style import drawn_bands
 from esper_analyzer.drawing.window import Window
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.feed import MANY_ROWS
@@ -132,12 +133,13 @@ class Scene:
             return [Text()] * (height // 2) + [Text(reason.center(width).rstrip(), style="dim")]
         self.plot = draw_plot(
             course,
-            bands_of(self.metric, self.picture.thresholds),
+            drawn_bands(self.metric, bands_of(self.metric, self.picture.thresholds)),
             width=width - 1,
             height=height,
             scaling=self.scaling,
             cursor=self.window.cursor,
-            events=self.picture.events,
+            events=[event for event in self.picture.events if event.rank in (None, self.rank)],
+            gaps=self.picture.gaps,
             unicode=self.unicode,
         )
         return list(self.plot.text.split("\n"))
@@ -168,7 +170,14 @@ class Scene:
         """Draw the list of alerts."""
         events = self.picture.events
         selected = events.index(self.selected) if self.selected in events else None
-        return panels.alert_lines(events, selected, self.picture.last_update, width, height)
+        return panels.alert_lines(events, selected, width, height)
+
+    def show(self, picture: Picture) -> None:
+        """Show a newer picture; the alert that is selected stays so, as far as it is still there."""
+        self.picture = picture
+        if self.selected is not None:
+            key = self.selected.key
+            self.selected = next((event for event in picture.events if event.key == key), None)
 
     def is_calm(self, width: int) -> bool:
         """Whether the run is healthy and its verdict fits one line of this width."""
@@ -182,11 +191,14 @@ class Scene:
         if not self.picture.rows:
             return "No updates yet."
         if self.selected is not None:
-            return f"Update {self.selected.update}  {self.selected.level}\n\n{printable(self.selected.message)}"
+            course = f"\n\n{self.selected.alert.course}" if self.selected.alert is not None else ""
+            head = f"Update {self.selected.update}  {self.selected.level}"
+            return f"{head}\n\n{printable(self.selected.message)}{course}"
         verdict = self.picture.verdict
         if verdict is None:
             return "The run is still being judged."
-        return "\n\n".join([f"Verdict  {verdict.level}", *map(printable, verdict.reasons)])
+        answers = [f"{name}: {one.level}. {printable(one.reason)}" for name, one in verdict.questions.items()]
+        return "\n\n".join([f"Verdict  {verdict.level}", *map(printable, verdict.reasons), "\n".join(answers)])
 
     def verdict(self, width: int, height: int) -> list[Text]:
         """Draw the selected alert, or the verdict if none is selected."""

@@ -17,9 +17,12 @@ from esper_analyzer.drawing.style import Style, to_ascii
 from esper_analyzer.drawing.terminal_size import terminal_size
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import level_and_rank
+from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.live.clock import REPLAY_SECS, replay_times
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import Picture
+from esper_analyzer.live.ranks import RanksFeed
 from esper_analyzer.measuring.levels import Thresholds
 from esper_analyzer.reading.errors import quiet_panics
 from esper_analyzer.terminal.frame import draw_frame
@@ -32,16 +35,22 @@ INTERVAL_SECS = 0.25
 _FRAMES_PER_SEC = 20
 
 
-def once(run: JudgedRun, rank: int, stream: TextIO | None = None) -> int:
-    """Print one frame of the screen, as large as the terminal or COLUMNS × LINES. Return the number of damages."""
+def once(run: JudgedRun, rank: int | None = None, stream: TextIO | None = None) -> int:
+    """Print one frame of the screen, as large as the terminal or COLUMNS × LINES. Return the number of damages.
+
+    Args:
+        run: the run.
+        rank: the rank to show and judge; None shows the first and judges all.
+        stream: where to print it; standard output by default.
+    """
     stream = stream or sys.stdout
     with quiet_panics():
-        feed = LiveFeed(run, rank)
+        feed = RanksFeed(run) if rank is None else LiveFeed(run, rank)
         try:
             picture = feed.finish()
         finally:
             feed.close()
-    _write_frame(run, rank, picture, stream)
+    _write_frame(run, feed.rank, picture, stream)
     return picture.damage
 
 
@@ -56,7 +65,7 @@ def _write_frame(run: JudgedRun, rank: int, picture: Picture, stream: TextIO) ->
 
 def follow(
     run: JudgedRun,
-    rank: int,
+    rank: int | None = None,
     *,
     interval: float = INTERVAL_SECS,
     on_alert: str | None = None,
@@ -69,13 +78,13 @@ def follow(
 
     Args:
         run: the run.
-        rank: the rank to follow.
+        rank: the rank to follow and judge; None follows the first and judges all.
         interval: seconds between looks at the run.
         on_alert: shell command to run for each alert raised from now on; see `AlertCommand`.
         is_new: whether the run began after the tail; then all its alerts run the command.
         stream: where to show it; standard output by default.
     """
-    alerts = AlertCommand(on_alert, run, rank) if on_alert is not None else None
+    alerts = AlertCommand(on_alert, run) if on_alert is not None else None
     try:
         with alerts or nullcontext():
             if stream is None and is_possible():
@@ -92,7 +101,9 @@ def is_possible() -> bool:
     return is_terminal and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-def _follow_in_app(run: JudgedRun, rank: int, alerts: AlertCommand | None, *, interval: float, is_new: bool) -> int:
+def _follow_in_app(
+    run: JudgedRun, rank: int | None, alerts: AlertCommand | None, *, interval: float, is_new: bool
+) -> int:
     from esper_analyzer.terminal.app.start import run_app  # Textual is slow to import
 
     return run_app(run, rank, interval=interval, on_alert=_alert_callback(alerts), is_new=is_new, leave=_leave)
@@ -114,10 +125,14 @@ def _say_notices(alerts: AlertCommand | None) -> None:
 
 
 def _follow_as_lines(
-    run: JudgedRun, rank: int, alerts: AlertCommand | None, interval: float, stream: TextIO, *, is_new: bool
+    run: JudgedRun, rank: int | None, alerts: AlertCommand | None, interval: float, stream: TextIO, *, is_new: bool
 ) -> int:
+    told = _alert_callback(alerts)
     with quiet_panics():
-        feed = LiveFeed(run, rank, charted=(), on_alert=_alert_callback(alerts), is_new=is_new)
+        if rank is None:
+            feed: LiveFeed = RanksFeed(run, charted=(), on_alert=told, is_new=is_new)
+        else:
+            feed = LiveFeed(run, rank, charted=(), on_alert=told, is_new=is_new)
     name, thresholds = printable(run.header.run_id), run.settings.thresholds
     try:
         _write_rows(feed.take_earlier(), thresholds, stream)  # first the rows from before the tail began
@@ -138,12 +153,22 @@ def _follow_as_lines(
                 break
             time.sleep(max(0.0, interval - (time.monotonic() - began)))
         feed.check()
-        verdict = feed.picture().verdict
-        if feed.rows and verdict is not None:
-            say(f"{name}: verdict {verdict.level}")
+        last = feed.picture()
+        if feed.rows and last.verdict is not None:
+            _say_end(name, last, last.verdict)
     finally:
         feed.close()
-    return feed.damage
+    return last.damage
+
+
+def _say_end(name: str, picture: Picture, verdict: Verdict) -> None:
+    """Say the verdict, and one line for each rule that was ever raised."""
+    for event in picture.events:
+        if event.alert is not None:
+            of_rank = "" if event.rank is None else f"rank {event.rank}: "
+            alert = f"{of_rank}{event.alert.title}, {event.alert.course}"
+            say(f"{name}: {event.level} first at update {event.update}: {alert}")
+    say(f"{name}: verdict {level_and_rank(verdict)}")
 
 
 def _write_rows(rows: pl.LazyFrame, thresholds: Thresholds, stream: TextIO) -> None:

@@ -117,8 +117,10 @@ class ValueLossDefinition:
     Attributes:
         source: The trainer's own formula, in words.
         factor: What the trainer's number was multiplied by before it was recorded.
-        clipping: `max` per sample of clipped and unclipped error, `clipped` error only, or `none`.
-        clip_range: Half-width of the value clip; None without clipping.
+        clipping: What is clipped, `none` or unknown. `clipped`: the predictions, V_old + clamp(V − V_old, ±clip_range).
+            `max`: per sample the larger of that error and the unclipped one. `error_clipped`: the squared errors,
+            each to clip_range at most, as RLlib's `vf_clip_param` does.
+        clip_range: Half-width of the clip of the predictions, or the largest squared error; None without clipping.
         reduction: What the recorded number averages.
         coefficient_included: Whether the source number already contained its loss coefficient.
         targets_normalised: Whether the value targets were scaled.
@@ -127,7 +129,7 @@ class ValueLossDefinition:
 
     source: str = "0.5 * mean((V - G)^2)"
     factor: float = 1.0
-    clipping: Literal["max", "clipped", "none", "unknown"] = "unknown"
+    clipping: Literal["max", "clipped", "error_clipped", "none", "unknown"] = "unknown"
     clip_range: float | None = None
     reduction: Literal["all minibatches", "last minibatch", "unknown"] = "unknown"
     coefficient_included: bool = False

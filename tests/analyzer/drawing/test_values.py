@@ -10,10 +10,12 @@ from esper_analyzer.drawing.chart import SCALINGS
 from esper_analyzer.drawing.panels import alert_lines, gauges, verdict
 from esper_analyzer.drawing.plot import MARGIN, draw_plot
 from esper_analyzer.drawing.window import Window
-from esper_analyzer.judging.verdict import Reason, Verdict
+from esper_analyzer.judging.rules import Question
+from esper_analyzer.judging.verdict import Answer, Reason, Verdict
 from esper_analyzer.live.picture import Event, Picture
 from esper_analyzer.measuring.history import MAX_BUCKETS, History, history_of
 from esper_analyzer.measuring.levels import bands_of
+from esper_schemas.metric.metrics import Level
 
 
 def test_a_history_does_not_depend_on_how_often_rows_came() -> None:
@@ -77,7 +79,11 @@ def test_columns_of_the_chart_are_updates_and_the_worst_mark_wins() -> None:
     """From the first to the last update each has its column, and back; an alert hides a new attempt beside it."""
     rows = pl.DataFrame({"update": range(100, 500), "value_loss": [float(i % 9) for i in range(400)]})
     course = history_of(rows.lazy(), ("value_loss",)).of("value_loss")
-    events = [Event(499, "critical", "value_loss"), Event(499, "unknown", "attempt"), Event(100, "unknown", "attempt")]
+    events = [
+        Event(499, "critical", "value_loss", ""),
+        Event(499, "unknown", "attempt", ""),
+        Event(100, "unknown", "attempt", ""),
+    ]
     plot = draw_plot(course, None, width=100, height=20, events=events, cursor=499)
     assert (plot.first, plot.last, plot.column_of(99), plot.column_of(500)) == (100, 499, None, None)
     assert (plot.column_of(100), plot.column_of(499)) == (MARGIN, MARGIN + plot.columns - 1)
@@ -124,16 +130,16 @@ def test_a_small_chart_loses_no_spike_and_no_nan() -> None:
 def test_what_is_missing_is_not_drawn_over() -> None:
     """No line crosses two hundred missing updates, which are named; one of a metric measured now and then is whole."""
 
-    def columns(updates: list[int], *, events: tuple[Event, ...] = ()) -> tuple[list[bool], str]:
+    def columns(updates: list[int], *, gaps: tuple[tuple[int, int], ...] = ()) -> tuple[list[bool], str]:
         """Whether there is a dot in each column, and all the text."""
         rows = pl.DataFrame({"update": updates, "value_loss": [2.0 + 0.001 * update for update in updates]})
         course = history_of(rows.lazy(), ("value_loss",)).of("value_loss")
-        text = draw_plot(course, None, width=88, height=12, events=events).text.plain
+        text = draw_plot(course, None, width=88, height=12, gaps=gaps).text.plain
         inside = [line.ljust(88)[MARGIN:] for line in text.split("\n")[:-2]]
         return [any("\u2800" < line[column] <= "\u28ff" for line in inside) for column in range(80)], text
 
     with_gap = [*range(100), *range(300, 400)]
-    drawn, text = columns(with_gap, events=(Event(300, "warning", "update", "Updates 100 to 299 are missing."),))
+    drawn, text = columns(with_gap, gaps=((100, 299),))
     assert all(drawn[:20] + drawn[61:])
     assert not any(drawn[22:59])
     assert " missing " in text
@@ -169,28 +175,38 @@ def test_a_value_beyond_its_gauge_is_an_arrow_at_that_end() -> None:
     assert all(abs(2 * bar.count("█") - len(bar)) <= 1 for bar in bars(0.0, 0.25))
 
 
-def test_the_list_of_alerts_says_how_many_are_above_it() -> None:
-    """Of twelve events, six lines show the newest five, or those about the selected one."""
+def test_the_list_of_alerts_says_how_many_it_leaves_out() -> None:
+    """Of twelve events, six lines show the first five, or those about the selected one."""
     events = [Event(update, "warning", "update", f"number {update}") for update in range(12)]
-    lines = [line.plain for line in alert_lines(events, None, 20, 60, 6)]
-    assert lines[0] == " ↑ 7 earlier"
-    assert [line.split()[-1] for line in lines[1:]] == ["7", "8", "9", "10", "11"]
+    lines = [line.plain for line in alert_lines(events, None, 60, 6)]
+    assert lines[-1] == " … 7 more"
+    assert [line.split()[-1] for line in lines[:-1]] == ["0", "1", "2", "3", "4"]
     for selected in range(12):
-        lines = [line.plain for line in alert_lines(events, selected, 20, 60, 6)]
+        lines = [line.plain for line in alert_lines(events, selected, 60, 6)]
         assert len(lines) == 6
         assert sum(line.startswith("▶") for line in lines) == 1
-    assert not any("earlier" in line.plain for line in alert_lines(events[:6], None, 20, 60, 6))
+    assert not any("more" in line.plain for line in alert_lines(events[:6], None, 60, 6))
 
 
 def test_what_the_verdict_leaves_out_is_counted() -> None:
     """Reasons fill the lines there are; the last one ends in how many more there are, and the key that shows them."""
     reasons = ["The first reason is rather long, and takes two lines of this width.", "Second.", "Third.", "Fourth."]
     findings = [Reason("critical", "value_loss", "value_loss", None, 0, reason) for reason in reasons]
-    picture = Picture("live", rows=1, verdict=Verdict("critical", findings))
-    assert [line.plain for line in verdict(picture, 60, 9)][2:] == ["   Second.", "   Third.", "   Fourth."]
-    lines = [line.plain for line in verdict(picture, 60, 3)]
+    answers: dict[Question, Level] = {"mechanics": "warning", "critic": "critical", "learning": "unknown"}
+    questions = {question: Answer(level, None, "") for question, level in answers.items()}
+    picture = Picture("live", rows=1, verdict=Verdict("critical", findings, questions))
+    assert [line.plain for line in verdict(picture, 60, 9)] == [
+        " Verdict  critical  mechanics !  critic ✗  learning ?",
+        "   The first reason is rather long, and takes two lines of",
+        "   this width.",
+        "   Second.",
+        "   Third.",
+        "   Fourth.",
+    ]
+    assert verdict(picture, 60, 4)[3].plain == "   Second. … 2 more: v"
+    lines = [line.plain for line in verdict(picture, 60, 2)]
     assert lines[0].startswith(" Verdict  critical  The first reason")
-    assert lines[2] == "   Second. … 2 more: v"
+    assert lines[1].endswith("… 3 more: v")
     assert verdict(picture, 60, 1)[0].plain.endswith("… 3 more: v")
     for width in range(60, 120):
         assert all(line.cell_len < width for line in verdict(picture, width, 3))

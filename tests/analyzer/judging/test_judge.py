@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from esper_analyzer import severity
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Hysteresis
-from esper_analyzer.judging.judge import Judge
-from esper_analyzer.judging.rules import RULES, Rule
+from esper_analyzer.judging.judge import STEP_ROWS, Judge
+from esper_analyzer.judging.rules import QUESTIONS, RULES, Rule, Signal
+from esper_analyzer.judging.steps import column
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas import METRICS
 from esper_schemas.metric.metrics import Bands, above, at_least, at_most, below
@@ -38,7 +40,7 @@ def said(episodes: Sequence[Episode]) -> list[tuple[Any, ...]]:
 
 def rule(*, hold: tuple[int, int], clear: int) -> Rule:
     """A rule that is held and cleared like this; the rest does not matter here."""
-    value = pl.col("kl_divergence")
+    value = Signal(pl.col("kl_divergence"), lambda: column("kl_divergence"), "kl_divergence")
     return Rule(
         name="r", metric="r", title="R", value=value, bands=Bands(), bands_of="r", meaning="M.", hold=hold, clear=clear
     )
@@ -68,13 +70,16 @@ def naive_states(levels: Sequence[int], hold: tuple[int, int], clear: int, sever
 def test_alerts_begin_and_end_as_the_plain_rule_says(
     levels: list[int], hold: tuple[int, int], clear: int, cuts: list[int]
 ) -> None:
-    """k of n rows begin an alert, m clean rows end it, in whatever portions the rows come."""
+    """k of n rows begin an alert, m clean rows end it, in whatever portions the rows come; portions of one as steps."""
     hysteresis = Hysteresis([rule(hold=hold, clear=clear)])
     bounds = sorted({0, *(min(cut, len(levels)) for cut in cuts), len(levels)})
     states = {1: False, 2: False}
     found: dict[int, list[bool]] = {1: [], 2: []}
     for start, end in pairwise(bounds):
-        changes = hysteresis.advance(np.array(levels[start:end], np.int8).reshape(-1, 1))
+        if end - start == 1:
+            changes = hysteresis.step([levels[start]], [0] if levels[start] else [])
+        else:
+            changes = hysteresis.advance(np.array(levels[start:end], np.int8).reshape(-1, 1))
         for row in range(end - start):
             for change in changes:
                 if change.row == row:
@@ -99,7 +104,11 @@ def test_bounds_say_what_the_expression_says(name: str) -> None:
     for limit in (*bands.warning, *bands.critical):
         values += [limit.bound, math.nextafter(limit.bound, math.inf), math.nextafter(limit.bound, -math.inf)]
     frame = pl.DataFrame({name: pl.Series(values, dtype=pl.Float64)})
-    found = Bounds([bands]).severities(frame)[:, 0]
+    bounds = Bounds([bands])
+    found = bounds.severities(frame)[:, 0]
+    steps = [bounds.severities_now([value]) for value in values]
+    assert [severities for severities, _ in steps] == [[int(one)] for one in found]
+    assert [beyond for _, beyond in steps] == [[0] if one else [] for one in found]
     expected = frame.select(severity(name)).to_series().to_list()
     assert [min(int(one), 2) for one in found] == [one or 0 for one in expected]
     finite = [one is None or math.isfinite(one) for one in values]
@@ -132,19 +141,25 @@ def random_run(rows: int, seed: int = 0) -> pl.DataFrame:
     return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in columns)
 
 
-@pytest.mark.parametrize("portion", [1, 7, 150])
-def test_one_row_at_a_time_says_what_the_whole_run_says(portion: int) -> None:
+@pytest.mark.parametrize("portions", [[1], [7], [150], [STEP_ROWS, STEP_ROWS + 1], [1, 40, 1, 100, 3]], ids=str)
+def test_one_row_at_a_time_says_what_the_whole_run_says(portions: list[int]) -> None:
     """Alerts, their beginnings, ends and values do not depend on the portions in which rows come."""
     run = random_run(450)
     whole, bits = Judge(), Judge()
     expected = whole.advance(run)
-    found = [
-        episode for start in range(0, run.height, portion) for episode in bits.advance(run[start : start + portion])
-    ]
+    found: list[Episode] = []
+    start = 0
+    for portion in cycle(portions):
+        found += bits.advance(run[start : start + portion])
+        if (start := start + portion) >= run.height:
+            break
     assert len(expected) > 100
     assert said(found) == said(expected)
     assert bits.in_force.keys() == whole.in_force.keys()
-    assert bits.values() == pytest.approx(whole.values(), nan_ok=True)
+    assert str(bits.values()) == str(whole.values())
+    assert bits.signals() == pytest.approx(whole.signals(), nan_ok=True)
+    assert (bits.rows, bits.last_update, bits.has_losses) == (whole.rows, whole.last_update, whole.has_losses)
+    assert (bits.measured, bits.judged) == (whole.measured, whole.judged)
     batched = Judge()
     assert said(list(batched.advance_all(run.lazy()))) == said(expected)
 
@@ -171,14 +186,14 @@ def test_what_a_skipped_update_measured_is_not_judged() -> None:
     """A loss that is NaN in an update that was rolled back is no loss of the run."""
     found = Judge().advance(frame_of([{}] * 20 + [{"value_loss": math.nan, "skipped": True, "skip_reason": 1}]))
     assert [e.rule.name for e in found] == ["skipped"]
-    assert found[0].alert().message.startswith("An update was skipped at update 20 (non-finite loss).")
+    assert found[0].message.startswith("An update was skipped at update 20 (non-finite loss).")
 
 
 def test_what_is_not_finite_counts_at_once() -> None:
     """Also in the first update of a run, and also where a rule wants several."""
     found = Judge().advance(frame_of([{"value_loss": math.inf, "kl_divergence": math.nan}]))
     assert {(e.rule.metric, e.severity, e.update) for e in found} == {("value_loss", 2, 0), ("kl_divergence", 2, 0)}
-    assert "Value loss is inf (not finite) at update 0." in found[0].alert().message
+    assert "Value loss is inf (not finite) at update 0." in found[0].message
 
 
 def test_every_rule_says_what_it_means_and_what_to_look_at() -> None:
@@ -186,8 +201,122 @@ def test_every_rule_says_what_it_means_and_what_to_look_at() -> None:
     assert len({one.name for one in RULES.values()}) == len(RULES)
     for one in RULES.values():
         assert one.meaning.endswith(".")
-        assert 20 <= len(one.meaning) <= 130
+        assert 20 <= len(one.meaning) <= 145
         assert one.hold[0] <= one.hold[1]
         episode = Episode(one, 1, 3, 5, 0.25)
-        assert episode.alert().message.endswith(one.meaning)
+        assert episode.message.endswith(one.meaning)
         assert one.title[0].isupper()
+
+
+def test_every_rule_that_decides_answers_a_question_and_says_what_it_needs() -> None:
+    """What contributes to the verdict belongs to one of the three questions; what is needed can be recorded."""
+    for one in RULES.values():
+        assert one.question in (None, *QUESTIONS)
+        assert (one.question is None) == (one.gives == ("healthy", "healthy")), one.name
+        assert set(one.needs) <= set(Judge().columns)
+        assert one.needs or one.name == "skipped"
+    assert {one.question for one in RULES.values() if one.gives[1] == "critical"} == set(QUESTIONS)
+
+
+# ---------------------------------------------------------------------- what was judged
+
+
+def test_a_rule_was_judged_once_it_had_a_number_in_a_row_that_counts() -> None:
+    """Not before its `from_row`, and not where its number is null; the columns that were measured are told as well."""
+    rows = [{"explained_variance": 0.5, "kl_divergence": None, "value_loss": None if i < 3 else 0.1} for i in range(40)]
+    judge, bits = Judge(), Judge()
+    assert (judge.measured, judge.judged) == ({*()}, [])
+    judge.advance(frame_of(rows))
+    seen: dict[str, int] = {}
+    for i, row in enumerate(frame_of(rows).select(bits.columns).iter_rows(named=True)):
+        bits.step(row)
+        seen |= {one.name: i for one in bits.judged if one.name not in seen}
+    assert [one.name for one in judge.judged] == [one.name for one in bits.judged]
+    assert judge.measured == bits.measured == {"update", "skipped", "policy_loss", "value_loss", "explained_variance"}
+    assert (seen["impossible_value_loss"], seen["policy_loss"]) == (3, RULES["policy_loss"].from_row)
+    assert seen["explained_where_varied"] == RULES["explained_where_varied"].from_row
+    assert {"kl_divergence", "critic_error", "return_fall", "entropy"}.isdisjoint(seen)
+
+
+# ---------------------------------------------------------------------- the cost of one more update
+
+
+def sound_rows(judge: Judge, first: int, last: int) -> list[dict[str, Any]]:
+    """Rows of a run in which nothing goes wrong, with most of what is judged."""
+    rng = np.random.default_rng(first)
+    noise = rng.normal(size=(last - first, 8)).tolist()
+    return [
+        {
+            **dict.fromkeys(judge.columns),
+            "update": update,
+            "skipped": False,
+            "value_loss": 0.2 + 0.01 * one[0],
+            "policy_loss": 0.01 * one[1],
+            "explained_variance": 0.8 + 0.02 * one[2],
+            "return_std": 2.0 + 0.05 * one[3],
+            "return_mean": 1.0,
+            "value_std": 1.8,
+            "entropy": 1.0 + 0.01 * one[4],
+            "clip_fraction": 0.1,
+            "clip_range": 0.2,
+            "ratio_max": 1.4,
+            "kl_divergence": 0.005,
+            "episode_return_mean": min(update, 400) + one[5],
+            "episode_length_mean": 100.0,
+        }
+        for update, one in zip(range(first, last), noise, strict=True)
+    ]
+
+
+def test_one_more_update_plans_no_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a judge takes rows one by one, it makes no frame, no series, no expression and no query."""
+    judge = Judge()
+    judge.advance(pl.DataFrame(sound_rows(judge, 0, 200), schema={name: SCHEMA[name] for name in judge.columns}))
+    rows = sound_rows(judge, 200, 260)
+    judge.step(rows[0])
+
+    def refuse(*given: Any, **named: Any) -> None:
+        raise AssertionError("polars was asked")
+
+    for one in (pl.DataFrame, pl.LazyFrame, pl.Series):
+        monkeypatch.setattr(one, "__init__", refuse)
+    for name in ("select", "with_columns", "filter", "collect"):
+        monkeypatch.setattr(pl.LazyFrame, name, refuse)
+    with pytest.raises(AssertionError, match="polars was asked"):
+        pl.DataFrame()
+    for row in rows[1:]:
+        judge.step(row)
+    judge.step({**rows[-1], "update": 261, "value_loss": math.nan})  # an alert needs none, either
+    assert judge.rows == 261
+    assert {one.rule.name for one in judge.in_force.values()} == {"impossible_value_loss"}
+
+
+def calls_of(judge: Judge, rows: Sequence[dict[str, Any]]) -> int:
+    """How many functions are called, in Python and in C, to judge these rows one by one."""
+    count = 0
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    for row in rows:
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            judge.step(row)
+        finally:
+            sys.setprofile(before)
+    return count
+
+
+def test_one_more_update_costs_the_same_however_long_the_run() -> None:
+    """The calls of 50 steps after 1,000 rows and after 100,000 rows are equally many."""
+    counts, judge = [], Judge()
+    for start, length in ((0, 1000), (1050, 100_000)):
+        schema = {name: SCHEMA[name] for name in judge.columns}
+        judge.advance(pl.DataFrame(sound_rows(judge, start, length), schema=schema))
+        judge.step(sound_rows(judge, length, length + 1)[0])  # takes up what was judged as a frame
+        counts.append(calls_of(judge, sound_rows(judge, length + 1, length + 50)))
+    assert judge.rows == 100_050
+    assert counts[1] == pytest.approx(counts[0], rel=0.1)
+    assert counts[0] < 49 * 1000

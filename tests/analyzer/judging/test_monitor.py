@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 
 from esper_analyzer import Report, live_monitor, open_run, read_settings
 from esper_analyzer.judging.alerts import Alert
+from esper_analyzer.judging.course import LEARNING_UPDATES
 from esper_analyzer.judging.monitor import LiveMonitor
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
 from esper_recorder import Recorder
@@ -26,7 +28,7 @@ from esper_schemas import METRICS, ValueLossDefinition
 OURS = ValueLossDefinition(source="0.5 * mean((V - G)^2)", factor=1.0, clipping="none", reduction="all minibatches")
 FLOATS = [name for name, metric in METRICS.items() if metric.dtype == "float64" and name != "elapsed_secs"]
 COUNTS = ("nan_grad_count", "inf_grad_count")
-SOUND: dict[str, Any] = {"policy_loss": -0.01, "value_loss": 0.5}
+SOUND: dict[str, Any] = {"policy_loss": -0.01, "value_loss": 0.5, "explained_variance": 0.9}
 
 
 def messy_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -60,9 +62,9 @@ def record(root: Path, rows: Iterable[dict[str, Any]], monitor: LiveMonitor, **o
     return open_run(root / "r").report()
 
 
-def said(alerts: Iterable[Alert]) -> list[tuple[Any, ...]]:
-    """What alerts said when they were raised, in one order, such that NaN equals NaN."""
-    return sorted((a.update, a.metric, a.level, str(a.value), a.message, a.since) for a in alerts)
+def said(alerts: Iterable[Alert]) -> list[dict[str, Any]]:
+    """All that alerts say, in their order, but for the rank; NaN equals NaN."""
+    return [{name: str(value) for name, value in asdict(alert).items() if name != "rank"} for alert in alerts]
 
 
 def test_what_is_said_live_is_what_the_report_says(tmp_path: Path) -> None:
@@ -83,23 +85,30 @@ def test_what_is_said_live_is_what_the_report_says(tmp_path: Path) -> None:
         for row in rows:
             recorder.record(**row, extras={"mine": 1.0})
     report = open_run(tmp_path / "r").report()
-    assert 50 < len(report.alerts) < 100
-    assert said(raised) == said(report.alerts) == said(monitor.alerts)
+    assert said(report.alerts) == said(monitor.alerts)
+    assert len(raised) == sum(alert.count for alert in report.alerts) > 50
+    for alert in report.alerts:
+        times = [one for one in raised if one.rule == alert.rule]
+        worst = next(one for one in times if one.level == alert.level)
+        assert (worst.update, worst.since, worst.level) == (alert.update, alert.since, alert.level)
+        assert (times[0].update, times[-1].update, len(times)) == (alert.first, alert.last, alert.count)
+        assert [one.count for one in times] == list(range(1, len(times) + 1))
+        assert {one.first for one in times} == {alert.first}
     assert report.verdict == monitor.verdict()
     assert {"critical", "warning"} <= set(levels)
     assert levels[0] != "healthy"
 
 
 def test_a_sound_run_is_healthy_after_the_warm_up(tmp_path: Path) -> None:
-    """Unknown for ten updates, then healthy, and no alert is raised."""
+    """Unknown until the critic is judged, then healthy, and no alert is raised."""
     levels: list[str] = []
     monitor = live_monitor()
     with Recorder.open(tmp_path, run_id="r", on_update=monitor) as recorder:
         assert monitor.level == monitor.verdict().level == "unknown"
         for update in range(40):
-            recorder.record(update=update, **SOUND, explained_variance=0.9, return_std=2.0, value_std=1.9)
+            recorder.record(update=update, **SOUND, return_std=2.0, value_std=1.9)
             levels.append(monitor.level)
-    assert levels == ["unknown"] * 10 + ["healthy"] * 30
+    assert levels == ["unknown"] * (LEARNING_UPDATES - 1) + ["healthy"] * (41 - LEARNING_UPDATES)
     assert not monitor.alerts
 
 
@@ -135,13 +144,18 @@ def test_numbers_may_be_of_any_library(
 
 def test_a_missing_update_is_an_alert_and_stays_in_the_verdict(tmp_path: Path) -> None:
     """At once, with its range; a dropped row is a gap, too. The first update need not be 0."""
-    monitor = live_monitor()
+    raised: list[Alert] = []
+    monitor = live_monitor(raised.append)
     updates = [7, 8, 9, 13, 14, 16]
     report = record(tmp_path, [{"update": update, **SOUND} for update in updates], monitor)
-    assert [(a.update, a.metric, a.value, a.since) for a in monitor.alerts] == [
-        (13, "update", 3.0, 10),
-        (16, "update", 1.0, 15),
+    assert [(a.update, a.metric, a.value, a.since, a.count) for a in raised] == [
+        (13, "update", 3.0, 10, 1),
+        (16, "update", 1.0, 15, 2),
     ]
+    (alert,) = monitor.alerts
+    assert (alert.rule, alert.update, alert.value, alert.since, alert.until) == ("missing_updates", 13, 3.0, 10, 13)
+    assert (alert.count, alert.first, alert.last, alert.worst, alert.worst_update) == (2, 13, 16, 3.0, 13)
+    assert alert.message.startswith("4 updates are missing: 10 to 12, 15. ")
     assert said(monitor.alerts) == said(report.alerts)
     assert monitor.verdict() == report.verdict
     assert monitor.level == "warning"
@@ -150,12 +164,16 @@ def test_a_missing_update_is_an_alert_and_stays_in_the_verdict(tmp_path: Path) -
 
 def test_skipped_updates_are_alerts_with_their_reason(tmp_path: Path) -> None:
     """One warns, three in a row are critical; what they measured is not judged."""
-    monitor = live_monitor()
+    raised: list[Alert] = []
+    monitor = live_monitor(raised.append)
     skip = {"skipped": True, "skip_reason": 2, "policy_loss": None, "value_loss": math.nan}
     rows = [{"update": i, **(skip if i in (3, 20, 21, 22) else SOUND)} for i in range(25)]
     report = record(tmp_path, rows, monitor)
-    assert [(a.update, a.level) for a in monitor.alerts] == [(3, "warning"), (20, "warning"), (22, "critical")]
-    assert "(non-finite gradients)" in monitor.alerts[0].message or "(" in monitor.alerts[0].message
+    assert [(a.update, a.level) for a in raised] == [(3, "warning"), (20, "warning"), (22, "critical")]
+    assert "(non-finite gradients)" in raised[0].message or "(" in raised[0].message
+    (alert,) = monitor.alerts
+    assert (alert.update, alert.level, alert.count, alert.first, alert.last) == (22, "critical", 3, 3, 22)
+    assert (alert.worst, alert.worst_update, alert.lasts, alert.in_force) == (3.0, 22, True, "critical")
     assert monitor.verdict() == report.verdict
     assert monitor.level == "critical"
 
@@ -221,12 +239,12 @@ def test_level_and_verdict_may_be_asked_for_in_another_thread() -> None:
 def test_a_row_without_its_update_is_not_taken_in(update: Any) -> None:
     """It raises, which the recorder would log, and leaves the monitor as it was."""
     monitor = live_monitor()
-    for i in range(12):
+    for i in range(40):
         monitor({"update": i, **SOUND})
     row = {"update": update, **SOUND}
     with pytest.raises((KeyError, TypeError, ValueError, OverflowError)):
         monitor({name: value for name, value in row.items() if value is not ...})
-    monitor({"update": 12, **SOUND})
+    monitor({"update": 40, **SOUND})
     assert not monitor.alerts
     assert monitor.level == "healthy"
 
@@ -237,7 +255,7 @@ def test_thresholds_of_the_users_own_are_judged_by(tmp_path: Path) -> None:
     toml.write_text('[thresholds.kl_divergence]\ncritical = "> 5"\nwarning = "> 4"\n')
     settings = read_settings(toml)
     strict, own = live_monitor(settings=DEFAULT_SETTINGS), live_monitor(settings=settings)
-    for update in range(30):
+    for update in range(40):
         for monitor in (strict, own):
             monitor({"update": update, **SOUND, "kl_divergence": 3.0})
     assert (strict.level, own.level) == ("warning", "healthy")
@@ -248,8 +266,8 @@ def test_a_resumed_run_begins_anew(tmp_path: Path) -> None:
     record(tmp_path, [{"update": i, **SOUND} for i in range(30)], live_monitor())
     monitor = live_monitor()
     with Recorder.open(tmp_path, run_id="r", resume="must", on_update=monitor) as recorder:
-        levels = [(recorder.record(update=i, **SOUND), monitor.level)[1] for i in range(25, 37)]
-    assert levels == ["unknown"] * 10 + ["healthy"] * 2
+        levels = [(recorder.record(update=i, **SOUND), monitor.level)[1] for i in range(25, 55)]
+    assert levels == ["unknown"] * LEARNING_UPDATES + ["healthy"] * (30 - LEARNING_UPDATES)
     assert not monitor.alerts
     assert open_run(tmp_path / "r").report().verdict.level == "healthy"
 

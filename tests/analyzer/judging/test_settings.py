@@ -138,9 +138,12 @@ def test_a_conditional_band_keeps_its_condition(
 
 def test_a_signal_has_thresholds_too(settings_of: Callable[[str], Settings], record: Callable[..., Path]) -> None:
     """Bounds of a signal change the verdict that it decides."""
-    path = record([{"update": update, "value_loss": 0.2, "return_std": 1.0} for update in range(60)])
+    row = {"value_loss": 0.2, "return_std": 1.0, "explained_variance": 0.6}
+    path = record([{"update": update, **row} for update in range(60)])
     assert open_run(path).report().verdict.level == "healthy"
     strict = settings_of('[thresholds.critic_error]\ncritical = "> 0.3"')
+    assert open_run(path, settings=strict).report().verdict.level == "warning"
+    strict = settings_of('[thresholds.explains_nothing]\ncritical = "< 0.7"')
     assert open_run(path, settings=strict).report().verdict.level == "critical"
 
 
@@ -273,7 +276,7 @@ def test_the_file_of_thresholds_is_in_the_output(record: Callable[..., Path], co
 
 def test_a_changed_threshold_shows_everywhere(record: Callable[..., Path], command: Command, tmp_path: Path) -> None:
     """Report (text and JSON), tail (frame and lines), replay, list and check all go by it, and say which file."""
-    path = record([{"update": update, "value_loss": 3.0} for update in range(60)])
+    path = record([{"update": update, "value_loss": 3.0, "explained_variance": 0.9} for update in range(60)])
     file = tmp_path / "mine.toml"
     file.write_text('[thresholds.value_loss]\nwarning = "> 1"\ncritical = "> 2.5"\n')
     run = ["--run", str(path)]
@@ -292,14 +295,14 @@ def test_a_changed_threshold_shows_everywhere(record: Callable[..., Path], comma
     assert any("> 2.5" in alert["message"] for alert in other["alerts"])
 
     before, after = both("report", *run)
-    assert "  V.Loss        3.000" in before
+    assert any(line.split()[:2] == ["V.Loss", "3.000"] for line in before.splitlines())
     row = next(line for line in after.splitlines() if line.startswith("  V.Loss"))
     assert row.endswith("critical")
     assert next(line for line in before.splitlines() if line.startswith("  V.Loss")).endswith("healthy")
 
     before, after = both("tail", "--once", *run)
-    assert "warning > 5 or < 0.001; critical > 20" in before
-    assert "warning > 1; critical > 2.5" in after
+    assert "limits > 5 or < 0.001, then > 20" in before
+    assert "limits > 1, then > 2.5" in after
     assert "2.5┤┈" in after
     assert "2.5┤┈" not in before
     assert next(line for line in after.splitlines() if line.startswith("  V.Loss")).endswith("critical")
@@ -314,7 +317,7 @@ def test_a_changed_threshold_shows_everywhere(record: Callable[..., Path], comma
     assert "healthy" in before
     assert "critical" in after
 
-    record([{"update": update, "value_loss": 3.0} for update in range(60)], "other")
+    record([{"update": update, "value_loss": 3.0, "explained_variance": 0.9} for update in range(60)], "other")
     one, other = (json.loads(text) for text in both("compare", "run", "other", "--format", "json"))
     assert {entry["verdict"] for entry in one["runs"]} == {"healthy"}
     assert {entry["verdict"] for entry in other["runs"]} == {"critical"}
@@ -343,7 +346,7 @@ def test_pyproject_is_found_from_the_current_folder(
     record: Callable[..., Path], command: Command, tmp_path: Path
 ) -> None:
     """The commands look from where they are run, name the file, and end with 2 on a wrong key."""
-    path = record([{"update": update, "value_loss": 3.0} for update in range(60)])
+    path = record([{"update": update, "value_loss": 3.0, "explained_variance": 0.9} for update in range(60)])
     (tmp_path / "project" / "deep").mkdir(parents=True)
     file = tmp_path / "project" / "pyproject.toml"
     file.write_text('[tool.esper.thresholds.value_loss]\ncritical = "> 2.5"\n')

@@ -1,146 +1,142 @@
-"""Every signal against the same number in plain Python, on messy runs: whole, cut short, and as the Judge sees it."""
+"""Every signal against the same number in plain Python, on messy runs: as a frame, row by row, and by the judge.
+
+A test fails until a signal that a rule watches, or that the module offers, is listed here.
+"""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Any
+from functools import cache
+from itertools import chain, repeat
 
 import numpy as np
 import polars as pl
 import pytest
+from tests.analyzer.judging.plain import (
+    INF,
+    MAD,
+    NAN,
+    Columns,
+    Value,
+    as_judged,
+    baseline_of,
+    before_of,
+    below_floor_of,
+    columns_of,
+    course_of,
+    divided,
+    explainable_of,
+    explained_of,
+    finite,
+    finites,
+    messy_run,
+    real_run,
+    relative_of,
+    rolling,
+    rows_of,
+    same,
+    spread_of_returns,
+    squared,
+    usual_of,
+    windowed_ratio_of,
+)
 
 from esper_analyzer.judging import signals
-from esper_analyzer.judging.judge import Judge
-from esper_analyzer.judging.rules import RULES, SIGNALS
+from esper_analyzer.judging.course import PROGRESS
+from esper_analyzer.judging.judge import Judge, numbers_of
+from esper_analyzer.judging.rules import RECOVERS, RULES, SIGNALS
 from esper_analyzer.reading.segment_index import SCHEMA
-
-Value = float | None
-Columns = dict[str, list[Value]]
-
-NAN, INF = math.nan, math.inf
-MAD = 1.4826
-
-
-def messy_run(rows: int, seed: int = 0) -> pl.DataFrame:
-    """A run in which a good deal goes wrong: numbers of all sizes, zeros, nulls, NaN, infinities, skips, gaps."""
-    rng = np.random.default_rng(seed)
-    columns: dict[str, Any] = {"update": np.cumsum(rng.integers(1, 3, rows))}
-    for name, dtype in SCHEMA.items():
-        if dtype == pl.Float64:
-            odd = {0.08: None, 0.09: NAN, 0.10: INF, 0.11: -INF, 0.13: 0.0}
-            values = rng.lognormal(-1.0, 1.0, rows)
-            holes = rng.random(rows)
-            columns[name] = [
-                next((what for bound, what in odd.items() if hole < bound), float(value))
-                for hole, value in zip(holes, values, strict=True)
-            ]
-    columns["policy_loss"] = [None if x is None else x * (-1.0) ** i for i, x in enumerate(columns["policy_loss"])]
-    columns["value_loss"] = [None if x is None else abs(x) for x in columns["value_loss"]]
-    columns["return_std"] = [None] * 3 + [None if x is None else abs(x) for x in columns["return_std"][3:]]
-    columns["episode_return_mean"] = [
-        None,
-        None,
-        20.0,
-        21.0,
-        20.0,
-        22.0,
-        21.0,
-        None,
-        20.0,
-        21.0,
-        *columns["episode_return_mean"][10:],
-    ]
-    columns["log_prob_max"] = [None if x is None else -abs(x) for x in columns["log_prob_max"]]
-    columns["skipped"] = [None if hole < 0.3 else bool(hole > 0.95) for hole in rng.random(rows)]
-    frame = pl.DataFrame(columns, schema_overrides={name: SCHEMA[name] for name in columns}, strict=False)
-    return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in columns)
-
-
-def as_judged(run: pl.DataFrame) -> pl.DataFrame:
-    """A run without what its skipped updates measured."""
-    kept = ("update", "skipped", "skip_reason")
-    return run.with_columns(pl.when(~pl.col("skipped").fill_null(False)).then(pl.exclude(kept)))
-
-
-def same(found: Sequence[Value], expected: Sequence[Value]) -> None:
-    """Nulls where nulls are expected, NaN where NaN; else the same number to 12 digits."""
-    assert [value is None for value in found] == [value is None for value in expected]
-    there = [(a, b) for a, b in zip(found, expected, strict=True) if a is not None]
-    assert [a for a, _ in there] == pytest.approx([b for _, b in there], rel=1e-12, abs=1e-14, nan_ok=True)
-
+from esper_schemas.metric.payload import METRICS
 
 # ---------------------------------------------------------------------- the same in plain Python
 
 
-def divided(above: float, below: float) -> float:
-    """A quotient as floats have it: dividing by zero gives an infinity or NaN."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return float(np.float64(above) / np.float64(below))
+def zeros_of(columns: Columns) -> list[Value]:
+    """1 where both losses are 0 and the critic had not come to be perfect."""
+    found: list[Value] = []
+    names = ("value_loss", "policy_loss", "past_value_loss", "newest_value_loss")
+    for value, policy, past, newest in rows_of(columns, *names):
+        was_perfect = past is not None and newest is not None and newest < 1e-4 * past
+        found.append(float(value == 0.0 and policy == 0.0 and not was_perfect))
+    return found
 
 
-def finite(value: Value) -> Value:
-    """The value, None if it is not finite."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def median_at(values: Sequence[Value], i: int, count: int, least: int) -> Value:
-    """Median of what is there among the last `count` values up to and with the i-th."""
-    there = [value for value in values[max(0, i - count + 1) : i + 1] if value is not None]
-    return statistics.median(there) if len(there) >= least else None
-
-
-def rolling(values: Sequence[Value], count: int, least: int) -> list[Value]:
-    """`median_at` of every row."""
-    return [median_at(values, i, count, least) for i in range(len(values))]
-
-
-def usual_of(columns: Columns) -> list[Value]:
-    """Root of the mean square of the return_std so far."""
-    squares: list[float] = []
-    usual: list[Value] = []
-    for std in columns["return_std"]:
-        squares += [std**2] if finite(std) is not None and std is not None else []
-        usual.append(math.sqrt(math.fsum(squares) / len(squares)) if squares else None)
-    return usual
+def explosion_of(columns: Columns) -> list[Value]:
+    """Decades above the past, but no more than the squared error is above twice the variance of the targets."""
+    found: list[Value] = []
+    names = ("value_loss", "explained_variance", "return_std", "value_target_scale", "past_value_loss")
+    for loss, explained, std, scale, past in rows_of(columns, *names):
+        loss, explained, std, scale = finite(loss), finite(explained), finite(std), finite(scale)
+        if loss is None or past is None:
+            found.append(None)
+            continue
+        if explained is not None and explained > 0.2:
+            found.append(0.0)
+            continue
+        decades = max(math.log10(max(loss, 1e-12) / past), 0.0)
+        of_targets = None if std is None else divided(std, 1.0 if scale is None else scale)
+        if of_targets is not None and of_targets > 1e-12:  # infinite targets are above every loss
+            share = divided(max(loss, 1e-12), squared(of_targets))
+            decades = min(decades, math.log10(share) if share > 1.0 else 0.0)
+        found.append(decades)
+    return found
 
 
 def error_of(columns: Columns) -> list[Value]:
     """Normalised value loss."""
     found: list[Value] = []
-    for loss, other, own, usual, scale in zip(
-        columns["value_loss_unclipped"],
-        columns["value_loss"],
-        columns["return_std"],
-        usual_of(columns),
-        columns["value_target_scale"],
-        strict=True,
-    ):
-        loss = other if loss is None else loss
-        if finite(own) is None or loss is None or own is None or usual is None or max(own, usual) <= 1e-12:
+    measured = rows_of(columns, "value_loss_unclipped", "value_loss", "return_std", "value_target_scale")
+    for (loss, other, own, scale), usual in zip(measured, usual_of(columns), strict=True):
+        loss, own = other if loss is None else loss, finite(own)
+        std = None if own is None else own if usual is None else max(own, usual)
+        if loss is None or std is None or std <= 1e-12:
             found.append(None)
         else:
-            found.append(2.0 * loss * ((1.0 if scale is None else scale) / max(own, usual)) ** 2)
-    return found
-
-
-def explained_of(columns: Columns) -> list[Value]:
-    """Explained variance where returns vary; a NaN of them says nothing."""
-    found: list[Value] = []
-    for std, usual, value in zip(columns["return_std"], usual_of(columns), columns["explained_variance"], strict=True):
-        flat = std is not None and usual is not None and std < 0.5 * usual
-        found.append(None if flat else finite(value))
+            found.append(2.0 * loss * squared((1.0 if scale is None else scale) / std))
     return found
 
 
 def spread_of(columns: Columns) -> list[Value]:
-    """Spread of values over spread of returns."""
-    return [
-        None if finite(a) is None or finite(b) is None or a is None or b is None or b <= 1e-12 else a / b
-        for a, b in zip(columns["value_std"], columns["return_std"], strict=True)
-    ]
+    """Spread of values over spread of returns, where there is something to explain."""
+    found: list[Value] = []
+    for (a, b), could in zip(rows_of(columns, "value_std", "return_std"), explainable_of(columns), strict=True):
+        a, b = finite(a), finite(b)
+        found.append(None if a is None or b is None or b <= 1e-12 or not could else a / b)
+    return found
+
+
+def explained_long_of(columns: Columns) -> list[Value]:
+    """Median of 20, of at least 14."""
+    return rolling(explained_of(columns), 20, 14)
+
+
+def explains_nothing_of(columns: Columns) -> list[Value]:
+    """That median, or an explained variance that is well above 0, where no outcome contradicts."""
+    names = ("explained", "return_rise", "mean_rise", "return_fall", "return_unmoved", "return_start")
+    found: list[Value] = []
+    for row, long in zip(rows_of(columns, *names), explained_long_of(columns), strict=True):
+        explained, of_returns, of_means, fall, unmoved, start = row
+        rise = of_means if of_returns is None else of_returns
+        has_risen = rise is not None and rise >= PROGRESS and (fall is None or fall <= 0.5)
+        says_nothing = unmoved is not None and (unmoved > 0 or start is None)
+        if has_risen or says_nothing:
+            found.append(None)
+        else:
+            found.append(explained if explained is not None and explained > RECOVERS else long)
+    return found
+
+
+def stalled_of(columns: Columns) -> list[Value]:
+    """For how long the return has not risen; not in a bandit."""
+    pairs = zip(columns["return_stalled"], finites(columns["episode_length_mean"]), strict=True)
+    return [None if length is not None and length < 1.5 else stalled for stalled, length in pairs]
+
+
+def stalled_unexplained_of(columns: Columns) -> list[Value]:
+    """The same while less than half is explained."""
+    pairs = zip(stalled_of(columns), explained_long_of(columns), strict=True)
+    return [a if b is not None and b < 0.5 else None for a, b in pairs]
 
 
 def collapse_of(columns: Columns) -> list[Value]:
@@ -174,55 +170,34 @@ def fall_of(columns: Columns) -> list[Value]:
     return found
 
 
-def windowed_ratio_of(columns: Columns) -> list[Value]:
-    """Medians of ten over each other."""
-    value = rolling([finite(x) for x in columns["value_loss"]], 10, 5)
-    policy = rolling([None if finite(x) is None or x is None else abs(x) for x in columns["policy_loss"]], 10, 5)
-    return [None if a is None or b is None else divided(a, b) for a, b in zip(value, policy, strict=True)]
-
-
 def ratio_drift_of(columns: Columns) -> list[Value]:
     """Windowed ratio over its median in rows 10 to 29."""
-    ratio = windowed_ratio_of(columns)
-    beginning = [x for x in ratio[10:30] if x is not None]
-    base = statistics.median(beginning) if beginning else None
-    return [None if i < 30 or base is None or now is None else divided(now, base) for i, now in enumerate(ratio)]
-
-
-def below_start_of(columns: Columns) -> list[Value]:
-    """Fall of the return below the beginning, relative to its size."""
-    returns = [finite(x) for x in columns["episode_return_mean"]]
-    first = [x for x in returns[:5] if x is not None]
-    steps = [None if a is None or b is None else b - a for a, b in pairwise(returns[:10])]
-    bends = [abs(b - a) for a, b in pairwise(steps) if a is not None and b is not None]
-    start = statistics.median(first) if first else None
-    found: list[Value] = []
-    for i, now in enumerate(rolling(returns, 10, 3)):
-        if i < 10 or now is None or start is None:
-            found.append(None)
-            continue
-        noise = MAD / math.sqrt(6.0) * statistics.median(bends) if bends else 0.0
-        found.append(divided(start - now, abs(start)) if abs(start) >= 5.0 * noise else None)
-    return found
+    pairs = zip(windowed_ratio_of(columns), baseline_of(columns), strict=True)
+    return [None if now is None or base is None else divided(now, base) for now, base in pairs]
 
 
 def bulk_of(columns: Columns) -> list[Value]:
-    """Clip fraction where no ratio is far off; nothing is beyond NaN."""
-    return [
-        None
-        if most is None or clip is None or share is None
-        else float(math.isnan(clip) or most <= 1.0 + 2.5 * clip) * share
-        for most, clip, share in zip(columns["ratio_max"], columns["clip_range"], columns["clip_fraction"], strict=True)
-    ]
+    """Clip fraction where no ratio is far off."""
+    found: list[Value] = []
+    for row in rows_of(columns, "ratio_max", "clip_range", "clip_fraction"):
+        most, clip, share = map(finite, row)
+        found.append(None if most is None or clip is None or share is None else float(most <= 1.0 + 2.5 * clip) * share)
+    return found
+
+
+def discrete_of(columns: Columns) -> list[Value]:
+    """Entropy until it, or a log-probability, has shown a density."""
+    pairs = zip(columns["entropy"], relative_of(columns), strict=True)
+    return [None if is_density else entropy for entropy, is_density in pairs]
 
 
 def mean_entropy_of(columns: Columns) -> list[Value]:
-    """Mean of five, null where one is missing."""
+    """Mean of five that are finite; none where there are fewer."""
+    entropy = finites(discrete_of(columns))
     found: list[Value] = []
-    for i in range(len(columns["entropy"])):
-        last = discrete_of(columns)[max(0, i - 4) : i + 1]
-        there = [x for x in last if x is not None]
-        found.append(float(np.mean(there)) if len(there) == 5 else None)
+    for i in range(len(entropy)):
+        there = [x for x in entropy[max(0, i - 4) : i + 1] if x is not None]
+        found.append(sum(there) / 5.0 if len(there) == 5 else None)
     return found
 
 
@@ -243,11 +218,6 @@ def risk_of(columns: Columns) -> list[Value]:
             ahead = divided(-20.0 * speed, mean - 0.1 if not mean < 0.1 + 1e-12 else 1e-12)
             found.append(ahead if math.isnan(ahead) else min(max(ahead, 0.0), 1.0))
     return found
-
-
-def before_of(values: Sequence[Value]) -> list[Value]:
-    """Median of the 50 before."""
-    return [None, *rolling(values, 50, 20)[:-1]]
 
 
 def spike_of(columns: Columns) -> list[Value]:
@@ -272,132 +242,195 @@ def plateau_of(columns: Columns) -> list[Value]:
     return found
 
 
-def discrete_of(columns: Columns) -> list[Value]:
-    """Entropy unless it, or a log-probability, shows a density."""
-    return [
-        None if entropy is None or entropy < 0.0 or (top is not None and (top > 0.0 or math.isnan(top))) else entropy
-        for entropy, top in zip(columns["entropy"], columns["log_prob_max"], strict=True)
-    ]
-
-
-def unscaled_of(columns: Columns) -> list[Value]:
-    """Value loss where nothing else is known."""
-    return [
-        None if std is not None or ev is not None or finite(loss) is None or loss is None or loss < 0.0 else loss
-        for loss, std, ev in zip(
-            columns["value_loss"], columns["return_std"], columns["explained_variance"], strict=True
-        )
-    ]
-
-
 def skips_of(columns: Columns) -> list[Value]:
     """Skipped ones of the last three, 0 where this one was not."""
     skipped = [bool(x) for x in columns["skipped"]]
     return [float(sum(skipped[max(0, i - 2) : i + 1]) * skipped[i]) for i in range(len(skipped))]
 
 
-JUDGED: dict[str, tuple[Callable[[], pl.Expr], Callable[[Columns], list[Value]]]] = {
-    "skipped": (signals.skipped_of_three, skips_of),
-    "explained_where_varied": (signals.explained_where_varied, explained_of),
-    "critic_error": (signals.critic_error, error_of),
-    "value_spread": (signals.value_spread, spread_of),
-    "unscaled_value_loss": (signals.unscaled_value_loss, unscaled_of),
-    "value_collapse": (signals.value_collapse, collapse_of),
-    "unexplained_fall": (signals.unexplained_fall, fall_of),
-    "return_below_start": (signals.return_below_start, below_start_of),
-    "clipped_in_bulk": (signals.clipped_in_bulk, bulk_of),
-    "entropy_collapse_risk": (signals.entropy_collapse_risk, risk_of),
-    "value_loss_spike": (lambda: signals.spike_score("value_loss"), spike_of),
-    "value_loss_plateau": (lambda: signals.plateau("value_loss"), plateau_of),
-    "loss_ratio_drift": (signals.loss_ratio_drift, ratio_drift_of),
-    "entropy": (signals.discrete_entropy, discrete_of),
-    "explained_variance": (signals.explained_where_varied, explained_of),
-}
-"""By the name of the rule that watches it: the signal on its own, and the same in plain Python."""
+Plain = Callable[[Columns], list[Value]]
+"""Makes a signal of a run, of its recorded columns and those of the course."""
 
-OTHERS: dict[str, tuple[Callable[[], pl.Expr], Callable[[Columns], list[Value]]]] = {
-    "usual_return_std": (signals.usual_return_std, usual_of),
-    "windowed_loss_ratio": (signals.windowed_loss_ratio, windowed_ratio_of),
-    "mean_entropy": (signals.mean_entropy, mean_entropy_of),
-    "entropy_velocity": (signals.entropy_velocity, velocity_of),
-    "finite": (lambda: signals.finite("kl_divergence"), lambda c: [finite(x) for x in c["kl_divergence"]]),
+
+def of_course(name: str) -> Plain:
+    """A column of the course."""
+    return lambda columns: columns[name]
+
+
+def of_metric(name: str) -> Plain:
+    """A metric of the table as its bands apply."""
+    bands = METRICS[name].bands
+    spread = None if bands is None else bands.only_if
+
+    def plain(columns: Columns) -> list[Value]:
+        if spread is None:
+            return columns[name]
+        found: list[Value] = []
+        for value, low, high in rows_of(columns, name, spread.low, spread.high):
+            found.append(value if low is not None and high is not None and high - low < spread.bound else None)
+        return found
+
+    return plain
+
+
+def as_float(expression: pl.Expr) -> pl.Expr:
+    """An expression as Float64."""
+    return expression.cast(pl.Float64)
+
+
+past, newest = pl.col("past_value_loss"), pl.col("newest_value_loss")
+
+JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
+    "impossible_value_loss": (None, of_metric("value_loss")),
+    "skipped": (signals.skipped_of_three(), skips_of),
+    "losses_are_zero": (signals.losses_are_zero(past, newest), zeros_of),
+    "explosion": (signals.explosion(past), explosion_of),
+    "clipped_in_bulk": (signals.clipped_in_bulk(), bulk_of),
+    "return_fall": (None, of_course("return_fall")),
+    "return_below_start": (None, of_course("return_below_start")),
+    "return_stalled": (None, stalled_of),
+    "stalled_unexplained": (None, stalled_unexplained_of),
+    "return_unmoved": (None, of_course("return_unmoved")),
+    "entropy_collapse_risk": (signals.entropy_collapse_risk(), risk_of),
+    "explains_nothing": (None, explains_nothing_of),
+    "explained_where_varied": (signals.explained_where_varied(), explained_of),
+    "critic_below_floor": (None, below_floor_of),
+    "value_loss_bounds": (None, lambda columns: finites(columns["value_loss"])),
+    "critic_error": (signals.critic_error(), error_of),
+    "value_spread": (signals.value_spread(), spread_of),
+    "value_collapse": (signals.value_collapse(), collapse_of),
+    "unexplained_fall": (signals.unexplained_fall(), fall_of),
+    "value_loss_spike": (signals.spike_score("value_loss"), spike_of),
+    "value_loss_plateau": (signals.plateau("value_loss"), plateau_of),
+    "loss_ratio_drift": (signals.loss_ratio_drift(), ratio_drift_of),
+    "entropy": (signals.discrete_entropy(), discrete_of),
+    "explained_variance": (signals.explained_where_varied(), explained_of),
+}
+"""By the name of the rule that watches it: the signal on its own, if the module offers it, and in plain Python."""
+
+OTHERS: dict[str, tuple[pl.Expr, Plain]] = {
+    "return_spread": (signals.return_spread(), spread_of_returns),
+    "usual_return_std": (signals.usual_return_std(), usual_of),
+    "has_something_to_explain": (signals.has_something_to_explain(), explainable_of),
+    "explained_for_long": (signals.explained_for_long(), explained_long_of),
+    "is_relative": (signals.is_relative(), relative_of),
+    "windowed_loss_ratio": (signals.windowed_loss_ratio(), windowed_ratio_of),
+    "mean_entropy": (signals.mean_entropy(), mean_entropy_of),
+    "entropy_velocity": (signals.entropy_velocity(), velocity_of),
+    "finite": (signals.finite("kl_divergence"), lambda c: finites(c["kl_divergence"])),
     "nonfinite": (
-        lambda: signals.nonfinite("kl_divergence"),
+        signals.nonfinite("kl_divergence"),
         lambda c: [None if x is None else float(not math.isfinite(x)) for x in c["kl_divergence"]],
     ),
-    "smoothed": (
-        lambda: signals.smoothed("kl_divergence"),
-        lambda c: rolling([finite(x) for x in c["kl_divergence"]], 10, 5),
-    ),
-    "median_before": (
-        lambda: signals.median_before("kl_divergence"),
-        lambda c: before_of([finite(x) for x in c["kl_divergence"]]),
-    ),
+    "smoothed": (signals.smoothed("kl_divergence"), lambda c: rolling(finites(c["kl_divergence"]), 10, 5)),
+    "median_before": (signals.median_before("kl_divergence"), lambda c: before_of(finites(c["kl_divergence"]))),
 }
 
-ALL = JUDGED | OTHERS
+ALONE = {name: one for name, one in JUDGED.items() if one[0] is not None} | OTHERS
 
-FROM_THE_BEGINNING = {"usual_return_std", "explained_where_varied", "critic_error", "return_below_start"}
-FROM_THE_BEGINNING |= {"explained_variance", "unexplained_fall", "loss_ratio_drift"}
-"""Signals with a part that the Judge keeps in its baselines, since it reaches back to the first row."""
+FROM_THE_BEGINNING = {"usual_return_std", "has_something_to_explain", "is_relative", "loss_ratio_drift"}
+FROM_THE_BEGINNING |= {"explained_where_varied", "explained_variance", "explained_for_long", "unexplained_fall"}
+FROM_THE_BEGINNING |= {"critic_error", "value_spread", "value_collapse"}
+FROM_THE_BEGINNING |= {"entropy", "mean_entropy", "entropy_velocity", "entropy_collapse_risk"}
+"""Signals with a part that the judge takes from the course, since it reaches back to the first row."""
+
+ROUNDED = {"explosion", "critic_below_floor"}
+"""Signals that are rounded to 9 decimals."""
+
+RUNS = {"messy": messy_run(400), "messier": messy_run(170, seed=1), "real": real_run(240)}
+RUNS["whole"] = RUNS["messier"].with_columns(pl.col("value_loss").replace([None, NAN, INF], 0.5))
+RUNS["zeros"] = real_run(
+    60, value_loss=[1.0] * 30 + [0.0] * 30, policy_loss=[0.1] * 30 + [0.0] * 30, explained_variance=[None] * 60
+)
+RUNS["explodes"] = real_run(
+    60, value_loss=[1.0 * 40 ** max(0, i - 50) for i in range(60)], return_std=[None] * 60
+).with_columns(explained_variance=pl.lit(None, pl.Float64))
+RUNS["worse"] = real_run(
+    150,
+    episode_return_mean=[100.0 + i % 5 - min(i, 120) / 2.0 for i in range(150)],
+    value_loss=[1000.0 * 0.97**i for i in range(150)],
+    explained_variance=[0.2 + 0.01 * (i % 3) for i in range(150)],
+)
+RUNS["huge"] = real_run(
+    60,
+    value_loss=[1e-3] * 40 + [1e300] * 20,
+    return_std=([1.0, 1e200, INF, 1e-5] * 15),
+    value_target_scale=[1.0, 1e-200, 0.0, INF, 1e200] * 12,
+    explained_variance=[None] * 60,
+)
 
 
-@pytest.fixture(scope="module")
-def messy() -> pl.DataFrame:
-    """400 rows of a messy run, as they are judged."""
-    return as_judged(messy_run(400))
+@cache
+def columns_of_run(run: str) -> Columns:
+    """One of these runs as it is judged, with the course in plain Python."""
+    columns = columns_of(as_judged(RUNS[run]))
+    return columns | course_of(columns)
 
 
-def columns_of(frame: pl.DataFrame) -> Columns:
-    """A frame as lists of floats."""
-    return {
-        name: [None if value is None else float(value) for value in frame[name].to_list()]
-        for name, dtype in frame.schema.items()
-        if dtype.is_numeric() or dtype == pl.Boolean
-    }
+@cache
+def plain_of(run: str, name: str) -> list[Value]:
+    """What plain Python says, of one of these runs and one rule or signal."""
+    plain = JUDGED[name][1] if name in JUDGED else OTHERS[name][1] if name in OTHERS else of_metric(name)
+    return plain(columns_of_run(run))
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_a_signal_is_what_plain_python_says(name: str, messy: pl.DataFrame) -> None:
-    """In each row of a messy run, nulls, NaN and infinities included; and it says something in most runs."""
-    expression, plain = ALL[name]
-    whole_losses = pl.col("value_loss").replace([None, NAN, INF], 0.5)
-    for run in (messy, as_judged(messy_run(150, seed=1)).with_columns(whole_losses)):
-        found = run.select(expression().cast(pl.Float64)).to_series().to_list()
-        same(found, plain(columns_of(run)))
-    assert any(value is not None for value in found)
+def tolerance(name: str) -> float:
+    """By how much a number may differ at least."""
+    return 1.1e-9 if name in ROUNDED else 1e-14
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("name", ALONE)
+def test_a_signal_is_what_plain_python_says(name: str, run: str) -> None:
+    """In each row of a run, nulls, NaN and infinities included, without any help from the course but for the past."""
+    expression = ALONE[name][0]
+    assert expression is not None
+    frame = as_judged(RUNS[run]).with_columns(
+        pl.Series(column, columns_of_run(run)[column], pl.Float64)
+        for column in ("past_value_loss", "newest_value_loss")
+    )
+    same(frame.select(as_float(expression)).to_series().to_list(), plain_of(run, name), tolerance(name))
 
 
 def test_all_that_rules_watch_is_tried() -> None:
-    """No signal that a rule watches is missing here, nor one that this module offers."""
-    assert set(SIGNALS) <= set(JUDGED)
+    """No rule and no signal that the module offers is missing here, and each says something in one of the runs."""
+    assert {*SIGNALS, *(name for name in RULES if name not in METRICS)} <= set(JUDGED)
     offered = {name for name, one in vars(signals).items() if callable(one) and one.__module__ == signals.__name__}
-    elsewhere = {"entropy_clip_correlation", "loss_ratio_baseline", "return_start", "return_size", "median_of"}
+    elsewhere = {"entropy_clip_correlation", "loss_ratio_baseline", "median_of"}
     renamed = {"skipped_of_three", "discrete_entropy", "spike_score", "plateau"}
-    assert {name for name in offered if not name.startswith("_")} <= {*ALL, *elsewhere, *renamed}
+    assert {name for name in offered if not name.startswith("_")} <= {*ALONE, *elsewhere, *renamed}
+    for name in {*RULES, *OTHERS}:
+        values = {value for run in RUNS for value in plain_of(run, name) if value is not None and value == value}
+        assert len(values) > 1, name
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_no_signal_looks_ahead(name: str, messy: pl.DataFrame) -> None:
+@pytest.mark.parametrize("name", ALONE)
+def test_no_signal_looks_ahead(name: str) -> None:
     """What comes later changes nothing of what was said before, and an all-null or empty run raises nothing."""
-    expression = ALL[name][0]().cast(pl.Float64)
-    whole = messy.select(expression).to_series()
+    expression = ALONE[name][0]
+    assert expression is not None
+    messy = as_judged(RUNS["messy"]).with_columns(past_value_loss=0.5, newest_value_loss=0.25)
+    whole = messy.select(as_float(expression)).to_series()
     for rows in (0, 1, 2, 9, 10, 11, 29, 30, 31, 200):
-        same(messy.head(rows).select(expression).to_series().to_list(), whole.head(rows).to_list())
+        same(messy.head(rows).select(as_float(expression)).to_series().to_list(), whole.head(rows).to_list())
     nothing = pl.DataFrame({"update": range(60)}, schema_overrides=SCHEMA)
     nothing = nothing.with_columns(pl.lit(None, dtype).alias(one) for one, dtype in SCHEMA.items() if one != "update")
-    found = nothing.select(expression).to_series()
-    assert found.null_count() == 60 or (name == "skipped" and found.to_list() == [0.0] * 60)
+    none = pl.lit(None, pl.Float64)
+    found = nothing.with_columns(past_value_loss=none, newest_value_loss=none).select(as_float(expression)).to_series()
+    constant = {"skipped": 0.0, "losses_are_zero": 0.0, "has_something_to_explain": 1.0, "is_relative": 0.0}
+    assert found.to_list() == [constant.get(name)] * 60
 
 
-@pytest.mark.parametrize("name", sorted(set(ALL) - FROM_THE_BEGINNING))
-def test_context_rows_are_enough(name: str, messy: pl.DataFrame) -> None:
+@pytest.mark.parametrize("name", sorted(set(ALONE) - FROM_THE_BEGINNING))
+def test_context_rows_are_enough(name: str) -> None:
     """A row with `CONTEXT_ROWS` before it gives the same as with all of them."""
-    expression = ALL[name][0]().cast(pl.Float64)
-    whole = messy.select(expression).to_series()
+    expression = ALONE[name][0]
+    assert expression is not None
+    messy = as_judged(RUNS["messy"]).with_columns(past_value_loss=0.5, newest_value_loss=0.25)
+    whole = messy.select(as_float(expression)).to_series()
     for end in range(messy.height - 60, messy.height + 1):
         part = messy[end - signals.CONTEXT_ROWS - 1 : end]
-        same(part.select(expression).to_series().tail(1).to_list(), whole[end - 1 : end].to_list())
+        same(part.select(as_float(expression)).to_series().tail(1).to_list(), whole[end - 1 : end].to_list())
 
 
 def test_context_rows_are_needed() -> None:
@@ -411,20 +444,51 @@ def test_context_rows_are_needed() -> None:
     assert any(differ)
 
 
-@pytest.mark.parametrize("portion", [1, 37])
-def test_the_judge_sees_what_the_functions_give(portion: int) -> None:
-    """Row by row, from its baselines and parts, what the functions say of the whole run, for every rule."""
-    for seed in (2, 3):
-        run = messy_run(170, seed)
-        judged = as_judged(run)
-        expected = judged.select(
-            (JUDGED[rule.name][0]() if rule.name in JUDGED else rule.value).cast(pl.Float64).alias(rule.name)
-            for rule in RULES.values()
-        )
-        judge = Judge()
-        for start in range(0, run.height, portion):
-            judge.advance(run[start : start + portion])
-            found = judge.values()
-            same(list(found.values()), list(expected.row(min(start + portion, run.height) - 1)))
-            assert not any(math.copysign(1.0, value) < 0.0 for value in found.values() if value == 0.0)
-        assert list(found) == expected.columns
+# ---------------------------------------------------------------------- every rule, in both forms
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_frame_form_of_every_rule_is_what_plain_python_says(run: str) -> None:
+    """In each row, for each rule."""
+    found = numbers_of(RUNS[run].select(Judge().columns))
+    assert found.columns == list(RULES)
+    for name in RULES:
+        try:
+            same(found[name].to_list(), plain_of(run, name), tolerance(name))
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from None
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_both_forms_of_every_rule_give_the_same_bits(run: str) -> None:
+    """Not only the same digits: a run that is judged live raises the alerts of the whole run at every bound."""
+    whole, judge = numbers_of(RUNS[run].select(Judge().columns)), Judge()
+    for i, row in enumerate(RUNS[run].select(judge.columns).iter_rows(named=True)):
+        judge.step(row)
+        bits = {name: value if value is None else value + 0.0 for name, value in whole.row(i, named=True).items()}
+        differ = {name: (a, bits[name]) for name, a in judge.values().items() if repr(a) != repr(bits[name])}
+        assert not differ, f"row {i}: {differ}"
+
+
+PORTIONS: dict[str, Sequence[int]] = {"1": [1], "37": [37], "mixed": [1, 40, 1, 100, 5, 33, 33, 2]}
+"""Portions of rows, again and again: row by row, as frames only, and from one form to the other and back."""
+
+
+@pytest.mark.parametrize("portions", PORTIONS)
+@pytest.mark.parametrize("run", RUNS)
+def test_the_judge_sees_what_plain_python_says(run: str, portions: str) -> None:
+    """After each portion, of every rule: the step form, the frame form, and what each leaves to the other."""
+    judge, start = Judge(), 0
+    for portion in chain.from_iterable(repeat(PORTIONS[portions])):
+        judge.advance(RUNS[run][start : start + portion])
+        start = min(start + portion, RUNS[run].height)
+        found = judge.values()
+        assert list(found) == list(RULES)
+        for name, value in found.items():
+            try:
+                same([value], [plain_of(run, name)[start - 1]], tolerance(name))
+            except AssertionError as error:
+                raise AssertionError(f"{name} in row {start - 1}: {error}") from None
+            assert value != 0.0 or math.copysign(1.0, value) > 0.0, name
+        if start == RUNS[run].height:
+            break

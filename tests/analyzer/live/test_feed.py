@@ -4,7 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -16,6 +16,7 @@ from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 from esper_analyzer.judging.alerts import Alert
+from esper_analyzer.judging.judge import Judge
 from esper_analyzer.live.feed import end_of
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import RECENT_ROWS, Picture
@@ -121,10 +122,13 @@ def test_whatever_happens_meanwhile_the_picture_is_that_of_the_run(tmp_path: Pat
     assert picture.verdict == report.verdict
     assert picture.rows == expected.rows == rows.height
     assert picture.recent["seq"].to_list() == rows["seq"].to_list()
-    told = [[(event.update, event.metric, event.message) for event in shown.events] for shown in (picture, expected)]
-    assert told[0] == told[1]
-    missing = [(last + 1) for _, last in report.updates.missing]
-    assert [event.update for event in picture.events if event.metric == "update"] == missing
+    listed = [
+        [asdict(event.alert) | {"rank": 0} if event.alert else event.message for event in shown.events]
+        for shown in (picture, expected)
+    ]
+    assert str(listed[0]) == str(listed[1])
+    assert str([one for one in listed[0] if isinstance(one, dict)]) == str([asdict(one) for one in report.alerts])
+    assert list(picture.gaps) == report.updates.missing
     assert picture.history.frame.equals(expected.history.frame)
     feed.close()
     fresh.close()
@@ -317,9 +321,12 @@ def test_the_next_alert_is_an_alert(demo: Path) -> None:
     catch_up(feed)
     feed.seek(feed.total)
     updates = run.updates(0).select("update").collect()["update"].to_list()
-    alerts = {event.update for event in feed.picture().events if event.level in ("warning", "critical")}
-    expected = sorted(updates.index(update) + 1 for update in alerts)
-    assert len(expected) > 3
+    judge = Judge(run.settings.rules)
+    raised = {episode.update for episode in judge.advance_all(run.updates(0))}
+    raised |= {last + 1 for _, last in run.report().updates.missing}
+    expected = sorted(updates.index(update) + 1 for update in raised)
+    assert len(expected) > 10
+    assert {event.update for event in feed.picture().events if event.alert is not None} < raised
     forwards, backwards = [0], [feed.total + 1]
     while (later := feed.alert_after(forwards[-1])) is not None:
         forwards.append(later)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -12,9 +13,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from esper_analyzer import live_monitor, open_run
+from esper_analyzer import Alert, live_monitor, open_run
 from esper_analyzer.live.live import LiveFeed
-from esper_analyzer.reading.gaps import Numbering, Range, numbering_of_new
+from esper_analyzer.reading.gaps import Numbering, Range, missing_count, missing_updates, numbering_of_new
+from esper_analyzer.reporting.text import describe_updates
 
 
 def expected(updates: list[int], last: int | None) -> tuple[int, list[Range]] | None:
@@ -23,7 +25,7 @@ def expected(updates: list[int], last: int | None) -> tuple[int, list[Range]] | 
     steps = [b - a for a, b in pairwise(known)]
     if any(step <= 0 for step in steps):
         return None
-    usual = [step for step, count in Counter(steps).items() if count >= 0.75 * len(steps)]
+    usual = [step for step, count in Counter(steps).items() if count >= max(2, 0.75 * len(steps))]
     stride = usual[0] if usual else 1
     return stride, [(a + 1, b - 1) for a, b in pairwise(known) if b - a > stride]
 
@@ -103,11 +105,12 @@ def test_constant_stride_is_no_gap(record: Callable[..., Path], stride: int, sta
     live = feed.picture().verdict
     assert live is not None
     assert (live.level, live.reasons) == (report.verdict.level, report.verdict.reasons)
-    watch = live_monitor()
+    raised: list[Alert] = []
+    watch = live_monitor(raised.append)
     for row in rows:
         watch({"policy_loss": -0.01, **row})
-        assert watch.level in ("healthy", "unknown")
-    assert list(watch.alerts) == []
+        assert watch.level in ("healthy", "unknown") or row is rows[1]  # of two rows nobody knows the stride
+    assert watch.alerts == raised == []
 
 
 def test_row_that_a_stride_leaves_out_is_missing(record: Callable[..., Path]) -> None:
@@ -116,3 +119,39 @@ def test_row_that_a_stride_leaves_out_is_missing(record: Callable[..., Path]) ->
     report = open_run(record(rows)).report()
     assert report.updates.missing == [(19 * 2048 + 1, 22 * 2048 - 1)]
     assert report.verdict.level == "warning"
+    assert report.updates.stride == 2048
+    assert report.updates.missing_count == 2  # rows, and not numbers
+    (alert,) = [alert for alert in report.alerts if alert.rule == "missing_updates"]
+    assert (alert.value, alert.worst, alert.count) == (2.0, 2.0, 1)
+    named = f"{20 * 2048} to {21 * 2048}"
+    assert alert.message.startswith(f"Updates {named} are missing.")
+    assert report.verdict.reasons[0] == f"2 updates are missing: {named}."
+    assert f"2 missing ({named})" in describe_updates(report.updates)
+
+
+def test_two_rows_have_no_stride(record: Callable[..., Path]) -> None:
+    """A step that was seen once is a gap; seen twice, it is how the run is numbered."""
+    two = open_run(record(rows_in_steps(100, 2))).report()
+    assert (two.updates.stride, two.updates.missing, two.verdict.level) == (1, [(1, 99)], "warning")
+    assert json.loads(two.to_json())["updates"]["stride"] == 1
+    three = open_run(record(rows_in_steps(100, 3), name="three")).report()
+    assert (three.updates.stride, three.updates.missing, three.verdict.level) == (100, [], "unknown")
+
+
+@pytest.mark.parametrize(("gap", "stride", "wanted"), [
+    ((3, 3), 1, (1, (3, 3))), ((3, 9), 1, (7, (3, 9))), ((2049, 6143), 2048, (1, (4096, 4096))),
+    ((2049, 8191), 2048, (2, (4096, 6144))), ((1, 4), 4, (1, (4, 4))), ((1, 6), 4, (1, (4, 4))),
+])  # fmt: skip
+def test_what_is_missing_is_counted_in_steps(gap: Range, stride: int, wanted: tuple[int, Range]) -> None:
+    """A gap leaves out one update for each whole step in it, and these are named."""
+    assert (missing_count([gap], stride), missing_updates(gap, stride)) == wanted
+
+
+def test_a_stride_is_kept_as_one_however_long_the_run_is() -> None:
+    """Steps of one size one after another take no more memory than one of them; a gap between them takes another."""
+    numbering = Numbering()
+    for update in [*range(4, 4000, 4), *range(4008, 8000, 4)]:
+        numbering.extend(Numbering(1, [(update - 3, update - 1)]))
+    numbering.extend(Numbering(1, [(3997, 4003)]))
+    assert (numbering.stride, numbering.missing) == (4, [(3997, 4003)])
+    assert sum(map(len, numbering._jumps.values())) == 3

@@ -318,3 +318,14 @@ def test_thresholds_of_the_user_move_a_gate(record: Callable[..., Path], tmp_pat
     assert made.gates[0].outcome == "failed"
     assert "(critical > 0.001; not finite is critical)" in made.gates[0].reasons[0]
     assert made.to_dict()["thresholds"] == str(file)
+
+
+@pytest.mark.parametrize(("fail_on", "code"), [("critical", 0), ("warning", 0), ("unknown", 1)])
+def test_a_verdict_that_is_unknown_fails_only_on_request(
+    check: Command, record: Callable[..., Path], fail_on: str, code: int
+) -> None:
+    """With losses alone nothing says whether anything is learned; who wants to know that for sure asks for it."""
+    rows = [{"update": i, "value_loss": 138.0 + i % 3, "policy_loss": -0.01} for i in range(60)]
+    done = check("--run", record(rows, f"losses-{fail_on}"), "--fail-on", fail_on)
+    assert done.returncode == code, done.stdout
+    assert "record return_std or explained_variance" in " ".join(done.stdout.split())

@@ -220,8 +220,9 @@ def test_what_ranks_have_in_common_is_said_once(tmp_path: Path) -> None:
     """Eight ranks with one remark make one line of it; a healthy rank's level is not shown as that of all."""
     for rank in range(8):
         with Recorder.open(tmp_path, run_id="eight", rank=rank, world_size=8) as recorder:
-            for update in range(20):
-                recorder.record(update=update, policy_loss=0.1, value_loss=NAN if rank == 3 and update > 9 else 0.5)
+            for update in range(40):
+                loss = NAN if rank == 3 and update > 9 else 0.5
+                recorder.record(update=update, policy_loss=0.1, value_loss=loss, explained_variance=0.8)
     html = page_of(tmp_path / "eight", None)
     verdict = html[html.index('<section class="verdict') :].split("</section>")[0]
     assert "since update 10" in verdict

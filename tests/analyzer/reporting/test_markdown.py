@@ -72,21 +72,24 @@ def test_a_report_of_a_sick_run_is_short_and_says_why(record: Record) -> None:
     markdown = report_markdown(report)
     assert markdown.startswith("### ❌ critical since update 15: run\n")
     assert report.verdict.reasons[0].split(" (")[0] in markdown
-    assert "| Value loss | NaN (25 not finite) | broken | ❌ critical |" in markdown
-    assert "| Explained variance | 0.6 | stable +0.0% | ✅ healthy |" in markdown
+    assert "| Value loss | NaN (25 not finite) | ✗ not finite | ❌ critical |" in markdown
+    assert "| Explained variance | 0.6 | → +0.0% steady | ✅ healthy |" in markdown
     assert "Updates: 39, 1 missing, 0 skipped, 0 dropped, 0 superseded." in markdown
     assert "Update 7 is missing." in markdown
     assert len(markdown.splitlines()) < 80
     assert rendered(markdown).count("<table>") == 2
 
 
-def test_only_the_newest_alerts_are_listed(record: Record) -> None:
-    """Of many alerts ten are shown, the newest first, and the number of all is said."""
+def test_all_gaps_are_one_alert(record: Record) -> None:
+    """However many ranges are missing, one line counts them and names a few."""
     rows = [{"update": n * n, "value_loss": 0.5} for n in range(31)]
     markdown = report_markdown(open_run(record(rows)).report())
-    assert "Alerts, the newest 10 of 29" in markdown
-    assert markdown.index("Updates 842 to 899 are missing") < markdown.index("Updates 785 to 840 are missing")
-    assert "Updates 362 to 399 are missing" not in markdown
+    assert (
+        "| 4 | ⚠️ warning | Missing updates, 29 times, first at update 4, last at 900; worst 58 at update 900; over"
+        in markdown
+    )
+    assert "870 updates are missing: 2 to 3, 5 to 8, 10 to 15 and 26 more ranges." in markdown
+    assert markdown.count("are missing") == 2  # in the verdict, too
     assert len(markdown.splitlines()) < 80
 
 

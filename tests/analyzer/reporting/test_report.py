@@ -13,7 +13,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from esper_analyzer import Report, open_run
-from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS
+from esper_analyzer.judging.rules import INFORMING, QUESTIONS, RULES, SIGNALS
+from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.reporting.text import report_lines
 from esper_schemas import METRICS
 
@@ -72,12 +73,15 @@ SCHEMA = exactly(
         value_loss_definition={"type": "object"},
         world_size=COUNT,
         attempts=COUNT,
+        ranks={"type": "array", "items": COUNT},
+        rank=UPDATE,
     ),
     updates=exactly(
         rows=COUNT,
         first=UPDATE,
         last=UPDATE,
         missing={"type": "array", "items": RANGE},
+        stride={"type": "integer", "minimum": 1},
         skipped=COUNT,
         dropped=COUNT,
         superseded=COUNT,
@@ -101,6 +105,13 @@ SCHEMA = exactly(
             since={"type": "integer"},
             until=UPDATE,
             rule={"enum": [*RULES, "missing_updates"]},
+            count={"type": "integer", "minimum": 1},
+            first={"type": "integer"},
+            last={"type": "integer"},
+            worst=NUMBER,
+            worst_update={"type": "integer"},
+            lasts={"type": "boolean"},
+            in_force={"enum": ["warning", "critical", None]},
             rank={"type": "integer"},
         ),
     },
@@ -118,6 +129,12 @@ SCHEMA = exactly(
                 text=TEXT,
                 meaning=TEXT,
             ),
+        },
+        questions=exactly(**dict.fromkeys(QUESTIONS, exactly(level=LEVEL, since=UPDATE, reason=TEXT))),
+        judged={"type": "array", "items": {"enum": [*RULES]}, "uniqueItems": True},
+        not_judged={
+            "type": "array",
+            "items": exactly(rule={"enum": [*RULES]}, needs={"type": "array", "items": {"enum": [*METRICS]}}),
         },
     ),
     integrity=exactly(
@@ -178,7 +195,8 @@ def test_an_empty_run_has_the_keys_of_the_contract(record: Callable[..., Path]) 
     """Nothing recorded is null everywhere, unknown, and no fault."""
     document = read_strictly(open_run(record([])).report())
     assert document["updates"] == {
-        "rows": 0, "first": None, "last": None, "missing": [], "skipped": 0, "dropped": 0, "superseded": 0,
+        "rows": 0, "first": None, "last": None, "missing": [], "stride": 1, "skipped": 0, "dropped": 0,
+        "superseded": 0,
     }  # fmt: skip
     assert document["metrics"]["value_loss"]["last"] is None
     assert document["metrics"]["value_loss"]["health"]["level"] == "unknown"
@@ -228,7 +246,7 @@ def test_a_finished_run_names_the_worst_and_the_shares(record: Callable[..., Pat
     assert document["run"]["status"] == "finished"
     assert document["run"]["value_loss_definition"]["assumed"] is True
     health = document["metrics"]["value_loss"]["health"]
-    assert (health["worst"], health["worst_update"], health["level"]) == (30.0, 13, "healthy")
+    assert (health["worst"], health["worst_update"], health["level"]) == (30.0, 13, "unknown")  # the last is skipped
     assert health["share"] == {"healthy": 39 / 40, "warning": 0.0, "critical": 1 / 40}
     assert [(alert["update"], alert["metric"]) for alert in document["alerts"]] == [(40, "skipped")]
     assert document["metrics"]["mine"]["median"] == 1.0
@@ -258,7 +276,8 @@ def test_missing_superseded_and_dropped_rows_are_told_apart(record: Callable[...
     path = record([{"update": update, "value_loss": 0.7} for update in range(15, 22)], resume="must")
     document = read_strictly(open_run(path).report())
     assert document["updates"] == {
-        "rows": 10 + 3 + 7, "first": 0, "last": 21, "missing": [[10, 11]], "skipped": 0, "dropped": 0, "superseded": 6,
+        "rows": 10 + 3 + 7, "first": 0, "last": 21, "missing": [[10, 11]], "stride": 1, "skipped": 0, "dropped": 0,
+        "superseded": 6,
     }  # fmt: skip
     assert document["run"]["attempts"] == 2
     assert any("10 to 11" in reason for reason in document["verdict"]["reasons"])
@@ -304,15 +323,21 @@ def test_a_sealed_segment_of_another_size_is_left_out_also_unverified(record: Ca
 
 
 def test_ranks_are_reported_apart_or_together(record: Callable[..., Path]) -> None:
-    """Rank 0 is read unless another one, or all, is asked for."""
+    """All are judged, with the numbers of the first, unless one, or all together, is asked for."""
     record([{"update": update} for update in range(12)], rank=0, world_size=2)
     path = record(
         [{"update": update, "value_loss": math.nan} for update in range(12)], rank=1, world_size=2, resume="allow"
     )
     run = open_run(path)
-    assert run.report().verdict.level != "critical"
+    assert run.report(0).verdict.level != "critical"
     assert run.report(1).verdict.level == "critical"
+    document = read_strictly(run.report())
+    assert (document["run"]["ranks"], document["run"]["rank"]) == ([0, 1], 0)
+    assert (document["updates"]["rows"], document["metrics"]["value_loss"]["last"]) == (12, 0.5)
+    assert document["verdict"]["level"] == "critical"
+    assert document["verdict"]["reasons"][0].startswith("Rank 1: ")
     document = read_strictly(run.report(None))
+    assert (document["run"]["ranks"], document["run"]["rank"]) == ([0, 1], None)
     assert document["updates"]["rows"] == 24
     assert document["verdict"]["reasons"][0].startswith("Rank 1: ")
 
@@ -324,3 +349,24 @@ def test_names_that_look_like_patterns_are_names(record: Callable[..., Path]) ->
     document = read_strictly(open_run(path).report())
     assert [document["metrics"][name]["last"] for name in odd] == [2.0, 3.0]
     assert open_run(path).updates().collect()["*"].to_list() == [2.0] * 12
+
+
+@pytest.mark.parametrize("last", [{"value_loss": math.nan}, {"value_loss": None, "policy_loss": None, "skipped": True}])
+def test_the_last_value_is_that_of_the_last_update(record: Callable[..., Path], last: dict[str, Any]) -> None:
+    """Where the last update did not measure a number, it is null and its level unknown, whatever was before."""
+    rows = [{"update": n, "value_loss": 2.0, "policy_loss": -1.0, "kl_divergence": 0.01} for n in range(12)]
+    run = open_run(record([*rows, {"update": 12, **last}]))
+    document = read_strictly(run.report())
+    ratio, kl = document["ratio"], document["metrics"]["kl_divergence"]
+    assert (ratio["last"], ratio["health"]["level"], ratio["median"]) == (None, "unknown", 2.0)
+    assert (kl["last"], kl["health"]["level"], kl["history"]) == (None, "unknown", [0.01] * 10)
+    assert document["metrics"]["update"]["last"] == 12
+    now = run.snapshot()
+    assert (now["kl_divergence"].last, now["kl_divergence"].level) == (None, "unknown")
+    assert (now["loss_ratio"].last, now["loss_ratio"].history[-1]) == (None, 2.0)
+    feed = LiveFeed(run, 0, charted=())
+    picture = feed.finish()
+    feed.close()
+    assert picture.last("loss_ratio") is None
+    assert (picture.state("kl_divergence").last, picture.state("kl_divergence").level) == (None, "unknown")
+    assert picture.state("loss_ratio").level == "unknown"

@@ -63,16 +63,18 @@ def test_zoom_and_pan_go_through_the_whole_history(demo: Path) -> None:
 
 
 def test_alerts_are_gone_through_by_key(demo: Path) -> None:
-    """↑ selects the newest alert and goes there, with its whole message; Esc gives the verdict back."""
+    """↓ selects the first alert of the list and goes there, with its whole message; Esc gives the verdict back."""
 
     async def steps(app: EsperApp, pilot: Pilot[None]) -> None:
-        await pilot.press("up")
-        newest = app.scene.picture.events[-1]
-        assert app.scene.selected == newest
-        assert app.scene.window.cursor == newest.update
+        await pilot.press("down")
+        first, newest = app.scene.picture.events[0], app.scene.picture.events[-1]
+        assert app.scene.selected == first
+        assert app.scene.window.cursor == first.update
         await settle(app, pilot)
         text = " ".join(" ".join(screen(app)).split())
-        assert newest.message in text
+        assert first.message in text
+        assert first.alert is not None
+        assert first.alert.course in text
         assert "Verdict" not in text
         for _ in range(len(app.scene.picture.events) + 2):
             app.action_alert(-1)

@@ -17,6 +17,7 @@ from esper_analyzer.measuring.history import history_of
 from esper_analyzer.measuring.levels import bands_of
 from esper_analyzer.terminal.app.app import EsperApp
 from esper_analyzer.terminal.layout import Layout
+from esper_recorder import ValueLossDefinition
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 UPDATE_SNAPSHOTS = "UPDATE_SNAPSHOTS"
@@ -28,7 +29,7 @@ def test_the_screen_looks_as_it_did(demo: Path, size: tuple[int, int]) -> None:
     """At each size the screen with a selected alert is the committed one, line by line."""
 
     async def steps(_app: EsperApp, pilot: Pilot[None]) -> None:
-        await pilot.press("up", "up", "up", "up")
+        await pilot.press("down", "down", "down")
 
     text = "\n".join(show(demo, steps, size)) + "\n"
     path = SNAPSHOTS / f"app_{size[0]}x{size[1]}.txt"
@@ -109,8 +110,9 @@ def test_any_size_is_survived(demo: Path, record: Callable[..., Path], is_calm: 
                 for panel, room in (("#numbers", layout.numbers), ("#alerts", layout.alerts)):
                     assert tuple(app.screen_stack[0].query_one(panel).size) == room
 
-    calm = [{"update": update, "value_loss": 1.0 + update % 2} for update in range(40)]
-    show(record(calm) if is_calm else demo, steps)
+    calm = [{"update": n, "explained_variance": 0.9, "episode_return_mean": float(n)} for n in range(40)]
+    declared = ValueLossDefinition(clipping="none")
+    show(record(calm, value_loss_definition=declared) if is_calm else demo, steps)
 
 
 def test_what_is_not_finite_is_marked_at_its_place(demo: Path) -> None:

@@ -98,7 +98,7 @@ def test_in_a_real_terminal_through_a_whole_life(tmp_path: Path) -> None:
         text = terminal.see(r"update 43 (.|\n)*▲")
         assert re.search(r"20┤.*┈", text)
         tell(process, [(44, 45, math.nan)])
-        terminal.see(r"Verdict +critical(.|\n)*!(.|\n)*V\.Loss +NaN(.|\n)*44 ▲ Value loss is NaN")
+        terminal.see(r"Verdict +critical(.|\n)*!(.|\n)*44 ▲ Impossible value loss NaN(.|\n)*V\.Loss +NaN")
         terminal("resize-window", "-x", "60", "-y", "20")
         terminal.see(r"Verdict +critical(.|\n)*!(.|\n)*V\.Loss +NaN")
         terminal("resize-window", "-x", "100", "-y", "30")

@@ -22,7 +22,16 @@ from esper_analyzer.terminal.frame import MIN_WIDTH
 from esper_analyzer.terminal.on_alert import MAX_WAITING, AlertCommand
 from esper_recorder import Recorder
 
-ALERT = Alert(7, "value_loss", "critical", math.nan, "`touch pwned`; $(touch pwned)\n\x1b[31m ½", 7, None, "nan")
+
+def alert_at(update: int, message: str, value: float = 9.0) -> Alert:
+    """An alert as it is told, raised for the first time."""
+    return Alert(
+        update, "value_loss", "critical", value, message, update, None, "nan", 1, update, update, value, update, True,
+        "critical", 0,
+    )  # fmt: skip
+
+
+ALERT = alert_at(7, "`touch pwned`; $(touch pwned)\n\x1b[31m ½", math.nan)
 
 RECORDER = """
     import json, sys
@@ -90,7 +99,7 @@ def command(record: Callable[..., Path], tmp_path: Path) -> Callable[..., AlertC
     """A command for the alerts of a run, which is run in `tmp_path`."""
     run = open_run(record([{"update": 0}]))
     os.chdir(tmp_path)
-    return lambda text, **options: AlertCommand(text, run, 0, **{"close_secs": HANG_SECS, **options})
+    return lambda text, **options: AlertCommand(text, run, **{"close_secs": HANG_SECS, **options})
 
 
 @pytest.fixture
@@ -130,7 +139,8 @@ def test_the_alert_is_one_line_of_json(command: Callable[..., AlertCommand], tmp
     assert json.loads(text) == {
         "run_id": "run", "path": str(tmp_path / "runs" / "run"), "rank": 0,
         "update": 7, "metric": "value_loss", "level": "critical", "value": "NaN",
-        "message": ALERT.message, "since": 7, "until": None, "rule": "nan",
+        "message": ALERT.message, "since": 7, "until": None, "rule": "nan", "count": 1, "first": 7, "last": 7,
+        "worst": "NaN", "worst_update": 7, "lasts": True, "in_force": "critical",
     }  # fmt: skip
     assert not (tmp_path / "pwned").exists()
 
@@ -139,7 +149,7 @@ def test_commands_run_one_at_a_time_in_order(command: Callable[..., AlertCommand
     """A slow command holds up the next one, and never whoever raises alerts."""
     slow = "while ! test -e go; do sleep 0.02; done"
     with command(f"echo begin >> log; {slow}; echo end >> log; cat >> got") as alerts:
-        alerts.put([Alert(update, "value_loss", "warning", 9.0, "", update, None, "a") for update in range(5)])
+        alerts.put([alert_at(update, "") for update in range(5)])
         wait_until((tmp_path / "log").exists)
         assert not (tmp_path / "got").exists()
         (tmp_path / "go").touch()
@@ -170,7 +180,7 @@ def test_a_failing_command_is_told_of_once(command: Callable[..., AlertCommand],
 def test_a_command_that_does_not_read_is_fine(command: Callable[..., AlertCommand], tmp_path: Path) -> None:
     """Input that nobody reads, and a process left behind that holds the command's output, are no trouble."""
     with command("sleep 30 & echo x >> ran", command_secs=20.0) as alerts:
-        alerts.put([Alert(0, "value_loss", "warning", 9.0, "x" * 1_000_000, 0, None, "a")] * 3)
+        alerts.put([alert_at(0, "x" * 1_000_000)] * 3)
     assert alerts.notices() == []  # a command that waited for the process would have been ended
     assert (tmp_path / "ran").read_text().split() == ["x"] * 3
 
@@ -249,7 +259,7 @@ def test_a_rollback_raises_nothing_again(tmp_path: Path) -> None:
         rows(recorder, range(30, 32), kl_divergence=0.5)
         assert raised() == []
         assert feed.picture().last_update == 31
-        assert not all(event.is_over(31) for event in feed.picture().events)
+        assert not all(event.is_over for event in feed.picture().events)
         rows(recorder, range(32, 33), value_loss=math.nan)
         rows(recorder, range(36, 37))
         assert raised() == [(32, "value_loss"), (36, "update")]

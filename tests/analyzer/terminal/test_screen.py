@@ -145,7 +145,7 @@ def test_numbers_are_short_and_foreign_text_is_harmless() -> None:
     ]  # fmt: skip
     extremes = (1.7e308, -1.7e308, -5e-324, -99999.9, -0.001234, 123456789, -(2**63), NAN, None, 99999.99)
     assert max(len(compact(value)) for value in extremes) <= 8
-    assert [percentage(value) for value in (0.25, -0.1, 12.0, INF, None)] == ["+25.0%", "-10.0%", "+12×", "+∞%", "—"]
+    assert [percentage(value) for value in (0.25, -0.1, 12.0, INF, None)] == ["+25%", "-10%", "+12×", "+∞%", "—"]
     assert printable("a\x1b[31mb\n\u202e") == "a\\x1b[31mb\\n\\u202e"
 
 
@@ -164,7 +164,7 @@ def test_a_frame_fits_its_terminal(record: Callable[..., Path], size: tuple[int,
     assert all(title in text for title in ("V.Loss", "P.Loss", "Lv/Lp", "finished"))
     assert ("Verdict" in text) == (rows > 0)
     assert style.unicode or text.isascii()
-    assert "?" not in text  # no character that ASCII has nothing for
+    assert "?" not in re.sub(r"(mechanics|critic|learning) \?", "", text)  # no character that ASCII has nothing for
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (100, 30), (120, 40), (150, 40), (200, 60)])
@@ -174,7 +174,7 @@ def test_a_frame_says_what_the_application_says(
 ) -> None:
     """Heading, verdict, losses, gauges, alerts and small charts of `tail --once` are those of the screen."""
     width, height = size
-    calm = [{"update": update, "value_loss": 1.0 + update % 2} for update in range(40)]
+    calm = [{"update": n, "explained_variance": 0.9, "episode_return_mean": float(n)} for n in range(40)]
     path = record(calm, value_loss_definition=ValueLossDefinition(clipping="none")) if is_calm else demo
     run = open_run(path)
     shown = show(path, None, size)
@@ -246,7 +246,7 @@ def test_tail_on_a_terminal(tmp_path: Path, columns: int, rows: int) -> None:
         terminal.see("no updates yet")
         for update in range(30):
             recorder.record(update=update, policy_loss=-0.01, value_loss=8.0 / (update + 1))
-        text = terminal.see(r"V\.Loss +0\.267  [▁-█]{10}  → -18\.\d%(.|\n)*\? help")
+        text = terminal.see(r"V\.Loss +0\.267  [▁-█]{10}  → -18% steady(.|\n)*\? help")
         assert "update 29" in text
         assert re.search(r"mine +● live", text)
         terminal.see("┈")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from esper_analyzer import open_run
 from esper_recorder.train.config import PPOConfig
 from esper_recorder.train.gym_envs import make_env
 from esper_recorder.train.trainer import Progress, Trainer
+
+Rec = Callable[..., Any]  # the fixtures of conftest.py that run esper-rec
 
 CPU = torch.device("cpu")
 
@@ -44,30 +50,37 @@ def train(env: str, **overrides: Any) -> tuple[list[dict[str, Any]], list[float]
     return kept.rows, returns
 
 
-def check_default_run(seed: int) -> None:
-    """A run with no option but the seed learns and ends healthy."""
-    rows, returns = train("CartPole-v1", seed=seed)
-    last = rows[-1]
+def check_default_run(rec: Rec, runs: Path, seed: int) -> None:
+    """`esper-rec train` with no option but the seed learns, is never called critical, and ends healthy."""
+    done = rec("train", "--seed", str(seed), "--stop-on", "critical", "--run-id", "r")
+    assert done.code == 0, done.err
+    last_100 = re.search(r"^return +(\S+) \(mean of the last 100 episodes\)$", done.out, re.MULTILINE)
+    assert last_100 is not None, done.out
+    assert float(last_100[1]) >= 475
+    run = open_run(runs / "r")
+    verdict = run.report().verdict
+    assert verdict.level == "healthy", verdict.reasons
+    assert {answer.level for answer in verdict.questions.values()} == {"healthy"}
+    rows = run.updates().collect().to_dicts()
     assert len(rows) >= 60
-    assert returns[-1] >= 475
-    assert 0.001 <= last["value_loss"] <= 5.0
-    assert last["entropy"] > 0.3
+    assert 0.001 <= rows[-1]["value_loss"] <= 5.0
+    assert rows[-1]["entropy"] > 0.3
     assert max(row["kl_divergence"] for row in rows) <= 0.03
     assert max(row["clip_fraction"] for row in rows) < 0.25
     assert not any(row["skipped"] for row in rows)
 
 
 @pytest.mark.slow
-def test_a_default_run_balances_the_pole_and_ends_healthy() -> None:
-    """Seed 0 with no option reaches a 100-episode mean return of 475."""
-    check_default_run(0)
+def test_a_default_run_balances_the_pole_and_ends_healthy(rec: Rec, runs: Path) -> None:
+    """Seed 0 with no option reaches a 100-episode mean return of 475, and all three questions are answered well."""
+    check_default_run(rec, runs, 0)
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_the_other_seeds_balance_the_pole_too(seed: int) -> None:
-    """Seeds 1 to 4 reach what seed 0 reaches."""
-    check_default_run(seed)
+@pytest.mark.parametrize("seed", range(1, 10))
+def test_the_other_seeds_balance_the_pole_too(rec: Rec, runs: Path, seed: int) -> None:
+    """Seeds 1 to 9 reach what seed 0 reaches."""
+    check_default_run(rec, runs, seed)
 
 
 @pytest.mark.slow

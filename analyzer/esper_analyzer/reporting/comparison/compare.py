@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -113,7 +113,7 @@ class Comparison:
 
     Attributes:
         metric, better: the compared metric, and the direction of improvement, if it has one.
-        rank: the rank read in each run.
+        rank: the rank compared in each run.
         axis: the axis that aligns the runs.
         runs: the runs, in the order in which they were given.
         differences: hyper-parameters whose values differ, with the value of each run that has them.
@@ -155,7 +155,7 @@ def compare(
     by: By | None = None,
     metric: str = "value_loss",
     better: Direction | None = None,
-    rank: int = 0,
+    rank: int | Literal["first"] = "first",
     group: bool = True,
     group_by: Sequence[str] | None = None,
 ) -> Comparison:
@@ -168,7 +168,7 @@ def compare(
         by: axis to align them by. If None, environment steps if every run has them, else updates.
         metric: any metric of the table, any that the user added, or `loss_ratio`.
         better: direction of improvement; if None, from the metrics table.
-        rank: rank of each run to read.
+        rank: rank of each run to compare and to judge; by default the first is compared and all are judged.
         group: whether to group runs that differ only in the seed.
         group_by: group runs with equal values of these hyper-parameters instead.
 
@@ -220,7 +220,7 @@ def compare(
     return Comparison(
         metric=metric,
         better=better,
-        rank=rank,
+        rank=next((report.run.rank for report in reports if report.run.rank is not None), 0),
         axis=axis,
         runs=compared,
         differences=differing(made_with),

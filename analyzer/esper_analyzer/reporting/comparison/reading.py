@@ -11,7 +11,7 @@ from functools import partial
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import Settings
 from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error
-from esper_analyzer.reading.run_index import RunIndex
+from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
 from esper_analyzer.reading.run_reader import locate_run
 from esper_analyzer.reporting.report import Report, build_report
 from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError, UsageError
@@ -19,7 +19,7 @@ from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableErr
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A run with its index and its report, from one examination."""
+    """A run with the index of the rank that is compared, and its report, from one examination."""
 
     run: JudgedRun
     found: RunIndex
@@ -27,7 +27,7 @@ class Reading:
 
 
 def read_all(
-    runs: Sequence[JudgedRun | str | os.PathLike[str]], root: str | os.PathLike[str], settings: Settings, rank: int
+    runs: Sequence[JudgedRun | str | os.PathLike[str]], root: str | os.PathLike[str], settings: Settings, rank: Ranks
 ) -> tuple[list[Reading], dict[str, str]]:
     """Read each run once. Also return, for each run that cannot be read at all, what is wrong with it.
 
@@ -48,7 +48,7 @@ def read_all(
             run = given if isinstance(given, JudgedRun) else JudgedRun(locate_run(given, root), settings)
             opened.append(run)
             _check_given_once(opened)
-            readings.append(run.read(rank, partial(_reading, run, rank)))
+            readings.append(run.read(looked_at(rank), partial(_reading, run, rank)))
         except (NotARunError, RunUnreadableError, UsageError):
             raise
         except RUN_ERRORS as error:
@@ -61,8 +61,9 @@ def read_all(
     return readings, set_aside
 
 
-def _reading(run: JudgedRun, rank: int, found: RunIndex) -> Reading:
-    return Reading(run, found, build_report(run, rank, found))
+def _reading(run: JudgedRun, rank: Ranks, found: RunIndex) -> Reading:
+    report = build_report(run, rank, found)
+    return Reading(run, found if report.run.rank is None else found.only(report.run.rank), report)
 
 
 def _check_given_once(runs: Sequence[JudgedRun]) -> None:

@@ -25,7 +25,7 @@ class Chart {
       stretches: sums(line.stretches),
       means: line.means,
     }));
-    this.alerts = page.alerts.filter((alert) => spec.main || alert.chart === spec.id);
+    this.alerts = page.alerts.filter((alert) => alert.drawn && (spec.main || alert.chart === spec.id));
     const finite = this.lines.flatMap((line) => line.values.filter((value) => value !== null));
     const extremes = finite.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
     this.smallest = finite.length ? extremes[0] : null;
@@ -292,7 +292,7 @@ class Chart {
     const level = this.section.querySelector(".chart-head .level"), bad = this.section.querySelector(".nonfinite");
     if (level) parts.push(level.textContent);
     if (bad) parts.push(bad.textContent);
-    const own = this.page.alerts.filter((alert) => alert.chart === this.spec.id), lasting = own.filter((alert) => alert.until === null);
+    const own = this.page.alerts.filter((alert) => alert.drawn && alert.chart === this.spec.id), lasting = own.filter((alert) => alert.lasts);
     if (own.length) parts.push(`${own.length} alert${own.length > 1 ? "s" : ""}`);
     if (lasting.length) parts.push(`${lasting.length} ongoing, since update ${Math.min(...lasting.map((alert) => alert.since))}`);
     return parts.join("; ");

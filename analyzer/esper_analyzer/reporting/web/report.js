@@ -177,8 +177,8 @@ class Page {
     const length = Math.max((alert.until ?? alert.update) - alert.since, 20);
     this.look(alert.since - length, (alert.until ?? alert.update) + length);
     (chart ?? this.charts.values().next().value).point(alert.update);
-    const until = alert.until === null ? "ongoing" : `over at update ${alert.until}`;
-    this.announce(`Alert ${position + 1} of ${this.alerts.length}: ${alert.level}, ${alert.metric}, since update ${alert.since}, ${until}`);
+    const until = alert.lasts ? "ongoing" : "over";
+    this.announce(`Alert ${position + 1} of ${this.alerts.length}: ${alert.level}, ${alert.metric}, ${alert.times}, ${until}`);
   }
 
   nextAlert(direction, chart) {

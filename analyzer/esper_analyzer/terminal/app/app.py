@@ -27,6 +27,7 @@ from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.feed import Feed
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import Picture
+from esper_analyzer.live.ranks import RanksFeed
 from esper_analyzer.live.reader import Reader
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
 from esper_analyzer.reading.run_reader import GOING_ON
@@ -54,7 +55,9 @@ class Fresh(Message):
 
 
 class EsperApp(App[None]):
-    """One rank of a run on the whole terminal. A subclass may show other pictures than those of a live run.
+    """One rank of a run on the whole terminal, with the verdict on all of them unless only one was asked for.
+
+    A subclass may show other pictures than those of a live run.
 
     Attributes:
         scene: what the screen shows.
@@ -75,7 +78,7 @@ class EsperApp(App[None]):
     def __init__(
         self,
         run: JudgedRun,
-        rank: int,
+        rank: int | None,
         *,
         style: Style,
         interval: float = 0.25,
@@ -86,7 +89,8 @@ class EsperApp(App[None]):
             del os.environ["NO_COLOR"]
         super().__init__(ansi_color=True)  # set here too, because Textual reads NO_COLOR now
         self.theme = "ansi-dark"  # uses the terminal's own colours and background
-        self.scene = Scene(run, rank, style.unicode)
+        self.scene = Scene(run, min(run.ranks(), default=0) if rank is None else rank, style.unicode)
+        self._is_of_one = rank is not None
         self.error: BaseException | None = None
         self.signal: signal.Signals | None = None
         self._interval = interval
@@ -182,7 +186,8 @@ class EsperApp(App[None]):
         return Reader(make, self._interval, lambda reader: self.post_message(Fresh(reader)))
 
     def _new_feed(self, run: JudgedRun, rank: int, on_alert: Callable[[Alert], object] | None) -> Feed:
-        return LiveFeed(run, rank, on_alert=on_alert, is_new=self._is_new and on_alert is not None)
+        feed = LiveFeed if self._is_of_one else RanksFeed
+        return feed(run, rank, on_alert=on_alert, is_new=self._is_new and on_alert is not None)
 
     @on(Fresh)
     def _take(self, message: Fresh) -> None:
@@ -194,9 +199,7 @@ class EsperApp(App[None]):
             self._note = printable(" ".join(str(error).replace(f"{self.scene.run.path}{os.sep}", "").split()))
             self._renew()
         elif reader is self._reader and reader.picture is not None:
-            self.scene.picture = reader.picture
-            if self.scene.selected not in reader.picture.events:
-                self.scene.selected = None
+            self.scene.show(reader.picture)
             self._renew(chart=self._is_chart_due())
 
     def _is_chart_due(self) -> bool:
@@ -280,8 +283,8 @@ class EsperApp(App[None]):
         events, span = self.scene.picture.events, self.scene.picture.span
         if not events or span is None:
             return
-        index = len(events) if self.scene.selected not in events else events.index(self.scene.selected)
-        self.scene.selected = events[max(0, min(index + direction, len(events) - 1))]
+        index = 0 if self.scene.selected not in events else events.index(self.scene.selected) + direction
+        self.scene.selected = events[max(0, min(index, len(events) - 1))]
         self._set_window(self.scene.window.at(*span, self.scene.selected.update))
 
     def action_clear(self) -> None:

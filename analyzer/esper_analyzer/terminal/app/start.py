@@ -20,7 +20,7 @@ Leave = Callable[[JudgedRun, int, Picture], object]
 
 def run_app(
     run: JudgedRun,
-    rank: int,
+    rank: int | None,
     *,
     interval: float = 0.25,
     on_alert: Callable[[Alert], object] | None = None,
@@ -30,9 +30,10 @@ def run_app(
     """Show a run until the user quits. Return the number of faults that are damage.
 
     Args:
-        run, rank: what to show first.
+        run: the run to show first.
+        rank: the rank to show and judge; None shows the first and judges all.
         interval: seconds between looks at the run.
-        on_alert: called in another thread with each alert of this rank raised from now on, including missing
+        on_alert: called in another thread with each alert of the judged ranks raised from now on, including missing
             updates, also while the screen shows another run.
         is_new: whether the run began after the caller; then `on_alert` gets all its alerts.
         leave: called after the screen closes with the run, the rank and the picture it showed last.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from playwright.sync_api import Page
+from playwright.sync_api import FloatRect, Page
 
 NASTY = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>"
 
@@ -23,6 +23,15 @@ def value_loss(update: int) -> float:
 def view(page: Page) -> tuple[int, int]:
     """First and last update shown."""
     return int(page.input_value("#from")), int(page.input_value("#to"))
+
+
+def plot_area(page: Page) -> FloatRect:
+    """Where on the screen the first chart is drawn, brought into view."""
+    over = page.locator("#chart-0 .u-over")
+    over.evaluate("plot => plot.scrollIntoView({ block: 'center' })")
+    area = over.bounding_box()
+    assert area is not None
+    return area
 
 
 DRAWN = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.analyzer.reporting.web.html_page import Opened, pixels, value_loss, view
+from tests.analyzer.reporting.web.html_page import Opened, pixels, plot_area, value_loss, view
 
 from esper_analyzer import open_run
 from esper_analyzer.reporting.html import report_html
@@ -14,8 +14,7 @@ from esper_recorder import Recorder
 def test_hovering_shows_exact_values_in_all_charts(opened: Opened) -> None:
     """The cursor of one chart is that of all; each says its exact value there, or what is there in place of one."""
     with opened() as page:
-        over = page.locator("#chart-0 .u-over").bounding_box()
-        assert over is not None
+        over = plot_area(page)
 
         def hover(update: int) -> str:
             page.mouse.move(over["x"] + over["width"] * update / 119, over["y"] + 20)
@@ -33,8 +32,7 @@ def test_hovering_shows_exact_values_in_all_charts(opened: Opened) -> None:
 def test_dragging_zooms_all_charts_and_a_double_click_shows_all(opened: Opened) -> None:
     """Charts share one range of updates."""
     with opened() as page:
-        over = page.locator("#chart-0 .u-over").bounding_box()
-        assert over is not None
+        over = plot_area(page)
         page.mouse.move(over["x"] + over["width"] * 0.25, over["y"] + 40)
         page.mouse.down()
         page.mouse.move(over["x"] + over["width"] * 0.5, over["y"] + 60, steps=4)
@@ -138,8 +136,7 @@ def test_charts_can_stand_on_environment_steps_or_time(opened: Opened, tmp_path:
     with opened(file=path) as page:
         assert page.locator("#axis option").all_inner_texts() == ["update", "environment steps", "time"]
         page.locator("#axis").select_option("env_steps")
-        over = page.locator("#chart-0 .u-over").bounding_box()
-        assert over is not None
+        over = plot_area(page)
         page.mouse.move(over["x"] + over["width"] * 0.25, over["y"] + 40)  # 2,500 steps are 50 updates
         assert page.locator("#chart-0 .readout").inner_text() == "50.5 (update 50)"
         page.mouse.down()
@@ -202,8 +199,7 @@ def test_fingers_read_and_zoom_and_the_page_still_scrolls(opened: Opened) -> Non
         page.evaluate(
             "document.querySelector('#chart-0 .plot').scrollIntoView({ behavior: 'instant', block: 'center' })"
         )
-        over = page.locator("#chart-0 .u-over").bounding_box()
-        assert over is not None
+        over = plot_area(page)
         wire = page.context.new_cdp_session(page)
 
         def touch(kind: str, *lefts: float, below: float = 100) -> None:
@@ -260,11 +256,11 @@ def test_each_chart_says_its_finding_in_words(opened: Opened) -> None:
             "highest 5000.25 at update 40",
             "Not finite: NaN at updates 60 to 69",
             "last value critical",
-            "3 alerts",
+            "4 alerts",
         ):
             assert part in said, part
         other = page.locator(".chart", has_text="Explained variance").first.locator(".plot")
-        assert "2 alerts; 2 ongoing, since update 10" in str(other.get_attribute("aria-label"))
+        assert "3 alerts; 3 ongoing, since update 10" in str(other.get_attribute("aria-label"))
 
 
 def test_values_can_be_read_as_a_table(opened: Opened) -> None:

@@ -1,0 +1,380 @@
+"""The numbers of judging once more, in plain Python: slow, straight from their descriptions, and of whole runs.
+
+A run is a dictionary column → values of all rows, None where nothing was measured. Each function `…_of` takes a run
+and gives one value for each of its rows; no value depends on later rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from esper_analyzer.judging import course
+from esper_analyzer.judging.e_detector import FRACTIONS
+from esper_analyzer.reading.segment_index import SCHEMA
+
+Value = float | None
+Columns = dict[str, list[Value]]
+
+NAN, INF = math.nan, math.inf
+MAD = 1.4826
+
+
+# ---------------------------------------------------------------------- runs
+
+
+def messy_run(rows: int, seed: int = 0) -> pl.DataFrame:
+    """A run in which a good deal goes wrong: numbers of all sizes, zeros, nulls, NaN, infinities, skips, gaps."""
+    rng = np.random.default_rng(seed)
+    columns: dict[str, Any] = {"update": np.cumsum(rng.integers(1, 3, rows))}
+    odd = {0.08: None, 0.09: NAN, 0.10: INF, 0.11: -INF, 0.13: 0.0}
+    for name, dtype in SCHEMA.items():
+        if dtype == pl.Float64:
+            columns[name] = [
+                next((what for bound, what in odd.items() if hole < bound), float(value))
+                for hole, value in zip(rng.random(rows), rng.lognormal(-1.0, 1.0, rows), strict=True)
+            ]
+        elif name in ("nan_grad_count", "inf_grad_count"):
+            columns[name] = [None if hole < 0.1 else int(20 * hole**8) for hole in rng.random(rows)]
+    columns["policy_loss"] = [None if x is None else x * (-1.0) ** i for i, x in enumerate(columns["policy_loss"])]
+    columns["value_loss"] = [None if x is None else abs(x) for x in columns["value_loss"]]
+    columns["return_std"] = [None] * 3 + [None if x is None else abs(x) for x in columns["return_std"][3:]]
+    columns["explained_variance"] = [None if x is None else 1.0 - 2.0 * x for x in columns["explained_variance"]]
+    columns["log_prob_max"] = [  # densities, late in the run
+        None if x is None else x if i > rows * 3 // 4 else -abs(x) for i, x in enumerate(columns["log_prob_max"])
+    ]
+    columns["entropy"] = [0.9, *(None if x is None or x < 0.0 else x for x in columns["entropy"][1:])]
+    columns["episode_length_mean"] = [None if x is None else 4.0 * x for x in columns["episode_length_mean"]]
+    columns["episode_return_mean"][: rows // 8] = [None] * (rows // 8)
+    columns["skipped"] = [None if hole < 0.3 else bool(hole > 0.95) for hole in rng.random(rows)]
+    for name in ("value_loss", "explained_variance", "return_std", "value_std", "entropy"):  # long holes, and rest
+        start = int(rng.integers(rows // 4, rows // 2))
+        columns[name][start : start + 25] = [None] * len(columns[name][start : start + 25])
+    still = rows * 5 // 8
+    columns["value_loss"][still : still + 60] = [0.25] * len(columns["value_loss"][still : still + 60])
+    frame = pl.DataFrame(columns, schema_overrides={name: SCHEMA[name] for name in columns}, strict=False)
+    return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in columns)
+
+
+def real_run(rows: int, seed: int = 0, **changed: Sequence[Value]) -> pl.DataFrame:
+    """A run as trainers record them: a noisy return that rises and falls again, and a critic that lags behind it.
+
+    Args:
+        rows, seed: number of updates, and seed of the noise.
+        changed: columns that are given instead.
+    """
+    rng = np.random.default_rng(seed)
+    time = np.arange(rows) / rows
+    level = 20.0 + 180.0 / (1.0 + np.exp(-14.0 * (time - 0.35))) - 150.0 / (1.0 + np.exp(-30.0 * (time - 0.85)))
+    explained = np.tanh(4.0 * time) - 0.1 * np.abs(rng.normal(size=rows))
+    std = 0.3 * level * rng.lognormal(0.0, 0.1, rows)
+    columns: dict[str, Any] = {
+        "update": range(rows),
+        "skipped": [False] * rows,
+        "policy_loss": rng.normal(-0.01, 0.01, rows),
+        "value_loss": 0.5 * (1.0 - explained) * std**2,
+        "explained_variance": explained,
+        "return_std": std,
+        "return_mean": 0.6 * level,
+        "value_std": 0.9 * std * np.sqrt(np.clip(explained, 0.01, 1.0)),
+        "entropy": 0.69 * (1.0 - 0.8 * time) + rng.normal(0.0, 0.01, rows),
+        "clip_fraction": np.clip(rng.normal(0.12, 0.05, rows), 0.0, 1.0),
+        "clip_range": [0.2] * rows,
+        "ratio_max": 1.2 + rng.exponential(0.4, rows),
+        "kl_divergence": rng.exponential(0.008, rows),
+        "episode_return_mean": level + rng.normal(0.0, 0.1 * level),
+        "episode_length_mean": level,
+        **changed,
+    }
+    columns["episode_return_mean"] = [
+        None if i < 3 or i % 7 == 5 else x for i, x in enumerate(columns["episode_return_mean"])
+    ]
+    frame = pl.DataFrame(columns, schema_overrides={name: SCHEMA[name] for name in columns}, strict=False)
+    return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in columns)
+
+
+def as_judged(run: pl.DataFrame) -> pl.DataFrame:
+    """A run without what its skipped updates measured."""
+    kept = ("update", "skipped", "skip_reason")
+    return run.with_columns(pl.when(~pl.col("skipped").fill_null(False)).then(pl.exclude(kept)))
+
+
+def columns_of(frame: pl.DataFrame) -> Columns:
+    """A frame as lists of floats."""
+    return {
+        name: [None if value is None else float(value) for value in frame[name].to_list()]
+        for name, dtype in frame.schema.items()
+        if dtype.is_numeric() or dtype == pl.Boolean
+    }
+
+
+def same(found: Sequence[Value], expected: Sequence[Value], abs_: float = 1e-14) -> None:
+    """Nulls where nulls are expected, NaN where NaN; else the same number to 12 digits, or but for `abs_`."""
+    for i, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert one == other or (one is None) == (other is None), (i, one, other)
+        assert one is None or one == pytest.approx(other, rel=1e-12, abs=abs_, nan_ok=True), (i, one, other)
+
+
+# ---------------------------------------------------------------------- arithmetic
+
+
+def divided(above: float, below: float) -> float:
+    """A quotient as floats have it: dividing by zero gives an infinity or NaN."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return float(np.float64(above) / np.float64(below))
+
+
+def squared(value: float) -> float:
+    """A square as floats have it: infinite where it is too large."""
+    return value * value
+
+
+def finite(value: Value) -> Value:
+    """The value, None if it is not finite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def finites(values: Sequence[Value]) -> list[Value]:
+    """`finite` of every row."""
+    return [finite(value) for value in values]
+
+
+def median(values: Sequence[float]) -> float:
+    """Median; of two in the middle the lower one and half of what is between them, as polars rounds it."""
+    ordered, half = sorted(values), len(values) // 2
+    lower, upper = ordered[(len(values) - 1) // 2], ordered[half]
+    return lower if len(values) % 2 else lower + (upper - lower) * 0.5
+
+
+def median_at(values: Sequence[Value], i: int, count: int, least: int) -> Value:
+    """Median of what is there among the last `count` values up to and with the i-th."""
+    there = [value for value in values[max(0, i - count + 1) : i + 1] if value is not None]
+    return median(there) if len(there) >= least else None
+
+
+def rolling(values: Sequence[Value], count: int, least: int) -> list[Value]:
+    """`median_at` of every row."""
+    return [median_at(values, i, count, least) for i in range(len(values))]
+
+
+def before_of(values: Sequence[Value]) -> list[Value]:
+    """Median of the 50 before, of at least 20."""
+    return [None, *rolling(values, 50, 20)[:-1]]
+
+
+def rows_of(columns: Columns, *names: str) -> list[tuple[Value, ...]]:
+    """Some columns, row by row."""
+    return list(zip(*(columns[name] for name in names), strict=True))
+
+
+# ---------------------------------------------------------------------- the course
+
+
+def spread_of_returns(columns: Columns) -> list[Value]:
+    """`return_std` as it was recorded; else what value loss and explained variance make of it."""
+    found: list[Value] = []
+    for std, loss, explained in rows_of(columns, "return_std", "value_loss", "explained_variance"):
+        loss, explained = finite(loss), finite(explained)
+        if std is not None:
+            found.append(finite(std))
+        elif loss is None or explained is None or 1.0 - explained <= 1e-12:
+            found.append(None)
+        else:
+            found.append(math.sqrt(2.0 * max(loss, 0.0) / (1.0 - explained)))
+    return found
+
+
+def usual_of(columns: Columns) -> list[Value]:
+    """Root of the mean square of the spread so far."""
+    spread = spread_of_returns(columns)
+    found: list[Value] = []
+    for i in range(len(spread)):
+        squares = [squared(x) for x in spread[: i + 1] if x is not None and math.isfinite(squared(x))]
+        found.append(math.sqrt(sum(squares) / len(squares)) if squares else None)
+    return found
+
+
+def explainable_of(columns: Columns) -> list[Value]:
+    """1 where a critic could explain anything, or nothing says that it could not; else 0."""
+    found: list[Value] = []
+    measured = rows_of(columns, "return_std", "return_mean", "episode_length_mean")
+    for spread, usual, (std, mean, length) in zip(spread_of_returns(columns), usual_of(columns), measured, strict=True):
+        std, mean, length = finite(std), finite(mean), finite(length)
+        nothing = [
+            spread is not None and spread <= 1e-12,
+            spread is not None and usual is not None and spread < 0.5 * usual,
+            std is not None and mean is not None and std < 0.25 * abs(mean),
+            length is not None and length < 1.5,
+        ]
+        found.append(float(not any(nothing)))
+    return found
+
+
+def explained_of(columns: Columns) -> list[Value]:
+    """Explained variance where there is something to explain; a NaN says nothing."""
+    explained = finites(columns["explained_variance"])
+    return [value if could else None for value, could in zip(explained, explainable_of(columns), strict=True)]
+
+
+def below_floor_of(columns: Columns) -> list[Value]:
+    """The evidence against a mean of 0.1, of explained variance in [−1, 1]: a mean over bets, and at most 10^6."""
+    statistic = [0.0] * len(FRACTIONS)
+    found: list[Value] = []
+    for i, explained in enumerate(explained_of(columns)):
+        if explained is None or i < course.LEARNING_UPDATES:
+            found.append(None)
+            continue
+        value = min(max(explained, -1.0), 1.0)
+        for k, fraction in enumerate(FRACTIONS):
+            factor = 1.0 + fraction / (1.0 - course.CRITIC_FLOOR) * (course.CRITIC_FLOOR - value)
+            statistic[k] = min(factor * (1.0 + statistic[k]), len(FRACTIONS) * 1e6)
+        mean = sum(statistic) / len(FRACTIONS)
+        found.append(min(math.log10(mean), 6.0) if mean > 1.0 else 0.0)
+    return found
+
+
+def past_loss_of(columns: Columns) -> list[Value]:
+    """The highest level of two finite losses one after another, or of the first; not what is 1000 times the rest."""
+    found: list[Value] = []
+    for i in range(len(columns["value_loss"])):
+        losses = [x for x in finites(columns["value_loss"][:i]) if x is not None]
+        highest: Value = None
+        for level in [*losses[:1], *map(min, pairwise(losses))]:
+            if level > 0.0 and (highest is None or highest < level < 10.0**course.EXPLOSION_DECADES * highest):
+                highest = level
+        found.append(highest)
+    return found
+
+
+def newest_loss_of(columns: Columns) -> list[Value]:
+    """The newest finite value loss above 0 before each row."""
+    losses = finites(columns["value_loss"])
+    return [next((x for x in reversed(losses[:i]) if x is not None and x > 0.0), None) for i in range(len(losses))]
+
+
+def relative_of(columns: Columns) -> list[Value]:
+    """1 from the first negative entropy, or log-probability above 0, on; or from a first entropy below 0.59 on."""
+    entropy, density = finites(columns["entropy"]), finites(columns["log_prob_max"])
+    known = [[x for x in entropy[: i + 1] if x is not None] for i in range(len(entropy))]
+    return [
+        float(
+            any(x < 0.0 for x in known[i])
+            or (known[i][:1] < [0.59] and bool(known[i]))
+            or any(x is not None and x > 0.0 for x in density[: i + 1])
+        )
+        for i in range(len(entropy))
+    ]
+
+
+def windowed_ratio_of(columns: Columns) -> list[Value]:
+    """Medians of ten over each other."""
+    value = rolling(finites(columns["value_loss"]), 10, 5)
+    policy = rolling([None if x is None else abs(x) for x in finites(columns["policy_loss"])], 10, 5)
+    return [None if a is None or b is None else divided(a, b) for a, b in zip(value, policy, strict=True)]
+
+
+def baseline_of(columns: Columns) -> list[Value]:
+    """Median of the windowed ratio in rows 10 to 29, from row 30 on, if it is finite."""
+    rows = len(columns["value_loss"])
+    ratios = [x for x in windowed_ratio_of(columns)[10:30] if x is not None]
+    base = median(sorted(ratios, key=lambda x: (math.isnan(x), x))) if ratios and rows > 30 else None
+    return [None if i < 30 else finite(base) for i in range(rows)]
+
+
+def outcome_of(values: Sequence[Value]) -> Columns:
+    """The numbers of `course.Returns` for each row."""
+    found: Columns = {name: [] for name in course.Returns.NAMES}
+    outcome, numbers = Outcome(), dict.fromkeys(found)
+    for value in values:
+        if (number := finite(value)) is not None:
+            numbers = outcome.after(min(max(number, -1e300), 1e300))
+        for name, of_name in found.items():
+            of_name.append(numbers[name])
+    return found
+
+
+class Outcome:
+    """What `course.Returns` describes, from all measured returns; each dictionary is by the number of measured ones."""
+
+    def __init__(self) -> None:
+        self.measured: list[float] = []
+        self.smoothed: dict[int, float] = {}
+        self.level: dict[int, float] = {}
+        self.noise: dict[int, float] = {}
+        self.risen: dict[int, float] = {}
+        self.in_noise: dict[int, float] = {}
+
+    def after(self, value: float) -> dict[str, Value]:
+        """The numbers after one more measured return."""
+        measured, smoothed = self.measured, self.smoothed
+        measured.append(value)
+        n = len(measured)
+        found: dict[str, Value] = dict.fromkeys(course.Returns.NAMES)
+        found["return_unmoved"] = float(n if all(x == measured[0] for x in measured) else 0)
+        found["return_rise"] = 0.0
+        if n >= course.FEWEST:
+            smoothed[n] = median(measured[-course.SMOOTHED :])
+            self.noise[n] = self.noise_now()
+        if n >= course.SMOOTHED:
+            self.level[n] = median(measured[-course.LONG :])
+            start_then = min(smoothed[k] for k in smoothed if k <= course.START_RETURNS)
+            self.risen[n] = max(self.level[n] - min(self.level.values()), (smoothed[n] - start_then) / course.QUICK)
+        if n < course.START_RETURNS:
+            return found
+        start, noise = min(smoothed[k] for k in smoothed if k <= course.START_RETURNS), self.noise[n]
+        rise = max(self.risen.values())
+        self.in_noise[n] = rise / noise if noise > 0.0 else INF if rise > 0.0 else 0.0
+        most = max(self.in_noise.values())
+        is_stalled = most < course.PROGRESS and noise > 0.0
+        found |= {"return_start": start, "return_now": smoothed[n], "return_rise": most}
+        found["return_stalled"] = float(n if is_stalled else 0)
+        after = [smoothed[k] for k in smoothed if k > course.START_RETURNS]
+        held = [min(after[i : i + course.SMOOTHED]) for i in range(len(after) - course.SMOOTHED + 1)]
+        found["return_best"] = best = max(held, default=None)
+        if n >= course.START_RETURNS + course.HELD and best is not None:
+            highest, gain = max(after[-course.HELD :]), best - start
+            is_clear = gain > course.CLEAR_GAIN * noise and gain > course.LEAST_GAIN * max(abs(best), abs(start))
+            found["return_fall"] = (best - highest) / gain if is_clear else 0.0
+            stands_out = abs(start) > course.CLEAR_GAIN * max(noise, self.noise[course.START_RETURNS])
+            found["return_below_start"] = (start - highest) / abs(start) if stands_out else 0.0
+        return found
+
+    def noise_now(self) -> float:
+        """The larger one of two robust standard deviations."""
+        rows = course.NOISE_ROWS
+        off = [abs(self.measured[k - 1] - now) for k, now in self.smoothed.items()][-rows:]
+        changes = [abs(b - a) for a, b in pairwise(self.measured)][-rows:]
+        return MAD * max(median(off), median(changes) / math.sqrt(2.0))
+
+
+def mean_rise_of(columns: Columns) -> list[Value]:
+    """`return_rise` of the mean return, in the rows before the first episode return."""
+    rise = outcome_of(columns["return_mean"])["return_rise"]
+    earned = [x is not None for x in finites(columns["episode_return_mean"])]
+    return [None if any(earned[: i + 1]) else rise[i] for i in range(len(rise))]
+
+
+COURSE: dict[str, Callable[[Columns], list[Value]]] = {
+    "usual_return_std": usual_of,
+    "explainable": explainable_of,
+    "explained": explained_of,
+    "below_floor": below_floor_of,
+    "past_value_loss": past_loss_of,
+    "newest_value_loss": newest_loss_of,
+    "is_relative": relative_of,
+    "loss_ratio_baseline": baseline_of,
+    "mean_rise": mean_rise_of,
+}
+"""By column of the course; those of the return are made by `outcome_of`."""
+
+
+def course_of(columns: Columns) -> Columns:
+    """Every column of the course."""
+    made = {name: make(columns) for name, make in COURSE.items()} | outcome_of(columns["episode_return_mean"])
+    return {name: made[name] for name in course.COLUMNS}

@@ -1,0 +1,295 @@
+"""Each way in which version 0.1.0 misjudged runs outside its own study, on the smallest run that shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.analyzer.judging.told import Told, around, line, told
+
+from esper_analyzer.judging.course import LEARNING_UPDATES, PROGRESS, Returns
+from esper_analyzer.judging.verdict import REMARK, RunFacts
+
+
+def remarks_of(run: Told) -> str:
+    """The remarks of the last verdict."""
+    return " ".join(one.text for one in run.last.findings if one.rule == REMARK)
+
+
+# ---------------------------------------------------------------------- 1: nothing to explain
+
+
+@pytest.mark.parametrize(
+    "returns",
+    [line((0, 0.4), (8, 0.9), (400, 0.9)), line((0, 0.2), (100, 0.9), (400, 0.9))],
+    ids=["solved_at_once", "learned"],
+)
+def test_a_bandit_has_no_returns_to_explain(returns: list[float]) -> None:
+    """An optimal bandit is never critical: its episodes have one step, so that explained variance 0 is no failure."""
+    run = told(
+        episode_return_mean=around(returns, 0.01),
+        episode_length_mean=1.0,
+        explained_variance=around(0.0, 0.02, 400, seed=1),
+        return_std=around(0.3, 0.01, 400, seed=2),
+        value_std=0.001,
+        value_loss=around(0.045, 0.002, 400, seed=3),
+    )
+    assert run.worst != "critical"
+    assert "explains_nothing" not in run.rules()
+    assert run.last.questions["critic"].level != "critical"
+
+
+def test_a_bandit_that_was_optimal_from_the_start() -> None:
+    """A bandit whose first update already found the best arm is never critical: nothing was left to learn."""
+    run = told(
+        episode_return_mean=around(0.9, 0.01, 500),
+        episode_length_mean=1.0,
+        explained_variance=around(0.0, 0.02, 500, seed=1),
+        return_std=around(0.3, 0.01, 500, seed=2),
+        value_loss=around(0.045, 0.002, 500, seed=3),
+    )
+    assert run.worst != "critical"
+
+
+def test_constant_rewards_leave_nothing_to_explain() -> None:
+    """With a constant reward every episode returns the same: the critic is no failure, and nothing is critical."""
+    run = told(
+        episode_return_mean=10.0,
+        return_std=around(2.9, 0.01, 400),
+        return_mean=5.0,
+        explained_variance=around(-0.02, 0.03, 400, seed=1),
+        value_loss=around(4.2, 0.05, 400, seed=2),
+    )
+    assert run.worst != "critical"
+
+
+def test_a_solved_task_hardly_varies() -> None:
+    """Explained variance −18 where the returns no longer vary, as in a task that is solved, is not critical."""
+    rows = 240
+    run = told(
+        episode_return_mean=around(line((0, 5.0), (80, 1000.0), (rows, 1000.0)), 0.5),
+        episode_length_mean=line((0, 5.0), (80, 1000.0), (rows, 1000.0)),
+        return_std=around(line((0, 4.0), (80, 30.0), (110, 30.0), (130, 0.5), (rows, 0.5)), 0.02, seed=1),
+        return_mean=line((0, 4.0), (80, 90.0), (rows, 99.0)),
+        explained_variance=around(line((0, 0.0), (60, 0.9), (110, 0.9), (130, -18.0), (rows, -18.0)), 0.02, seed=2),
+        value_loss=around(line((0, 8.0), (60, 40.0), (110, 40.0), (130, 2.3), (rows, 2.3)), 0.1, seed=3),
+    )
+    assert run.worst != "critical"
+    assert run.last.level == "healthy"
+
+
+def test_a_solved_task_is_seen_without_the_spread_of_returns() -> None:
+    """Where return_std was not recorded, value loss and explained variance say that returns no longer vary."""
+    rows = 240
+    explained = around(line((0, 0.0), (60, 0.9), (110, 0.9), (130, -18.0), (rows, -18.0)), 0.02)
+    std = line((0, 4.0), (80, 30.0), (110, 30.0), (130, 0.5), (rows, 0.5))
+    run = told(
+        episode_return_mean=around(line((0, 5.0), (80, 1000.0), (rows, 1000.0)), 0.5),
+        explained_variance=explained,
+        value_loss=[0.5 * (1.0 - ev) * one**2 for ev, one in zip(explained, std, strict=True)],
+    )
+    assert run.worst != "critical"
+    assert run.last.level == "healthy"
+
+
+def test_a_floor_of_noise_is_no_failure() -> None:
+    """Slippery FrozenLake: a critic that can explain no more than 0.15 under a return that rises is not critical."""
+    run = told(
+        episode_return_mean=around(line((0, 0.02), (60, 0.05), (150, 0.7), (300, 0.7)), 0.03),
+        explained_variance=around(0.15, 0.03, 300, seed=1),
+        return_std=0.3,
+        value_loss=0.038,
+    )
+    assert run.worst != "critical"
+
+
+# ---------------------------------------------------------------------- 2: a true reading is no failed run
+
+
+def test_a_value_clip_makes_the_critic_lag_and_not_the_policy() -> None:
+    """CleanRL's value clip of 0.2 on returns in the hundreds: EV −2 under a rising return warns and names the clip."""
+    rows = 120
+    run = told(
+        RunFacts(value_clip=0.2),
+        episode_return_mean=around(line((0, 20.0), (100, 480.0), (rows, 490.0)), 10.0),
+        episode_length_mean=line((0, 20.0), (100, 480.0), (rows, 490.0)),
+        explained_variance=around(-2.0, 0.2, rows, seed=1),
+        return_std=around(line((0, 10.0), (rows, 40.0)), 0.5, seed=2),
+        return_mean=line((0, 11.0), (rows, 90.0)),
+        value_loss=line((0, 150.0), (rows, 2400.0)),
+    )
+    assert run.worst == "warning"
+    assert run.last.questions["critic"].level == "warning"
+    assert run.last.questions["learning"].level == "healthy"
+    assert "The clip of the value loss lets a predicted value move by 0.2 per update" in remarks_of(run)
+    assert "clip of the value loss" not in remarks_of(
+        told(RunFacts(value_clip=100.0), explained_variance=[-2.0] * 60, return_std=40.0)
+    )
+
+
+# ---------------------------------------------------------------------- 3: foreign scales
+
+
+@pytest.mark.parametrize("loss", [549.0, 2.5e4, 138.0, 0.016, 1e-5])
+def test_a_value_loss_is_of_any_scale(loss: float) -> None:
+    """A value loss of 549 in a log with losses and returns only is not critical, and what to record is named."""
+    run = told(
+        value_loss=around(loss, 0.1 * loss, 200),
+        episode_return_mean=around(line((0, 20.0), (150, 300.0), (200, 300.0)), 8.0),
+    )
+    assert run.worst in ("healthy", "unknown")
+    assert run.last.level == "healthy"
+    assert run.last.questions["critic"].level == "unknown"
+    assert "Whether the critic learns cannot be judged; record return_std or explained_variance." in remarks_of(run)
+
+
+@pytest.mark.parametrize("loss", [549.0, 0.016])
+def test_losses_alone_say_nothing_of_the_critic(loss: float) -> None:
+    """A log with losses only is neither critical nor healthy but unknown, and both remedies are named."""
+    run = told(value_loss=around(loss, 0.1 * loss, 200))
+    assert set(run.levels) == {"unknown"}
+    assert run.last.questions["mechanics"].level == "healthy"
+    assert "record return_std or explained_variance" in remarks_of(run)
+    assert "record episode_return_mean" in remarks_of(run)
+
+
+# ---------------------------------------------------------------------- 4: the start
+
+
+def test_short_episodes_end_first() -> None:
+    """heist: returns of 10.0 while only short episodes have ended, 2.5 from the sixth update on, are no fall."""
+    rows = 320
+    run = told(
+        episode_return_mean=around([10.0, 8.0, 6.0, 4.5, 3.5, *line((0, 2.5), (200, 2.5), (rows - 5, 7.0))], 0.15),
+        episode_length_mean=[103.0, 250.0, 400.0, 600.0, 750.0, *[839.0] * (rows - 5)],
+        explained_variance=around(line((0, 0.0), (60, 0.6), (rows, 0.8)), 0.03, seed=1),
+        return_std=around(1.5, 0.05, rows, seed=2),
+    )
+    assert run.worst != "critical"
+    assert not {"return_below_start", "return_fall"} & run.rules()
+
+
+def test_a_run_that_gets_worse_than_its_start_is_critical() -> None:
+    """A return that falls from 25.7 to 9.4 after its start is critical, though nothing was ever gained."""
+    run = told(
+        episode_return_mean=around([25.7] * 20 + line((0, 25.7), (10, 9.4), (60, 9.4)), 0.5),
+        explained_variance=0.8,
+        return_std=10.0,
+    )
+    assert run.last.level == "critical"
+    assert run.last.findings[0].rule == "return_below_start"
+
+
+# ---------------------------------------------------------------------- 5: nothing happens
+
+
+STILL = [20.0 + (-2.0, 1.0, 0.0, 2.0, -1.0)[i % 5] for i in range(340)]
+"""A return that stays where it was, whichever rows one looks at."""
+
+
+def test_nothing_happens_and_it_is_seen() -> None:
+    """Explained variance 0.00 ± 0.02 and a return that never leaves its start: a warning early, then critical."""
+    run = told(
+        episode_return_mean=STILL,
+        episode_length_mean=20.0,
+        explained_variance=around(0.0, 0.02, 340, seed=1),
+        return_std=around(6.0, 0.2, 340, seed=2),
+        value_loss=18.0,
+    )
+    seen = run.levels[LEARNING_UPDATES + 20 :]
+    assert set(seen) <= {"warning", "critical"}
+    assert set(run.levels[150:]) == {"critical"}
+    assert run.last.questions["critic"].level == run.last.questions["learning"].level == "critical"
+
+
+def test_a_policy_that_learns_nothing_under_a_perfect_critic() -> None:
+    """A return that stays at its start for hundreds of updates is a warning, then critical, however good the critic."""
+    run = told(episode_return_mean=STILL, explained_variance=around(0.95, 0.01, 340, seed=1), return_std=6.0)
+    assert run.levels[120] == "warning"
+    assert run.levels[-1] == "critical"
+    assert run.last.questions["critic"].level == "healthy"
+    assert run.last.questions["learning"].level == "critical"
+
+
+def test_noise_alone_is_no_progress() -> None:
+    """Of 60 returns that are nothing but noise around one level, at most a third seem to have risen in 340 updates."""
+    at = Returns.NAMES.index("return_rise")
+    rises = [Returns().extend(np.array(around(20.0, 2.0, 340, seed)))[at][-1] for seed in range(60)]
+    assert sum(rise >= PROGRESS for rise in rises) <= 20
+
+
+# ---------------------------------------------------------------------- 6: collapse after success
+
+
+@pytest.mark.parametrize("after", [20.0, 30.0])
+def test_a_collapse_after_success_is_critical(after: float) -> None:
+    """A return that rose from 20 to 200 and falls back to its start is critical: the fall is from its own best."""
+    run = told(
+        episode_return_mean=around(
+            line((0, 20.0), (15, 20.0), (70, 200.0), (100, 200.0), (115, after), (160, after)), 4
+        ),
+        explained_variance=around(0.8, 0.02, 160, seed=1),
+        return_std=20.0,
+    )
+    assert (run.first("critical") or 0) > 100
+    assert run.last.level == "critical"
+    assert run.last.findings[0].rule == "return_fall"
+    assert "critical" not in run.levels[:100]
+
+
+# ---------------------------------------------------------------------- 7: an explosion
+
+
+@pytest.mark.parametrize("before", [1, 3, 9, 60])
+@pytest.mark.parametrize("more", [{}, {"return_std": 0.3}], ids=["losses_only", "with_spread"])
+def test_an_explosion_is_critical_before_it_is_infinite(before: int, more: dict[str, Any]) -> None:
+    """Value losses of 0.0086, 648 and 5.3e7 are critical at 5.3e7, however many updates came before."""
+    losses = [0.0086 + 1e-4 * (i % 5) for i in range(before)] + [648.0, 5.3e7, math.inf]
+    run = told(value_loss=losses, **more)
+    assert run.levels[before + 1] == "critical"
+    assert run.levels[before + 2] == "critical"
+    assert "critical" not in run.levels[: before + 1]
+
+
+def test_one_spike_is_no_explosion() -> None:
+    """One rollout that is very unlike the others does not end a run."""
+    run = told(value_loss=[0.0086] * 40 + [648.0] + [0.0086] * 40)
+    assert "critical" not in run.levels
+
+
+# ---------------------------------------------------------------------- 8: too early
+
+
+def test_nothing_is_healthy_after_twelve_updates(record: Callable[..., Path], command: Callable[..., Any]) -> None:
+    """After 12 updates with a squared error of 231 % of the variance the verdict is unknown, and a check says so."""
+    measured = {"return_std": 1.0, "value_loss": 1.155, "explained_variance": -1.31, "episode_return_mean": 20.0}
+    columns: dict[str, Any] = {name: [value] * 12 for name, value in measured.items()}
+    run = told(**columns)
+    assert set(run.levels) == {"unknown"}
+    path = record([{"update": update, **measured} for update in range(12)])
+    assert command("check", "--run", path).returncode == 0
+    assert "unknown" in command("check", "--run", path).stdout
+
+
+# ---------------------------------------------------------------------- 10: entropy
+
+
+def test_an_entropy_that_was_once_negative_is_never_judged_as_discrete_again() -> None:
+    """A differential entropy that was below 0 once may stand at 0.05 for ever without an alert."""
+    run = told(
+        entropy=[*line((0, 1.4), (20, 0.5)), -0.2, *around(0.05, 0.01, 200)],
+        episode_return_mean=around(line((0, 20.0), (221, 300.0)), 5.0, seed=1),
+        explained_variance=0.8,
+    )
+    assert not {"entropy", "entropy_collapse_risk"} & {one.rule.name for one in run.judge.in_force.values()}
+    assert run.last.level == "healthy"
+    discrete = told(
+        entropy=[*line((0, 1.4), (20, 0.5)), 0.2, *around(0.05, 0.01, 200)],
+        episode_return_mean=around(line((0, 20.0), (221, 300.0)), 5.0, seed=1),
+        explained_variance=0.8,
+    )
+    assert discrete.last.level == "warning"

@@ -1,0 +1,180 @@
+"""The course of a run: each of its columns as plain Python has it, in whatever portions the rows come."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.analyzer.judging.plain import (
+    INF,
+    NAN,
+    Columns,
+    Value,
+    as_judged,
+    columns_of,
+    course_of,
+    messy_run,
+    real_run,
+    same,
+)
+
+from esper_analyzer.judging.course import COLUMNS, READS, TYPES, Course
+
+ROWS = 230
+
+
+def frame_of(**columns: Sequence[Value]) -> pl.DataFrame:
+    """Rows with `READS`; what is not given is null."""
+    rows = len(next(iter(columns.values())))
+    return pl.DataFrame(
+        {name: pl.Series(columns.get(name, [None] * rows), dtype=pl.Float64, strict=False) for name in READS}
+    )
+
+
+def rows_of_course(rows: pl.DataFrame, made: Course | None = None) -> Columns:
+    """The columns of the course, row by row."""
+    made = Course() if made is None else made
+    found: Columns = {name: [] for name in COLUMNS}
+    for row in rows.select(READS).iter_rows(named=True):
+        made.step(row)
+        for name in COLUMNS:
+            found[name].append(None if row[name] is None else float(row[name]))
+    return found
+
+
+def portions_of_course(rows: pl.DataFrame, cuts: Sequence[int]) -> Columns:
+    """The columns of the course, of rows that come in portions."""
+    made, found = Course(), []
+    for start, end in zip([0, *cuts], [*cuts, rows.height], strict=True):
+        if end > start:
+            found.append(made.extend(rows[start:end]).select(COLUMNS))
+    return columns_of(pl.concat(found)) if found else {name: [] for name in COLUMNS}
+
+
+def agree(found: Columns, expected: Columns) -> None:
+    """The same in each column and row."""
+    assert list(found) == list(expected)
+    for name in found:
+        try:
+            same(found[name], expected[name], 1.1e-9 if name == "below_floor" else 1e-14)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from None
+
+
+RUNS = {
+    "messy": as_judged(messy_run(ROWS)),
+    "messier": as_judged(messy_run(ROWS, seed=1)),
+    "real": real_run(ROWS),
+    "short": real_run(90, seed=2),
+    "losses_only": real_run(ROWS).with_columns(pl.lit(None, pl.Float64).alias(x) for x in READS if "loss" not in x),
+    "no_spread": real_run(ROWS).with_columns(return_std=pl.lit(None, pl.Float64)),
+    "no_episodes": real_run(ROWS).with_columns(episode_return_mean=pl.lit(None, pl.Float64)),
+    "late_episodes": real_run(ROWS).with_columns(
+        episode_return_mean=pl.when(pl.int_range(pl.len()) > 70).then(pl.col("episode_return_mean"))
+    ),
+    "worse": real_run(ROWS, episode_return_mean=[100.0 + i % 5 - min(i, 150) / 2.0 for i in range(ROWS)]),
+    "nothing": frame_of(value_loss=[None] * 60),
+}
+
+
+@cache
+def expected_of(name: str) -> Columns:
+    """The columns of the course of one of these runs, in plain Python."""
+    return course_of(columns_of(RUNS[name].select(READS)))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_column_is_what_plain_python_says(name: str) -> None:
+    """In each row: as one frame, row by row, and in portions of 1, 40, 1, 100 and so on."""
+    run, expected = RUNS[name].select(READS), expected_of(name)
+    agree(portions_of_course(run, []), expected)
+    agree(rows_of_course(run), expected)
+    cuts = [1, 41, 42, 142, 143] if run.height > 143 else [1, 41, 42]
+    agree(portions_of_course(run, cuts), expected)
+
+
+def test_every_column_says_something_in_these_runs() -> None:
+    """No column is null throughout, and each of the outcome's is neither always 0 nor always the same."""
+    for name in COLUMNS:
+        values = {value for run in RUNS for value in expected_of(run)[name] if value is not None}
+        assert len(values) > 1, name
+
+
+numbers = (
+    st.floats(-3.0, 3.0)
+    | st.integers(-4, 4).map(float)
+    | st.sampled_from([None, NAN, INF, -INF, 0.0, 1e-300, -1e-12, 1e12, -1e200, 1.7e308, -1.7e308, 5e-324])
+)
+stretches = st.builds(
+    lambda values, times: (values * times)[:60], st.lists(numbers, min_size=1, max_size=4), st.integers(1, 30)
+)
+ramps = st.builds(
+    lambda start, step, rows: [start + step * i for i in range(rows)],
+    st.sampled_from([0.0, 1.0, -100.0, 1e6]),
+    st.sampled_from([1.0, -0.5, 1e-3, 1e5]),
+    st.integers(5, 45),
+)
+courses = st.lists(stretches | ramps | st.lists(numbers, max_size=20), min_size=1, max_size=5).map(
+    lambda parts: [value for part in parts for value in part][:130]
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    columns=st.fixed_dictionaries(dict.fromkeys(READS, courses)),
+    cuts=st.lists(st.integers(0, 130), max_size=5),
+)
+def test_any_numbers_in_any_portions(columns: dict[str, list[Value]], cuts: list[int]) -> None:
+    """`extend` in portions, `step` row by row, both one after the other, and plain Python give the same numbers."""
+    rows = max(map(len, columns.values()))
+    run = frame_of(**{name: (values + [None] * rows)[:rows] for name, values in columns.items()})
+    expected = course_of(columns_of(run))
+    cuts = sorted(min(cut, rows) for cut in cuts)
+    agree(rows_of_course(run), expected)
+    agree(portions_of_course(run, cuts), expected)
+    half = cuts[0] if cuts else rows // 2
+    made = Course()
+    first = made.extend(run[:half]).select(COLUMNS) if half else pl.DataFrame(schema=TYPES)
+    rest = rows_of_course(run[half:], made)
+    agree({name: columns_of(first)[name] + rest[name] for name in COLUMNS}, expected)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, -3.5, 1e-310, 1e308, -1e308, NAN, INF, -INF, None])
+def test_a_number_that_never_changes(value: Value) -> None:
+    """A constant, or nothing, in every column: it is unmoved, it has not stalled, and nothing raises."""
+    run = frame_of(**{name: [value] * 80 for name in READS})
+    expected = course_of(columns_of(run))
+    agree(portions_of_course(run, [33]), expected)
+    agree(rows_of_course(run), expected)
+    is_number = value is not None and math.isfinite(value)
+    assert expected["return_unmoved"][-1] == (80.0 if is_number else None)
+    assert expected["return_stalled"][-1] == (0.0 if is_number else None)
+
+
+def test_infinite_ratios_are_no_baseline() -> None:
+    """Policy losses of exactly 0 in updates 10 to 29 leave Lv/Lp without a baseline, in both forms."""
+    for policy, expected in (0.0, None), (0.5, 2.0):
+        run = frame_of(value_loss=[1.0] * 40, policy_loss=[policy] * 40)
+        for found in (portions_of_course(run, []), rows_of_course(run)):
+            assert found["loss_ratio_baseline"] == [None] * 30 + [expected] * 10
+
+
+def test_what_is_kept_does_not_grow_with_the_run() -> None:
+    """After 50,000 rows the state is as large as after 500, and it goes on from there as the whole run does."""
+    rng = np.random.default_rng(0)
+    run = frame_of(**{name: rng.normal(size=50_000).tolist() for name in READS})
+    sizes, made = [], Course()
+    for start, end in ((0, 500), (500, 50_000)):
+        whole = made.extend(run[start:end])
+        sizes.append(len(pickle.dumps(made)))
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
+    bits = Course()
+    bits.extend(run[:49_990])
+    agree(rows_of_course(run[49_990:], bits), columns_of(whole.select(COLUMNS).tail(10)))

@@ -1,0 +1,220 @@
+"""results.json is what is said of the committed runs, and the READMEs say what is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
+
+from benchmark import documents, judge, plan, public, results
+from benchmark.corpus import Corpus, sampled
+from benchmark.rates import Rates, cases
+from benchmark.storage import read_runs
+from benchmark.tables import ALL
+
+SAMPLES = results.FILE.parent / "samples"
+READ = results.read()
+EVERY = 3
+"""One in so many runs is judged anew."""
+
+FIRST = json.loads(results.FILE.read_text(encoding="utf-8"))
+"""The file as it is."""
+
+
+# ---------------------------------------------------------------------- the file
+
+
+def test_the_file_has_every_committed_run_once() -> None:
+    """There is a row for each sampled run that is not held back, and for each public one."""
+    names = [run["name"] for run in read_runs(SAMPLES / "batches")] + list(public.EXTRACTS)
+    assert READ.open.runs["name"].to_list() == sorted(names)
+    assert READ.open.runs.columns == list(results.SCHEMA)
+
+
+def test_its_tables_count_its_runs() -> None:
+    """Each table of the verdict follows from the rows of the runs, and so do the counts."""
+    section = READ.open
+    for table in judge.main_tables(section.runs):
+        assert results.rounded(table.records) == results.rounded(section.tables[table.key]), table.key
+    assert section.counts["runs"] == len(section.runs)
+    assert section.counts["updates"] == section.runs["rows"].sum()
+    everything = documents.named_rates(section, "parts")[ALL]
+    assert everything == Rates.of(section.runs)
+    assert documents.named_rates(section, "tools_all")["Esper"] == everything
+    of_samples = documents.named_rates(section, "telemetry")["everything"]
+    assert of_samples == Rates.of(section.runs.filter(pl.col("part") != public.PART))
+
+
+def test_the_samples_are_those_that_were_judged() -> None:
+    """The committed batches have the checksum in the file."""
+    hint = "results.json is stale: `make benchmark-results benchmark-tables` makes it again"
+    assert results.sampled_when(SAMPLES / "batches", None)["sha256"] == READ.open.sampled["sha256"], hint
+
+
+def test_it_is_written_as_it_was_read(tmp_path: Path) -> None:
+    """Nothing is lost on the way, and each run has a line of its own."""
+    READ.write(tmp_path / "results.json")
+    text = (tmp_path / "results.json").read_text(encoding="utf-8")
+    assert text == results.FILE.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert all(sum(f'["{name}", ' in line for line in lines) == 1 for name in READ.open.runs["name"])
+
+
+@pytest.mark.parametrize("path", documents.DOCUMENTS, ids=lambda path: str(path.relative_to(documents.PROJECT)))
+def test_the_documents_say_what_is_in_the_file(path: Path) -> None:
+    """What is between the comments is what `make benchmark-tables` writes."""
+    text = path.read_text(encoding="utf-8")
+    assert documents.replaced(text, documents.DOCUMENTS[path](READ)) == text, "`make benchmark-tables` was not run"
+
+
+@pytest.mark.notebooks
+def test_runs_judged_anew_come_out_as_in_the_file() -> None:
+    """A third of the runs, always the same: label, first critical update, rules, and what follows."""
+    corpus = sampled(SAMPLES).together(public.read())
+    names = READ.open.runs["name"].gather_every(EVERY).to_list()
+    third = Corpus(corpus.labels.filter(pl.col("name").is_in(names)), {name: corpus.rows[name] for name in names})
+    anew = results.runs_of(cases(third.judged(), third.labels))
+    before = READ.open.runs.filter(pl.col("name").is_in(names))
+    wrong = [(new, old) for new, old in zip(anew.to_dicts(), before.to_dicts(), strict=True) if new != old]
+    assert wrong == [], "results.json is stale: `make benchmark-results benchmark-tables` makes it again"
+
+
+# ---------------------------------------------------------------------- making it
+
+
+def call(*arguments: object) -> Any:
+    """Run results.py."""
+    return CliRunner().invoke(results.main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a few short runs, the sound ones open, and one of them held back as well."""
+    out = tmp_path_factory.mktemp("samples")
+    runs = sorted(read_runs(SAMPLES / "batches"), key=lambda run: int(run["rows"]))[:6]
+    of_folder = {"batches": runs[1:], "held_back": [runs[0] | {"is_held_back": True}]}
+    rows = pl.concat([pl.read_parquet(path) for path in sorted((SAMPLES / "batches").glob("*.parquet"))])
+    for folder, some in of_folder.items():
+        (out / folder).mkdir()
+        lines = "".join(json.dumps(run) + "\n" for run in some)
+        (out / folder / "0000.runs.jsonl").write_text(lines, encoding="utf-8")
+        numbers = [run["run"] for run in some]
+        rows.filter(pl.col("run").is_in(numbers)).write_parquet(out / folder / "0000.parquet")
+    return out
+
+
+def tool_row(document: dict[str, Any]) -> list[str]:
+    """The groups of the table of tools."""
+    return [row["group"] for row in document["open"]["tables"]["tools_all"]]
+
+
+def test_each_call_refreshes_what_it_judges_and_keeps_the_rest(samples: Path, tmp_path: Path) -> None:
+    """Other tools that do not judge keep their rows; the held-back runs are judged alone, and stay when others are."""
+    to = tmp_path / "results.json"
+    done = call(samples, "--to", to)
+    assert (done.exit_code, done.stderr) == (0, "")
+    first = json.loads(to.read_text(encoding="utf-8"))
+    assert first["held_back"] is None
+    assert first["open"]["counts"]["runs"] == 5 + len(public.EXTRACTS)
+    assert tool_row(first) == ["Esper"]
+    assert {"telemetry", "left_out", "environments", "rules"} < set(first["open"]["tables"])
+
+    row = first["open"]["tables"]["tools_all"][0] | {"group": "rlwatch", "found": 0}
+    first["open"]["tables"]["tools_all"].append(row)
+    first["open"]["tables"]["tools_all"][0] = first["open"]["tables"]["tools_all"][0] | {"found": -1}
+    first["open"]["sampled"]["date"] = "2001-01-01"
+    to.write_text(json.dumps(first), encoding="utf-8")
+    assert call(samples, "--held-back", "--to", to).exit_code == 0
+    second = json.loads(to.read_text(encoding="utf-8"))
+    assert second["open"] == first["open"]
+    assert second["held_back"]["counts"]["runs"] == 1
+    assert second["held_back"]["sampled"]["batches"] == 1
+
+    assert call(samples, "--to", to).exit_code == 0
+    third = json.loads(to.read_text(encoding="utf-8"))
+    assert third["held_back"] == second["held_back"]
+    assert tool_row(third) == ["Esper", "rlwatch"]
+    assert third["open"]["tables"]["tools_all"][0]["found"] >= 0
+    assert third["open"]["tables"]["tools_all"][1] == row
+    assert third["open"]["sampled"]["date"] == "2001-01-01"  # the samples are the same
+
+
+def test_new_samples_have_a_new_date(samples: Path, tmp_path: Path) -> None:
+    """It is that of the newest batch."""
+    folder = shutil.copytree(samples / "batches", tmp_path / "batches")
+    os.utime(folder / "0000.parquet", (86_400, 86_400))
+    assert results.sampled_when(folder, READ.open)["date"] == "1970-01-02"
+
+
+def test_what_is_not_there_is_said_in_one_line(samples: Path, tmp_path: Path) -> None:
+    """No batches, nothing to add to, or a file of another kind: one line, exit 2, nothing written."""
+    other = tmp_path / "other.json"
+    other.write_text('{"format": "esper-benchmark/1"}', encoding="utf-8")
+    absent = tmp_path / "absent.json"
+    for arguments, message in (
+        ((tmp_path, "--to", absent), f"{tmp_path / 'batches'} has no finished batch; sample.py makes them"),
+        ((samples, "--held-back", "--to", absent), f"{absent} is not there yet; judge the other runs first"),
+        ((samples, "--to", other), f"{other} is 'esper-benchmark/1'; {results.FORMAT} was expected"),
+    ):
+        done = call(*arguments)
+        assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"results: {message}\n")
+    assert not absent.exists()
+
+
+# ---------------------------------------------------------------------- the documents
+
+
+def with_tables(**tables: Any) -> results.Results:
+    """The results with other tables."""
+    section = FIRST["open"] | {"tables": FIRST["open"]["tables"] | tables}
+    return results.Results(open=results.Section.from_json(section), held_back=READ.held_back)
+
+
+def test_a_tool_on_fewer_runs_says_so() -> None:
+    """Its row stands beside Esper's, with the number of its runs if that is another."""
+    (all_of_them,) = [row for row in FIRST["open"]["tables"]["tools_all"] if row["group"] == "Esper"]
+    fewer = all_of_them | {"group": "rlwatch", "unclear": 0, "sound": 7, "broken": 2, "critical": 1, "found": 1}
+    same = all_of_them | {"group": "rlprobe"}
+    block = documents.project_block(with_tables(tools_all=[all_of_them, same, fewer]))
+    assert "| another tool: rlwatch, on 9 runs | 1 of 7 (" in block
+    assert "| another tool: rlprobe | " in block
+    assert "rlwatch" not in documents.project_block(with_tables(tools_all=[all_of_them]))
+
+
+def test_what_is_held_back_is_said_to_be_to_come_until_it_is_judged() -> None:
+    """The sentence goes, and a row comes."""
+    to_come = documents.project_block(results.Results(open=READ.open))
+    held_back = f"{len(plan.HELD_BACK_ENVIRONMENTS)} environments and {len(plan.HELD_BACK_KINDS)} kinds are held back"
+    assert held_back in " ".join(to_come.split())
+    assert "**held back" not in to_come
+    judged = results.Results(open=READ.open, held_back=READ.open)
+    for block in (documents.project_block(judged), documents.benchmark_block(judged)):
+        assert held_back not in " ".join(block.split())
+        assert "held back" in block.lower()
+
+
+def test_the_worst_are_named() -> None:
+    """Environments with false alarms and kinds that were missed stand in the README, the worst first."""
+    rows = FIRST["open"]["tables"]["parts"][0] | {"sound": 10, "broken": 10, "found": 10, "critical": 0}
+    environments = [rows | {"group": f"E{number}", "critical": number} for number in range(7)]
+    kinds = [rows | {"group": "seen"}, rows | {"group": "unseen", "found": 3}]
+    block = " ".join(documents.project_block(with_tables(environments=environments, kinds=kinds)).split())
+    four = "`E6` (6 of 10), `E5` (5 of 10), `E4` (4 of 10), `E3` (3 of 10), and others."
+    assert f"False alarms come from {four}" in block
+    assert "Most often missed are `unseen` (7 of 10)." in block
+
+
+@pytest.mark.parametrize("text", ["", documents.BEGIN, f"{documents.END}{documents.BEGIN}", 2 * documents.BEGIN])
+def test_without_its_two_comments_a_document_is_left_alone(text: str) -> None:
+    """They must be there once each and in order."""
+    with pytest.raises(ValueError, match="once each, in this order"):
+        documents.replaced(text, "block")
