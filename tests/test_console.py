@@ -318,8 +318,8 @@ def judged(place: Path) -> Path:
     shutil.copytree(place / "runs" / "bad", place / "runs" / "damaged")
     cut_segment(place / "runs" / "damaged")
     with Recorder.open(place / "runs", run_id="failed") as recorder:
-        for update in range(30):
-            recorder.record(update=update, policy_loss=0.5, value_loss=1e9)
+        for update in range(45):
+            recorder.record(update=update, policy_loss=0.5, value_loss=1.0, explained_variance=0.0)
     return place
 
 

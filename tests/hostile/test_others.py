@@ -168,7 +168,7 @@ def test_file_that_is_named_by_other_digits_is_no_part_of_the_run(ground: Ground
 
 # ------------------------------------------------------------------ settings
 
-LOOSE = '[tool.esper.thresholds.value_loss]\nwarning = ""\ncritical = ""\n'
+LOOSE = '[tool.esper.thresholds.explains_nothing]\ncritical = ""\n'
 
 
 def check_in(ground: Ground, cwd: Path, run: Path, *more: str) -> tuple[str, str, int | None]:
@@ -180,10 +180,10 @@ def check_in(ground: Ground, cwd: Path, run: Path, *more: str) -> tuple[str, str
 
 @pytest.fixture
 def critical(ground: Ground) -> Path:
-    """A run whose value loss is critical."""
+    """A run whose critic explains nothing."""
     with Recorder.open(ground.folder / "critical", run_id="r") as recorder:
-        for update in range(30):
-            recorder.record(update=update, policy_loss=0.5, value_loss=1000.0)
+        for update in range(45):
+            recorder.record(update=update, policy_loss=0.5, value_loss=1.0, explained_variance=0.0)
     return recorder.path
 
 
