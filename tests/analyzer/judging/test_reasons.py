@@ -138,7 +138,7 @@ def shape(path: Path, command: Command) -> Iterator[Any]:
     rank = "0" if len(open_run(path).ranks()) == 1 else "all"
     asked = ("--run", path, "--rank", rank)
     done = command("report", *asked, "--format", "json")
-    document = json.loads(done.stdout)
+    document = json.loads(done.stdout, parse_float=lambda digits: f"{float(digits):.9g}")  # sums are rounded anew
     verdict = document.pop("verdict")
     yield done.returncode, verdict["level"], len(verdict["reasons"])
     yield [{key: value for key, value in one.items() if key not in ("text", "meaning")} for one in verdict["findings"]]

@@ -250,10 +250,10 @@ def test_a_rollback_raises_nothing_again(tmp_path: Path) -> None:
 
     with Recorder.open(tmp_path, run_id="run") as recorder:
         feed = LiveFeed(open_run(recorder.path), 0, on_alert=lambda alert: told.append((alert.update, alert.metric)))
-        rows(recorder, range(40), kl_divergence=0.5)
+        rows(recorder, range(40), kl_divergence=0.5, entropy=0.69)
         assert (12, "kl_divergence") in raised()
         rows(recorder, range(40, 45), entropy=0.01)
-        assert {metric for _, metric in raised()} == {"entropy"}
+        assert {metric for _, metric in raised()} == {"entropy", "entropy_collapse_risk"}
         assert raised() == []
     with Recorder.open(tmp_path, run_id="run", resume="allow") as recorder:
         rows(recorder, range(30, 32), kl_divergence=0.5)
