@@ -112,6 +112,7 @@ class RunRows:
             name: rows[name].cast(pl.Float64).fill_null(math.nan).to_numpy() for name in self.NAMES
         }
         self.is_missing = rows["explained_variance"].is_null().to_numpy()
+        self.last_update = int(rows["update"][-1]) if len(rows) else -1
         steps = self.columns["env_steps"]
         self.steps = float(np.nanmax(steps)) if np.isfinite(steps).any() else 0.0
 
@@ -244,7 +245,9 @@ def label_runs(runs: Sequence[Mapping[str, Any]], rows: pl.DataFrame) -> pl.Data
         others = [of_run[number] for number in cells.get((run["env"], run["trainer"]), ()) if number != run["run"]]
         control = control_facts(others, own.steps)
         has_crashed = run["ended"] == "failed"
-        if run["part"] == "rlmutation":
+        if has_crashed and own.last_update < run["begins"]:  # before a row could show why
+            outcome = Outcome(label="unclear", reasons=(), of_return="not judged", of_critic="not judged")
+        elif run["part"] == "rlmutation":
             outcome = rlmutation_outcome(run["evaluation"])
         else:
             outcome = outcome_of(BY_NAME[run["env"]], run["kind"], facts, control, has_crashed=has_crashed)

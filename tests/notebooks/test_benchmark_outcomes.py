@@ -186,15 +186,18 @@ def run_line(run: int, kind: str, **more: Any) -> dict[str, Any]:
 
 
 def test_runs_are_labelled_beside_the_others_of_their_cell() -> None:
-    """The control of a run is the sound runs of its environment and trainer without itself; a run may have no rows."""
+    """The control of a run is the sound runs of its environment and trainer without itself; a run may have no rows.
+
+    One that crashed before any row could show why is unclear, whatever else is known of it.
+    """
     lines = [run_line(number, "sound") for number in range(4)]
     lines += [run_line(4, "policy-frozen"), run_line(5, "policy-frozen", trainer="ours")]
     lines += [run_line(6, "observations-nan", ended="failed"), run_line(7, "rlm-m", part="rlmutation", evaluation=9.0)]
     frames = [rows(run=number) for number in range(4)]
     frames += [rows(run=number, own_return=[20.0] * 50) for number in (4, 5, 7)]
     labels = outcomes.label_runs(lines, pl.concat(frames))
-    assert labels["label"].to_list() == ["sound"] * 4 + ["broken", "unclear", "broken", "broken"]
-    assert labels["reasons"].to_list()[4:] == ["return", "", "not finite", "return"]
+    assert labels["label"].to_list() == ["sound"] * 4 + ["broken", "unclear", "unclear", "broken"]
+    assert labels["reasons"].to_list()[4:] == ["return", "", "", "return"]
     assert labels["control_return"].to_list()[3:6] == [400.0, 400.0, None]
     counted = outcomes.summary(labels, "kind").filter(pl.col("kind") == "policy-frozen").to_dicts()[0]
     assert (counted["runs"], counted["broken"], counted["unclear"], counted["return"]) == (2, 1, 1, 1)

@@ -192,8 +192,7 @@ class Returns:
       until the start is known.
     - `return_fall`: the part of the gain, best − start, that is lost: (best − highest of the last `HELD`) / gain. 0
       where the gain is not beyond doubt.
-    - `return_below_start`: (start − highest of the last `HELD`) / |start|; 0 where the start is not well above the
-      noise, now or when it was known first.
+    - `return_below_start`: (start − highest of the last `HELD`) / |start|; 0 where the start is not well above noise.
     - `return_stalled`: measured updates without progress since the start of the run; 0 once there was progress, and for
       a return that does not vary.
     - `return_unmoved`: measured updates in all of which the return was exactly the same; 0 once it was not.
@@ -219,7 +218,7 @@ class Returns:
         self._smoothed: list[float] = []
         self._off: list[float] = []
         self._changes: list[float] = []
-        self._start, self._start_noise, self._best = math.inf, 0.0, -math.inf
+        self._start, self._best = math.inf, -math.inf
         self._lowest, self._rise, self._rise_in_noise = math.inf, 0.0, 0.0
         self._first, self._is_unmoved = math.nan, True
         self._newest: tuple[float | None, ...] = (None,) * len(self.NAMES)
@@ -251,8 +250,6 @@ class Returns:
             self._rise = max(self._rise, level - self._lowest, (smoothed - self._start) / QUICK)
         if self._count < START_RETURNS:
             return self._beginning()
-        if self._count == START_RETURNS:
-            self._start_noise = noise
         if self._count >= START_RETURNS + SMOOTHED:
             self._best = max(self._best, min(self._smoothed[-SMOOTHED:]))
         rise = self._rise / noise if noise > 0.0 else math.inf if self._rise > 0.0 else 0.0
@@ -272,7 +269,7 @@ class Returns:
         is_clear = gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(self._best), abs(self._start)))
         fall = (self._best - highest) / gain if is_clear else 0.0
         size = abs(self._start)
-        below = (self._start - highest) / size if size > CLEAR_GAIN * max(noise, self._start_noise) else 0.0
+        below = (self._start - highest) / size if size > CLEAR_GAIN * noise else 0.0
         return fall, below
 
     def extend(self, values: Floats) -> list[Floats]:
@@ -324,7 +321,7 @@ class Returns:
         gain, size = best - self._start, abs(self._start)
         least = np.maximum(CLEAR_GAIN * noise, LEAST_GAIN * np.maximum(np.abs(best), size))
         fall = np.where(gain > least, (best - highest) / gain, 0.0)
-        below = np.where(size > CLEAR_GAIN * np.maximum(noise, self._start_noise), (self._start - highest) / size, 0.0)
+        below = np.where(size > CLEAR_GAIN * noise, (self._start - highest) / size, 0.0)
         is_unmoved = np.logical_and.accumulate(np.concatenate([[self._is_unmoved], values == self._first]))[1:]
         stalled = np.where((in_noise < PROGRESS) & (noise > 0.0), count, 0)
         self._count = int(count[-1])

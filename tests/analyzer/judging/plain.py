@@ -341,7 +341,7 @@ class Outcome:
             highest, gain = max(after[-course.HELD :]), best - start
             is_clear = gain > course.CLEAR_GAIN * noise and gain > course.LEAST_GAIN * max(abs(best), abs(start))
             found["return_fall"] = (best - highest) / gain if is_clear else 0.0
-            stands_out = abs(start) > course.CLEAR_GAIN * max(noise, self.noise[course.START_RETURNS])
+            stands_out = abs(start) > course.CLEAR_GAIN * noise
             found["return_below_start"] = (start - highest) / abs(start) if stands_out else 0.0
         return found
 
