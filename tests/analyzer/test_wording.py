@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -132,8 +133,7 @@ def test_no_page_uses_the_words_of_the_json(
     page = page.split("</head>")[-1]
     assert "rising, worse" in page
     assert "advisory" in page
-    places = {word: page.find(word) for word in ("declining", "improving", "shifting", "stable")}
-    assert {word: page[at - 60 : at + 30] for word, at in places.items() if at >= 0} == {}
+    assert re.findall(r".*\b(?:declining|improving|shifting|stable)\b.*", page) == []
     lines = [line for line in page.split("\n") if "Lv/Lp" in line and "decides nothing" not in line]
     assert lines
     assert not any("critical" in line or "❌" in line for line in lines)

@@ -24,6 +24,8 @@ from benchmark.running import Clock, Ledger, Rollout, Training
 
 from esper_analyzer import open_run
 
+pytestmark = pytest.mark.notebooks  # a minute of the suite that only the benchmark needs
+
 Rows = list[dict[str, Any]]
 Check = Callable[[Rows, Rows], bool]
 

@@ -28,6 +28,8 @@ from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.verdict import RunFacts, level_in_force
 from esper_schemas.metric.payload import METRICS
 
+pytestmark = pytest.mark.notebooks  # a minute of the suite that only the benchmark needs
+
 FOLDER = Path(corpus.__file__).parent
 SAMPLES = FOLDER / "samples"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")

@@ -26,6 +26,8 @@ from benchmark.hyper import Hyper
 
 from esper_schemas.errors import UsageError
 
+pytestmark = pytest.mark.notebooks  # a minute of the suite that only the benchmark needs
+
 TINY = Hyper(num_envs=4, rollout_steps=16, epochs=1, minibatches=1, hidden=8)
 
 
