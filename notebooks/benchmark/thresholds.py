@@ -102,7 +102,7 @@ def _chosen(rule: Rule, found: Sequence[float], allowed: int) -> float:
 def with_bounds(bounds: Bounds) -> tuple[Rule, ...]:
     """All rules, with these critical bounds."""
     return tuple(
-        replace(rule, bands=replace(rule.bands, critical=(replace(_limit(rule), bound=bounds[rule.name]),)))
+        replace(rule, bands=replace(rule.bands, critical=(_limit(rule)._replace(bound=bounds[rule.name]),)))
         if rule.name in bounds
         else rule
         for rule in RULES.values()

@@ -7,7 +7,7 @@ Every step may be interrupted and repeated.
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -36,8 +36,7 @@ from esper_schemas.segment.scan import read_active
 from esper_schemas.segment.sealed import has_sha256
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveredRank:
+class RecoveredRank(NamedTuple):
     """Where the next attempt continues.
 
     `next_seq` leaves room for rows that were lost to damage, so readers see the gap and report it.

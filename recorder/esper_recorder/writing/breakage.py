@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from esper_schemas.metric.metrics import SKIP_REASONS
 from esper_schemas.run.records import Trigger
@@ -14,8 +13,7 @@ from esper_schemas.run.records import Trigger
 _COUNTS = ("nan_grad_count", "inf_grad_count")
 
 
-@dataclass(frozen=True, slots=True)
-class Breakage:
+class Breakage(NamedTuple):
     """What broke. Two of one `kind` are alike: the next black box because of that has to wait."""
 
     trigger: Trigger

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from esper_schemas.errors import PayloadError
 from esper_schemas.metric.coercion import coerce
@@ -144,8 +144,7 @@ class DeviceCapture:
         return arrived
 
 
-@dataclass(frozen=True, slots=True)
-class OnDevice:
+class OnDevice(NamedTuple):
     """Numbers that stay on their device until somebody asks for them; see `keep_on_device`."""
 
     names: list[tuple[str, ...]]

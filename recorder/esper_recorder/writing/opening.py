@@ -8,10 +8,10 @@ import socket
 import sys
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from esper_recorder.keeping import durable
 from esper_recorder.keeping.lock import RankLock
@@ -40,8 +40,7 @@ Resume = Literal["never", "allow", "must"]
 _VERSIONED = ("torch", "numpy", "pyarrow", "gymnasium", "stable_baselines3")
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedRank:
+class OpenedRank(NamedTuple):
     """A rank that this process may write: locked and recovered, with its next attempt recorded.
 
     Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Dtype = Literal["float64", "int64", "int32", "bool", "timestamp"]
 Level = Literal["unknown", "healthy", "warning", "critical"]  # in order of severity; `levels` uses this order
@@ -52,8 +52,7 @@ SKIP_REASONS: dict[int, str] = {
 """Meaning of each `skip_reason` code. Codes are never reused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """One threshold: `value <comparison> bound` puts a value into the band that holds this limit."""
 
     comparison: Literal[">", ">=", "<", "<="]
@@ -83,8 +82,7 @@ def at_most(bound: float) -> Limit:
     return Limit("<=", bound)
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
+class Spread(NamedTuple):
     """A band counts only where column `high` minus column `low` is below `bound`."""
 
     low: str

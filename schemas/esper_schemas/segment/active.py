@@ -17,7 +17,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -111,8 +111,7 @@ class SegmentIdentity:
         return identity
 
 
-@dataclass(frozen=True, slots=True)
-class ScanEnd:
+class ScanEnd(NamedTuple):
     """What follows the last whole row.
 
     `clean`: nothing. `torn`: a message that was cut short or never reached the disk (zeros); a crash leaves this, and

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -27,8 +26,7 @@ OWN_COLUMNS = {"seq": pa.int64(), "minibatch": pa.int64(), "elapsed_secs": pa.fl
 """Columns that the recorder adds in front of the numbers of the minibatches; none of them has nulls."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlackBox:
+class BlackBox(NamedTuple):
     """A black box that was read.
 
     Attributes:

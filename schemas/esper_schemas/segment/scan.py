@@ -8,8 +8,8 @@ tries the Parquet file, then the active file, then the Parquet file again. `read
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -20,16 +20,14 @@ from esper_schemas.run.files import Folder, Storage
 from esper_schemas.segment.active import RowLayout, ScanEnd, SegmentIdentity
 
 
-@dataclass(frozen=True, slots=True)
-class SealedSegment:
+class SealedSegment(NamedTuple):
     """A segment that is a Parquet file, which has not been read yet."""
 
     number: int
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveSegment:
+class ActiveSegment(NamedTuple):
     """A segment read from its active file: its verified rows, and how the file ends after them.
 
     `data` is the bytes of the file; `end` says where the whole rows end. `identity` and `rows` are None if the
@@ -49,8 +47,7 @@ class ActiveSegment:
         return len(self.data)
 
 
-@dataclass(frozen=True, slots=True)
-class MissingSegment:
+class MissingSegment(NamedTuple):
     """A missing segment, or all from `number` to `last`, although later ones exist."""
 
     number: int

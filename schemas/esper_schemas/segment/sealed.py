@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
@@ -110,8 +109,7 @@ def _bits(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 # ------------------------------------------------------------------ reading
 
 
-@dataclass(frozen=True, slots=True)
-class Footer:
+class Footer(NamedTuple):
     """What the footer of a sealed file says about the file."""
 
     identity: SegmentIdentity
