@@ -76,9 +76,14 @@ class AlertLog:
     def __init__(self) -> None:
         self._raised: dict[str, _Raised] = {}
 
-    def add(self, episodes: Iterable[Episode]) -> list[Alert]:
+    def add(self, episodes: Iterable[Episode]) -> None:
+        """Add episodes that a judge has just begun."""
+        for episode in episodes:
+            self._add(episode)
+
+    def tell(self, episodes: Iterable[Episode]) -> list[Alert]:
         """Add episodes that a judge has just begun, and return an alert for each, for those who are told at once."""
-        return [self._add(episode) for episode in episodes]
+        return [_as_raised(episode, self._add(episode)) for episode in episodes]
 
     def alerts(self, in_force: Iterable[Episode] = (), missing: Sequence[Range] = (), stride: int = 1) -> list[Alert]:
         """Return one alert for each rule that was raised, and one for all missing updates, in the order of a list.
@@ -92,26 +97,33 @@ class AlertLog:
         found = [raised.alert(now) for raised in self._raised.values()]
         return in_order([*found, *([gaps_alert(missing, stride)] if missing else [])])
 
-    def _add(self, episode: Episode) -> Alert:
-        raised = self._raised.setdefault(episode.rule.name, _Raised(episode.update, episode, episode))
+    def _add(self, episode: Episode) -> _Raised:
+        raised = self._raised.get(episode.rule.name)
+        if raised is None:
+            raised = self._raised[episode.rule.name] = _Raised(episode.update, episode, episode)
         raised.add(episode)
-        return Alert(
-            update=episode.update,
-            metric=episode.rule.metric,
-            level=episode.level,
-            value=episode.value,
-            message=episode.message,
-            since=episode.since,
-            until=None,
-            rule=episode.rule.name,
-            count=raised.count,
-            first=raised.first,
-            last=episode.update,
-            worst=episode.value,
-            worst_update=episode.update,
-            lasts=True,
-            in_force=episode.level,
-        )
+        return raised
+
+
+def _as_raised(episode: Episode, raised: _Raised) -> Alert:
+    """Return the alert that an episode is at the update at which it was raised."""
+    return Alert(
+        update=episode.update,
+        metric=episode.rule.metric,
+        level=episode.level,
+        value=episode.value,
+        message=episode.message,
+        since=episode.since,
+        until=None,
+        rule=episode.rule.name,
+        count=raised.count,
+        first=raised.first,
+        last=episode.update,
+        worst=episode.value,
+        worst_update=episode.update,
+        lasts=True,
+        in_force=episode.level,
+    )
 
 
 def in_order(alerts: Iterable[Alert]) -> list[Alert]:

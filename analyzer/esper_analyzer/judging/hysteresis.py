@@ -1,15 +1,14 @@
 """Turns numbers into alerts: finds the band of each number, and how long it must stay there to raise an alert.
 
-All rules are processed together, as arrays of rows × rules, so that one more row costs microseconds.
+Many rows are judged as arrays, one rule after another; one more row costs microseconds.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf, isfinite
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,7 +20,8 @@ NOT_FINITE = 3
 """Severity of a value that is critical because it is not finite; it raises an alert at once."""
 
 Levels = np.ndarray[tuple[int, int], np.dtype[np.int8]]
-Flags = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+Level = np.ndarray[tuple[int], np.dtype[np.int8]]
+Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 class Bounds:
@@ -86,8 +86,7 @@ class Bounds:
         return float(min(bounds, default=far) if side == ">" else max(bounds, default=far))
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Change:
+class Change(NamedTuple):
     """An alert of one rule and severity begins or ends.
 
     Attributes:
@@ -116,10 +115,7 @@ class Hysteresis:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._holds = [(*rule.hold, rule.clear) for rule in rules]
-        holds = np.array([rule.hold for rule in rules])
-        self._hits, self._rows = holds[:, 0], holds[:, 1]
-        self._clear = np.array([rule.clear for rule in rules])
-        self.memory = int(max(self._rows.max(), self._clear.max()))
+        self.memory = max(max(rows, clear) for _, rows, clear in self._holds)
         # The severities of the rows before the next one, as in `_levels`, and the rules that were lately beyond a bound
         # with the number of rows since: every alert in force is of one of these.
         self._recent: deque[Sequence[int]] = deque([[0] * len(rules)] * self.memory, maxlen=self.memory)
@@ -167,17 +163,11 @@ class Hysteresis:
     def advance(self, levels: Levels) -> list[Change]:
         """Add the severities [rows, rules] of new rows; return the alerts that begin and end with them, in order."""
         together = np.concatenate([np.array(self._recent, np.int8), levels])
-        watched = np.flatnonzero(together.any(axis=0))
-        changes: list[Change] = []
-        for severity in (1, 2) if len(watched) else ():
-            in_force = np.array([(severity, rule) in self._in_force for rule in watched.tolist()])
-            state = self._state(together, severity, watched, in_force)
-            differs = np.diff(np.concatenate([in_force[None], state]).astype(np.int8), axis=0)
-            for row, column in np.argwhere(differs).tolist():
-                rule, begins = int(watched[column]), bool(differs[row, column] > 0)
-                since = self._since(together, row, rule, severity) if begins else row
-                changes.append(Change(row, rule, severity, begins, since))
-                (self._in_force.add if begins else self._in_force.remove)((severity, rule))
+        columns = np.ascontiguousarray(together.T)
+        watched = np.flatnonzero(columns.any(axis=1)).tolist()
+        changes = [
+            change for severity in (1, 2) for rule in watched for change in self._changes(columns[rule], rule, severity)
+        ]
         last = together[-self.memory :]
         self._recent.extend(last.tolist())
         self._watched = {
@@ -186,22 +176,33 @@ class Hysteresis:
         }
         return sorted(changes)
 
-    def _state(self, together: Levels, severity: int, rules: Any, in_force: Any) -> Flags:
-        """Return whether the alert of each of these rules is in force after each of the newest rows: [rows, rules]."""
-        levels, column = together[:, rules], np.arange(len(rules))
-        hits = np.zeros((len(levels) + 1, len(rules)), np.int32)  # up to, and without, each row
-        np.cumsum(levels >= severity, axis=0, out=hits[1:])
-        end = np.arange(self.memory + 1, len(levels) + 1)[:, None]
-        held = hits[end, column] - hits[end - self._rows[rules], column] >= self._hits[rules]
-        clear = hits[end, column] == hits[end - self._clear[rules], column]
-        now = levels[self.memory :]
-        begins = (now >= severity) & (held | (now == NOT_FINITE))
-        # A row with neither keeps the state of the last row that had one of them.
-        last = np.maximum.accumulate(np.where(begins | clear, np.arange(len(now))[:, None], -1), axis=0)
-        state: Flags = np.where(last >= 0, begins[np.maximum(last, 0), column], in_force)
-        return state
+    def _changes(self, levels: Level, rule: int, severity: int) -> Iterator[Change]:
+        """Yield the alerts of a rule that begin and end in the newest rows; `levels` has the remembered rows before."""
+        beyond = levels >= severity
+        is_in_force = (severity, rule) in self._in_force
+        if not is_in_force and not beyond.any():
+            return
+        state = self._state(levels, beyond, rule, is_in_force)
+        for row in np.flatnonzero(state != np.concatenate([[is_in_force], state[:-1]])).tolist():
+            if state[row]:
+                end = self.memory + row + 1
+                start = end - self._holds[rule][1]
+                since = start + int(beyond[start:end].argmax()) - self.memory
+                self._in_force.add((severity, rule))
+            else:
+                since = row
+                self._in_force.remove((severity, rule))
+            yield Change(row, rule, severity, bool(state[row]), since)
 
-    def _since(self, together: Levels, row: int, rule: int, severity: int) -> int:
-        end = self.memory + row + 1
-        start = end - int(self._rows[rule])
-        return start + int(np.argmax(together[start:end, rule] >= severity)) - self.memory
+    def _state(self, levels: Level, beyond: Flags, rule: int, is_in_force: bool) -> Flags:
+        """Return whether the alert of a rule is in force after each of the newest rows."""
+        hits, rows, clear = self._holds[rule]
+        count = np.concatenate([[0], np.cumsum(beyond, dtype=np.int32)])  # up to, and without, each row
+        up_to = count[self.memory + 1 :]
+        held = up_to - count[self.memory + 1 - rows : len(count) - rows] >= hits
+        is_clear = up_to == count[self.memory + 1 - clear : len(count) - clear]
+        begins = beyond[self.memory :] & (held | (levels[self.memory :] == NOT_FINITE))
+        # A row with neither keeps the state of the last row that had one of them.
+        last = np.maximum.accumulate(np.where(begins | is_clear, np.arange(len(begins)), -1))
+        state: Flags = np.where(last >= 0, begins[np.maximum(last, 0)], is_in_force)
+        return state

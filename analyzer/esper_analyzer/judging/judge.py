@@ -94,10 +94,11 @@ class Judge:
         self._newest = list(numbers.row(-1))
         updates = [*self._updates, *rows["update"].to_list()]
         before = list(self.in_force.values())
+        values, reasons = numbers.to_numpy(), rows["skip_reason"].to_list()
         begun = self._episodes(
             self._hysteresis.advance(levels),
             updates,
-            lambda change: (numbers[change.row, change.rule], rows["skip_reason"][change.row]),
+            lambda change: (values[change.row, change.rule], reasons[change.row]),
         )
         follow([*before, *begun, *self.in_force.values()], updates[self._hysteresis.memory :], numbers)
         self._updates.extend(updates[-self._hysteresis.memory :])

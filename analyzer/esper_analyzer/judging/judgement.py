@@ -65,8 +65,7 @@ def judge_rank(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: 
     dropped = dropped_rows(index, every_row_of(index, rows))
     judge = Judge(run.settings.rules)
     log = AlertLog()
-    for episode in judge.advance_all(rows):
-        log.add([episode])
+    log.add(judge.advance_all(rows))
     alerts = log.alerts(judge.in_force.values(), missing, stride)
     said = [*run.remarks, *numbering.remarks]
     verdict = conclude(judge, RunFacts(missing, dropped, damage, said, stride, run.value_clip))

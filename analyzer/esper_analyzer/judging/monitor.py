@@ -108,7 +108,7 @@ class LiveMonitor:
             gaps = [(last + 1, update - 1)] if update > last + 1 else []
             self._numbering.extend(Numbering(1, gaps))
             self._untold += gaps
-        return [*self._gaps_to_tell(), *self._log.add(self._judge.step(row))]
+        return [*self._gaps_to_tell(), *self._log.tell(self._judge.step(row))]
 
     def _gaps_to_tell(self) -> list[Alert]:
         """Return an alert for each gap that has not been told, once there are steps enough to tell it from a stride."""

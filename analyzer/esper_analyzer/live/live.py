@@ -270,7 +270,7 @@ class LiveFeed(Feed):
 
     def _advance(self, rows: pl.DataFrame) -> None:
         """Judge rows that follow those judged so far, and report the alerts that they raise."""
-        raised = self._log.add(self._judge.advance(rows))
+        raised = self._log.tell(self._judge.advance(rows))
         if self._on_alert is None:
             return
         if self._numbering.steps >= MIN_STEPS:  # with fewer, a gap may be the stride

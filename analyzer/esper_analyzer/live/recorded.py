@@ -118,8 +118,9 @@ class RecordedFeed(Feed):
         columns = self._frame.select(judge.columns)
         for batch in columns.collect_batches(chunk_size=JUDGED_AT_ONCE, maintain_order=True):
             for start in range(0, batch.height, JUDGED_AT_ONCE):
-                found = log.add(judge.advance(batch.slice(start, JUDGED_AT_ONCE)))
-                self._raised = sorted([*self._raised, *(alert.update for alert in found)])
+                begun = judge.advance(batch.slice(start, JUDGED_AT_ONCE))
+                log.add(begun)
+                self._raised = sorted([*self._raised, *(episode.update for episode in begun)])
                 self._states.append(_copy((judge, log)))
                 self._shown = -1
                 yield
