@@ -38,6 +38,8 @@ TUNED: Mapping[str, tuple[float, ...]] = {
     "explosion": (3.0, 3.5, 4.0, 5.0, 6.0),
     "explains_nothing": (0.2, 0.15, 0.1, 0.05, 0.02, 0.0, -0.1),
     "return_fall": (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95),
+    "fall_for_good": (0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
+    "policy_unmoved": (40, 50, 60, 80, 100),
     "return_below_start": (0.15, 0.2, 0.25, 0.33, 0.5, 0.75, 1.0),
     "return_stalled": (100, 150, 200, 250, 300, 400, 500),
     "stalled_unexplained": (60, 80, 100, 120, 150, 200, 300),

@@ -38,6 +38,12 @@ QUICK = 1.5
 NOISE_ROWS = 30
 """The noise of the return is judged from so many measured updates."""
 
+TAIL, TAIL_TO_STD = 0.9, 1 / 1.6449
+"""It is also judged from this quantile of the sizes of changes; in a normal distribution, that is 1.6449 of its std."""
+
+LOOKED_AT = 60
+"""From so many measured updates on, what counts as progress grows, since the maximum of noise grows with its rows."""
+
 CLEAR_GAIN, LEAST_GAIN = 8.0, 0.1
 """A gain of the return is beyond doubt if it is so many times the noise, and such a share of the return's size."""
 
@@ -49,6 +55,9 @@ EXPLOSION_DECADES = 3.0
 
 LARGEST_RETURN = 1e300
 """A return beyond it, on either side, counts as it, so that differences and medians of returns are finite."""
+
+MOVED_KL, MOVED_ENTROPY = 5e-4, 1e-3
+"""Nats of KL divergence in all, or of entropy, that a policy moves in far fewer than 40 updates if it is trained."""
 
 LEARNING_UPDATES = 28
 """A critic has this many updates to learn before it is judged by what it explains."""
@@ -176,6 +185,44 @@ class RelativeEntropy:
         return found.astype(np.float64)
 
 
+class PolicyMotion:
+    """Updates in all of which the policy stayed where it began, so far; 0 once it moved.
+
+    Only updates count in which KL divergence and entropy were measured. The policy moved once the KL divergences add up
+    to `MOVED_KL`, or the entropy is `MOVED_ENTROPY` away from its first value.
+    """
+
+    def __init__(self) -> None:
+        self._count, self._moved, self._first, self._has_moved = 0, 0.0, math.nan, False
+
+    def step(self, kl: float | None, entropy: float | None) -> float | None:
+        """Take in one row; return the number, None in a row that does not count."""
+        if kl is None or entropy is None or not (math.isfinite(kl) and math.isfinite(entropy)):
+            return None
+        if not self._count:
+            self._first = entropy
+        self._count += 1
+        self._moved += abs(kl)
+        self._has_moved = self._has_moved or self._moved >= MOVED_KL or abs(entropy - self._first) >= MOVED_ENTROPY
+        return 0.0 if self._has_moved else float(self._count)
+
+    def extend(self, kl: Floats, entropy: Floats) -> Floats:
+        """As `step`, for rows; NaN in those that do not count."""
+        found = np.full(len(kl), np.nan)
+        rows = np.flatnonzero(np.isfinite(kl) & np.isfinite(entropy))
+        if not len(rows):
+            return found
+        if not self._count:
+            self._first = float(entropy[rows[0]])
+        with np.errstate(over="ignore"):
+            moved = np.concatenate([[self._moved], np.abs(kl[rows])]).cumsum()[1:]
+            far = np.abs(entropy[rows] - self._first) >= MOVED_ENTROPY
+        has_moved = np.logical_or.accumulate(np.concatenate([[self._has_moved], (moved >= MOVED_KL) | far]))[1:]
+        found[rows] = np.where(has_moved, 0.0, self._count + np.arange(1, len(rows) + 1))
+        self._count, self._moved, self._has_moved = self._count + len(rows), float(moved[-1]), bool(has_moved[-1])
+        return found
+
+
 class Returns:
     """Where the episode return began, what it reached and whether it moves, from the updates in which it was measured.
 
@@ -188,8 +235,8 @@ class Returns:
       after another, after the start.
     - `return_now`: the smoothed return.
     - `return_rise`: how far the median of `LONG` measured updates has ever risen above its lowest one before, or the
-      smoothed return above its start by `QUICK` times as much, in units of the noise of one; its maximum so far. 0
-      until the start is known.
+      smoothed return above its start by `QUICK` times as much, in units of the noise of one, times the eighth root of
+      measured updates / `LOOKED_AT` once that is above 1; its maximum so far. 0 until the start is known.
     - `return_fall`: the part of the gain, best − start, that is lost: (best − highest of the last `HELD`) / gain. 0
       where the gain is not beyond doubt.
     - `return_below_start`: (start − highest of the last `HELD`) / |start|; 0 where the start is not well above noise.
@@ -197,8 +244,9 @@ class Returns:
       a return that does not vary.
     - `return_unmoved`: measured updates in all of which the return was exactly the same; 0 once it was not.
 
-    The noise is the larger one of two robust standard deviations over `NOISE_ROWS` measured updates: of the distance
-    from the smoothed return, and of the change from one to the next, divided by √2.
+    The noise is the largest of three robust standard deviations over `NOISE_ROWS` measured updates: of the distance
+    from the smoothed return, and, divided by √2, of the change from one to the next, by its median and by its `TAIL`,
+    which is not 0 where most returns are 0.
     """
 
     NAMES = (
@@ -244,7 +292,8 @@ class Returns:
         _push(self._off, abs(value - smoothed), NOISE_ROWS)
         if self._count <= START_RETURNS:
             self._start = min(self._start, smoothed)
-        noise = max(_median(self._off), _median(self._changes) / math.sqrt(2.0)) * signals.MAD_TO_STD
+        usual = max(_median(self._off), _median(self._changes) / math.sqrt(2.0)) * signals.MAD_TO_STD
+        noise = max(usual, _tail(self._changes) / math.sqrt(2.0) * TAIL_TO_STD)
         if len(self._returns) >= SMOOTHED:
             self._lowest = min(self._lowest, level)
             self._rise = max(self._rise, level - self._lowest, (smoothed - self._start) / QUICK)
@@ -252,7 +301,8 @@ class Returns:
             return self._beginning()
         if self._count >= START_RETURNS + SMOOTHED:
             self._best = max(self._best, min(self._smoothed[-SMOOTHED:]))
-        rise = self._rise / noise if noise > 0.0 else math.inf if self._rise > 0.0 else 0.0
+        wanted = noise * math.sqrt(math.sqrt(math.sqrt(max(self._count / LOOKED_AT, 1.0))))
+        rise = self._rise / wanted if wanted > 0.0 else math.inf if self._rise > 0.0 else 0.0
         self._rise_in_noise = max(self._rise_in_noise, rise)
         fall, below = self._falls(noise) if self._count >= START_RETURNS + HELD else (None, None)
         unmoved = self._count if self._is_unmoved else 0
@@ -309,11 +359,14 @@ class Returns:
             _rolling(changes, NOISE_ROWS, "median")[len(self._changes) :] / math.sqrt(2.0),
         )
         noise *= signals.MAD_TO_STD
+        tail = _rolling(changes, NOISE_ROWS, "quantile")[len(self._changes) :] / math.sqrt(2.0)
+        noise = np.maximum(noise, tail * TAIL_TO_STD)
+        wanted = noise * np.sqrt(np.sqrt(np.sqrt(np.maximum(count / LOOKED_AT, 1.0))))
         level = _rolling(returns, LONG, "median")[len(self._returns) :]
         lowest_level = np.minimum.accumulate(np.concatenate([[self._lowest], level]))[1:]
         risen = np.maximum(level - lowest_level, (smoothed - self._start) / QUICK)
         rise = np.maximum.accumulate(np.concatenate([[self._rise], risen]))[1:]
-        in_noise = np.where(noise > 0.0, rise / noise, np.where(rise > 0.0, np.inf, 0.0))
+        in_noise = np.where(wanted > 0.0, rise / wanted, np.where(rise > 0.0, np.inf, 0.0))
         in_noise = np.maximum.accumulate(np.concatenate([[self._rise_in_noise], in_noise]))[1:]
         lowest = _rolling(all_smoothed, SMOOTHED, "min")[held:]
         best = np.maximum.accumulate(np.concatenate([[self._best], lowest]))[1:]
@@ -350,8 +403,14 @@ def _median(values: list[float]) -> float:
     return steps.middle(sorted(values))
 
 
+def _tail(values: list[float]) -> float:
+    return sorted(values)[int(TAIL * (len(values) - 1))]
+
+
 def _rolling(values: Floats, size: int, how: str) -> Floats:
     series = pl.Series(values)
+    if how == "quantile":
+        return series.rolling_quantile(TAIL, "lower", size, min_samples=1).to_numpy()
     rolled: Callable[..., pl.Series] = getattr(series, f"rolling_{how}")
     return rolled(size, min_samples=1).to_numpy()
 
@@ -364,6 +423,7 @@ COLUMNS = (
     "past_value_loss",
     "newest_value_loss",
     "is_relative",
+    "policy_unmoved",
     "loss_ratio_baseline",
     "mean_rise",
     *Returns.NAMES,
@@ -376,6 +436,7 @@ COLUMNS = (
 - `below_floor`: the evidence of an e-detector that explained variance stays below `CRITIC_FLOOR`.
 - `past_value_loss`, `newest_value_loss`: the highest level, and the newest value loss above 0, before this row.
 - `is_relative`: 1 once the entropy has shown that its size says nothing; see `signals.is_relative`; else 0.
+- `policy_unmoved`: updates in all of which the policy stayed where it began; 0 once it moved.
 - `loss_ratio_baseline`: Lv/Lp in updates 10 to 29; known after these.
 - `mean_rise`: the rise of `return_mean`, as long as no episode return was measured.
 - those of `Returns`.
@@ -394,6 +455,7 @@ READS = (
     "policy_loss",
     "entropy",
     "log_prob_max",
+    "kl_divergence",
 )
 """Columns from which they are made."""
 
@@ -404,6 +466,7 @@ class Course:
     def __init__(self) -> None:
         self._rows = 0
         self._usual, self._past, self._newest, self._relative = UsualStd(), PastLoss(), NewestLoss(), RelativeEntropy()
+        self._motion = PolicyMotion()
         self._floor = EDetector(floor=CRITIC_FLOOR, low=-1.0, high=1.0)
         self._returns, self._means, self._has_returns = Returns(), Returns(), False
         self._beginning: list[tuple[float | None, float | None]] = []  # losses, until the baseline is made of them
@@ -419,6 +482,7 @@ class Course:
         row["past_value_loss"] = self._past.step(row["value_loss"])
         row["newest_value_loss"] = self._newest.step(row["value_loss"])
         row["is_relative"] = self._relative.step(row["entropy"], row["log_prob_max"])
+        row["policy_unmoved"] = self._motion.step(row["kl_divergence"], row["entropy"])
         if self._rows < signals.BASELINE_ROWS[1]:
             self._begin([(row["value_loss"], row["policy_loss"])])
         row["loss_ratio_baseline"] = self._ratio if self._rows >= signals.BASELINE_ROWS[1] else None
@@ -450,6 +514,7 @@ class Course:
             self._past.extend(columns["value_loss"]),
             self._newest.extend(columns["value_loss"]),
             self._relative.extend(columns["entropy"], columns["log_prob_max"]),
+            self._motion.extend(columns["kl_divergence"], columns["entropy"]),
             np.where(known, ratio, np.nan),
             self._mean_rise(columns["return_mean"], columns["episode_return_mean"]),
             *self._returns.extend(columns["episode_return_mean"]),

@@ -37,6 +37,9 @@ QUESTIONS: dict[Question, str] = {
 RECOVERS = 0.2
 """A critic that explains so much in one update is not one that explains nothing."""
 
+FIXED = 0.01
+"""Nats of entropy below which a policy tries hardly anything but what it does already."""
+
 WARM_UP_UPDATES = 10
 """Thresholds apply after this many updates; losses that are not finite, and skipped updates, count at once."""
 
@@ -294,6 +297,20 @@ def _mechanics_rules() -> list[Rule]:
             chart="value_loss",
         ),
         _signal(
+            "policy_unmoved",
+            "Updates in which the policy has not moved from where it began",
+            _policy_unmoved(),
+            Bands(warning=(at_least(20),), critical=(at_least(40),), nonfinite="unknown"),
+            "Nothing that is learned reaches it; look at its optimiser, its learning rate, the clip and its gradients.",
+            question="mechanics",
+            needs=("kl_divergence", "entropy"),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=_count,
+            sentence=lambda count: f"In {_count(count)} updates the policy has not moved from where it began",
+            chart="kl_divergence",
+        ),
+        _signal(
             "clipped_in_bulk",
             "The share of samples just beyond the clip, and none far beyond,",
             _plain(signals.clipped_in_bulk(), steps.clipped_in_bulk),
@@ -310,6 +327,14 @@ def _mechanics_rules() -> list[Rule]:
     ]
 
 
+def _has_progressed(row: steps.Row) -> bool:
+    rise = row["mean_rise"] if row["return_rise"] is None else row["return_rise"]
+    return rise is not None and rise >= PROGRESS
+
+
+_HAS_PROGRESSED = (pl.col("return_rise").fill_null(pl.col("mean_rise")) >= PROGRESS).fill_null(False)
+
+
 def _uncontradicted() -> Signal:
     """Return the explained variance of 20 updates, where neither the newest one nor an outcome contradicts it.
 
@@ -318,16 +343,16 @@ def _uncontradicted() -> Signal:
     """
 
     def step(row: steps.Row) -> float | None:
-        rise, fall = row["mean_rise"] if row["return_rise"] is None else row["return_rise"], row["return_fall"]
-        if rise is not None and rise >= PROGRESS and not (fall is not None and fall > 0.5):
+        fall = row["return_fall"]
+        if _has_progressed(row) and not (fall is not None and fall > 0.5):
             return None
         unmoved, explained = row["return_unmoved"], row["explained"]
         if unmoved is not None and (unmoved > 0.0 or row["return_start"] is None):
             return None
         return explained if explained is not None and explained > RECOVERS else row["_explained_long"]
 
-    unmoved, rise = pl.col("return_unmoved"), pl.col("return_rise").fill_null(pl.col("mean_rise"))
-    contradicts = (rise >= PROGRESS).fill_null(False) & ~(pl.col("return_fall") > 0.5).fill_null(False)
+    unmoved = pl.col("return_unmoved")
+    contradicts = _HAS_PROGRESSED & ~(pl.col("return_fall") > 0.5).fill_null(False)
     contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | pl.col("return_start").is_null())
     now = pl.when(_EXPLAINED > RECOVERS).then(_EXPLAINED).otherwise(pl.col("_explained_long"))
     return _plain(pl.when(~contradicts).then(now), step)
@@ -455,6 +480,29 @@ def _critic_rules() -> list[Rule]:
     ]
 
 
+def _policy_unmoved() -> Signal:
+    """Return for how many updates the policy has not moved; 0 where the outcome has risen all the same."""
+
+    def step(row: steps.Row) -> float | None:
+        unmoved = row["policy_unmoved"]
+        return 0.0 if unmoved is not None and _has_progressed(row) else unmoved
+
+    unmoved = pl.col("policy_unmoved")
+    return _plain(pl.when(_HAS_PROGRESSED & unmoved.is_not_null()).then(0.0).otherwise(unmoved), step)
+
+
+def _fall_for_good() -> Signal:
+    """Return the part of the return's gain that is lost, under a policy that tries nothing else; else 0."""
+
+    def step(row: steps.Row) -> float | None:
+        fall, entropy = row["return_fall"], row["_mean_entropy"]
+        return None if fall is None or entropy is None else fall if entropy < FIXED else 0.0
+
+    fall, entropy = pl.col("return_fall"), pl.col("_mean_entropy")
+    is_known = fall.is_not_null() & entropy.is_not_null()
+    return _plain(pl.when(is_known).then(pl.when(entropy < FIXED).then(fall).otherwise(0.0)), step)
+
+
 def _stalled() -> Signal:
     """Return for how long the return has not risen; not in a bandit, which may be at its best from the start."""
 
@@ -491,6 +539,19 @@ def _learning_rules() -> list[Rule]:
             question="learning",
             needs=("episode_return_mean",),
             hold=(1, 1),
+            gives=DECISIVE,
+            shown=_percent,
+            chart="episode_return_mean",
+        ),
+        _signal(
+            "fall_for_good",
+            "The part of the return's gain that is lost, under a policy without entropy,",
+            _fall_for_good(),
+            Bands(warning=(above(0.15),), critical=(above(0.25),), nonfinite="unknown"),
+            "The policy was better and tries nothing else now; raise the entropy coefficient, or lower the rate.",
+            question="learning",
+            needs=("episode_return_mean", "entropy"),
+            hold=(10, 10),
             gives=DECISIVE,
             shown=_percent,
             chart="episode_return_mean",

@@ -272,6 +272,20 @@ def relative_of(columns: Columns) -> list[Value]:
     ]
 
 
+def policy_unmoved_of(columns: Columns) -> list[Value]:
+    """Updates with KL divergence and entropy, until KL adds up to 0.0005 or the entropy is 0.001 from its first."""
+    pairs = list(zip(finites(columns["kl_divergence"]), finites(columns["entropy"]), strict=True))
+    found: list[Value] = []
+    for i, (kl, entropy) in enumerate(pairs):
+        if kl is None or entropy is None:
+            found.append(None)
+            continue
+        seen = [(abs(a), b) for a, b in pairs[: i + 1] if a is not None and b is not None]
+        stays = sum(a for a, _ in seen) < 5e-4 and all(abs(b - seen[0][1]) < 1e-3 for _, b in seen)
+        found.append(float(len(seen)) if stays else 0.0)
+    return found
+
+
 def windowed_ratio_of(columns: Columns) -> list[Value]:
     """Medians of ten over each other."""
     value = rolling(finites(columns["value_loss"]), 10, 5)
@@ -329,7 +343,8 @@ class Outcome:
             return found
         start, noise = min(smoothed[k] for k in smoothed if k <= course.START_RETURNS), self.noise[n]
         rise = max(self.risen.values())
-        self.in_noise[n] = rise / noise if noise > 0.0 else INF if rise > 0.0 else 0.0
+        wanted = noise * math.sqrt(math.sqrt(math.sqrt(max(n / course.LOOKED_AT, 1.0))))
+        self.in_noise[n] = rise / wanted if noise > 0.0 else INF if rise > 0.0 else 0.0
         most = max(self.in_noise.values())
         is_stalled = most < course.PROGRESS and noise > 0.0
         found |= {"return_start": start, "return_now": smoothed[n], "return_rise": most}
@@ -346,11 +361,12 @@ class Outcome:
         return found
 
     def noise_now(self) -> float:
-        """The larger one of two robust standard deviations."""
+        """The largest of three robust standard deviations."""
         rows = course.NOISE_ROWS
         off = [abs(self.measured[k - 1] - now) for k, now in self.smoothed.items()][-rows:]
         changes = [abs(b - a) for a, b in pairwise(self.measured)][-rows:]
-        return MAD * max(median(off), median(changes) / math.sqrt(2.0))
+        tail = sorted(changes)[math.floor(course.TAIL * (len(changes) - 1))]
+        return max(MAD * max(median(off), median(changes) / math.sqrt(2.0)), tail / math.sqrt(2.0) * course.TAIL_TO_STD)
 
 
 def mean_rise_of(columns: Columns) -> list[Value]:
@@ -368,6 +384,7 @@ COURSE: dict[str, Callable[[Columns], list[Value]]] = {
     "past_value_loss": past_loss_of,
     "newest_value_loss": newest_loss_of,
     "is_relative": relative_of,
+    "policy_unmoved": policy_unmoved_of,
     "loss_ratio_baseline": baseline_of,
     "mean_rise": mean_rise_of,
 }

@@ -127,6 +127,23 @@ def explains_nothing_of(columns: Columns) -> list[Value]:
     return found
 
 
+def rise_of(columns: Columns) -> list[Value]:
+    """How far the return has risen; where there is none, the mean of the returns."""
+    return [b if a is None else a for a, b in rows_of(columns, "return_rise", "mean_rise")]
+
+
+def unmoved_policy_of(columns: Columns) -> list[Value]:
+    """For how many updates the policy has not moved; 0 where the return has risen."""
+    pairs = zip(columns["policy_unmoved"], rise_of(columns), strict=True)
+    return [0.0 if a is not None and rise is not None and rise >= PROGRESS else a for a, rise in pairs]
+
+
+def fall_for_good_of(columns: Columns) -> list[Value]:
+    """The lost part of the gain where five entropies have a mean below 0.01; 0 where it is higher."""
+    pairs = zip(columns["return_fall"], mean_entropy_of(columns), strict=True)
+    return [None if a is None or b is None else a if b < 0.01 else 0.0 for a, b in pairs]
+
+
 def stalled_of(columns: Columns) -> list[Value]:
     """For how long the return has not risen; not in a bandit."""
     pairs = zip(columns["return_stalled"], finites(columns["episode_length_mean"]), strict=True)
@@ -285,8 +302,10 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "skipped": (signals.skipped_of_three(), skips_of),
     "losses_are_zero": (signals.losses_are_zero(past, newest), zeros_of),
     "explosion": (signals.explosion(past), explosion_of),
+    "policy_unmoved": (None, unmoved_policy_of),
     "clipped_in_bulk": (signals.clipped_in_bulk(), bulk_of),
     "return_fall": (None, of_course("return_fall")),
+    "fall_for_good": (None, fall_for_good_of),
     "return_below_start": (None, of_course("return_below_start")),
     "return_stalled": (None, stalled_of),
     "stalled_unexplained": (None, stalled_unexplained_of),
@@ -358,6 +377,13 @@ RUNS["huge"] = real_run(
     value_target_scale=[1.0, 1e-200, 0.0, INF, 1e200] * 12,
     explained_variance=[None] * 60,
 )
+RUNS["frozen"] = real_run(
+    90,
+    kl_divergence=[1e-5] * 90,
+    entropy=[0.69] * 90,
+    episode_return_mean=[100.0 + 10.0 * (i % 5) for i in range(90)],
+)
+RUNS["fixed"] = real_run(240, entropy=[max(0.69 - 0.005 * i, 1e-9) for i in range(240)])
 
 
 @cache
