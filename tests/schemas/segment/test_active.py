@@ -57,7 +57,7 @@ def columns_of(batch: pa.RecordBatch | pa.Table) -> dict[str, list[bytes | None]
     return found
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(written=active_segments(min_rows=1))
 def test_rows_come_back_bit_for_bit(written: ActiveFile) -> None:
     """Every value of every dtype, and null, is read back with the bits that were written, whatever they are."""

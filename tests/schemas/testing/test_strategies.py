@@ -16,7 +16,7 @@ from esper_schemas.segment.sealed import check_seal, is_same
 from esper_schemas.testing import strategies
 from esper_schemas.testing.segments import sealed_file
 
-OFTEN = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+OFTEN = settings(max_examples=50, suppress_health_check=list(HealthCheck))
 
 
 @OFTEN
@@ -80,7 +80,7 @@ def test_rows_hold_what_hurts() -> None:
     """Among the rows that are drawn are all the values that a reader may trip over."""
     seen: set[str] = set()
 
-    @settings(max_examples=300, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=300, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(strategies.payload_rows())
     def draw(row: dict[str, Any]) -> None:
         seen.update(name for name, is_so in _PECULIAR.items() if is_so(row))
