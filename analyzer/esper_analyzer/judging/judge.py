@@ -17,8 +17,9 @@ from esper_analyzer.judging import signals
 from esper_analyzer.judging.alerts import Episode, follow
 from esper_analyzer.judging.course import READS, TYPES, Course
 from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Change, Hysteresis
-from esper_analyzer.judging.rules import INFORMING, PARTS, RULES, SIGNALS, Rule
+from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS, Rule
 from esper_analyzer.judging.steps import Step
+from esper_analyzer.judging.watched import PARTS
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import SKIP_REASONS
 from esper_schemas.metric.payload import REQUIRED

@@ -10,7 +10,6 @@ they fare.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -18,8 +17,18 @@ from typing import Literal
 import polars as pl
 
 from esper_analyzer.judging import signals, steps
-from esper_analyzer.judging.course import CRITIC_FLOOR, LEARNING_UPDATES, PROGRESS
-from esper_analyzer.judging.steps import Step
+from esper_analyzer.judging.course import CRITIC_FLOOR, LEARNING_UPDATES
+from esper_analyzer.judging.watched import (
+    USUAL,
+    Signal,
+    fall_for_good,
+    of_column,
+    of_one_row,
+    policy_unmoved,
+    stalled,
+    stalled_unexplained,
+    uncontradicted,
+)
 from esper_analyzer.wording import compact
 from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import Bands, Level, above, at_least, at_most, below
@@ -33,12 +42,6 @@ QUESTIONS: dict[Question, str] = {
     "learning": "Does the outcome rise, hold, fall, or not move?",
 }
 """The questions of a verdict, in their order."""
-
-RECOVERS = 0.2
-"""A critic that explains so much in one update is not one that explains nothing."""
-
-FIXED = 0.01
-"""Nats of entropy below which a policy tries hardly anything but what it does already."""
 
 WARM_UP_UPDATES = 10
 """Thresholds apply after this many updates; losses that are not finite, and skipped updates, count at once."""
@@ -59,55 +62,6 @@ def _percent(value: float) -> str:
 
 def _count(value: float) -> str:
     return f"{value:,.0f}"
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """A number in its two forms, which agree: over a whole frame, and for one row after another.
-
-    Attributes:
-        frame: expression over the updates, the columns of the course and earlier `PARTS`.
-        step: makes a function of a row that keeps what it needs of earlier rows.
-        column: the column of the row that has the number already; empty if it has to be made.
-    """
-
-    frame: pl.Expr
-    step: Callable[[], Step]
-    column: str = ""
-
-
-def _plain(frame: pl.Expr, step: Step) -> Signal:
-    """A signal that needs no earlier rows."""
-    return Signal(frame, lambda: step)
-
-
-def _column(name: str) -> Signal:
-    return Signal(pl.col(name), lambda: steps.column(name), name)
-
-
-_USUAL, _EXPLAINABLE, _EXPLAINED = pl.col("usual_return_std"), pl.col("explainable"), pl.col("explained")
-
-PARTS: tuple[dict[str, Signal], ...] = (
-    {
-        "_loss": _plain(signals.finite("value_loss"), steps.finite("value_loss")),
-        "_spread": _plain(signals.value_spread(_EXPLAINABLE), steps.value_spread),
-        "_entropy": _plain(signals.discrete_entropy(pl.col("is_relative")), steps.discrete_entropy),
-    },
-    {
-        "_loss_median": Signal(signals.median_of(pl.col("_loss")), lambda: steps.MedianOf("_loss")),
-        "_loss_before": Signal(
-            signals.median_before("value_loss", pl.col("_loss")), lambda: steps.MedianBefore("_loss")
-        ),
-        "_explained_median": Signal(signals.median_of(_EXPLAINED), lambda: steps.MedianOf("explained")),
-        "_explained_long": Signal(
-            signals.explained_for_long(_EXPLAINED),
-            lambda: steps.MedianOf("explained", signals.EXPLAINED_WINDOW, signals.EXPLAINED_FEWEST),
-        ),
-        "_spread_median": Signal(signals.median_of(pl.col("_spread")), lambda: steps.MedianOf("_spread")),
-        "_mean_entropy": Signal(signals.mean_entropy(pl.col("_entropy")), steps.MeanEntropy),
-    },
-)
-"""Columns that several values are made from; they are added first, in two steps, so that each is computed once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,19 +142,19 @@ _QUESTION_OF: dict[str, Question] = {"critic": "critic", "policy": "mechanics", 
 def _value(name: str) -> Signal:
     """Return a metric where its bands apply, else null."""
     if name == "entropy":
-        return _column("_entropy")
+        return of_column("_entropy")
     if name == "explained_variance":
-        return _column("explained")
+        return of_column("explained")
     spread = _bands(name).only_if
     if spread is None:
-        return _column(name)
+        return of_column(name)
     low, high, bound = spread.low, spread.high, spread.bound
 
     def step(row: steps.Row) -> float | None:
         lowest, highest = row[low], row[high]
         return row[name] if lowest is not None and highest is not None and highest - lowest < bound else None
 
-    return _plain(pl.when(pl.col(high) - pl.col(low) < bound).then(pl.col(name)), step)
+    return of_one_row(pl.when(pl.col(high) - pl.col(low) < bound).then(pl.col(name)), step)
 
 
 def _bands(name: str) -> Bands:
@@ -223,7 +177,7 @@ def _mechanics_rules() -> list[Rule]:
             name="impossible_value_loss",
             metric="value_loss",
             title=METRICS["value_loss"].title,
-            value=_column("value_loss"),
+            value=of_column("value_loss"),
             bands=Bands(critical=(below(0.0),)),
             bands_of="",
             question="mechanics",
@@ -238,7 +192,7 @@ def _mechanics_rules() -> list[Rule]:
             name="policy_loss",
             metric="policy_loss",
             title=METRICS["policy_loss"].title,
-            value=_column("policy_loss"),
+            value=of_column("policy_loss"),
             bands=_bands("policy_loss"),
             bands_of="policy_loss",
             question="mechanics",
@@ -267,7 +221,7 @@ def _mechanics_rules() -> list[Rule]:
         _signal(
             "losses_are_zero",
             "Both losses",
-            _plain(
+            of_one_row(
                 signals.losses_are_zero(pl.col("past_value_loss"), pl.col("newest_value_loss")), steps.losses_are_zero
             ),
             Bands(critical=(at_least(1.0),), nonfinite="unknown"),
@@ -284,7 +238,7 @@ def _mechanics_rules() -> list[Rule]:
         _signal(
             "explosion",
             "The value loss, above its highest level so far,",
-            _plain(signals.explosion(pl.col("past_value_loss")), steps.explosion),
+            of_one_row(signals.explosion(pl.col("past_value_loss")), steps.explosion),
             Bands(warning=(above(2.0),), critical=(above(3.0),), nonfinite="unknown"),
             "It grows by decades; look at the black box, the learning rate, the rewards and the value targets.",
             question="mechanics",
@@ -299,7 +253,7 @@ def _mechanics_rules() -> list[Rule]:
         _signal(
             "policy_unmoved",
             "Updates in which the policy has not moved from where it began",
-            _policy_unmoved(),
+            policy_unmoved(),
             Bands(warning=(at_least(20),), critical=(at_least(40),), nonfinite="unknown"),
             "Nothing that is learned reaches it; look at its optimiser, its learning rate, the clip and its gradients.",
             question="mechanics",
@@ -313,7 +267,7 @@ def _mechanics_rules() -> list[Rule]:
         _signal(
             "clipped_in_bulk",
             "The share of samples just beyond the clip, and none far beyond,",
-            _plain(signals.clipped_in_bulk(), steps.clipped_in_bulk),
+            of_one_row(signals.clipped_in_bulk(), steps.clipped_in_bulk),
             Bands(critical=(at_least(0.2),), nonfinite="unknown"),
             "Usually the rollout is of an older policy than the log-probabilities say; look at how they are stored.",
             question="mechanics",
@@ -327,44 +281,13 @@ def _mechanics_rules() -> list[Rule]:
     ]
 
 
-def _has_progressed(row: steps.Row) -> bool:
-    rise = row["mean_rise"] if row["return_rise"] is None else row["return_rise"]
-    return rise is not None and rise >= PROGRESS
-
-
-_HAS_PROGRESSED = (pl.col("return_rise").fill_null(pl.col("mean_rise")) >= PROGRESS).fill_null(False)
-
-
-def _uncontradicted() -> Signal:
-    """Return the explained variance of 20 updates, where neither the newest one nor an outcome contradicts it.
-
-    An outcome contradicts it that has risen and kept its rise, or that is always the same. One that is measured too
-    rarely to know it yet leaves the question open.
-    """
-
-    def step(row: steps.Row) -> float | None:
-        fall = row["return_fall"]
-        if _has_progressed(row) and not (fall is not None and fall > 0.5):
-            return None
-        unmoved, explained = row["return_unmoved"], row["explained"]
-        if unmoved is not None and (unmoved > 0.0 or row["return_start"] is None):
-            return None
-        return explained if explained is not None and explained > RECOVERS else row["_explained_long"]
-
-    unmoved = pl.col("return_unmoved")
-    contradicts = _HAS_PROGRESSED & ~(pl.col("return_fall") > 0.5).fill_null(False)
-    contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | pl.col("return_start").is_null())
-    now = pl.when(_EXPLAINED > RECOVERS).then(_EXPLAINED).otherwise(pl.col("_explained_long"))
-    return _plain(pl.when(~contradicts).then(now), step)
-
-
 def _critic_rules() -> list[Rule]:
     """Make the rules on whether the critic learns; they wait until a sound critic has had time to learn."""
     return [
         _signal(
             "explains_nothing",
             "Explained variance of 20 updates, where returns vary and the outcome has not risen,",
-            _uncontradicted(),
+            uncontradicted(),
             Bands(critical=(at_most(0.02),), nonfinite="unknown"),
             "The critic predicts no better than the mean return, and the policy learns nothing from it; look at its"
             " learning rate, gradients and targets.",
@@ -379,7 +302,7 @@ def _critic_rules() -> list[Rule]:
         _signal(
             "explained_where_varied",
             "Explained variance, where returns vary,",
-            _column("explained"),
+            of_column("explained"),
             Bands(warning=(at_most(0.3),), critical=(at_most(0.1),), nonfinite="unknown"),
             "The critic predicts hardly better than the mean return, or worse; look at its learning rate, gradients and"
             " targets.",
@@ -394,7 +317,7 @@ def _critic_rules() -> list[Rule]:
         _signal(
             "critic_below_floor",
             f"The evidence that explained variance stays below {CRITIC_FLOOR:g} where returns vary",
-            _column("below_floor"),
+            of_column("below_floor"),
             Bands(warning=(at_least(5.0),), nonfinite="unknown"),
             "A sound critic at the floor looks so once in 100,000 updates, on average; look at its targets.",
             question="critic",
@@ -409,7 +332,7 @@ def _critic_rules() -> list[Rule]:
         _signal(
             "critic_error",
             "The critic's squared error, relative to the variance of its targets,",
-            _plain(signals.critic_error(_USUAL), steps.critic_error),
+            of_one_row(signals.critic_error(USUAL), steps.critic_error),
             Bands(warning=(above(1.0),), critical=(above(2.0),), nonfinite="unknown"),
             "Above 100 % it is worse than predicting the mean return; look at its learning rate and the reward scale.",
             question="critic",
@@ -424,7 +347,7 @@ def _critic_rules() -> list[Rule]:
         _signal(
             "value_spread",
             "The spread of the critic's predictions, relative to that of the returns,",
-            _column("_spread"),
+            of_column("_spread"),
             Bands(warning=(below(0.05),), critical=(below(0.02),), nonfinite="unknown"),
             "The critic says nearly the same of every state; look whether it gets gradients, and at its learning rate.",
             question="critic",
@@ -439,7 +362,7 @@ def _critic_rules() -> list[Rule]:
             name="value_loss_bounds",
             metric="value_loss",
             title=METRICS["value_loss"].title,
-            value=_column("_loss"),
+            value=of_column("_loss"),
             bands=Bands(nonfinite="unknown"),  # its scale is that of the rewards, which only the user knows
             bands_of="value_loss",
             question="critic",
@@ -480,60 +403,13 @@ def _critic_rules() -> list[Rule]:
     ]
 
 
-def _policy_unmoved() -> Signal:
-    """Return for how many updates the policy has not moved; 0 where the outcome has risen all the same."""
-
-    def step(row: steps.Row) -> float | None:
-        unmoved = row["policy_unmoved"]
-        return 0.0 if unmoved is not None and _has_progressed(row) else unmoved
-
-    unmoved = pl.col("policy_unmoved")
-    return _plain(pl.when(_HAS_PROGRESSED & unmoved.is_not_null()).then(0.0).otherwise(unmoved), step)
-
-
-def _fall_for_good() -> Signal:
-    """Return the part of the return's gain that is lost, under a policy that tries nothing else; else 0."""
-
-    def step(row: steps.Row) -> float | None:
-        fall, entropy = row["return_fall"], row["_mean_entropy"]
-        return None if fall is None or entropy is None else fall if entropy < FIXED else 0.0
-
-    fall, entropy = pl.col("return_fall"), pl.col("_mean_entropy")
-    is_known = fall.is_not_null() & entropy.is_not_null()
-    return _plain(pl.when(is_known).then(pl.when(entropy < FIXED).then(fall).otherwise(0.0)), step)
-
-
-def _stalled() -> Signal:
-    """Return for how long the return has not risen; not in a bandit, which may be at its best from the start."""
-
-    def step(row: steps.Row) -> float | None:
-        length = row["episode_length_mean"]
-        is_bandit = length is not None and -math.inf < length < signals.MIN_LENGTH
-        return None if is_bandit else row["return_stalled"]
-
-    is_bandit = (signals.finite("episode_length_mean") < signals.MIN_LENGTH).fill_null(False)
-    return _plain(pl.when(~is_bandit).then(pl.col("return_stalled")), step)
-
-
-def _stalled_unexplained() -> Signal:
-    """Return for how long the return has not risen, while the critic explains less than half of it."""
-    stalled = _stalled()
-    of_row = stalled.step()
-
-    def step(row: steps.Row) -> float | None:
-        explained = row["_explained_long"]
-        return of_row(row) if explained is not None and explained < 0.5 else None
-
-    return _plain(pl.when(pl.col("_explained_long") < 0.5).then(stalled.frame), step)
-
-
 def _learning_rules() -> list[Rule]:
     """Make the rules on the outcome. Most of their numbers are of many updates, so that one row is enough."""
     return [
         _signal(
             "return_fall",
             "The part of the return's gain that is lost",
-            _column("return_fall"),
+            of_column("return_fall"),
             Bands(warning=(above(0.5),), critical=(above(0.85),), nonfinite="unknown"),
             "The policy was better and has unlearned it; look at what moved first: KL, entropy, gradients, losses.",
             question="learning",
@@ -546,7 +422,7 @@ def _learning_rules() -> list[Rule]:
         _signal(
             "fall_for_good",
             "The part of the return's gain that is lost, under a policy without entropy,",
-            _fall_for_good(),
+            fall_for_good(),
             Bands(warning=(above(0.15),), critical=(above(0.25),), nonfinite="unknown"),
             "The policy was better and tries nothing else now; raise the entropy coefficient, or lower the rate.",
             question="learning",
@@ -559,7 +435,7 @@ def _learning_rules() -> list[Rule]:
         _signal(
             "return_below_start",
             "The fall of the episode return below its lowest at the start",
-            _column("return_below_start"),
+            of_column("return_below_start"),
             Bands(warning=(above(0.2),), critical=(above(0.33),), nonfinite="unknown"),
             "Learning makes it worse; look at advantages, at how episode ends are handled, and at the sign of rewards.",
             question="learning",
@@ -572,7 +448,7 @@ def _learning_rules() -> list[Rule]:
         _signal(
             "return_stalled",
             "Updates in which the return has not risen beyond its noise",
-            _stalled(),
+            stalled(),
             Bands(warning=(at_least(60),), critical=(at_least(250),), nonfinite="unknown"),
             "The policy does not learn; look whether its gradients arrive, at advantages, and at stored actions.",
             question="learning",
@@ -586,7 +462,7 @@ def _learning_rules() -> list[Rule]:
         _signal(
             "stalled_unexplained",
             "Updates in which the return has not risen, under a critic that explains less than half",
-            _stalled_unexplained(),
+            stalled_unexplained(),
             Bands(critical=(at_least(100),), nonfinite="unknown"),
             "Neither policy nor critic learns; look at what both get: observations, actions, rewards and episode ends.",
             question="learning",
@@ -603,7 +479,7 @@ def _learning_rules() -> list[Rule]:
         _signal(
             "return_unmoved",
             "Updates in all of which the return was the same",
-            _column("return_unmoved"),
+            of_column("return_unmoved"),
             Bands(warning=(at_least(60),), nonfinite="unknown"),
             "There is nothing to learn from, unless no episode has reached its goal yet; look at the rewards.",
             question="learning",

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from esper_analyzer.judging.alerts import MISSING_UPDATES
-from esper_analyzer.judging.course import LEARNING_UPDATES, START_RETURNS
+from esper_analyzer.judging.course import LEARNING_UPDATES
 from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.returns import START_RETURNS
 from esper_analyzer.judging.rules import QUESTIONS, Question, Rule
 from esper_analyzer.reading.gaps import missing_count
 from esper_analyzer.wording import compact, missing

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from esper_analyzer.judging.alerts import Alert
-from esper_analyzer.judging.rules import PARTS, Rule
+from esper_analyzer.judging.rules import Rule
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.judging.verdict import Reason
+from esper_analyzer.judging.watched import PARTS
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.measuring.summary import Value
 from esper_analyzer.reporting.report import Report, RunSection, UpdatesSection

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from esper_analyzer.judging import course
+from esper_analyzer.judging import course, returns
 from esper_analyzer.judging.e_detector import FRACTIONS
 from esper_analyzer.reading.segment_index import SCHEMA
 
@@ -302,8 +302,8 @@ def baseline_of(columns: Columns) -> list[Value]:
 
 
 def outcome_of(values: Sequence[Value]) -> Columns:
-    """The numbers of `course.Returns` for each row."""
-    found: Columns = {name: [] for name in course.Returns.NAMES}
+    """The numbers of `returns.Returns` for each row."""
+    found: Columns = {name: [] for name in returns.Returns.NAMES}
     outcome, numbers = Outcome(), dict.fromkeys(found)
     for value in values:
         if (number := finite(value)) is not None:
@@ -314,7 +314,7 @@ def outcome_of(values: Sequence[Value]) -> Columns:
 
 
 class Outcome:
-    """What `course.Returns` describes, from all measured returns; each dictionary is by the number of measured ones."""
+    """What `Returns` describes, from all measured returns; each dictionary is by the number of measured ones."""
 
     def __init__(self) -> None:
         self.measured: list[float] = []
@@ -329,44 +329,46 @@ class Outcome:
         measured, smoothed = self.measured, self.smoothed
         measured.append(value)
         n = len(measured)
-        found: dict[str, Value] = dict.fromkeys(course.Returns.NAMES)
+        found: dict[str, Value] = dict.fromkeys(returns.Returns.NAMES)
         found["return_unmoved"] = float(n if all(x == measured[0] for x in measured) else 0)
         found["return_rise"] = 0.0
-        if n >= course.FEWEST:
-            smoothed[n] = median(measured[-course.SMOOTHED :])
+        if n >= returns.FEWEST:
+            smoothed[n] = median(measured[-returns.SMOOTHED :])
             self.noise[n] = self.noise_now()
-        if n >= course.SMOOTHED:
-            self.level[n] = median(measured[-course.LONG :])
-            start_then = min(smoothed[k] for k in smoothed if k <= course.START_RETURNS)
-            self.risen[n] = max(self.level[n] - min(self.level.values()), (smoothed[n] - start_then) / course.QUICK)
-        if n < course.START_RETURNS:
+        if n >= returns.SMOOTHED:
+            self.level[n] = median(measured[-returns.LONG :])
+            start_then = min(smoothed[k] for k in smoothed if k <= returns.START_RETURNS)
+            self.risen[n] = max(self.level[n] - min(self.level.values()), (smoothed[n] - start_then) / returns.QUICK)
+        if n < returns.START_RETURNS:
             return found
-        start, noise = min(smoothed[k] for k in smoothed if k <= course.START_RETURNS), self.noise[n]
+        start, noise = min(smoothed[k] for k in smoothed if k <= returns.START_RETURNS), self.noise[n]
         rise = max(self.risen.values())
-        wanted = noise * math.sqrt(math.sqrt(math.sqrt(max(n / course.LOOKED_AT, 1.0))))
+        wanted = noise * math.sqrt(math.sqrt(math.sqrt(max(n / returns.LOOKED_AT, 1.0))))
         self.in_noise[n] = rise / wanted if noise > 0.0 else INF if rise > 0.0 else 0.0
         most = max(self.in_noise.values())
-        is_stalled = most < course.PROGRESS and noise > 0.0
+        is_stalled = most < returns.PROGRESS and noise > 0.0
         found |= {"return_start": start, "return_now": smoothed[n], "return_rise": most}
         found["return_stalled"] = float(n if is_stalled else 0)
-        after = [smoothed[k] for k in smoothed if k > course.START_RETURNS]
-        held = [min(after[i : i + course.SMOOTHED]) for i in range(len(after) - course.SMOOTHED + 1)]
+        after = [smoothed[k] for k in smoothed if k > returns.START_RETURNS]
+        held = [min(after[i : i + returns.SMOOTHED]) for i in range(len(after) - returns.SMOOTHED + 1)]
         found["return_best"] = best = max(held, default=None)
-        if n >= course.START_RETURNS + course.HELD and best is not None:
-            highest, gain = max(after[-course.HELD :]), best - start
-            is_clear = gain > course.CLEAR_GAIN * noise and gain > course.LEAST_GAIN * max(abs(best), abs(start))
+        if n >= returns.START_RETURNS + returns.HELD and best is not None:
+            highest, gain = max(after[-returns.HELD :]), best - start
+            is_clear = gain > returns.CLEAR_GAIN * noise and gain > returns.LEAST_GAIN * max(abs(best), abs(start))
             found["return_fall"] = (best - highest) / gain if is_clear else 0.0
-            stands_out = abs(start) > course.CLEAR_GAIN * noise
+            stands_out = abs(start) > returns.CLEAR_GAIN * noise
             found["return_below_start"] = (start - highest) / abs(start) if stands_out else 0.0
         return found
 
     def noise_now(self) -> float:
         """The largest of three robust standard deviations."""
-        rows = course.NOISE_ROWS
+        rows = returns.NOISE_ROWS
         off = [abs(self.measured[k - 1] - now) for k, now in self.smoothed.items()][-rows:]
         changes = [abs(b - a) for a, b in pairwise(self.measured)][-rows:]
-        tail = sorted(changes)[math.floor(course.TAIL * (len(changes) - 1))]
-        return max(MAD * max(median(off), median(changes) / math.sqrt(2.0)), tail / math.sqrt(2.0) * course.TAIL_TO_STD)
+        tail = sorted(changes)[math.floor(returns.TAIL * (len(changes) - 1))]
+        return max(
+            MAD * max(median(off), median(changes) / math.sqrt(2.0)), tail / math.sqrt(2.0) * returns.TAIL_TO_STD
+        )
 
 
 def mean_rise_of(columns: Columns) -> list[Value]:

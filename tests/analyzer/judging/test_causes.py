@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from tests.analyzer.judging.told import Told, around, line, told
 
-from esper_analyzer.judging.course import LEARNING_UPDATES, PROGRESS, Returns
+from esper_analyzer.judging.course import LEARNING_UPDATES
+from esper_analyzer.judging.returns import PROGRESS, Returns
 from esper_analyzer.judging.verdict import REMARK, RunFacts
 
 

@@ -16,8 +16,9 @@ from esper_analyzer import severity
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Hysteresis
 from esper_analyzer.judging.judge import STEP_ROWS, Judge
-from esper_analyzer.judging.rules import QUESTIONS, RULES, Rule, Signal
+from esper_analyzer.judging.rules import QUESTIONS, RULES, Rule
 from esper_analyzer.judging.steps import column
+from esper_analyzer.judging.watched import Signal
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas import METRICS
 from esper_schemas.metric.metrics import Bands, above, at_least, at_most, below

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from tests.analyzer.judging.told import Told, around, line, told
 
-from esper_analyzer.judging.course import LEARNING_UPDATES, START_RETURNS
+from esper_analyzer.judging.course import LEARNING_UPDATES
+from esper_analyzer.judging.returns import START_RETURNS
 from esper_analyzer.judging.rules import QUESTIONS, RULES
 from esper_analyzer.judging.verdict import REMARK, RunFacts
 

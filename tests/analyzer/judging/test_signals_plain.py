@@ -43,9 +43,10 @@ from tests.analyzer.judging.plain import (
 )
 
 from esper_analyzer.judging import signals
-from esper_analyzer.judging.course import PROGRESS
 from esper_analyzer.judging.judge import Judge, numbers_of
-from esper_analyzer.judging.rules import RECOVERS, RULES, SIGNALS
+from esper_analyzer.judging.returns import PROGRESS
+from esper_analyzer.judging.rules import RULES, SIGNALS
+from esper_analyzer.judging.watched import RECOVERS
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.payload import METRICS
 

@@ -1,0 +1,236 @@
+"""The course of the return: where it began, what it reached, and whether it moves; part of `course`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from esper_analyzer.judging import signals, steps
+
+Floats = NDArray[np.float64]
+
+START_RETURNS = 15
+"""The start of a run is judged from so many updates in which episodes ended; the first of them see only short ones."""
+
+SMOOTHED, FEWEST = 10, 5
+"""The return is smoothed by the median of so many measured updates, and of at least so many."""
+
+LONG = 30
+"""Progress is looked for in the median of so many measured updates, and of at least `SMOOTHED`."""
+
+HELD = 25
+"""A return has fallen if it was lower, smoothed, in so many measured updates one after another."""
+
+QUICK = 1.5
+"""What the short median rises counts for so many times less, as it is noisier."""
+
+NOISE_ROWS = 30
+"""The noise of the return is judged from so many measured updates."""
+
+TAIL, TAIL_TO_STD = 0.9, 1 / 1.6449
+"""It is also judged from this quantile of the sizes of changes; in a normal distribution, that is 1.6449 of its std."""
+
+LOOKED_AT = 60
+"""From so many measured updates on, what counts as progress grows, since the maximum of noise grows with its rows."""
+
+CLEAR_GAIN, LEAST_GAIN = 8.0, 0.1
+"""A gain of the return is beyond doubt if it is so many times the noise, and such a share of the return's size."""
+
+PROGRESS = 1.7
+"""The return has made progress once it has risen by so many times its noise."""
+
+LARGEST_RETURN = 1e300
+"""A return beyond it, on either side, counts as it, so that differences and medians of returns are finite."""
+
+
+class Returns:
+    """Where the episode return began, what it reached and whether it moves, from the updates in which it was measured.
+
+    Smoothed is the median of `SMOOTHED` measured updates. In rows without a measurement the numbers stay as they were.
+    They are, by `NAMES`:
+
+    - `return_start`: the lowest smoothed return of the first `START_RETURNS` measured updates; known after these. The
+      lowest, since at first only short episodes have ended, and in many tasks those are the good ones.
+    - `return_best`: the highest level below which the smoothed return did not fall in `SMOOTHED` measured updates one
+      after another, after the start.
+    - `return_now`: the smoothed return.
+    - `return_rise`: how far the median of `LONG` measured updates has ever risen above its lowest one before, or the
+      smoothed return above its start by `QUICK` times as much, in units of the noise of one, times the eighth root of
+      measured updates / `LOOKED_AT` once that is above 1; its maximum so far. 0 until the start is known.
+    - `return_fall`: the part of the gain, best − start, that is lost: (best − highest of the last `HELD`) / gain. 0
+      where the gain is not beyond doubt.
+    - `return_below_start`: (start − highest of the last `HELD`) / |start|; 0 where the start is not well above noise.
+    - `return_stalled`: measured updates without progress since the start of the run; 0 once there was progress, and for
+      a return that does not vary.
+    - `return_unmoved`: measured updates in all of which the return was exactly the same; 0 once it was not.
+
+    The noise is the largest of three robust standard deviations over `NOISE_ROWS` measured updates: of the distance
+    from the smoothed return, and, divided by √2, of the change from one to the next, by its median and by its `TAIL`,
+    which is not 0 where most returns are 0.
+    """
+
+    NAMES = (
+        "return_start",
+        "return_best",
+        "return_now",
+        "return_rise",
+        "return_fall",
+        "return_below_start",
+        "return_stalled",
+        "return_unmoved",
+    )
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._returns: list[float] = []  # the newest ones, for windows; likewise in the next three
+        self._smoothed: list[float] = []
+        self._off: list[float] = []
+        self._changes: list[float] = []
+        self._start, self._best = math.inf, -math.inf
+        self._lowest, self._rise, self._rise_in_noise = math.inf, 0.0, 0.0
+        self._first, self._is_unmoved = math.nan, True
+        self._newest: tuple[float | None, ...] = (None,) * len(self.NAMES)
+
+    def step(self, value: float | None) -> tuple[float | None, ...]:
+        """Take in one row; return the numbers in the order of `NAMES`."""
+        if value is not None and math.isfinite(value):
+            self._newest = self._measured(min(max(value, -LARGEST_RETURN), LARGEST_RETURN))
+        return self._newest
+
+    def _measured(self, value: float) -> tuple[float | None, ...]:
+        self._count += 1
+        if self._count == 1:
+            self._first = value
+        self._is_unmoved = self._is_unmoved and value == self._first
+        if self._returns:
+            _push(self._changes, abs(value - self._returns[-1]), NOISE_ROWS)
+        _push(self._returns, value, LONG)
+        if len(self._returns) < FEWEST:
+            return self._beginning()
+        smoothed, level = _median(self._returns[-SMOOTHED:]), _median(self._returns)
+        _push(self._smoothed, smoothed, HELD)
+        _push(self._off, abs(value - smoothed), NOISE_ROWS)
+        if self._count <= START_RETURNS:
+            self._start = min(self._start, smoothed)
+        usual = max(_median(self._off), _median(self._changes) / math.sqrt(2.0)) * signals.MAD_TO_STD
+        noise = max(usual, _tail(self._changes) / math.sqrt(2.0) * TAIL_TO_STD)
+        if len(self._returns) >= SMOOTHED:
+            self._lowest = min(self._lowest, level)
+            self._rise = max(self._rise, level - self._lowest, (smoothed - self._start) / QUICK)
+        if self._count < START_RETURNS:
+            return self._beginning()
+        if self._count >= START_RETURNS + SMOOTHED:
+            self._best = max(self._best, min(self._smoothed[-SMOOTHED:]))
+        wanted = noise * math.sqrt(math.sqrt(math.sqrt(max(self._count / LOOKED_AT, 1.0))))
+        rise = self._rise / wanted if wanted > 0.0 else math.inf if self._rise > 0.0 else 0.0
+        self._rise_in_noise = max(self._rise_in_noise, rise)
+        fall, below = self._falls(noise) if self._count >= START_RETURNS + HELD else (None, None)
+        unmoved = self._count if self._is_unmoved else 0
+        stalled = self._count if self._rise_in_noise < PROGRESS and noise > 0.0 else 0
+        best = self._best if math.isfinite(self._best) else None
+        return self._start, best, smoothed, self._rise_in_noise, fall, below, float(stalled), float(unmoved)
+
+    def _beginning(self) -> tuple[float | None, ...]:
+        """The numbers while the start is not known."""
+        return None, None, None, 0.0, None, None, None, float(self._count if self._is_unmoved else 0)
+
+    def _falls(self, noise: float) -> tuple[float, float]:
+        highest, gain = max(self._smoothed), self._best - self._start
+        is_clear = gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(self._best), abs(self._start)))
+        fall = (self._best - highest) / gain if is_clear else 0.0
+        size = abs(self._start)
+        below = (self._start - highest) / size if size > CLEAR_GAIN * noise else 0.0
+        return fall, below
+
+    def extend(self, values: Floats) -> list[Floats]:
+        """As `step`, for values [rows]; one array for each of `NAMES`, NaN where there is no number yet."""
+        rows = np.flatnonzero(np.isfinite(values))
+        before = np.array([[math.nan if one is None else one for one in self._newest]])
+        measured = np.clip(values[rows], -LARGEST_RETURN, LARGEST_RETURN)
+        found = np.concatenate([before, self._measured_all(measured)])
+        position = np.searchsorted(rows, np.arange(len(values)), side="right")
+        newest = found[-1].tolist()
+        self._newest = tuple(None if math.isnan(one) else one for one in newest)
+        return list(found[position].T)
+
+    def _measured_all(self, values: Floats) -> NDArray[np.float64]:
+        """The numbers [measured rows, names] after each further measured value."""
+        if not len(values):
+            return np.empty((0, len(self.NAMES)))
+        head = values[: max(0, START_RETURNS + HELD - self._count)]  # where windows are not full, one by one
+        found = [[math.nan if one is None else one for one in self.step(value)] for value in head.tolist()]
+        rest = values[len(head) :]
+        if not len(rest):
+            return np.array(found)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return np.concatenate([np.array(found).reshape(-1, len(self.NAMES)), self._rest(rest)])
+
+    def _rest(self, values: Floats) -> NDArray[np.float64]:
+        """As `_measured_all`, where all windows are full, but those of the noise."""
+        count = self._count + np.arange(1, len(values) + 1)
+        returns = np.concatenate([self._returns, values])
+        smoothed = _rolling(returns, SMOOTHED, "median")[len(self._returns) :]
+        all_smoothed = np.concatenate([self._smoothed, smoothed])
+        held = len(self._smoothed)
+        changes = np.concatenate([self._changes, np.abs(np.diff(returns))[len(self._returns) - 1 :]])
+        off = np.concatenate([self._off, np.abs(values - smoothed)])
+        noise = np.maximum(
+            _rolling(off, NOISE_ROWS, "median")[len(self._off) :],
+            _rolling(changes, NOISE_ROWS, "median")[len(self._changes) :] / math.sqrt(2.0),
+        )
+        noise *= signals.MAD_TO_STD
+        tail = _rolling(changes, NOISE_ROWS, "quantile")[len(self._changes) :] / math.sqrt(2.0)
+        noise = np.maximum(noise, tail * TAIL_TO_STD)
+        wanted = noise * np.sqrt(np.sqrt(np.sqrt(np.maximum(count / LOOKED_AT, 1.0))))
+        level = _rolling(returns, LONG, "median")[len(self._returns) :]
+        lowest_level = np.minimum.accumulate(np.concatenate([[self._lowest], level]))[1:]
+        risen = np.maximum(level - lowest_level, (smoothed - self._start) / QUICK)
+        rise = np.maximum.accumulate(np.concatenate([[self._rise], risen]))[1:]
+        in_noise = np.where(wanted > 0.0, rise / wanted, np.where(rise > 0.0, np.inf, 0.0))
+        in_noise = np.maximum.accumulate(np.concatenate([[self._rise_in_noise], in_noise]))[1:]
+        lowest = _rolling(all_smoothed, SMOOTHED, "min")[held:]
+        best = np.maximum.accumulate(np.concatenate([[self._best], lowest]))[1:]
+        highest = _rolling(all_smoothed, HELD, "max")[held:]
+        gain, size = best - self._start, abs(self._start)
+        least = np.maximum(CLEAR_GAIN * noise, LEAST_GAIN * np.maximum(np.abs(best), size))
+        fall = np.where(gain > least, (best - highest) / gain, 0.0)
+        below = np.where(size > CLEAR_GAIN * noise, (self._start - highest) / size, 0.0)
+        is_unmoved = np.logical_and.accumulate(np.concatenate([[self._is_unmoved], values == self._first]))[1:]
+        stalled = np.where((in_noise < PROGRESS) & (noise > 0.0), count, 0)
+        self._count = int(count[-1])
+        self._returns = returns[-LONG:].tolist()
+        self._lowest = float(lowest_level[-1])
+        self._smoothed = all_smoothed[-HELD:].tolist()
+        self._changes = changes[-NOISE_ROWS:].tolist()
+        self._off = off[-NOISE_ROWS:].tolist()
+        self._best, self._rise, self._rise_in_noise = float(best[-1]), float(rise[-1]), float(in_noise[-1])
+        self._is_unmoved = bool(is_unmoved[-1])
+        start = np.full(len(values), self._start)
+        unmoved = np.where(is_unmoved, count, 0)
+        return np.array([start, best, smoothed, in_noise, fall, below, stalled, unmoved]).T
+
+
+def _push(window: list[float], value: float, size: int) -> None:
+    window.append(value)
+    if len(window) > size:
+        del window[0]
+
+
+def _median(values: list[float]) -> float:
+    return steps.middle(sorted(values))
+
+
+def _tail(values: list[float]) -> float:
+    return sorted(values)[int(TAIL * (len(values) - 1))]
+
+
+def _rolling(values: Floats, size: int, how: str) -> Floats:
+    series = pl.Series(values)
+    if how == "quantile":
+        return series.rolling_quantile(TAIL, "lower", size, min_samples=1).to_numpy()
+    rolled: Callable[..., pl.Series] = getattr(series, f"rolling_{how}")
+    return rolled(size, min_samples=1).to_numpy()

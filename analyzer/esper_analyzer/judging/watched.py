@@ -1,0 +1,150 @@
+"""The numbers that rules watch, in both forms: over a whole frame, and for one row after another.
+
+Those of one metric or signal are made from `signals` and `steps`; those that weigh several against each other are here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+
+from esper_analyzer.judging import signals, steps
+from esper_analyzer.judging.returns import PROGRESS
+from esper_analyzer.judging.steps import Step
+
+RECOVERS = 0.2
+"""A critic that explains so much in one update is not one that explains nothing."""
+
+FIXED = 0.01
+"""Nats of entropy below which a policy tries hardly anything but what it does already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A number in its two forms, which agree: over a whole frame, and for one row after another.
+
+    Attributes:
+        frame: expression over the updates, the columns of the course and earlier `PARTS`.
+        step: makes a function of a row that keeps what it needs of earlier rows.
+        column: the column of the row that has the number already; empty if it has to be made.
+    """
+
+    frame: pl.Expr
+    step: Callable[[], Step]
+    column: str = ""
+
+
+def of_one_row(frame: pl.Expr, step: Step) -> Signal:
+    """A signal that needs no earlier rows."""
+    return Signal(frame, lambda: step)
+
+
+def of_column(name: str) -> Signal:
+    """A number that is a column already, recorded or of the course."""
+    return Signal(pl.col(name), lambda: steps.column(name), name)
+
+
+USUAL, EXPLAINABLE, EXPLAINED = pl.col("usual_return_std"), pl.col("explainable"), pl.col("explained")
+
+PARTS: tuple[dict[str, Signal], ...] = (
+    {
+        "_loss": of_one_row(signals.finite("value_loss"), steps.finite("value_loss")),
+        "_spread": of_one_row(signals.value_spread(EXPLAINABLE), steps.value_spread),
+        "_entropy": of_one_row(signals.discrete_entropy(pl.col("is_relative")), steps.discrete_entropy),
+    },
+    {
+        "_loss_median": Signal(signals.median_of(pl.col("_loss")), lambda: steps.MedianOf("_loss")),
+        "_loss_before": Signal(
+            signals.median_before("value_loss", pl.col("_loss")), lambda: steps.MedianBefore("_loss")
+        ),
+        "_explained_median": Signal(signals.median_of(EXPLAINED), lambda: steps.MedianOf("explained")),
+        "_explained_long": Signal(
+            signals.explained_for_long(EXPLAINED),
+            lambda: steps.MedianOf("explained", signals.EXPLAINED_WINDOW, signals.EXPLAINED_FEWEST),
+        ),
+        "_spread_median": Signal(signals.median_of(pl.col("_spread")), lambda: steps.MedianOf("_spread")),
+        "_mean_entropy": Signal(signals.mean_entropy(pl.col("_entropy")), steps.MeanEntropy),
+    },
+)
+"""Columns that several values are made from; they are added first, in two steps, so that each is computed once."""
+
+
+def _has_progressed(row: steps.Row) -> bool:
+    rise = row["mean_rise"] if row["return_rise"] is None else row["return_rise"]
+    return rise is not None and rise >= PROGRESS
+
+
+_HAS_PROGRESSED = (pl.col("return_rise").fill_null(pl.col("mean_rise")) >= PROGRESS).fill_null(False)
+
+
+def uncontradicted() -> Signal:
+    """Return the explained variance of 20 updates, where neither the newest one nor an outcome contradicts it.
+
+    An outcome contradicts it that has risen and kept its rise, or that is always the same. One that is measured too
+    rarely to know it yet leaves the question open.
+    """
+
+    def step(row: steps.Row) -> float | None:
+        fall = row["return_fall"]
+        if _has_progressed(row) and not (fall is not None and fall > 0.5):
+            return None
+        unmoved, explained = row["return_unmoved"], row["explained"]
+        if unmoved is not None and (unmoved > 0.0 or row["return_start"] is None):
+            return None
+        return explained if explained is not None and explained > RECOVERS else row["_explained_long"]
+
+    unmoved = pl.col("return_unmoved")
+    contradicts = _HAS_PROGRESSED & ~(pl.col("return_fall") > 0.5).fill_null(False)
+    contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | pl.col("return_start").is_null())
+    now = pl.when(EXPLAINED > RECOVERS).then(EXPLAINED).otherwise(pl.col("_explained_long"))
+    return of_one_row(pl.when(~contradicts).then(now), step)
+
+
+def policy_unmoved() -> Signal:
+    """Return for how many updates the policy has not moved; 0 where the outcome has risen all the same."""
+
+    def step(row: steps.Row) -> float | None:
+        unmoved = row["policy_unmoved"]
+        return 0.0 if unmoved is not None and _has_progressed(row) else unmoved
+
+    unmoved = pl.col("policy_unmoved")
+    return of_one_row(pl.when(_HAS_PROGRESSED & unmoved.is_not_null()).then(0.0).otherwise(unmoved), step)
+
+
+def fall_for_good() -> Signal:
+    """Return the part of the return's gain that is lost, under a policy that tries nothing else; else 0."""
+
+    def step(row: steps.Row) -> float | None:
+        fall, entropy = row["return_fall"], row["_mean_entropy"]
+        return None if fall is None or entropy is None else fall if entropy < FIXED else 0.0
+
+    fall, entropy = pl.col("return_fall"), pl.col("_mean_entropy")
+    is_known = fall.is_not_null() & entropy.is_not_null()
+    return of_one_row(pl.when(is_known).then(pl.when(entropy < FIXED).then(fall).otherwise(0.0)), step)
+
+
+def stalled() -> Signal:
+    """Return for how long the return has not risen; not in a bandit, which may be at its best from the start."""
+
+    def step(row: steps.Row) -> float | None:
+        length = row["episode_length_mean"]
+        is_bandit = length is not None and -math.inf < length < signals.MIN_LENGTH
+        return None if is_bandit else row["return_stalled"]
+
+    is_bandit = (signals.finite("episode_length_mean") < signals.MIN_LENGTH).fill_null(False)
+    return of_one_row(pl.when(~is_bandit).then(pl.col("return_stalled")), step)
+
+
+def stalled_unexplained() -> Signal:
+    """Return for how long the return has not risen, while the critic explains less than half of it."""
+    whole = stalled()
+    of_row = whole.step()
+
+    def step(row: steps.Row) -> float | None:
+        explained = row["_explained_long"]
+        return of_row(row) if explained is not None and explained < 0.5 else None
+
+    return of_one_row(pl.when(pl.col("_explained_long") < 0.5).then(whole.frame), step)
