@@ -4,7 +4,8 @@
 
 For each rule of `TUNED` the most sensitive candidate is chosen at which it alone calls at most `ALLOWED` of the sound
 training runs critical, sampled and public ones. Each environment is left out once, and each kind of failure: its runs
-are judged with bounds that were chosen without them. What ships is the choice by all runs that are not held back.
+are judged with bounds that were chosen without them. What ships is the choice by all runs that are not held back and
+all public runs, or the next candidate, since what just holds for these runs may not hold for others.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
+from operator import add
 
 import numpy as np
 import polars as pl
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from esper_analyzer.judging import signals, steps
 
 Floats = NDArray[np.float64]
+_TEN = 10
 
 START_RETURNS = 15
 """The start of a run is judged from so many updates in which episodes ended; the first of them see only short ones."""
@@ -24,6 +27,12 @@ LONG = 30
 
 HELD = 25
 """A return has fallen if it was lower, smoothed, in so many measured updates one after another."""
+
+SLOW, SLOW_WEIGHT = 50, 1.8
+"""A slow rise is looked for in the mean of so many measured updates, which counts so many times, as it is steadier."""
+
+MEAN_CHANGE_TO_STD = math.sqrt(math.pi) / 2.0
+"""Standard deviation over the mean size of the changes from one value to the next, in a normal distribution."""
 
 QUICK = 1.5
 """What the short median rises counts for so many times less, as it is noisier."""
@@ -60,7 +69,9 @@ class Returns:
     - `return_now`: the smoothed return.
     - `return_rise`: how far the median of `LONG` measured updates has ever risen above its lowest one before, or the
       smoothed return above its start by `QUICK` times as much, in units of the noise of one, times the eighth root of
-      measured updates / `LOOKED_AT` once that is above 1; its maximum so far. 0 until the start is known.
+      measured updates / `LOOKED_AT` once that is above 1; its maximum so far. 0 until the start is known. Or
+      `SLOW_WEIGHT` times how far the mean of `SLOW` is above the lowest one that shares no update with it, if that is
+      more, in units of a noise made from the mean change in these updates.
     - `return_fall`: the part of the gain, best − start, that is lost: (best − highest of the last `HELD`) / gain. 0
       where the gain is not beyond doubt.
     - `return_below_start`: (start − highest of the last `HELD`) / |start|; null where the start is not well above
@@ -87,12 +98,13 @@ class Returns:
 
     def __init__(self) -> None:
         self._count = 0
-        self._returns: list[float] = []  # the newest ones, for windows; likewise in the next three
+        self._returns: list[float] = []  # the newest ones, for windows; likewise in the next four
+        self._means: list[float] = []
         self._smoothed: list[float] = []
         self._off: list[float] = []
         self._changes: list[float] = []
         self._start, self._best = math.inf, -math.inf
-        self._lowest, self._rise, self._rise_in_noise = math.inf, 0.0, 0.0
+        self._lowest, self._lowest_mean, self._rise, self._rise_in_noise = math.inf, math.inf, 0.0, 0.0
         self._first, self._is_unmoved = math.nan, True
         self._newest: tuple[float | None, ...] = (None,) * len(self.NAMES)
 
@@ -108,17 +120,18 @@ class Returns:
             self._first = value
         self._is_unmoved = self._is_unmoved and value == self._first
         if self._returns:
-            _push(self._changes, abs(value - self._returns[-1]), NOISE_ROWS)
-        _push(self._returns, value, LONG)
+            _push(self._changes, abs(value - self._returns[-1]), SLOW)
+        _push(self._returns, value, SLOW)
         if len(self._returns) < FEWEST:
             return self._beginning()
-        smoothed, level = _median(self._returns[-SMOOTHED:]), _median(self._returns)
+        smoothed, level = _median(self._returns[-SMOOTHED:]), _median(self._returns[-LONG:])
         _push(self._smoothed, smoothed, HELD)
         _push(self._off, abs(value - smoothed), NOISE_ROWS)
         if self._count <= START_RETURNS:
             self._start = min(self._start, smoothed)
-        usual = max(_median(self._off), _median(self._changes) / math.sqrt(2.0)) * signals.MAD_TO_STD
-        noise = max(usual, _tail(self._changes) / math.sqrt(2.0) * TAIL_TO_STD)
+        changes = self._changes[-NOISE_ROWS:]
+        usual = max(_median(self._off), _median(changes) / math.sqrt(2.0)) * signals.MAD_TO_STD
+        noise = max(usual, _tail(changes) / math.sqrt(2.0) * TAIL_TO_STD)
         if len(self._returns) >= SMOOTHED:
             self._lowest = min(self._lowest, level)
             self._rise = max(self._rise, level - self._lowest, (smoothed - self._start) / QUICK)
@@ -126,9 +139,9 @@ class Returns:
             return self._beginning()
         if self._count >= START_RETURNS + SMOOTHED:
             self._best = max(self._best, min(self._smoothed[-SMOOTHED:]))
-        wanted = noise * math.sqrt(math.sqrt(math.sqrt(max(self._count / LOOKED_AT, 1.0))))
-        rise = self._rise / wanted if wanted > 0.0 else math.inf if self._rise > 0.0 else 0.0
-        self._rise_in_noise = max(self._rise_in_noise, rise)
+        growth = math.sqrt(math.sqrt(math.sqrt(max(self._count / LOOKED_AT, 1.0))))
+        rise = _over(self._rise, noise * growth)
+        self._rise_in_noise = max(self._rise_in_noise, rise, self._slow_rise(growth))
         fall, below = self._falls(noise) if self._count >= START_RETURNS + HELD else (None, None)
         unmoved = self._count if self._is_unmoved else 0
         stalled = self._count if self._rise_in_noise < PROGRESS and noise > 0.0 else 0
@@ -138,6 +151,19 @@ class Returns:
     def _beginning(self) -> tuple[float | None, ...]:
         """The numbers while the start is not known."""
         return None, None, None, 0.0, None, None, None, float(self._count if self._is_unmoved else 0)
+
+    def _slow_rise(self, growth: float) -> float:
+        """Take in the mean of the newest measured updates; return how far it has risen, in units of noise."""
+        if len(self._returns) < SLOW:
+            return 0.0
+        if len(self._means) == SLOW:
+            self._lowest_mean = min(self._lowest_mean, self._means[0])
+        mean = _sum(self._returns) / SLOW
+        _push(self._means, mean, SLOW)
+        if not mean > self._lowest_mean:
+            return 0.0
+        noise = _sum(self._changes) / SLOW * MEAN_CHANGE_TO_STD
+        return _over(SLOW_WEIGHT * (mean - self._lowest_mean), noise * growth)
 
     def _falls(self, noise: float) -> tuple[float, float | None]:
         highest, gain = max(self._smoothed), self._best - self._start
@@ -186,12 +212,12 @@ class Returns:
         noise *= signals.MAD_TO_STD
         tail = _rolling(changes, NOISE_ROWS, "quantile")[len(self._changes) :] / math.sqrt(2.0)
         noise = np.maximum(noise, tail * TAIL_TO_STD)
-        wanted = noise * np.sqrt(np.sqrt(np.sqrt(np.maximum(count / LOOKED_AT, 1.0))))
+        growth = np.sqrt(np.sqrt(np.sqrt(np.maximum(count / LOOKED_AT, 1.0))))
         level = _rolling(returns, LONG, "median")[len(self._returns) :]
         lowest_level = np.minimum.accumulate(np.concatenate([[self._lowest], level]))[1:]
         risen = np.maximum(level - lowest_level, (smoothed - self._start) / QUICK)
         rise = np.maximum.accumulate(np.concatenate([[self._rise], risen]))[1:]
-        in_noise = np.where(wanted > 0.0, rise / wanted, np.where(rise > 0.0, np.inf, 0.0))
+        in_noise = np.maximum(_all_over(rise, noise * growth), self._slow_rises(returns, changes, growth))
         in_noise = np.maximum.accumulate(np.concatenate([[self._rise_in_noise], in_noise]))[1:]
         lowest = _rolling(all_smoothed, SMOOTHED, "min")[held:]
         best = np.maximum.accumulate(np.concatenate([[self._best], lowest]))[1:]
@@ -203,16 +229,32 @@ class Returns:
         is_unmoved = np.logical_and.accumulate(np.concatenate([[self._is_unmoved], values == self._first]))[1:]
         stalled = np.where((in_noise < PROGRESS) & (noise > 0.0), count, 0)
         self._count = int(count[-1])
-        self._returns = returns[-LONG:].tolist()
+        self._returns = returns[-SLOW:].tolist()
         self._lowest = float(lowest_level[-1])
         self._smoothed = all_smoothed[-HELD:].tolist()
-        self._changes = changes[-NOISE_ROWS:].tolist()
+        self._changes = changes[-SLOW:].tolist()
         self._off = off[-NOISE_ROWS:].tolist()
         self._best, self._rise, self._rise_in_noise = float(best[-1]), float(rise[-1]), float(in_noise[-1])
         self._is_unmoved = bool(is_unmoved[-1])
         start = np.full(len(values), self._start)
         unmoved = np.where(is_unmoved, count, 0)
         return np.array([start, best, smoothed, in_noise, fall, below, stalled, unmoved]).T
+
+    def _slow_rises(self, returns: Floats, changes: Floats, growth: Floats) -> Floats:
+        """As `_slow_rise`, for as many rows as `growth` has, the last ones of `returns` and `changes`."""
+        found = np.zeros(len(growth))
+        means = _sums(returns)[-len(growth) :] / SLOW  # of the last rows, as many as have enough before them
+        if not len(means):
+            return found
+        every = np.concatenate([self._means, means])
+        lowest = np.minimum.accumulate(np.concatenate([[self._lowest_mean], every]))
+        before = lowest[np.maximum(np.arange(len(self._means), len(every)) - SLOW + 1, 0)]
+        self._means, self._lowest_mean = every[-SLOW:].tolist(), float(lowest[max(len(every) - SLOW, 0)])
+        changed = _sums(changes)[-len(means) :]
+        noise = np.concatenate([np.full(len(means) - len(changed), np.nan), changed]) / SLOW * MEAN_CHANGE_TO_STD
+        rise = np.where(np.isfinite(before), np.maximum(means - before, 0.0), 0.0)
+        found[len(found) - len(means) :] = _all_over(SLOW_WEIGHT * rise, noise * growth[len(found) - len(means) :])
+        return found
 
 
 def _push(window: list[float], value: float, size: int) -> None:
@@ -227,6 +269,27 @@ def _median(values: list[float]) -> float:
 
 def _tail(values: list[float]) -> float:
     return sorted(values)[int(TAIL * (len(values) - 1))]
+
+
+def _sum(values: list[float]) -> float:
+    """The sum of `SLOW` values: of tens, each from left to right, so that it has the same bits as `_sums`."""
+    return reduce(add, [reduce(add, values[i : i + _TEN]) for i in range(0, SLOW, _TEN)])
+
+
+def _sums(values: Floats) -> Floats:
+    """The sum of each `SLOW` values one after another."""
+    if len(values) < SLOW:
+        return np.empty(0)
+    tens = reduce(add, [values[i : len(values) - _TEN + 1 + i] for i in range(_TEN)])
+    return np.asarray(reduce(add, [tens[i : len(values) - SLOW + 1 + i] for i in range(0, SLOW, _TEN)]))
+
+
+def _over(rise: float, noise: float) -> float:
+    return rise / noise if noise > 0.0 else math.inf if rise > 0.0 else 0.0
+
+
+def _all_over(rise: Floats, noise: Floats) -> Floats:
+    return np.where(noise > 0.0, rise / noise, np.where(rise > 0.0, np.inf, 0.0))
 
 
 def _rolling(values: Floats, size: int, how: str) -> Floats:

@@ -344,7 +344,7 @@ class Outcome:
         start, noise = min(smoothed[k] for k in smoothed if k <= returns.START_RETURNS), self.noise[n]
         rise = max(self.risen.values())
         wanted = noise * math.sqrt(math.sqrt(math.sqrt(max(n / returns.LOOKED_AT, 1.0))))
-        self.in_noise[n] = rise / wanted if noise > 0.0 else INF if rise > 0.0 else 0.0
+        self.in_noise[n] = max(rise / wanted if noise > 0.0 else INF if rise > 0.0 else 0.0, self.slow_rise())
         most = max(self.in_noise.values())
         is_stalled = most < returns.PROGRESS and noise > 0.0
         found |= {"return_start": start, "return_now": smoothed[n], "return_rise": most}
@@ -359,6 +359,17 @@ class Outcome:
             stands_out = abs(start) > returns.CLEAR_GAIN * noise
             found["return_below_start"] = (start - highest) / abs(start) if stands_out else None
         return found
+
+    def slow_rise(self) -> float:
+        """1.8 times the mean of 50 above the lowest one at least 50 before, in noise made from the mean change."""
+        n, rows = len(self.measured), returns.SLOW
+        if n < 2 * rows:
+            return 0.0
+        means = [math.fsum(self.measured[k - rows : k]) / rows for k in range(rows, n + 1)]
+        rise = means[-1] - min(means[:-rows])
+        changes = [abs(b - a) for a, b in pairwise(self.measured)][-rows:]
+        wanted = math.fsum(changes) / rows * math.sqrt(math.pi) / 2.0 * max(n / returns.LOOKED_AT, 1.0) ** 0.125
+        return 0.0 if rise <= 0.0 else 1.8 * rise / wanted if wanted > 0.0 else INF
 
     def noise_now(self) -> float:
         """The largest of three robust standard deviations."""

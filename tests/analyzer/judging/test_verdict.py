@@ -159,7 +159,7 @@ BEGINNING = [20.0, 21.0, 19.0, 20.0, 22.0] * 4
         ([-1200.0, -1300.0, -1250.0, -1100.0, -1200.0] * 4 + [-1700.0] * 40, "critical", "return_below_start"),
         ([0.02, 0.0, 0.05, 0.0, 0.02] * 4 + [-0.05, -0.02, -0.08] * 10, "healthy", ""),
         (BEGINNING * 3 + BEGINNING[:10], "warning", "return_stalled"),
-        (BEGINNING * 13, "critical", "return_stalled"),
+        (BEGINNING * 16, "critical", "return_stalled"),
         ([20.0] * 80, "warning", "return_unmoved"),
     ],
 )
