@@ -74,8 +74,7 @@ class Returns:
       more, in units of a noise made from the mean change in these updates.
     - `return_fall`: the part of the gain, best − start, that is lost: (best − highest of the last `HELD`) / gain. 0
       where the gain is not beyond doubt.
-    - `return_below_start`: (start − highest of the last `HELD`) / |start|; null where the start is not well above
-      noise.
+    - `return_below_start`: (start − highest of the last `HELD`) / |start|; 0 where the start is not well above noise.
     - `return_stalled`: measured updates without progress since the start of the run; 0 once there was progress, and for
       a return that does not vary.
     - `return_unmoved`: measured updates in all of which the return was exactly the same; 0 once it was not.
@@ -165,12 +164,12 @@ class Returns:
         noise = _sum(self._changes) / SLOW * MEAN_CHANGE_TO_STD
         return _over(SLOW_WEIGHT * (mean - self._lowest_mean), noise * growth)
 
-    def _falls(self, noise: float) -> tuple[float, float | None]:
+    def _falls(self, noise: float) -> tuple[float, float]:
         highest, gain = max(self._smoothed), self._best - self._start
         is_clear = gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(self._best), abs(self._start)))
         fall = (self._best - highest) / gain if is_clear else 0.0
         size = abs(self._start)
-        below = (self._start - highest) / size if size > CLEAR_GAIN * noise else None
+        below = (self._start - highest) / size if size > CLEAR_GAIN * noise else 0.0
         return fall, below
 
     def extend(self, values: Floats) -> list[Floats]:
@@ -225,7 +224,7 @@ class Returns:
         gain, size = best - self._start, abs(self._start)
         least = np.maximum(CLEAR_GAIN * noise, LEAST_GAIN * np.maximum(np.abs(best), size))
         fall = np.where(gain > least, (best - highest) / gain, 0.0)
-        below = np.where(size > CLEAR_GAIN * noise, (self._start - highest) / size, np.nan)
+        below = np.where(size > CLEAR_GAIN * noise, (self._start - highest) / size, 0.0)
         is_unmoved = np.logical_and.accumulate(np.concatenate([[self._is_unmoved], values == self._first]))[1:]
         stalled = np.where((in_noise < PROGRESS) & (noise > 0.0), count, 0)
         self._count = int(count[-1])

@@ -357,7 +357,7 @@ class Outcome:
             is_clear = gain > returns.CLEAR_GAIN * noise and gain > returns.LEAST_GAIN * max(abs(best), abs(start))
             found["return_fall"] = (best - highest) / gain if is_clear else 0.0
             stands_out = abs(start) > returns.CLEAR_GAIN * noise
-            found["return_below_start"] = (start - highest) / abs(start) if stands_out else None
+            found["return_below_start"] = (start - highest) / abs(start) if stands_out else 0.0
         return found
 
     def slow_rise(self) -> float:
