@@ -232,6 +232,7 @@ def test_a_training_that_stays_broken_fills_no_disk(start: Open, monkeypatch: py
         recorder.minibatch(value_loss=math.nan)
         recorder.record(update=update, policy_loss=0.1, value_loss=math.nan)
         wait_until(lambda update=update: len(boxes(recorder)) == update + 1)  # type: ignore[misc]
+        wait_until(lambda: not recorder._black_box.has_due)  # its file is there a moment before it is done with
 
 
 def test_gradients_that_overflow_hide_no_loss(start: Open) -> None:
