@@ -17,6 +17,7 @@ from esper_analyzer.judging.e_detector import EDetector
 from esper_analyzer.judging.returns import Floats, Returns
 
 Row = dict[str, float | None]
+
 EXPLOSION_DECADES = 3.0
 """A value loss so many decades above its own past is not counted as its past."""
 

@@ -257,6 +257,14 @@ def test_a_policy_that_moves_in_one_way_is_never_called_frozen(moves: dict[str, 
     assert run.worst != "critical"
 
 
+def test_a_slow_rise_under_much_noise_is_progress() -> None:
+    """Goals in 3 to 14 % of ten episodes each, as on a slippery lake: in 200 updates most of 40 runs have risen."""
+    at = Returns.NAMES.index("return_rise")
+    chance = np.array(line((0, 0.015), (30, 0.03), (160, 0.14), (200, 0.14)))
+    runs = [np.random.default_rng(seed).binomial(10, chance) / 10.0 for seed in range(40)]
+    assert sum(Returns().extend(run)[at][-1] >= PROGRESS for run in runs) >= 25
+
+
 # ---------------------------------------------------------------------- 6: collapse after success
 
 

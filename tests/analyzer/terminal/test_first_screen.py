@@ -36,7 +36,7 @@ def red_on(app: EsperApp) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="module", params=[1, 12])
+@pytest.fixture(scope="module", params=[1, 30])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A default run after so many updates, and everything that `esper-rec train` wrote to its terminal."""
     root = tmp_path_factory.mktemp("runs")
