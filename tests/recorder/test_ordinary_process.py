@@ -201,24 +201,24 @@ def test_metrics_that_are_always_new_lose_no_row(tmp_path: Path, read_rows: Read
 def test_sealing_that_takes_long_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows
 ) -> None:
-    """In all it takes longer than patience lasts; while it goes on it is waited for, and few files are open."""
-    monkeypatch.setattr("esper_recorder.writing.background.PATIENCE_SECS", 3.0)
+    """On a busy machine it takes longer than patience lasts; it goes on all the same, and few files are open."""
+    monkeypatch.setattr("esper_recorder.writing.background.PATIENCE_SECS", 1.0)
     for module in ("recorder", "writing.background"):
         monkeypatch.setattr(f"esper_recorder.{module}.MAX_UNSEALED", 8)
     seal_oldest = Journal.seal_oldest
 
     def slowly(journal: Journal) -> bool:
-        time.sleep(0.06)
+        time.sleep(0.3)
         return seal_oldest(journal)
 
     monkeypatch.setattr(Journal, "seal_oldest", slowly)
     most = 0
     with Recorder.open(tmp_path, run_id="r") as recorder:
-        for i in range(100):
+        for i in range(30):
             put(recorder, i, extras={f"x{i}": float(i)})
             most = max(most, recorder._background.journal.unsealed)
-    assert most < 30
-    assert updates(read_rows, recorder.path) == list(range(100))
+    assert most < 16
+    assert updates(read_rows, recorder.path) == list(range(30))
 
 
 def test_close_waits_as_long_as_it_goes_on(
