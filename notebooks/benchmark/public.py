@@ -51,32 +51,11 @@ LABELS: Mapping[str, tuple[Label, str]] = {
 }
 """The label of a run by what `cases.json` says is `expected` of it, and why."""
 
-EXTRACTS: Mapping[str, int] = {
-    "both_losses_exactly_zero": 60,
-    "critic_explains_nothing": 200,
-    "locomotion_explosion": 54,
-    "locomotion_inf_value_loss": 1,
-    "rlhf_nan_value_loss": 1,
-    "sb3_user_05": 136,
-    "breakout_one_env": 400,
-    "frozen4x4_plain": 244,
-    "frozen4x4_slippery": 244,
-    "mujoco_hopper_01": 122,
-    "mujoco_hopper_02": 122,
-    "mujoco_inverteddoublependulum_01": 122,
-    "mujoco_inverteddoublependulum_05": 42,
-    "mujoco_reacher_01": 400,
-    "mujoco_reacher_02": 178,
-    "procgen_easy_200_heist_0": 400,
-    "procgen_hard_500_starpilot_0": 400,
-    "rlhf_verl_gsm8k": 400,
-    "rllib_beamrider_tf": 400,
-    "rllib_breakout_torch": 400,
-    "sb3_user_01": 400,
-    "sb3_user_04": 97,
-    "cleanrl_cartpole_solved": 976,
-}
-"""Which runs are in `public/`, and how many of their first rows: all that are broken, and some of each source."""
+FIRST_ROWS = 200
+"""So many of its first rows are in `public/` of each run, but of those in `LONGER`."""
+
+LONGER: Mapping[str, int] = {"cleanrl_cartpole_solved": 976}
+"""Runs that are there with more rows."""
 
 
 def read(folder: Path = FOLDER) -> Corpus:
@@ -124,7 +103,7 @@ def _label(name: str, case: Mapping[str, Any], rows: pl.DataFrame) -> dict[str, 
 
 
 def extract(corpus: Path, out: Path = FOLDER) -> None:
-    """Write the first rows of `EXTRACTS` into `out`; of runs that the corpus does not have, keep those in `out`."""
+    """Write the first rows of each run into `out`; runs that the corpus does not have are kept as they are in `out`."""
     cases = json.loads((corpus / "cases.json").read_text(encoding="utf-8"))
     every = pl.read_parquet(corpus / "runs.parquet")
     if (out / "cases.json").exists():
@@ -132,11 +111,13 @@ def extract(corpus: Path, out: Path = FOLDER) -> None:
         there = pl.read_parquet(out / "runs.parquet").filter(~pl.col("case").is_in(list(cases)))
         cases = {name: case for name, case in kept.items() if name not in cases} | cases
         every = pl.concat([every, there], how="diagonal_relaxed")
-    taken = [every.filter(pl.col("case") == name).sort("update").head(count) for name, count in EXTRACTS.items()]
+    every = every.sort("case", "update")
     whole = dict(every.group_by("case").len().iter_rows())
-    rows = pl.concat(taken)
+    taken = {name: min(LONGER.get(name, FIRST_ROWS), whole[name]) for name in cases}
+    number = pl.int_range(pl.len()).over("case")
+    rows = every.filter(number < pl.col("case").replace_strict(taken, default=0))
     rows = rows.select(name for name in rows.columns if rows[name].null_count() < rows.height)
-    described = {name: cases[name] | {"rows": min(EXTRACTS[name], whole[name])} for name in EXTRACTS}
+    described = {name: case | {"rows": taken[name]} for name, case in cases.items()}
     for name, case in described.items():
         case["rows_of_the_run"] = cases[name].get("rows_of_the_run", whole[name])
     out.mkdir(parents=True, exist_ok=True)

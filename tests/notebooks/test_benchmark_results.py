@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
-from benchmark import documents, judge, plan, public, results
+from benchmark import documents, judge, plan, public, results, thresholds
 from benchmark.corpus import Corpus, sampled
 from benchmark.rates import Rates, cases
 from benchmark.storage import read_runs
@@ -35,7 +35,7 @@ FIRST = json.loads(results.FILE.read_text(encoding="utf-8"))
 
 def test_the_file_has_every_committed_run_once() -> None:
     """There is a row for each sampled run that is not held back, and for each public one."""
-    names = [run["name"] for run in read_runs(SAMPLES / "batches")] + list(public.EXTRACTS)
+    names = [run["name"] for run in read_runs(SAMPLES / "batches")] + list(public.read().rows)
     assert READ.open.runs["name"].to_list() == sorted(names)
     assert READ.open.runs.columns == list(results.SCHEMA)
 
@@ -58,6 +58,13 @@ def test_the_samples_are_those_that_were_judged() -> None:
     """The committed batches have the checksum in the file."""
     hint = "results.json is stale: `make benchmark-results benchmark-tables` makes it again"
     assert results.sampled_when(SAMPLES / "batches", None)["sha256"] == READ.open.sampled["sha256"], hint
+
+
+def test_the_bounds_that_ship_are_those_that_the_runs_choose() -> None:
+    """The critical bound of each tuned rule is what the script chooses by all sound runs that are not held back."""
+    corpus = sampled(SAMPLES).together(public.read())
+    sound = corpus.labels.filter(pl.col("label") == "sound")["name"]
+    assert thresholds.chosen([thresholds.reached(corpus.rows[name]) for name in sound]) == thresholds.shipped()
 
 
 def test_it_is_written_as_it_was_read(tmp_path: Path) -> None:
@@ -125,7 +132,7 @@ def test_each_call_refreshes_what_it_judges_and_keeps_the_rest(samples: Path, tm
     assert (done.exit_code, done.stderr) == (0, "")
     first = json.loads(to.read_text(encoding="utf-8"))
     assert first["held_back"] is None
-    assert first["open"]["counts"]["runs"] == 5 + len(public.EXTRACTS)
+    assert first["open"]["counts"]["runs"] == 5 + len(public.read().rows)
     assert tool_row(first) == ["Esper"]
     assert {"telemetry", "left_out", "environments", "rules"} < set(first["open"]["tables"])
 

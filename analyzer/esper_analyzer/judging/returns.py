@@ -25,8 +25,11 @@ SMOOTHED, FEWEST = 10, 5
 LONG = 30
 """Progress is looked for in the median of so many measured updates, and of at least `SMOOTHED`."""
 
-HELD = 25
+HELD = 50
 """A return has fallen if it was lower, smoothed, in so many measured updates one after another."""
+
+BELOW = 25
+"""It is below its start if it was lower, smoothed, in so many measured updates one after another."""
 
 SLOW, SLOW_WEIGHT = 50, 1.8
 """A slow rise is looked for in the mean of so many measured updates, which counts so many times, as it is steadier."""
@@ -74,9 +77,10 @@ class Returns:
       more, in units of a noise made from the mean change in these updates.
     - `return_fall`: the part of the gain, best − start, that is lost: (best − highest of the last `HELD`) / gain. 0
       where the gain is not beyond doubt.
-    - `return_below_start`: (start − highest of the last `HELD`) / |start|; 0 where the start is not well above noise.
+    - `return_below_start`: (start − highest of the last `BELOW`) / |start|; 0 where the start is not well above noise.
     - `return_stalled`: measured updates without progress since the start of the run; 0 once there was progress, and for
-      a return that does not vary.
+      a return that does not vary. Updates at the lowest return so far do not count, since where a goal is seldom
+      reached, most updates are there and show the policy nothing to learn from.
     - `return_unmoved`: measured updates in all of which the return was exactly the same; 0 once it was not.
 
     The noise is the largest of three robust standard deviations over `NOISE_ROWS` measured updates: of the distance
@@ -105,6 +109,7 @@ class Returns:
         self._start, self._best = math.inf, -math.inf
         self._lowest, self._lowest_mean, self._rise, self._rise_in_noise = math.inf, math.inf, 0.0, 0.0
         self._first, self._is_unmoved = math.nan, True
+        self._least, self._telling = math.inf, 0
         self._newest: tuple[float | None, ...] = (None,) * len(self.NAMES)
 
     def step(self, value: float | None) -> tuple[float | None, ...]:
@@ -118,6 +123,8 @@ class Returns:
         if self._count == 1:
             self._first = value
         self._is_unmoved = self._is_unmoved and value == self._first
+        self._telling += value > self._least
+        self._least = min(self._least, value)
         if self._returns:
             _push(self._changes, abs(value - self._returns[-1]), SLOW)
         _push(self._returns, value, SLOW)
@@ -141,9 +148,9 @@ class Returns:
         growth = math.sqrt(math.sqrt(math.sqrt(max(self._count / LOOKED_AT, 1.0))))
         rise = _over(self._rise, noise * growth)
         self._rise_in_noise = max(self._rise_in_noise, rise, self._slow_rise(growth))
-        fall, below = self._falls(noise) if self._count >= START_RETURNS + HELD else (None, None)
+        fall, below = self._falls(noise) if self._count >= START_RETURNS + BELOW else (None, None)
         unmoved = self._count if self._is_unmoved else 0
-        stalled = self._count if self._rise_in_noise < PROGRESS and noise > 0.0 else 0
+        stalled = self._telling if self._rise_in_noise < PROGRESS and noise > 0.0 else 0
         best = self._best if math.isfinite(self._best) else None
         return self._start, best, smoothed, self._rise_in_noise, fall, below, float(stalled), float(unmoved)
 
@@ -165,11 +172,11 @@ class Returns:
         return _over(SLOW_WEIGHT * (mean - self._lowest_mean), noise * growth)
 
     def _falls(self, noise: float) -> tuple[float, float]:
-        highest, gain = max(self._smoothed), self._best - self._start
+        gain = self._best - self._start
         is_clear = gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(self._best), abs(self._start)))
-        fall = (self._best - highest) / gain if is_clear else 0.0
+        fall = (self._best - max(self._smoothed)) / gain if is_clear else 0.0
         size = abs(self._start)
-        below = (self._start - highest) / size if size > CLEAR_GAIN * noise else 0.0
+        below = (self._start - max(self._smoothed[-BELOW:])) / size if size > CLEAR_GAIN * noise else 0.0
         return fall, below
 
     def extend(self, values: Floats) -> list[Floats]:
@@ -224,9 +231,13 @@ class Returns:
         gain, size = best - self._start, abs(self._start)
         least = np.maximum(CLEAR_GAIN * noise, LEAST_GAIN * np.maximum(np.abs(best), size))
         fall = np.where(gain > least, (best - highest) / gain, 0.0)
+        highest = _rolling(all_smoothed, BELOW, "max")[held:]
         below = np.where(size > CLEAR_GAIN * noise, (self._start - highest) / size, 0.0)
         is_unmoved = np.logical_and.accumulate(np.concatenate([[self._is_unmoved], values == self._first]))[1:]
-        stalled = np.where((in_noise < PROGRESS) & (noise > 0.0), count, 0)
+        least = np.minimum.accumulate(np.concatenate([[self._least], values]))
+        telling = self._telling + np.cumsum(values > least[:-1])
+        self._least, self._telling = float(least[-1]), int(telling[-1])
+        stalled = np.where((in_noise < PROGRESS) & (noise > 0.0), telling, 0)
         self._count = int(count[-1])
         self._returns = returns[-SLOW:].tolist()
         self._lowest = float(lowest_level[-1])

@@ -348,16 +348,18 @@ class Outcome:
         most = max(self.in_noise.values())
         is_stalled = most < returns.PROGRESS and noise > 0.0
         found |= {"return_start": start, "return_now": smoothed[n], "return_rise": most}
-        found["return_stalled"] = float(n if is_stalled else 0)
+        telling = sum(x > min(measured[:k]) for k, x in enumerate(measured) if k)
+        found["return_stalled"] = float(telling if is_stalled else 0)
         after = [smoothed[k] for k in smoothed if k > returns.START_RETURNS]
         held = [min(after[i : i + returns.SMOOTHED]) for i in range(len(after) - returns.SMOOTHED + 1)]
         found["return_best"] = best = max(held, default=None)
-        if n >= returns.START_RETURNS + returns.HELD and best is not None:
-            highest, gain = max(after[-returns.HELD :]), best - start
+        if n >= returns.START_RETURNS + returns.BELOW and best is not None:
+            of_all = list(smoothed.values())
+            highest, lately, gain = max(of_all[-returns.HELD :]), max(of_all[-returns.BELOW :]), best - start
             is_clear = gain > returns.CLEAR_GAIN * noise and gain > returns.LEAST_GAIN * max(abs(best), abs(start))
             found["return_fall"] = (best - highest) / gain if is_clear else 0.0
             stands_out = abs(start) > returns.CLEAR_GAIN * noise
-            found["return_below_start"] = (start - highest) / abs(start) if stands_out else 0.0
+            found["return_below_start"] = (start - lately) / abs(start) if stands_out else 0.0
         return found
 
     def slow_rise(self) -> float:

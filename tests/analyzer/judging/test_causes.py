@@ -165,7 +165,7 @@ def test_short_episodes_end_first() -> None:
     """heist: returns of 10.0 while only short episodes have ended, 2.5 from the sixth update on, are no fall."""
     rows = 320
     run = told(
-        episode_return_mean=around([10.0, 8.0, 6.0, 4.5, 3.5, *line((0, 2.5), (200, 2.5), (rows - 5, 7.0))], 0.15),
+        episode_return_mean=around([10.0, 8.0, 6.0, 4.5, 3.5, *line((0, 2.5), (150, 2.5), (rows - 5, 7.0))], 0.15),
         episode_length_mean=[103.0, 250.0, 400.0, 600.0, 750.0, *[839.0] * (rows - 5)],
         explained_variance=around(line((0, 0.0), (60, 0.6), (rows, 0.8)), 0.03, seed=1),
         return_std=around(1.5, 0.05, rows, seed=2),
@@ -268,14 +268,14 @@ def test_a_slow_rise_under_much_noise_is_progress() -> None:
 # ---------------------------------------------------------------------- 6: collapse after success
 
 
-@pytest.mark.parametrize("after", [20.0, 30.0])
+@pytest.mark.parametrize("after", [20.0, 25.0])
 def test_a_collapse_after_success_is_critical(after: float) -> None:
     """A return that rose from 20 to 200 and falls back to its start is critical: the fall is from its own best."""
     run = told(
         episode_return_mean=around(
-            line((0, 20.0), (15, 20.0), (70, 200.0), (100, 200.0), (115, after), (160, after)), 4
+            line((0, 20.0), (15, 20.0), (70, 200.0), (100, 200.0), (115, after), (175, after)), 4
         ),
-        explained_variance=around(0.8, 0.02, 160, seed=1),
+        explained_variance=around(0.8, 0.02, 175, seed=1),
         return_std=20.0,
     )
     assert (run.first("critical") or 0) > 100
