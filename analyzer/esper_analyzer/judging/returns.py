@@ -25,7 +25,7 @@ SMOOTHED, FEWEST = 10, 5
 LONG = 30
 """Progress is looked for in the median of so many measured updates, and of at least `SMOOTHED`."""
 
-HELD = 50
+HELD = 60
 """A return has fallen if it was lower, smoothed, in so many measured updates one after another."""
 
 BELOW = 25

@@ -154,9 +154,9 @@ SELDOM = [0.0, 0.0, 0.03, 0.0, 0.0]
     [
         (BEGINNING + [9.0] * 40, "critical", "return_below_start"),
         (BEGINNING + [18.0] * 40, "healthy", ""),
-        (BEGINNING + [200.0] * 30 + [150.0] * 60, "healthy", ""),
-        (BEGINNING + [200.0] * 30 + [90.0] * 60, "warning", "return_fall"),
-        (BEGINNING + [200.0] * 30 + [22.0] * 60, "critical", "return_fall"),
+        (BEGINNING + [200.0] * 30 + [150.0] * 70, "healthy", ""),
+        (BEGINNING + [200.0] * 30 + [90.0] * 70, "warning", "return_fall"),
+        (BEGINNING + [200.0] * 30 + [40.0] * 70, "critical", "return_fall"),
         ([-1200.0, -1300.0, -1250.0, -1100.0, -1200.0] * 4 + [-2000.0] * 40, "critical", "return_below_start"),
         ([0.02, 0.0, 0.05, 0.0, 0.02] * 4 + [-0.05, -0.02, -0.08] * 10, "healthy", ""),
         (BEGINNING * 4, "warning", "return_stalled"),
