@@ -369,10 +369,10 @@ def test_a_child_holds_no_lock_and_ends_its_own_runs(tmp_path: Path, read_rows: 
     """A worker that outlives its killed parent keeps nobody out; what children of multiprocessing record is sealed."""
     script = tmp_path / "script.py"
     script.write_text(CHILDREN)
-    with (tmp_path / "said").open("w") as said:  # the end of a pipe would be that of the worker, too
-        done = subprocess.run([sys.executable, str(script), str(tmp_path)], stdout=said, stderr=said, check=False)
-    assert done.returncode == -9, (tmp_path / "said").read_text()
-    pid = int((tmp_path / "said").read_text())
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:  # a pipe ends with the worker only
+        done = subprocess.run([sys.executable, str(script), str(tmp_path)], stdout=out, stderr=err, check=False)
+    assert done.returncode == -9, (tmp_path / "err").read_text()
+    pid = int((tmp_path / "out").read_text())
     try:
         with Recorder.open(tmp_path, run_id="r", resume="must") as recorder:
             assert put(recorder, 1)
