@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -20,6 +21,7 @@ PACKAGES = {
 }
 
 
+@cache
 def modules(package: str) -> dict[str, ast.Module]:
     """The modules of a package by their dotted names."""
     folder = PACKAGES[package]

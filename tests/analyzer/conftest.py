@@ -55,13 +55,15 @@ def record(tmp_path: Path) -> Record:
 def command() -> Command:
     """Run `esper-analyze` with these arguments in this process, its output in pipes, in the folder `cwd`."""
 
-    def _command(*arguments: str | Path, cwd: str | Path = ".") -> subprocess.CompletedProcess[str]:
+    def _command(
+        *arguments: str | Path, cwd: str | Path = ".", encoding: str = "utf-8"
+    ) -> subprocess.CompletedProcess[str]:
         given = [str(argument) for argument in arguments]
-        out, talk = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        out, talk = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True) for _ in range(2))
         with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(talk):
             with pytest.raises(SystemExit) as exited:
                 main(given, prog_name="esper-analyze")
-            said = [stream.buffer.getvalue().decode() for stream in (out, talk)]
+            said = [stream.buffer.getvalue().decode(encoding) for stream in (out, talk)]
         return subprocess.CompletedProcess(given, int(exited.value.code or 0), *said)
 
     return _command

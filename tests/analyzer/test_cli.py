@@ -108,13 +108,16 @@ def test_a_report_goes_to_stdout_and_talk_to_stderr(
     assert (tmp_path / "report.txt").read_text(encoding="utf-8") == text.stdout
 
 
-def test_an_output_that_knows_ascii_only(record: Callable[..., Path], tmp_path: Path) -> None:
-    """Report, screen and lines are readable in plain ASCII."""
+def test_an_output_that_knows_ascii_only(record: Callable[..., Path], command: Command, tmp_path: Path) -> None:
+    """Report, screen and lines are readable in plain ASCII; in a process of its own, too."""
     record([{"update": update, "value_loss": 3.0} for update in range(12)], env="Größe-v1")
-    for command in (["report"], ["report", "--format", "json"], ["tail", "--once"], ["tail"], ["runs"]):
-        done = analyze(*command, "--root", str(tmp_path / "runs"), PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    root = ("--root", str(tmp_path / "runs"))
+    for arguments in (["report"], ["report", "--format", "json"], ["tail", "--once"], ["tail"], ["runs"]):
+        done = command(*arguments, *root, encoding="ascii")
         assert done.returncode == 0, done.stderr
-        assert done.stdout.isascii()
+        assert done.stdout
+    apart = analyze("report", *root, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert apart.stdout == command("report", *root, encoding="ascii").stdout
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)])

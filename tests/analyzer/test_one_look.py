@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from esper_analyzer.reading import black_boxes as reading
 from esper_analyzer.terminal.app.app import EsperApp
 from esper_analyzer.terminal.app.replay_app import ReplayApp
 from esper_analyzer.terminal.app.start import _show
+from esper_recorder import Recorder
 from esper_schemas.examining import black_boxes as of_black_boxes
 from esper_schemas.examining import rank as examining
 from esper_schemas.examining.segment import Depth, Recording, SegmentExamination, examine_segment
@@ -68,15 +70,23 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     return made
 
 
-@pytest.fixture
-def runs(record: Record) -> list[Path]:
-    """Two runs of two ranks, each rank of 60 rows in six segments."""
-    paths = []
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of two ranks, each rank of 60 rows in six segments; for copying."""
+    root = tmp_path_factory.mktemp("recorded")
     for name in ("a", "b"):
         for rank in (0, 1):
-            rows = [{"update": update, "env_steps": update} for update in range(ROWS)]
-            paths.append(record(rows, name, segment_rows=10, rank=rank, world_size=2, resume="allow"))
-    return paths[::2]
+            with Recorder.open(root, run_id=name, segment_rows=10, rank=rank, world_size=2, resume="allow") as recorder:
+                for update in range(ROWS):
+                    recorder.record(update=update, env_steps=update, policy_loss=-0.01, value_loss=0.5)
+    return root
+
+
+@pytest.fixture
+def runs(recorded: Path, tmp_path: Path) -> list[Path]:
+    """The two runs, in a folder of the test's own."""
+    shutil.copytree(recorded, tmp_path / "runs")
+    return [tmp_path / "runs" / name for name in ("a", "b")]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_sigkill_at_any_moment_loses_no_acknowledged_row(tmp_path: Path, read_ro
     directory = RunDirectory(tmp_path / "r")
     acknowledged: dict[int, str] = {}
     rows: list[dict[str, Any]] = []
-    for kill in range(12):
+    for kill in range(8):
         phase, secs, count, least = rng.choice(
             [
                 (b"opening\n", rng.uniform(0, 0.04), 30, 0),

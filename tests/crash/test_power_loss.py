@@ -141,7 +141,7 @@ def test_power_loss_at_every_operation(
     for words, is_kill in (("power loss", False), ("kill", True)):
         with ledger.line(f"{words} after every file operation of two attempts") as line:
             wanted = [state for state in states if state[3] == is_kill]
-            for state in _sample(wanted, len(wanted) if is_long else 40):
+            for state in _sample(wanted, len(wanted) if is_long else 24):
                 _check_state(memory, line, *state)
         line.check()
     assert not is_long or sum(line.states for line in ledger.lines) >= 150
@@ -163,7 +163,7 @@ def test_power_loss_during_recovery(
             operations = _record_run(again, monkeypatch, attempts=1)
             end = next(i for i, op in enumerate(operations) if op.name == "mark" and op.args[0] == "acknowledged")
             states = list(_states(operations[:end], disk, kept))
-            for then, after, required, _ in _sample(states, 60 if is_long else 15):
+            for then, after, required, _ in _sample(states, 60 if is_long else 10):
                 # Rows that the first crash took may leave a gap, whatever the second one is.
                 _check_state(memory, line, f"{name}; then {then}", after, required, is_kill=False)
             shutil.rmtree(again)

@@ -28,6 +28,7 @@ from esper_schemas import ValueLossDefinition
 from esper_schemas.errors import UsageError
 
 Record = Callable[..., Path]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 NAN, INF = math.nan, math.inf
 DECLARED = ValueLossDefinition(clipping="none", reduction="all minibatches", targets_normalised=True)
 
@@ -321,7 +322,9 @@ def test_probability_of_improvement() -> None:
     assert chance(([1.0], [2.0]), (["E"], ["F"]), "lower").probability is None
 
 
-def test_the_same_command_prints_the_same_numbers(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_command_prints_the_same_numbers(
+    record: Record, capsys: pytest.CaptureFixture[str], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two groups of seeds, with intervals and the number of resamples, are repeatable in a pipe and as JSON."""
     paths = seeds(record, "slow", {"lr": 0.1}, [4.0, 5.0, 6.5, 7.0], value_loss_definition=DECLARED)
     paths += seeds(record, "fast", {"lr": 0.2}, [1.0, 2.0, 3.0, 4.5], value_loss_definition=DECLARED)
@@ -338,8 +341,10 @@ def test_the_same_command_prints_the_same_numbers(record: Record, capsys: pytest
     assert document["improvement"]["final"]["probability"] == 1 / 16
     assert document["groups"][1]["final"]["iqm"] == 2.5
     assert document["bootstrap"]["resamples"] == RESAMPLES
-    ascii_only = analyze(*names, COLUMNS="60", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
-    assert ascii_only.stdout.isascii()
+    monkeypatch.setattr("esper_analyzer.reporting.comparison.groups.RESAMPLES", 1000)  # its form is the same
+    monkeypatch.setenv("COLUMNS", "60")
+    ascii_only = command("compare", *names, encoding="ascii")
+    assert "Probability that" in ascii_only.stdout
     assert max(map(len, ascii_only.stdout.splitlines())) <= 60
 
 

@@ -1,4 +1,7 @@
-"""`esper-rec` in processes of its own, forked from one that has imported torch, for tests that kill it."""
+"""`esper-rec` in processes of its own, forked from one that has imported torch, for tests that kill it.
+
+Importing torch, and what its optimisers import at their first step, takes five seconds of a processor.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -61,8 +66,12 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         os.chdir(job["cwd"])
+        os.environ.update(job["environment"])
+        if job["terminal"]:
+            os.setsid()  # the first terminal that is opened is then its own
         for number, name in ((1, "stdout"), (2, "stderr")):
-            os.dup2(os.open(job["cwd"] + "/../" + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            path = job["terminal"] or job["cwd"] + "/../" + name
+            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | (0 if job["terminal"] else os.O_TRUNC)), number)
         if job["die"]:
             die(*job["die"])
         try:
@@ -70,6 +79,7 @@ for line in sys.stdin:
         except SystemExit as end:
             sys.stdout.flush()
             os._exit(end.code or 0)  # taking apart all that was imported would take most of the time
+    print(child, flush=True)
     _, status = os.waitpid(child, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)
 """
@@ -87,7 +97,8 @@ class Done:
 @pytest.fixture(scope="session")
 def server() -> Iterator[subprocess.Popen[str]]:
     """The process that commands are forked from."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    hidden = ("RANK", "WORLD_SIZE", "NO_COLOR", "FORCE_COLOR")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
     with subprocess.Popen(
         [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
@@ -98,14 +109,28 @@ def server() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture(scope="session")
 def rec_in(server: subprocess.Popen[str]) -> Callable[..., Done]:
-    """`esper-rec` as a function of a folder to run in, its arguments, and where it is to die."""
+    """`esper-rec` as a function of a folder to run in, its arguments, and where it is to die.
 
-    def call(cwd: Path, *arguments: str, die: tuple[str, int, int] | None = None) -> Done:
+    `meanwhile` is called with the process's number once it is there; a terminal takes what it says, in place of files.
+    """
+
+    def call(
+        cwd: Path,
+        *arguments: str,
+        die: tuple[str, int, int] | None = None,
+        meanwhile: Callable[[int], object] = lambda pid: None,
+        terminal: str | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Done:
         assert server.stdin is not None
         assert server.stdout is not None
-        server.stdin.write(json.dumps({"cwd": str(cwd), "arguments": arguments, "die": die}) + "\n")
+        job = {"cwd": str(cwd), "arguments": arguments, "die": die, "terminal": terminal}
+        server.stdin.write(json.dumps(job | {"environment": dict(environment)}) + "\n")
         server.stdin.flush()
+        meanwhile(int(server.stdout.readline()))
         code = int(server.stdout.readline())
+        if terminal is not None:
+            return Done(code, "", "")
         return Done(code, (cwd.parent / "stdout").read_text(), (cwd.parent / "stderr").read_text())
 
     return call
@@ -117,8 +142,8 @@ def rec(rec_in: Callable[..., Done], tmp_path: Path) -> Callable[..., Done]:
     cwd = tmp_path / "work"
     cwd.mkdir()
 
-    def run(*arguments: str, die: tuple[str, int, int] | None = None) -> Done:
-        return rec_in(cwd, *arguments, die=die)
+    def run(*arguments: str, **options: Any) -> Done:
+        return rec_in(cwd, *arguments, **options)
 
     return run
 

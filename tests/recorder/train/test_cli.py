@@ -9,12 +9,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pexpect
 import polars as pl
 import pytest
 import torch
@@ -26,6 +27,8 @@ from esper_recorder.train.config import PPOConfig, option_name
 
 COMMAND = [sys.executable, "-c", "from esper_recorder.cli import main; main()"]
 ESCAPE = "\x1b"
+
+Rec = Callable[..., Any]  # the fixture of conftest.py that runs esper-rec
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -87,27 +90,45 @@ def test_options_reach_the_header(tmp_path: Path) -> None:
     assert config["env_implementation"].startswith("CartPole-v1 (gymnasium ")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_run_properly(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    """Ctrl-C and SIGTERM: rows sealed, status interrupted with the signal's name, a word on how to look at it."""
-    arguments = ["train", "--updates", "100000", "--num-envs", "4", "--run-id", "r"]
+def test_ctrl_c_ends_a_real_process_properly(tmp_path: Path) -> None:
+    """Started and ended as people do it: nothing that comes after the command itself adds a word or another code."""
     with subprocess.Popen(
-        [*COMMAND, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *ENDLESS], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
-        wait_for_rows(tmp_path / "runs/r")
-        child.send_signal(number)
-        child.send_signal(number)  # an impatient second one must not stop the sealing
+        signal_twice(signal.SIGINT, tmp_path, child.pid)
         out, err = child.communicate(timeout=HANG_SECS)
-    assert child.returncode == code, err
+    assert child.returncode == 130, err
+    check_interrupted(tmp_path, signal.SIGINT, out, err)
+
+
+def test_sigterm_ends_the_run_properly(rec: Rec, runs: Path) -> None:
+    """As Ctrl-C, but for the signal's name and the exit code."""
+    done = rec(*ENDLESS, meanwhile=partial(signal_twice, signal.SIGTERM, runs.parent))
+    assert done.code == 143, done.err
+    check_interrupted(runs.parent, signal.SIGTERM, done.out, done.err)
+
+
+ENDLESS = ["train", "--updates", "100000", "--num-envs", "4", "--run-id", "r"]
+
+
+def signal_twice(number: signal.Signals, folder: Path, pid: int) -> None:
+    """Once there are rows; an impatient second signal must not stop the sealing."""
+    wait_for_rows(folder / "runs/r")
+    os.kill(pid, number)
+    os.kill(pid, number)
+
+
+def check_interrupted(folder: Path, number: signal.Signals, out: str, err: str) -> None:
+    """Rows sealed, status interrupted with the signal's name, a word on how to look at it."""
     assert "Traceback" not in err
     assert "interrupted" in err
     assert "esper-analyze report --run runs/r" in out
-    attempt = attempt_of(tmp_path / "runs/r")
+    attempt = attempt_of(folder / "runs/r")
     assert (attempt["status"], attempt["reason"]) == ("interrupted", number.name)
-    rows = pl.read_parquet(tmp_path / "runs/r/rank-0000/segments/*.parquet")
+    rows = pl.read_parquet(folder / "runs/r/rank-0000/segments/*.parquet")
     assert rows["update"].to_list() == list(range(attempt["rows"]))
     assert len(rows) > 0
-    assert not list((tmp_path / "runs/r/rank-0000/active").iterdir())
+    assert not list((folder / "runs/r/rank-0000/active").iterdir())
 
 
 def wait_for_rows(run_path: Path) -> None:
@@ -227,24 +248,26 @@ def test_help_names_every_hyperparameter() -> None:
 
 
 @pytest.mark.parametrize("no_color", [False, True])
-def test_a_terminal_gets_a_bar_and_colour_unless_it_wants_none(tmp_path: Path, no_color: bool) -> None:
+def test_a_terminal_gets_a_bar_and_colour_unless_it_wants_none(rec: Rec, no_color: bool) -> None:
     """On a terminal a redrawn bar with speed, value loss, return and health; NO_COLOR takes the colour out."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-    environment |= {"TERM": "xterm-256color", "COLUMNS": "120"} | ({"NO_COLOR": "1"} if no_color else {})
-    arguments = [*COMMAND[1:], "train", "--updates", "8", "--num-envs", "8", "--run-id", "r"]
-    child = pexpect.spawn(
-        sys.executable,
-        arguments,
-        cwd=str(tmp_path),
-        env=environment,
-        encoding="utf-8",
-        timeout=HANG_SECS,
-        dimensions=(24, 120),
-    )
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
-    screen = child.before
+    environment = {"TERM": "xterm-256color", "COLUMNS": "120"} | ({"NO_COLOR": "1"} if no_color else {})
+    ours, theirs = os.openpty()
+    written = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # all of theirs are closed
+            while data := os.read(ours, 65536):
+                written.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    arguments = ["train", "--updates", "8", "--num-envs", "8", "--run-id", "r"]
+    done = rec(*arguments, terminal=os.ttyname(theirs), environment=environment)
+    os.close(theirs)
+    reader.join()
+    os.close(ours)
+    screen = written.decode()
+    assert done.code == 0, screen
     assert "update 8/8" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
     assert "value loss" in screen
     assert "steps/s" in screen
@@ -257,20 +280,19 @@ WITHOUT_POLARS = """
 import sys
 sys.modules["polars"] = None  # as where it is not installed
 from esper_recorder.cli import main
-main(sys.argv[1:])
+size = ["train", "--num-envs", "4", "--rollout-steps", "16", "--updates", "2", "--out", sys.argv[1]]
+for more in (["--run-id", "r"], ["--run-id", "s", "--stop-on", "critical"]):
+    try:
+        main([*size, *more])
+    except SystemExit as end:
+        print(more[1], end.code or 0, file=sys.stderr)
 """
 
 
 def test_training_needs_no_polars(tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """Without polars a run is trained and recorded, its lines name no health, and --stop-on says what is missing."""
-    size = ("train", "--num-envs", "4", "--rollout-steps", "16", "--updates", "2", "--out", tmp_path)
-    trained = run_python(WITHOUT_POLARS, *size, "--run-id", "r")
-    assert trained.returncode == 0, trained.stderr
-    assert "update 2/2" in trained.stderr
-    assert not any(level in trained.stderr for level in ("healthy", "warning", "critical", "unknown"))
-    refused = run_python(WITHOUT_POLARS, *size, "--run-id", "s", "--stop-on", "critical")
-    assert refused.returncode == 2
-    assert refused.stderr == (
-        "esper-rec: --stop-on critical needs polars, which is not installed: pip install polars\n"
-    )
+    trained, refused = run_python(WITHOUT_POLARS, tmp_path).stderr.split("r 0\n")
+    assert "update 2/2" in trained
+    assert not any(level in trained for level in ("healthy", "warning", "critical", "unknown"))
+    assert refused == "esper-rec: --stop-on critical needs polars, which is not installed: pip install polars\ns 2\n"
     assert not (tmp_path / "s").exists()

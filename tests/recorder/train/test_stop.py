@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.recorder.train.checkpoints import read_checkpoint
-from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 from esper_schemas import RunDirectory
@@ -21,14 +18,13 @@ SMALL = ["--num-envs", "4", "--rollout-steps", "16", "--seed", "1"]
 BAD = [*SMALL, "--learning-rate", "0.3", "--updates", "300"]
 
 
-def test_a_run_that_goes_bad_is_stopped(tmp_path: Path) -> None:
+def test_a_run_that_goes_bad_is_stopped(rec: Rec, runs: Path) -> None:
     """Exit code 1, one line on why; the run is sealed as interrupted, with a checkpoint at its last update."""
-    command = [sys.executable, "-m", "esper_recorder", "train", *BAD, "--stop-on", "critical", "--run-id", "r"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_SECS)
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    (said,) = [line for line in done.stderr.splitlines() if "stop" in line]
-    run = RunDirectory(tmp_path / "runs/r")
+    done = rec("train", *BAD, "--stop-on", "critical", "--run-id", "r")
+    assert done.code == 1, done.err
+    assert "Traceback" not in done.err
+    (said,) = [line for line in done.err.splitlines() if "stop" in line]
+    run = RunDirectory(runs / "r")
     (attempt,) = run.rank(0).attempts()
     assert attempt.status == "interrupted"
     assert attempt.reason is not None
@@ -37,8 +33,8 @@ def test_a_run_that_goes_bad_is_stopped(tmp_path: Path) -> None:
     report = open_run(run.path).report()
     assert report.verdict.level == "critical"
     assert report.verdict.reasons[0] in attempt.reason
-    assert f"updates     {attempt.rows} of 300" in done.stdout
-    assert "esper-analyze report --run runs/r" in done.stdout
+    assert f"updates     {attempt.rows} of 300" in done.out
+    assert "esper-analyze report --run runs/r" in done.out
     assert 10 < attempt.rows < 100
     assert report.updates.last == attempt.rows - 1
     assert read_checkpoint(run.path / "checkpoint.pt").state["next_update"] == attempt.rows
