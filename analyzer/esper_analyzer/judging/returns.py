@@ -109,7 +109,7 @@ class Returns:
         self._start, self._best = math.inf, -math.inf
         self._lowest, self._lowest_mean, self._rise, self._rise_in_noise = math.inf, math.inf, 0.0, 0.0
         self._first, self._is_unmoved = math.nan, True
-        self._least, self._telling = math.inf, 0
+        self._lowest_return, self._above_lowest = math.inf, 0  # measured updates above the lowest return before
         self._newest: tuple[float | None, ...] = (None,) * len(self.NAMES)
 
     def step(self, value: float | None) -> tuple[float | None, ...]:
@@ -123,8 +123,8 @@ class Returns:
         if self._count == 1:
             self._first = value
         self._is_unmoved = self._is_unmoved and value == self._first
-        self._telling += value > self._least
-        self._least = min(self._least, value)
+        self._above_lowest += value > self._lowest_return
+        self._lowest_return = min(self._lowest_return, value)
         if self._returns:
             _push(self._changes, abs(value - self._returns[-1]), SLOW)
         _push(self._returns, value, SLOW)
@@ -150,7 +150,7 @@ class Returns:
         self._rise_in_noise = max(self._rise_in_noise, rise, self._slow_rise(growth))
         fall, below = self._falls(noise) if self._count >= START_RETURNS + BELOW else (None, None)
         unmoved = self._count if self._is_unmoved else 0
-        stalled = self._telling if self._rise_in_noise < PROGRESS and noise > 0.0 else 0
+        stalled = self._above_lowest if self._rise_in_noise < PROGRESS and noise > 0.0 else 0
         best = self._best if math.isfinite(self._best) else None
         return self._start, best, smoothed, self._rise_in_noise, fall, below, float(stalled), float(unmoved)
 
@@ -231,13 +231,13 @@ class Returns:
         gain, size = best - self._start, abs(self._start)
         least = np.maximum(CLEAR_GAIN * noise, LEAST_GAIN * np.maximum(np.abs(best), size))
         fall = np.where(gain > least, (best - highest) / gain, 0.0)
-        highest = _rolling(all_smoothed, BELOW, "max")[held:]
-        below = np.where(size > CLEAR_GAIN * noise, (self._start - highest) / size, 0.0)
+        lately = _rolling(all_smoothed, BELOW, "max")[held:]
+        below = np.where(size > CLEAR_GAIN * noise, (self._start - lately) / size, 0.0)
         is_unmoved = np.logical_and.accumulate(np.concatenate([[self._is_unmoved], values == self._first]))[1:]
-        least = np.minimum.accumulate(np.concatenate([[self._least], values]))
-        telling = self._telling + np.cumsum(values > least[:-1])
-        self._least, self._telling = float(least[-1]), int(telling[-1])
-        stalled = np.where((in_noise < PROGRESS) & (noise > 0.0), telling, 0)
+        lowest_return = np.minimum.accumulate(np.concatenate([[self._lowest_return], values]))
+        above_lowest = self._above_lowest + np.cumsum(values > lowest_return[:-1])
+        self._lowest_return, self._above_lowest = float(lowest_return[-1]), int(above_lowest[-1])
+        stalled = np.where((in_noise < PROGRESS) & (noise > 0.0), above_lowest, 0)
         self._count = int(count[-1])
         self._returns = returns[-SLOW:].tolist()
         self._lowest = float(lowest_level[-1])

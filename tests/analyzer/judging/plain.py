@@ -348,8 +348,8 @@ class Outcome:
         most = max(self.in_noise.values())
         is_stalled = most < returns.PROGRESS and noise > 0.0
         found |= {"return_start": start, "return_now": smoothed[n], "return_rise": most}
-        telling = sum(x > min(measured[:k]) for k, x in enumerate(measured) if k)
-        found["return_stalled"] = float(telling if is_stalled else 0)
+        above_lowest = sum(x > min(measured[:k]) for k, x in enumerate(measured) if k)
+        found["return_stalled"] = float(above_lowest if is_stalled else 0)
         after = [smoothed[k] for k in smoothed if k > returns.START_RETURNS]
         held = [min(after[i : i + returns.SMOOTHED]) for i in range(len(after) - returns.SMOOTHED + 1)]
         found["return_best"] = best = max(held, default=None)
