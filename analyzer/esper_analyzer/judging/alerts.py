@@ -116,7 +116,7 @@ class Episode:
         until: first update at which it was over; None while it lasts.
         worst, worst_update: the worst number from `update` on, and its update.
         badness: how bad that is; see `badness`.
-        rises: whether a higher number is always a worse one.
+        rises, falls: whether a higher number, or a lower one, is never better.
     """
 
     rule: Rule
@@ -130,12 +130,14 @@ class Episode:
     worst_update: int = field(init=False)
     badness: float = field(init=False)
     rises: bool = field(init=False)
+    falls: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.worst, self.worst_update = self.value, self.update
         self.badness = badness_of(self.rule.bands, self.value)
         limits = (*self.rule.bands.warning, *self.rule.bands.critical)
         self.rises = all(limit.comparison.startswith(">") for limit in limits)
+        self.falls = all(limit.comparison.startswith("<") for limit in limits)
 
     def describe(self, value: float | None, update: int) -> str:
         """Describe the number at `update` in one sentence: its value, the bound it is beyond, and since when."""
@@ -166,8 +168,11 @@ class Episode:
 
     def follow_one(self, update: int, value: float) -> None:
         """As `follow`, for a value whose badness is not known yet."""
-        if self.rises and value <= self.worst:
-            return  # all bounds are above, so that it cannot be worse
+        if self.rises:  # all bounds are above, so that a lower value is not worse
+            if -math.inf < value <= self.worst:
+                return
+        elif self.falls and self.worst <= value < math.inf:
+            return
         self.follow(update, float(value), badness_of(self.rule.bands, value))  # a count is an int
 
 

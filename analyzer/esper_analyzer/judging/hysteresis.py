@@ -5,9 +5,10 @@ Many rows are judged as arrays, one rule after another; one more row costs micro
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from math import inf, isfinite
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,11 @@ from esper_schemas.metric.metrics import Bands, Limit
 
 NOT_FINITE = 3
 """Severity of a value that is critical because it is not finite; it raises an alert at once."""
+
+_LARGEST = sys.float_info.max
+
+_ALL_IN_FORCE = (0, 1, 3, 3)
+"""By severity of the newest row, the severities in force, added up, that it leaves as they are."""
 
 Levels = np.ndarray[tuple[int, int], np.dtype[np.int8]]
 Level = np.ndarray[tuple[int], np.dtype[np.int8]]
@@ -35,10 +41,12 @@ class Bounds:
         self._below = [np.array([self._bound(limits, "<") for limits in band]) for band in self._by_severity(bands)]
         self._is_broken = [band.nonfinite == "critical" for band in bands]
         pairs = [zip(*both, strict=True) for both in zip(self._above, self._below, strict=True)]
-        bounds = zip(*(((float(a), float(b)) for a, b in pair) for pair in pairs), strict=True)
-        self._ranges = [
-            (below, above, far_below, far_above, NOT_FINITE if is_broken else 0)
-            for ((above, below), (far_above, far_below)), is_broken in zip(bounds, self._is_broken, strict=True)
+        bounds = list(zip(*(((float(a), float(b)) for a, b in pair) for pair in pairs), strict=True))
+        # Of each rule the lowest and highest number within all bounds; neither is infinite, so that inf is beyond.
+        self._within = [(max(below, -_LARGEST), min(above, _LARGEST)) for (above, below), _ in bounds]
+        self._far = [
+            (below, above, NOT_FINITE if is_broken else 0)
+            for (_, (above, below)), is_broken in zip(bounds, self._is_broken, strict=True)
         ]
 
     def severities(self, numbers: pl.DataFrame) -> Levels:
@@ -56,12 +64,10 @@ class Bounds:
     def severities_now(self, numbers: Sequence[float | None]) -> tuple[list[int], list[int]]:
         """As `severities`, for one row, at a fraction of the cost: its severities, and the columns with one above 0."""
         severities, beyond = [0] * len(numbers), []
-        for column, value in enumerate(numbers):
-            if value is None:
+        for column, (value, (low, high)) in enumerate(zip(numbers, self._within, strict=True)):
+            if value is None or low <= value <= high:
                 continue
-            low, high, far_low, far_high, not_finite = self._ranges[column]
-            if low <= value <= high and -inf < value < inf:
-                continue
+            far_low, far_high, not_finite = self._far[column]
             if not isfinite(value):
                 severities[column] = not_finite
             else:  # beyond the critical bounds is beyond both
@@ -120,7 +126,7 @@ class Hysteresis:
         # with the number of rows since: every alert in force is of one of these.
         self._recent: deque[Sequence[int]] = deque([[0] * len(rules)] * self.memory, maxlen=self.memory)
         self._watched: dict[int, int] = {}
-        self._in_force: set[tuple[int, int]] = set()  # severity and rule
+        self._in_force = [0] * len(rules)  # the severities in force, 1 and 2, added up
 
     def step(self, levels: Sequence[int], beyond: Iterable[int]) -> list[Change]:
         """As `advance`, for one row, at a fraction of the cost.
@@ -136,21 +142,29 @@ class Hysteresis:
         if not watched:
             return []
         changes: list[Change] = []
-        for rule in sorted(watched):
-            hits, rows, clear = self._holds[rule]
+        in_force = self._in_force
+        for rule in tuple(watched):
             level = levels[rule]
-            for severity in (1, 2):
-                is_in_force = (severity, rule) in self._in_force
-                if level >= severity:
-                    if not is_in_force and (first := self._begin(rule, severity, level, hits, rows)) is not None:
-                        self._in_force.add((severity, rule))
-                        changes.append(Change(0, rule, severity, True, first))
-                elif is_in_force and all(self._recent[i][rule] < severity for i in range(-clear, 0)):
-                    self._in_force.remove((severity, rule))
-                    changes.append(Change(0, rule, severity, False, 0))
+            if _ALL_IN_FORCE[level] != in_force[rule]:
+                changes += self._change(rule, level)
             watched[rule] += 1
             if watched[rule] > self.memory:
                 del watched[rule]
+        return sorted(changes)
+
+    def _change(self, rule: int, level: int) -> list[Change]:
+        """The alerts of one rule that begin and end with the newest row, whose severity is `level`."""
+        changes = []
+        hits, rows, clear = self._holds[rule]
+        for severity in (1, 2):
+            is_in_force = self._in_force[rule] & severity
+            if level >= severity:
+                if not is_in_force and (first := self._begin(rule, severity, level, hits, rows)) is not None:
+                    self._in_force[rule] += severity
+                    changes.append(Change(0, rule, severity, True, first))
+            elif is_in_force and all(self._recent[i][rule] < severity for i in range(-clear, 0)):
+                self._in_force[rule] -= severity
+                changes.append(Change(0, rule, severity, False, 0))
         return changes
 
     def _begin(self, rule: int, severity: int, level: int, hits: int, rows: int) -> int | None:
@@ -179,7 +193,7 @@ class Hysteresis:
     def _changes(self, levels: Level, rule: int, severity: int) -> Iterator[Change]:
         """Yield the alerts of a rule that begin and end in the newest rows; `levels` has the remembered rows before."""
         beyond = levels >= severity
-        is_in_force = (severity, rule) in self._in_force
+        is_in_force = bool(self._in_force[rule] & severity)
         if not is_in_force and not beyond.any():
             return
         state = self._state(levels, beyond, rule, is_in_force)
@@ -188,10 +202,10 @@ class Hysteresis:
                 end = self.memory + row + 1
                 start = end - self._holds[rule][1]
                 since = start + int(beyond[start:end].argmax()) - self.memory
-                self._in_force.add((severity, rule))
+                self._in_force[rule] += severity
             else:
                 since = row
-                self._in_force.remove((severity, rule))
+                self._in_force[rule] -= severity
             yield Change(row, rule, severity, bool(state[row]), since)
 
     def _state(self, levels: Level, beyond: Flags, rule: int, is_in_force: bool) -> Flags:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
 
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from esper_analyzer.judging import signals, steps
 
 Floats = NDArray[np.float64]
+Values = Sequence[float]
 _TEN = 10
+_SQRT_2 = math.sqrt(2.0)
 
 START_RETURNS = 15
 """The start of a run is judged from so many updates in which episodes ended; the first of them see only short ones."""
@@ -101,16 +104,23 @@ class Returns:
 
     def __init__(self) -> None:
         self._count = 0
-        self._returns: list[float] = []  # the newest ones, for windows; likewise in the next four
-        self._means: list[float] = []
-        self._smoothed: list[float] = []
-        self._off: list[float] = []
-        self._changes: list[float] = []
+        self._keep([], [], [], [])
+        self._means: deque[float] = deque(maxlen=SLOW)
         self._start, self._best = math.inf, -math.inf
         self._lowest, self._lowest_mean, self._rise, self._rise_in_noise = math.inf, math.inf, 0.0, 0.0
         self._first, self._is_unmoved = math.nan, True
         self._lowest_return, self._above_lowest = math.inf, 0  # measured updates above the lowest return before
         self._newest: tuple[float | None, ...] = (None,) * len(self.NAMES)
+
+    def _keep(self, returns: Values, smoothed: Values, off: Values, changes: Values) -> None:
+        """Keep the newest of these values: as they came, in order, and added up, so that one more costs little."""
+        self._returns, self._changes, self._off = deque(returns, SLOW), deque(changes, SLOW), deque(off, NOISE_ROWS)
+        self._smoothed, self._lately = deque(smoothed, HELD), deque(smoothed, BELOW)
+        self._just_now = deque(smoothed, SMOOTHED)
+        self._in_short, self._in_long = steps.Window(SMOOTHED, returns), steps.Window(LONG, returns)
+        self._ordered_off = steps.Window(NOISE_ROWS, off)
+        self._ordered_changes = steps.Window(NOISE_ROWS, changes)
+        self._sum_of_returns, self._sum_of_changes = _SlowSum(returns), _SlowSum(changes)
 
     def step(self, value: float | None) -> tuple[float | None, ...]:
         """Take in one row; return the numbers in the order of `NAMES`."""
@@ -126,25 +136,32 @@ class Returns:
         self._above_lowest += value > self._lowest_return
         self._lowest_return = min(self._lowest_return, value)
         if self._returns:
-            _push(self._changes, abs(value - self._returns[-1]), SLOW)
-        _push(self._returns, value, SLOW)
-        if len(self._returns) < FEWEST:
+            change = abs(value - self._returns[-1])
+            self._changes.append(change)
+            self._ordered_changes.push(change)
+            self._sum_of_changes.push(change)
+        self._returns.append(value)
+        self._sum_of_returns.push(value)
+        in_short, in_long = self._in_short.push(value), self._in_long.push(value)
+        if len(in_short) < FEWEST:
             return self._beginning()
-        smoothed, level = _median(self._returns[-SMOOTHED:]), _median(self._returns[-LONG:])
-        _push(self._smoothed, smoothed, HELD)
-        _push(self._off, abs(value - smoothed), NOISE_ROWS)
+        smoothed, level = steps.middle(in_short), steps.middle(in_long)
+        for window in (self._smoothed, self._lately, self._just_now):
+            window.append(smoothed)
+        off = abs(value - smoothed)
+        self._off.append(off)
         if self._count <= START_RETURNS:
             self._start = min(self._start, smoothed)
-        changes = self._changes[-NOISE_ROWS:]
-        usual = max(_median(self._off), _median(changes) / math.sqrt(2.0)) * signals.MAD_TO_STD
-        noise = max(usual, _tail(changes) / math.sqrt(2.0) * TAIL_TO_STD)
-        if len(self._returns) >= SMOOTHED:
+        changes = self._ordered_changes.ordered
+        usual = max(steps.middle(self._ordered_off.push(off)), steps.middle(changes) / _SQRT_2) * signals.MAD_TO_STD
+        noise = max(usual, changes[int(TAIL * (len(changes) - 1))] / _SQRT_2 * TAIL_TO_STD)
+        if len(in_short) == SMOOTHED:
             self._lowest = min(self._lowest, level)
             self._rise = max(self._rise, level - self._lowest, (smoothed - self._start) / QUICK)
         if self._count < START_RETURNS:
             return self._beginning()
         if self._count >= START_RETURNS + SMOOTHED:
-            self._best = max(self._best, min(self._smoothed[-SMOOTHED:]))
+            self._best = max(self._best, min(self._just_now))
         growth = math.sqrt(math.sqrt(math.sqrt(max(self._count / LOOKED_AT, 1.0))))
         rise = _over(self._rise, noise * growth)
         self._rise_in_noise = max(self._rise_in_noise, rise, self._slow_rise(growth))
@@ -164,11 +181,11 @@ class Returns:
             return 0.0
         if len(self._means) == SLOW:
             self._lowest_mean = min(self._lowest_mean, self._means[0])
-        mean = _sum(self._returns) / SLOW
-        _push(self._means, mean, SLOW)
+        mean = self._sum_of_returns.total() / SLOW
+        self._means.append(mean)
         if not mean > self._lowest_mean:
             return 0.0
-        noise = _sum(self._changes) / SLOW * MEAN_CHANGE_TO_STD
+        noise = self._sum_of_changes.total() / SLOW * MEAN_CHANGE_TO_STD
         return _over(SLOW_WEIGHT * (mean - self._lowest_mean), noise * growth)
 
     def _falls(self, noise: float) -> tuple[float, float]:
@@ -176,7 +193,7 @@ class Returns:
         is_clear = gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(self._best), abs(self._start)))
         fall = (self._best - max(self._smoothed)) / gain if is_clear else 0.0
         size = abs(self._start)
-        below = (self._start - max(self._smoothed[-BELOW:])) / size if size > CLEAR_GAIN * noise else 0.0
+        below = (self._start - max(self._lately)) / size if size > CLEAR_GAIN * noise else 0.0
         return fall, below
 
     def extend(self, values: Floats) -> list[Floats]:
@@ -213,10 +230,10 @@ class Returns:
         off = np.concatenate([self._off, np.abs(values - smoothed)])
         noise = np.maximum(
             _rolling(off, NOISE_ROWS, "median")[len(self._off) :],
-            _rolling(changes, NOISE_ROWS, "median")[len(self._changes) :] / math.sqrt(2.0),
+            _rolling(changes, NOISE_ROWS, "median")[len(self._changes) :] / _SQRT_2,
         )
         noise *= signals.MAD_TO_STD
-        tail = _rolling(changes, NOISE_ROWS, "quantile")[len(self._changes) :] / math.sqrt(2.0)
+        tail = _rolling(changes, NOISE_ROWS, "quantile")[len(self._changes) :] / _SQRT_2
         noise = np.maximum(noise, tail * TAIL_TO_STD)
         growth = np.sqrt(np.sqrt(np.sqrt(np.maximum(count / LOOKED_AT, 1.0))))
         level = _rolling(returns, LONG, "median")[len(self._returns) :]
@@ -239,13 +256,10 @@ class Returns:
         self._lowest_return, self._above_lowest = float(lowest_return[-1]), int(above_lowest[-1])
         stalled = np.where((in_noise < PROGRESS) & (noise > 0.0), above_lowest, 0)
         self._count = int(count[-1])
-        self._returns = returns[-SLOW:].tolist()
         self._lowest = float(lowest_level[-1])
-        self._smoothed = all_smoothed[-HELD:].tolist()
-        self._changes = changes[-SLOW:].tolist()
-        self._off = off[-NOISE_ROWS:].tolist()
         self._best, self._rise, self._rise_in_noise = float(best[-1]), float(rise[-1]), float(in_noise[-1])
         self._is_unmoved = bool(is_unmoved[-1])
+        self._keep(*(newest[-HELD:].tolist() for newest in (returns, all_smoothed, off, changes)))
         start = np.full(len(values), self._start)
         unmoved = np.where(is_unmoved, count, 0)
         return np.array([start, best, smoothed, in_noise, fall, below, stalled, unmoved]).T
@@ -259,7 +273,7 @@ class Returns:
         every = np.concatenate([self._means, means])
         lowest = np.minimum.accumulate(np.concatenate([[self._lowest_mean], every]))
         before = lowest[np.maximum(np.arange(len(self._means), len(every)) - SLOW + 1, 0)]
-        self._means, self._lowest_mean = every[-SLOW:].tolist(), float(lowest[max(len(every) - SLOW, 0)])
+        self._means, self._lowest_mean = deque(every[-SLOW:].tolist(), SLOW), float(lowest[max(len(every) - SLOW, 0)])
         changed = _sums(changes)[-len(means) :]
         noise = np.concatenate([np.full(len(means) - len(changed), np.nan), changed]) / SLOW * MEAN_CHANGE_TO_STD
         rise = np.where(np.isfinite(before), np.maximum(means - before, 0.0), 0.0)
@@ -267,23 +281,25 @@ class Returns:
         return found
 
 
-def _push(window: list[float], value: float, size: int) -> None:
-    window.append(value)
-    if len(window) > size:
-        del window[0]
+class _SlowSum:
+    """The sum of the newest `SLOW` values: of tens, each from left to right, so that it has the bits of `_sums`."""
 
+    def __init__(self, values: Values) -> None:
+        self._ten: deque[float] = deque(maxlen=_TEN)
+        self._tens: deque[float] = deque(maxlen=SLOW - _TEN + 1)
+        for value in values:
+            self.push(value)
 
-def _median(values: list[float]) -> float:
-    return steps.middle(sorted(values))
+    def push(self, value: float) -> None:
+        """Take in a value."""
+        self._ten.append(value)
+        if len(self._ten) == _TEN:
+            self._tens.append(reduce(add, self._ten))
 
-
-def _tail(values: list[float]) -> float:
-    return sorted(values)[int(TAIL * (len(values) - 1))]
-
-
-def _sum(values: list[float]) -> float:
-    """The sum of `SLOW` values: of tens, each from left to right, so that it has the same bits as `_sums`."""
-    return reduce(add, [reduce(add, values[i : i + _TEN]) for i in range(0, SLOW, _TEN)])
+    def total(self) -> float:
+        """The sum; there must have been enough values."""
+        tens = self._tens
+        return tens[0] + tens[10] + tens[20] + tens[30] + tens[40]
 
 
 def _sums(values: Floats) -> Floats:

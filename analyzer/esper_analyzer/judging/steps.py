@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from esper_analyzer.judging.signals import (
     COLLAPSE_HORIZON,
@@ -42,28 +42,40 @@ def middle(ordered: Sequence[float]) -> float:
     return lower + (upper - lower) * 0.5
 
 
+class Window:
+    """The last `size` values; those that are known, in order, are `ordered`."""
+
+    def __init__(self, size: int, values: Iterable[float | None] = ()) -> None:
+        self.size = size
+        self.ordered: list[float] = []
+        self._window: deque[float | None] = deque()
+        for value in values:
+            self.push(value)
+
+    def push(self, value: float | None) -> list[float]:
+        """Take in a value, None if there is none; return `ordered`."""
+        window, ordered = self._window, self.ordered
+        window.append(value)
+        if len(window) > self.size:
+            gone = window.popleft()
+            if gone is not None:
+                del ordered[bisect_left(ordered, gone)]
+        if value is not None:
+            insort(ordered, value)
+        return ordered
+
+
 class Median:
     """Median of the last `size` values, as polars' `rolling_median`: None where fewer than `fewest` have one."""
 
     def __init__(self, size: int, fewest: int) -> None:
-        self._size, self._fewest = size, fewest
-        self._window: deque[float | None] = deque()
-        self._sorted: list[float] = []
+        self._fewest = fewest
+        self._push = Window(size).push
 
     def __call__(self, value: float | None) -> float | None:
         """Take in a value, None if there is none; return the median now."""
-        window, ordered = self._window, self._sorted
-        window.append(value)
-        if value is not None:
-            insort(ordered, value)
-        if len(window) > self._size:
-            gone = window.popleft()
-            if gone is not None:
-                del ordered[bisect_left(ordered, gone)]
-        count = len(ordered)
-        if count < self._fewest:
-            return None
-        return middle(ordered)
+        ordered = self._push(value)
+        return middle(ordered) if len(ordered) >= self._fewest else None
 
 
 class Lag:
@@ -76,20 +88,6 @@ class Lag:
         """Take in a value; return the one of `rows` rows before, None if there is none."""
         self._window.append(value)
         return self._window.popleft()
-
-
-class Extreme:
-    """The highest or lowest of the last `size` values; None where fewer than `fewest` have one."""
-
-    def __init__(self, of: Callable[..., float], size: int, fewest: int) -> None:
-        self._of, self._fewest = of, fewest
-        self._window: deque[float | None] = deque(maxlen=size)
-
-    def __call__(self, value: float | None) -> float | None:
-        """Take in a value; return the extreme now."""
-        self._window.append(value)
-        present = [one for one in self._window if one is not None]
-        return self._of(present) if len(present) >= self._fewest else None
 
 
 def column(name: str) -> Step:
@@ -218,15 +216,15 @@ class ValueCollapse:
     """As `signals.value_collapse`, of the medians in a row."""
 
     def __init__(self) -> None:
-        self._before, self._highest = Lag(WINDOW), Extreme(max, LONG_WINDOW, 1)
+        self._before, self._spreads = Lag(WINDOW), Window(LONG_WINDOW)
 
     def __call__(self, row: Row) -> float | None:
         """Take in a row."""
         loss, spread = row["_loss_median"], row["_spread_median"]
-        before, highest = self._before(loss), self._highest(spread)
-        if loss is None or before is None or spread is None or highest is None:
+        before, spreads = self._before(loss), self._spreads.push(spread)
+        if loss is None or before is None or spread is None:
             return None
-        return float(loss < before) * (1.0 - divide(spread, highest))
+        return float(loss < before) * (1.0 - divide(spread, spreads[-1]))
 
 
 class UnexplainedFall:
@@ -371,16 +369,11 @@ class Plateau:
 
     def __init__(self, value: str, middle: str) -> None:
         self._value, self._middle = value, middle
-        self._window: deque[float | None] = deque(maxlen=LONG_WINDOW)
-        self._present = 0
+        self._push = Window(LONG_WINDOW).push
 
     def __call__(self, row: Row) -> float | None:
         """Take in a row."""
-        window, value, middle = self._window, row[self._value], row[self._middle]
-        if len(window) == LONG_WINDOW and window[0] is not None:
-            self._present -= 1
-        window.append(value)
-        self._present += value is not None
-        if self._present < LONG_WINDOW or middle is None:
+        middle, ordered = row[self._middle], self._push(row[self._value])
+        if len(ordered) < LONG_WINDOW or middle is None:
             return None
-        return divide(max(window) - min(window), abs(middle))  # type: ignore[type-var, operator]
+        return divide(ordered[-1] - ordered[0], abs(middle))
