@@ -257,7 +257,7 @@ def test_failure_of_a_run_ends_every_command_alike(place: Path, name: str) -> No
         ("esper-rec dance", "No such command 'dance'"),
         ("esper-analyze dance", "No such command 'dance'"),
         ("esper-rec verify", "Missing argument 'RUN'"),
-        ("esper-rec import", "Missing argument 'FILE...'"),
+        ("esper-rec import", "Missing argument 'PATH...'"),
         ("esper-rec verify --root", "Option '--root' requires an argument"),
         ("esper-analyze report --root", "Option '--root' requires an argument"),
         ("esper-analyze compare", "compare needs at least two runs, found 0"),

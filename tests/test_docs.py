@@ -169,7 +169,7 @@ def test_public_names_are_those_that_are_documented(package: str) -> None:
 def test_documents_import_public_names_only() -> None:
     """A snippet takes its names from the top of a package, from an adapter, or from the parts of the trainer."""
     below: list[str] = []
-    for path in [*PROJECT.glob("*.md"), *PROJECT.glob("*/*.md"), *PROJECT.glob("notebooks/*.ipynb")]:
+    for path in [*DOCUMENTS, *PROJECT.glob("notebooks/*.ipynb")]:
         for module, names in re.findall(
             r"from (esper_\w+(?:\.\w+)*) import ([\w, ]+)", path.read_text(encoding="utf-8")
         ):

@@ -23,6 +23,7 @@ EXEMPT: dict[str, dict[str, str]] = {
     "schemas/esper_schemas/console.py": {
         "os.open": "/dev/null in place of a standard stream whose reader is gone, or that is closed",
         "open": "/dev/null as standard output where there is none",
+        "shutil.get_terminal_size": "the terminal",
     },
     "schemas/esper_schemas/run/directory.py": {
         "is_dir": "what a person named as a root or a run, for the words of an error",
@@ -34,18 +35,60 @@ EXEMPT: dict[str, dict[str, str]] = {
         "exists": "/proc",
         "read_text": "/proc",
     },
-    "recorder/esper_recorder/writing/background.py": {
-        "read_bytes": "/proc",
+    "recorder/esper_recorder/writing/run_queue.py": {
+        "os.open": "/proc",
+    },
+    "recorder/esper_recorder/adapters/program.py": {
+        "open": "the script that is run",
+        "os.path.realpath": "its folder, which Python looks for modules in",
+    },
+    "analyzer/esper_analyzer/reading/imported_log.py": {
+        "exists": "the log of another trainer that a person named",
+        "is_dir": "the log of another trainer that a person named",
+        "is_file": "files of that log",
+        "iterdir": "the folder of that log; the temporary folder, for the run that esper-rec made in it",
     },
     "recorder/esper_recorder/importing/command.py": {
         "is_dir": "the log that is imported",
-        "stat": "its size",
+        "is_file": "files of a log",
+        "iterdir": "the folder of a log",
+        "stat": "the size of a log",
     },
-    "recorder/esper_recorder/importing/esper_lite.py": {
+    "recorder/esper_recorder/importing/finding.py": {
+        "is_dir": "the log that is imported",
+        "is_file": "files of a log",
+        "iterdir": "the folder of a log",
+        "open": "the beginning of a log",
+    },
+    "recorder/esper_recorder/importing/fingerprint.py": {
+        "exists": "whether the name of a new run is taken by anything; it is made exclusively all the same",
+        "is_dir": "whether it is the folder of another tool, which a run joins",
+    },
+    "recorder/esper_recorder/importing/following.py": {
+        "is_dir": "the log that is followed",
+        "iterdir": "the folder of a log",
+        "stat": "whether a file of a log has changed",
+    },
+    "recorder/esper_recorder/importing/log_file.py": {
         "open": "the log that is imported",
     },
-    "recorder/esper_recorder/importing/run_import.py": {
-        "exists": "whether the name of a new run is taken by anything; it is made exclusively all the same",
+    "recorder/esper_recorder/importing/records.py": {
+        "open": "the log that is imported",
+        "pq.ParquetFile": "the log that is imported",
+    },
+    "recorder/esper_recorder/importing/trackio.py": {
+        "exists": "the log of SQLite beside the database that is imported",
+        "open": "the database that is imported",
+        "stat": "its size",
+    },
+    "recorder/esper_recorder/importing/wandb_offline.py": {
+        "open": "the log that is imported",
+    },
+    "recorder/esper_recorder/importing/tfevents/reader.py": {
+        "is_file": "files of a log",
+        "iterdir": "the folder of a log",
+        "open": "the log that is imported",
+        "stat": "whether a file of a log has grown",
     },
     "recorder/esper_recorder/train/command.py": {
         "is_dir": "what a person named as a root",
@@ -58,6 +101,14 @@ EXEMPT: dict[str, dict[str, str]] = {
     "analyzer/esper_analyzer/cli.py": {
         "write_bytes": "the output that -o names",
         "write_text": "the output that -o names",
+    },
+    "analyzer/esper_analyzer/exporting/export.py": {
+        "exists": "the file that is exported to",
+        "is_dir": "what a person named for it",
+        "mkdir": "the folders above it",
+        "open": "the same file under another name, until it is whole",
+        "replace": "its own name",
+        "unlink": "what is left of it after an error",
     },
     "analyzer/esper_analyzer/reading/errors.py": {
         "os.open": "/dev/null in place of a standard error that polars would write its panics to",
@@ -95,6 +146,7 @@ _BY_PATH = {
 _HANDED_OVER = {
     "schemas/esper_schemas/segment/black_box.py": {"pq.write_table"},
     "schemas/esper_schemas/segment/sealed.py": {"pq.ParquetFile", "pq.write_table"},
+    "analyzer/esper_analyzer/exporting/export.py": {"pq.write_table"},
     "analyzer/esper_analyzer/reading/current_rows.py": {"pl.scan_parquet"},
 }
 """Where such a function is given a file that came through the door, or bytes."""

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import get_args
 
 import click
 
+from esper_analyzer.choosing import (
+    awaited_run,
+    chosen_rank,
+    chosen_ranks,
+    chosen_run,
+    chosen_settings,
+    one_run_options,
+    output_option,
+    root_option,
+    run_option,
+    run_options,
+    run_or_log,
+    run_read,
+    thresholds_option,
+)
 from esper_analyzer.drawing.style import Style, write_lines
 from esper_analyzer.drawing.terminal_size import terminal_size
-from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings, find_settings, read_settings
+from esper_analyzer.exporting.export import export_run
 from esper_analyzer.reading.errors import DATA_ERRORS, quiet_panics
+from esper_analyzer.reading.imported_log import LogImport, find_log, imported_log
 from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
+from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.reporting.check import FailOn, check_report
 from esper_analyzer.reporting.check_formats import Form, summary, write_check
 from esper_analyzer.reporting.comparison.axis import By
@@ -27,109 +42,9 @@ from esper_analyzer.run import Run, open_run
 from esper_analyzer.terminal import tail as screens
 from esper_analyzer.terminal.overview import Overview
 from esper_schemas.console import command_group, say, write
-from esper_schemas.errors import NotARunError, UsageError
+from esper_schemas.errors import UsageError
 from esper_schemas.exit_codes import ExitCode
 from esper_schemas.metric.metrics import Direction
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def root_option(command: _Command) -> _Command:
-    """Add `--root`: the folder of runs."""
-    return click.option(
-        "--root", default="runs", show_default=True, type=click.Path(path_type=Path), help="Folder of runs."
-    )(command)
-
-
-def _run_option(command: _Command) -> _Command:
-    return click.option("--run", "-r", help="Path of a run, or its name under --root.  [default: the latest run]")(
-        command
-    )
-
-
-def run_options(command: _Command) -> _Command:
-    """Add `--run`, `--root` and `--rank`: the run to read."""
-    rank = click.option(
-        "--rank",
-        help="Rank to read: a number, or `all` for all numbers together."
-        "  [default: all are judged, the numbers are of the first]",
-    )
-    return _run_option(root_option(rank(command)))
-
-
-def one_run_options(command: _Command) -> _Command:
-    """Add the options of `run_options` for a screen, which shows one rank at a time."""
-    rank = click.option("--rank", help="Rank to show and to judge.  [default: the first is shown, all are judged]")
-    return _run_option(root_option(rank(command)))
-
-
-def thresholds_option(command: _Command) -> _Command:
-    """Add `--thresholds`: a file with the user's own thresholds."""
-    return click.option(
-        "--thresholds",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="TOML file of thresholds.  [default: [tool.esper.thresholds] of the nearest pyproject.toml that has it]",
-    )(command)
-
-
-def output_option(command: _Command) -> _Command:
-    """Add `-o`: write to a file instead of standard output."""
-    return click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")(
-        command
-    )
-
-
-def chosen_settings(thresholds: Path | None) -> Settings:
-    """Return the thresholds in force. Report the file of the user's own thresholds on standard error."""
-    if thresholds is None:
-        settings = find_settings(Path(), warn=lambda line: say(f"warning: {line}"))
-    else:
-        settings = read_settings(thresholds)
-    if settings.source is not None:
-        say(f"thresholds: {settings.source}")
-    return settings
-
-
-def chosen_run(run: str | None, root: Path, settings: Settings = DEFAULT_SETTINGS) -> Run:
-    """Open the named run, or the latest one. Report on standard error which run is the latest."""
-    opened = open_run(run, root, settings=settings)
-    if run is None:
-        say(f"latest run: {opened.path}")
-    return opened
-
-
-def awaited_run(run: str | None, root: Path, interval: float, settings: Settings) -> tuple[Run, bool]:
-    """Open a run as `chosen_run` does, waiting until it exists. Also return whether this had to wait."""
-    has_waited = False
-    while True:
-        try:
-            return chosen_run(run, root, settings), has_waited
-        except NotARunError:
-            if not has_waited:
-                what = f"run {run}" if run else "a run"
-                say(f"waiting for {what} under {root}")
-            has_waited = True
-            time.sleep(interval)
-
-
-def chosen_ranks(rank: str | None) -> Ranks:
-    """Return the ranks that a command that can put several together is asked for."""
-    if rank == "all":
-        return None
-    number = chosen_rank(rank, "a number or `all`")
-    return "first" if number is None else number
-
-
-def chosen_rank(
-    rank: str | None, allowed: str = "the number of one rank (this command shows one at a time)"
-) -> int | None:
-    """Return the number of the rank that the user asks for; None without one."""
-    if rank is None:
-        return None
-    if not (rank.isascii() and rank.isdecimal()):
-        raise UsageError(f"--rank must be {allowed}, found {rank!r}")
-    return int(rank)
 
 
 @command_group("esper-analyze", data_errors=DATA_ERRORS)
@@ -157,6 +72,7 @@ def runs(root: Path, thresholds: Path | None, verify: bool) -> int:
 
 
 @main.command()
+@run_or_log
 @one_run_options
 @thresholds_option
 @click.option(
@@ -183,19 +99,41 @@ def tail(
 ) -> int:
     """Watch a run while it is recorded.
 
-    Example: esper-analyze tail --run my-run
+    RUN is a path, or a name under --root. It may also be the log of another trainer, such as a folder of TensorBoard:
+    `esper-rec import --follow` then makes a temporary run of it, for as long as it is watched.
+
+    Example: esper-analyze tail runs/CartPole-v1__ppo__1
     """
     if once and on_alert is not None:
         raise UsageError("--on-alert needs a tail that goes on, and --once shows one frame; leave --once out")
     if on_alert is not None and not on_alert.strip():
         raise UsageError("--on-alert must be a command, found an empty one")
     number, settings = chosen_rank(rank), chosen_settings(thresholds)
-    opened, is_new = awaited_run(run, root, interval, settings) if wait else (chosen_run(run, root, settings), False)
-    if once:
-        damage = screens.once(opened, number)
+    if wait:
+        found, is_new = awaited_run(run, root, interval, settings)
     else:
-        damage = screens.follow(opened, number, interval=interval, on_alert=on_alert, is_new=is_new)
+        found, is_new = find_log(run, root) or chosen_run(run, root, settings), False
+    if isinstance(found, Path):
+        with imported_log(found, is_followed=not once) as (path, process):
+            imported = open_run(path, settings=settings)
+            damage = (
+                screens.once(imported, number) if once else _follow_log(imported, process, number, interval, on_alert)
+            )
+    elif once:
+        damage = screens.once(found, number)
+    else:
+        damage = screens.follow(found, number, interval=interval, on_alert=on_alert, is_new=is_new)
     return ExitCode.DAMAGED if damage else ExitCode.FINE
+
+
+def _follow_log(run: Run, process: LogImport, rank: int | None, interval: float, on_alert: str | None) -> int:
+    """Follow the run of a log until its import ends. A log that is begun anew is another attempt of the run."""
+    while True:
+        damage = screens.follow(run, rank, interval=interval, on_alert=on_alert)
+        if run.status() in GOING_ON:
+            return damage  # the user has left the screen, or the import has begun another attempt
+        process.check()
+        return damage
 
 
 @main.command()
@@ -216,6 +154,7 @@ def replay(run: str | None, root: Path, rank: str | None, thresholds: Path | Non
 
 
 @main.command()
+@run_or_log
 @run_options
 @thresholds_option
 @click.option(
@@ -232,9 +171,16 @@ def report(
 ) -> int:
     """Report on a run: verdict, losses, alerts, damage.
 
+    RUN is a path, a name under --root, or the log of another trainer.
+
     Example: esper-analyze report --run my-run --format html -o my-run.html
     """
-    opened, ranks = chosen_run(run, root, chosen_settings(thresholds)), chosen_ranks(rank)
+    ranks = chosen_ranks(rank)
+    with run_read(run, root, chosen_settings(thresholds)) as opened:
+        return _report(opened, ranks, form, output)
+
+
+def _report(opened: Run, ranks: Ranks, form: str, output: Path | None) -> int:
     to_screen = form == "text" and output is None
     with quiet_panics():
         made, document = opened.read(
@@ -269,6 +215,7 @@ def _text(form: str, run: Run, made: Report, rank: Ranks, found: RunIndex) -> st
 
 
 @main.command()
+@run_or_log
 @run_options
 @thresholds_option
 @click.option(
@@ -299,14 +246,15 @@ def check(
 ) -> int:
     """Pass or fail a run by exit code: 0 passed, 1 failed, 3 damaged.
 
+    RUN is a path, a name under --root, or the log of another trainer, which is imported as it is now.
+
     Example: esper-analyze check --run my-run --gate explained_variance
     """
     names = [name.strip() for given in gates for name in given.split(",")]
     if not all(names):
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
     ranks, settings = chosen_ranks(rank), chosen_settings(thresholds)
-    opened = chosen_run(run, root, settings)
-    with quiet_panics():
+    with run_read(run, root, settings) as opened, quiet_panics():
         if looked_at(ranks) is None and names:
             made, by_rank = opened.read(None, lambda seen: build_reports(opened, seen, ranks))
         else:
@@ -378,4 +326,40 @@ def compare(
         sys.stdout.write(made.to_json() + "\n")
     else:
         write_lines(compare_lines(made, terminal_size(sys.stdout)[0]))
+    return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
+
+
+@main.command()
+@run_option
+@root_option
+@click.option(
+    "--rank",
+    help="Rank to export: a number.  [default: all, with a column `rank`; an event file has the first]",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="File to write: NAME.parquet, NAME.csv, or a name that contains tfevents. Missing folders are made.",
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+def export(run: str | None, root: Path, rank: str | None, output: Path, force: bool) -> int:
+    """Write the updates of a run into one file: Parquet, CSV, or an event file of TensorBoard.
+
+    The updates that count are exported: rows that a later attempt superseded, and black boxes, are not. Parquet and CSV
+    have every column, and null is an empty cell in CSV. An event file has one rank, values as float32, the update as
+    step, tags such as losses/value_loss, and the hyper-parameters. The exit code is 3 if the run is damaged; what can
+    be read is exported all the same.
+
+    Example: esper-analyze export --run my-run -o my-run.parquet
+    """
+    number = chosen_rank(rank, "the number of one rank")
+    opened = chosen_run(run, root)
+    with quiet_panics():
+        made = export_run(opened, output, rank=number, force=force)
+    ranks = f" of rank {made.ranks[0]}" if len(made.ranks) == 1 else f" of {len(made.ranks):,} ranks"
+    say(f"{made.path}: {made.rows:,} updates{ranks if made.ranks else ''}")
+    if made.is_damaged:
+        say(f"the run is damaged, and rows may be missing: esper-rec verify {opened.path}")
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE

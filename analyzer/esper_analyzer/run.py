@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from esper_analyzer.exporting.export import export_run
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.measuring.snapshot import Snapshot, metric_names, take_snapshot
@@ -94,6 +96,25 @@ class Run(JudgedRun):
             them. Without alerts the frame has the same columns and no rows.
         """
         return alert_frame(self.report(rank).alerts)
+
+    def export(self, path: str | os.PathLike[str], *, rank: int | None = None, force: bool = False) -> Path:
+        """Write the updates that count into one file, by its name Parquet, CSV or an event file of TensorBoard.
+
+        Args:
+            path: ends in `.parquet` or `.csv`, which have the rows and columns of `updates`; or contains `tfevents`,
+                which has the values of one rank as float32. Missing folders are made.
+            rank: only this rank. By default all ranks; the first one in an event file.
+            force: replace an existing file.
+
+        Returns:
+            The path.
+
+        Raises:
+            UsageError: the name says no format, or the file exists.
+            NotARunError: the run has no such rank.
+            OSError: the file cannot be written.
+        """
+        return export_run(self, path, rank=rank, force=force).path
 
     def plot(self, *metrics: str, log: bool | None = None, rank: int = 0) -> Figure:
         """Plot metrics over updates, one panel each, with thresholds, alerts and marks at values that are not finite.

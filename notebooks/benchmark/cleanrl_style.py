@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Normal
 
 from benchmark.running import ACTIVATIONS, Floats, Learner, Policy, Rollout, Training, to_env
-from esper_recorder import Recorder
-from esper_recorder.adapters.sb3 import rollout_metrics
+from esper_recorder import Recorder, rollout_statistics
 from esper_schemas.run.records import ValueLossDefinition
 
 
@@ -150,24 +149,15 @@ class Loop:
         if training.fault.changes_rollouts:
             training.fault.change_rollout(rollout, training.clock, hyper.gamma, hyper.gae_lambda)
         collected = perf_counter()
-        measured = rollout_metrics(rollout.values, rollout.returns, rollout.advantages)
-        varied = measured.pop("returns_varied")
-        errors = rollout.td_errors(hyper.gamma)
-        with np.errstate(all="ignore"):
-            variance = rollout.returns.var()
-            explained = float(1 - (rollout.returns - rollout.values).var() / variance) if varied else None
-            measured |= {
-                "td_error_mean": float(errors.mean()),
-                "td_error_std": float(errors.std()),
-                "bellman_error": float(np.abs(errors).mean()),
-            }
+        measured = rollout_statistics(
+            rollout.values, rollout.returns, rollout.advantages, td_errors=rollout.td_errors(hyper.gamma)
+        )
         self.env_steps += hyper.samples
         trained = self._train(rollout)
         return {
             **measured,
             **trained,
             **episodes,
-            "explained_variance": explained,
             "env_steps": self.env_steps,
             "samples": hyper.samples,
             "learning_rate": rate,

@@ -1,6 +1,7 @@
 """A flight recorder for PPO training runs: one payload per update, appended, sealed, never lost."""
 
 from esper_recorder.recorder import Recorder
+from esper_recorder.rollout import rollout_statistics
 from esper_schemas import EsperError, PPOUpdatePayload, ValueLossDefinition
 
-__all__ = ["EsperError", "PPOUpdatePayload", "Recorder", "ValueLossDefinition"]
+__all__ = ["EsperError", "PPOUpdatePayload", "Recorder", "ValueLossDefinition", "rollout_statistics"]

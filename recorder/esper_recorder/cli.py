@@ -6,15 +6,16 @@ import json
 import types
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import Field, fields
+from dataclasses import Field
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from esper_recorder.train.config import DEFAULT_ENV, ENV_PRESETS, GYMNASIUM_PRESET, PPOConfig, option_name
-from esper_recorder.train.signals import Signals
-from esper_schemas.console import command_group, progress, say, talk_console, tell, write
+from esper_recorder.train.signals import Signals, end_with_input
+from esper_schemas.console import command_group, output_width, progress, say, talk_console, tell, write
 from esper_schemas.errors import EsperError, UsageError, describe_error
 from esper_schemas.exit_codes import ExitCode
 
@@ -64,7 +65,7 @@ def describe_presets() -> str:
     return f"Defaults by environment: {'; '.join(described)}. The run's header records every value in use."
 
 
-_RUN_PARAMETERS, _HYPERPARAMETERS = fields(PPOConfig)[:6], fields(PPOConfig)[6:]
+_RUN_PARAMETERS, _HYPERPARAMETERS = fields_of(PPOConfig)[:6], fields_of(PPOConfig)[6:]
 
 
 MIN_SEGMENTS = 50
@@ -208,36 +209,155 @@ def repair(run: str, root: str) -> ExitCode:
     return ExitCode.DAMAGED if made.verification.is_damaged else ExitCode.FINE
 
 
+def mapping_option(what: str) -> Callable[[_Command], _Command]:
+    """Add `--map KEY=FIELD` to a command; `what` is the first sentence of its help."""
+    return click.option(
+        "--map",
+        "mapping",
+        multiple=True,
+        metavar="KEY=FIELD",
+        help=f"{what} The KEY `step` is the step that the log gives to each point. Repeat it for each key; both losses"
+        " are needed where the trainer is not known.",
+    )
+
+
+definition_option = click.option(
+    "--value-loss-definition",
+    "definition",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="What the value loss of the log is: factor, clipping, clip_range, reduction, coefficient_included,"
+    " targets_normalised or source, as in run.json. Repeat it, or separate several with commas.",
+)
+
+
 @main.command("import")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", "root", default="runs", help="Folder to create the runs in.  [default: runs]")
 @click.option(
-    "--run-id", default=None, help="Name of the run, for one FILE; by default it is made from the file's name."
+    "--run-id", default=None, help="Name of the run, for one PATH; by default it is made from the name of PATH."
 )
-def import_(files: tuple[Path, ...], root: str, run_id: str | None) -> ExitCode:
-    """Import events.jsonl of esper-lite, each FILE as its own run.
+@mapping_option("Import the key KEY of the log as FIELD, a metric or a name of your own.")
+@definition_option
+@click.option("--source-run", default=None, help="Which run to import from a database of Trackio that has several.")
+@click.option(
+    "--follow",
+    is_flag=True,
+    help="Go on importing while the log of one PATH is written, until Ctrl-C or SIGTERM, which seals the run. A PATH in"
+    " which nothing is yet is waited for.",
+)
+@click.option(
+    "--until-idle",
+    type=click.FloatRange(0.0, min_open=True),
+    metavar="SECONDS",
+    help="With --follow: end when nothing new has come for so long; the run is then finished.",
+)
+@click.option(
+    "--until-eof",
+    is_flag=True,
+    help="Also end, as by SIGTERM, when standard input ends: for a program that starts this one.",
+)
+def import_(
+    paths: tuple[Path, ...],
+    root: str,
+    run_id: str | None,
+    mapping: tuple[str, ...],
+    definition: tuple[str, ...],
+    source_run: str | None,
+    follow: bool,
+    until_idle: float | None,
+    until_eof: bool,
+) -> ExitCode:
+    """Import logs of other trainers, each file or folder PATH as its own run.
 
-    The run keeps the source's numbering and times. The command prints what became of each key, and what it did not
-    import. The exit code is 2 if a FILE could not be imported; the other files are still imported.
+    What a PATH is follows from its content: event files of TensorBoard (those of a folder are joined), progress.csv and
+    progress.json of Stable-Baselines3, result.json of RLlib, metrics.csv of Lightning, JSON lines and console output
+    of verl, offline runs of W&B, databases of Trackio, events.jsonl of esper-lite, and with --map any CSV, JSON lines
+    or Parquet. The command prints what became of each key, and what it did not import. Import a log that has grown
+    again to add what is new, or follow it: each update is then imported as soon as it is complete. The exit code is 2
+    if a PATH could not be imported; the others are still imported.
 
-    Example: esper-rec import events.jsonl --run-id mine
+    Example: esper-rec import runs/CartPole-v1__ppo__1 --out esper_runs
     """
-    from esper_recorder.importing.command import describe, import_file, name_runs
+    from esper_recorder.importing.command import describe, follow_log, import_log, name_runs, parse_given
 
-    names = name_runs(files, Path(root), run_id)
+    if follow and len(paths) > 1:
+        raise UsageError(f"--follow follows one PATH, found {len(paths)}; follow each with a command of its own")
+    if until_idle is not None and not follow:
+        raise UsageError("--until-idle says when to stop following a log; give --follow too")
+    given = parse_given(mapping, definition, source_run)
+    names = name_runs(paths, Path(root), run_id)
     signals, failed = Signals(), False
-    for file, name in zip(files, names, strict=True):
+    for path, name in zip(paths, names, strict=True):
         try:
             with signals.installed():
-                imported, account = import_file(file, Path(root), name, signals)
+                if until_eof:
+                    end_with_input()
+                if follow:
+                    imported, source = follow_log(path, Path(root), name, given, signals, until_idle)
+                else:
+                    imported, source = import_log(path, Path(root), name, given, signals)
         except EsperError as error:
             say(f"esper-rec: {describe_error(error)}")
             failed = True
             continue
-        tell(*describe(file, imported, account).splitlines())
+        tell(*describe(path, imported, source).splitlines())
         if signals.signum is not None:
             return ExitCode(128 + signals.signum)
     return ExitCode.USAGE if failed else ExitCode.FINE
+
+
+@main.command("run", context_settings={"allow_interspersed_args": False})
+@click.argument("script")
+@click.argument("arguments", nargs=-1, metavar="[ARG]...", type=click.UNPROCESSED)
+@click.option("-m", "--module", "is_module", is_flag=True, help="SCRIPT is the name of a module, as for python -m.")
+@click.option("--out", "root", default=None, help="Folder to create runs in.  [default: that of the event files]")
+@mapping_option("Record the tag KEY as FIELD, a metric or a name of your own.")
+@definition_option
+def run_(
+    script: str,
+    arguments: tuple[str, ...],
+    is_module: bool,
+    root: str | None,
+    mapping: tuple[str, ...],
+    definition: tuple[str, ...],
+) -> int:
+    """Run a training script unchanged, and record what it writes to a SummaryWriter.
+
+    The script runs as `python SCRIPT ARG...` runs it, and its exit code is kept. Each folder of event files with the
+    losses of a PPO becomes a run in that folder. The run is sealed when its writer is closed or the script ends, also
+    by Ctrl-C. Options of esper-rec come before SCRIPT.
+
+    Example: esper-rec run ppo.py --env-id CartPole-v1
+    """
+    from esper_recorder.adapters.run_command import run_program
+    from esper_recorder.importing.command import parse_given
+
+    given = parse_given(mapping, definition, None)
+    where = None if root is None else Path(root)
+    return run_program(script, arguments, is_module=is_module, root=where, given=given)
+
+
+@main.command()
+@click.argument("word", required=False)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="[default: text]")
+def fields(word: str | None, form: str) -> None:
+    """Show which key of which trainer becomes which column.
+
+    Each trainer is listed with what it calls its value loss and what that is multiplied by. With WORD, only trainers,
+    keys and columns are shown that contain it. `esper-rec import` reads logs by this table.
+
+    Example: esper-rec fields kl
+    """
+    from esper_recorder.dialects.fields import as_json, lines, select
+
+    selected = select(word)
+    if not selected:
+        raise UsageError(f"no trainer, key or column has {word!a} in its name; esper-rec fields lists them all")
+    if form == "json":
+        write(json.dumps(as_json(selected), indent=2) + "\n")
+    else:
+        tell(*lines(selected, output_width()))
 
 
 def _fault_lines(made: Verification) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from time import perf_counter, time_ns
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from esper_recorder.writing import log
 from esper_recorder.writing.background import (
@@ -20,7 +20,7 @@ from esper_recorder.writing.background import (
 from esper_recorder.writing.black_box import KEPT_MINIBATCHES, BlackBox
 from esper_recorder.writing.breakage import Breakage
 from esper_recorder.writing.device_capture import DeviceCapture, PendingRow, take_device_tensors
-from esper_recorder.writing.ending import close_when_collected, describe, text_of
+from esper_recorder.writing.ending import close_when_collected, ending_of, text_of
 from esper_recorder.writing.foreign import is_of_signal_handler
 from esper_recorder.writing.given import parts_of
 from esper_recorder.writing.journal import Journal, RotationLimits
@@ -31,6 +31,9 @@ from esper_schemas.metric.payload import METRICS, PPOUpdatePayload, admit
 from esper_schemas.run.records import EndStatus, ValueLossDefinition
 from esper_schemas.segment.active import column_types
 from esper_schemas.segment.black_box import MAX_MINIBATCHES
+
+if TYPE_CHECKING:
+    from esper_recorder.keeping.recorded import Continuation
 
 
 class Recorder:
@@ -59,10 +62,12 @@ class Recorder:
         on_update: UpdateHook | None,
         strict: bool,
         black_box_minibatches: int,
+        fill_in_times: bool,
     ) -> None:
         self.rank = opened.identity.rank
         self._on_update = on_update
         self._strict = strict
+        self._fill_in_times = fill_in_times
         self._next_seq = opened.attempt.first_seq
         self._started = perf_counter()
         self._known: set[str] = set(column_types())
@@ -96,6 +101,7 @@ class Recorder:
         segment_secs: float = RotationLimits.secs,
         buffer_rows: int = 10_000,
         black_box_minibatches: int = KEPT_MINIBATCHES,
+        fill_in_times: bool = True,
     ) -> Self:
         """Open a run for recording, creating `root/run_id` unless it is resumed.
 
@@ -117,6 +123,8 @@ class Recorder:
             segment_rows, segment_bytes, segment_secs: A segment is sealed when it reaches any of these.
             buffer_rows: How many rows may wait while the disk is in trouble.
             black_box_minibatches: How many minibatches are kept in memory for the black box, 0 to 65,536.
+            fill_in_times: Whether `wall_time` and `elapsed_secs` are filled in where a row has none. Otherwise they
+                stay null, for rows of a past whose times are not known.
 
         Raises:
             UsageError: an argument is wrong.
@@ -154,6 +162,7 @@ class Recorder:
             on_update=on_update,
             strict=strict,
             black_box_minibatches=black_box_minibatches,
+            fill_in_times=fill_in_times,
         )
 
     def close(self, status: EndStatus = "finished", reason: str | None = None) -> None:
@@ -174,12 +183,7 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or (isinstance(error, SystemExit) and not error.code):
-            self.close()
-        elif issubclass(kind, KeyboardInterrupt):
-            self.close("interrupted", "KeyboardInterrupt")
-        else:
-            self.close("failed", describe(kind, error))
+        self.close(*ending_of(kind, error))
 
     def __copy__(self) -> NoReturn:
         raise TypeError("a Recorder cannot be copied: two would give their rows the same numbers; pass it on as it is")
@@ -213,6 +217,34 @@ class Recorder:
     def dropped_rows(self) -> int:
         """Rows of this attempt that were dropped so far."""
         return self._background.tally.dropped_rows
+
+    def next_update(self, env_steps: int | None = None) -> int:
+        """Return the update from which a resumed trainer continues to count, by the rows that were recorded before.
+
+        Call it before the first row of an attempt. A model that was saved after `env_steps` steps continues with the
+        first recorded update that took more steps; that update and those behind it are superseded. If none took more,
+        or `env_steps` is None or was never recorded, it continues behind the last update. A run without rows gives 0.
+
+        Raises:
+            RunDamagedError: a segment is damaged, so that its rows are not known; `esper-rec repair` recovers them.
+            OSError: a segment cannot be read.
+        """
+        return self.continuation(env_steps).update
+
+    def continuation(self, reached: int | None, column: str = "env_steps") -> Continuation:
+        """Return the update as `next_update` does, and the environment steps that the updates before it took.
+
+        Args:
+            reached: How far the trainer had come when it was saved; None continues behind the last update.
+            column: What `reached` counts: a recorded column that never falls, such as the trainer's own number.
+
+        Raises:
+            RunDamagedError, OSError: as `next_update`.
+        """
+        from esper_recorder.keeping.recorded import find_continuation  # seldom needed, so not imported with the package
+
+        opened = self._background.opened
+        return find_continuation(opened.folder, opened.identity, reached, column)
 
     # ------------------------------------------------------------------ recording
 
@@ -274,6 +306,10 @@ class Recorder:
             self._call_hook(self._as_row(names, values, seq) if row is None else row)
         return safe
 
+    def note_import(self, imported: Mapping[str, Any]) -> None:
+        """Keep in the record of this attempt which log its rows are from, and how far it was read; see FORMAT.md."""
+        self._background.note_import(imported)
+
     def minibatch(self, **numbers: Any) -> None:
         """Keep the numbers of one minibatch in memory, so that they can be read if something breaks soon.
 
@@ -319,6 +355,8 @@ class Recorder:
         writer = background.journal.writer
         if writer is None or not background.direct:
             return None
+        if not self._fill_in_times and not {"wall_time", "elapsed_secs"} <= set(names):
+            return None  # a plan would fill them in
         kind = (names, tuple(map(type, values)))
         plan = writer.plan if kind == writer.kind else writer.plan_for(kind)  # to compare costs less than to hash
         seq = self._next_seq
@@ -360,8 +398,9 @@ class Recorder:
             raise PayloadError(next(iter(refused.values())))
         pending = self._fetch(row, tensors) if tensors else PendingRow(row)
         began = perf_counter()
-        row.setdefault("wall_time", time_ns() // 1000)
-        row.setdefault("elapsed_secs", began - self._started)
+        if self._fill_in_times:
+            row.setdefault("wall_time", time_ns() // 1000)
+            row.setdefault("elapsed_secs", began - self._started)
         row["seq"] = self._next_seq
         self._next_seq += 1
         for name, reason in refused.items():

@@ -7,6 +7,7 @@ Data goes to standard output and messages go to standard error; `printable` clea
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -64,6 +65,11 @@ def write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _forget(sys.stdout)
+
+
+def output_width() -> int:
+    """The width of the terminal that standard output is, in characters: COLUMNS if that is set; 80 without one."""
+    return shutil.get_terminal_size((80, 24)).columns
 
 
 def say(line: str) -> None:

@@ -13,3 +13,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _checked_distributions() -> Iterator[None]:
+    """rsl_rl turns the checks of all distributions off, for the whole process; other tests need them."""
+    yield
+    torch.distributions.Distribution.set_default_validate_args(True)

@@ -67,7 +67,7 @@ model.learn(9999, callback=RecorderCallback(sys.argv[1], run_id="script", on_upd
 def test_other_algorithms_are_refused(tmp_path: Path) -> None:
     """An A2C logs other losses under the same names: it is refused before a run is made."""
     model = A2C("MlpPolicy", "CartPole-v1", device="cpu")
-    with pytest.raises(UsageError, match="PPO, found A2C"):
+    with pytest.raises(UsageError, match="found A2C, which logs other quantities"):
         model.learn(100, callback=RecorderCallback(tmp_path, run_id="a2c"))
     assert not list(tmp_path.iterdir())
 

@@ -26,8 +26,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from host_trainer import HostTrainer
-from sync_trace import count_waits
+from tests.gpu.host_trainer import HostTrainer
+from tests.gpu.sync_trace import count_waits
 
 import esper_recorder.recorder
 from esper_recorder import Recorder
@@ -62,10 +62,9 @@ def cuda_tests() -> Iterator[Row]:
     arguments = ["-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", "-c", str(PROJECT / "pyproject.toml")]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # those of the machine may warn
     done = run([sys.executable, "-m", "pytest", *arguments, *map(str, tests)], environment=environment, check=False)
-    summary = done.stdout.strip().splitlines()[-1]
-    yield "CUDA tests of the suite", summary
+    yield "CUDA tests of the suite", (done.stdout.strip().splitlines() or ["none could begin"])[-1]
     if done.returncode:
-        print(done.stdout[-6000:], flush=True)
+        print(done.stdout[-6000:], done.stderr[-2000:], flush=True)
         raise StepFailedError("see the output above")
 
 
@@ -142,7 +141,8 @@ def step_time(root: Path) -> Iterator[Row]:
     if HAS_GPU:
         kinds["bound by the device"] = HostTrainer(DEVICE, width=2048, samples=8192)
     for kind, host in kinds.items():
-        ratio, low, high, update_secs = recorded_ratio(root / kind.replace(" ", "-"), host)
+        pairs = 10 if not HAS_GPU else 120 if kind == "bound by launches" else 40
+        ratio, low, high, update_secs = recorded_ratio(root / kind.replace(" ", "-"), host, pairs)
         yield (
             f"step time with recording / without, {host.scalars} device tensors, updates of {1e3 * update_secs:.1f} ms,"
             f" {kind}",
@@ -150,9 +150,15 @@ def step_time(root: Path) -> Iterator[Row]:
         )
 
 
-def recorded_ratio(root: Path, host: HostTrainer) -> tuple[float, float, float, float]:
-    """Median ratio of step times with and without recording, its 95 % interval, and the seconds without."""
-    pairs, updates = (120, 4) if HAS_GPU else (10, 4)
+def recorded_ratio(root: Path, host: HostTrainer, pairs: int, updates: int = 4) -> tuple[float, float, float, float]:
+    """Median ratio of step times with and without recording, its 95 % interval, and the seconds of one without.
+
+    Args:
+        root: a folder for the run.
+        host: the trainer.
+        pairs: blocks with recording, and as many without.
+        updates: updates in a block.
+    """
     secs: dict[bool, list[float]] = {True: [], False: []}
     shuffled = random.Random(0)
     with recording(root, "blocks") as recorder:

@@ -3,8 +3,9 @@
 #
 #     bash tests/gpu/run.sh [TABLE]     the table also goes to the file TABLE (default: gpu.md)
 #
-# Needs Python with PyTorch, NumPy, pyarrow, click and pytest ($PYTHON, default python3), no network, and the few wheels of
-# wheels.txt in .whl/ unless they are installed. Without a GPU it says so and runs the same steps, short, on the CPU.
+# Needs Python ($PYTHON, default python3) with PyTorch, NumPy, pyarrow, click, pytest, hypothesis, tensorboard, onnx and
+# onnxscript, no network, and the few wheels of wheels.txt in .whl/ unless they are installed. Without a GPU it says so
+# and runs the same steps, short, on the CPU.
 set -euo pipefail
 project=$(cd "$(dirname "$0")/../.." && pwd)
 table=$(realpath -m "${1:-gpu.md}")
@@ -16,6 +17,6 @@ if compgen -G "$project/.whl/*.whl" > /dev/null; then
     "$python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile \
         --find-links "$project/.whl" --target "$place/site" --requirement "$project/tests/gpu/wheels.txt"
 fi
-export PYTHONPATH="$project/schemas:$project/recorder:$project/analyzer:$place/site" PYTHONUNBUFFERED=1
+export PYTHONPATH="$project:$project/schemas:$project/recorder:$project/analyzer:$place/site" PYTHONUNBUFFERED=1
 cd "$place" # nothing is written into the checkout
 "$python" "$project/tests/gpu/measure.py" "$table"

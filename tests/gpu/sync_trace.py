@@ -34,7 +34,7 @@ def count_waits(work: Callable[[], object], device: torch.device) -> Waits:
     if device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
         torch.cuda.synchronize()
-    with profile(activities=activities) as trace, record_function(_MARK):
+    with profile(activities=activities, acc_events=True) as trace, record_function(_MARK):
         work()
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "trace.json"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from esper_recorder import Recorder
+from esper_recorder import Recorder, rollout_statistics
 from esper_recorder.train import losses
 from esper_recorder.train.config import PPOConfig
 from esper_recorder.train.gym_envs import make_env
@@ -181,18 +181,40 @@ def test_a_graph_can_be_captured_while_rows_are_on_their_way(
     assert [row["value_loss"] for row in read_rows(tmp_path / "r")] == [float(i) for i in range(count)]
 
 
+def test_a_black_box_waits_for_the_capture_on_the_stream_of_its_minibatches(
+    device: torch.device, tmp_path: Path
+) -> None:
+    """It is asked for while their stream captures a graph: the graph is whole, and the black box follows."""
+    stream = torch.cuda.Stream() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    x, total = torch.ones(8, device=device), torch.zeros((), device=device)
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        with torch.cuda.stream(stream):
+            recorder.minibatch(value_loss=x[0] * 3)
+        with captured(device, stream) as graph:
+            recorder.dump_black_box("asked in the capture")
+            total += x.sum()
+        if graph is not None:
+            graph.replay()
+        assert total.item() == 8
+    with RunDirectory(tmp_path / "r").rank(0).open() as rank:
+        [name] = black_boxes(rank)
+        assert read_black_box(rank, name).minibatches.column("value_loss").to_pylist() == [3.0]
+
+
 @contextmanager
-def captured(device: torch.device) -> Iterator[torch.cuda.CUDAGraph | None]:
+def captured(device: torch.device, stream: torch.cuda.Stream | None = None) -> Iterator[torch.cuda.CUDAGraph | None]:
     """Capture what is done inside as a graph, in the mode that any thread of the process can break; None on the CPU."""
     if device.type != "cuda":
         yield None
         return
     torch.cuda.synchronize()
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    with torch.cuda.stream(stream):
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.stream(stream or torch.cuda.Stream()):  # type: ignore[no-untyped-call]
         graph.capture_begin(capture_error_mode="global")
-        yield graph
-        graph.capture_end()
+        try:
+            yield graph
+        finally:  # or every test after this one fails too
+            graph.capture_end()
     torch.cuda.synchronize()
 
 
@@ -225,3 +247,23 @@ def test_losses_are_those_of_the_cpu(device: torch.device, value_clip: float | N
 
     for here, there in zip(computed(torch.device("cpu")), computed(device), strict=True):
         torch.testing.assert_close(there, here, rtol=1e-12, atol=1e-12)
+
+
+def test_a_rollout_is_measured_where_it_is(device: torch.device, tmp_path: Path, read_rows: ReadRows) -> None:
+    """The statistics of a rollout are those of NumPy, null where they are undefined, and nobody waits for them."""
+    values = torch.randn(64, 8, device=device)
+    returns, constant = values + torch.randn(64, 8, device=device), torch.ones(64, 8, device=device)
+    keep_busy(device)
+    with Recorder.open(tmp_path, run_id="run") as recorder:
+        recorder.record(update=0, policy_loss=0.0, value_loss=torch.zeros((), device=device))  # allocates once
+        with waiting_forbidden():
+            measured = [rollout_statistics(values, of_row, of_row - values) for of_row in (returns, constant)]
+            for update, statistics in enumerate(measured, start=1):
+                recorder.record(update=update, policy_loss=0.0, value_loss=0.0, **statistics)
+    rows = read_rows(tmp_path / "run")[1:]
+    for row, of_row in zip(rows, (returns, constant), strict=True):
+        expected = rollout_statistics(values.cpu(), of_row.cpu(), (of_row - values).cpu())
+        assert {name for name in expected if row[name] is None} == {n for n in expected if expected[n] is None}
+        measured_ones = {name: number for name, number in expected.items() if number is not None}
+        assert {name: row[name] for name in measured_ones} == pytest.approx(measured_ones, rel=1e-9)
+    assert rows[1]["explained_variance"] is None

@@ -390,3 +390,27 @@ def test_lock_file_of_a_dead_writer_does_not_lock(tmp_path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(RunLockedError, match="held by another writer"):
             Recorder.open(tmp_path, run_id="r", resume="must")
+
+
+# ---------------------------------------------------------------------- where a resumed trainer continues
+
+
+def test_a_trainer_continues_where_its_steps_end(tmp_path: Path) -> None:
+    """`next_update` is the first recorded update with more steps than the trainer took, else that behind the last."""
+    with Recorder.open(tmp_path, run_id="r", segment_rows=2) as recorder:
+        assert recorder.next_update(0) == recorder.next_update() == 0
+        for update in range(3, 8):  # 100 steps an update
+            recorder.record(update=update, policy_loss=0.1, value_loss=0.2, env_steps=100 * (update - 2))
+    with Recorder.open(tmp_path, run_id="r", resume="must") as recorder:
+        found = [recorder.next_update(steps) for steps in (0, 99, 100, 250, 499, 500, 10_000, None)]
+        assert found == [3, 3, 4, 5, 7, 8, 8, 8]
+
+
+def test_rows_without_steps_are_all_kept(tmp_path: Path) -> None:
+    """Where no steps were recorded, a trainer continues behind the last update; superseded updates do not count."""
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        _record(recorder, 9)
+    with Recorder.open(tmp_path, run_id="r", resume="must") as recorder:
+        _record(recorder, 2, first=4)
+    with Recorder.open(tmp_path, run_id="r", resume="must") as recorder:
+        assert recorder.next_update(5) == recorder.next_update() == 6

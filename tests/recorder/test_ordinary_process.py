@@ -441,30 +441,32 @@ def test_a_mapping_that_raises_costs_its_row_only(tmp_path: Path, read_rows: Rea
 
 
 def test_a_dictionary_that_another_thread_fills_is_taken_as_it_is(tmp_path: Path, read_rows: ReadRows) -> None:
-    """Recording it never meets a change in the middle."""
-    import threading
+    """Recording it never meets a change in the middle, between whichever instructions the other thread has its turn."""
+    extras = dict.fromkeys(("x0", "x1", "x2"), 1.0)
+    turns = 0
 
-    extras: dict[str, float] = {}
-    stop = threading.Event()
+    def take_turn(frame: types.FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal turns
+        if not frame.f_globals.get("__name__", "").startswith("esper_recorder."):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            turns += 1
+            if extras.pop("x3", None) is None:
+                extras["x3"] = 1.0
+        return take_turn
 
-    def fill() -> None:
-        while not stop.is_set():
-            for number in range(50):
-                extras[f"x{number}"] = 1.0
-            for number in range(50):
-                extras.pop(f"x{number}", None)
-
-    thread = threading.Thread(target=fill)
-    thread.start()
-    try:
-        with Recorder.open(tmp_path, run_id="r") as recorder:
-            for i in range(150):
+    before = sys.gettrace()
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        sys.settrace(take_turn)
+        try:
+            for i in range(20):
                 put(recorder, i, extras=extras)
-            assert recorder.dropped_rows == 0
-    finally:
-        stop.set()
-        thread.join()
-    assert updates(read_rows, recorder.path) == list(range(150))
+        finally:
+            sys.settrace(before)
+        assert recorder.dropped_rows == 0
+    assert turns > 1000
+    assert updates(read_rows, recorder.path) == list(range(20))
 
 
 def test_a_log_that_raises_and_a_stub_of_torch_stop_nothing(

@@ -1,20 +1,20 @@
 """Selects the rows that count after restarts and rollbacks: the default view and the view of all attempts, both lazy.
 
-An attempt supersedes every earlier row of its rank whose update is at or after its own first update; within
-an attempt the last row of an update wins. Sealed segments whose updates rise are filtered, never sorted.
+`esper_schemas.examining.current` has the rule. Sealed segments whose updates rise are filtered, never sorted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from itertools import groupby, pairwise
+from itertools import groupby
 
 import polars as pl
 from polars import selectors
 
 from esper_analyzer.reading.descriptors import open_pieces
 from esper_analyzer.reading.segment_index import SCHEMA, Piece
+from esper_schemas.examining.current import cuts_by_attempt, rises
 
 
 def schema_of(pieces: Iterable[Piece]) -> pl.Schema:
@@ -49,26 +49,6 @@ def current(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
         frames.append(_scan(whole, schema))
         frames += [_scan([piece], schema).filter(pl.col("update") < cut) for piece in cut_off]
     return _concat(frames, schema)
-
-
-def rises(pieces: Sequence[Piece]) -> bool:
-    """Whether each update is greater than the one before, within and between these pieces."""
-    return all(piece.updates_rise for piece in pieces) and all(
-        before.last_update < after.first_update for before, after in pairwise(pieces)
-    )
-
-
-def cuts_by_attempt(pieces: Sequence[Piece]) -> dict[int, int | None]:
-    """Return, for each attempt, the update from which a later attempt supersedes it; None if it is not superseded."""
-    firsts: dict[int, int] = {}
-    for piece in pieces:
-        firsts.setdefault(piece.attempt, piece.first_update)
-    cuts: dict[int, int | None] = {}
-    cut: int | None = None
-    for attempt in sorted(firsts, reverse=True):
-        cuts[attempt] = cut
-        cut = firsts[attempt] if cut is None else min(cut, firsts[attempt])
-    return cuts
 
 
 def _scan(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:

@@ -11,8 +11,8 @@ from typing import Self
 
 import polars as pl
 
-from esper_analyzer.reading.current_rows import rises
 from esper_analyzer.reading.segment_index import SegmentIndex
+from esper_schemas.examining.current import rises
 
 Range = tuple[int, int]
 """First and last update of a range, both inclusive."""

@@ -10,6 +10,7 @@ import polars as pl
 
 from esper_analyzer.reading import current_rows
 from esper_analyzer.reading.segment_index import SCHEMA, SegmentIndex, index_of, without_notes
+from esper_schemas.examining.current import rises
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.run import RunExamination
 from esper_schemas.examining.segment import Recording
@@ -98,7 +99,7 @@ def rows_of(index: SegmentIndex, schema: pl.Schema | None = None, *, all_attempt
 
 def every_row_of(index: SegmentIndex, rows: pl.LazyFrame) -> pl.LazyFrame:
     """Return the rows of one rank in all attempts; this is `rows`, those that count, if nothing is superseded."""
-    return rows if current_rows.rises(index.pieces) else rows_of(index, all_attempts=True)
+    return rows if rises(index.pieces) else rows_of(index, all_attempts=True)
 
 
 def joined(frames: Iterable[pl.LazyFrame]) -> pl.LazyFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
@@ -12,34 +11,35 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from esper_recorder.recorder import Recorder
+from esper_recorder.rollout import rollout_statistics
 from esper_recorder.writing import log
 from esper_recorder.writing.background import UpdateHook
+from esper_recorder.writing.ending import describe
 from esper_recorder.writing.opening import Resume
 from esper_schemas.errors import UsageError
-from esper_schemas.run.records import EndStatus, ValueLossDefinition
+from esper_schemas.run.records import EndStatus
 
 try:
-    import stable_baselines3
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
 
     from esper_recorder.adapters.sb3_minibatches import Minibatches
+    from esper_recorder.adapters.sb3_models import (
+        VALUE_LOSS_FACTOR,
+        check_model,
+        config_of,
+        env_name,
+        trainer_of,
+        value_loss_definition,
+    )
 except ModuleNotFoundError as error:
     if error.name != "stable_baselines3":
         raise
     raise ModuleNotFoundError(
         "the adapter needs Stable-Baselines3: pip install 'esper-recorder[sb3]'", name=error.name
     ) from None
-
-VALUE_LOSS_FACTOR = 0.5
-"""SB3 logs the mean squared error; the column `value_loss` is half of that."""
-
-NEARLY_CONSTANT = 1e-8
-"""A variance below this share of max(1, mean²) is rounding noise of float32: it cannot be explained."""
 
 _LOGGED = {
     "policy_loss": "train/policy_gradient_loss",
@@ -51,28 +51,11 @@ _LOGGED = {
 }
 """Metrics that SB3 logs with the same meaning under another name."""
 
-_HYPER_PARAMETERS = (
-    "n_steps",
-    "batch_size",
-    "n_epochs",
-    "gamma",
-    "gae_lambda",
-    "ent_coef",
-    "vf_coef",
-    "max_grad_norm",
-    "normalize_advantage",
-    "target_kl",
-    "use_sde",
-    "sde_sample_freq",
-    "n_envs",
-    "seed",
-    "policy_kwargs",
-)
-_SCHEDULES = {"learning_rate": "lr_schedule", "clip_range": "clip_range", "clip_range_vf": "clip_range_vf"}
-
 
 class RecorderCallback(BaseCallback):
-    """Records every update of a `stable_baselines3.PPO`, including the last one, at any `log_interval`.
+    """Records every update of a PPO of Stable-Baselines3, including the last one, at any `log_interval`.
+
+    The model is a `stable_baselines3.PPO`, or a `MaskablePPO` or `RecurrentPPO` of sb3-contrib.
 
     `learn` opens the run when it begins and closes it when it returns. Calling `learn` again with the same callback
     adds an attempt to the same run; updates and environment steps keep counting. If `learn` raises, all rows are safe.
@@ -86,11 +69,13 @@ class RecorderCallback(BaseCallback):
         run_id: Name of the run and of its folder; by default it is made from the time.
         config: Your own hyper-parameters, stored in the header beside those of the PPO.
         env: Name of the environment, if the name that the environment reports is not the right one.
-        resume, on_update, strict: As for `Recorder.open`. A resumed run continues at the update that corresponds to
-            `model.num_timesteps`, so a model loaded from a checkpoint supersedes the updates after that checkpoint.
+        resume, on_update, strict: As for `Recorder.open`. A resumed run continues with its first recorded update that
+            took more environment steps than `model.num_timesteps`, else behind its last one. A model loaded from a
+            checkpoint therefore supersedes the updates after that checkpoint, and no other, whatever its number of
+            environments or steps.
 
     Raises:
-        UsageError: `learn` was called on an algorithm other than PPO, or on a different model than before.
+        UsageError: `learn` was called on another algorithm, or on a different model than before.
         UsageError, RunExistsError, RunLockedError, RunDamagedError, OSError: as `Recorder.open`, from `learn`,
             before the first step.
 
@@ -153,8 +138,7 @@ class RecorderCallback(BaseCallback):
     # ------------------------------------------------------------------ what SB3 calls
 
     def _init_callback(self) -> None:
-        if not isinstance(self.model, PPO):
-            raise UsageError(f"RecorderCallback records stable_baselines3.PPO, found {type(self.model).__name__}")
+        check_model(self.model)
         if self._recorded_model not in (None, self.model):
             raise UsageError(
                 "this RecorderCallback records another model; make one for each run. To continue with a model"
@@ -168,18 +152,22 @@ class RecorderCallback(BaseCallback):
         self._recorder = Recorder.open(
             self._root,
             run_id=self._run_id,
-            config=self._config(),
-            trainer=f"stable-baselines3 {stable_baselines3.__version__}",
-            env=self._env_name or _env_name(model),
+            config=config_of(model) | {"total_timesteps": self.locals.get("total_timesteps")} | dict(self._own_config),
+            trainer=trainer_of(model),
+            env=self._env_name or env_name(model),
             device=str(model.device),
-            value_loss_definition=_value_loss_definition(model),
+            value_loss_definition=value_loss_definition(model),
             resume=self._resume if is_first else "must",
             on_update=self._on_update,
             strict=self._strict,
         )
         self.path, self._run_id, self._recorded_model = self._recorder.path, self._recorder.run_id, model
         if is_first:
-            self._next_update = model.num_timesteps // (model.n_steps * model.n_envs)
+            try:
+                self._next_update = self._recorder.next_update(model.num_timesteps)
+            except BaseException as error:
+                self.close("failed", describe(type(error), error))
+                raise
         # learn() sets the model's count back to 0 unless reset_num_timesteps=False.
         self._steps_before = self._env_steps if model.num_timesteps == 0 else self._steps_before
         self._row = None
@@ -203,7 +191,7 @@ class RecorderCallback(BaseCallback):
         buffer = model.rollout_buffer
         self._row = {"env_steps": self._env_steps, "samples": buffer.returns.size, "rollout_secs": now - self._lap}
         try:
-            self._row |= rollout_metrics(buffer.values, buffer.returns, buffer.advantages) | self._episode_metrics()
+            self._row |= rollout_statistics(buffer.values, buffer.returns, buffer.advantages) | self._episode_metrics()
         except Exception as error:  # from the user's own buffer or wrapper: no reason to end the training
             if self._strict:
                 raise
@@ -239,8 +227,9 @@ class RecorderCallback(BaseCallback):
         update, self._next_update = self._next_update, self._next_update + 1
         # .get, because indexing would add zeros to SB3's own log
         logged = self.logger.name_to_value.get
+        is_explained = row.get("explained_variance", 0.0) is not None  # not measured: trust the log
         row |= {name: logged(key) for name, key in _LOGGED.items()} | self._how_far(row["samples"])
-        if not row.pop("returns_varied", True):
+        if not is_explained:
             row["explained_variance"] = None
         value_loss = _times(VALUE_LOSS_FACTOR, logged("train/value_loss"))
         self._recorder.record(
@@ -276,126 +265,6 @@ class RecorderCallback(BaseCallback):
             "episode_return_mean": float(np.mean([episode["r"] for episode in self._episodes])),
             "episode_length_mean": float(np.mean([episode["l"] for episode in self._episodes])),
         }
-
-    def _config(self) -> dict[str, Any]:
-        """Return the PPO's hyper-parameters for the header; schedules by first value, with names in `scheduled`."""
-        model = self.model
-        schedules = {name: getattr(model, attribute) for name, attribute in _SCHEDULES.items()}
-        normalizer = model.get_vec_normalize_env()
-        return {
-            "algorithm": type(model).__name__,
-            "policy": model.policy_class.__name__,
-            **{name: _plain(getattr(model, name)) for name in _HYPER_PARAMETERS},
-            **{name: None if schedule is None else schedule(1.0) for name, schedule in schedules.items()},
-            "scheduled": [name for name, schedule in schedules.items() if _varies(schedule)],
-            "total_timesteps": self.locals.get("total_timesteps"),
-            "normalize_observations": normalizer is not None and normalizer.norm_obs,
-            "normalize_rewards": normalizer is not None and normalizer.norm_reward,
-            **self._own_config,
-        }
-
-
-def rollout_metrics(
-    values: NDArray[np.floating], returns: NDArray[np.floating], advantages: NDArray[np.floating]
-) -> dict[str, Any]:
-    """Return statistics of one rollout by the names of the metrics table, None where a number would be meaningless.
-
-    Variances are population variances. The entry `returns_varied` says whether there is any variance to explain.
-
-    Args:
-        values: V(s) of every step as predicted before the update, any shape.
-        returns: Targets of the value function, of the same shape.
-        advantages: Before normalisation, of the same shape.
-    """
-    value, target, advantage = (array.astype(np.float64).ravel() for array in (values, returns, advantages))
-    with np.errstate(all="ignore"):  # NaN in a rollout is recorded, and must not raise or warn
-        error = target - value
-        value_var, target_var, advantage_var = value.var(), target.var(), advantage.var()
-        p10, p50, p90 = np.percentile(target, (10, 50, 90))
-        returns_varied = not _is_nearly_constant(target_var, target.mean())
-        values_varied = not _is_nearly_constant(value_var, value.mean())
-        covariance = np.mean((value - value.mean()) * (target - target.mean()))
-        skewness = np.mean((advantage - advantage.mean()) ** 3) / advantage_var**1.5
-        measured = {
-            "value_mean": value.mean(),
-            "value_std": np.sqrt(value_var),
-            "value_min": value.min(),
-            "value_max": value.max(),
-            "return_mean": target.mean(),
-            "return_std": np.sqrt(target_var),
-            "return_p10": p10,
-            "return_p50": p50,
-            "return_p90": p90,
-            "advantage_mean": advantage.mean(),
-            "advantage_std": np.sqrt(advantage_var),
-            "advantage_skewness": None if advantage_var <= NEARLY_CONSTANT * target_var else skewness,
-            "advantage_positive_ratio": np.mean(advantage > 0.0),
-            "value_nrmse": np.sqrt(np.mean(error**2) / target_var) if returns_varied else None,
-            "v_return_correlation": (
-                covariance / np.sqrt(value_var * target_var) if returns_varied and values_varied else None
-            ),
-        }
-    plain = {name: None if number is None else float(number) for name, number in measured.items()}
-    return plain | {"returns_varied": returns_varied}
-
-
-def _is_nearly_constant(variance: float, mean: float) -> bool:
-    return bool(np.isfinite(variance) and variance <= NEARLY_CONSTANT * max(mean**2, 1.0))
-
-
-def _value_loss_definition(model: PPO) -> ValueLossDefinition:
-    """Describe SB3's value loss for the run's header."""
-    clipped = "mean((V_old + clamp(V - V_old, -clip, clip) - G)^2)"
-    normalizer = model.get_vec_normalize_env()
-    return ValueLossDefinition(
-        source="mean((V - G)^2)" if model.clip_range_vf is None else clipped,
-        factor=VALUE_LOSS_FACTOR,
-        clipping="none" if model.clip_range_vf is None else "clipped",
-        clip_range=None if model.clip_range_vf is None else _at_start(model.clip_range_vf),
-        reduction="all minibatches",
-        coefficient_included=False,
-        targets_normalised=normalizer is not None and normalizer.norm_reward,
-    )
-
-
-def _at_start(schedule: Any) -> float:
-    return float(schedule(1.0))
-
-
-def _varies(schedule: Any) -> bool:
-    """Whether a hyper-parameter is a function of the progress rather than a number."""
-    if isinstance(schedule, FloatSchedule):
-        schedule = schedule.value_schedule
-    return schedule is not None and not isinstance(schedule, ConstantSchedule)
-
-
-def _env_name(model: PPO) -> str | None:
-    """Return the id of the first environment, or its class if it is not registered.
-
-    The name is taken from the text "<Monitor<TimeLimit<CartPoleEnv<CartPole-v1>>>>". An environment in another process
-    can always send a text, but its spec may contain objects that cannot be pickled.
-    """
-    env = model.get_env()
-    if env is None:
-        return None
-    try:
-        text = str(env.env_method("__str__", indices=[0])[0])
-    except Exception as error:  # the user's own environment may not support calls of methods
-        log.warning("could not read the environment's name: %s: %s", type(error).__name__, error)
-        return None
-    found = re.search(r"<([^<>]+)>+$", text)
-    return found[1].removesuffix(" instance") if found else None
-
-
-def _plain(value: Any) -> Any:
-    """Convert `value` to JSON that is the same for each seed: objects by their class, never by their address."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def _times(factor: float, value: float | None) -> float | None:

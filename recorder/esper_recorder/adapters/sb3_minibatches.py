@@ -1,4 +1,4 @@
-"""The numbers of each minibatch of a Stable-Baselines3 PPO, without a change to its training.
+"""The numbers of each minibatch of a PPO of Stable-Baselines3 or sb3-contrib, without a change to its training.
 
 SB3 has no hook inside `PPO.train`. But that method asks the rollout buffer for one minibatch after the other, and keeps
 what it computes in local variables. So `Minibatches` stands between the two: each time the next minibatch is asked for,
@@ -16,6 +16,8 @@ import torch
 from stable_baselines3 import PPO
 from torch import Tensor
 
+from esper_recorder.adapters.replacement import Replacement
+
 _LISTS = {"policy_loss": "pg_losses", "clip_fraction": "clip_fractions", "kl_divergence": "approx_kl_divs"}
 """Metric → list in `PPO.train` to which each minibatch appends the number."""
 
@@ -30,26 +32,18 @@ class Minibatches:
     """
 
     def __init__(self, model: PPO, value_loss_factor: float, take: Callable[..., None]) -> None:
-        self._buffer = model.rollout_buffer
         self._factor = value_loss_factor
         self._take = take
         self._grad_norm: Tensor | None = None
         parameters = [parameter for parameter in model.policy.parameters() if parameter.requires_grad]
         self._hook = torch.autograd.graph.register_multi_grad_hook(parameters, self._note_gradients)
         self._seen: tuple[object, int] = (None, 0)  # the list of value losses, and how long it was at the last look
-        self._get = model.rollout_buffer.get
-        self._before = vars(model.rollout_buffer).get("get")
-        vars(model.rollout_buffer)["get"] = self._watched  # of this one buffer only
+        self._get = Replacement(model.rollout_buffer, "get", self._watched)
 
     def close(self) -> None:
         """Leave the model as it was."""
         self._hook.remove()
-        own = vars(self._buffer)
-        if own.get("get") == self._watched:
-            if self._before is None:
-                del own["get"]
-            else:
-                own["get"] = self._before
+        self._get.undo()
 
     def _note_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         """Called in the backward pass, with the gradients as they are before SB3 clips them."""
@@ -60,7 +54,7 @@ class Minibatches:
         """The minibatches of one epoch, as the buffer gives them."""
         is_out = False
         try:
-            for minibatch in self._get(*arguments, **keywords):
+            for minibatch in self._get.original(*arguments, **keywords):
                 if is_out:
                     self._read()
                 is_out = True
@@ -88,8 +82,15 @@ class Minibatches:
         numbers["entropy"] = None if entropy_loss is None else -entropy_loss
         numbers["grad_norm"] = grad_norm
         if isinstance(ratio, Tensor) and ratio.numel():
-            numbers["ratio_max"] = ratio.detach().max()
+            numbers["ratio_max"] = _without_padding(ratio.detach(), computed.get("mask")).max()
         self._take(**numbers)
+
+
+def _without_padding(ratio: Tensor, mask: object) -> Tensor:
+    """The ratios of samples. `RecurrentPPO.train` pads the sequences of a minibatch, and has a mask of the samples."""
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == ratio.shape:
+        return torch.where(mask, ratio, -torch.inf)
+    return ratio
 
 
 def _last(computed: Mapping[str, Any], name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -90,14 +91,24 @@ class Account:
         lines = ["mapped:", *self._mapping()]
         if self._seen:
             lines += [f"updates: {self.updates:,} rows, from {min(self._seen)} to {max(self._seen)}"]
+        return [*lines, *(f"{title}: {text or 'none'}" for title, text in self._paragraphs()), *self._notes()]
+
+    def remarks(self) -> list[str]:
+        """Return what was not imported, and whatever else a reader must know, as lines of text."""
+        return [*(f"{title}: {text}" for title, text in self._paragraphs() if text), *self._notes()]
+
+    def _notes(self) -> list[str]:
+        return [f"note: {note}" for note in self.notes]
+
+    def _paragraphs(self) -> Iterator[tuple[str, str]]:
+        """Yield what was not imported: each kind with its title, empty if there was none."""
         gaps = f"; {self.gaps}" if self.gaps.count else ""
-        lines += _paragraph("missing updates", f"{self.missing()}{gaps}")
-        lines += _paragraph("recorded twice, the last one counts", str(self.duplicates))
-        lines += _paragraph("refused", str(self.refused))
-        lines += _paragraph("not readable", str(self.unreadable))
-        lines += _paragraph("not imported", ", ".join(f"{name} {n:,}" for name, n in self.not_imported.most_common()))
-        lines += _paragraph("keys left out", ", ".join(f"{key} ({why})" for key, why in self.left_out.items()))
-        return lines + [f"note: {note}" for note in self.notes]
+        yield ("missing updates", f"{self.missing()}{gaps}")
+        yield ("recorded twice, the last one counts", str(self.duplicates))
+        yield ("refused", str(self.refused))
+        yield ("not readable", str(self.unreadable))
+        yield ("not imported", ", ".join(f"{name} {n:,}" for name, n in self.not_imported.most_common()))
+        yield ("keys left out", ", ".join(f"{key} ({why})" for key, why in self.left_out.items()))
 
     def _mapping(self) -> list[str]:
         width = max((len(entry.key) for entry in self.mapped), default=0)
@@ -107,7 +118,3 @@ class Account:
             remark = "; ".join(part for part in (entry.remark, share) if part)
             lines.append(f"  {entry.key:<{width}} -> {entry.column}" + (f"  ({remark})" if remark else ""))
         return lines
-
-
-def _paragraph(title: str, text: str) -> list[str]:
-    return [f"{title}: {text or 'none'}"]

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from esper_recorder.importing.account import Account, Mapped
-from esper_recorder.importing.json_lines import describe_start, read_lines
+from esper_recorder.importing.following import READ_ONCE, Following
+from esper_recorder.importing.json_lines import NO_LINE_YET, describe_start, read_lines
+from esper_recorder.importing.log_file import LogFile
+from esper_recorder.importing.rows import Row
 from esper_recorder.importing.run_import import OnRead
 from esper_schemas.errors import PayloadError, UsageError
 from esper_schemas.metric.coercion import RECORDER_COLUMNS, check_extra_name, coerce
@@ -75,6 +78,7 @@ class EsperLiteEvents:
     """
 
     trainer = "esper-lite"
+    what = "events"
     value_loss_definition = ValueLossDefinition(
         source="0.5 * mean(max((V - G)^2, (V_old + clamp(V - V_old, -clip, clip) - G)^2)); the events do not say clip",
         factor=1.0,
@@ -82,8 +86,9 @@ class EsperLiteEvents:
         reduction="all minibatches",
     )
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, following: Following = READ_ONCE) -> None:
         self.path = path
+        self._following = following
         self.env: str | None = None
         self.device: str | None = None
         self.config: Mapping[str, Any] = {"imported_from": path.name}
@@ -97,7 +102,7 @@ class EsperLiteEvents:
         self._last: tuple[int, object] | None = None  # batch and train_steps of the previous update
         self._anomalies = 0
 
-    def updates(self, on_read: OnRead) -> Iterator[PPOUpdatePayload]:
+    def updates(self, on_read: OnRead) -> Iterator[Row]:
         """Yield the updates of the file; see `UpdateSource.updates`.
 
         Raises:
@@ -110,7 +115,7 @@ class EsperLiteEvents:
                 if name == UPDATE_EVENT:
                     payload = self._update(line, event)
                     if payload is not None:
-                        yield payload
+                        yield payload.to_dict()
                 elif name == HYPERPARAMETER_EVENT and not self.account.updates and not self._has_hyperparameters:
                     self._take_hyperparameters(event)
                 else:
@@ -122,8 +127,11 @@ class EsperLiteEvents:
 
     def _events(self, on_read: OnRead) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield each event with its line number; lines that are not events go to the account."""
-        with self.path.open("rb") as file:
+        with LogFile(self.path, self._following) as file:
             for line in read_lines(file):
+                if line is NO_LINE_YET:
+                    self._following.wait()
+                    continue
                 on_read(line.size)
                 self._start = self._start or line.start
                 event = line.value
@@ -180,7 +188,7 @@ class EsperLiteEvents:
             raise PayloadError(f"timestamp must be a time in ISO 8601, found {ascii(event.get('timestamp'))[:60]}")
         if data.get("batch") is None:
             raise PayloadError("batch, the number of the update, is missing")
-        metrics: dict[str, Any] = {"wall_time": time}
+        metrics: dict[str, Any] = {"wall_time": coerce("wall_time", "timestamp", time)}
         metrics["elapsed_secs"] = (time - (self._first_time or time)).total_seconds()
         extras: dict[str, float] = {}
         for key, value in data.items():

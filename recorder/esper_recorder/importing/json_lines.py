@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line is skipped, and never loaded into memory as a whole."""
@@ -30,20 +31,36 @@ class Line:
     problem: str = ""
 
 
-def read_lines(file: BinaryIO) -> Iterator[Line]:
+class Readable(Protocol):
+    """A file, or one that is followed and has no further line for now; see `LogFile.readline`."""
+
+    def readline(self, limit: int, /) -> bytes | None: ...  # noqa: D102 (above)
+
+
+NO_LINE_YET = Line(0, 0, b"")
+"""Yielded while a file is followed and has no further line. After it, reading goes on."""
+
+
+def read_lines(file: Readable) -> Iterator[Line]:
     """Yield every line of `file`.
 
     Raises:
         OSError: the file cannot be read.
+        RewrittenError: as `LogFile.readline`.
     """
     number = 0
-    while text := file.readline(MAX_LINE_BYTES):
+    while (text := file.readline(MAX_LINE_BYTES)) != b"":
+        if text is None:
+            yield NO_LINE_YET
+            continue
         number += 1
         size, start = len(text), text[:4096]
         if size == MAX_LINE_BYTES and not text.endswith(b"\n"):
-            while text and not text.endswith(b"\n"):
+            while text != b"" and not (text or b"").endswith(b"\n"):
                 text = file.readline(MAX_LINE_BYTES)
-                size += len(text)
+                if text is None:
+                    yield NO_LINE_YET
+                size += len(text or b"")
             yield Line(number, size, start, problem=f"longer than {MAX_LINE_BYTES:,} bytes")
         elif not text.strip():
             yield Line(number, size, start)
@@ -61,8 +78,12 @@ def describe_start(start: bytes) -> str:
     """Guess from its first bytes what a file is that is not a log."""
     if not start:
         return "an empty file"
+    if not start.strip():
+        return "blank lines"
     if start.startswith(b"\x1f\x8b"):
         return "gzip data; decompress it first"
+    if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return "text in UTF-16; save it as UTF-8"
     text = start.decode(errors="replace")
     if "\0" in text or "\ufffd" in text[:-4]:
         return "binary data"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 PATIENCE_SECS = 1.0
@@ -65,3 +68,21 @@ class Signals:
         is_stuck = time.monotonic() - self._first_at > PATIENCE_SECS
         if not self._is_ignoring and (is_stuck or not self._is_deferring):
             raise KeyboardInterrupt
+
+
+def end_with_input() -> None:
+    """Send this process SIGTERM when standard input ends, which a parent that holds the other end of it does by dying.
+
+    Raises:
+        OSError: standard input is closed already.
+    """
+    number = sys.stdin.fileno() if sys.stdin is not None else 0
+    os.fstat(number)
+
+    def watch() -> None:
+        with suppress(OSError):
+            while os.read(number, 65536):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="end-with-input", daemon=True).start()

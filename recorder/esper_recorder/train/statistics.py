@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from esper_recorder.rollout import measure
 from esper_recorder.train.rollout import Rollout
 
 MEANS = (
@@ -26,9 +27,6 @@ MEANS = (
     "grad_norm",
 )
 """Means that a minibatch reports, in the order that `UpdateStatistics.add` expects."""
-
-NEARLY_CONSTANT = 1e-8
-"""A variance below this share of max(1, mean²) is rounding noise of float32: it cannot be explained."""
 
 
 class UpdateStatistics:
@@ -90,53 +88,25 @@ class UpdateStatistics:
         }
 
 
-def rollout_statistics(rollout: Rollout) -> dict[str, Tensor]:
-    """Return statistics of the rollout before the update, on the raw return scale, over the valid rows.
+def measured_rollout(rollout: Rollout) -> dict[str, Tensor]:
+    """Return the statistics of a rollout before the update, on the raw return scale, over the valid rows.
 
-    Variances are population variances. The entries `…_defined` say (as 1 or 0) whether the statistics that divide by
-    a variance are meaningful.
+    They are those of `esper_recorder.rollout_statistics`, and those of the episodes that ended. The entries
+    `…_defined` say (as 1 or 0) whether the statistics that divide by a variance are meaningful.
     """
-    valid = rollout.valid
-    values, returns = rollout.values.double(), rollout.returns.double()
-    value_mean, value_var, _ = _moments(values, valid)
-    return_mean, return_var, _ = _moments(returns, valid)
-    advantage_mean, advantage_var, advantage_skewness = _moments(rollout.advantages.double(), valid)
-    td_errors = rollout.td_errors.double()
-    td_mean, td_var, _ = _moments(td_errors, valid)
-    error = returns - values
-    _, error_var, _ = _moments(error, valid)
-    covariance = _mean((values - value_mean) * (returns - return_mean), valid)
-    low, middle, high = _percentiles(returns, valid, (0.1, 0.5, 0.9))
-    are_returns_varied = return_var > NEARLY_CONSTANT * (return_mean**2).clamp(min=1.0)
-    are_values_varied = value_var > NEARLY_CONSTANT * (value_mean**2).clamp(min=1.0)
-    episodes = rollout.episode_ends.sum()
-    return {
-        "samples": valid.sum(),
-        "value_mean": value_mean,
-        "value_std": value_var.sqrt(),
-        "value_min": torch.where(valid, values, torch.inf).amin(),
-        "value_max": torch.where(valid, values, -torch.inf).amax(),
-        "return_mean": return_mean,
-        "return_std": return_var.sqrt(),
-        "return_p10": low,
-        "return_p50": middle,
-        "return_p90": high,
-        "advantage_mean": advantage_mean,
-        "advantage_std": advantage_var.sqrt(),
-        "advantage_skewness": advantage_skewness,
-        "advantage_positive_ratio": _mean((rollout.advantages > 0).double(), valid),
-        "td_error_mean": td_mean,
-        "td_error_std": td_var.sqrt(),
-        "bellman_error": _mean(td_errors.abs(), valid),
-        "explained_variance": 1.0 - error_var / return_var,
-        "value_nrmse": (_mean(error**2, valid) / return_var).sqrt(),
-        "v_return_correlation": covariance / (value_var * return_var).sqrt(),
-        "returns_defined": ~(return_var.isfinite() & ~are_returns_varied),
-        "correlation_defined": ~(
-            return_var.isfinite() & value_var.isfinite() & ~(are_returns_varied & are_values_varied)
-        ),
-        "advantages_defined": ~(advantage_var <= NEARLY_CONSTANT * return_var),
-        "episodes": episodes,
+    found = measure(
+        torch,
+        rollout.values.double(),
+        rollout.returns.double(),
+        rollout.advantages.double(),
+        rollout.td_errors.double(),
+        rollout.valid,
+    )
+    return {name: statistic.number for name, statistic in found.items()} | {
+        "returns_defined": found["explained_variance"].is_defined,
+        "correlation_defined": found["v_return_correlation"].is_defined,
+        "advantages_defined": found["advantage_skewness"].is_defined,
+        "episodes": rollout.episode_ends.sum(),
         "episode_return_mean": _mean(rollout.episode_returns, rollout.episode_ends),
         "episode_length_mean": _mean(rollout.episode_lengths.double(), rollout.episode_ends),
     }
@@ -150,27 +120,3 @@ def to_host(statistics: Mapping[str, Tensor]) -> dict[str, float]:
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, values, 0.0).sum() / valid.sum()
-
-
-def _moments(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, population variance and skewness of the valid entries."""
-    mean = _mean(values, valid)
-    centred = values - mean
-    variance = _mean(centred**2, valid)
-    return mean, variance, _mean(centred**3, valid) / variance**1.5
-
-
-def _percentiles(values: Tensor, valid: Tensor, shares: Sequence[float]) -> list[Tensor]:
-    """Percentiles of the valid entries, linear between neighbours; NaN if one of them is NaN."""
-    ordered = torch.where(valid, values, torch.inf).sort().values
-    has_nan = (values.isnan() & valid).any()
-    last = (valid.sum() - 1).clamp(min=0).double()
-    percentiles = []
-    for share in shares:
-        position = last * share
-        # take, because indexing with a 0-d tensor would copy its value to the host
-        below = ordered.take(position.floor().long())
-        above = ordered.take(position.ceil().long())
-        between = torch.where(below == above, below, below + (above - below) * position.frac())
-        percentiles.append(torch.where(has_nan, torch.nan, between))
-    return percentiles

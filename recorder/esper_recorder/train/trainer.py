@@ -16,7 +16,7 @@ from esper_recorder.train.envs import VectorEnv
 from esper_recorder.train.networks import ActorCritic
 from esper_recorder.train.ppo import PPO, Minibatch, OnStep, UpdateResult
 from esper_recorder.train.rollout import EpisodeWindow, RolloutCollector
-from esper_recorder.train.statistics import rollout_statistics, to_host
+from esper_recorder.train.statistics import measured_rollout, to_host
 from esper_schemas.errors import UsageError
 
 _COUNTS = ("samples", "episodes", "nan_grad_count", "inf_grad_count")
@@ -158,7 +158,7 @@ class Trainer:
         clock = _Clock(self.device)
         rollout = self.collector.collect(heartbeat)
         clock.lap()
-        measured = rollout_statistics(rollout)
+        measured = measured_rollout(rollout)
         measured["mean_return"] = self.episodes.update(rollout)
         if self.model.normalizer is not None:
             self.model.normalizer.update(rollout.raw_observations, rollout.valid)

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
@@ -22,6 +21,7 @@ from esper_recorder.writing.breakage import Breakage
 from esper_recorder.writing.device_capture import PendingRow
 from esper_recorder.writing.journal import Journal
 from esper_recorder.writing.opening import OpenedRank
+from esper_recorder.writing.run_queue import RunQueue
 from esper_recorder.writing.taken import move
 from esper_recorder.writing.tally import MAX_REASON, Tally
 from esper_schemas.errors import EsperError
@@ -48,7 +48,6 @@ MAX_UNSEALED = 32
 
 _ROWS_AT_ONCE = 500
 _SLOW_WRITES = 3  # in a row, until the disk is taken to be slow: one may have waited for a processor, or for the GIL
-_SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 CLOSE_TIMEOUT_SECS = 10.0
 """How long `close` goes on trying to write what is buffered while the disk is in trouble; it waits twice as long for
@@ -225,6 +224,11 @@ class BackgroundWriter:
             self._work.notify_all()
             self._caught_up.notify_all()
 
+    def note_import(self, imported: Mapping[str, Any]) -> None:
+        """Keep in the record of the attempt which log its rows came from; written when the attempt ends."""
+        with self.lock:
+            self._record = replace(self._record, imported=dict(imported))
+
     @property
     def is_finished(self) -> bool:
         """Whether the attempt has ended, and its files are closed."""
@@ -245,23 +249,31 @@ class BackgroundWriter:
     # ------------------------------------------------------------------ the thread
 
     def _run(self) -> None:
+        kept_house_at = monotonic()
         try:
+            self._run_queue = RunQueue()
             while self.closed is None:
                 with self.lock:
                     is_in_trouble = self._is_failing or self._cannot_seal or self._cannot_write_black_box
                     is_idle = not (self._pending or self.behind or self._black_box.has_due)
                     if self.closed is None and (is_in_trouble or is_idle):
-                        self._work.wait(RETRY_SECS if is_in_trouble else SYNC_INTERVAL_SECS)
+                        until_sync = max(0.0, kept_house_at + SYNC_INTERVAL_SECS - monotonic())
+                        self._work.wait(RETRY_SECS if is_in_trouble else until_sync)
                     if self._wanted_end is not None:
                         self._begin_to_end(*self._wanted_end)
                 try:
                     self._cannot_write_black_box = not write_due(self._black_box, self.opened, self.tally)
                     self._drain()
-                    self._keep_house()
+                    # Not after each row: rows from a device wake this thread, and to sync costs more than to write.
+                    is_due = monotonic() - kept_house_at >= SYNC_INTERVAL_SECS
+                    if is_due or is_in_trouble or self.journal.unsealed:
+                        kept_house_at = monotonic()
+                        self._keep_house()
                 except Exception as error:  # whatever it is, later rows and the end of the run must still be written
                     self.tally.say("background", f"background work failed: {type(error).__name__}: {error}")
             self._finish()
         finally:
+            self._run_queue.close()
             self.journal.close_files()
             self.opened.close()
             self._finished.set()
@@ -329,7 +341,7 @@ class BackgroundWriter:
         Raises:
             OSError: the disk refused.
         """
-        began, waited = perf_counter(), _run_queue_secs()
+        began, waited = perf_counter(), self._run_queue.secs()
         try:
             self.journal.append_all(rows)
         except OSError:
@@ -344,7 +356,7 @@ class BackgroundWriter:
                     rows.remove(row)
                     with self.lock:
                         self.tally.drop(f"{type(error).__name__}: {error}")
-        secs = perf_counter() - began - (_run_queue_secs() - waited)
+        secs = perf_counter() - began - (self._run_queue.secs() - waited)
         self._slow_writes = 0 if secs <= SLOW_WRITE_SECS else self._slow_writes + 1
 
     def _fetch_waiting(self) -> None:
@@ -482,11 +494,3 @@ class BackgroundWriter:
         self.opened.lock.check()
         durable.replace(self.opened.folder, attempt_name(record.attempt), record.to_bytes())
         self._record = record
-
-
-def _run_queue_secs() -> float:
-    """Seconds that this thread has waited for a processor so far; 0 where the system does not tell."""
-    try:
-        return int(_SCHEDSTAT.read_bytes().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0

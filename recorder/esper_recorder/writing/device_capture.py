@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from esper_schemas.errors import PayloadError
@@ -25,8 +26,17 @@ if TYPE_CHECKING:
 SLOTS = 64
 WIDTH = 256
 
+_FLAG = "\0is defined: "
+"""Prefix of the name under which the flag of a number travels; no metric can have such a name."""
+
 _MAX_ITEM_BYTES = 8
 _CAPTURE_MODE_RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED of cuda.h
+_STREAM_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
+
+_CAPTURE_PATIENCE_SECS = 10.0
+"""How long minibatches wait for the end of a capture on the stream that they are from."""
+
+_own_streams: dict[int, torch.cuda.Stream] = {}  # by index of the device; see _own_stream
 
 
 @dataclass(slots=True)
@@ -42,7 +52,8 @@ class PendingRow:
         fetch, self.fetch = self.fetch, None
         if fetch is not None:
             try:
-                self.row |= {name: coerce(name, dtype_of(name), value) for name, value in fetch().items()}
+                found = _defined(fetch())
+                self.row |= {name: coerce(name, dtype_of(name), value) for name, value in found.items()}
             except Exception as error:
                 self.fault = error
 
@@ -68,6 +79,38 @@ def take_device_tensors(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: metrics.pop(name) for name in names}
 
 
+def defined_if(number: torch.Tensor, is_defined: torch.Tensor) -> torch.Tensor:
+    """Return a number that `record` stores as null if a flag turns out to be False, without a look at either.
+
+    Args:
+        number: 0-d float.
+        is_defined: 0-d float on the same device, 0 for False.
+
+    Returns:
+        The number, NaN if it is not defined. What is computed from it is NaN too, and no longer null.
+    """
+    import torch
+
+    found = torch.where(is_defined != 0, number, torch.nan)
+    found.esper_is_defined = is_defined  # type: ignore[attr-defined]
+    return found
+
+
+def _with_flags(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors, and the flags of those that `defined_if` made."""
+    flags = {_FLAG + name: getattr(tensor, "esper_is_defined", None) for name, tensor in tensors.items()}
+    return {**tensors, **{name: flag for name, flag in flags.items() if flag is not None}}
+
+
+def _defined(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers without flags, and without those whose flag says that they are not defined."""
+    return {
+        name: number
+        for name, number in numbers.items()
+        if not name.startswith(_FLAG) and numbers.get(_FLAG + name, True)
+    }
+
+
 class DeviceCapture:
     """A ring of pinned host slots, each with an event that says when its numbers have arrived.
 
@@ -80,7 +123,8 @@ class DeviceCapture:
 
         self._torch = torch
         self._pinned = pinned
-        ring = torch.empty((SLOTS, WIDTH * _MAX_ITEM_BYTES), dtype=torch.uint8, pin_memory=pinned)
+        # Twice, because a flag may travel with each value.
+        ring = torch.empty((SLOTS, 2 * WIDTH * _MAX_ITEM_BYTES), dtype=torch.uint8, pin_memory=pinned)
         self._slots = ring.unbind()
         self._events = [self._new_event() for _ in range(SLOTS)]
         self._free = deque(range(SLOTS))
@@ -95,6 +139,7 @@ class DeviceCapture:
         """
         if len(tensors) > WIDTH:
             raise PayloadError(f"a row can take {WIDTH} values from a device, found {len(tensors)}")
+        tensors = _with_flags(tensors)
         with self._torch.no_grad():
             names, packed, device = _stacked(tensors, "record()" if self._pinned else None)
             if not self._free:
@@ -135,8 +180,7 @@ class DeviceCapture:
             return packed
         with _allowed_during_capture():
             event.synchronize()
-            # On a stream of its own, or the copy would wait for what the caller has queued since.
-            stream = self._torch.cuda.Stream(packed[0].device)  # type: ignore[no-untyped-call]
+            stream = _own_stream(packed[0].device)
             with self._torch.cuda.stream(stream):
                 arrived = [stacked.to("cpu", non_blocking=True) for stacked in packed]
                 event.record(stream)
@@ -173,7 +217,7 @@ def fetch_together(waiting: Sequence[OnDevice]) -> list[dict[str, float]]:
     """The numbers of each, in one copy per dtype; waits for the device, but not in the caller's stream.
 
     Raises:
-        RuntimeError: the device failed.
+        RuntimeError: the device failed, or a CUDA graph is captured for long on the stream of a caller.
     """
     import torch
 
@@ -186,10 +230,11 @@ def fetch_together(waiting: Sequence[OnDevice]) -> list[dict[str, float]]:
     else:
         with _allowed_during_capture():
             for stream in streams.values():
+                _wait_for_end_of_capture(stream)
                 event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
                 event.record(stream)
                 event.synchronize()
-            with torch.cuda.stream(torch.cuda.Stream(packed[0].device)):  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(_own_stream(packed[0].device)):
                 arrived = {
                     dtype: torch.cat([stacked.to(packed[0].device) for stacked in group]).tolist()
                     for dtype, group in alike.items()
@@ -215,6 +260,8 @@ def _stacked(
     """
     import torch
 
+    if caller is not None and torch.cuda.is_current_stream_capturing():
+        raise PayloadError(f"a CUDA graph is being captured on this stream; call {caller} outside of the capture")
     device = next(iter(tensors.values())).device
     alike: dict[torch.dtype, dict[str, torch.Tensor]] = {}  # tensors of one dtype travel together, as they are
     for name, tensor in tensors.items():
@@ -223,8 +270,6 @@ def _stacked(
                 raise PayloadError(f"{name} must be one number, found a tensor of shape {tuple(tensor.shape)}")
             tensor = tensor.reshape(())
         alike.setdefault(tensor.dtype, {})[name] = tensor if tensor.device == device else tensor.to(device)
-    if caller is not None and torch.cuda.is_current_stream_capturing():
-        raise PayloadError(f"a CUDA graph is being captured on this stream; call {caller} outside of the capture")
     return (
         [tuple(group) for group in alike.values()],
         [torch.stack(tuple(group.values())) for group in alike.values()],
@@ -240,6 +285,51 @@ def _numbers(names: list[tuple[str, ...]], arrived: list[torch.Tensor]) -> dict[
     return numbers
 
 
+def _own_stream(device: torch.device) -> torch.cuda.Stream:
+    """A stream of a device that nobody else has, so that a copy neither waits for others' work nor joins a capture.
+
+    PyTorch hands out the same 32 streams in turn: one that it gives may be capturing somebody's graph, or begin to.
+    Call this where calls are allowed during a capture.
+    """
+    import torch
+
+    stream = _own_streams.get(device.index)
+    if stream is None:
+        made = ctypes.c_void_p()
+        driver = _driver()
+        with torch.cuda.device(device):
+            if driver is None or driver.cuStreamCreate(ctypes.byref(made), _STREAM_NON_BLOCKING):
+                stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+            else:  # it lives as long as the process, since PyTorch remembers streams that it has seen
+                stream = torch.cuda.ExternalStream(made.value, device)  # type: ignore[no-untyped-call]
+        _own_streams[device.index] = stream
+    return stream
+
+
+def _wait_for_end_of_capture(stream: torch.cuda.Stream) -> None:
+    """Return when no graph is captured on a stream: an event would be captured too, and break the graph.
+
+    Raises:
+        RuntimeError: the capture does not end.
+    """
+    import torch
+
+    deadline = monotonic() + _CAPTURE_PATIENCE_SECS
+    with torch.cuda.stream(stream):
+        while torch.cuda.is_current_stream_capturing():
+            if monotonic() > deadline:
+                raise RuntimeError("a CUDA graph is being captured on the stream of the minibatches")
+            sleep(0.005)
+
+
+def _driver() -> ctypes.CDLL | None:
+    """CUDA's driver; None for that of another vendor."""
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+
+
 @contextmanager
 def _allowed_during_capture() -> Iterator[None]:
     """Let this thread call CUDA while another one captures a graph, which such a call would otherwise break.
@@ -247,9 +337,8 @@ def _allowed_during_capture() -> Iterator[None]:
     A capture in the default, global mode fails as soon as any thread of the process makes a call that might disturb it,
     unless that thread has declared its calls harmless (cuThreadExchangeStreamCaptureMode of the driver's API).
     """
-    try:
-        exchange = ctypes.CDLL("libcuda.so.1").cuThreadExchangeStreamCaptureMode
-    except (OSError, AttributeError):  # another vendor's driver
+    exchange = getattr(_driver(), "cuThreadExchangeStreamCaptureMode", None)
+    if exchange is None:
         yield
         return
     mode = ctypes.c_int(_CAPTURE_MODE_RELAXED)

@@ -65,6 +65,15 @@ def _close_all() -> None:
         _open.discard(background)
 
 
+def ending_of(kind: type[BaseException] | None, error: BaseException | None) -> tuple[EndStatus, str | None]:
+    """Return how an attempt ended, and why, from the exception that ended it; None for none."""
+    if kind is None or (isinstance(error, SystemExit) and not error.code):
+        return "finished", None
+    if issubclass(kind, KeyboardInterrupt):
+        return "interrupted", "KeyboardInterrupt"
+    return "failed", describe(kind, error)
+
+
 def describe(kind: type[BaseException], error: BaseException | None) -> str:
     """Describe an exception in one line, with its text if that can be read."""
     text = "" if error is None else text_of(error)

@@ -37,7 +37,7 @@ from esper_schemas.segment.sealed import load_parquet
 
 Resume = Literal["never", "allow", "must"]
 
-_VERSIONED = ("torch", "numpy", "pyarrow", "gymnasium", "stable_baselines3")
+_VERSIONED = ("torch", "numpy", "pyarrow", "gymnasium", "stable_baselines3", "sb3_contrib")
 
 
 class OpenedRank(NamedTuple):

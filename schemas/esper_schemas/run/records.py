@@ -163,7 +163,8 @@ class Attempt(_JsonFile):
     `status` is None until the attempt has ended; a process that was killed leaves it so. `started` and
     `ended` are ISO 8601, UTC. `rows` and `dropped_rows` are this attempt's own; `last_seq` is the number of
     the last row on disk. All three are as of when this was written. `refused_values` names the metrics of which values
-    could not be stored exactly and were left out: how many, and why the last one.
+    could not be stored exactly and were left out: how many, and why the last one. `imported` says which log the attempt
+    was imported from, and how far; empty for a recording.
     """
 
     attempt: int
@@ -177,6 +178,7 @@ class Attempt(_JsonFile):
     dropped_rows: int = 0
     last_drop_reason: str | None = None
     refused_values: Mapping[str, Any] = field(default_factory=dict)
+    imported: Mapping[str, Any] = field(default_factory=dict)
     pid: int | None = None
     host: str | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import pyarrow as pa
@@ -214,9 +214,9 @@ def read_footer(parquet: pq.ParquetFile, where: str) -> Footer:
     return Footer(identity, parquet.metadata.num_rows, parquet.schema_arrow)
 
 
-def batches(parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    """The rows of a file, batch by batch, in bounded memory."""
-    yield from parquet.iter_batches(_BATCH_ROWS, use_threads=False)
+def batches(parquet: pq.ParquetFile, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, batch by batch, in bounded memory: all columns, or those of `columns` that it has."""
+    yield from parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False)
 
 
 def contradictions(seal: Seal, holds: Holds, *, rows_seen: bool) -> list[str]:

@@ -32,10 +32,10 @@ ReadRows = Callable[..., list[dict[str, Any]]]
     ("content", "expected"),
     [
         ("", "found an empty file"),
-        ("update,value_loss\n1,2.0\n", "found text that begins 'update,value_loss'"),
-        ('{"loss": 1}\n' * 2000 + json.dumps(an_update(1)), "expected events of esper-lite"),
+        ("update,value_loss\n1,2.0\n", "found 2 keys without (update, value_loss)"),
+        ('{"loss": 1}\n' * 2000 + json.dumps(an_update(1)), "expected the losses of a PPO"),
         ("\0\1\2", "found binary data"),
-        ("[" * 100_000, "expected events of esper-lite"),
+        ("[" * 100_000, "found text that begins '[[[["),
         ('{"event_type": "SEED_CULLED", "data": {}}\n', "found none among 1 events (SEED_CULLED 1)"),
         (json.dumps(an_update(1, value_loss=...)), "it has no usable update (1 refused); line 1: value_loss"),
     ],
@@ -52,11 +52,13 @@ def test_a_file_without_updates_is_an_error_and_leaves_no_run(content: str, expe
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_folder_is_an_error(tmp_path: Path) -> None:
-    """A folder is refused with a hint at the file in it."""
+def test_a_folder_without_a_log_is_an_error(tmp_path: Path) -> None:
+    """A folder is refused with a hint at the folders in it that have logs."""
+    (tmp_path / "seed-1").mkdir()
+    write(tmp_path / "seed-1" / "events.jsonl", an_update(1))
     done = run_import(tmp_path, root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "name the events.jsonl in it" in done.stderr
+    assert "import the folders in it: seed-1" in done.stderr
 
 
 def test_a_run_that_exists_is_left_alone(tmp_path: Path, read_rows: ReadRows) -> None:
@@ -64,7 +66,7 @@ def test_a_run_that_exists_is_left_alone(tmp_path: Path, read_rows: ReadRows) ->
     run_import(SHORT, "--run-id", "a", root=tmp_path)
     done = run_import(GAP, "--run-id", "a", root=tmp_path)
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "exists already: choose another name with --run-id" in done.stderr
+    assert "are not those that this log begins with: choose another name with --run-id" in done.stderr
     assert len(read_rows(tmp_path / "a")) == 3
 
 
@@ -73,7 +75,7 @@ def test_several_files_are_several_runs(tmp_path: Path) -> None:
     bad = write(tmp_path / "bad.csv", "a,b\n")
     done = run_import(SHORT, bad, GAP, root=tmp_path / "runs")
     assert done.exit_code == 2
-    assert "bad.csv: expected events" in done.stderr
+    assert "bad.csv: " in done.stderr
     names = sorted(path.name for path in (tmp_path / "runs").iterdir())
     assert names == ["esper_lite_2025-12-06_114137", "esper_lite_2025-12-07_081426"]
 

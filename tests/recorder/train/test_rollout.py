@@ -14,7 +14,7 @@ from esper_recorder.train.gym_envs import make_env
 from esper_recorder.train.networks import ActorCritic, ObservationNormalizer, ReturnScale
 from esper_recorder.train.ppo import PPO
 from esper_recorder.train.rollout import EpisodeWindow, Rollout, RolloutCollector
-from esper_recorder.train.statistics import rollout_statistics
+from esper_recorder.train.statistics import measured_rollout
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def test_reset_rows_enter_no_loss_and_no_statistic(env: str) -> None:
             rollout = with_garbage(rollout)
         ppo = PPO(source.model, config, torch.Generator().manual_seed(9))
         ppo.update(rollout, learning_rate=1e-3)
-        statistics = rollout_statistics(rollout) | ppo.statistics.results()
+        statistics = measured_rollout(rollout) | ppo.statistics.results()
         weights = torch.cat([p.detach().flatten() for p in source.model.parameters()])
         outcomes.append((torch.stack([s.double() for s in statistics.values()]), weights))
     torch.testing.assert_close(outcomes[0][0], outcomes[1][0], rtol=0, atol=0, equal_nan=True)

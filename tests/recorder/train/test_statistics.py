@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from esper_recorder.train.rollout import Rollout
-from esper_recorder.train.statistics import rollout_statistics, to_host
+from esper_recorder.train.statistics import measured_rollout, to_host
 
 RNG = np.random.default_rng(11)
 
@@ -67,7 +67,7 @@ def test_statistics_equal_numpy_over_the_valid_rows() -> None:
         "episode_return_mean": episode_returns[ends].mean(),
         "episode_length_mean": lengths[ends].mean(),
     }
-    found = to_host(rollout_statistics(rollout))
+    found = to_host(measured_rollout(rollout))
     for flag in ("returns_defined", "correlation_defined", "advantages_defined"):
         assert found.pop(flag) == 1.0
     assert found == pytest.approx(expected, rel=1e-9)
@@ -76,10 +76,10 @@ def test_statistics_equal_numpy_over_the_valid_rows() -> None:
 def test_constant_returns_leave_what_divides_by_their_variance_undefined() -> None:
     """With returns that do not vary, explained variance means nothing; rounding noise is no variance."""
     noise = RNG.normal(scale=1e-6, size=100)
-    found = to_host(rollout_statistics(rollout_of(RNG.normal(size=100), 100.0 + noise)))
+    found = to_host(measured_rollout(rollout_of(RNG.normal(size=100), 100.0 + noise)))
     assert found["returns_defined"] == 0.0
     assert found["correlation_defined"] == 0.0
-    found = to_host(rollout_statistics(rollout_of(np.full(100, 2.0), RNG.normal(size=100))))
+    found = to_host(measured_rollout(rollout_of(np.full(100, 2.0), RNG.normal(size=100))))
     assert found["returns_defined"] == 1.0
     assert found["correlation_defined"] == 0.0
 
@@ -88,7 +88,7 @@ def test_a_nan_is_shown_and_not_hidden_as_undefined() -> None:
     """One NaN return makes the statistics NaN, and they are not taken for undefined."""
     returns = RNG.normal(size=50)
     returns[7] = np.nan
-    found = to_host(rollout_statistics(rollout_of(RNG.normal(size=50), returns)))
+    found = to_host(measured_rollout(rollout_of(RNG.normal(size=50), returns)))
     for name in ("return_mean", "return_p50", "explained_variance", "v_return_correlation"):
         assert np.isnan(found[name])
     assert found["returns_defined"] == found["correlation_defined"] == 1.0

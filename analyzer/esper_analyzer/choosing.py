@@ -1,0 +1,147 @@
+"""Which run, rank and thresholds a command is asked for: the options that commands share, and what they open."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings, find_settings, read_settings
+from esper_analyzer.reading.imported_log import find_log, imported_log
+from esper_analyzer.reading.run_index import Ranks
+from esper_analyzer.run import Run, open_run
+from esper_schemas.console import say
+from esper_schemas.errors import NotARunError, UsageError
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def root_option(command: _Command) -> _Command:
+    """Add `--root`: the folder of runs."""
+    return click.option(
+        "--root", default="runs", show_default=True, type=click.Path(path_type=Path), help="Folder of runs."
+    )(command)
+
+
+def run_option(command: _Command) -> _Command:
+    """Add `--run`: the run to read."""
+    return click.option("--run", "-r", help="Path of a run, or its name under --root.  [default: the latest run]")(
+        command
+    )
+
+
+def run_or_log(command: _Command) -> _Command:
+    """Add the argument RUN, which says the same as `--run` and may be the log of another trainer; gives `run`."""
+
+    @functools.wraps(command)
+    def with_one_name(*args: Any, named: str | None, run: str | None, **options: Any) -> Any:
+        if named is not None and run is not None:
+            raise UsageError(f"give the run once, as RUN or with --run; found {named!a} and {run!a}")
+        return command(*args, run=run if named is None else named, **options)
+
+    return click.argument("named", metavar="[RUN]", required=False)(with_one_name)  # type: ignore[return-value]
+
+
+def run_options(command: _Command) -> _Command:
+    """Add `--run`, `--root` and `--rank`: the run to read."""
+    rank = click.option(
+        "--rank",
+        help="Rank to read: a number, or `all` for all numbers together."
+        "  [default: all are judged, the numbers are of the first]",
+    )
+    return run_option(root_option(rank(command)))
+
+
+def one_run_options(command: _Command) -> _Command:
+    """Add the options of `run_options` for a screen, which shows one rank at a time."""
+    rank = click.option("--rank", help="Rank to show and to judge.  [default: the first is shown, all are judged]")
+    return run_option(root_option(rank(command)))
+
+
+def thresholds_option(command: _Command) -> _Command:
+    """Add `--thresholds`: a file with the user's own thresholds."""
+    return click.option(
+        "--thresholds",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="TOML file of thresholds.  [default: [tool.esper.thresholds] of the nearest pyproject.toml that has it]",
+    )(command)
+
+
+def output_option(command: _Command) -> _Command:
+    """Add `-o`: write to a file instead of standard output."""
+    return click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")(
+        command
+    )
+
+
+def chosen_settings(thresholds: Path | None) -> Settings:
+    """Return the thresholds in force. Report the file of the user's own thresholds on standard error."""
+    if thresholds is None:
+        settings = find_settings(Path(), warn=lambda line: say(f"warning: {line}"))
+    else:
+        settings = read_settings(thresholds)
+    if settings.source is not None:
+        say(f"thresholds: {settings.source}")
+    return settings
+
+
+def chosen_run(run: str | None, root: Path, settings: Settings = DEFAULT_SETTINGS) -> Run:
+    """Open the named run, or the latest one. Report on standard error which run is the latest."""
+    opened = open_run(run, root, settings=settings)
+    if run is None:
+        say(f"latest run: {opened.path}")
+    return opened
+
+
+@contextmanager
+def run_read(run: str | None, root: Path, settings: Settings) -> Iterator[Run]:
+    """Open a run as `chosen_run` does; the log of another trainer is imported, and its run removed afterwards."""
+    log = find_log(run, root)
+    if log is None:
+        yield chosen_run(run, root, settings)
+        return
+    with imported_log(log, is_followed=False) as (path, _):
+        yield open_run(path, settings=settings)
+
+
+def awaited_run(run: str | None, root: Path, interval: float, settings: Settings) -> tuple[Run | Path, bool]:
+    """Open a run as `chosen_run` does, or return the path of a log, waiting until it exists.
+
+    Also return whether this had to wait.
+    """
+    has_waited = False
+    while True:
+        try:
+            log = find_log(run, root)
+            return log or chosen_run(run, root, settings), has_waited
+        except NotARunError:
+            if not has_waited:
+                what = f"run {run}" if run else "a run"
+                say(f"waiting for {what} under {root}")
+            has_waited = True
+            time.sleep(interval)
+
+
+def chosen_ranks(rank: str | None) -> Ranks:
+    """Return the ranks that a command that can put several together is asked for."""
+    if rank == "all":
+        return None
+    number = chosen_rank(rank, "a number or `all`")
+    return "first" if number is None else number
+
+
+def chosen_rank(
+    rank: str | None, allowed: str = "the number of one rank (this command shows one at a time)"
+) -> int | None:
+    """Return the number of the rank that the user asks for; None without one."""
+    if rank is None:
+        return None
+    if not (rank.isascii() and rank.isdecimal()):
+        raise UsageError(f"--rank must be {allowed}, found {rank!r}")
+    return int(rank)

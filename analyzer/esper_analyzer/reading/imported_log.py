@@ -1,0 +1,177 @@
+"""The log of another trainer, read as a run: `esper-rec import` makes the run, in a process of its own.
+
+The analyzer never imports the recorder. The process ends with this one, whatever ends this one: its standard input is
+a pipe whose other end only this process has, and it seals its run and ends when that pipe does. The run is made in a
+temporary folder, which is removed in the end.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from esper_analyzer.reading.run_reader import GOING_ON, RunReader, locate_run
+from esper_schemas.console import say
+from esper_schemas.errors import EsperError, NotARunError, UsageError
+from esper_schemas.run.directory import HEADER_NAME
+
+END_SECS = 30.0
+"""How long the process may take to seal its run; then it is killed."""
+
+_LOOK_SECS = 0.05
+_SPEAKS_AS = "esper-rec: "
+_HAS_CAUGHT_UP = f"{_SPEAKS_AS}following "
+_NOTICES = (f"{_SPEAKS_AS}waiting: ", ": no update yet: ")
+
+
+def find_log(run: str | None, root: Path) -> Path | None:
+    """Return the log of another trainer that a person means by RUN; None if it is a run of ours, or nothing at all."""
+    if run is None:
+        return None
+    try:
+        locate_run(run, root)
+    except NotARunError:
+        return next((path for path in (root / run, Path(run)) if _may_be_log(path)), None)
+    except EsperError:
+        return None  # a run, in whatever state
+    return None
+
+
+def _may_be_log(path: Path) -> bool:
+    """Whether it is a file, or a folder with files in it. A named pipe is none of both."""
+    with suppress(OSError):
+        if path.is_dir():
+            return any(inner.is_file() and inner.name != HEADER_NAME for inner in path.iterdir())
+        return path.is_file()
+    return path.exists()  # it may not be read, which esper-rec says
+
+
+class LogImport:
+    """A running `esper-rec import`.
+
+    Args:
+        log: The file or folder.
+        folder: An empty folder for the run.
+        is_followed: Whether the import goes on while the log is written.
+    """
+
+    def __init__(self, log: Path, folder: Path, *, is_followed: bool) -> None:
+        self._folder = folder
+        self._is_followed = is_followed
+        command = [sys.executable, "-P", "-m", "esper_recorder", "import", str(log.absolute())]
+        options = ["--out", str(folder), "--until-eof", *(["--follow"] if is_followed else [])]
+        self._process = subprocess.Popen(
+            [*command, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C ends this process, and that one ends after it
+        )
+        self._lines: list[str] = []
+        self._said = 0
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        self._lines.extend(line.rstrip("\n") for line in iter(self._process.stderr.readline, ""))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def wait_for_run(self) -> Path:
+        """Return the run once everything that was in the log at first is in it.
+
+        Raises:
+            UsageError: the log cannot be imported.
+        """
+        is_ready = False
+        while self.is_running and not is_ready:
+            time.sleep(_LOOK_SECS)
+            self._pass_on()
+            found = self._run() if self._has_caught_up() else None
+            is_ready = found is not None and RunReader(locate_run(found)).status() in GOING_ON  # no longer half made
+        if not is_ready:
+            self.check()
+        found = self._run()
+        if found is None:
+            raise UsageError("esper-rec made no run of the log")
+        return found
+
+    def _has_caught_up(self) -> bool:
+        return self._is_followed and any(line.startswith(_HAS_CAUGHT_UP) for line in self._lines)
+
+    def _pass_on(self) -> None:
+        """Say what the process says to a person while it waits."""
+        for line in self._lines[self._said :]:
+            if any(notice in line for notice in _NOTICES):
+                say(line.removeprefix(_SPEAKS_AS))
+            self._said += 1
+
+    def _run(self) -> Path | None:
+        for path in self._folder.iterdir():
+            with suppress(EsperError):
+                locate_run(path)
+                return path
+        return None
+
+    def check(self) -> None:
+        """Wait for the end of the process.
+
+        Raises:
+            UsageError: it ended with an error, which is the message.
+        """
+        code = self._process.wait(END_SECS)
+        self._listener.join(END_SECS)
+        if code > 0:
+            last = self._lines[-1] if self._lines else f"esper-rec ended with exit code {code}"
+            raise UsageError(last.removeprefix(_SPEAKS_AS))
+        if code < 0:
+            raise UsageError(f"the import of the log was killed by signal {-code}")
+
+    def end(self) -> None:
+        """End the process, and wait until it has sealed its run."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(END_SECS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._listener.join(END_SECS)
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+
+@contextmanager
+def imported_log(log: Path, *, is_followed: bool) -> Iterator[tuple[Path, LogImport]]:
+    """Import a log into a temporary run, which is there inside the block; yields its path, and the import.
+
+    Raises:
+        UsageError: the log cannot be imported.
+    """
+    with tempfile.TemporaryDirectory(prefix="esper-", ignore_cleanup_errors=True) as folder:
+        process = LogImport(log, Path(folder), is_followed=is_followed)
+        try:
+            try:
+                path = process.wait_for_run()
+            except UsageError as error:
+                raise UsageError(
+                    f"{log} is not an Esper run (it has no {HEADER_NAME}), nor a log that can be imported: {error}"
+                ) from None
+            kept = "esper-rec import --follow" if is_followed else "esper-rec import"
+            say(f"{log} is the log of another trainer: imported into a temporary run; to keep one, use {kept}")
+            yield path, process
+        finally:
+            process.end()

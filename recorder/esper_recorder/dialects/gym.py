@@ -1,0 +1,309 @@
+"""Dialects of trainers for environments with steps and episodes, each from the source of the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from esper_recorder.dialects.key import SLIDING_RETURN, Dialect, Key
+from esper_schemas.run.records import ValueLossDefinition
+
+K1 = "estimator k1, negative at times; kl_divergence is k3"
+LAST_MINIBATCH = "of the last minibatch"
+SLIDING = "mean of the last 100 episodes, not of those that ended in this rollout"
+
+_RETURN, _LENGTH = SLIDING_RETURN, "episode_length_sliding_mean"
+
+_MAX = "mean(max((V - G)^2, (V_old + clamp(V - V_old, -clip, clip) - G)^2))"
+_MAX_OR_NOT = f"{_MAX}, or mean((V - G)^2) without value clipping; the log does not say which"
+
+
+def _clip_of_cleanrl(
+    definition: ValueLossDefinition, config: Mapping[str, Any], _first: Mapping[str, float]
+) -> ValueLossDefinition:
+    """Read `clip_vloss` and `clip_coef`, which CleanRL writes as a table of text."""
+    is_clipped, width = config.get("clip_vloss"), config.get("clip_coef")
+    if is_clipped is True and isinstance(width, float):
+        return replace(definition, source=f"0.5 * {_MAX}", clipping="max", clip_range=width)
+    if is_clipped is False:
+        return replace(definition, source="0.5 * mean((V - G)^2)", clipping="none")
+    return definition
+
+
+CLEANRL = Dialect(
+    name="CleanRL",
+    seen="ppo.py of commit fe8d8a03",
+    keys=(
+        Key("losses/value_loss", "value_loss", LAST_MINIBATCH),
+        Key("losses/policy_loss", "policy_loss", LAST_MINIBATCH),
+        Key("losses/entropy", "entropy", LAST_MINIBATCH),
+        Key("losses/approx_kl", "kl_divergence", LAST_MINIBATCH),
+        Key("losses/old_approx_kl", "approx_kl_k1", f"{K1}; {LAST_MINIBATCH}"),
+        Key("losses/clipfrac", "clip_fraction"),
+        Key("losses/explained_variance", "explained_variance", "NaN where the returns do not vary"),
+        Key("charts/learning_rate", "learning_rate"),
+        Key("charts/episodic_return", "episode_return_mean", "mean of the points", kind="episode"),
+        Key("charts/episodic_length", "episode_length_mean", "mean of the points", kind="episode"),
+        Key("charts/SPS", "steps_per_sec", "since the beginning of the training"),
+    ),
+    signature=("losses/value_loss", "losses/policy_loss", "losses/approx_kl", "losses/clipfrac"),
+    value_loss=ValueLossDefinition(
+        source=f"0.5 * {_MAX_OR_NOT}", factor=1.0, clipping="unknown", reduction="last minibatch"
+    ),
+    steps="env_steps",
+    define=_clip_of_cleanrl,
+)
+
+PUFFERLIB = Dialect(
+    name="PufferLib",
+    seen="3.0",
+    keys=(
+        Key("losses/value_loss", "value_loss"),
+        Key("losses/policy_loss", "policy_loss", "advantages are weighted by their priority"),
+        Key("losses/entropy", "entropy"),
+        Key("losses/approx_kl", "kl_divergence"),
+        Key("losses/old_approx_kl", "approx_kl_k1", K1),
+        Key("losses/clipfrac", "clip_fraction"),
+        Key("losses/importance", "ratio_mean"),
+        Key("losses/explained_variance", "explained_variance_after_update", "of the values as the update left them"),
+        Key("learning_rate", "learning_rate"),
+        Key("agent_steps", "env_steps", kind="step"),
+        Key("epoch", "epoch", "the trainer's number; it logs four times a second, not every update", kind="number"),
+        Key("SPS", "steps_per_sec"),
+    ),
+    signature=("losses/value_loss", "losses/policy_loss", "losses/importance", "SPS"),
+    value_loss=ValueLossDefinition(source=f"0.5 * {_MAX}", factor=1.0, clipping="max", reduction="all minibatches"),
+    steps="env_steps",
+    number="epoch",
+    step_key="agent_steps",
+)
+
+
+def _clip_of_sb3(
+    definition: ValueLossDefinition, _config: Mapping[str, Any], first: Mapping[str, float]
+) -> ValueLossDefinition:
+    """SB3 logs `train/clip_range_vf` only where it clips the value function."""
+    width = first.get("train/clip_range_vf")
+    if width is None:
+        return definition
+    source = "mean((V_old + clamp(V - V_old, -clip, clip) - G)^2)"
+    return replace(definition, source=source, clipping="clipped", clip_range=width)
+
+
+SB3 = Dialect(
+    name="Stable-Baselines3",
+    seen="2.9.2; also MaskablePPO and RecurrentPPO of sb3-contrib",
+    keys=(
+        Key("train/value_loss", "value_loss", factor=0.5),
+        Key("train/policy_gradient_loss", "policy_loss"),
+        Key("train/entropy_loss", "entropy", "estimated where the distribution has no formula", factor=-1.0),
+        Key("train/approx_kl", "kl_divergence", "of the last epoch only"),
+        Key("train/clip_fraction", "clip_fraction"),
+        Key("train/explained_variance", "explained_variance", "NaN where the returns do not vary"),
+        Key("train/learning_rate", "learning_rate"),
+        Key("train/clip_range", "clip_range"),
+        Key("train/clip_range_vf", "clip_range_vf", "half-width of the clip of the predictions"),
+        Key("train/n_updates", "n_updates", "counts epochs, not updates"),
+        Key("train/loss", "loss", "of the last minibatch, all terms with their coefficients"),
+        Key("train/std", "policy_std"),
+        Key("rollout/ep_rew_mean", _RETURN, SLIDING, kind="rollout"),
+        Key("rollout/ep_len_mean", _LENGTH, SLIDING, kind="rollout"),
+        Key("time/total_timesteps", "env_steps", "those of the rollout that the update learned from", kind="step"),
+        Key("time/iterations", "iterations", "rollouts since learn() was called", kind="rollout"),
+        Key("time/time_elapsed", "time_elapsed", "seconds since learn() was called", kind="rollout"),
+        Key("time/fps", "steps_per_sec", "since learn() was called", kind="rollout"),
+    ),
+    signature=("train/value_loss", "train/policy_gradient_loss", "train/approx_kl"),
+    value_loss=ValueLossDefinition(source="mean((V - G)^2)", factor=0.5, clipping="none", reduction="all minibatches"),
+    steps="env_steps",
+    number="logged_at_step",
+    step_key="time/total_timesteps",
+    lags=True,
+    rollouts_key="time/iterations",
+    epochs_key="train/n_updates",
+    of_rollout=("rollout/", "time/"),
+    define=_clip_of_sb3,
+)
+
+SBX = Dialect(
+    name="SBX",
+    seen="0.28",
+    keys=(
+        Key("train/value_loss", "value_loss", f"{LAST_MINIBATCH}; vf_coef may be included", factor=0.5),
+        Key("train/pg_loss", "policy_loss", f"{LAST_MINIBATCH}; −ent_coef·H is included (ent_coef is 0 by default)"),
+        *(key for key in SB3.keys if key.name in ("train/clip_fraction", "train/explained_variance")),
+        Key("train/approx_kl", "kl_divergence"),
+        *(
+            key
+            for key in SB3.keys
+            if key.name in ("train/learning_rate", "train/clip_range", "train/n_updates", "train/std")
+        ),
+        *(key for key in SB3.keys if key.name.startswith(SB3.of_rollout)),
+    ),
+    signature=("train/value_loss", "train/pg_loss", "train/approx_kl"),
+    value_loss=ValueLossDefinition(
+        source="mean((V - G)^2), in some versions times vf_coef",
+        factor=0.5,
+        clipping="none",
+        reduction="last minibatch",
+    ),
+    steps="env_steps",
+    number="logged_at_step",
+    step_key="time/total_timesteps",
+    lags=True,
+    rollouts_key="time/iterations",
+    epochs_key="train/n_updates",
+    of_rollout=SB3.of_rollout,
+    unclear="whether vf_coef is included in the value loss; if it is, the factor is 0.5 / vf_coef",
+)
+
+
+def _clip_of_rsl_rl(
+    definition: ValueLossDefinition, config: Mapping[str, Any], _first: Mapping[str, float]
+) -> ValueLossDefinition:
+    """Read `use_clipped_value_loss` and `clip_param`, which the algorithm knows and the log does not tell."""
+    is_clipped, width = config.get("use_clipped_value_loss"), config.get("clip_param")
+    if is_clipped is True and isinstance(width, float):
+        return replace(definition, source=_MAX, clipping="max", clip_range=width)
+    if is_clipped is False:
+        return replace(definition, source="mean((V - G)^2)", clipping="none")
+    return definition
+
+
+RSL_RL = Dialect(
+    name="rsl_rl",
+    seen="5.5.1",
+    keys=(
+        Key("Loss/value", "value_loss", factor=0.5),
+        Key("Loss/surrogate", "policy_loss"),
+        Key("Loss/entropy", "entropy"),
+        Key("Loss/learning_rate", "learning_rate"),
+        Key("Policy/mean_std", "policy_std"),
+        Key("Perf/collection_time", "rollout_secs"),
+        Key("Perf/learning_time", "update_secs"),
+        Key("Perf/total_fps", "steps_per_sec"),
+        Key("Train/mean_reward", _RETURN, SLIDING),
+        Key("Train/mean_episode_length", _LENGTH, SLIDING),
+        Key("Train/mean_reward/time", "", "Train/mean_reward again; the step is seconds", kind="again"),
+        Key("Train/mean_episode_length/time", "", "Train/mean_episode_length again", kind="again"),
+    ),
+    signature=("Loss/value", "Loss/surrogate"),
+    value_loss=ValueLossDefinition(
+        source=_MAX_OR_NOT,
+        factor=0.5,
+        clipping="unknown",
+        reduction="all minibatches",
+        targets_normalised=False,
+    ),
+    steps="number",
+    number="iteration",
+    define=_clip_of_rsl_rl,
+)
+
+RSL_RL_NOISE = replace(
+    RSL_RL,
+    name="rsl_rl, 3.2 to 4.0",
+    seen="3.2.0 and 4.0.0",
+    keys=(
+        *(key for key in RSL_RL.keys if key.name != "Policy/mean_std"),
+        Key("Policy/mean_noise_std", "policy_std"),
+    ),
+    signature=("Loss/value", "Loss/surrogate", "Policy/mean_noise_std"),
+)
+
+RSL_RL_OLD = replace(
+    RSL_RL,
+    name="rsl_rl, older",
+    seen="1.0.2 and 3.1.0",
+    keys=(
+        Key("Loss/value_function", "value_loss", factor=0.5),
+        *(key for key in RSL_RL_NOISE.keys if key.name not in ("Loss/value", "Perf/collection_time")),
+        Key("Perf/collection time", "rollout_secs"),
+    ),
+    signature=("Loss/value_function", "Loss/surrogate"),
+)
+
+SKRL = Dialect(
+    name="skrl",
+    seen="2.1.1",
+    keys=(
+        Key("Loss / Value loss", "value_loss", "value_loss_scale is included", factor=0.5),
+        Key("Loss / Policy loss", "policy_loss"),
+        Key("Loss / Entropy loss", "entropy_loss", "−entropy_loss_scale·H; the log does not have the scale"),
+        Key("Learning / Learning rate", "learning_rate"),
+        Key("Policy / Standard deviation", "policy_std"),
+        Key("Stats / Algorithm update time (ms)", "update_secs", factor=0.001),
+        Key("Reward / Total reward (mean)", _RETURN, "mean of running means since the last write", kind="rollout"),
+        Key("Episode / Total timesteps (mean)", _LENGTH, "mean of running means since the last write", kind="rollout"),
+    ),
+    signature=("Loss / Value loss", "Loss / Policy loss"),
+    value_loss=ValueLossDefinition(
+        source="value_loss_scale * mean((V_old + clamp(V - V_old, -value_clip, value_clip) - G)^2)",
+        factor=0.5,
+        clipping="unknown",
+        reduction="all minibatches",
+        coefficient_included=True,
+    ),
+    steps="other",
+    number="timestep",
+    unclear="value_loss_scale (2.5 by default since 2.0, 1.0 before), and whether a value_preprocessor standardises the"
+    " targets; the factor is 0.5 / value_loss_scale",
+)
+
+TIANSHOU = Dialect(
+    name="Tianshou",
+    seen="2.0.1",
+    keys=(
+        Key("update/vf_loss/mean", "value_loss", factor=0.5),
+        Key("update/actor_loss/mean", "policy_loss"),
+        Key("update/ent_loss/mean", "entropy", "+H, whatever its name says"),
+        Key("update/gradient_steps", "minibatches"),
+        Key("update/train_time", "update_secs"),
+        Key("update/update_step", "update_step", "the trainer's number", kind="number"),
+    ),
+    signature=("update/vf_loss/mean", "update/actor_loss/mean"),
+    value_loss=ValueLossDefinition(
+        source=f"{_MAX_OR_NOT}; G is divided by its spread with return_scaling",
+        factor=0.5,
+        clipping="unknown",
+        reduction="all minibatches",
+    ),
+    steps="number",
+    number="update_step",
+)
+
+RL_GAMES = Dialect(
+    name="rl_games",
+    seen="1.6.5",
+    keys=(
+        Key("losses/c_loss", "value_loss", "0.0 where a central value network learns", factor=0.5, zero_is_null=True),
+        Key("losses/a_loss", "policy_loss"),
+        Key("losses/entropy", "entropy"),
+        Key("info/kl", "kl_of_trainer", "KL(new ‖ old) of Gaussians, or estimator k2; kl_divergence is KL(old ‖ new)"),
+        Key("info/last_lr", "learning_rate"),
+        Key("info/e_clip", "clip_range"),
+        Key("info/epochs", "epoch", "the trainer's number", kind="number"),
+        Key("performance/rl_update_time", "update_secs"),
+        Key("performance/step_inference_time", "rollout_secs"),
+        Key("performance/step_inference_rl_update_fps", "steps_per_sec"),
+        Key("rewards/step", _RETURN, "mean of the last games_to_track episodes (100)"),
+        Key("episode_lengths/step", _LENGTH, "mean of the last games_to_track episodes (100)"),
+        Key("shaped_rewards/step", "shaped_return_sliding_mean", "after the reward shaper"),
+        *(
+            Key(f"{name}/{unit}", "", f"{name}/step again", kind="again")
+            for name in ("rewards", "shaped_rewards", "episode_lengths")
+            for unit in ("iter", "time")
+        ),
+        *(Key(f"scores/{unit}", "", "scores/mean again", kind="again") for unit in ("iter", "time")),
+    ),
+    signature=("losses/c_loss", "losses/a_loss"),
+    value_loss=ValueLossDefinition(
+        source=f"{_MAX_OR_NOT}; V and G are normalised with normalize_value",
+        factor=0.5,
+        clipping="unknown",
+        reduction="all minibatches",
+    ),
+    steps="env_steps",
+    number="epoch",
+)

@@ -1,0 +1,64 @@
+"""The table of all dialects, and how to find the one that a log is written in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from esper_recorder.dialects import gym, language, rllib
+from esper_recorder.dialects.key import Dialect, Lossless
+
+DIALECTS: tuple[Dialect, ...] = (
+    gym.CLEANRL,
+    gym.PUFFERLIB,
+    gym.SB3,
+    gym.SBX,
+    gym.RSL_RL,
+    gym.RSL_RL_NOISE,
+    gym.RSL_RL_OLD,
+    gym.SKRL,
+    gym.TIANSHOU,
+    gym.RL_GAMES,
+    rllib.RLLIB,
+    rllib.RLLIB_OLD,
+    language.VERL,
+    language.OPENRLHF,
+)
+"""Every dialect that is known."""
+
+LOSSLESS: tuple[Lossless, ...] = (
+    Lossless(
+        "Tianshou",
+        ("training/returns_stat/mean",),
+        "its default logger writes losses (update/…) only every 1,000 updates; make it with update_interval=1",
+    ),
+    Lossless("LeanRL", ("gn", "logprobs", "advantages"), "its PPO scripts log no losses"),
+    Lossless("verl", ("actor/pg_loss",), "there is no critic/vf_loss: no critic is trained, as with GRPO, or not yet"),
+    Lossless(
+        "Stable-Baselines3",
+        ("train/value_loss", "train/policy_loss"),
+        "train/policy_loss is from A2C, which logs other quantities than PPO",
+    ),
+    Lossless(
+        "Stable-Baselines3",
+        ("rollout/ep_rew_mean",),
+        "no losses of PPO: it is another algorithm, or no update was logged yet",
+    ),
+)
+"""Logs that are known and have no losses of PPO; the first that fits says why."""
+
+
+def find_dialect(names: Collection[str]) -> Dialect | None:
+    """Return the dialect that a log with these keys is written in; None if no dialect fits.
+
+    Of several that fit, the one that knows most of the keys is taken.
+    """
+    fitting = [found for dialect in DIALECTS if (found := dialect.within(names)) is not None]
+    return max(fitting, key=lambda found: sum(key.name in names for key in found.keys), default=None)
+
+
+def why_lossless(names: Collection[str]) -> str:
+    """Say why a log with these keys has no losses, if that is known; otherwise an empty text."""
+    for known in LOSSLESS:
+        if all(name in names for name in known.signature):
+            return f"it looks like a log of {known.trainer}: {known.why}"
+    return ""

@@ -1,0 +1,191 @@
+"""Finds out what a file or a folder is, from its content."""
+
+from __future__ import annotations
+
+import json
+from codecs import BOM_UTF8
+from collections.abc import Sequence
+from pathlib import Path
+
+from esper_recorder.importing.esper_lite import EsperLiteEvents
+from esper_recorder.importing.following import READ_ONCE, Following
+from esper_recorder.importing.json_lines import describe_start
+from esper_recorder.importing.point_log import Given, PointLog
+from esper_recorder.importing.points import PointReader
+from esper_recorder.importing.records import CONSOLE_LINE, ConsoleLines, CsvTable, JsonLines, ParquetTable
+from esper_recorder.importing.run_import import UpdateSource
+from esper_recorder.importing.tfevents.reader import EventFiles
+from esper_recorder.importing.trackio import MAGIC as SQLITE
+from esper_recorder.importing.trackio import TrackioRun
+from esper_recorder.importing.wandb_offline import MAGIC as WANDB
+from esper_recorder.importing.wandb_offline import WandbRun
+from esper_schemas.errors import UsageError
+from esper_schemas.tfevents.records import is_start
+
+_START_BYTES = 1024 * 1024
+_MAX_FILES = 10_000
+
+_EXPECTED = "a log of a PPO: tfevents, CSV, JSON lines, Parquet, W&B offline, Trackio, or the console output of verl"
+
+_KINDS = ("esper-lite events", "JSON lines", "CSV", "console lines", "W&B", "event files", "Parquet", "Trackio")
+"""What a folder can have, the best first. Of one training, text has all digits and event files have 32-bit numbers."""
+
+OUR_OWN = ("run.json", "rank-")
+"""How names begin in a folder that a run of ours was recorded into."""
+
+
+class NothingYetError(Exception):
+    """A log that is followed has nothing yet that tells what it will be."""
+
+
+def kind_of(path: Path) -> str:
+    """Return what a file is, one of `_KINDS`; an empty text if it is nothing that can be imported.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if not path.is_file():  # a pipe, from which only a log of esper-lite is read: nothing is taken from it here
+        return "esper-lite events"
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+    if is_start(start[:12]):
+        return "event files"
+    if start.startswith(b"PAR1"):
+        return "Parquet"
+    if start.startswith(SQLITE):
+        return "Trackio"
+    if start.startswith(WANDB):
+        return "W&B"
+    first = start.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0]
+    if b"\0" in first or start.startswith(b"\x1f\x8b"):  # further down, a power loss may have left zeros in a text
+        return ""
+    if first.startswith(b"{"):
+        return "esper-lite events" if _has_events(start) else "JSON lines"
+    if CONSOLE_LINE.search(start):
+        return "console lines"
+    header = first.decode("utf-8", "replace").strip()
+    if header.startswith("#"):  # a Monitor of Stable-Baselines3, which logs episodes
+        return ""
+    is_table = b"\n" in start and ("," in header or "\t" in header) and header.replace("\t", "").isprintable()
+    return "CSV" if is_table else ""
+
+
+def _has_events(start: bytes) -> bool:
+    """Whether one of the first lines is an event of esper-lite."""
+    for line in start.splitlines()[:1000]:
+        if b'"event_type"' in line:
+            try:
+                event = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(event, dict) and isinstance(event.get("event_type"), str):
+                return True
+    return False
+
+
+def _document(path: Path) -> bytes:
+    """Return a file that is a single JSON document, as settings are; nothing of a log with a line for each update."""
+    with path.open("rb") as file:
+        content = file.read(_START_BYTES + 1)
+    try:
+        return content if len(content) <= _START_BYTES and json.loads(content) is not None else b""
+    except (ValueError, RecursionError):
+        return b""
+
+
+def find_source(path: Path, given: Given, following: Following = READ_ONCE) -> UpdateSource:
+    """Return the source of updates in a file or folder.
+
+    Raises:
+        NothingYetError: the log is followed, and nothing is there yet that tells what it will be.
+        UsageError: nothing in it can be imported.
+        OSError: it cannot be read.
+    """
+    if path.is_dir():
+        return _of_folder(path, given, following)
+    kind = kind_of(path)
+    if not kind:
+        with path.open("rb") as file:
+            start = file.read(4096)
+        if not following.is_over and b"\n" not in start and b"\0" not in start and len(start) < 4096:
+            raise NothingYetError(f"{path} is {describe_start(start) if not start else 'only begun'}")
+        found = describe_start(start)
+        raise UsageError(f"{path}: expected {_EXPECTED}; found {found}")
+    return _source(path, kind, [path], given, following)
+
+
+def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource:
+    files: dict[str, list[Path]] = {}
+    entries = sorted(folder.iterdir())
+    if len(entries) > _MAX_FILES:
+        raise UsageError(f"{folder}: it has {len(entries):,} entries; name the log in it")
+    for path in entries:
+        if path.is_file() and not path.name.startswith(OUR_OWN) and (kind := kind_of(path)):
+            files.setdefault(kind, []).append(path)
+    lines = files.pop("JSON lines", [])
+    settings = [path for path in lines if _document(path)]
+    if len(settings) == len(lines) and not files:  # there is nothing else to read; a log may have its first line only
+        settings = [path for path in settings if not following.is_over and b"\n" in _document(path).strip()]
+    if logs := [path for path in lines if path not in settings]:
+        files["JSON lines"] = logs
+    kind = next((kind for kind in _KINDS if kind in files), "")
+    if not kind:
+        if (folder / OUR_OWN[0]).is_file():
+            raise UsageError(
+                f"{folder}: expected {_EXPECTED}; found a run of ours: esper-analyze report --run {folder}"
+            )
+        hint = f"; import the folders in it: {_shown(inner)}" if (inner := _inner_logs(entries)) else ""
+        if not following.is_over:
+            raise NothingYetError(f"{folder} has no log of a PPO yet{hint}")
+        raise UsageError(f"{folder}: expected {_EXPECTED}; found none in this folder{hint}")
+    if len(files[kind]) > 1 and kind != "event files":
+        names = ", ".join(path.name for path in files[kind][:5])
+        raise UsageError(f"{folder}: it has {len(files[kind]):,} logs ({names}); name one of them")
+    source = _source(folder, kind, files[kind], given, following)
+    others = [path.name for other, paths in files.items() if other != kind for path in paths]
+    others += [path.name for path in settings]
+    if inner := _inner_logs(entries):
+        source.account.notes.append(f"not read: the folders in it that have logs: {_shown(inner)}")
+    if others:
+        read = ", ".join(path.name for path in files[kind])
+        source.account.notes.append(
+            f"read from {read}; not read: {', '.join(others)}, which may be of the same training"
+        )
+    return source
+
+
+def _inner_logs(entries: Sequence[Path]) -> list[str]:
+    """Names of the folders that have a log, as `add_scalars` and `add_hparams` of TensorBoard make them."""
+    return [path.name for path in entries if path.is_dir() and not path.name.startswith(OUR_OWN) and _has_log(path)]
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _has_log(folder: Path) -> bool:
+    try:
+        return any(path.is_file() and kind_of(path) for path in folder.iterdir())
+    except OSError:
+        return False
+
+
+def _source(path: Path, kind: str, files: Sequence[Path], given: Given, following: Following) -> UpdateSource:
+    if kind == "esper-lite events":
+        return EsperLiteEvents(files[0], following)
+    reader: PointReader
+    if kind == "event files":
+        reader = EventFiles(files, path if path.is_dir() else None, following)
+    elif kind == "CSV":
+        reader = CsvTable(files[0], following)
+    elif kind == "JSON lines":
+        reader = JsonLines(files[0], following)
+    elif kind == "Parquet":
+        reader = ParquetTable(files[0], following)
+    elif kind == "W&B":
+        reader = WandbRun(files[0], following)
+    elif kind == "Trackio":
+        reader = TrackioRun(files[0], given.source_run, following)
+    else:
+        reader = ConsoleLines(files[0], following)
+    return PointLog(path, reader, given, following)

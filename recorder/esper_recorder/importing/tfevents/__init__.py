@@ -1,0 +1,1 @@
+"""Reads event files of TensorBoard (tfevents) as points."""

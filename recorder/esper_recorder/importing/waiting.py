@@ -1,0 +1,56 @@
+"""The first points of a log, kept until its keys show which dialect it is written in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from esper_recorder.dialects.key import Dialect
+from esper_recorder.dialects.table import find_dialect
+from esper_recorder.importing.points import Points
+from esper_recorder.importing.targets import with_mapping
+
+
+class Waiting:
+    """The points of a log whose dialect is not known yet.
+
+    Args:
+        mapping: Key -> column, as a person gave it.
+
+    Attributes:
+        keys: How many points each key has.
+        found: The dialect that the keys so far look like; None if they look like none.
+        points: The points, in order.
+    """
+
+    def __init__(self, mapping: Mapping[str, str]) -> None:
+        self.keys: Counter[str] = Counter()
+        self.found: Dialect | None = None
+        self.points: list[Points] = []
+        self._mapping = mapping
+
+    @property
+    def updates(self) -> int:
+        """How many updates have their value loss; 0 if no dialect is found."""
+        return 0 if self.found is None else self.keys[self.found.marker.name]
+
+    def add(self, points: Points) -> None:
+        """Keep some more points, which may come one by one.
+
+        Raises:
+            UsageError: as `with_mapping`.
+        """
+        if not points.keys:
+            return
+        known = len(self.keys)
+        self.keys.update(points.keys)
+        if len(self.keys) > known:
+            self.found = with_mapping(find_dialect(self.keys), self._mapping)
+        last = self.points[-1] if self.points else None
+        if last is None or points.begins_anew or points.steps[0] is None or last.steps[0] is None:
+            keys, steps, times, values, begins_anew = points
+            self.points.append(Points(list(keys), list(steps), list(times), list(values), begins_anew))
+            return
+        for kept, more in zip(last[:4], points[:4], strict=True):
+            assert isinstance(kept, list)
+            kept += more

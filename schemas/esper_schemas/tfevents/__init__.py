@@ -1,0 +1,1 @@
+"""Event files of TensorBoard (tfevents), both directions: framing, checksums, the protobuf fields that matter."""

@@ -1,0 +1,172 @@
+"""The log of another trainer, watched, checked and reported on with one command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.waiting import HANG_SECS, wait_until
+
+from esper_analyzer.cli import main
+
+DATA = Path(__file__).parents[1] / "recorder" / "importing" / "data"
+
+TRAINER = """
+import sys, time
+from torch.utils.tensorboard import SummaryWriter
+writer = SummaryWriter(sys.argv[1])
+for update in range(5):
+    for number, key in enumerate(("value_loss", "policy_loss", "entropy", "approx_kl", "clipfrac")):
+        writer.add_scalar(f"losses/{key}", 0.5 / (update + 1), 128 * (update + 1))
+    writer.add_scalar("charts/SPS", 1000, 128 * (update + 1))
+    writer.flush()
+    print(time.time(), flush=True)
+    sys.stdin.readline()
+writer.close()
+"""
+"""A trainer that knows nothing of us. It says when it has flushed an update, and goes on to the next when told to."""
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary runs are made."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
+
+
+def analyze(*arguments: object) -> Result:
+    """Run `esper-analyze` in this process; its import is a process of its own all the same."""
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """Start `esper-analyze`."""
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "esper_analyzer", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def imports_of(log: Path) -> list[int]:
+    """The processes that import a log."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if b"esper_recorder" in words and str(log).encode() in words and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture
+def growing(tmp_path: Path) -> Iterator[Path]:
+    """A log that could still grow."""
+    log = tmp_path / "growing.csv"
+    shutil.copy(DATA / "lightning_metrics.csv", log)
+    yield log
+    for process in imports_of(log):
+        os.kill(process, signal.SIGKILL)
+
+
+def test_a_training_that_knows_nothing_of_us_is_watched_live(tmp_path: Path, temporary: Path) -> None:
+    """A row is on the screen soon after its flush, before the next one is computed; in the end nothing is left."""
+    log = tmp_path / "log"
+    log.mkdir()
+    waits = []
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", TRAINER, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as trainer,
+        start("tail", log, "--wait") as screen,
+    ):
+        assert trainer.stdout is not None
+        assert trainer.stdin is not None
+        assert screen.stdout is not None
+        for update in range(5):
+            flushed = float(trainer.stdout.readline())
+            assert screen.stdout.readline().startswith(f"update {update} ")
+            waits.append(time.time() - flushed)
+            trainer.stdin.write("\n")
+            trainer.stdin.flush()
+        print(f"from the flush to the screen: {', '.join(f'{wait:.2f}' for wait in waits[1:])} s")
+        screen.send_signal(signal.SIGINT)
+        _, err = screen.communicate(timeout=HANG_SECS)
+    assert screen.returncode == 130
+    assert f"{log} is the log of another trainer" in err
+    assert (imports_of(log), list(temporary.iterdir())) == ([], [])
+
+
+def test_the_import_ends_when_its_parent_is_killed(growing: Path, temporary: Path) -> None:
+    """By SIGKILL, at which nobody can clean up: the import seals its run and ends all the same."""
+    with start("tail", growing) as screen:
+        assert screen.stdout is not None
+        screen.stdout.readline()
+        assert len(imports_of(growing)) == 1
+        screen.kill()
+        wait_until(lambda: imports_of(growing) == [], "the import goes on")
+    (run,) = temporary.glob("*/growing")
+    assert json.loads((run / "rank-0000" / "attempts" / "0000.json").read_text())["status"] == "interrupted"
+
+
+def test_a_log_that_is_removed_ends_the_screen_with_its_error(growing: Path, temporary: Path) -> None:
+    """What was read is shown first; the line and the exit code are those of the import."""
+    with start("tail", growing) as screen:
+        assert screen.stdout is not None
+        screen.stdout.readline()
+        growing.unlink()
+        out, err = screen.communicate(timeout=HANG_SECS)
+    assert "update 194 " in out
+    assert screen.returncode == 2
+    assert f"esper-analyze: {growing} was removed while it was followed" in err.splitlines()[-1]
+
+
+def test_a_log_is_checked_and_reported_on(tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the run that an import makes of it; RUN is a path or a name under --root, and --run says the same."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DATA / "sb3_lunar_progress.csv", "lunar.csv")
+    checked = analyze("check", "lunar.csv", "--format", "json", "--gate", "explained_variance")
+    assert checked.exit_code == 0
+    assert checked.stderr == (
+        "lunar.csv is the log of another trainer: imported into a temporary run; to keep one, use esper-rec import\n"
+    )
+    assert json.loads(checked.stdout)["updates"]["rows"] == 29
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "lunar.csv").rename(tmp_path / "runs" / "lunar.csv")
+    reported = analyze("report", "--run", "lunar.csv", "--format", "json")
+    assert json.loads(reported.stdout)["run"]["trainer"] == "Stable-Baselines3"
+    assert "update 28" in analyze("tail", "lunar.csv", "--once").stdout
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["tail", "check", "report"])
+def test_what_is_no_log_is_one_line(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text, nothing at all, and a run that is named twice."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("hello\nworld\n")
+    for arguments, said in (
+        (("a.txt",), "a.txt is not an Esper run (it has no run.json), nor a log that can be imported"),
+        (("a", "--run", "b"), "give the run once, as RUN or with --run; found 'a' and 'b'"),
+        (("nothing",), "no run nothing under runs"),
+    ):
+        done = analyze(command, *arguments)
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        assert said in done.stderr
