@@ -130,6 +130,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.notebooks
 @pytest.mark.parametrize("name", sorted(name for name, blocks in RUN.items() if blocks))
 def test_every_block_runs_as_pasted_twice(name: str, home: Path, tmp_path: Path) -> None:
     """In a folder of its own, with what the README's blocks have made."""
