@@ -37,12 +37,16 @@ from esper_recorder.train.envs import CartPole, Step
 from esper_recorder.train.ppo import Minibatch, OnStep
 from esper_recorder.train.rollout import Rollout
 from esper_recorder.train.trainer import Trainer
+from esper_schemas.errors import UsageError
 
 FIRST = 3
 """The cause counts as named if it is among so many metrics."""
 
 UPDATES_BEFORE, UPDATES_AFTER = (40, 60), (4, 16)
 """Ranges that the first broken update and the number of broken updates are drawn from."""
+
+NAN_MINIBATCH = 6
+"""The minibatch of an update that a NaN gets into, from 0."""
 
 CPU = torch.device("cpu")
 
@@ -53,17 +57,18 @@ class Pole(CartPole):
     Attributes:
         effort: what a push to the right costs.
         alive: reward of a step survived.
+        push: 1, or −1 if the actions mean the opposite.
         paid: the sums of both terms in this rollout, and the number of steps.
     """
 
     def __init__(self, num_envs: int, *, seed: int) -> None:
         super().__init__(num_envs, seed=seed, device=CPU)
-        self.effort, self.alive = 0.01, 1.0
+        self.effort, self.alive, self.push = 0.01, 1.0, 1
         self.paid = [0.0, 0.0, 0.0]
 
     def step(self, actions: Tensor) -> Step:
         """As CartPole, with the reward of both terms."""
-        step = super().step(actions)
+        step = super().step(actions if self.push == 1 else 1 - actions)
         alive, effort = self.alive * step.valid, -self.effort * actions * step.valid
         for at, sums in enumerate((alive, effort, step.valid)):
             self.paid[at] += float(sums.sum())
@@ -77,7 +82,6 @@ class BreakableTrainer(Trainer):
         pole: the environment.
         rate_factor: what the learning rate is multiplied by.
         change_rollout: what happens to each rollout before it is trained on.
-        is_nan: whether the next minibatch is trained on a NaN.
     """
 
     def __init__(self, config: PPOConfig, env: Pole) -> None:
@@ -147,18 +151,21 @@ def _kill_critic(trainer: BreakableTrainer, since: int) -> None:
 
 
 def _one_nan(trainer: BreakableTrainer, since: int) -> None:
-    """Make one return of the rollout NaN after it was measured: one sample of one minibatch of each epoch."""
+    """Make one value target of one minibatch NaN, in the first broken update only."""
     if since:
         return
-    sound = trainer.ppo.update
+    sound, left = trainer.ppo._step, NAN_MINIBATCH
 
-    def update(rollout: Rollout, **options: Any) -> Any:
-        trainer.ppo.update = sound  # type: ignore[method-assign]
-        returns = rollout.returns.clone()
-        returns[int(rollout.valid.int().argmax())] = torch.nan
-        return sound(replace(rollout, returns=returns), **options)
+    def step(rollout: Rollout, rows: Tensor, old_values: Tensor, targets: Tensor, *others: Any) -> dict[str, Tensor]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            trainer.ppo._step = sound  # type: ignore[method-assign]
+            targets = targets.clone()
+            targets[int(rollout.valid[rows].int().argmax())] = torch.nan
+        return sound(rollout, rows, old_values, targets, *others)
 
-    trainer.ppo.update = update  # type: ignore[method-assign]
+    trainer.ppo._step = step  # type: ignore[method-assign]
 
 
 def _collapse_entropy(trainer: BreakableTrainer, since: int) -> None:
@@ -177,7 +184,7 @@ def _stop_rewards(trainer: BreakableTrainer, since: int) -> None:
 
 
 def _change_environment(trainer: BreakableTrainer, since: int) -> None:
-    trainer.pole.FORCE = 40.0  # type: ignore[misc]
+    trainer.pole.push = -1
 
 
 def _explode_critic(trainer: BreakableTrainer, since: int) -> None:
@@ -199,7 +206,7 @@ KINDS: dict[str, Kind] = {
     ),
     "dead critic": Kind("the value network is 0 before every update", _CRITIC, _kill_critic),
     "NaN in one minibatch": Kind(
-        "one return is NaN in one update", frozenset({"value_loss", "value_loss_unclipped"}), _one_nan
+        "one value target of one minibatch is NaN", frozenset({"value_loss", "value_loss_unclipped"}), _one_nan
     ),
     "entropy collapses": Kind(
         "logits × 1.4 with every update", frozenset({"entropy", "log_prob_min", "log_prob_max"}), _collapse_entropy
@@ -209,7 +216,7 @@ KINDS: dict[str, Kind] = {
     ),
     "rewards stop": Kind("every reward is 0", _REWARD | {"reward_alive", "reward_effort"}, _stop_rewards),
     "environment changes": Kind(
-        "pushes are four times as strong",
+        "every push goes the other way",
         frozenset({"episode_length_mean", "episode_return_mean", "episodes"}),
         _change_environment,
     ),
@@ -251,3 +258,76 @@ def train(kind: str, seed: int, root: Path) -> BrokenRun:
             row = trainer.run_update(update, on_step=lambda epoch, numbers: recorder.minibatch(epoch=epoch, **numbers))
             recorder.record(**row)
     return BrokenRun(Path(recorder.path), begins)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `explain` said of a run.
+
+    Attributes:
+        place: place of the first metric that counts as the cause, from 1; None if none moved.
+        update: the update that was explained.
+        first: the first metrics, each with the update in which it left its band.
+    """
+
+    place: int | None
+    update: int
+    first: list[tuple[str, int]]
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the cause is among the first metrics."""
+        return self.place is not None and self.place <= FIRST
+
+
+def ask(kind: str, run: BrokenRun, update: int | None) -> Answer:
+    """Ask what moved first before an update, or before the first alert; an alert before the break finds nothing."""
+    try:
+        found = open_run(run.path).explain(update)
+    except UsageError:  # no alert was raised
+        return Answer(None, -1, [])
+    places = [at for at, one in enumerate(found.moved, start=1) if one.metric in KINDS[kind].causes]
+    first = [(one.metric, one.update) for one in found.moved[: 2 * FIRST]]
+    return Answer(places[0] if places and found.update >= run.begins else None, found.update, first)
+
+
+def last_update(run: BrokenRun) -> int:
+    """The last update of a run."""
+    updates = open_run(run.path).updates().select("update").collect()["update"]
+    return int(updates[-1])
+
+
+def main() -> None:
+    """Print for each kind in how many runs the cause was named, asked in both ways."""
+    options = argparse.ArgumentParser(description="Measure how often `explain` names the cause.")
+    options.add_argument("--seeds", nargs=2, type=int, default=(0, 5), metavar=("FIRST", "END"))
+    options.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
+    options.add_argument("--runs", type=Path, help="Folder of runs, which are trained where they are not there yet.")
+    options.add_argument("--verbose", action="store_true", help="Print the first metrics of every run.")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = given.runs or Path(folder)
+        seeds = range(*given.seeds)
+        print(f"seeds {seeds[0]} to {seeds[-1]}: cause among the first {FIRST}, asked at the end / at the first alert")
+        for kind in given.kinds:
+            runs = [(seed, trained(kind, seed, root)) for seed in seeds]
+            at_end = [ask(kind, run, last_update(run)) for _, run in runs]
+            at_alert = [ask(kind, run, None) for _, run in runs]
+            named, alerted = (sum(one.is_named for one in answers) for answers in (at_end, at_alert))
+            print(f"{kind:28} {named} of {len(runs)}   {alerted} of {len(runs)}", flush=True)
+            for (seed, run), *answers in zip(runs, at_end, at_alert, strict=True) if given.verbose else ():
+                for answer in answers:
+                    print(f"    seed {seed}, broken at {run.begins}, asked at {answer.update}: place {answer.place},", end=" ")
+                    print(", ".join(f"{name} {update}" for name, update in answer.first))
+
+
+def trained(kind: str, seed: int, root: Path) -> BrokenRun:
+    """Return the run of a kind and a seed; it is trained if it is not there yet."""
+    path = root / f"{kind} {seed}".replace(" ", "-")
+    if path.exists():
+        return BrokenRun(path, random.Random(f"{kind} {seed}").randint(*UPDATES_BEFORE))
+    return train(kind, seed, root)
+
+
+if __name__ == "__main__":
+    main()
