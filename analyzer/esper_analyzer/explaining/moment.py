@@ -5,7 +5,8 @@ several metrics within a few updates of each other, so the order begins with the
 left its band before it is listed last, as apart from the rest. The evidence at a moment is the sum over the stages of
 an update of the strongest excursion that begins within `SPAN` updates. That of an excursion is 1 at the end of the
 band, and 1 more for each e-fold beyond, up to `MOST`. It counts half as much for each `HALF_LIFE` updates that it is
-older than the update that is explained.
+older than the update that is explained. From this moment the order goes back to what may have caused it: as long as an
+excursion of strength `STRONG` began at most `REACH` updates earlier, it begins there.
 
 Within one update, metrics are in the order in which the update computes them; see `stages`.
 """
@@ -26,6 +27,9 @@ SPAN = 3
 MOST = 4.0
 """The most evidence that one excursion is."""
 
+STRONG, REACH = 2.0, 6
+"""An excursion so strong that began so many updates before the others may be their cause."""
+
 HALF_LIFE = 20
 """An excursion that is older by so many updates is half the evidence."""
 
@@ -43,8 +47,13 @@ def in_order(moved: Iterable[Moved], update: int) -> list[Moved]:
 
 
 def _moment(moved: Sequence[Moved], update: int) -> int:
-    """Return the update at which the moment of most evidence begins; the first one of several."""
-    return max(sorted({one.update for one in moved}), key=lambda at: _evidence_at(moved, at, update), default=0)
+    """Return the update at which the moment of most evidence begins, with what may have caused it."""
+    updates = sorted({one.update for one in moved})
+    moment = max(updates, key=lambda at: _evidence_at(moved, at, update), default=0)
+    for at in sorted({one.update for one in moved if _strength(one) >= STRONG}, reverse=True):
+        if moment - REACH <= at < moment:
+            moment = at
+    return moment
 
 
 def _evidence_at(moved: Sequence[Moved], at: int, update: int) -> float:
@@ -58,8 +67,11 @@ def _evidence_at(moved: Sequence[Moved], at: int, update: int) -> float:
 
 
 def _evidence(one: Moved, update: int) -> float:
-    strength = min(MOST, 1.0 + math.log(one.deviations / WIDTH)) if math.isfinite(one.deviations) else MOST
-    return strength * 0.5 ** ((update - one.update) / HALF_LIFE)
+    return float(_strength(one) * 0.5 ** ((update - one.update) / HALF_LIFE))
+
+
+def _strength(one: Moved) -> float:
+    return min(MOST, 1.0 + math.log(one.deviations / WIDTH)) if math.isfinite(one.deviations) else MOST
 
 
 def _key(one: Moved) -> tuple[bool, bool, int, bool, float, int, float]:
