@@ -165,7 +165,7 @@ def _one_nan(trainer: BreakableTrainer, since: int) -> None:
             targets[int(rollout.valid[rows].int().argmax())] = torch.nan
         return sound(rollout, rows, old_values, targets, *others)
 
-    trainer.ppo._step = step  # type: ignore[method-assign]
+    trainer.ppo._step = step  # type: ignore[method-assign, assignment]
 
 
 def _collapse_entropy(trainer: BreakableTrainer, since: int) -> None:
@@ -317,7 +317,10 @@ def main() -> None:
             print(f"{kind:28} {named} of {len(runs)}   {alerted} of {len(runs)}", flush=True)
             for (seed, run), *answers in zip(runs, at_end, at_alert, strict=True) if given.verbose else ():
                 for answer in answers:
-                    print(f"    seed {seed}, broken at {run.begins}, asked at {answer.update}: place {answer.place},", end=" ")
+                    print(
+                        f"    seed {seed}, broken at {run.begins}, asked at {answer.update}: place {answer.place},",
+                        end=" ",
+                    )
                     print(", ".join(f"{name} {update}" for name, update in answer.first))
 
 

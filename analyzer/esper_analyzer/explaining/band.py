@@ -1,13 +1,14 @@
 """The band of a metric, from its own past alone, and the excursion in which it left that band.
 
-The band of a value is made of the values before it, so that it is causal: it is `WIDTH` robust deviations around their
-median. A robust deviation is the larger of two estimates of a standard deviation that agree on normal noise:
-1.4826 times the median absolute deviation from the median (MAD), and the 90th percentile of the absolute deviations
-divided by 1.645. The second is larger where noise has heavy tails. One value in ten may be arbitrary without moving
-either much (Rousseeuw and Croux, "Alternatives to the median absolute deviation", 1993, on the MAD).
+A value is expected near the values just before it: at their median (of the last `NEAR`), plus the usual drift. Its band
+is `WIDTH` robust deviations around that. The robust deviation is that of the past `PAST` values from what was expected
+of each. It is the larger of two estimates of a standard deviation that agree on normal noise: 1.4826 times the median
+absolute deviation from the median (MAD), and the 90th percentile of the absolute deviations divided by 1.645. The
+second is larger where noise has heavy tails. One value in ten may be arbitrary without moving either much (Rousseeuw
+and Croux, "Alternatives to the median absolute deviation", 1993, on the MAD).
 
-A metric that drifts steadily does not leave its band: on a straight line, the next value is 1.4 robust deviations from
-the median of the line so far. What leaves a band is a jump, or a change of pace.
+Everything is causal: a band is made of the values before it. A metric that drifts steadily does not leave its band.
+What leaves a band is a jump, or a change of pace.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LEAST = 20
 """Fewer finite values than this are no past that a value could be judged by."""
 
 WIDTH = 5.0
-"""Robust deviations from the median to either end of a band."""
+"""Robust deviations from what is expected to either end of a band."""
 
 MAX_GAP = 2
 """So many values inside the band may interrupt an excursion."""
@@ -40,20 +41,20 @@ RECENT = 5
 """An excursion lasts if at least half of the newest values, of so many, are outside the band that was left."""
 
 _EQUAL = 1e-6
-"""Values that differ by less than this share of the median do not count as different."""
+"""Values that differ by less than this share of what is expected do not count as different."""
 
 
 @dataclass(frozen=True, slots=True)
 class Excursion:
-    """A stretch of values outside the band: of all such stretches, the one that goes farthest.
+    """A metric leaves its band: of all times that it did, the one with the most surprising value.
 
     Attributes:
-        start: index of its first value.
-        peak: index of its farthest value, or of its first one that is not finite.
+        start: index of its first value outside the band.
+        peak: index of the value that is farthest from `usual` from then on, or of the first one that is not finite.
         direction: where the value at `peak` is.
-        deviations: robust deviations from the median to the value at `peak`, > 0. Infinite if that value is not finite,
-            or if the past was constant.
-        usual: median of the values before `start`.
+        deviations: robust deviations from `usual` to the value at `peak`, > `WIDTH`. Infinite if that value is not
+            finite, or if the past was constant.
+        usual: what was expected at `start`.
         low, high: ends of the band at `start`.
         lasts: whether the newest values are still outside this band.
     """
@@ -87,6 +88,18 @@ def band_before(values: Floats, past: int = PAST) -> tuple[Floats, Floats]:
     drift, unit = robust(_windows(finite - level, past))
     centre = level + drift
     return centre, np.where(unit <= _EQUAL * np.abs(centre), 0.0, unit)
+
+
+def noise_around(values: Floats, past: int = PAST) -> Floats:
+    """Return the robust deviation of the values around each value, half of them before it and half after: [T] ≥ 0.
+
+    It is NaN where fewer than `LEAST` of them are known. Where the noise of a run is asked, not what it will do next.
+    """
+    finite = np.where(np.isfinite(values), values, np.nan)
+    padding = np.full(past // 2, np.nan)
+    padded = np.concatenate((padding, finite - _level_before(finite), padding))
+    _, unit = robust(np.lib.stride_tricks.sliding_window_view(padded, 2 * (past // 2) + 1))
+    return unit
 
 
 def _level_before(finite: Floats) -> Floats:
@@ -130,8 +143,8 @@ def _quantile(samples: Floats, share: float) -> Floats:
     return np.where(count < LEAST, np.nan, found)
 
 
-def distances(values: Floats, centre: Floats, unit: Floats) -> Floats:
-    """Return how many robust deviations each value is from the median, with sign; 0 where that is not known.
+def distances(values: Floats, centre: Floats | float, unit: Floats | float) -> Floats:
+    """Return how many robust deviations each value is from what was expected, with sign; 0 where that is not known.
 
     It is infinite for a value that differs from a constant past. A NaN is +∞.
     """
@@ -181,7 +194,7 @@ def find_excursion(values: Floats, since: int = 0, *, past: int = PAST) -> Excur
 
 def has_past(values: Floats, past: int = PAST) -> bool:
     """Whether there are enough finite values before the newest one to judge it by."""
-    return int(np.isfinite(values[:-1][-past:]).sum()) >= LEAST
+    return len(values) > LEAST and not bool(np.isnan(band_before(values, past)[1][-1]))
 
 
 def _often_not_finite(values: Floats, past: int) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from esper_analyzer.explaining.explanation import ExplainedAlert, Explanation, M
 from esper_analyzer.explaining.minibatches import InMinibatch, excursions_of
 from esper_analyzer.explaining.moment import in_order
 from esper_analyzer.explaining.sentences import sentences
-from esper_analyzer.explaining.stages import NOT_EXPLAINED
+from esper_analyzer.explaining.stages import is_explained
 from esper_analyzer.judging.alerts import MISSING_UPDATES, Alert
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import judge_rank
@@ -20,7 +20,6 @@ from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
 from esper_analyzer.reading.run_index import RunIndex
 from esper_schemas.errors import UsageError
-from esper_schemas.metric.catalogue import is_label
 from esper_schemas.metric.payload import METRICS
 
 LOOKBACK = 40
@@ -58,8 +57,9 @@ def explain_run(run: JudgedRun, found: RunIndex, update: int | None = None, rank
     looked = _Looked(rows, recent["update"][0])
     boxes = [box for box in black_boxes_of(run.directory, found) if box.rank == rank and box.seq >= recent["seq"][0]]
     moved = _moved(looked, excursions_of(_needed(boxes, rows["seq"][-1]), looked.places, recent["seq"][0]))
-    names = {one.metric for one in moved}
-    others = [name for name in looked.names if name not in names]
+    gone = {one.metric for one in moved}
+    steady = [name for name in looked.names if name not in gone and looked.has_past(name)]
+    not_judged = [name for name in looked.names if name not in gone and name not in steady]
     return Explanation(
         run_id=run.header.run_id,
         path=str(run.path),
@@ -67,10 +67,10 @@ def explain_run(run: JudgedRun, found: RunIndex, update: int | None = None, rank
         update=update,
         alert=_explained(alert),
         since=looked.since,
-        sentences=sentences(update, _explained(alert), moved, len(others), looked.since),
+        sentences=sentences(update, _explained(alert), moved, len(steady), len(not_judged), looked.since),
         moved=moved,
-        steady=[name for name in others if looked.has_past(name)],
-        not_judged=[name for name in others if not looked.has_past(name)],
+        steady=steady,
+        not_judged=not_judged,
         is_damaged=found.damage > 0,
     )
 
@@ -89,7 +89,7 @@ class _Looked:
     @property
     def names(self) -> list[str]:
         """The metrics of which anything was measured, without those that tell nothing."""
-        names = [name for name in metric_names(self.rows.schema) if not is_label(name) and name not in NOT_EXPLAINED]
+        names = [name for name in metric_names(self.rows.schema) if is_explained(name)]
         return [name for name in names if self.rows[name].null_count() < self.rows.height]
 
     def measured(self, name: str) -> pl.DataFrame:

@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 
 from esper_analyzer.explaining.band import Excursion, find_excursion
+from esper_analyzer.explaining.stages import is_explained
 from esper_analyzer.reading.black_boxes import BlackBox
 
 PAST_MINIBATCHES = 200
 """A band is made of up to so many minibatches. It spans several updates, as many numbers rise within each update."""
 
-_PLACES = ("attempt", "seq", "minibatch", "elapsed_secs", "epoch")
+_PLACES = ("attempt", "update", "seq", "minibatch", "elapsed_secs", "epoch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def excursions_of(boxes: Iterable[BlackBox], rows: pl.DataFrame, first_seq: int)
 
     Args:
         boxes: black boxes of the rank.
-        rows: columns `attempt`, `seq` and `update` of the rows that count, in order, up to the update that is explained.
+        rows: columns `attempt`, `seq` and `update` of the rows that count, up to the update that is explained.
         first_seq: sequence number of the first row that an excursion may reach.
 
     Raises:
@@ -52,7 +53,7 @@ def excursions_of(boxes: Iterable[BlackBox], rows: pl.DataFrame, first_seq: int)
     minibatches = _minibatches(boxes, rows)
     if minibatches is None:
         return found
-    for name in (name for name in minibatches.columns if name not in (*_PLACES, "update")):
+    for name in (name for name in minibatches.columns if name not in _PLACES and is_explained(name)):
         measured = minibatches.select("update", "seq", "minibatch", value=pl.col(name)).drop_nulls("value")
         values = measured["value"].to_numpy().astype(np.float64)
         since = int((measured["seq"] < first_seq).sum())
@@ -70,5 +71,9 @@ def _minibatches(boxes: Iterable[BlackBox], rows: pl.DataFrame) -> pl.DataFrame 
     frames = [box.rows().with_columns(attempt=pl.lit(box.attempt, pl.Int32())) for box in boxes]
     if not frames:
         return None
-    every = pl.concat(frames, how="diagonal").unique(("attempt", "seq", "minibatch"), keep="first", maintain_order=True)
+    every = (
+        pl.concat(frames, how="diagonal")
+        .drop("update", strict=False)
+        .unique(("attempt", "seq", "minibatch"), keep="first", maintain_order=True)
+    )
     return every.join(rows, on=("attempt", "seq"), how="inner").sort("seq", "minibatch")

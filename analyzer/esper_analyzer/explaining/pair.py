@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from esper_analyzer.explaining.band import PAST, WIDTH, Direction, Floats, robust
+from esper_analyzer.explaining.band import WIDTH, Direction, Floats, noise_around
 from esper_analyzer.explaining.explanation import FORMAT
-from esper_analyzer.explaining.stages import COST, NOT_EXPLAINED, stage
+from esper_analyzer.explaining.stages import COST, is_explained, stage
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.reading.run_index import RunIndex
@@ -21,7 +21,7 @@ from esper_analyzer.strict_json import strict
 from esper_analyzer.wording import compact
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
-from esper_schemas.metric.catalogue import DECLARED, is_label
+from esper_schemas.metric.catalogue import DECLARED
 from esper_schemas.metric.payload import METRICS
 
 NEXT, MOST_NAMED = 5, 3
@@ -40,8 +40,8 @@ class Parted:
         at: position on the axis where it left.
         update: that update of the second run.
         direction: where the second run went: `up`, `down` or `not finite`.
-        deviations: how far it is from the first run there, in robust deviations of the first run's noise. Infinite if it
-            is not finite, or if the first run is constant.
+        deviations: how far it is from the first run there, in robust deviations of that run's noise. Infinite if it is
+            not finite, or if the first run is constant.
         value, usual: the value of the second run, and of the first one.
         lasts: whether the second run is outside in most of the last aligned updates, too.
     """
@@ -112,18 +112,19 @@ def explain_pair(runs: tuple[JudgedRun, JudgedRun], found: tuple[RunIndex, RunIn
     first, second = _aligned(first, second, "env_steps" if by == "steps" else "update")
     if first.is_empty():
         raise UsageError(f"{one} and {other} have no {'environment steps' if by == 'steps' else 'updates'} in common")
-    names = [
-        name
-        for name in metric_names(first.schema)
-        if name in second.columns and name not in NOT_EXPLAINED and not is_label(name)
-    ]
+    names = [name for name in metric_names(first.schema) if name in second.columns and is_explained(name)]
     names = [name for name in names if first[name].dtype.is_numeric() or first[name].dtype == pl.Boolean]
     measured = [name for name in names if second[name].null_count() < second.height > first[name].null_count()]
     axis = second["env_steps" if by == "steps" else "update"].to_numpy()
-    parted = [
-        found_one for name in measured if (found_one := _parted(name, first[name], second, axis)) is not None
-    ]
-    parted.sort(key=lambda found_one: (stage(found_one.metric) == COST, found_one.at, stage(found_one.metric), -found_one.deviations))
+    parted = [found_one for name in measured if (found_one := _parted(name, first[name], second, axis)) is not None]
+    parted.sort(
+        key=lambda found_one: (
+            stage(found_one.metric) == COST,
+            found_one.at,
+            stage(found_one.metric),
+            -found_one.deviations,
+        )
+    )
     difference = _first_difference(first, second, [name for name in measured if stage(name) != COST])
     gone = {found_one.metric for found_one in parted}
     return Parting(
@@ -191,14 +192,12 @@ def _parted(name: str, first: pl.Series, second: pl.DataFrame, axis: NDArray[np.
 def _distances(kept: Floats, left: Floats) -> Floats:
     """Return the difference between two runs in robust deviations of the noise of the first, with sign.
 
-    The noise at an update is that of the first run's values around it. Equal values, and NaN beside NaN, are 0 apart.
+    Equal values, and NaN beside NaN, are 0 apart.
     """
-    half = PAST // 2
     finite = np.where(np.isfinite(kept), kept, np.nan)
-    padded = np.concatenate((np.full(half, np.nan), finite, np.full(half, np.nan)))
-    _, unit = robust(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1))
+    unit = noise_around(kept)
     if np.isnan(unit).all():  # a short run: the noise of all that there is
-        unit = np.full(len(kept), np.nanstd(finite) if np.isfinite(finite).any() else 0.0)
+        unit = np.full(len(kept), float(np.nanstd(finite)) if np.isfinite(finite).any() else 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         far = (left - kept) / unit
     far = np.where((left == kept) | (np.isnan(left) & np.isnan(kept)), 0.0, far)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from esper_analyzer.explaining.band import LEAST
 from esper_analyzer.explaining.explanation import ExplainedAlert, Moved
 from esper_analyzer.explaining.stages import (
     ADVANTAGES,
@@ -47,7 +47,7 @@ _WHERE_TO_LOOK = {
 
 
 def sentences(
-    update: int, alert: ExplainedAlert | None, moved: Sequence[Moved], others: int, since: int
+    update: int, alert: ExplainedAlert | None, moved: Sequence[Moved], steady: int, not_judged: int, since: int
 ) -> list[str]:
     """Say what moved first, what went with it, what followed, and where to look.
 
@@ -55,18 +55,22 @@ def sentences(
         update: the update that is explained.
         alert: the alert that is explained, if it was not asked for by number.
         moved: what left its band, in order.
-        others: how many metrics did not.
+        steady: how many metrics did not.
+        not_judged: how many metrics have too short a past.
         since: first update that was looked at.
     """
+    too_short = f"A metric has a band once {LEAST + 1} updates have measured it"
+    if not moved and not_judged > steady:
+        return [f"Update {update} comes too early to tell. {too_short}."]
     if not moved:
-        return [f"No metric left its own band from update {since} to {update}; it may have begun before."]
+        return [f"No metric left its own band from update {since} to {update}; what is wrong may have begun before."]
     first = moved[0]
     told = [_first(first)]
     with_it = [one for one in moved[1:] if _is_with(first, one)]
     if with_it:
-        told.append(f"In the same {_moment(first)}: {_listed(with_it)}.")
+        told.append(f"In the same update: {_listed(with_it)}.")
     told.append(_WHERE_TO_LOOK[stage(first.metric)])
-    later = [one for one in moved[1:] if one.update > first.update and one.lasts]
+    later = [one for one in moved[1:] if one.update > first.update and not one.is_apart and stage(one.metric) != COST]
     if later:
         next_update = min(one.update for one in later)
         after = next_update - first.update
@@ -74,8 +78,10 @@ def sentences(
     if alert is not None and alert.update > first.update:
         said = f"{_count(alert.update - first.update, 'update')} later, in update {alert.update}"
         told.append(f"The first {alert.level} alert ({alert.rule}) came {said}.")
-    if others:
-        told.append(f"{_count(others, 'other metric')} stayed in {'its band' if others == 1 else 'their bands'}.")
+    if steady:
+        told.append(f"{_count(steady, 'other metric')} stayed in {'its band' if steady == 1 else 'their bands'}.")
+    if not_judged:
+        told.append(f"{_count(not_judged, 'metric')} could not be judged. {too_short}.")
     return told
 
 
@@ -96,12 +102,12 @@ def _course(one: Moved) -> str:
     course = f"{verb} from about {compact(one.usual)} to {compact(one.value)}"
     if one.peak_update != one.update:
         course += f", and to {compact(one.peak)} by update {one.peak_update}"
-    return f"{course}, {deviations(one)} robust deviations in all"
+    return f"{course} ({deviations(one)} robust deviations)"
 
 
 def deviations(one: Moved) -> str:
     """Return how far a metric went as a short number."""
-    return compact(one.deviations) if not math.isfinite(one.deviations) or one.deviations >= 10 else f"{one.deviations:.1f}"
+    return f"{one.deviations:.1f}" if one.deviations < 100 else compact(one.deviations)
 
 
 def title(one: Moved) -> str:
@@ -110,11 +116,7 @@ def title(one: Moved) -> str:
 
 
 def _is_with(first: Moved, one: Moved) -> bool:
-    return one.update == first.update and (first.minibatch is None or one.minibatch in (None, first.minibatch))
-
-
-def _moment(first: Moved) -> str:
-    return "update" if first.minibatch is None else "update or minibatch"
+    return one.update == first.update and not one.is_apart and stage(one.metric) != COST
 
 
 def _listed(moved: Sequence[Moved]) -> str:

@@ -6,6 +6,7 @@ returns are made of both. Then the minibatches: ratios and entropy, the losses, 
 
 from __future__ import annotations
 
+from esper_schemas.metric.catalogue import is_label
 from esper_schemas.metric.payload import METRICS
 
 SETTINGS, ENVIRONMENT, VALUES, TD_ERRORS, ADVANTAGES, RETURNS, FIT, POLICY, LOSSES, GRADIENTS, WORK, COST = range(12)
@@ -20,6 +21,7 @@ _BY_GROUP = {
     "losses": LOSSES,
     "gradients": GRADIENTS,
     "work": WORK,
+    "labels": WORK,
     "cost": COST,
 }
 _BY_NAME = {
@@ -30,8 +32,7 @@ _BY_NAME = {
     "value_target_scale": RETURNS,
 }
 
-NOT_EXPLAINED = frozenset({"env_steps"})
-"""Metrics that only count up, which tells nothing."""
+_COUNTS_UP = "env_steps"
 
 
 def stage(metric: str) -> int:
@@ -39,6 +40,11 @@ def stage(metric: str) -> int:
     if metric in _BY_NAME:
         return _BY_NAME[metric]
     return _BY_GROUP[METRICS[metric].group if metric in METRICS else "other"]
+
+
+def is_explained(metric: str) -> bool:
+    """Whether a column can tell why something moved: not if it only names an update, or only counts up."""
+    return not is_label(metric) and metric != _COUNTS_UP
 
 
 def is_of_minibatches(metric: str) -> bool:

@@ -40,7 +40,11 @@ def explanation_lines(found: Explanation) -> Iterator[Text]:
         yield Text()
         head_line = f"  {'update':>7}  {'minib.':>6}  {'metric':{_NAME}}{'usual':>9}{'became':>10}{'deviations':>12}"
         yield Text(head_line, style="dim")
+        is_told = False
         for one in found.moved[:MAX_MOVED]:
+            if one.is_apart and not is_told:
+                is_told = True
+                yield Text("  earlier, and apart from these:", style="dim")
             yield _row(one)
         yield from _left_out(len(found.moved))
 
