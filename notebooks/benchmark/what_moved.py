@@ -233,13 +233,13 @@ class BrokenRun:
     begins: int
 
 
-def train(kind: str, seed: int, root: Path) -> BrokenRun:
-    """Train and record one run that breaks at a drawn update."""
+def train(kind: str, seed: int, root: Path, *, rollout_steps: int = 32) -> BrokenRun:
+    """Train and record one run that breaks at a drawn update; shorter rollouts than by default are for quick tests."""
     drawn = random.Random(f"{kind} {seed}")
     begins, after = drawn.randint(*UPDATES_BEFORE), drawn.randint(*UPDATES_AFTER)
     config = PPOConfig(
         num_envs=16,
-        rollout_steps=32,
+        rollout_steps=rollout_steps,
         updates=begins + after,
         seed=seed,
         learning_rate=1e-3,

@@ -26,7 +26,7 @@ def test_causes_are_metrics() -> None:
 @pytest.mark.parametrize("kind", ["learning rate jumps", "NaN in one minibatch"])
 def test_the_cause_is_among_the_first_three(kind: str, tmp_path: Path) -> None:
     """A run that the built-in trainer records breaks, and `explain` names the cause and the update."""
-    run = train(kind, 0, tmp_path)
+    run = train(kind, 0, tmp_path, rollout_steps=8)
     answer = ask(kind, run, last_update(run))
     assert answer.is_named, answer
     assert {name: update for name, update in answer.first[:FIRST] if name in KINDS[kind].causes}.popitem()[
