@@ -19,7 +19,7 @@ from esper_analyzer.judging.judgement import judge_rank
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
 from esper_analyzer.reading.run_index import RunIndex
-from esper_schemas.errors import UsageError
+from esper_schemas.errors import RunDamagedError, UsageError
 from esper_schemas.metric.payload import METRICS
 
 LOOKBACK = 40
@@ -40,9 +40,12 @@ def explain_run(run: JudgedRun, found: RunIndex, update: int | None = None, rank
 
     Raises:
         UsageError: the run has no rows, no such update, or no alert.
+        RunDamagedError: no row can be read, or a black box was changed in the meantime.
     """
     frames = found.frames()
     if not any(index.rows for index in found.ranks.values()):
+        if found.damage:
+            raise RunDamagedError(f"{run.path}: no row can be read; esper-rec verify lists the damage")
         raise UsageError(f"{run.path} has recorded no updates yet, so there is nothing to explain")
     alert = None
     if update is None:

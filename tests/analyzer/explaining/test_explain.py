@@ -95,9 +95,9 @@ def test_the_first_critical_alert_is_explained(record: Record) -> None:
 
 def test_the_rank_of_the_first_alert_is_explained(tmp_path: Path) -> None:
     """Of two ranks, the one that broke; and one rank alone if it is asked for."""
-    for rank, broken in ((0, {}), (1, {"value_loss": NAN})):
+    for rank, begins in ((0, 99), (1, 50)):
         with Recorder.open(tmp_path, run_id="two", rank=rank, world_size=2, strict=True) as recorder:
-            for row in rows(60, change=50, **broken):
+            for row in rows(60, change=begins, value_loss=NAN):
                 recorder.record(**row)
     run = open_run(tmp_path / "two")
     assert (run.explain().rank, run.explain().moved[0].metric) == (1, "value_loss")
@@ -252,6 +252,11 @@ def test_a_damaged_run_is_explained_as_far_as_it_can_be_read(record: Record, com
     document = json.loads(done.stdout)
     assert document["is_damaged"] is True
     assert [one["metric"] for one in document["moved"]] == ["entropy"]
+    for segment in (path / "rank-0000" / "segments").iterdir():
+        segment.unlink()
+    nothing = command("explain", path)
+    assert (nothing.returncode, nothing.stdout) == (3, "")
+    assert "no row can be read; esper-rec verify lists the damage" in nothing.stderr
 
 
 def test_a_python_mistake_is_told(record: Record) -> None:
