@@ -40,12 +40,19 @@ def explain_run(run: JudgedRun, found: RunIndex, update: int | None = None, rank
 
     Raises:
         UsageError: the run has no rows, no such update, or no alert.
-        RunDamagedError: no row can be read, or a black box was changed in the meantime.
+        RunDamagedError: so much of the run is damaged that one of these is true of the rest.
     """
+    try:
+        return _explain(run, found, update, rank)
+    except UsageError as error:
+        if found.damage:
+            raise RunDamagedError(f"{error}, as far as the damaged files can be read") from None
+        raise
+
+
+def _explain(run: JudgedRun, found: RunIndex, update: int | None, rank: int | None) -> Explanation:
     frames = found.frames()
     if not any(index.rows for index in found.ranks.values()):
-        if found.damage:
-            raise RunDamagedError(f"{run.path}: no row can be read; esper-rec verify lists the damage")
         raise UsageError(f"{run.path} has recorded no updates yet, so there is nothing to explain")
     alert = None
     if update is None:

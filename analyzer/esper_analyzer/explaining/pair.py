@@ -20,7 +20,7 @@ from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.strict_json import strict
 from esper_analyzer.wording import compact
 from esper_schemas.cleaning import printable
-from esper_schemas.errors import UsageError
+from esper_schemas.errors import RunDamagedError, UsageError
 from esper_schemas.metric.catalogue import DECLARED
 from esper_schemas.metric.payload import METRICS
 
@@ -103,6 +103,7 @@ def explain_pair(runs: tuple[JudgedRun, JudgedRun], found: tuple[RunIndex, RunIn
 
     Raises:
         UsageError: it is one run, or nothing of them can be aligned.
+        RunDamagedError: nothing that is left of damaged runs can be aligned.
     """
     one, other = (run.path for run in runs)
     if one.resolve() == other.resolve():
@@ -111,7 +112,10 @@ def explain_pair(runs: tuple[JudgedRun, JudgedRun], found: tuple[RunIndex, RunIn
     by: Alignment = "steps" if all(_has_steps(rows) for rows in (first, second)) else "updates"
     first, second = _aligned(first, second, "env_steps" if by == "steps" else "update")
     if first.is_empty():
-        raise UsageError(f"{one} and {other} have no {'environment steps' if by == 'steps' else 'updates'} in common")
+        nothing = f"{one} and {other} have no {'environment steps' if by == 'steps' else 'updates'} in common"
+        if any(index.damage for index in found):
+            raise RunDamagedError(f"{nothing}, as far as the damaged files can be read")
+        raise UsageError(nothing)
     names = [name for name in metric_names(first.schema) if name in second.columns and is_explained(name)]
     names = [name for name in names if first[name].dtype.is_numeric() or first[name].dtype == pl.Boolean]
     measured = [name for name in names if second[name].null_count() < second.height > first[name].null_count()]

@@ -256,7 +256,9 @@ def test_a_damaged_run_is_explained_as_far_as_it_can_be_read(record: Record, com
         segment.unlink()
     nothing = command("explain", path)
     assert (nothing.returncode, nothing.stdout) == (3, "")
-    assert "no row can be read; esper-rec verify lists the damage" in nothing.stderr
+    assert "so there is nothing to explain, as far as the damaged files can be read" in nothing.stderr
+    sound = record(rows(20), "sound")
+    assert command("explain", sound, path).returncode == command("explain", path, sound).returncode == 3
 
 
 def test_a_python_mistake_is_told(record: Record) -> None:
