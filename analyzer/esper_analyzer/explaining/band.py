@@ -44,6 +44,10 @@ _EQUAL = 1e-6
 """Values that differ by less than this share of what is expected do not count as different."""
 
 
+QUIET = np.errstate(all="ignore")
+"""Numbers near the end of float64 overflow without a warning: a distance that cannot be computed is 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Excursion:
     """A metric leaves its band: of all times that it did, the one with the most surprising value.
@@ -69,6 +73,7 @@ class Excursion:
     lasts: bool
 
 
+@QUIET
 def band_before(values: Floats, past: int = PAST) -> tuple[Floats, Floats]:
     """Return what each value is expected to be from those before it, and the robust deviation from that.
 
@@ -90,6 +95,7 @@ def band_before(values: Floats, past: int = PAST) -> tuple[Floats, Floats]:
     return centre, np.where(unit <= _EQUAL * np.abs(centre), 0.0, unit)
 
 
+@QUIET
 def noise_around(values: Floats, past: int = PAST) -> Floats:
     """Return the robust deviation of the values around each value, half of them before it and half after: [T] ≥ 0.
 
@@ -106,10 +112,14 @@ def _level_before(finite: Floats) -> Floats:
     """Return the median of the last `NEAR` numbers before each value; NaN before there is one."""
     known = np.flatnonzero(~np.isnan(finite))
     numbers = finite[known]
-    levels = np.full(len(numbers) + 1, np.nan)  # after so many numbers
-    for count in range(1, len(numbers) + 1):
-        levels[count] = np.median(numbers[max(0, count - NEAR) : count])
-    return levels[np.searchsorted(known, np.arange(len(finite)))]
+    windows = np.lib.stride_tricks.sliding_window_view(np.concatenate((np.full(NEAR, np.nan), numbers)), NEAR)
+    ordered = np.sort(windows, axis=1)  # after so many numbers; NaN are last
+    rows = np.arange(len(numbers) + 1)
+    count = np.minimum(rows, NEAR)
+    low, high = ordered[rows, (count - 1) // 2], ordered[rows, count // 2]
+    levels = low + 0.5 * (high - low)
+    found: Floats = levels[np.searchsorted(known, np.arange(len(finite)))]
+    return found
 
 
 def _windows(values: Floats, past: int) -> Floats:
@@ -118,6 +128,7 @@ def _windows(values: Floats, past: int) -> Floats:
     return np.lib.stride_tricks.sliding_window_view(padded, past)[: len(values)]
 
 
+@QUIET
 def robust(samples: Floats) -> tuple[Floats, Floats]:
     """Return the median and the robust deviation of each row of samples [T, N], whose NaN are left out.
 
@@ -143,6 +154,7 @@ def _quantile(samples: Floats, share: float) -> Floats:
     return np.where(count < LEAST, np.nan, found)
 
 
+@QUIET
 def distances(values: Floats, centre: Floats | float, unit: Floats | float) -> Floats:
     """Return how many robust deviations each value is from what was expected, with sign; 0 where that is not known.
 
@@ -150,12 +162,12 @@ def distances(values: Floats, centre: Floats | float, unit: Floats | float) -> F
     """
     gap = values - centre
     gap = np.where(np.abs(gap) <= _EQUAL * np.abs(centre), 0.0, gap)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        far = np.where(gap == 0.0, 0.0, gap / unit)
+    far = np.where(gap == 0.0, 0.0, gap / unit)
     far = np.where(np.isfinite(values), far, np.where(np.isneginf(values), -np.inf, np.inf))
-    return np.where(np.isnan(centre), 0.0, far)
+    return np.where(np.isnan(centre) | np.isnan(far), 0.0, far)
 
 
+@QUIET
 def find_excursion(values: Floats, since: int = 0, *, past: int = PAST) -> Excursion | None:
     """Return the excursion that begins with the greatest surprise; None if no value from `since` on leaves its band.
 
@@ -192,6 +204,7 @@ def find_excursion(values: Floats, since: int = 0, *, past: int = PAST) -> Excur
     )
 
 
+@QUIET
 def has_past(values: Floats, past: int = PAST) -> bool:
     """Whether there are enough finite values before the newest one to judge it by."""
     return len(values) > LEAST and not bool(np.isnan(band_before(values, past)[1][-1]))

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from esper_analyzer.explaining.band import WIDTH, Direction, Floats, noise_around
+from esper_analyzer.explaining.band import QUIET, WIDTH, Direction, Floats, noise_around
 from esper_analyzer.explaining.explanation import FORMAT
 from esper_analyzer.explaining.stages import COST, is_explained, stage
 from esper_analyzer.judging.judged_run import JudgedRun
@@ -193,6 +193,7 @@ def _parted(name: str, first: pl.Series, second: pl.DataFrame, axis: NDArray[np.
     )
 
 
+@QUIET
 def _distances(kept: Floats, left: Floats) -> Floats:
     """Return the difference between two runs in robust deviations of the noise of the first, with sign.
 
@@ -202,8 +203,7 @@ def _distances(kept: Floats, left: Floats) -> Floats:
     unit = noise_around(kept)
     if np.isnan(unit).all():  # a short run: the noise of all that there is
         unit = np.full(len(kept), float(np.nanstd(finite)) if np.isfinite(finite).any() else 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        far = (left - kept) / unit
+    far = (left - kept) / unit
     far = np.where((left == kept) | (np.isnan(left) & np.isnan(kept)), 0.0, far)
     return np.where(np.isnan(far), np.where(np.isfinite(left) != np.isfinite(kept), np.inf, 0.0), far)
 

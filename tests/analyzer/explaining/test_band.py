@@ -160,3 +160,13 @@ def test_noise_around_is_about_the_noise_and_not_about_a_step() -> None:
     values[100:] += 50.0
     assert np.nanmedian(noise_around(values)) == pytest.approx(0.1, rel=0.4)
     assert noise_around(values)[100] < 0.3
+
+
+def test_the_largest_numbers_make_no_warning() -> None:
+    """Near the end of float64 nothing is raised, and a value that is not finite is still found."""
+    values = np.where(np.arange(60) % 2, 1.7e308, -1.7e308)
+    assert find_excursion(values) is None
+    values[50] = np.nan
+    found = find_excursion(values)
+    assert found is None or found.start == 50
+    noise_around(values)

@@ -94,3 +94,11 @@ def test_the_command_takes_two_runs(record: Record, command: Command) -> None:
     }  # fmt: skip
     (parted,) = document["parted"]
     assert (parted["metric"], parted["value"], parted["direction"]) == ("entropy", "NaN", "not finite")
+
+
+def test_the_largest_numbers_part_too(record: Record) -> None:
+    """Values near the end of float64 are compared without a warning."""
+    kept = open_run(record(rows(60), "kept"))
+    found = open_run(record(rows(60, change=40, return_mean=1.7e308), "huge")).explain_against(kept)
+    assert [(one.metric, one.update) for one in found.parted] == [("return_mean", 40)]
+    assert [one.metric for one in kept.explain_against(open_run(found.runs[1])).parted][:1] == ["return_mean"]
