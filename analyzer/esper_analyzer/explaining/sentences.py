@@ -31,7 +31,7 @@ MOST_NAMED = 3
 _FROM_CONSTANT = "had been {usual} in every update before, and is {value}"
 _WHERE_TO_LOOK = {
     SETTINGS: "A setting changed while everything measured was as usual: look at its schedule.",
-    ENVIRONMENT: "Nothing that the trainer computes had moved before: look at the environment and its rewards.",
+    ENVIRONMENT: "Nothing that the trainer computes had moved before: look at the environment, and at the actions.",
     VALUES: "The values moved before the rewards did: look at the critic, and at the observations that it is given.",
     TD_ERRORS: "The values were as usual, and the TD errors were not: look at the rewards.",
     ADVANTAGES: "Rewards and values were as usual: look at how advantages are computed.",
@@ -43,7 +43,9 @@ _WHERE_TO_LOOK = {
     WORK: "Nothing else had moved before: look at how the update was cut short.",
     COST: "Nothing but durations and memory moved, which says nothing about the training.",
 }
-"""What the first mover says, by its place in an update: whatever comes before it there had not moved."""
+"""What the first metric to move says, by its place in an update: whatever comes before it there had not moved."""
+
+_OWN_METRIC = "It is one of your own metrics: look at what it measures."
 
 
 def sentences(
@@ -69,7 +71,7 @@ def sentences(
     with_it = [one for one in moved[1:] if _is_with(first, one)]
     if with_it:
         told.append(f"In the same update: {_listed(with_it)}.")
-    told.append(_WHERE_TO_LOOK[stage(first.metric)])
+    told.append(_OWN_METRIC if first.is_extra else _WHERE_TO_LOOK[stage(first.metric)])
     later = [one for one in moved[1:] if one.update > first.update and not one.is_apart and stage(one.metric) != COST]
     if later:
         next_update = min(one.update for one in later)

@@ -163,10 +163,7 @@ def test_noise_around_is_about_the_noise_and_not_about_a_step() -> None:
 
 
 def test_the_largest_numbers_make_no_warning() -> None:
-    """Near the end of float64 nothing is raised, and a value that is not finite is still found."""
+    """Near the end of float64 differences overflow: what cannot be computed counts as inside, without a warning."""
     values = np.where(np.arange(60) % 2, 1.7e308, -1.7e308)
     assert find_excursion(values) is None
-    values[50] = np.nan
-    found = find_excursion(values)
-    assert found is None or found.start == 50
-    noise_around(values)
+    assert noise_around(values).shape == values.shape

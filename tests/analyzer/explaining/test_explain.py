@@ -173,6 +173,14 @@ def test_sentences_say_what_a_colleague_would(record: Record) -> None:
     assert said[2] == "The values were as usual, and the TD errors were not: look at the rewards."
     assert said[3] == "2 updates later: Value loss up."
     assert said[4] == "6 other metrics stayed in their bands."
+    own = open_run(record(rows(60, change=50, my_reward=9.0), "own")).explain(55).sentences
+    assert own[0].startswith("my_reward moved first, in update 50: it rose from about ")
+    assert own[1].startswith("It is one of your own metrics")
+    setting = open_run(record(rows(60, change=50, learning_rate=1.0), "setting")).explain(55).sentences
+    assert setting[:2] == [
+        "Learning rate moved first, in update 50: it had been 3.0e-4 in every update before, and is 1.000.",
+        "A setting changed while everything measured was as usual: look at its schedule.",
+    ]
     calm = open_run(record(rows(60), "calm")).explain(50).sentences
     assert calm == ["No metric left its own band from update 11 to 50; what is wrong may have begun before."]
     early = open_run(record(rows(9), "early")).explain(8).sentences
