@@ -110,38 +110,42 @@ def explain_pair(runs: tuple[JudgedRun, JudgedRun], found: tuple[RunIndex, RunIn
         raise UsageError(f"the run {one} is given twice; name two runs")
     first, second = (index.only(rank).updates().collect() for index in found)
     by: Alignment = "steps" if all(_has_steps(rows) for rows in (first, second)) else "updates"
-    first, second = _aligned(first, second, "env_steps" if by == "steps" else "update")
+    axis = "env_steps" if by == "steps" else "update"
+    first, second = _aligned(first, second, axis)
+    is_damaged = any(index.damage for index in found)
     if first.is_empty():
         nothing = f"{one} and {other} have no {'environment steps' if by == 'steps' else 'updates'} in common"
-        if any(index.damage for index in found):
+        if is_damaged:
             raise RunDamagedError(f"{nothing}, as far as the damaged files can be read")
         raise UsageError(nothing)
-    names = [name for name in metric_names(first.schema) if name in second.columns and is_explained(name)]
-    names = [name for name in names if first[name].dtype.is_numeric() or first[name].dtype == pl.Boolean]
-    measured = [name for name in names if second[name].null_count() < second.height > first[name].null_count()]
-    axis = second["env_steps" if by == "steps" else "update"].to_numpy()
-    parted = [found_one for name in measured if (found_one := _parted(name, first[name], second, axis)) is not None]
-    parted.sort(
-        key=lambda found_one: (
-            stage(found_one.metric) == COST,
-            found_one.at,
-            stage(found_one.metric),
-            -found_one.deviations,
-        )
-    )
-    difference = _first_difference(first, second, [name for name in measured if stage(name) != COST])
-    gone = {found_one.metric for found_one in parted}
+    names = _measured_by_both(first, second)
+    each = {name: _parted(name, first[name], second, second[axis].to_numpy()) for name in names}
+    parted = sorted(filter(None, each.values()), key=_order)
+    difference = _first_difference(first, second, [name for name in names if stage(name) != COST])
+    ids = (runs[0].header.run_id, runs[1].header.run_id)
     return Parting(
         runs=(str(one), str(other)),
         rank=rank,
         by=by,
         aligned=first.height,
         first_difference=difference,
-        sentences=_sentences((runs[0].header.run_id, runs[1].header.run_id), by, first.height, difference, parted),
+        sentences=_sentences(ids, by, first.height, difference, parted),
         parted=parted,
-        together=[name for name in measured if name not in gone],
-        is_damaged=any(index.damage for index in found),
+        together=[name for name in names if each[name] is None],
+        is_damaged=is_damaged,
     )
+
+
+def _measured_by_both(first: pl.DataFrame, second: pl.DataFrame) -> list[str]:
+    """Return the metrics that both runs have measured, without those that tell nothing."""
+    names = [name for name in metric_names(first.schema) if name in second.columns and is_explained(name)]
+    return [name for name in names if all(rows[name].null_count() < rows.height for rows in (first, second))]
+
+
+def _order(one: Parted) -> tuple[bool, int, int, float]:
+    """Durations and memory last, then by where it left, by place in the update, and the farthest first."""
+    place = stage(one.metric)
+    return place == COST, one.at, place, -one.deviations
 
 
 def _has_steps(rows: pl.DataFrame) -> bool:
