@@ -35,6 +35,7 @@ from esper_analyzer.reporting.check_formats import Form, summary, write_check
 from esper_analyzer.reporting.comparison.axis import By
 from esper_analyzer.reporting.comparison.compare import compare as compare_runs
 from esper_analyzer.reporting.comparison.text import compare_lines
+from esper_analyzer.reporting.explanation import explanation_lines, parting_lines
 from esper_analyzer.reporting.markdown import report_markdown
 from esper_analyzer.reporting.report import Report, build_report, build_reports
 from esper_analyzer.reporting.text import report_lines
@@ -266,6 +267,55 @@ def check(
     else:
         write(write_check(found, form, Style.of(sys.stdout), terminal_size(sys.stdout)[0]))
     return found.exit_code
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[RUN [RUN]]")
+@run_option
+@root_option
+@thresholds_option
+@click.option("--rank", help="Rank to explain.  [default: the one with the first alert; of two runs, rank 0]")
+@click.option("--update", type=click.IntRange(0), help="Update to explain.  [default: that of the first alert]")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def explain(
+    names: tuple[str, ...],
+    run: str | None,
+    root: Path,
+    thresholds: Path | None,
+    rank: str | None,
+    update: int | None,
+    form: str,
+) -> int:
+    """Say what moved first before an update, or before the first alert.
+
+    RUN is a path, a name under --root, or the log of another trainer. Each metric, each metric of your own and each
+    number of the black boxes is compared with its own past alone: a band of 5 robust deviations around the median of
+    the 50 values before. Those that left their bands are listed in the order in which they did.
+
+    With two runs: where the second left the first, beyond the noise of the first.
+
+    Example: esper-analyze explain --run my-run --update 812
+    """
+    given = (*names, *([] if run is None else [run]))
+    if len(given) > 2 or (names and run is not None):
+        raise UsageError("give one run, as RUN or with --run, or two as RUN RUN; found " + ", ".join(map(ascii, given)))
+    number, settings = chosen_rank(rank), chosen_settings(thresholds)
+    if len(given) == 2:
+        if update is not None:
+            raise UsageError("--update is for one run; of two runs all updates that they have in common are compared")
+        first, second = (open_run(name, root, settings=settings) for name in given)
+        with quiet_panics():
+            parting = second.explain_against(first, rank=number or 0)
+        lines, document, is_damaged = parting_lines(parting), parting.to_json, parting.is_damaged
+    else:
+        with run_read(given[0] if given else None, root, settings) as opened, quiet_panics():
+            found = opened.explain(update, rank=number)
+        lines, document, is_damaged = explanation_lines(found), found.to_json, found.is_damaged
+    if form == "json":
+        sys.stdout.write(document() + "\n")
+    else:
+        write_lines(lines)
+    return ExitCode.DAMAGED if is_damaged else ExitCode.FINE
 
 
 @main.command()
