@@ -46,13 +46,23 @@ def serve(folder: RunsFolder) -> None:
 
     Raises:
         UsageError: the client sent a line that is too long.
+        BrokenPipeError: the client no longer reads standard output.
         KeyboardInterrupt, TerminatedError: SIGINT, SIGTERM arrived.
     """
-    ended_by = anyio.run(_serve, make_server(folder))
+    try:
+        ended_by = anyio.run(_serve, make_server(folder))
+    except BaseExceptionGroup as group:
+        raise _first_of(group) from None
     if ended_by == signal.SIGINT:
         raise KeyboardInterrupt
     if ended_by == signal.SIGTERM:
         raise TerminatedError
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error in a group: the tasks of a server put what ends it in a group, and that in another."""
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def make_server(folder: RunsFolder) -> Server[Any]:
@@ -90,7 +100,7 @@ def make_server(folder: RunsFolder) -> Server[Any]:
         text, is_error = await anyio.to_thread.run_sync(answer, abandon_on_cancel=True)
         return CallToolResult(content=[TextContent(text=text)], is_error=is_error)
 
-    return Server(
+    server: Server[Any] = Server(
         "esper",
         version=_version(),
         title="Esper Recorder",
@@ -98,6 +108,8 @@ def make_server(folder: RunsFolder) -> Server[Any]:
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
+    server.middleware.clear()  # the SDK reports each call to OpenTelemetry, where that is set up; we tell nobody
+    return server
 
 
 async def _serve(server: Server[Any]) -> int | None:
@@ -113,14 +125,14 @@ async def _serve(server: Server[Any]) -> int | None:
                     tasks.cancel_scope.cancel()
 
             tasks.start_soon(end)
-            lines: Any = _Lines(0)  # the SDK only iterates over it
+            lines: Any = Lines(0)  # the SDK only iterates over it
             async with stdio_server(stdin=lines) as (incoming, outgoing):
                 await server.run(incoming, outgoing, server.create_initialization_options())
             tasks.cancel_scope.cancel()
     return ended_by
 
 
-class _Lines:
+class Lines:
     """The lines of a descriptor, for `async for`. Unlike the SDK's own reader, waiting for one can be cancelled.
 
     That reader waits in a thread, which keeps the process from ending on Ctrl-C until the next line arrives.

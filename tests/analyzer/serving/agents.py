@@ -64,15 +64,12 @@ class Agent:
 
 
 @contextmanager
-def connected(root: Path, log: Path, mode: str = "auto") -> Iterator[Agent]:
-    """An agent whose server reads the runs below `root`; what the server says on standard error is in `log`.
-
-    `mode` is how the client begins: with the handshake of older protocols if it is `legacy`.
-    """
+def connected(root: Path, log: Path) -> Iterator[Agent]:
+    """An agent whose server reads the runs below `root`; what the server says on standard error is in `log`."""
     server = StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], "--root", str(root)], env=dict(os.environ))
     with (
         log.open("w") as told,
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(Client(stdio_client(server, errlog=told), mode=mode)) as client,
+        portal.wrap_async_context_manager(Client(stdio_client(server, errlog=told))) as client,
     ):
         yield Agent(portal, client, client.instructions or "")

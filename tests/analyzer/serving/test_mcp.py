@@ -1,24 +1,32 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import MCPError
 from tests.analyzer.serving.agents import COMMAND, Agent, connected
 from tests.waiting import HANG_SECS
 
 from esper_analyzer.serving.bounds import MAX_BYTES, NOTICE
+from esper_analyzer.serving.runs_folder import RunsFolder
+from esper_analyzer.serving.server import MAX_REQUEST_BYTES, Lines
 from esper_analyzer.serving.tools import TOOLS
 from esper_recorder import Recorder
+from esper_schemas.errors import RunDamagedError, UsageError
 from esper_schemas.testing import golden
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -114,11 +122,11 @@ def test_tools_say_that_they_only_read_and_whose_text_they_answer_with(agent: Ag
     assert (capabilities.prompts, capabilities.resources) == (None, None)
 
 
-def test_a_client_of_the_first_protocol_is_answered(root: Path, tmp_path: Path) -> None:
-    """A client that begins with the handshake of older protocols gets the same answers."""
-    with connected(root, tmp_path / "stderr.txt", mode="legacy") as agent:
-        assert list(agent.tools()) == list(TOOLS)
-        assert agent.ask("check", run="finished")["outcome"] == "passed"
+def test_every_tool_is_documented() -> None:
+    """Each tool stands in the table of the analyzer's README, and no other."""
+    readme = (Path(__file__).parents[3] / "analyzer" / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("\n## For coding agents\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(TOOLS)
 
 
 # ---------------------------------------------------------------------- the documents of the commands
@@ -262,9 +270,6 @@ def test_runs_outside_the_root_are_refused(agent: Agent, root: Path, name: str, 
 
 def test_link_that_appears_after_the_check_is_not_followed(root: Path, tmp_path: Path) -> None:
     """A run that was found, and whose folder then becomes a link to another run, is not read."""
-    from esper_analyzer.serving.runs_folder import RunsFolder
-    from esper_schemas.errors import RunDamagedError
-
     golden.copy_run("finished", tmp_path / "sweep")
     run = RunsFolder(tmp_path).run("sweep/finished")
     (tmp_path / "sweep").rename(tmp_path / "before")
@@ -385,7 +390,7 @@ def test_server_changes_nothing(agent: Agent, root: Path) -> None:
 
 
 def test_end_of_input_ends_the_server(root: Path) -> None:
-    """The server ends with 0 when its standard input ends, be it a pipe, or a file or device that nobody waits for."""
+    """The server ends with 0 when its standard input ends, be it a pipe, or a file, which nobody waits for."""
     with Path(__file__).open("rb") as file:
         inputs: list[dict[str, Any]] = [{"input": b""}, {"stdin": file}]
         for given in inputs:
@@ -395,21 +400,75 @@ def test_end_of_input_ends_the_server(root: Path) -> None:
             assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_ends_the_server(root: Path, number: signal.Signals, code: int) -> None:
-    """Ctrl-C and SIGTERM end the server at once, although its standard input stays open, with their exit codes."""
+@contextmanager
+def serving(root: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server, once it answers a client that begins with the handshake of older protocols."""
     with subprocess.Popen(
         [*COMMAND, "--root", root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
+        client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+        found = send(server, "initialize", **client)
+        assert found["serverInfo"]["name"] == "esper"
+        yield server
+
+
+def send(server: subprocess.Popen[bytes], method: str, **params: Any) -> dict[str, Any]:
+    """Send a request, and return its result."""
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
+    server.stdin.flush()
+    result: dict[str, Any] = json.loads(server.stdout.readline())["result"]
+    return result
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_the_server(root: Path, number: signal.Signals, code: int) -> None:
+    """Ctrl-C and SIGTERM end the server at once, although its standard input stays open, with their exit codes."""
+    with serving(root) as server:
         assert server.stderr is not None
-        server.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
-        server.stdin.flush()
-        assert json.loads(server.stdout.readline())["id"] == 1  # it is serving
+        tools = send(server, "tools/list")["tools"]
+        assert [tool["name"] for tool in tools] == list(TOOLS)
         server.send_signal(number)
         assert server.wait(HANG_SECS) == code
         assert server.stderr.read() == b""
+
+
+def test_client_that_no_longer_reads_ends_the_server(root: Path) -> None:
+    """A client that closes its end of the output, and not that of the input, ends the server without a word."""
+    with serving(root) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stderr is not None
+        server.stdout.close()
+        server.stdin.write(b'{"jsonrpc": "2.0", "id": 2, "method": "ping"}\n')
+        server.stdin.flush()
+        assert server.wait(HANG_SECS) == 0
+        assert server.stderr.read() == b""
+
+
+def test_line_of_a_client_is_bounded() -> None:
+    """Lines are read from any cut into pieces, and one without an end is refused before it fills the memory."""
+    reading, writing = os.pipe()
+
+    async def read() -> list[str]:
+        return [line async for line in Lines(reading)]
+
+    def write(parts: Sequence[bytes]) -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb", buffering=0) as pipe:
+            for part in parts:
+                pipe.write(part)
+
+    with ThreadPoolExecutor() as threads:
+        threads.submit(write, [b"o", b"ne\ntwo\nth", b"ree"])
+        assert anyio.run(read) == ["one", "two", "three"]
+    os.close(reading)
+    reading, writing = os.pipe()
+    with ThreadPoolExecutor() as threads:
+        threads.submit(write, [b"x" * (MAX_REQUEST_BYTES + 100_000)])
+        with pytest.raises(UsageError, match="longer than 1,000,000 bytes"):
+            anyio.run(read)
+        os.close(reading)
 
 
 def test_root_that_is_no_folder_is_an_error(command: Command, tmp_path: Path) -> None:
@@ -419,20 +478,20 @@ def test_root_that_is_no_folder_is_an_error(command: Command, tmp_path: Path) ->
     assert "absent is not a folder; pass the folder of runs with --root" in done.stderr
 
 
-def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
+def test_without_the_extra_the_command_says_what_to_install(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the SDK the command is one line, which names what is missing and how to install it."""
-    script = "import sys; sys.modules['mcp'] = None; from esper_analyzer.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", script, "mcp", "--root", tmp_path],
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECS,
-        check=False,
-    )
+    for name in [name for name in sys.modules if name.startswith("mcp.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "esper_analyzer.serving.server")
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    done = command("mcp", "--root", tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("esper-analyze: esper-analyze mcp needs mcp")
-    assert done.stderr.endswith("in a clone of Esper Recorder: pip install '.[mcp]'\n")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == (
+        "esper-analyze: esper-analyze mcp needs mcp.server, which is not installed;"
+        " in a clone of Esper Recorder: pip install '.[mcp]'\n"
+    )
 
 
 def test_other_commands_do_not_load_the_server(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
