@@ -17,15 +17,16 @@ from esper_analyzer.choosing import (
     one_run_options,
     output_option,
     root_option,
-    run_option,
     run_options,
-    run_or_log,
     run_read,
     thresholds_option,
 )
 from esper_analyzer.drawing.style import Style, write_lines
 from esper_analyzer.drawing.terminal_size import terminal_size
 from esper_analyzer.exporting.export import export_run
+from esper_analyzer.listing.formats import listing_csv, listing_json
+from esper_analyzer.listing.listing import Wanted, list_runs
+from esper_analyzer.listing.text import Table
 from esper_analyzer.reading.errors import DATA_ERRORS, quiet_panics
 from esper_analyzer.reading.imported_log import LogImport, find_log, imported_log
 from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
@@ -40,7 +41,7 @@ from esper_analyzer.reporting.report import Report, build_report
 from esper_analyzer.reporting.text import report_lines
 from esper_analyzer.run import Run, open_run
 from esper_analyzer.terminal import tail as screens
-from esper_analyzer.terminal.overview import Overview
+from esper_schemas.arguments import run_argument, runs_argument
 from esper_schemas.console import command_group, say, write
 from esper_schemas.errors import UsageError
 from esper_schemas.exit_codes import ExitCode
@@ -56,23 +57,56 @@ def main() -> None:
 
 
 @main.command()
+@click.argument("roots", nargs=-1, metavar="[ROOT]...", type=click.Path(path_type=Path))
 @root_option
+@click.option("--sort", metavar="NAME", help="Column, metric, or config.NAME to sort by.  [default: the newest first]")
+@click.option("--reverse", is_flag=True, help="Turn the order round.")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="CONDITION",
+    help="Only runs for which this is true, such as 'config.lr >= 1e-3' or 'env == CartPole-v1 and return > 100'."
+    " Repeat it for more conditions.",
+)
+@click.option("--status", multiple=True, metavar="STATUS", help="Only runs with this status; several with commas.")
 @thresholds_option
 @click.option("--verify", is_flag=True, help="Also check every sealed file against its checksum.")
-def runs(root: Path, thresholds: Path | None, verify: bool) -> int:
-    """List the runs under a folder.
+@click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True)
+def runs(
+    roots: tuple[Path, ...],
+    root: Path,
+    sort: str | None,
+    reverse: bool,
+    filters: tuple[str, ...],
+    status: tuple[str, ...],
+    thresholds: Path | None,
+    verify: bool,
+    form: str,
+) -> int:
+    """List the runs under a folder, however deep they lie in it.
 
-    The exit code is 3 if one of them is damaged.
+    ROOT says the same as --root, and may be repeated. --sort puts the best first: numbers from the largest, ages from
+    the youngest, verdicts from the worst, texts from A; runs without a value come last. Names for --sort and --filter
+    are the columns, the metrics of the table, config.NAME and extras.NAME. The exit code is 3 if a listed run is
+    damaged.
 
-    Example: esper-analyze runs --root runs
+    Example: esper-analyze runs --filter 'config.lr >= 1e-3' --sort return
     """
-    overview = Overview(root, chosen_settings(thresholds), verify=verify)
-    write_lines(overview)
-    return ExitCode.DAMAGED if overview.is_damaged else ExitCode.FINE
+    wanted = Wanted.of(filters, status, sort, is_reversed=reverse)
+    settings = chosen_settings(thresholds)
+    made = list_runs(roots or (root,), wanted, settings, depth="checksums" if verify else "records")
+    if form == "text":
+        table = Table(made.runs, terminal_size(sys.stdout)[0])
+        write_lines(table)
+        for line in table.remarks(made.found):
+            say(line)
+    else:
+        sys.stdout.write(listing_json(made) + "\n" if form == "json" else listing_csv(made))
+    return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
 
 
 @main.command()
-@run_or_log
 @one_run_options
 @thresholds_option
 @click.option(
@@ -122,7 +156,7 @@ def tail(
     elif once:
         damage = screens.once(found, number)
     else:
-        damage = screens.follow(found, number, interval=interval, on_alert=on_alert, is_new=is_new)
+        damage = screens.follow(found, number, interval=interval, on_alert=on_alert, is_new=is_new, root=root)
     return ExitCode.DAMAGED if damage else ExitCode.FINE
 
 
@@ -147,14 +181,16 @@ def _follow_log(run: Run, process: LogImport, rank: int | None, interval: float,
 def replay(run: str | None, root: Path, rank: str | None, thresholds: Path | None, speed: float | None) -> int:
     """Show a recorded run from its beginning.
 
+    RUN is a path, or a name under --root.
+
     Example: esper-analyze replay --run my-run --speed 10
     """
-    damage = screens.replay(chosen_run(run, root, chosen_settings(thresholds)), chosen_rank(rank) or 0, speed=speed)
+    opened = chosen_run(run, root, chosen_settings(thresholds))
+    damage = screens.replay(opened, chosen_rank(rank) or 0, speed=speed, root=root)
     return ExitCode.DAMAGED if damage else ExitCode.FINE
 
 
 @main.command()
-@run_or_log
 @run_options
 @thresholds_option
 @click.option(
@@ -215,7 +251,6 @@ def _text(form: str, run: Run, made: Report, rank: Ranks, found: RunIndex) -> st
 
 
 @main.command()
-@run_or_log
 @run_options
 @thresholds_option
 @click.option(
@@ -265,7 +300,7 @@ def check(
 
 
 @main.command()
-@click.argument("names", nargs=-1, metavar="RUN RUN…")
+@runs_argument
 @root_option
 @thresholds_option
 @click.option(
@@ -326,7 +361,7 @@ def compare(
 
 
 @main.command()
-@run_option
+@run_argument()
 @root_option
 @click.option(
     "--rank",
@@ -342,6 +377,8 @@ def compare(
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def export(run: str | None, root: Path, rank: str | None, output: Path, force: bool) -> int:
     """Write the updates of a run into one file: Parquet, CSV, or an event file of TensorBoard.
+
+    RUN is a path, or a name under --root.
 
     The updates that count are exported: rows that a later attempt superseded, and black boxes, are not. Parquet and CSV
     have every column, and null is an empty cell in CSV. An event file has one rank, values as float32, the update as
