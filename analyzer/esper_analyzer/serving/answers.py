@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
+from esper_analyzer.listing.formats import listing_json
+from esper_analyzer.listing.listing import Listing, Wanted, list_runs
 from esper_analyzer.reporting.check import FailOn, check_run
 from esper_analyzer.reporting.check_formats import as_json
 from esper_analyzer.reporting.comparison.axis import By
@@ -19,51 +20,30 @@ from esper_analyzer.reporting.comparison.compare import compare as compare_runs
 from esper_analyzer.serving.bounds import cleaned
 from esper_analyzer.serving.runs_folder import RunsFolder
 from esper_analyzer.serving.series import series_document
-from esper_analyzer.strict_json import strict
 from esper_analyzer.wording import count
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import Direction
-
-RUNS_FORMAT = "esper-runs/1"
 
 Answer = tuple[dict[str, Any], list[str]]
 """A document, and a sentence for each part that was left out of it."""
 
 
-def runs(folder: RunsFolder, *, limit: int, skip: int) -> Answer:
-    """Return `esper-runs/1`: the runs of the folder, the newest first, so many of them after those that are skipped."""
-    names = folder.names()
-    shown = names[skip : skip + limit]
-    document = {"format": RUNS_FORMAT, "found": len(names), "runs": [_entry(folder, name) for name in shown]}
-    after = skip + len(shown)
-    told = [f"runs: {count(len(names) - after)} older ones; ask with skip {after}"] if after < len(names) else []
-    return document, told
-
-
-def _entry(folder: RunsFolder, name: str) -> dict[str, Any]:
-    """Return what a list says of a run; of one that cannot be read, its name and the error."""
-    try:
-        run = folder.run(name)
-        made = run.report()
-    except RUN_ERRORS as error:
-        return {"name": name, "error": describe_error(error)}
-    entry: dict[str, Any] = strict(
-        {
-            "name": name,
-            "status": made.run.status,
-            "created": run.header.created,
-            "env": made.run.env,
-            "trainer": made.run.trainer,
-            "updates": made.updates.rows,
-            "verdict": made.verdict.level,
-            "since": made.verdict.since,
-            "reason": next(iter(made.verdict.reasons), None),
-            "return": made.metrics["episode_return_mean"].last,
-            "value_loss": made.metrics["value_loss"].last,
-            "is_damaged": made.is_damaged,
-        }
-    )
-    return entry
+def runs(
+    folder: RunsFolder,
+    *,
+    filters: Sequence[str],
+    status: Sequence[str],
+    sort: str | None,
+    reverse: bool,
+    limit: int,
+    skip: int,
+) -> Answer:
+    """Return `esper-runs/1`: so many of the runs that are wanted, after those that are skipped."""
+    wanted = Wanted.of(filters, status, sort, is_reversed=reverse)
+    end = skip + limit
+    found = list_runs([folder.root], wanted, folder.settings, part=slice(skip, end + 1))
+    document = json.loads(listing_json(Listing(found.runs[:limit], found.found)))
+    return document, [f"runs: those after these; ask with skip {end}"] if len(found.runs) > limit else []
 
 
 def report(folder: RunsFolder, *, run: str, rank: int | None, metrics: Sequence[str] | None) -> Answer:

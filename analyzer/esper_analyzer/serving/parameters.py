@@ -79,7 +79,8 @@ class Parameter:
         if self.kind == "text":
             return f"one of {', '.join(self.choices)}" if self.choices else f"a text of 1 to {_MAX_TEXT} characters"
         if self.kind == "texts":
-            return f"a list of{bounds} texts of 1 to {_MAX_TEXT} characters each"
+            each = f"each one of {', '.join(self.choices)}" if self.choices else f"each of 1 to {_MAX_TEXT} characters"
+            return f"a list of{bounds} texts, {each}"
         return f"an integer{' of' if bounds else ''}{bounds}" if self.kind == "integer" else "true or false"
 
 

@@ -9,7 +9,7 @@ from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.run import Run
 from esper_analyzer.serving.bounds import cleaned
 from esper_schemas.errors import NotARunError, UsageError
-from esper_schemas.run.directory import RunDirectory, find_runs
+from esper_schemas.run.directory import HEADER_NAME, RunDirectory
 from esper_schemas.run.files import Folder
 
 
@@ -22,12 +22,15 @@ class RunsFolder:
 
     Raises:
         NotARunError: there is no such folder, or it cannot be opened.
+        UsageError: it is a run itself.
     """
 
     def __init__(self, root: Path, settings: Settings = DEFAULT_SETTINGS) -> None:
         self.root = root
         self.settings = settings
-        self._open().close()
+        with self._open() as folder:
+            if folder.exists(HEADER_NAME):
+                raise UsageError(f"{root} is a run; pass the folder that it lies in with --root")
 
     def run(self, name: str) -> Run:
         """Open a run by its name as an answer has it, such as `my-run` or `sweep/lr-1`.
@@ -47,16 +50,6 @@ class RunsFolder:
             for part in parts:
                 place = self._step(root, place, part, name)
         return Run(RunDirectory(self.root / place, self.root), self.settings)
-
-    def names(self) -> list[str]:
-        """Return the names of the runs, the newest first. A link is not a run.
-
-        Raises:
-            NotARunError: the folder cannot be opened any more.
-        """
-        with self._open() as root:
-            found = [run.path.name for run in find_runs(self.root)]
-            return [cleaned(name) for name in reversed(found) if root.is_folder(name)]
 
     def _open(self) -> Folder:
         try:

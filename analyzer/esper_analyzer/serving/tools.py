@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error, quiet_panics
+from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.reporting.check import FailOn
 from esper_analyzer.reporting.comparison.axis import By
 from esper_analyzer.serving import answers
@@ -80,8 +81,31 @@ TOOLS: Mapping[str, Tool] = {
         Tool(
             "runs",
             "List the runs",
-            "The runs below the folder, newest first: name, status, updates, verdict with its first reason, return.",
+            "The runs below the folder, as `esper-analyze runs --format json` prints them: name, status, updates,"
+            " return, steps, loss, environment, learning rate, verdict with its first reason, hyper-parameters.",
             (
+                Parameter(
+                    name="filters",
+                    meaning="Only runs for which all of these are true, such as `config.lr >= 1e-3`,"
+                    " `env == CartPole-v1 and return > 100` or `verdict == critical`.",
+                    kind="texts",
+                    most=20,
+                    default=[],
+                ),
+                Parameter(
+                    name="status",
+                    meaning="Only runs with one of these statuses.",
+                    kind="texts",
+                    choices=get_args(Status),
+                    most=len(get_args(Status)),
+                    default=[],
+                ),
+                Parameter(
+                    name="sort",
+                    meaning="What to sort by, best first: a column such as return or age, a metric of the table,"
+                    " config.NAME or extras.NAME. By default the newest are first.",
+                ),
+                Parameter(name="reverse", meaning="Turn the order round.", kind="yes or no", default=False),
                 Parameter(
                     name="limit",
                     meaning="Most runs to list; each of them is judged.",
@@ -92,7 +116,7 @@ TOOLS: Mapping[str, Tool] = {
                 ),
                 Parameter(
                     name="skip",
-                    meaning="How many of the newest runs to skip.",
+                    meaning="How many runs to skip, to ask for the next part.",
                     kind="integer",
                     least=0,
                     most=1_000_000,

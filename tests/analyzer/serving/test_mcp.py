@@ -21,7 +21,7 @@ from mcp import MCPError
 from tests.analyzer.serving.agents import COMMAND, Agent, connected
 from tests.waiting import HANG_SECS
 
-from esper_analyzer.serving.bounds import MAX_BYTES, NOTICE
+from esper_analyzer.serving.bounds import MAX_BYTES, NOTICE, cleaned
 from esper_analyzer.serving.runs_folder import RunsFolder
 from esper_analyzer.serving.server import MAX_REQUEST_BYTES, Lines
 from esper_analyzer.serving.tools import TOOLS
@@ -170,23 +170,39 @@ def test_comparison_is_that_of_the_command(agent: Agent, command: Command, root:
     assert rounded(made) == rounded(json.loads(printed.stdout))
 
 
-def test_runs_are_listed_newest_first_and_in_parts(agent: Agent) -> None:
-    """A list has every run that can be reached, with its verdict, and says how to ask for what it leaves out."""
-    every = agent.answer("runs", limit=100)
-    runs = {run["name"]: run for run in every["document"]["runs"]}
-    assert every["left_out"] == []
-    assert every["document"]["found"] == len(runs)
-    assert {"finished", "nonfinite", "two_ranks", "damaged", "hostile", "wide"} <= set(runs)
-    assert r"r\x1b[31m\n\u202e" in runs
-    assert not {"link", "linked", "inside"} & set(runs)
-    assert (runs["nonfinite"]["verdict"], runs["nonfinite"]["since"]) == ("critical", 18)
-    assert "NaN" in runs["nonfinite"]["reason"]
-    assert runs["finished"]["verdict"] == "healthy"
-    assert runs["damaged"]["is_damaged"]
-    assert "error" in runs["headless"]
-    part = agent.answer("runs", limit=2, skip=1)
-    assert part["document"]["runs"] == every["document"]["runs"][1:3]
-    assert part["left_out"] == [f"runs: {len(runs) - 3} older ones; ask with skip 3"]
+def test_list_is_that_of_the_command(agent: Agent, command: Command, root: Path) -> None:
+    """A list is what the command prints: all runs below the root, at any depth, that can be reached without a link."""
+    printed = json.loads(command("runs", "--root", root, "--format", "json").stdout)
+    answer = agent.answer("runs", limit=100)
+    listed = answer["document"]
+    assert answer["left_out"] == []
+    assert listed["found"] == len(listed["runs"])
+    runs, others = ({run["name"]: run for run in one["runs"]} for one in (listed, printed))
+    assert {name: run["verdict"] for name, run in runs.items()} == {
+        cleaned(name): run["verdict"] for name, run in others.items()
+    }
+    assert {**runs["nonfinite"], "age_secs": 0} == {**others["nonfinite"], "age_secs": 0}
+    assert {"sweep/resumed", r"r\x1b[31m\n\u202e"} < set(runs)
+    assert not {"link", "linked", "linked/failed", "inside"} & set(runs)
+    assert (runs["nonfinite"]["verdict"]["level"], runs["damaged"]["damaged"]) == ("critical", True)
+    assert "expected a JSON object" in runs["headless"]["error"]
+
+
+def test_list_is_answered_in_parts(agent: Agent) -> None:
+    """A list that is asked for in parts has each run once, and says how to ask for the next part."""
+    every = [run["name"] for run in agent.ask("runs", limit=100, sort="name")["runs"]]
+    part = agent.answer("runs", limit=2, skip=1, sort="name")
+    assert [run["name"] for run in part["document"]["runs"]] == every[1:3]
+    assert part["left_out"] == ["runs: those after these; ask with skip 3"]
+    rest = agent.answer("runs", limit=2, skip=len(every) - 2, sort="name", reverse=True)
+    assert [run["name"] for run in rest["document"]["runs"]] == every[1::-1]
+    assert rest["left_out"] == []
+
+
+def test_list_is_filtered(agent: Agent) -> None:
+    """Filters and statuses are those of the command."""
+    found = agent.ask("runs", filters=["verdict == critical", "env == CartPole-v1"], status=["finished", "crashed"])
+    assert {(run["env"], run["verdict"]["level"]) for run in found["runs"]} == {("CartPole-v1", "critical")}
 
 
 # ---------------------------------------------------------------------- series
@@ -296,6 +312,8 @@ def test_link_that_appears_after_the_check_is_not_followed(root: Path, tmp_path:
         ("compare", {"runs": ["finished"]}, "runs must be a list of 2 to 100 texts"),
         ("compare", {"runs": ["finished", "finished"]}, "is given more than once"),
         ("compare", {"runs": ["finished", "torn"], "group": "no"}, "group must be true or false, found 'no'"),
+        ("runs", {"status": ["dead"]}, "status must be a list of at most 7 texts, each one of live, stale"),
+        ("runs", {"filters": ["value_los > 1"]}, "value_los"),
         ("runs", {"limit": 0}, "limit must be an integer of 1 to 100, found 0"),
         ("series", {"run": "finished", "metrics": ["value_los"]}, "did you mean value_loss"),
         (
@@ -482,6 +500,10 @@ def test_root_that_is_no_folder_is_an_error(command: Command, tmp_path: Path) ->
     done = command("mcp", "--root", tmp_path / "absent")
     assert done.returncode == 2
     assert "absent is not a folder; pass the folder of runs with --root" in done.stderr
+    run = golden.copy_run("finished", tmp_path)
+    done = command("mcp", "--root", run)
+    assert done.returncode == 2
+    assert "finished is a run; pass the folder that it lies in with --root" in done.stderr
 
 
 def test_without_the_extra_the_command_says_what_to_install(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from esper_analyzer.judging.settings import read_settings
+from esper_analyzer.listing.entry import RunEntry, read_rows
 from esper_analyzer.serving.answers import Answer
 from esper_analyzer.serving.bounds import FORMAT, NOTICE
 from esper_analyzer.serving.runs_folder import RunsFolder
@@ -36,7 +37,7 @@ def test_thresholds_of_the_user_are_in_force(tmp_path: Path) -> None:
     assert told(strict, "report", run="finished")["thresholds"] == str(file)
     levels = [run["verdict"] for run in told(strict, "compare", runs=["finished", "resumed"], by="updates")["runs"]]
     assert levels == ["critical", "critical"]
-    assert {run["verdict"] for run in told(strict, "runs")["runs"]} == {"critical"}
+    assert {run["verdict"]["level"] for run in told(strict, "runs")["runs"]} == {"critical"}
 
 
 @pytest.mark.parametrize(
@@ -84,3 +85,22 @@ def test_run_that_is_recorded_meanwhile_is_answered_as_it_is(writer: Callable[..
         made = told(folder, "series", run="live", metrics=["value_loss"])
         assert made["series"]["value_loss"]["points"][-1] == [update, 1.0 / (update + 1.0)]
         assert made["run"]["status"] == "live"
+
+
+def test_runs_that_are_not_shown_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long list only the part that is asked for is judged, unless what is asked for needs all."""
+    for number in range(5):
+        golden.copy_run("finished", tmp_path).rename(tmp_path / f"run-{number}")
+    read: list[str] = []
+
+    def count(entry: RunEntry, *given: Any) -> RunEntry:
+        read.append(entry.name)
+        return read_rows(entry, *given)
+
+    monkeypatch.setattr("esper_analyzer.listing.pool.read_rows", count)
+    folder = RunsFolder(tmp_path)
+    asked = told(folder, "runs", sort="name", limit=1, skip=1)
+    assert [run["name"] for run in asked["runs"]] == ["run-1"]
+    assert read == ["run-1", "run-2"]  # one more, to know whether there is a next part
+    told(folder, "runs", sort="return", limit=1)
+    assert len(read) == 2 + 5
