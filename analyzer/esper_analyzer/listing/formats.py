@@ -65,7 +65,7 @@ def _flat(run: RunEntry) -> dict[str, str]:
     values = _object(run)
     verdict, metrics = values.pop("verdict"), values.pop("metrics")
     del values["config"]
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if key == "damaged":
             flat |= {"verdict": verdict["level"], "since": verdict["since"], "rank": verdict["rank"]}
