@@ -129,5 +129,5 @@ def test_a_wrong_filter_is_one_clear_line(text: str, said: str) -> None:
 def test_statuses_are_given_alone_or_with_commas() -> None:
     """A status that there is not names those that there are."""
     assert statuses(["live,stale", "failed"]) == {"live", "stale", "failed"}
-    with pytest.raises(UsageError, match="--status is one of live, stale, .*found 'dead'"):
+    with pytest.raises(UsageError, match=r"--status is one of live, stale, .*found 'dead'"):
         statuses(["live,dead"])
