@@ -40,10 +40,10 @@ def runs(
 ) -> Answer:
     """Return `esper-runs/1`: so many of the runs that are wanted, after those that are skipped."""
     wanted = Wanted.of(filters, status, sort, is_reversed=reverse)
-    end = skip + limit
-    found = list_runs([folder.root], wanted, folder.settings, part=slice(skip, end + 1))
+    found = list_runs([folder.root], wanted, folder.settings, part=slice(skip, skip + limit + 1))
     document = json.loads(listing_json(Listing(found.runs[:limit], found.found)))
-    return document, [f"runs: those after these; ask with skip {end}"] if len(found.runs) > limit else []
+    after = f"runs: there are more; ask again with skip {skip} plus the number of runs in this answer"
+    return document, [after] if len(found.runs) > limit else []
 
 
 def report(folder: RunsFolder, *, run: str, rank: int | None, metrics: Sequence[str] | None) -> Answer:

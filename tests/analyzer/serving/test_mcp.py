@@ -193,7 +193,7 @@ def test_list_is_answered_in_parts(agent: Agent) -> None:
     every = [run["name"] for run in agent.ask("runs", limit=100, sort="name")["runs"]]
     part = agent.answer("runs", limit=2, skip=1, sort="name")
     assert [run["name"] for run in part["document"]["runs"]] == every[1:3]
-    assert part["left_out"] == ["runs: those after these; ask with skip 3"]
+    assert part["left_out"] == ["runs: there are more; ask again with skip 1 plus the number of runs in this answer"]
     rest = agent.answer("runs", limit=2, skip=len(every) - 2, sort="name", reverse=True)
     assert [run["name"] for run in rest["document"]["runs"]] == every[1::-1]
     assert rest["left_out"] == []
