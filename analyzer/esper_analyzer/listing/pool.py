@@ -8,7 +8,8 @@ import signal
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -33,10 +34,19 @@ def read_all(
     """Read and judge each run, in order; see `read_rows`."""
     processes = min(_MAX_PROCESSES, os.cpu_count() or 1)
     is_known_elsewhere = settings is DEFAULT_SETTINGS or settings.source is not None  # rules do not travel
-    if len(entries) < MIN_POOLED or processes < 2 or not is_known_elsewhere:
-        for entry in entries:
-            yield _read(entry, settings, depth, wanted)
-        return
+    done = 0
+    if len(entries) >= MIN_POOLED and processes > 1 and is_known_elsewhere:
+        with suppress(BrokenProcessPool):  # somebody ended one of the processes; the rest is read here
+            for entry in _read_by_pool(entries, settings, depth, wanted, processes):
+                done += 1
+                yield entry
+    for entry in entries[done:]:
+        yield _read(entry, settings, depth, wanted)
+
+
+def _read_by_pool(
+    entries: Sequence[RunEntry], settings: Settings, depth: Depth, wanted: Collection[str], processes: int
+) -> Iterator[RunEntry]:
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, (settings.source,))
     try:
         with quiet_panics(), _one_thread_each():  # the processes keep the environment that they are started with
