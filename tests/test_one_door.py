@@ -25,7 +25,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         "open": "/dev/null as standard output where there is none",
         "shutil.get_terminal_size": "the terminal",
     },
-    "schemas/esper_schemas/run/directory.py": {
+    "schemas/esper_schemas/run/finding.py": {
         "is_dir": "what a person named as a root or a run, for the words of an error",
     },
     "recorder/esper_recorder/keeping/durable.py": {

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# What the tests need beside Python: a real browser and a real terminal. Installs them where apt can.
+# What the tests need beside Python: a real browser, a real terminal and real shells. Installs them where apt can.
 set -euo pipefail
 
 missing=()
-for tool in chromium tmux; do
+for tool in chromium tmux zsh fish; do
     command -v "$tool" > /dev/null || missing+=("$tool")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings, find_set
 from esper_analyzer.reading.imported_log import find_log, imported_log
 from esper_analyzer.reading.run_index import Ranks
 from esper_analyzer.run import Run, open_run
+from esper_schemas.arguments import run_argument
 from esper_schemas.console import say
 from esper_schemas.errors import NotARunError, UsageError
 
@@ -28,39 +28,20 @@ def root_option(command: _Command) -> _Command:
     )(command)
 
 
-def run_option(command: _Command) -> _Command:
-    """Add `--run`: the run to read."""
-    return click.option("--run", "-r", help="Path of a run, or its name under --root.  [default: the latest run]")(
-        command
-    )
-
-
-def run_or_log(command: _Command) -> _Command:
-    """Add the argument RUN, which says the same as `--run` and may be the log of another trainer; gives `run`."""
-
-    @functools.wraps(command)
-    def with_one_name(*args: Any, named: str | None, run: str | None, **options: Any) -> Any:
-        if named is not None and run is not None:
-            raise UsageError(f"give the run once, as RUN or with --run; found {named!a} and {run!a}")
-        return command(*args, run=run if named is None else named, **options)
-
-    return click.argument("named", metavar="[RUN]", required=False)(with_one_name)  # type: ignore[return-value]
-
-
 def run_options(command: _Command) -> _Command:
-    """Add `--run`, `--root` and `--rank`: the run to read."""
+    """Add RUN, `--run`, `--root` and `--rank`: the run to read."""
     rank = click.option(
         "--rank",
         help="Rank to read: a number, or `all` for all numbers together."
         "  [default: all are judged, the numbers are of the first]",
     )
-    return run_option(root_option(rank(command)))
+    return run_argument()(root_option(rank(command)))
 
 
 def one_run_options(command: _Command) -> _Command:
     """Add the options of `run_options` for a screen, which shows one rank at a time."""
     rank = click.option("--rank", help="Rank to show and to judge.  [default: the first is shown, all are judged]")
-    return run_option(root_option(rank(command)))
+    return run_argument()(root_option(rank(command)))
 
 
 def thresholds_option(command: _Command) -> _Command:

@@ -17,31 +17,32 @@ from esper_analyzer.choosing import (
     one_run_options,
     output_option,
     root_option,
-    run_option,
     run_options,
-    run_or_log,
     run_read,
     thresholds_option,
 )
 from esper_analyzer.drawing.style import Style, write_lines
 from esper_analyzer.drawing.terminal_size import terminal_size
 from esper_analyzer.exporting.export import export_run
+from esper_analyzer.listing.formats import listing_csv, listing_json
+from esper_analyzer.listing.listing import Wanted, list_runs
+from esper_analyzer.listing.text import Table
 from esper_analyzer.reading.errors import DATA_ERRORS, quiet_panics
 from esper_analyzer.reading.imported_log import LogImport, find_log, imported_log
 from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
 from esper_analyzer.reading.run_reader import GOING_ON
-from esper_analyzer.reporting.check import FailOn, check_report
+from esper_analyzer.reporting.check import FailOn, check_run
 from esper_analyzer.reporting.check_formats import Form, summary, write_check
 from esper_analyzer.reporting.comparison.axis import By
 from esper_analyzer.reporting.comparison.compare import compare as compare_runs
 from esper_analyzer.reporting.comparison.text import compare_lines
 from esper_analyzer.reporting.explanation import explanation_lines, parting_lines
 from esper_analyzer.reporting.markdown import report_markdown
-from esper_analyzer.reporting.report import Report, build_report, build_reports
+from esper_analyzer.reporting.report import Report, build_report
 from esper_analyzer.reporting.text import report_lines
 from esper_analyzer.run import Run, open_run
 from esper_analyzer.terminal import tail as screens
-from esper_analyzer.terminal.overview import Overview
+from esper_schemas.arguments import run_argument, runs_argument
 from esper_schemas.console import command_group, say, write
 from esper_schemas.errors import UsageError
 from esper_schemas.exit_codes import ExitCode
@@ -57,23 +58,56 @@ def main() -> None:
 
 
 @main.command()
+@click.argument("roots", nargs=-1, metavar="[ROOT]...", type=click.Path(path_type=Path))
 @root_option
+@click.option("--sort", metavar="NAME", help="Column, metric, or config.NAME to sort by.  [default: the newest first]")
+@click.option("--reverse", is_flag=True, help="Turn the order round.")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="CONDITION",
+    help="Only runs for which this is true, such as 'config.lr >= 1e-3' or 'env == CartPole-v1 and return > 100'."
+    " Repeat it for more conditions.",
+)
+@click.option("--status", multiple=True, metavar="STATUS", help="Only runs with this status; several with commas.")
 @thresholds_option
 @click.option("--verify", is_flag=True, help="Also check every sealed file against its checksum.")
-def runs(root: Path, thresholds: Path | None, verify: bool) -> int:
-    """List the runs under a folder.
+@click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True)
+def runs(
+    roots: tuple[Path, ...],
+    root: Path,
+    sort: str | None,
+    reverse: bool,
+    filters: tuple[str, ...],
+    status: tuple[str, ...],
+    thresholds: Path | None,
+    verify: bool,
+    form: str,
+) -> int:
+    """List the runs under a folder, however deep they lie in it.
 
-    The exit code is 3 if one of them is damaged.
+    ROOT says the same as --root, and may be repeated. --sort puts the best first: numbers from the largest, ages from
+    the youngest, verdicts from the worst, texts from A; runs without a value come last. Names for --sort and --filter
+    are the columns, the metrics of the table, config.NAME and extras.NAME. The exit code is 3 if a listed run is
+    damaged.
 
-    Example: esper-analyze runs --root runs
+    Example: esper-analyze runs --filter 'config.lr >= 1e-3' --sort return
     """
-    overview = Overview(root, chosen_settings(thresholds), verify=verify)
-    write_lines(overview)
-    return ExitCode.DAMAGED if overview.is_damaged else ExitCode.FINE
+    wanted = Wanted.of(filters, status, sort, is_reversed=reverse)
+    settings = chosen_settings(thresholds)
+    made = list_runs(roots or (root,), wanted, settings, depth="checksums" if verify else "records")
+    if form == "text":
+        table = Table(made.runs, terminal_size(sys.stdout)[0])
+        write_lines(table)
+        for line in table.remarks(made.found):
+            say(line)
+    else:
+        sys.stdout.write(listing_json(made) + "\n" if form == "json" else listing_csv(made))
+    return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
 
 
 @main.command()
-@run_or_log
 @one_run_options
 @thresholds_option
 @click.option(
@@ -123,7 +157,7 @@ def tail(
     elif once:
         damage = screens.once(found, number)
     else:
-        damage = screens.follow(found, number, interval=interval, on_alert=on_alert, is_new=is_new)
+        damage = screens.follow(found, number, interval=interval, on_alert=on_alert, is_new=is_new, root=root)
     return ExitCode.DAMAGED if damage else ExitCode.FINE
 
 
@@ -148,14 +182,16 @@ def _follow_log(run: Run, process: LogImport, rank: int | None, interval: float,
 def replay(run: str | None, root: Path, rank: str | None, thresholds: Path | None, speed: float | None) -> int:
     """Show a recorded run from its beginning.
 
+    RUN is a path, or a name under --root.
+
     Example: esper-analyze replay --run my-run --speed 10
     """
-    damage = screens.replay(chosen_run(run, root, chosen_settings(thresholds)), chosen_rank(rank) or 0, speed=speed)
+    opened = chosen_run(run, root, chosen_settings(thresholds))
+    damage = screens.replay(opened, chosen_rank(rank) or 0, speed=speed, root=root)
     return ExitCode.DAMAGED if damage else ExitCode.FINE
 
 
 @main.command()
-@run_or_log
 @run_options
 @thresholds_option
 @click.option(
@@ -216,7 +252,6 @@ def _text(form: str, run: Run, made: Report, rank: Ranks, found: RunIndex) -> st
 
 
 @main.command()
-@run_or_log
 @run_options
 @thresholds_option
 @click.option(
@@ -256,11 +291,7 @@ def check(
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
     ranks, settings = chosen_ranks(rank), chosen_settings(thresholds)
     with run_read(run, root, settings) as opened, quiet_panics():
-        if looked_at(ranks) is None and names:
-            made, by_rank = opened.read(None, lambda seen: build_reports(opened, seen, ranks))
-        else:
-            made, by_rank = opened.report(ranks), {}
-    found = check_report(made, fail_on=fail_on, gates=names, ranks=by_rank, settings=settings)
+        found = check_run(opened, ranks, fail_on=fail_on, gates=names)
     if output is not None:
         output.write_text(write_check(found, form, Style(color=False, unicode=True), 80), encoding="utf-8")
         say(summary(found))
@@ -270,8 +301,7 @@ def check(
 
 
 @main.command()
-@click.argument("names", nargs=-1, metavar="[RUN [RUN]]")
-@run_option
+@runs_argument("[RUN [RUN]]")
 @root_option
 @thresholds_option
 @click.option("--rank", help="Rank to explain.  [default: the one with the first alert; of two runs, rank 0]")
@@ -279,7 +309,6 @@ def check(
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def explain(
     names: tuple[str, ...],
-    run: str | None,
     root: Path,
     thresholds: Path | None,
     rank: str | None,
@@ -296,19 +325,18 @@ def explain(
 
     Example: esper-analyze explain --run my-run --update 812
     """
-    given = (*names, *([] if run is None else [run]))
-    if len(given) > 2 or (names and run is not None):
-        raise UsageError("give one run, as RUN or with --run, or two as RUN RUN; found " + ", ".join(map(ascii, given)))
+    if len(names) > 2:
+        raise UsageError("give one run or two, found " + ", ".join(map(ascii, names)))
     number, settings = chosen_rank(rank), chosen_settings(thresholds)
-    if len(given) == 2:
+    if len(names) == 2:
         if update is not None:
             raise UsageError("--update is for one run; of two runs all updates that they have in common are compared")
-        first, second = (open_run(name, root, settings=settings) for name in given)
+        first, second = (open_run(name, root, settings=settings) for name in names)
         with quiet_panics():
             parting = second.explain_against(first, rank=number or 0)
         lines, document, is_damaged = parting_lines(parting), parting.to_json, parting.is_damaged
     else:
-        with run_read(given[0] if given else None, root, settings) as opened, quiet_panics():
+        with run_read(names[0] if names else None, root, settings) as opened, quiet_panics():
             found = opened.explain(update, rank=number)
         lines, document, is_damaged = explanation_lines(found), found.to_json, found.is_damaged
     if form == "json":
@@ -319,7 +347,7 @@ def explain(
 
 
 @main.command()
-@click.argument("names", nargs=-1, metavar="RUN RUN…")
+@runs_argument()
 @root_option
 @thresholds_option
 @click.option(
@@ -380,7 +408,7 @@ def compare(
 
 
 @main.command()
-@run_option
+@run_argument()
 @root_option
 @click.option(
     "--rank",
@@ -396,6 +424,8 @@ def compare(
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def export(run: str | None, root: Path, rank: str | None, output: Path, force: bool) -> int:
     """Write the updates of a run into one file: Parquet, CSV, or an event file of TensorBoard.
+
+    RUN is a path, or a name under --root.
 
     The updates that count are exported: rows that a later attempt superseded, and black boxes, are not. Parquet and CSV
     have every column, and null is an empty cell in CSV. An event file has one rank, values as float32, the update as
@@ -413,3 +443,27 @@ def export(run: str | None, root: Path, rank: str | None, output: Path, force: b
     if made.is_damaged:
         say(f"the run is damaged, and rows may be missing: esper-rec verify {opened.path}")
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
+
+
+@main.command()
+@root_option
+@thresholds_option
+def mcp(root: Path, thresholds: Path | None) -> int:
+    """Answer coding agents: a server of the Model Context Protocol on standard input and output.
+
+    It reads the runs under --root, nothing outside it, and writes nothing. Register this command with the agent, which
+    then starts it; analyzer/README.md shows how. It ends when the agent closes standard input.
+
+    Example: esper-analyze mcp --root runs
+    """
+    from esper_analyzer.serving.runs_folder import RunsFolder
+
+    try:
+        from esper_analyzer.serving.server import serve
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"esper-analyze mcp needs {error.name}, which is not installed;"
+            " in a clone of Esper Recorder: pip install '.[mcp]'"
+        ) from None
+    serve(RunsFolder(root, chosen_settings(thresholds)))
+    return ExitCode.FINE

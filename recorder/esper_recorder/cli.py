@@ -15,6 +15,7 @@ import click
 
 from esper_recorder.train.config import DEFAULT_ENV, ENV_PRESETS, GYMNASIUM_PRESET, PPOConfig, option_name
 from esper_recorder.train.signals import Signals, end_with_input
+from esper_schemas.arguments import run_argument
 from esper_schemas.console import command_group, output_width, progress, say, talk_console, tell, write
 from esper_schemas.errors import EsperError, UsageError, describe_error
 from esper_schemas.exit_codes import ExitCode
@@ -160,14 +161,14 @@ def _train(config: PPOConfig | None, given: dict[str, Any], **where: Any) -> Out
     return run_training(config, console=console, **where)
 
 
-def run_argument(command: _Command) -> _Command:
-    """Add `RUN` and `--root`, which name the run, to a command."""
+def which_run(command: _Command) -> _Command:
+    """Add RUN, `--run` and `--root`, which name the run, to a command."""
     root = click.option("--root", default="runs", help="Folder to look for RUN in.  [default: runs]")
-    return click.argument("run")(root(command))
+    return run_argument(required=True)(root(command))
 
 
 @main.command()
-@run_argument
+@which_run
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="[default: text]")
 def verify(run: str, root: str, form: str) -> ExitCode:
     """Check a run for damage, down to every row.
@@ -190,7 +191,7 @@ def verify(run: str, root: str, form: str) -> ExitCode:
 
 
 @main.command()
-@run_argument
+@which_run
 def repair(run: str, root: str) -> ExitCode:
     """Make a damaged run readable again.
 

@@ -19,7 +19,8 @@ from esper_schemas.errors import (
 )
 from esper_schemas.metric.metrics import SKIP_REASONS, Bands, Level, Limit, Metric
 from esper_schemas.metric.payload import METRICS, PPOUpdatePayload
-from esper_schemas.run.directory import RankDirectory, RunDirectory, find_runs, resolve_run
+from esper_schemas.run.directory import RankDirectory, RunDirectory
+from esper_schemas.run.finding import find_runs, resolve_run
 from esper_schemas.run.records import Attempt, RunHeader, Seal, ValueLossDefinition
 
 if TYPE_CHECKING:

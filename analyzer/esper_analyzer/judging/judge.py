@@ -26,8 +26,8 @@ from esper_schemas.metric.payload import REQUIRED
 
 BATCH_ROWS = 65_536
 
-STEP_ROWS = 32
-"""Up to so many rows are judged one by one."""
+STEP_ROWS = 128
+"""Up to so many rows are judged one by one: a frame takes about 20 ms whatever its length, and a row 0.1 ms."""
 
 _ALWAYS = ("update", "skipped", "skip_reason")
 

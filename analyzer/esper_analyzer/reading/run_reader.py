@@ -26,8 +26,8 @@ from esper_schemas.run.directory import (
     has_writer,
     numbers_in,
     read_attempts,
-    resolve_run,
 )
+from esper_schemas.run.finding import resolve_run
 from esper_schemas.run.records import Attempt, RunHeader
 
 Status = Literal["live", "stale", "finished", "failed", "interrupted", "crashed", "unknown"]

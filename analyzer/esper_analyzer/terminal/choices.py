@@ -1,25 +1,26 @@
-"""The entries of the two choosers of the screen: metrics with their newest values, runs with their status."""
+"""What the two choosers of the screen list: metrics with their newest values, and the runs that are asked for."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 
 import polars as pl
 from rich.text import Text
 
 from esper_analyzer.drawing.sparklines import sparkline
-from esper_analyzer.drawing.style import STATUS_STYLE, alarm_style, fit
-from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.drawing.style import alarm_style, fit
+from esper_analyzer.listing.entry import RunEntry
+from esper_analyzer.listing.filters import parse_filters
 from esper_analyzer.live.picture import CHARTED, Picture
 from esper_analyzer.measuring.levels import levels_of
 from esper_analyzer.measuring.snapshot import as_number, metric_names
-from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
 from esper_analyzer.wording import number
 from esper_schemas.cleaning import printable
+from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import HISTORY_LENGTH
-from esper_schemas.run.directory import find_runs
 
 _NAME_WIDTH = 28
+_OPERATOR = re.compile(r"[<>=~]")
 
 
 def metrics_to_step_through(picture: Picture) -> list[str]:
@@ -46,18 +47,18 @@ def metric_entries(picture: Picture) -> list[tuple[str, Text]]:
     return entries
 
 
-def run_entries(root: Path) -> list[tuple[str, Text]]:
-    """List the runs in a folder, newest first: name, status, trainer and environment."""
-    entries = []
-    for directory in reversed(list(find_runs(root))):
-        line = Text(fit(printable(directory.path.name), _NAME_WIDTH).ljust(_NAME_WIDTH + 1))
+def is_wanted(text: str, name: str, shown: str, run: RunEntry) -> bool:
+    """Whether a run belongs to what is typed in the chooser: a filter as `runs --filter` takes it, or part of a line.
+
+    Args:
+        text: what is typed; a filter that is still incomplete is part of no line, so that nothing is chosen by it.
+        name, shown: the name of the run, and its line.
+        run: what is known of it so far.
+    """
+    part = text.strip()
+    if _OPERATOR.search(part):
         try:
-            run = JudgedRun(directory)
-            status = run.status(None)
-            line.append(status.ljust(12), style=STATUS_STYLE[status])
-            made_by = " on ".join(printable(part) for part in (run.header.trainer, run.header.env) if part)
-            line.append(made_by, style="dim")
-        except RUN_ERRORS as error:
-            line.append(printable(describe_error(error)), style="bold red")
-        entries.append((directory.path.name, line))
-    return entries
+            return all(condition.holds(run) for condition in parse_filters([part]))
+        except UsageError:
+            return False
+    return part.lower() in name.lower() or part.lower() in shown.lower()

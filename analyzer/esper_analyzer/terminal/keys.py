@@ -67,7 +67,7 @@ Alerts
 
 Elsewhere
   v              the verdict with all its reasons, or the full message of the selected alert
-  o              another run in the same folder
+  o              another run: type a part of its line, or a filter such as return > 100
   r              next rank
   ?              this page
   q              quit

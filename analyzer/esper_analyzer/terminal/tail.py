@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TextIO
 
 import polars as pl
@@ -70,6 +71,7 @@ def follow(
     interval: float = INTERVAL_SECS,
     on_alert: str | None = None,
     is_new: bool = False,
+    root: Path | None = None,
     stream: TextIO | None = None,
 ) -> int:
     """Follow a run: on a terminal as an application until the user quits, elsewhere a line per update until it ends.
@@ -82,13 +84,14 @@ def follow(
         interval: seconds between looks at the run.
         on_alert: shell command to run for each alert raised from now on; see `AlertCommand`.
         is_new: whether the run began after the tail; then all its alerts run the command.
+        root: folder of the runs that the application lists; see `run_app`.
         stream: where to show it; standard output by default.
     """
     alerts = AlertCommand(on_alert, run) if on_alert is not None else None
     try:
         with alerts or nullcontext():
             if stream is None and is_possible():
-                return _follow_in_app(run, rank, alerts, interval=interval, is_new=is_new)
+                return _follow_in_app(run, rank, alerts, interval=interval, is_new=is_new, root=root)
             return _follow_as_lines(run, rank, alerts, interval, stream or sys.stdout, is_new=is_new)
     finally:
         _say_notices(alerts)
@@ -102,11 +105,12 @@ def is_possible() -> bool:
 
 
 def _follow_in_app(
-    run: JudgedRun, rank: int | None, alerts: AlertCommand | None, *, interval: float, is_new: bool
+    run: JudgedRun, rank: int | None, alerts: AlertCommand | None, *, interval: float, is_new: bool, root: Path | None
 ) -> int:
     from esper_analyzer.terminal.app.start import run_app  # Textual is slow to import
 
-    return run_app(run, rank, interval=interval, on_alert=_alert_callback(alerts), is_new=is_new, leave=_leave)
+    told = _alert_callback(alerts)
+    return run_app(run, rank, interval=interval, on_alert=told, is_new=is_new, leave=_leave, root=root)
 
 
 def _alert_callback(alerts: AlertCommand | None) -> Callable[[Alert], object] | None:
@@ -194,7 +198,14 @@ class _Clock:
         return elapsed / (self.speed or max(self.span / REPLAY_SECS, 1e-9))
 
 
-def replay(run: JudgedRun, rank: int, *, speed: float | None = None, stream: TextIO | None = None) -> int:
+def replay(
+    run: JudgedRun,
+    rank: int,
+    *,
+    speed: float | None = None,
+    root: Path | None = None,
+    stream: TextIO | None = None,
+) -> int:
     """Show a run from its beginning, row by row, at its recorded speed. Return the number of damages.
 
     Args:
@@ -202,12 +213,13 @@ def replay(run: JudgedRun, rank: int, *, speed: float | None = None, stream: Tex
         rank: the rank to show.
         speed: how many times faster than recorded; 0 means as fast as possible. By default the replay takes about
             25 seconds on a terminal, and is as fast as possible elsewhere.
+        root: as for `follow`.
         stream: where to show it; standard output by default.
     """
     if stream is None and is_possible():
         from esper_analyzer.terminal.app.start import run_replay  # Textual is slow to import
 
-        return run_replay(run, rank, speed=speed, leave=_leave)
+        return run_replay(run, rank, speed=speed, leave=_leave, root=root)
     found = run.look(rank)
     rows = found.updates()
     with quiet_panics():

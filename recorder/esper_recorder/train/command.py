@@ -28,7 +28,8 @@ from esper_schemas import ValueLossDefinition
 from esper_schemas.cleaning import printable
 from esper_schemas.console import TRACEBACK
 from esper_schemas.errors import EsperError, NotARunError, UsageError
-from esper_schemas.run.directory import RunDirectory, find_runs
+from esper_schemas.run.directory import RunDirectory
+from esper_schemas.run.finding import find_runs
 from esper_schemas.run.records import check_run_id
 
 TRAINER_NAME = "esper-rec train"

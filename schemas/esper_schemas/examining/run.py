@@ -22,9 +22,9 @@ from esper_schemas.run.directory import (
     RunDirectory,
     rank_name,
     rank_numbers,
-    resolve_run,
 )
 from esper_schemas.run.files import Folder, Storage
+from esper_schemas.run.finding import resolve_run
 from esper_schemas.run.records import RunHeader
 
 

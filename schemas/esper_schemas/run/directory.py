@@ -1,22 +1,21 @@
-"""The layout of a run on disk: names of folders and files, and how to find runs. See FORMAT.md."""
+"""The layout of a run on disk: names of folders and files, and the folders of a run and of a rank. See FORMAT.md."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import re
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
-from esper_schemas.errors import EsperError, NotARunError, RunDamagedError, RunUnreadableError
+from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError
 from esper_schemas.limits import MAX_SEQ
 from esper_schemas.run.files import Folder, Storage
 from esper_schemas.run.records import Attempt, RunHeader, Seal
 
 HEADER_NAME = "run.json"
+RANK_PREFIX = "rank-"
 
 # Names inside the folder of a rank.
 LOCK_NAME = "LOCK"
@@ -26,9 +25,6 @@ WRITTEN_FOLDERS = (ACTIVE, SEGMENTS, SEALS, ATTEMPTS)
 """The folders that a writer creates in the folder of a rank."""
 
 _BLACK_BOX = re.compile(r"([0-9]{8}|[1-9][0-9]{8,18})(?:-([2-9]|[1-9][0-9]{1,8}))?")
-
-_FUTURE_SECS = 24 * 3600.0
-"""How far `created` of a header may be ahead of this machine's clock; a later time is ignored."""
 
 
 def active_name(segment: int) -> str:
@@ -85,7 +81,7 @@ def black_box_of(file: str) -> str | None:
 
 def rank_name(rank: int) -> str:
     """Folder of a rank."""
-    return f"rank-{rank:04d}"
+    return f"{RANK_PREFIX}{rank:04d}"
 
 
 def numbers_in(names: Iterable[str], suffix: str, digits: int = 8) -> dict[int, str]:
@@ -159,12 +155,24 @@ def has_writer(rank: Folder) -> bool | None:
     return False
 
 
+def _open_folder(path: Path, root: Path | None) -> Folder:
+    """Open a folder; if `root` is given, without following a link below it. Raises like `Folder.at` and `folder`."""
+    if root is None:
+        return Folder.at(path)
+    with Folder.at(root) as folder:
+        return folder.folder(path.relative_to(root).as_posix())
+
+
 @dataclass(frozen=True, slots=True)
 class RankDirectory:
-    """The folder of one rank: segments, seals and attempts of one writer. The paths are for people and messages."""
+    """The folder of one rank: segments, seals and attempts of one writer. The paths are for people and messages.
+
+    `root` is that of the run; see `RunDirectory`.
+    """
 
     path: Path
     rank: int
+    root: Path | None = None
 
     def open(self) -> Folder:
         """Open the folder.
@@ -174,7 +182,7 @@ class RankDirectory:
             RunDamagedError: it is a link, or not a folder.
             OSError: it cannot be opened.
         """
-        with Folder.at(self.path.parent) as run:
+        with _open_folder(self.path.parent, self.root) as run:
             return run.folder(self.path.name)
 
     @property
@@ -244,19 +252,27 @@ class RankDirectory:
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """The folder of one run: `run.json` and one folder for each rank."""
+    """The folder of one run: `run.json` and one folder for each rank.
+
+    Attributes:
+        path: its path, which begins with `root`, if that is given.
+        root: the folder that a person gave, if a program chose the rest of the path: no link below it is followed.
+            None if a person gave the whole path.
+    """
 
     path: Path
+    root: Path | None = None
 
     def open(self) -> Folder:
-        """Open the folder. Links in its path are followed, since a person gave the path.
+        """Open the folder. Links in the path that a person gave are followed.
 
         Raises:
             NotARunError: there is no such folder.
             RunUnreadableError: it cannot be opened.
+            RunDamagedError: a part of the path below `root` is a link, or not a folder.
         """
         try:
-            return Folder.at(self.path)
+            return _open_folder(self.path, self.root)
         except (FileNotFoundError, NotADirectoryError):
             raise NotARunError(f"{self.path} is not an Esper run: the folder does not exist") from None
         except OSError as error:
@@ -283,7 +299,7 @@ class RunDirectory:
 
     def rank(self, rank: int) -> RankDirectory:
         """The folder of one rank. It need not exist yet."""
-        return RankDirectory(self.path / rank_name(rank), rank)
+        return RankDirectory(self.path / rank_name(rank), rank, self.root)
 
     def ranks(self) -> list[RankDirectory]:
         """The ranks that have a folder, in order. A link with such a name counts, so that its fault is reported."""
@@ -296,73 +312,5 @@ class RunDirectory:
 
 def rank_numbers(run: Storage) -> list[int]:
     """Numbers of the ranks that have a folder, or another file with such a name, in order."""
-    names = (name.removeprefix("rank-") for name in run.names() if name.startswith("rank-"))
+    names = (name.removeprefix(RANK_PREFIX) for name in run.names() if name.startswith(RANK_PREFIX))
     return sorted(numbers_in(names, "", 4))
-
-
-def find_runs(root: Path) -> Iterator[RunDirectory]:
-    """The runs directly under `root`, the oldest first (by the creation time in their headers).
-
-    A run whose header cannot be read, or lies in the future, counts as oldest. Opening it raises its error.
-
-    Raises:
-        NotARunError: `root` does not exist, is not a folder, or cannot be opened.
-    """
-    try:
-        with Folder.at(root) as folder:
-            names = folder.names()
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotARunError(f"{root} is not a folder of runs; record a run first, or pass another with --root") from None
-    except OSError as error:
-        raise NotARunError(f"cannot open {root} ({error.strerror}); pass another folder with --root") from None
-    created = {}
-    for name in names:
-        run = RunDirectory(root / name)
-        try:
-            created[run] = _sortable(run.header().created)
-        except NotARunError:
-            continue
-        except EsperError:
-            created[run] = ""
-    yield from sorted(created, key=lambda run: (created[run], run.path.name))
-
-
-def _sortable(created: str) -> str:
-    """The creation time as a sort key; "", the oldest, if it is invalid or in the future."""
-    try:
-        is_future = datetime.fromisoformat(created).timestamp() > time.time() + _FUTURE_SECS
-    except (ValueError, OverflowError):
-        return ""
-    return "" if is_future else created
-
-
-def resolve_run(run: str | Path | None, root: Path) -> RunDirectory:
-    """Find the run that a person names: a name under `root`, a path, or by default the latest run under `root`.
-
-    Raises:
-        NotARunError: there is no such run; the message lists the latest ones.
-        RunUnreadableError: the folder cannot be opened.
-    """
-    if run is not None:
-        for path in (root / run, Path(run)):
-            try:
-                with Folder.at(path) as folder:
-                    if folder.exists(HEADER_NAME):
-                        return RunDirectory(path)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except PermissionError as error:
-                raise RunUnreadableError(f"{path}: cannot open the folder ({error.strerror})") from None
-            except (OSError, ValueError) as error:  # a name that is too long, for example
-                reason = error.strerror if isinstance(error, OSError) else error
-                raise NotARunError(f"{ascii(str(path))[1:-1]} is not the name of a run: {reason}") from None
-    runs = list(find_runs(root)) if root.is_dir() else []
-    if run is None and runs:
-        return runs[-1]
-    known = ", ".join(entry.path.name for entry in runs[-5:]) or "none"
-    missing = f"no run {run}" if run is not None else "no run"
-    if run is not None and Path(run).is_dir():
-        missing = f"{run} is not an Esper run (it has no {HEADER_NAME}), and no run has that name"
-    raise NotARunError(
-        f"{ascii(missing)[1:-1]} under {root} (latest there: {known}); pass a path, or a name under --root"
-    )

@@ -142,7 +142,7 @@ def random_run(rows: int, seed: int = 0) -> pl.DataFrame:
     return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in columns)
 
 
-@pytest.mark.parametrize("portions", [[1], [7], [150], [STEP_ROWS, STEP_ROWS + 1], [1, 40, 1, 100, 3]], ids=str)
+@pytest.mark.parametrize("portions", [[1], [7], [150], [STEP_ROWS, STEP_ROWS + 1], [1, 140, 1, 200, 3]], ids=str)
 def test_one_row_at_a_time_says_what_the_whole_run_says(portions: list[int]) -> None:
     """Alerts, their beginnings, ends and values do not depend on the portions in which rows come."""
     run = random_run(450)

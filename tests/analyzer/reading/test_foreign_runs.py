@@ -20,9 +20,9 @@ import pytest
 from tests.analyzer.garbled import garble
 
 from esper_analyzer import open_run
+from esper_analyzer.listing.listing import headers
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.reading.run_reader import RunReader
-from esper_analyzer.terminal.choices import run_entries
 from esper_recorder import Recorder
 from esper_schemas import RunDamagedError
 from esper_schemas.cleaning import printable
@@ -123,7 +123,7 @@ def test_no_file_stops_a_command(command: Command, record: Record, tmp_path: Pat
     assert len(lines) == 2
     assert any("good" in line and "finished" in line and "damaged" not in line for line in lines)
     assert command("compare", bad, good, "--by", "updates", "--no-group").returncode == 3
-    assert {key for key, _ in run_entries(tmp_path / "runs")} == {"bad", "good"}
+    assert {run.name for run in headers([tmp_path / "runs"])} == {"bad", "good"}
 
 
 @pytest.mark.hostile

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from esper_analyzer.reading.configuration import flattened
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import Direction
 
@@ -30,7 +31,6 @@ MIN_SEEDS = 3
 _RESAMPLES_AT_ONCE = 2000
 _SEED_KEY = re.compile(r"(^|[._-])seed$", re.IGNORECASE)
 _HEADER_KEYS = ("trainer", "env", "device")
-_MAX_DEPTH = 8
 
 Settings = Mapping[str, Any]
 """A run's hyper-parameters by dotted name, plus trainer, environment, device and value-loss definition."""
@@ -104,8 +104,8 @@ class Bootstrap:
 
 def settings_of(config: Mapping[str, Any], header: Mapping[str, Any], definition: Mapping[str, Any]) -> Settings:
     """Return hyper-parameters, `header` (trainer, env, device) and value-loss definition by dotted name."""
-    settings = _flat(config) | {key: header[key] for key in _HEADER_KEYS if header.get(key) is not None}
-    return settings | {f"value_loss_definition.{key}": value for key, value in _flat(definition).items()}
+    settings = flattened(config) | {key: header[key] for key in _HEADER_KEYS if header.get(key) is not None}
+    return settings | {f"value_loss_definition.{key}": value for key, value in flattened(definition).items()}
 
 
 def differing(settings: Mapping[str, Settings]) -> dict[str, dict[str, Any]]:
@@ -263,23 +263,6 @@ def _scipy_stats() -> Any:
             " or compare single runs with --no-group"
         ) from None
     return stats
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value and depth < _MAX_DEPTH:
-            flat |= _flat(value, f"{prefix}{key}.", depth + 1)
-        else:
-            flat[f"{prefix}{key}"] = "(nested too deeply)" if _is_deeper(value, _MAX_DEPTH) else value
-    return flat
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, (Mapping, list)):
-        return False
-    inner = value.values() if isinstance(value, Mapping) else value
-    return levels == 0 or any(_is_deeper(item, levels - 1) for item in inner)
 
 
 def _identity(settings: Settings, key: str) -> str:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -24,6 +25,7 @@ from esper_analyzer.drawing.style import Style
 from esper_analyzer.drawing.window import Window
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.listing.listing import headers
 from esper_analyzer.live.feed import Feed
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import Picture
@@ -31,8 +33,9 @@ from esper_analyzer.live.ranks import RanksFeed
 from esper_analyzer.live.reader import Reader
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
 from esper_analyzer.reading.run_reader import GOING_ON
+from esper_analyzer.terminal.app.run_chooser import RunChooser
 from esper_analyzer.terminal.app.widgets import Chooser, Draw, Help, Panel
-from esper_analyzer.terminal.choices import metric_entries, metrics_to_step_through, run_entries
+from esper_analyzer.terminal.choices import metric_entries, metrics_to_step_through
 from esper_analyzer.terminal.keys import HELP, KEYS, LINE
 from esper_analyzer.terminal.layout import HEADING_HEIGHT, Layout
 from esper_analyzer.terminal.scene import Scene
@@ -84,6 +87,7 @@ class EsperApp(App[None]):
         interval: float = 0.25,
         on_alert: Callable[[Alert], object] | None = None,
         is_new: bool = False,
+        root: Path | None = None,
     ) -> None:
         if os.environ.get("NO_COLOR") == "":  # an empty value means that it is not set
             del os.environ["NO_COLOR"]
@@ -91,6 +95,7 @@ class EsperApp(App[None]):
         self.theme = "ansi-dark"  # uses the terminal's own colours and background
         self.scene = Scene(run, min(run.ranks(), default=0) if rank is None else rank, style.unicode)
         self._is_of_one = rank is not None
+        self._root = root if root is not None and run.path.is_relative_to(root) else run.path.parent
         self.error: BaseException | None = None
         self.signal: signal.Signals | None = None
         self._interval = interval
@@ -331,15 +336,15 @@ class EsperApp(App[None]):
             self._renew()
 
     def action_choose_run(self) -> None:
-        """Open the list of runs in the same folder."""
-        entries = run_entries(self.scene.run.path.parent)
-        self.push_screen(Chooser("run", entries, unicode=self.scene.unicode), self._switch_run)
+        """Open the list of runs below the folder of runs."""
+        runs = headers([self._root])
+        self.push_screen(RunChooser(runs, self.scene.run.settings, unicode=self.scene.unicode), self._switch_run)
 
-    def _switch_run(self, name: str | None) -> None:
-        if name is None:
+    def _switch_run(self, path: str | None) -> None:
+        if path is None:
             return
         try:
-            run = JudgedRun(RunDirectory(self.scene.run.path.parent / name), self.scene.run.settings)
+            run = JudgedRun(RunDirectory(Path(path)), self.scene.run.settings)
             self._switch(run, min(run.ranks(), default=0))
         except RUN_ERRORS as error:
             self._note = printable(describe_error(error))

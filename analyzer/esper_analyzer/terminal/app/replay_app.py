@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -32,10 +33,12 @@ class ReplayApp(EsperApp):
     HELP_TEXT: ClassVar[str] = HELP + REPLAY_HELP
     BINDINGS: ClassVar[list[BindingType]] = [Binding(key, action, show=False) for key, action in REPLAY_KEYS.items()]
 
-    def __init__(self, run: JudgedRun, rank: int, *, style: Style, speed: float | None = None) -> None:
+    def __init__(
+        self, run: JudgedRun, rank: int, *, style: Style, speed: float | None = None, root: Path | None = None
+    ) -> None:
         self._speed = speed
         self._ticked = time.monotonic()
-        super().__init__(run, rank, style=style, interval=_INTERVAL_SECS)
+        super().__init__(run, rank, style=style, interval=_INTERVAL_SECS, root=root)
 
     def on_mount(self) -> None:
         """Start the clock; Textual calls `on_mount` of the base class as well."""

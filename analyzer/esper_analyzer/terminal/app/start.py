@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from esper_analyzer.drawing.style import Style
 from esper_analyzer.judging.alerts import Alert
@@ -26,6 +27,7 @@ def run_app(
     on_alert: Callable[[Alert], object] | None = None,
     is_new: bool = False,
     leave: Leave | None = None,
+    root: Path | None = None,
 ) -> int:
     """Show a run until the user quits. Return the number of faults that are damage.
 
@@ -37,28 +39,37 @@ def run_app(
             updates, also while the screen shows another run.
         is_new: whether the run began after the caller; then `on_alert` gets all its alerts.
         leave: called after the screen closes with the run, the rank and the picture it showed last.
+        root: folder of the runs that can be chosen; by default, and if the run is not in it, the run's own folder.
 
     Raises:
         OSError, EsperError, PolarsError, PanicException: the error that ended the reading.
         KeyboardInterrupt: Ctrl-C was pressed.
         SystemExit: SIGTERM or SIGHUP arrived, or the terminal is gone.
     """
-    app = EsperApp(run, rank, style=Style.of(sys.stdout), interval=interval, on_alert=on_alert, is_new=is_new)
+    style = Style.of(sys.stdout)
+    app = EsperApp(run, rank, style=style, interval=interval, on_alert=on_alert, is_new=is_new, root=root)
     return _show(app, run, leave)
 
 
-def run_replay(run: JudgedRun, rank: int, *, speed: float | None = None, leave: Leave | None = None) -> int:
+def run_replay(
+    run: JudgedRun,
+    rank: int,
+    *,
+    speed: float | None = None,
+    leave: Leave | None = None,
+    root: Path | None = None,
+) -> int:
     """Show a run from its beginning, with a time line, until the user quits. Return the number of damages.
 
     Args:
         run, rank: what to show first.
         speed: how many times faster than recorded; 0 means as fast as possible, None takes 25 seconds.
-        leave: as in `run_app`.
+        leave, root: as in `run_app`.
 
     Raises:
         As `run_app`.
     """
-    return _show(ReplayApp(run, rank, style=Style.of(sys.stdout), speed=speed), run, leave)
+    return _show(ReplayApp(run, rank, style=Style.of(sys.stdout), speed=speed, root=root), run, leave)
 
 
 @contextmanager

@@ -119,13 +119,17 @@ class Chooser(ModalScreen[str | None]):
     def _show(self, part: str) -> None:
         options = self.query_one(OptionList)
         options.clear_options()
+        options.add_options(Option(text, id=key) for key, text in self._matching(part))
+        options.highlighted = 0 if options.option_count else None
+
+    def _matching(self, part: str) -> list[tuple[str, Text]]:
+        """Return the entries that belong to what is typed."""
         wanted = part.strip().lower().replace(" ", "_")
-        options.add_options(
-            Option(text, id=key)
+        return [
+            (key, text)
             for key, text in self._entries
             if wanted in key.lower() or part.strip().lower() in text.plain.lower()
-        )
-        options.highlighted = 0 if options.option_count else None
+        ]
 
     def action_move(self, steps: int) -> None:
         """Move through the list while the input line keeps the focus."""

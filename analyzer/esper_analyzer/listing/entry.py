@@ -1,0 +1,179 @@
+"""One run in a list of many: what its header says, and what reading and judging its rows says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import judge_rank, verdict_of_ranks, verdict_on_rank
+from esper_analyzer.judging.settings import Settings
+from esper_analyzer.judging.verdict import REMARK, Verdict
+from esper_analyzer.reading.configuration import flattened
+from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error
+from esper_analyzer.reading.run_index import RunIndex
+from esper_schemas.examining.segment import Depth
+from esper_schemas.metric.metrics import Level
+from esper_schemas.run.directory import RunDirectory
+
+RETURN, STEPS, LOSS, RATE = "episode_return_mean", "env_steps", "value_loss", "learning_rate"
+
+SHOWN = (RETURN, STEPS, LOSS, RATE)
+"""The metrics whose newest values a list shows."""
+
+_RATE_KEYS = ("learning_rate", "lr", "learning-rate", "policy_lr", "actor_lr")
+"""What trainers call the learning rate in their configuration, in this order of preference."""
+
+_FUTURE_SECS = 24 * 3600.0
+"""A run from further in the future than this has no age: its clock, or its header, is wrong."""
+
+_HELD_ROWS = 262_144
+"""The rows of a longer rank are not held in memory, but read again for each thing that is asked of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEntry:
+    """What is known of one run.
+
+    Attributes:
+        name: the name to type after `--run`: the path below the root.
+        path: the run's folder.
+        status: as of `Run.status`; None if the header cannot be read.
+        created: when the run was created (ISO 8601, UTC), as its header says.
+        age_secs: seconds since then; None if that is no valid time.
+        env, trainer: as the header says.
+        config: the hyper-parameters by dotted name.
+        updates: number of updates that count, of the first rank that has recorded anything; None before its rows were
+            read.
+        measured: newest measured value of some metrics of that rank, by name; null where one was never measured.
+        level: level of the verdict; None before the run was judged.
+        since: the update since which the verdict has that level, if a rule gives it.
+        rank: of several ranks, the one that gives the verdict.
+        reason: the first reason of the verdict.
+        is_damaged: whether the files of the run are damaged.
+        error: why the run cannot be read, in one line that still has to be cleaned.
+    """
+
+    name: str
+    path: Path
+    status: str | None = None
+    created: str | None = None
+    age_secs: float | None = None
+    env: str | None = None
+    trainer: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    updates: int | None = None
+    measured: Mapping[str, float | None] = field(default_factory=dict)
+    level: Level | None = None
+    since: int | None = None
+    rank: int | None = None
+    reason: str | None = None
+    is_damaged: bool = False
+    error: str | None = None
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The learning rate of the configuration, which schedules start from; else the newest that was recorded."""
+        for key in _RATE_KEYS:
+            for name, value in self.config.items():
+                if name.rpartition(".")[2] == key and isinstance(value, int | float) and not isinstance(value, bool):
+                    return float(value)
+        return self.measured.get(RATE)
+
+
+def read_header(path: Path, name: str) -> RunEntry:
+    """Read what is known of a run without reading its rows. An error is part of the entry, and never raised."""
+    try:
+        run = JudgedRun(RunDirectory(path))
+        header = run.header
+        return RunEntry(
+            name=name,
+            path=path,
+            status=run.status(None),
+            created=header.created,
+            age_secs=_age(header.created),
+            env=header.env,
+            trainer=header.trainer,
+            config=flattened(header.config),
+        )
+    except RUN_ERRORS as error:
+        return _failed(RunEntry(name, path), error)
+
+
+def read_rows(entry: RunEntry, settings: Settings, depth: Depth = "records", wanted: Collection[str] = ()) -> RunEntry:
+    """Read the rows of a run and judge them. An error is part of the entry, and never raised.
+
+    Args:
+        entry: what its header says; one that has an error is returned as it is.
+        settings: thresholds and rules to judge by.
+        depth: how deep to examine the files; at `records`, checksums are not checked.
+        wanted: further metrics of the table, and metrics of the user, whose newest values are asked for.
+    """
+    if entry.error is not None:
+        return entry
+    try:
+        run = JudgedRun(RunDirectory(entry.path), settings)
+        return _judged(entry, run, run.look(None, depth), {*SHOWN, *wanted})
+    except RUN_ERRORS as error:
+        return _failed(entry, error)
+
+
+def _judged(entry: RunEntry, run: JudgedRun, found: RunIndex, wanted: Collection[str]) -> RunEntry:
+    shown = next(iter(found.shown("first")), None)
+    updates, measured = 0, dict[str, float | None]()
+    verdicts: dict[int, Verdict] = {}
+    for rank, rows in found.frames().items():
+        index = found.ranks[rank]
+        damage = found.damage_of(rank)
+        if not index.rows and rank != shown:
+            continue
+        if index.rows <= _HELD_ROWS:
+            judge = Judge(run.settings.rules)
+            needed = {*judge.columns, "dropped_before", *wanted}
+            held = rows.select(name for name in rows.collect_schema().names() if name in needed).collect()
+            verdicts[rank] = verdict_on_rank(run, index, held, damage, judge)
+            rows = held.lazy()
+        else:
+            verdicts[rank] = judge_rank(run, index, rows, damage).verdict
+        if rank == shown:
+            updates, measured = _newest(rows, wanted)
+    verdict = verdict_of_ranks(verdicts) if verdicts else None
+    entry = replace(entry, updates=updates, measured=measured, is_damaged=bool(found.damage))
+    if verdict is None:
+        return replace(entry, level="unknown")
+    return replace(
+        entry,
+        level=verdict.level,
+        since=verdict.since,
+        rank=None if verdict.level == "healthy" else verdict.findings[0].rank,
+        reason=next((one.said for one in verdict.findings if one.rule != REMARK), None),
+    )
+
+
+def _newest(rows: pl.LazyFrame, wanted: Collection[str]) -> tuple[int, dict[str, float | None]]:
+    """Return the number of rows, and the newest measured value of each metric that the run has as a number."""
+    schema = rows.collect_schema()
+    names = sorted(name for name in wanted if name in schema and schema[name].is_numeric())
+    newest = [pl.col(name).cast(pl.Float64).drop_nulls().last().alias(name) for name in names]
+    count, *values = rows.select(pl.len(), *newest).collect().row(0)
+    return int(count), dict(zip(names, values, strict=True))
+
+
+def _age(created: str) -> float | None:
+    try:
+        age = time.time() - datetime.fromisoformat(created).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, age) if age > -_FUTURE_SECS else None
+
+
+def _failed(entry: RunEntry, error: BaseException) -> RunEntry:
+    cause = describe_error(error).replace(f"{entry.path}/", "")  # the entry has the name already
+    return replace(entry, error=cause, is_damaged=isinstance(error, DAMAGE))
