@@ -10,7 +10,8 @@ from esper_analyzer.measuring.snapshot import MetricState, Snapshot
 from esper_analyzer.measuring.trends import Trend, long_trend, trend, trend_of
 from esper_analyzer.reading.black_boxes import BlackBox
 from esper_analyzer.reading.run_reader import Status
-from esper_analyzer.reporting.comparison.compare import Comparison, compare
+from esper_analyzer.reporting.comparison.compare import compare
+from esper_analyzer.reporting.comparison.comparison import Comparison
 from esper_analyzer.reporting.report import Report
 from esper_analyzer.run import Run, open_run
 from esper_schemas.examining.faults import Fault
