@@ -302,9 +302,10 @@ def check(
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json"]),
+    type=click.Choice(["text", "json", "html"]),
     default="text",
     show_default=True,
+    help="html is one page with all runs in each chart, and needs no network.",
 )
 @output_option
 def compare(
@@ -324,7 +325,7 @@ def compare(
 
     Runs that end before half the median span are set aside and named.
 
-    Example: esper-analyze compare run-a run-b --by updates
+    Example: esper-analyze compare run-a run-b --format html -o compared.html
     """
     if group_by is not None and no_group:
         raise UsageError("give either --group-by or --no-group, not both")
@@ -352,6 +353,10 @@ def compare(
 
 
 def _comparison(found: Compared, form: str) -> str:
+    if form == "html":
+        from esper_analyzer.reporting.comparison.html import comparison_html
+
+        return comparison_html(found)
     if form == "json":
         return found.comparison.to_json() + "\n"
     return "".join(f"{line.plain}\n" for line in compare_lines(found.comparison))

@@ -19,7 +19,7 @@ from esper_analyzer.reporting.comparison.comparison import ComparedRun, Comparis
 from esper_analyzer.reporting.comparison.groups import Chance, Estimate, Group, Improvement, is_seed
 from esper_analyzer.wording import compact, count, duration
 from esper_schemas.cleaning import printable
-from esper_schemas.metric.metrics import Level
+from esper_schemas.metric.levels import LEVELS
 
 MIN_WIDTH, MAX_WIDTH = 60, 80
 MIN_HEIGHT = 20
@@ -34,7 +34,6 @@ _SCORES = ("final", "best", "area")
 _REMARK = "    "
 _HOW_SCORED = "final: median of the last 10; area: mean over the span (trapezoidal rule)"
 _DIFFERENCES = "Differing hyper-parameters"
-_WORST_FIRST: tuple[Level, ...] = ("critical", "warning", "unknown", "healthy")
 _MIN_CUT = 0.01
 """The heading mentions a run that begins before the span by more than this share of the run."""
 
@@ -179,7 +178,7 @@ def _verdicts(runs: Sequence[ComparedRun], width: int) -> Iterator[Text]:
 def _verdicts_in_short(runs: Sequence[ComparedRun], width: int) -> Iterator[Text]:
     """Yield a title and one line for each level that a run has, the worst first."""
     yield Text("Verdict on each whole run")
-    for level in _WORST_FIRST:
+    for level in reversed(LEVELS):
         if named := [run for run in runs if run.verdict == level]:
             names = "" if level == "healthy" else f"  {', '.join(map(_name, named))}"
             line = Text("  ").append(f"{len(named):>4} ").append_text(level_text(level))
