@@ -118,7 +118,7 @@ def compared(
     known = METRICS.get(metric)
     better = better or (known.better if known else None)
     every = [MeasuredRows(reading.found, metric) for reading in readings]
-    _check_metric(metric, every)
+    check_metric(metric, every)
     try:
         if all(source.is_empty() for source in every):
             raise UsageError(f"no run has measured {metric} yet")
@@ -202,7 +202,8 @@ def _compared_run(label: str, report: Report, extent: Extent, axis: Axis, scores
     )
 
 
-def _check_metric(metric: str, sources: Sequence[MeasuredRows]) -> None:
+def check_metric(metric: str, sources: Sequence[MeasuredRows]) -> None:
+    """Raise UsageError for a metric that no run has, or that is no number."""
     if not any(source.is_measurable for source in sources):
         names = list(dict.fromkeys(name for source in sources for name in source.names))
         near = difflib.get_close_matches(metric, [*names, LOSS_RATIO], n=3)

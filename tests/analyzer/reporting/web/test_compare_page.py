@@ -176,7 +176,7 @@ def test_many_points_are_where_they_belong(opened: Opened, tmp_path: Path) -> No
             page.locator("#chart-0 .plot").focus()
             page.keyboard.press("Home")
             said = dict(re.findall(r"(\w): ([\d.]+)", page.locator("#announce").inner_text()))
-            assert (float(said["a"]), float(said["b"])) == (pytest.approx(of_a, abs=3), pytest.approx(of_b, abs=3))
+            assert [float(said["a"]), float(said["b"])] == pytest.approx([of_a, of_b], abs=3)
             page.locator("[data-do=all]").click()
         details = page.locator("#chart-0 .values")
         details.locator("summary").click()
