@@ -28,13 +28,13 @@ demo: setup ## train CartPole, record it, show the run
 tools: ## what the tests need beside Python: Chromium and tmux
 	bash tests/tools.sh
 
-test: setup tools ## the whole suite, within about five minutes on two idle cores
+test: setup tools ## the whole suite, within about seven and a half minutes on two idle cores
 	$(PYTEST) -m "not torture and not notebooks and not hostile" -n $(WORKERS) --dist worksteal
 
 hostile: setup ## every command through the tables of damages, failures and harmful folders; four minutes (EVERY=3: a third)
 	$(PYTEST) -m "hostile and not torture" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
-notebooks: setup ## run the notebooks, and the tests of the benchmark, which judge a third of its runs anew; about three minutes
+notebooks: setup ## run the notebooks, the blocks of the documents, and the tests of the benchmark, which judge a third of its runs anew; about three minutes
 	$(PYTEST) -m notebooks -n $(WORKERS) --dist worksteal
 
 lint: setup ## ruff, mypy --strict, the import contract

@@ -153,7 +153,7 @@ def _train(config: PPOConfig | None, given: dict[str, Any], **where: Any) -> Out
         if error.name not in ("torch", "gymnasium"):
             raise
         raise UsageError(
-            f"esper-rec train needs {error.name}, which is not installed: pip install 'esper-recorder[train]'"
+            f"esper-rec train needs {error.name}, which is not installed: pip install {error.name}"
         ) from None
     console = talk_console()
     if config is None:

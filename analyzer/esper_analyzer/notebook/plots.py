@@ -46,7 +46,7 @@ def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: 
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("plots need matplotlib; install it with pip install 'esper-recorder[notebook]'") from error
+        raise UsageError("plots need matplotlib; install it with pip install matplotlib") from error
 
     class Plot(Figure):
         """A figure that a notebook shows only as the value of a cell."""

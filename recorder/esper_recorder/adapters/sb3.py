@@ -38,7 +38,7 @@ except ModuleNotFoundError as error:
     if error.name != "stable_baselines3":
         raise
     raise ModuleNotFoundError(
-        "the adapter needs Stable-Baselines3: pip install 'esper-recorder[sb3]'", name=error.name
+        "the adapter needs Stable-Baselines3: pip install stable-baselines3", name=error.name
     ) from None
 
 _LOGGED = {

@@ -3,7 +3,7 @@
     golden      runs that version 0.1.0 recorded, with their rows, attempts and faults
     damages     a table of ways to damage a run, with every fault that a reader must find, and at which depth
     bases       the undamaged runs that the table damages, written without a recorder
-    strategies  hypothesis strategies for values, rows, segments and records; needs `esper-recorder[testing]`
+    strategies  hypothesis strategies for values, rows, segments and records; needs hypothesis
     segments    encodes the rows of a test as the bytes of a segment
     description the format in machine-readable form, `esper_schemas/format.json`
 

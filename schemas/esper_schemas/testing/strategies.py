@@ -17,9 +17,7 @@ from typing import Any, get_args
 try:
     from hypothesis import strategies as st
 except ImportError as error:
-    raise ImportError(
-        "esper_schemas.testing.strategies needs hypothesis: pip install 'esper-recorder[testing]'"
-    ) from error
+    raise ImportError("esper_schemas.testing.strategies needs hypothesis: pip install hypothesis") from error
 
 from esper_schemas.errors import PayloadError
 from esper_schemas.examining.faults import Loss, Repair

@@ -250,7 +250,7 @@ except ValueError as error:
     print(error)
 """
     done = run_python(script, record(quiet(3)))
-    assert done.stdout == "plots need matplotlib; install it with pip install 'esper-recorder[notebook]'\n"
+    assert done.stdout == "plots need matplotlib; install it with pip install matplotlib\n"
 
 
 # ---------------------------------------------------------------------- following

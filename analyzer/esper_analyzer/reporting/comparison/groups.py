@@ -259,7 +259,7 @@ def _scipy_stats() -> Any:
         from scipy import stats  # an extra, and slow to import
     except ImportError:
         raise UsageError(
-            "statistics of a group of seeds need SciPy; install it with pip install 'esper-recorder[compare]',"
+            "statistics of a group of seeds need SciPy; install it with pip install scipy,"
             " or compare single runs with --no-group"
         ) from None
     return stats
