@@ -91,6 +91,15 @@ def _compare(run: Path, damage: Damage | None, sound: Path) -> Answer:
     return Answer(_invoke(analyze, "compare", run, sound, "--rank", rank, "--by", "updates", "--no-group").exit_code)
 
 
+def _explain(run: Path, damage: Damage | None, _: Path) -> Answer:
+    rank = damage.rank if damage else 0
+    return Answer(_invoke(analyze, "explain", run, "--rank", rank, "--update", 10).exit_code)
+
+
+def _explain_two(run: Path, damage: Damage | None, sound: Path) -> Answer:
+    return Answer(_invoke(analyze, "explain", sound, run, "--rank", damage.rank if damage else 0).exit_code)
+
+
 def _tail(run: Path, damage: Damage | None, _: Path) -> Answer:
     return Answer(_invoke(analyze, "tail", "--once", "--run", run, "--rank", damage.rank if damage else 0).exit_code)
 
@@ -136,6 +145,8 @@ READERS = (
     Reader("report text", "checksums", _report_text),
     Reader("check", "checksums", _check),
     Reader("compare", "checksums", _compare, gives_addresses=False),
+    Reader("explain", "checksums", _explain, gives_addresses=False),
+    Reader("explain two runs", "checksums", _explain_two, gives_addresses=False),
     Reader("tail --once", "checksums", _tail, gives_addresses=False),
     Reader("Run.faults()", "checksums", _faults),
     Reader("runs", "records", _runs, gives_addresses=False),

@@ -1,5 +1,7 @@
 """The analyzer of recorded PPO runs, live or finished: histories, trends, levels, alerts, verdict, reports."""
 
+from esper_analyzer.explaining.explanation import Explanation, Moved
+from esper_analyzer.explaining.pair import Parted, Parting
 from esper_analyzer.judging import signals
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.monitor import LiveMonitor, live_monitor
@@ -19,9 +21,13 @@ __all__ = [
     "Alert",
     "BlackBox",
     "Comparison",
+    "Explanation",
     "Fault",
     "LiveMonitor",
     "MetricState",
+    "Moved",
+    "Parted",
+    "Parting",
     "Reason",
     "Report",
     "Run",

@@ -31,13 +31,14 @@ from esper_analyzer.reading.errors import DATA_ERRORS, quiet_panics
 from esper_analyzer.reading.imported_log import LogImport, find_log, imported_log
 from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
 from esper_analyzer.reading.run_reader import GOING_ON
-from esper_analyzer.reporting.check import FailOn, check_report
+from esper_analyzer.reporting.check import FailOn, check_run
 from esper_analyzer.reporting.check_formats import Form, summary, write_check
 from esper_analyzer.reporting.comparison.axis import By
 from esper_analyzer.reporting.comparison.compare import compare as compare_runs
 from esper_analyzer.reporting.comparison.text import compare_lines
+from esper_analyzer.reporting.explanation import explanation_lines, parting_lines
 from esper_analyzer.reporting.markdown import report_markdown
-from esper_analyzer.reporting.report import Report, build_report, build_reports
+from esper_analyzer.reporting.report import Report, build_report
 from esper_analyzer.reporting.text import report_lines
 from esper_analyzer.run import Run, open_run
 from esper_analyzer.terminal import tail as screens
@@ -290,11 +291,7 @@ def check(
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
     ranks, settings = chosen_ranks(rank), chosen_settings(thresholds)
     with run_read(run, root, settings) as opened, quiet_panics():
-        if looked_at(ranks) is None and names:
-            made, by_rank = opened.read(None, lambda seen: build_reports(opened, seen, ranks))
-        else:
-            made, by_rank = opened.report(ranks), {}
-    found = check_report(made, fail_on=fail_on, gates=names, ranks=by_rank, settings=settings)
+        found = check_run(opened, ranks, fail_on=fail_on, gates=names)
     if output is not None:
         output.write_text(write_check(found, form, Style(color=False, unicode=True), 80), encoding="utf-8")
         say(summary(found))
@@ -304,7 +301,53 @@ def check(
 
 
 @main.command()
-@runs_argument
+@runs_argument("[RUN [RUN]]")
+@root_option
+@thresholds_option
+@click.option("--rank", help="Rank to explain.  [default: the one with the first alert; of two runs, rank 0]")
+@click.option("--update", type=click.IntRange(0), help="Update to explain.  [default: that of the first alert]")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def explain(
+    names: tuple[str, ...],
+    root: Path,
+    thresholds: Path | None,
+    rank: str | None,
+    update: int | None,
+    form: str,
+) -> int:
+    """Say what moved first before an update, or before the first alert.
+
+    RUN is a path, a name under --root, or the log of another trainer. Each metric, each metric of your own and each
+    number of the black boxes is compared with its own past alone: a band of 5 robust deviations around the median of
+    the 50 values before. Those that left their bands are listed in the order in which they did.
+
+    With two runs: where the second left the first, beyond the noise of the first.
+
+    Example: esper-analyze explain --run my-run --update 812
+    """
+    if len(names) > 2:
+        raise UsageError("give one run or two, found " + ", ".join(map(ascii, names)))
+    number, settings = chosen_rank(rank), chosen_settings(thresholds)
+    if len(names) == 2:
+        if update is not None:
+            raise UsageError("--update is for one run; of two runs all updates that they have in common are compared")
+        first, second = (open_run(name, root, settings=settings) for name in names)
+        with quiet_panics():
+            parting = second.explain_against(first, rank=number or 0)
+        lines, document, is_damaged = parting_lines(parting), parting.to_json, parting.is_damaged
+    else:
+        with run_read(names[0] if names else None, root, settings) as opened, quiet_panics():
+            found = opened.explain(update, rank=number)
+        lines, document, is_damaged = explanation_lines(found), found.to_json, found.is_damaged
+    if form == "json":
+        sys.stdout.write(document() + "\n")
+    else:
+        write_lines(lines)
+    return ExitCode.DAMAGED if is_damaged else ExitCode.FINE
+
+
+@main.command()
+@runs_argument()
 @root_option
 @thresholds_option
 @click.option(
@@ -400,3 +443,27 @@ def export(run: str | None, root: Path, rank: str | None, output: Path, force: b
     if made.is_damaged:
         say(f"the run is damaged, and rows may be missing: esper-rec verify {opened.path}")
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
+
+
+@main.command()
+@root_option
+@thresholds_option
+def mcp(root: Path, thresholds: Path | None) -> int:
+    """Answer coding agents: a server of the Model Context Protocol on standard input and output.
+
+    It reads the runs under --root, nothing outside it, and writes nothing. Register this command with the agent, which
+    then starts it; analyzer/README.md shows how. It ends when the agent closes standard input.
+
+    Example: esper-analyze mcp --root runs
+    """
+    from esper_analyzer.serving.runs_folder import RunsFolder
+
+    try:
+        from esper_analyzer.serving.server import serve
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"esper-analyze mcp needs {error.name}, which is not installed;"
+            " in a clone of Esper Recorder: pip install '.[mcp]'"
+        ) from None
+    serve(RunsFolder(root, chosen_settings(thresholds)))
+    return ExitCode.FINE

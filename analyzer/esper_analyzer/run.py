@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from esper_analyzer.explaining.explain import explain_run
+from esper_analyzer.explaining.explanation import Explanation
+from esper_analyzer.explaining.pair import Parting, explain_pair
 from esper_analyzer.exporting.export import export_run
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
@@ -73,6 +76,34 @@ class Run(JudgedRun):
             NotARunError: the run has no such rank.
         """
         return self.read(looked_at(rank), lambda found: build_report(self, rank, found))
+
+    def explain(self, update: int | None = None, *, rank: int | None = None) -> Explanation:
+        """Return what moved first before an update: which metrics left their own bands, in order.
+
+        Args:
+            update: the update to explain; by default that of the first critical alert, or else of the first warning.
+            rank: the rank; by default the one that raised this alert, or the first one if an update is given.
+
+        Raises:
+            UsageError: the run has no rows, no such update, or no alert.
+            NotARunError: the run has no such rank.
+        """
+        return self.read(rank, lambda found: explain_run(self, found, update, rank))
+
+    def explain_against(self, other: Run, *, rank: int = 0) -> Parting:
+        """Return where this run left another one: the first metrics whose difference is more than the other's noise.
+
+        Args:
+            other: the run that is kept to.
+            rank: the rank to read of both.
+
+        Raises:
+            UsageError: `other` is this run, or nothing of them can be aligned.
+            NotARunError: one of the runs has no such rank.
+        """
+        return other.read(
+            rank, lambda kept: self.read(rank, lambda found: explain_pair((other, self), (kept, found), rank))
+        )
 
     def _repr_html_(self) -> str:
         return run_html(self)

@@ -57,24 +57,31 @@ def run_argument(required: bool = False) -> Callable[[_Command], _Command]:
     return decorate
 
 
-def runs_argument(command: _Command) -> _Command:
-    """Add the arguments RUN…, and the option `--run`, which may be repeated and says the same; gives `names`."""
+def runs_argument(metavar: str = "RUN RUN…") -> Callable[[_Command], _Command]:
+    """Decorator that adds several runs as arguments, and the option `--run`, which may be repeated; gives `names`.
 
-    @functools.wraps(command)
-    def with_all_names(*args: Any, named: Sequence[str], more: Sequence[str], **options: Any) -> Any:
-        return command(*args, names=(*named, *more), **options)
+    Args:
+        metavar: how many runs the command takes, as its help shows it.
+    """
 
-    option = click.option(
-        "--run",
-        "-r",
-        "more",
-        metavar="RUN",
-        multiple=True,
-        help="The same as RUN: a path, or a name under --root. Repeat it.",
-        shell_complete=complete_run,
-    )
-    argument = click.argument("named", nargs=-1, metavar="RUN RUN…", shell_complete=complete_run)
-    return argument(option(with_all_names))  # type: ignore[return-value]
+    def decorate(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def with_all_names(*args: Any, named: Sequence[str], more: Sequence[str], **options: Any) -> Any:
+            return command(*args, names=(*named, *more), **options)
+
+        option = click.option(
+            "--run",
+            "-r",
+            "more",
+            metavar="RUN",
+            multiple=True,
+            help="The same as RUN: a path, or a name under --root. Repeat it.",
+            shell_complete=complete_run,
+        )
+        argument = click.argument("named", nargs=-1, metavar=metavar, shell_complete=complete_run)
+        return argument(option(with_all_names))  # type: ignore[return-value]
+
+    return decorate
 
 
 def complete_run(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

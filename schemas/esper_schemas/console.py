@@ -272,11 +272,11 @@ class Group(click.Group):
         if isinstance(error, (EsperError, OSError, *self.data_errors)):
             say(f"{self.name}: {describe_error(error, self.data_errors)}")
             return ExitCode.of_error(error, self.data_errors)
-        say(f"{self.name}: {_describe_defect(error)}; {TRACEBACK}=1 shows where it happened. Please report it.")
+        say(f"{self.name}: {describe_defect(error)}; {TRACEBACK}=1 shows where it happened. Please report it.")
         return ExitCode.DEFECT
 
 
-def _describe_defect(error: BaseException) -> str:
+def describe_defect(error: BaseException) -> str:
     """An unexpected error in one line, with the line of our code that raised it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "esper_" in frame.filename]
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -154,6 +154,8 @@ def test_a_log_is_checked_and_reported_on(tmp_path: Path, temporary: Path, monke
     reported = analyze("report", "--run", "lunar.csv", "--format", "json")
     assert json.loads(reported.stdout)["run"]["trainer"] == "Stable-Baselines3"
     assert "update 28" in analyze("tail", "lunar.csv", "--once").stdout
+    explained = analyze("explain", "lunar.csv", "--update", "28", "--format", "json")
+    assert json.loads(explained.stdout)["update"] == 28
     assert list(temporary.iterdir()) == []
 
 

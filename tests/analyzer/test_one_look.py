@@ -102,6 +102,10 @@ def runs(recorded: Path, tmp_path: Path) -> list[Path]:
         (["check", "--run", "a", "--rank", "all", "--gate", "value_loss"], 1, 2, "checksums"),
         (["compare", "a", "b", "--no-group"], 2, 2, "checksums"),
         (["compare", "a", "b", "--no-group", "--rank", "1"], 2, 1, "checksums"),
+        (["explain", "--run", "a"], 1, 2, "checksums"),
+        (["explain", "--run", "a", "--rank", "1"], 1, 1, "checksums"),
+        (["explain", "--run", "a", "--update", "30"], 1, 2, "checksums"),
+        (["explain", "a", "b", "--rank", "1"], 2, 1, "checksums"),
         (["tail", "--run", "a", "--once"], 1, 2, "checksums"),
         (["tail", "--run", "a", "--once", "--rank", "1"], 1, 1, "checksums"),
         (["tail", "--run", "a"], 1, 2, "checksums"),
@@ -126,7 +130,8 @@ def test_a_command_looks_once(
     assert set(counts.segments.values()) == {1}
     assert {of for _, _, of in counts.segments} == {depth}
     assert len(counts.segments) == runs_read * ranks * (ROWS // 10)
-    assert counts.rows == (0 if arguments[0] == "replay" else runs_read * ranks * ROWS)
+    judges_nothing = arguments[0] == "replay" or "--update" in arguments or arguments[:2] == ["explain", "a"]
+    assert counts.rows == (0 if judges_nothing else runs_read * ranks * ROWS)
 
 
 @pytest.mark.parametrize("form", ["text", "json", "html", "markdown"])

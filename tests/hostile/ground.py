@@ -31,6 +31,7 @@ def call(command: str, run: Path, *more: str | Path) -> Call:
         "tail": ("esper-analyze", "tail", "--run", run, *more),
         "replay": ("esper-analyze", "replay", "--speed", "0", "--run", run, *more),
         "compare": ("esper-analyze", "compare", "--by", "updates", run, another, *more),
+        "explain": ("esper-analyze", "explain", another, run, *more),
         "verify": ("esper-rec", "verify", run, *more),
         "repair": ("esper-rec", "repair", run, *more),
         "record": ("record", root, name, "7", "8", "9", *more),

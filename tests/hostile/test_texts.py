@@ -162,6 +162,7 @@ FORMS = {
     "report": ("text", "json", "html", "markdown"),
     "check": ("text", "json", "junit", "github"),
     "compare": ("text", "json"),
+    "explain": ("text", "json"),
     "verify": ("text", "json"),
 }
 OTHERS = ("runs", "tail", "tail --once", "replay", "record", "repair", "train")

@@ -56,8 +56,16 @@ class Wanted:
     @property
     def columns(self) -> set[str]:
         """The metrics that have to be read for it."""
-        keys = [condition.key for condition in self.conditions] + ([self.sort] if self.sort is not None else [])
-        return {key.column for key in keys if key.column is not None}
+        return {key.column for key in self._keys if key.column is not None}
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the headers alone decide which runs are wanted, and in which order."""
+        return all(key.is_early for key in self._keys)
+
+    @property
+    def _keys(self) -> list[Key]:
+        return [condition.key for condition in self.conditions] + ([self.sort] if self.sort is not None else [])
 
     def check(self, runs: Sequence[RunEntry]) -> None:
         """Check its keys of the configuration.
@@ -112,6 +120,7 @@ def list_runs(
     settings: Settings = DEFAULT_SETTINGS,
     *,
     depth: Depth = "records",
+    part: slice = slice(None),
 ) -> Listing:
     """Find the runs below some folders, read and judge those that are wanted.
 
@@ -122,6 +131,7 @@ def list_runs(
         wanted: which runs, and in which order; by default all, the newest first.
         settings: thresholds and rules to judge by.
         depth: how deep to examine the files; at `records`, checksums are not checked.
+        part: only this part of the runs that are wanted, in their order. The others are not read if headers decide.
 
     Raises:
         NotARunError: there is no such folder, or there are no runs in any of them.
@@ -134,13 +144,15 @@ def list_runs(
         raise NotARunError(f"there are no runs in {named}; record one, or name the folder of runs with --root")
     wanted.check(found)
     may_have = [run for run in found if wanted.may_have(run)]
+    if wanted.is_early:
+        may_have = wanted.in_order(may_have)[part]
     runs: list[RunEntry] = []
     with progress("reading runs", len(may_have), at_least=MIN_POOLED) as advance:
         for run in read_all(may_have, settings, depth, wanted.columns):
             advance(1)
             if wanted.has(run):
                 runs.append(run)
-    return Listing(wanted.in_order(runs), len(found))
+    return Listing(runs if wanted.is_early else wanted.in_order(runs)[part], len(found))
 
 
 def headers(roots: Sequence[Path]) -> list[RunEntry]:

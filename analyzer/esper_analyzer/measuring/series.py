@@ -89,13 +89,19 @@ class Axis:
     values: list[float]
 
 
-def course_of(rows: pl.LazyFrame, names: Sequence[str], missing: Sequence[tuple[int, int]] = ()) -> Course:
+def course_of(
+    rows: pl.LazyFrame,
+    names: Sequence[str],
+    missing: Sequence[tuple[int, int]] = (),
+    stretches: int | None = None,
+) -> Course:
     """Compute the course of these metrics over all rows, in bounded memory.
 
     Args:
         rows: columns `update`, `rank` and the metrics (numbers or booleans), in order of rank and update.
         names: the metrics.
         missing: ranges of missing updates, in order, if the rows are of one rank.
+        stretches: how many stretches to divide the updates into; by default as many as suit a report.
     """
     update = pl.col("update")
     extent = rows.select(first=update.min(), last=update.max(), ranks=pl.col("rank").unique().sort().implode())
@@ -103,7 +109,8 @@ def course_of(rows: pl.LazyFrame, names: Sequence[str], missing: Sequence[tuple[
     if first is None:
         return Course(1, None, None, [], {name: [] for name in names}, [], [])
     ranks: list[int | None] = list(found) if len(found) <= MAX_RANKS else [None]
-    stretches = min(MAX_STRETCHES, max(MIN_STRETCHES, _ALL_STRETCHES // max(1, len(names) * len(ranks))))
+    if stretches is None:
+        stretches = min(MAX_STRETCHES, max(MIN_STRETCHES, _ALL_STRETCHES // max(1, len(names) * len(ranks))))
     width = math.ceil((last - first + 1) / stretches)
     lines: dict[str, list[Line]] = {name: [] for name in names}
     is_of_one = len(found) == 1

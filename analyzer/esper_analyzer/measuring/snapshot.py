@@ -52,6 +52,11 @@ def metric_names(schema: pl.Schema) -> list[str]:
     return [name for name in schema if name not in NOT_METRICS]
 
 
+def chartable_names(schema: pl.Schema) -> list[str]:
+    """Return the metrics that are numbers or booleans, so that a chart or a series can show them."""
+    return [name for name in metric_names(schema) if schema[name].is_numeric() or schema[name] == pl.Boolean]
+
+
 def take_snapshot(
     updates: pl.LazyFrame, length: int = HISTORY_LENGTH, *, thresholds: Thresholds = DEFAULT_THRESHOLDS
 ) -> Snapshot:

@@ -17,7 +17,7 @@ from esper_analyzer.judging.judgement import judge_rank
 from esper_analyzer.judging.rules import CHART_OF
 from esper_analyzer.measuring.levels import bands_of, loss_ratio
 from esper_analyzer.measuring.series import KINDS, Line, course_of
-from esper_analyzer.measuring.snapshot import metric_names
+from esper_analyzer.measuring.snapshot import chartable_names
 from esper_analyzer.measuring.summary import column
 from esper_analyzer.notebook.svg_chart import is_log, limits_of
 from esper_analyzer.reading.gaps import numbering_of_index
@@ -82,8 +82,7 @@ def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: 
 
 def _chosen(metrics: Sequence[str], rows: pl.LazyFrame) -> list[str]:
     """Return the metrics to plot. Raise UsageError for one that was not recorded or is not a number."""
-    schema = rows.collect_schema()
-    known = [name for name in metric_names(schema) if schema[name].is_numeric() or schema[name] == pl.Boolean]
+    known = chartable_names(rows.collect_schema())
     for name in metrics:
         if name not in known:
             near = get_close_matches(name, known, 3)

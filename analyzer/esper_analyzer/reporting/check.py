@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from esper_analyzer.judging.alerts import Alert
+from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.rules import Rule
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.judging.verdict import Reason
 from esper_analyzer.judging.watched import PARTS
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.measuring.summary import Value
-from esper_analyzer.reporting.report import Report, RunSection, UpdatesSection
+from esper_analyzer.reading.run_index import Ranks, looked_at
+from esper_analyzer.reporting.report import Report, RunSection, UpdatesSection, build_report, build_reports
 from esper_analyzer.reporting.text import describe_fault
 from esper_analyzer.wording import compact
 from esper_schemas.cleaning import printable
@@ -121,6 +123,30 @@ class Check:
             "gates": {gate.name: _dict(gate, "level", "value") for gate in self.gates},
             "integrity": _dict(self.integrity),
         }
+
+
+def check_run(
+    run: JudgedRun, ranks: Ranks = "first", *, fail_on: FailOn = "critical", gates: Sequence[str] = ()
+) -> Check:
+    """Report on the ranks of a run, and check the report against a level.
+
+    Args:
+        run: the run.
+        ranks: as in `build_report`.
+        fail_on: the level that fails; see `check_report`.
+        gates: metrics with thresholds, `loss_ratio`, or signals to check in addition to the verdict.
+
+    Raises:
+        NotARunError: the run has no updates and no damage, or no such rank.
+        UsageError: a gate names no such metric, or one that was never recorded in a run without damage.
+        FormatVersionError: a segment was written by a newer Esper.
+    """
+    by_rank: dict[int, Report] = {}
+    if looked_at(ranks) is None and gates:
+        report, by_rank = run.read(None, lambda found: build_reports(run, found, ranks))
+    else:
+        report = run.read(looked_at(ranks), lambda found: build_report(run, ranks, found))
+    return check_report(report, fail_on=fail_on, gates=gates, ranks=by_rank, settings=run.settings)
 
 
 def check_report(

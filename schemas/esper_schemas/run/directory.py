@@ -155,12 +155,24 @@ def has_writer(rank: Folder) -> bool | None:
     return False
 
 
+def _open_folder(path: Path, root: Path | None) -> Folder:
+    """Open a folder; if `root` is given, without following a link below it. Raises like `Folder.at` and `folder`."""
+    if root is None:
+        return Folder.at(path)
+    with Folder.at(root) as folder:
+        return folder.folder(path.relative_to(root).as_posix())
+
+
 @dataclass(frozen=True, slots=True)
 class RankDirectory:
-    """The folder of one rank: segments, seals and attempts of one writer. The paths are for people and messages."""
+    """The folder of one rank: segments, seals and attempts of one writer. The paths are for people and messages.
+
+    `root` is that of the run; see `RunDirectory`.
+    """
 
     path: Path
     rank: int
+    root: Path | None = None
 
     def open(self) -> Folder:
         """Open the folder.
@@ -170,7 +182,7 @@ class RankDirectory:
             RunDamagedError: it is a link, or not a folder.
             OSError: it cannot be opened.
         """
-        with Folder.at(self.path.parent) as run:
+        with _open_folder(self.path.parent, self.root) as run:
             return run.folder(self.path.name)
 
     @property
@@ -240,19 +252,27 @@ class RankDirectory:
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """The folder of one run: `run.json` and one folder for each rank."""
+    """The folder of one run: `run.json` and one folder for each rank.
+
+    Attributes:
+        path: its path, which begins with `root`, if that is given.
+        root: the folder that a person gave, if a program chose the rest of the path: no link below it is followed.
+            None if a person gave the whole path.
+    """
 
     path: Path
+    root: Path | None = None
 
     def open(self) -> Folder:
-        """Open the folder. Links in its path are followed, since a person gave the path.
+        """Open the folder. Links in the path that a person gave are followed.
 
         Raises:
             NotARunError: there is no such folder.
             RunUnreadableError: it cannot be opened.
+            RunDamagedError: a part of the path below `root` is a link, or not a folder.
         """
         try:
-            return Folder.at(self.path)
+            return _open_folder(self.path, self.root)
         except (FileNotFoundError, NotADirectoryError):
             raise NotARunError(f"{self.path} is not an Esper run: the folder does not exist") from None
         except OSError as error:
@@ -279,7 +299,7 @@ class RunDirectory:
 
     def rank(self, rank: int) -> RankDirectory:
         """The folder of one rank. It need not exist yet."""
-        return RankDirectory(self.path / rank_name(rank), rank)
+        return RankDirectory(self.path / rank_name(rank), rank, self.root)
 
     def ranks(self) -> list[RankDirectory]:
         """The ranks that have a folder, in order. A link with such a name counts, so that its fault is reported."""

@@ -280,12 +280,17 @@ def test_printable_keeps_what_people_write() -> None:
     assert printable("::error file=a::b ##[group]c") == r"\x3a:error file=a\x3a:b \x23#[group]c"
 
 
-@pytest.mark.parametrize("arguments", [*COMMANDS, ["runs"], ["compare"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [*COMMANDS, ["runs"], ["compare"], ["explain"], ["explain", "--format", "json"], ["explain", "--rank", "0"]],
+    ids=" ".join,
+)
 def test_no_text_of_a_run_acts(command: Command, record: Record, tmp_path: Path, arguments: list[str]) -> None:
     """Names, texts and messages with escapes, line breaks and marks of direction stay in their lines."""
     root = tmp_path / "runs"
     for name in ("bad", "second"):
-        path = record([{**row, "extras": {"mine": 1.0}} for row in ROWS], name, segment_rows=10)
+        extras = [{"mine": 9.0 if row["update"] > 25 and name == "bad" else 1.0} for row in ROWS]
+        path = record([{**row, "extras": one} for row, one in zip(ROWS, extras, strict=True)], name, segment_rows=10)
         for number in range(3):
             rename_extra(path, number, "my\x1b]0;x\x07\u202emetric")
         header = json.loads((path / "run.json").read_text())
@@ -294,6 +299,7 @@ def test_no_text_of_a_run_acts(command: Command, record: Record, tmp_path: Path,
         (path / "run.json").write_text(json.dumps({**header, **told, "config": config}))
         (path / "rank-0000" / "segments" / "x\x1b[2J\u202e\n::error::y").write_bytes(b"")
     chosen = {"runs": ["--root", root], "compare": [root / "bad", root / "second", "--by", "updates"]}
+    chosen["explain"] = [root / "second", root / "bad"] if "--rank" in arguments else [root / "bad", "--update", "29"]
     done = command(*arguments, *chosen.get(arguments[0], ["--run", root / "bad"]))
     assert done.returncode in (0, 3)
     for text in (done.stdout, done.stderr):

@@ -1,0 +1,209 @@
+"""`explain`: find what moved first before an update of a run, or before its first alert."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from esper_analyzer.explaining.band import PAST, find_excursion, has_past
+from esper_analyzer.explaining.explanation import ExplainedAlert, Explanation, Moved
+from esper_analyzer.explaining.minibatches import InMinibatch, excursions_of
+from esper_analyzer.explaining.moment import in_order
+from esper_analyzer.explaining.sentences import sentences
+from esper_analyzer.explaining.stages import is_explained
+from esper_analyzer.judging.alerts import MISSING_UPDATES, Alert
+from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import judge_rank
+from esper_analyzer.measuring.snapshot import metric_names
+from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
+from esper_analyzer.reading.run_index import RunIndex
+from esper_schemas.errors import RunDamagedError, UsageError
+from esper_schemas.metric.payload import METRICS
+
+LOOKBACK = 40
+"""A metric may have left its band in so many updates up to the one that is explained."""
+
+_READ = 10 * (PAST + LOOKBACK)
+"""So many rows are read. A metric that only every tenth row measured still has a whole past in them."""
+
+
+def explain_run(run: JudgedRun, found: RunIndex, update: int | None = None, rank: int | None = None) -> Explanation:
+    """Explain an update of a run.
+
+    Args:
+        run: the run.
+        found: the index of the run, or of `rank` alone.
+        update: the update; by default that of the first alert: of the first critical one, or else of the first warning.
+        rank: the rank; by default the one that raised this alert, or the first one if an update is given.
+
+    Raises:
+        UsageError: the run has no rows, no such update, or no alert.
+        RunDamagedError: so much of the run is damaged that one of these is true of the rest.
+    """
+    try:
+        return _explain(run, found, update, rank)
+    except UsageError as error:
+        if found.damage:
+            raise RunDamagedError(f"{error}, as far as the damaged files can be read") from None
+        raise
+
+
+def _explain(run: JudgedRun, found: RunIndex, update: int | None, rank: int | None) -> Explanation:
+    frames = found.frames()
+    if not any(index.rows for index in found.ranks.values()):
+        raise UsageError(f"{run.path} has recorded no updates yet, so there is nothing to explain")
+    alert = None
+    if update is None:
+        rank, alert = _first_alert(run, found, frames)
+        update = alert.update
+    elif rank is None:
+        rank = found.shown("first")[0]
+    rows = frames[rank].filter(pl.col("update") <= update).tail(_READ).collect()
+    if rows.is_empty() or rows["update"][-1] != update:
+        raise UsageError(f"{run.path} has no update {update} of rank {rank}; {_recorded(frames[rank], update)}")
+    recent = rows.tail(LOOKBACK)
+    looked = _Looked(rows, recent["update"][0])
+    boxes = [box for box in black_boxes_of(run.directory, found) if box.rank == rank and box.seq >= recent["seq"][0]]
+    moved = _moved(looked, excursions_of(_needed(boxes, rows["seq"][-1]), looked.places, recent["seq"][0]))
+    gone = {one.metric for one in moved}
+    steady = [name for name in looked.names if name not in gone and looked.has_past(name)]
+    not_judged = [name for name in looked.names if name not in gone and name not in steady]
+    return Explanation(
+        run_id=run.header.run_id,
+        path=str(run.path),
+        rank=rank,
+        update=update,
+        alert=_explained(alert),
+        since=looked.since,
+        sentences=sentences(update, _explained(alert), moved, len(steady), len(not_judged), looked.since),
+        moved=moved,
+        steady=steady,
+        not_judged=not_judged,
+        is_damaged=found.damage > 0,
+    )
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """The rows of a rank up to the update that is explained, and the first update that a metric may have left in."""
+
+    rows: pl.DataFrame
+    since: int
+
+    @property
+    def places(self) -> pl.DataFrame:
+        return self.rows.select("attempt", "seq", "update")
+
+    @property
+    def names(self) -> list[str]:
+        """The metrics of which anything was measured, without those that tell nothing."""
+        names = [name for name in metric_names(self.rows.schema) if is_explained(name)]
+        return [name for name in names if self.rows[name].null_count() < self.rows.height]
+
+    def measured(self, name: str) -> pl.DataFrame:
+        """Return the rows that measured a metric: columns `update` and `value`. Undefined values are no values."""
+        measured = self.rows.select("update", value=pl.col(name).cast(pl.Float64)).drop_nulls("value")
+        bands = METRICS[name].bands if name in METRICS else None
+        return measured.filter(pl.col("value").is_finite()) if bands and bands.nonfinite == "unknown" else measured
+
+    def has_past(self, name: str) -> bool:
+        return has_past(self.measured(name)["value"].to_numpy())
+
+
+def _moved(looked: _Looked, in_minibatches: dict[str, InMinibatch]) -> list[Moved]:
+    """Return what left its band, in order."""
+    moved = [one for name in looked.names if (one := _in_rows(looked, name, in_minibatches.get(name))) is not None]
+    in_rows = set(looked.names)
+    moved += [_in_box(name, one) for name, one in in_minibatches.items() if name not in in_rows]
+    return in_order(moved, int(looked.rows["update"][-1]))
+
+
+def _in_rows(looked: _Looked, name: str, in_minibatch: InMinibatch | None) -> Moved | None:
+    measured = looked.measured(name)
+    values = measured["value"].to_numpy()
+    found = find_excursion(values, int((measured["update"] < looked.since).sum()))
+    if found is None:
+        return None
+    update = int(measured["update"][found.start])
+    return Moved(
+        metric=name,
+        is_extra=name not in METRICS,
+        source="updates",
+        update=update,
+        minibatch=in_minibatch.minibatch if in_minibatch and in_minibatch.update == update else None,
+        direction=found.direction,
+        deviations=found.deviations,
+        usual=found.usual,
+        low=found.low,
+        high=found.high,
+        value=float(values[found.start]),
+        peak=float(values[found.peak]),
+        peak_update=int(measured["update"][found.peak]),
+        lasts=found.lasts,
+    )
+
+
+def _in_box(name: str, found: InMinibatch) -> Moved:
+    one = found.excursion
+    return Moved(
+        metric=name,
+        is_extra=name not in METRICS,
+        source="black box",
+        update=found.update,
+        minibatch=found.minibatch,
+        direction=one.direction,
+        deviations=one.deviations,
+        usual=one.usual,
+        low=one.low,
+        high=one.high,
+        value=found.value,
+        peak=found.peak,
+        peak_update=found.peak_update,
+        lasts=one.lasts,
+    )
+
+
+def _first_alert(run: JudgedRun, found: RunIndex, frames: dict[int, pl.LazyFrame]) -> tuple[int, Alert]:
+    """Return the first critical alert of all ranks, or else the first warning, and its rank."""
+    alerts = [
+        (rank, alert)
+        for rank, index in found.ranks.items()
+        for alert in judge_rank(run, index, frames[rank], found.damage_of(rank)).alerts
+        if alert.rule != MISSING_UPDATES
+    ]
+    if not alerts:
+        raise UsageError(f"{run.path} has raised no alert; name the update to explain with --update")
+    return min(alerts, key=lambda one: (one[1].level != "critical", one[1].update))
+
+
+def _explained(alert: Alert | None) -> ExplainedAlert | None:
+    if alert is None:
+        return None
+    return ExplainedAlert(alert.rule, alert.metric, alert.level, alert.update, alert.since, alert.message)
+
+
+def _needed(boxes: Sequence[BlackBox], last_seq: int) -> list[BlackBox]:
+    """Return the boxes that have minibatches up to the update: those of it and before, and the next one after it."""
+    return [box for at, box in enumerate(boxes) if not at or boxes[at - 1].seq < last_seq]
+
+
+def _recorded(frame: pl.LazyFrame, update: int) -> str:
+    """Say which updates there are around one that is missing."""
+    at = pl.col("update")
+    first, last, before, after = (
+        frame.select(
+            at.min().alias("first"),
+            at.max().alias("last"),
+            at.filter(at < update).max().alias("before"),
+            at.filter(at > update).min().alias("after"),
+        )
+        .collect()
+        .row(0)
+    )
+    if first is None:
+        return "it has recorded none"
+    if before is None or after is None:
+        return f"choose one from {first} to {last}"
+    return f"the nearest are {before} and {after}"

@@ -1,0 +1,278 @@
+"""`explain` on recorded runs: what moved first, by which alert, in which minibatch, and what the command says of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+from tests.analyzer.conftest import Command, Record
+from tests.analyzer.explaining.sound import rows
+
+from esper_analyzer import Explanation, open_run
+from esper_recorder import Recorder
+from esper_schemas.errors import NotARunError, UsageError
+
+NAN = math.nan
+
+
+def told(found: Explanation) -> list[tuple[str, int]]:
+    """Each metric that moved, with its update."""
+    return [(one.metric, one.update) for one in found.moved]
+
+
+def test_metrics_are_in_the_order_in_which_they_moved(record: Record) -> None:
+    """By update, then by what an update computes first; durations are last, whenever they moved."""
+    made = list(rows(80))
+    for update in range(55, 80):
+        made[update]["update_secs"] = 3.0
+    for update in range(60, 80):
+        made[update] |= {"entropy": 0.5, "td_error_mean": 4.0, "my_reward": 9.0, "learning_rate": 1e-3}
+    for update in range(62, 80):
+        made[update] |= {"value_loss": 8.0, "return_mean": 30.0}
+    found = open_run(record(made)).explain(70)
+    assert told(found) == [
+        ("learning_rate", 60),
+        ("my_reward", 60),
+        ("td_error_mean", 60),
+        ("entropy", 60),
+        ("return_mean", 62),
+        ("value_loss", 62),
+        ("update_secs", 55),
+    ]
+    first, extra = found.moved[0], found.moved[1]
+    assert (first.was_constant, first.deviations, first.usual, first.value) == (True, math.inf, 3e-4, 1e-3)
+    assert (extra.is_extra, extra.source, extra.direction, extra.lasts) == (True, "updates", "up", True)
+    assert extra.usual == pytest.approx(1.0, abs=0.1)
+    assert found.steady == ["policy_loss", "kl_divergence"]
+    assert (found.update, found.since, found.rank, found.alert) == (70, 31, 0, None)
+
+
+def test_only_rows_up_to_the_update_count(record: Record) -> None:
+    """What happens later changes nothing, and before anything moved nothing has."""
+    made = list(rows(80, change=60, entropy=0.5))
+    long, short = record(made, "long"), record(made[:66], "short")
+    assert told(open_run(long).explain(65)) == told(open_run(short).explain(65)) == [("entropy", 60)]
+    assert open_run(long).explain(59).moved == []
+
+
+def test_a_stray_excursion_is_told_apart(record: Record) -> None:
+    """A metric that left its band alone, long before the others moved, is listed after them and marked."""
+    made = list(rows(80, change=70, entropy=0.5, td_error_mean=4.0))
+    for update in range(45, 80):
+        made[update]["kl_divergence"] += 0.0035
+    found = open_run(record(made)).explain(75)
+    assert told(found) == [("td_error_mean", 70), ("entropy", 70), ("kl_divergence", 45)]
+    assert [one.is_apart for one in found.moved] == [False, False, True]
+
+
+def test_a_strong_change_shortly_before_the_others_may_be_their_cause(record: Record) -> None:
+    """A reward that explodes five updates before everything else moves is what moved first."""
+    made = list(rows(80, change=70, entropy=0.5, td_error_mean=4.0, return_mean=20.0))
+    for update in range(65, 80):
+        made[update]["my_reward"] = 50.0
+    assert open_run(record(made)).explain(75).moved[0].metric == "my_reward"
+
+
+def test_the_first_critical_alert_is_explained(record: Record) -> None:
+    """Without an update: that of the first critical alert, though a warning was earlier; or else the first warning."""
+    made = list(rows(80))
+    for update in range(50, 80):
+        made[update]["clip_fraction_negative"] = 0.2  # a warning
+    warned = open_run(record(made, "warned")).explain()
+    assert warned.alert is not None
+    assert (warned.alert.level, warned.alert.metric) == ("warning", "clip_fraction_negative")
+    for update in range(65, 80):
+        made[update]["value_loss"] = NAN
+    found = open_run(record(made)).explain()
+    assert found.alert is not None
+    assert (found.alert.level, found.alert.metric, found.update) == ("critical", "value_loss", found.alert.update)
+    assert found.moved[0].metric == "value_loss"
+    assert found.moved[0].direction == "not finite"
+
+
+def test_the_rank_of_the_first_alert_is_explained(tmp_path: Path) -> None:
+    """Of two ranks, the one that broke; and one rank alone if it is asked for."""
+    for rank, begins in ((0, 99), (1, 50)):
+        with Recorder.open(tmp_path, run_id="two", rank=rank, world_size=2, strict=True) as recorder:
+            for row in rows(60, change=begins, value_loss=NAN):
+                recorder.record(**row)
+    run = open_run(tmp_path / "two")
+    assert (run.explain().rank, run.explain().moved[0].metric) == (1, "value_loss")
+    assert run.explain(55).moved == []
+    assert told(run.explain(55, rank=1))[0] == ("value_loss", 50)
+    with pytest.raises(NotARunError, match="has no rank 7"):
+        run.explain(rank=7)
+
+
+def test_a_black_box_tells_the_minibatch(tmp_path: Path) -> None:
+    """Of numbers that were NaN in one update, the one that was so first comes first; one that no row has is there."""
+    with Recorder.open(tmp_path, run_id="box", strict=True) as recorder:
+        rng = random.Random(1)
+        for row in rows(60):
+            is_broken = row["update"] == 58
+            for number in range(4):
+                recorder.minibatch(
+                    epoch=1,
+                    kl_divergence=NAN if is_broken and number > 2 else abs(rng.gauss(0.005, 0.0004)),
+                    value_loss=NAN if is_broken and number > 1 else rng.gauss(0.5, 0.02),
+                    observation_max=1e6 if is_broken and number > 0 else rng.gauss(3.0, 0.1),
+                )
+            if is_broken:
+                row |= {"kl_divergence": NAN, "value_loss": NAN, "entropy": NAN}
+            recorder.record(**row)
+    found = open_run(tmp_path / "box").explain(58)
+    first = found.moved[0]
+    assert (first.metric, first.source, first.update, first.minibatch) == ("observation_max", "black box", 58, 1)
+    second = found.moved[1]
+    assert (second.metric, second.source, second.minibatch, second.direction) == (
+        "value_loss",
+        "updates",
+        2,
+        "not finite",
+    )
+    assert {one.metric for one in found.moved[2:]} == {"kl_divergence", "entropy"}
+    assert "minibatch 1" in found.sentences[0]
+
+
+def test_superseded_rows_do_not_count(tmp_path: Path) -> None:
+    """A metric that moved only in rows that a later attempt replaced did not move."""
+    with Recorder.open(tmp_path, run_id="again", strict=True) as recorder:
+        for row in rows(60, change=50, entropy=0.5):
+            recorder.record(**row)
+    with Recorder.open(tmp_path, run_id="again", resume="must", strict=True) as recorder:
+        for row in list(rows(60))[45:]:
+            recorder.record(**row)
+    assert open_run(tmp_path / "again").explain(55).moved == []
+
+
+def test_undefined_and_missing_values_are_no_past(record: Record) -> None:
+    """A metric that every third update measures has a band; explained variance of constant returns does not move."""
+    made = list(rows(110, change=100, entropy=0.5))
+    for update, row in enumerate(made):
+        row["explained_variance"] = NAN if update >= 100 else 0.9
+        row["episode_return_mean"] = None if update % 3 else (50.0 if update >= 100 else 10.0) + 0.1 * (update % 4)
+        row["rare"] = None if update % 25 else 1.0
+    found = open_run(record(made)).explain(108)
+    assert told(found) == [("entropy", 100), ("episode_return_mean", 102)]
+    assert "explained_variance" in found.steady
+    assert found.not_judged == ["rare"]
+    assert "1 metric could not be judged" in found.sentences[-1]
+
+
+def test_sentences_say_what_a_colleague_would(record: Record) -> None:
+    """What moved first and how far, what went with it, where to look, what followed, and what did not move."""
+    made = list(rows(80, change=60, td_error_mean=4.0, return_mean=30.0))
+    for update in range(62, 80):
+        made[update]["value_loss"] = 8.0
+    said = open_run(record(made)).explain(70).sentences
+    assert said[0].startswith("TD error mean moved first, in update 60: it rose from about ")
+    assert said[1] == "In the same update: Return G up."
+    assert said[2] == "The values were as usual, and the TD errors were not: look at the rewards."
+    assert said[3] == "2 updates later: Value loss up."
+    assert said[4] == "6 other metrics stayed in their bands."
+    own = open_run(record(rows(60, change=50, my_reward=9.0), "own")).explain(55).sentences
+    assert own[0].startswith("my_reward moved first, in update 50: it rose from about ")
+    assert own[1].startswith("It is one of your own metrics")
+    setting = open_run(record(rows(60, change=50, learning_rate=1.0), "setting")).explain(55).sentences
+    assert setting[:2] == [
+        "Learning rate moved first, in update 50: it had been 3.0e-4 in every update before, and is 1.000.",
+        "A setting changed while everything measured was as usual: look at its schedule.",
+    ]
+    calm = open_run(record(rows(60), "calm")).explain(50).sentences
+    assert calm == ["No metric left its own band from update 11 to 50; what is wrong may have begun before."]
+    early = open_run(record(rows(9), "early")).explain(8).sentences
+    assert early == ["Update 8 comes too early to tell. A metric has a band once 21 updates have measured it."]
+
+
+def test_the_document_is_strict_json(record: Record, command: Command) -> None:
+    """`--format json` is valid JSON with NaN and infinities as strings; its keys are those of the object."""
+    path = record(rows(70, change=60, value_loss=NAN, learning_rate=1.0), "nan")
+    done = command("explain", path, "--update", "65", "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (document["format"], document["question"], document["update"]) == ("esper-explain/1", "what moved first", 65)
+    assert set(document) == {
+        "format", "question", "run_id", "path", "rank", "update", "alert", "since", "sentences", "moved", "steady",
+        "not_judged", "is_damaged",
+    }  # fmt: skip
+    rate, loss = document["moved"]
+    assert set(rate) == {
+        "metric", "is_extra", "source", "update", "minibatch", "direction", "deviations", "usual", "low", "high",
+        "value", "peak", "peak_update", "lasts", "is_apart",
+    }  # fmt: skip
+    assert (rate["metric"], rate["deviations"]) == ("learning_rate", "Infinity")
+    assert (loss["metric"], loss["value"]) == ("value_loss", "NaN")
+
+
+def test_the_text_shows_the_order(record: Record, command: Command) -> None:
+    """The text names the alert, the sentences and the metrics in order, within 80 columns, and takes RUN or --run."""
+    path = record(rows(80, change=60, value_loss=NAN, td_error_mean=4.0), "nan")
+    shown = command("explain", path)
+    assert shown.returncode == 0
+    lines = shown.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("before the first alert, in update" in line and "critical" in line for line in lines)
+    names = [line.split()[2] for line in lines if line.startswith("  " + " " * 5) and "60" in line.split()[:1]]
+    assert names == ["td_error_mean", "value_loss"]
+    assert command("explain", "--run", path).stdout == shown.stdout
+    assert command("explain", "nan", "--root", path.parent).stdout == shown.stdout
+    latest = command("explain", "--root", path.parent)
+    assert latest.stdout == shown.stdout
+    assert f"latest run: {path}" in latest.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["explain", "RUN"], "has raised no alert; name the update to explain with --update"),
+        (["explain", "RUN", "--update", "90"], "has no update 90 of rank 0; choose one from 0 to 79"),
+        (["explain", "RUN", "--update", "45"], "has no update 45 of rank 0; the nearest are 44 and 46"),
+        (["explain", "RUN", "--rank", "3"], "has no rank 3"),
+        (["explain", "RUN", "--rank", "all"], "--rank must be the number of one rank"),
+        (["explain", "RUN", "RUN"], "is given twice; name two runs"),
+        (["explain", "RUN", "RUN", "RUN"], "give one run, as RUN or with --run, or two as RUN RUN"),
+        (["explain", "RUN", "--run", "RUN"], "give one run, as RUN or with --run, or two as RUN RUN"),
+        (["explain", "RUN", "RUN", "--update", "3"], "--update is for one run"),
+        (["explain", "EMPTY"], "has recorded no updates yet, so there is nothing to explain"),
+        (["explain", "RUN", "EMPTY"], "have no updates in common"),
+        (["explain", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_usage_is_one_clear_line(record: Record, command: Command, arguments: list[str], said: str) -> None:
+    """Whatever cannot be explained ends with exit code 2 and one line that says what to do."""
+    path = record([row for row in rows(80) if row["update"] != 45], "sound")
+    empty = record([], "empty")
+    done = command(*({"RUN": str(path), "EMPTY": str(empty)}.get(one, one) for one in arguments))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_damaged_run_is_explained_as_far_as_it_can_be_read(record: Record, command: Command) -> None:
+    """The rows that are left are used, and the exit code is 3."""
+    path = record(rows(80, change=60, entropy=0.5), "hurt", segment_rows=20)
+    (path / "rank-0000" / "segments" / "00000001.parquet").unlink()
+    done = command("explain", path, "--update", "65", "--format", "json")
+    assert done.returncode == 3
+    document = json.loads(done.stdout)
+    assert document["is_damaged"] is True
+    assert [one["metric"] for one in document["moved"]] == ["entropy"]
+    for segment in (path / "rank-0000" / "segments").iterdir():
+        segment.unlink()
+    nothing = command("explain", path)
+    assert (nothing.returncode, nothing.stdout) == (3, "")
+    assert "so there is nothing to explain, as far as the damaged files can be read" in nothing.stderr
+    sound = record(rows(20), "sound")
+    assert command("explain", sound, path).returncode == command("explain", path, sound).returncode == 3
+
+
+def test_a_python_mistake_is_told(record: Record) -> None:
+    """The same errors in Python."""
+    run = open_run(record(rows(30), "short"))
+    with pytest.raises(UsageError, match="has no update 31 of rank 0; choose one from 0 to 29"):
+        run.explain(31)
+    with pytest.raises(UsageError, match="is given twice"):
+        run.explain_against(run)
