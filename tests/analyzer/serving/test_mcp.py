@@ -527,8 +527,7 @@ def test_without_the_extra_the_command_says_what_to_install(
     done = command("mcp", "--root", tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        "esper-analyze: esper-analyze mcp needs mcp.server, which is not installed;"
-        " in a clone of Esper Recorder: pip install '.[mcp]'\n"
+        "esper-analyze: esper-analyze mcp needs mcp.server, which is not installed: pip install 'mcp>=2.3'\n"
     )
 
 
