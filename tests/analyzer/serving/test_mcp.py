@@ -290,6 +290,8 @@ def test_runs_outside_the_root_are_refused(agent: Agent, root: Path, name: str, 
     assert said in agent.error("report", run=name)
     assert said in agent.error("check", run=name)
     assert said in agent.error("series", run=name, metrics=["value_loss"])
+    assert said in agent.error("explain", run=name)
+    assert said in agent.error("explain", run="finished", left=name)
     assert said in agent.error("compare", runs=["finished", name])
 
 
