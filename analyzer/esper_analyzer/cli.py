@@ -495,8 +495,7 @@ def mcp(root: Path, thresholds: Path | None) -> int:
         from esper_analyzer.serving.server import serve
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"esper-analyze mcp needs {error.name}, which is not installed;"
-            " in a clone of Esper Recorder: pip install '.[mcp]'"
+            f"esper-analyze mcp needs {error.name}, which is not installed: pip install 'mcp>=2.3'"
         ) from None
     serve(RunsFolder(root, chosen_settings(thresholds)))
     return ExitCode.FINE

@@ -200,7 +200,11 @@ TOOLS: Mapping[str, Tool] = {
                     most=MAX_RUNS,
                     is_required=True,
                 ),
-                Parameter(name="metric", meaning="What to compare: any recorded metric."),
+                Parameter(
+                    name="metric",
+                    meaning="What to compare: any recorded metric. By default the return if all runs have it, else"
+                    " value_loss.",
+                ),
                 Parameter(
                     name="by",
                     meaning="What to align the runs by. By default environment steps if all have them, else updates.",

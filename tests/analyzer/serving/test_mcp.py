@@ -290,6 +290,8 @@ def test_runs_outside_the_root_are_refused(agent: Agent, root: Path, name: str, 
     assert said in agent.error("report", run=name)
     assert said in agent.error("check", run=name)
     assert said in agent.error("series", run=name, metrics=["value_loss"])
+    assert said in agent.error("explain", run=name)
+    assert said in agent.error("explain", run="finished", left=name)
     assert said in agent.error("compare", runs=["finished", name])
 
 
@@ -527,8 +529,7 @@ def test_without_the_extra_the_command_says_what_to_install(
     done = command("mcp", "--root", tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        "esper-analyze: esper-analyze mcp needs mcp.server, which is not installed;"
-        " in a clone of Esper Recorder: pip install '.[mcp]'\n"
+        "esper-analyze: esper-analyze mcp needs mcp.server, which is not installed: pip install 'mcp>=2.3'\n"
     )
 
 
