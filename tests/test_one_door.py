@@ -116,7 +116,7 @@ EXEMPT: dict[str, dict[str, str]] = {
     "analyzer/esper_analyzer/drawing/terminal_size.py": {
         "shutil.get_terminal_size": "the terminal",
     },
-    "analyzer/esper_analyzer/reporting/html.py": {
+    "analyzer/esper_analyzer/reporting/page.py": {
         "read_text": "templates, styles and scripts of the package",
     },
 }

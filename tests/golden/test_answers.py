@@ -1,7 +1,8 @@
 """The two commands answer as those of 0.1.0 did: every command, every option, every key of every JSON document.
 
 `answers.json` was written by version 0.1.0 on the golden runs, but for the verdicts, and the answer on all ranks of a
-run, which 0.2 gives where none is named; the reports are in `reports/`.
+run, which 0.2 gives where none is named; the reports are in `reports/`. `compare` is asked for the value loss, which
+0.1.0 compared by default; 0.2 compares the episode return where every run has it.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from esper_analyzer.notebook.plots import DEFAULT_PLOTS, new_figure
 from esper_analyzer.reporting.comparison.axis import By, MeasuredRows
 from esper_analyzer.reporting.comparison.compare import EPISODE_RETURN, Compared, check_metric, compared
 from esper_analyzer.reporting.comparison.reading import Reading
+from esper_analyzer.reporting.comparison.text import ranked_groups
 from esper_schemas.cleaning import printable
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def plot_runs(
     comparison = found.comparison
     names = _chosen(found, metrics)
     figure, panels = new_figure(names)
-    groups = [group for group in comparison.groups if len(group.runs) > 1]
+    groups = [group for group in ranked_groups(comparison) if len(group.runs) > 1]
     group_of = {label: at for at, group in enumerate(groups) for label in group.runs}
     alone = [label for label in comparison.best_first if label not in group_of]
     drawn = {label: _lines(found.readings[label], names, comparison.axis.by) for label in comparison.best_first}
@@ -79,10 +80,10 @@ def plot_runs(
                 color = f"C{number if number is not None else len(groups) + alone.index(label)}"
                 is_alone = number is None
                 text = printable(label).replace("$", r"\$") if is_alone else None
-                panel.plot(*lines[name], color=color, linewidth=1.2 if is_alone else 0.6, label=text,
+                panel.plot(*lines[name][0], color=color, linewidth=1.2 if is_alone else 0.6, label=text,
                            alpha=1.0 if is_alone else 0.35)  # fmt: skip
         for at, group in enumerate(groups):
-            members = [drawn[label][name] for label in group.runs if name in drawn[label]]
+            members = [drawn[label][name][1] for label in group.runs if name in drawn[label]]
             places, low, centre, high = _together(members, band or "mean")
             panel.plot(places, centre, color=f"C{at}", linewidth=2.0, label=f"{group.name}: {len(group.runs)} runs")
             panel.fill_between(places, low, high, color=f"C{at}", alpha=0.2, linewidth=0)
@@ -105,8 +106,8 @@ def _chosen(found: Compared, metrics: Sequence[str]) -> list[str]:
     return [name for name in usual if any(report.metrics[name].nonfinite is not None for report in reports)]
 
 
-def _lines(reading: Reading, names: Sequence[str], by: By) -> dict[str, Points]:
-    """Return the line of each of these metrics that the run has measured, on the axis."""
+def _lines(reading: Reading, names: Sequence[str], by: By) -> dict[str, tuple[Points, Points]]:
+    """Return the line of each metric that the run has measured, on the axis, and the means that its band is made of."""
     rows = reading.found.updates().with_columns(loss_ratio())
     schema = rows.collect_schema()
     course = course_of(rows, [name for name in names if name in schema], reading.report.updates.missing)
@@ -116,7 +117,10 @@ def _lines(reading: Reading, names: Sequence[str], by: By) -> dict[str, Points]:
     for name, (line, *_) in ((name, of_ranks) for name, of_ranks in course.lines.items() if of_ranks):
         if line.updates and len(updates):
             values = np.array([math.nan if value is None else value for value in line.values])
-            lines[name] = np.interp(np.array(line.updates, dtype=np.float64), updates, places), values
+            points = np.interp(np.array(line.updates, dtype=np.float64), updates, places), values
+            middles = (course.first or 0) + (np.array(line.stretches) + 0.5) * course.width
+            means = np.interp(middles, updates, places), np.array(line.means)
+            lines[name] = points, means if course.width > 1 else points
     return lines
 
 

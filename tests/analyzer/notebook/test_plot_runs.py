@@ -63,3 +63,16 @@ def test_median_no_groups_and_a_wrong_metric(runs: list[Path]) -> None:
     assert [line.get_label() for line in panel.get_lines()] == ["a-3", "b-1", "a-2", "a-1"]
     with pytest.raises(UsageError, match="did you mean value_loss"):
         plot_runs(runs, "episode_return_mean", "valueloss")
+
+
+def test_the_centre_of_long_runs_is_made_of_means(tmp_path: Path) -> None:
+    """Where lines are the extremes of stretches, as many values lie far below as far above the centre."""
+    rng = np.random.default_rng(0)
+    for seed in range(2):
+        values = rng.normal(size=4000).tolist()
+        with Recorder.open(tmp_path, run_id=f"run-{seed}", config={"lr": 1, "seed": seed}, strict=True) as recorder:
+            for update, value in enumerate(values):
+                recorder.record(update=update, policy_loss=0.1, value_loss=1e3 * (update % 2) + value)
+    panel = plot_runs(sorted(tmp_path.iterdir()), "value_loss", by="updates").axes[0]
+    centre = next(line for line in panel.get_lines() if line.get_label() == "A: 2 runs")
+    assert points(centre)[1] == pytest.approx(np.full(240, 500.0), abs=5.0)
