@@ -10,9 +10,11 @@ from esper_analyzer.judging.verdict import Reason, Verdict
 from esper_analyzer.measuring.levels import level, loss_ratio, severity
 from esper_analyzer.measuring.snapshot import MetricState, Snapshot
 from esper_analyzer.measuring.trends import Trend, long_trend, trend, trend_of
+from esper_analyzer.notebook.overlay import plot_runs
 from esper_analyzer.reading.black_boxes import BlackBox
 from esper_analyzer.reading.run_reader import Status
-from esper_analyzer.reporting.comparison.compare import Comparison, compare
+from esper_analyzer.reporting.comparison.compare import compare
+from esper_analyzer.reporting.comparison.comparison import Comparison
 from esper_analyzer.reporting.report import Report
 from esper_analyzer.run import Run, open_run
 from esper_schemas.examining.faults import Fault
@@ -43,6 +45,7 @@ __all__ = [
     "long_trend",
     "loss_ratio",
     "open_run",
+    "plot_runs",
     "read_settings",
     "severity",
     "signals",

@@ -34,8 +34,8 @@ from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.reporting.check import FailOn, check_run
 from esper_analyzer.reporting.check_formats import Form, summary, write_check
 from esper_analyzer.reporting.comparison.axis import By
-from esper_analyzer.reporting.comparison.compare import compare as compare_runs
-from esper_analyzer.reporting.comparison.text import compare_lines
+from esper_analyzer.reporting.comparison.compare import Compared, compared
+from esper_analyzer.reporting.comparison.text import PIPED_HEIGHT, compare_lines
 from esper_analyzer.reporting.explanation import explanation_lines, parting_lines
 from esper_analyzer.reporting.markdown import report_markdown
 from esper_analyzer.reporting.report import Report, build_report
@@ -225,12 +225,18 @@ def _report(opened: Run, ranks: Ranks, form: str, output: Path | None) -> int:
         )
     if to_screen:
         write_lines(report_lines(made, opened.settings.thresholds, terminal_size(sys.stdout)[0]))
-    elif output is not None:
+    else:
+        _write_document(document, output)
+    return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
+
+
+def _write_document(document: str, output: Path | None) -> None:
+    """Write a document to a file, or to standard output without one, in UTF-8."""
+    if output is not None:
         output.write_bytes(document.encode())
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(document.encode())
-    return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
 
 
 def _document(form: str, run: Run, rank: Ranks, found: RunIndex) -> tuple[Report, str]:
@@ -358,7 +364,10 @@ def explain(
     type=click.Choice(["updates", "steps", "time"]),
     help="What to align the runs by.  [default: environment steps if all runs have them, else updates]",
 )
-@click.option("--metric", default="value_loss", show_default=True, help="What to compare: any recorded metric.")
+@click.option(
+    "--metric",
+    help="What to compare: any recorded metric.  [default: the episode return if all runs have it, else value_loss]",
+)
 @click.option(
     "--better",
     type=click.Choice(["lower", "higher"]),
@@ -368,28 +377,39 @@ def explain(
     "--group-by", metavar="KEY[,KEY…]", help="Group the runs that have equal values of these hyper-parameters."
 )
 @click.option("--no-group", is_flag=True, help="Do not group runs that differ only in the seed.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "html"]),
+    default="text",
+    show_default=True,
+    help="html is one page with all runs in each chart, and needs no network.",
+)
+@output_option
 def compare(
     names: tuple[str, ...],
     root: Path,
     thresholds: Path | None,
     rank: str | None,
     by: By | None,
-    metric: str,
+    metric: str | None,
     better: Direction | None,
     group_by: str | None,
     no_group: bool,
     form: str,
+    output: Path | None,
 ) -> int:
-    """Compare runs side by side, groups of seeds together.
+    """Compare runs side by side, the best first, groups of seeds together.
 
-    Example: esper-analyze compare run-a run-b --by updates
+    Runs that end before half the median span are set aside and named.
+
+    Example: esper-analyze compare run-a run-b --format html -o compared.html
     """
     if group_by is not None and no_group:
         raise UsageError("give either --group-by or --no-group, not both")
     number, settings = chosen_rank(rank), chosen_settings(thresholds)
     with quiet_panics():
-        made = compare_runs(
+        found = compared(
             names,
             root=root,
             settings=settings,
@@ -400,11 +420,24 @@ def compare(
             group=not no_group,
             group_by=None if group_by is None else [key for key in group_by.split(",") if key],
         )
-    if form == "json":
-        sys.stdout.write(made.to_json() + "\n")
+        made = found.comparison
+        document = _comparison(found, form) if form != "text" or output is not None else None
+    if document is None:
+        columns, rows = terminal_size(sys.stdout)
+        write_lines(compare_lines(made, columns, rows - 1 if sys.stdout.isatty() else PIPED_HEIGHT))
     else:
-        write_lines(compare_lines(made, terminal_size(sys.stdout)[0]))
+        _write_document(document, output)
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
+
+
+def _comparison(found: Compared, form: str) -> str:
+    if form == "html":
+        from esper_analyzer.reporting.comparison.html import comparison_html
+
+        return comparison_html(found)
+    if form == "json":
+        return found.comparison.to_json() + "\n"
+    return "".join(f"{line.plain}\n" for line in compare_lines(found.comparison))
 
 
 @main.command()

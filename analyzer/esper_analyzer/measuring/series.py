@@ -68,7 +68,8 @@ class Line:
 class Course:
     """The lines of every metric, by name, one for each of `ranks`, with at most two points per `width` updates.
 
-    `missing` has the ranges of updates that no rank has, and `missing_of` those of each of `ranks`.
+    `first` is the first update of the first stretch. `missing` has the ranges of updates that no rank has, and
+    `missing_of` those of each of `ranks`.
     """
 
     width: int
@@ -94,6 +95,7 @@ def course_of(
     names: Sequence[str],
     missing: Sequence[tuple[int, int]] = (),
     stretches: int | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Course:
     """Compute the course of these metrics over all rows, in bounded memory.
 
@@ -102,6 +104,8 @@ def course_of(
         names: the metrics.
         missing: ranges of missing updates, in order, if the rows are of one rank.
         stretches: how many stretches to divide the updates into; by default as many as suit a report.
+        grid: the first update of the first stretch, at or before that of the rows, and the length of all stretches,
+            where several runs share them. By default the stretches begin with the rows and are as long as needed.
     """
     update = pl.col("update")
     extent = rows.select(first=update.min(), last=update.max(), ranks=pl.col("rank").unique().sort().implode())
@@ -109,9 +113,10 @@ def course_of(
     if first is None:
         return Course(1, None, None, [], {name: [] for name in names}, [], [])
     ranks: list[int | None] = list(found) if len(found) <= MAX_RANKS else [None]
-    if stretches is None:
-        stretches = min(MAX_STRETCHES, max(MIN_STRETCHES, _ALL_STRETCHES // max(1, len(names) * len(ranks))))
-    width = math.ceil((last - first + 1) / stretches)
+    if grid is None:
+        wanted = stretches or min(MAX_STRETCHES, max(MIN_STRETCHES, _ALL_STRETCHES // max(1, len(names) * len(ranks))))
+        grid = first, math.ceil((last - first + 1) / wanted)
+    origin, width = grid
     lines: dict[str, list[Line]] = {name: [] for name in names}
     is_of_one = len(found) == 1
     everywhere = list(missing) if is_of_one else Numbering.of(_distinct(rows)).missing
@@ -120,11 +125,11 @@ def course_of(
         of_rank = rows if rank is None or is_of_one else rows.filter(pl.col("rank") == rank)
         own = everywhere if rank is None or is_of_one else Numbering.of(_distinct(of_rank)).missing
         missing_of.append(own)
-        for name, line in _lines(of_rank, names, first, width).items():
+        for name, line in _lines(of_rank, names, origin, width).items():
             line.rank = rank
             _break(line, [*own, *((a, b) for a, b, _ in line.nonfinite)], width)
             lines[name].append(line)
-    return Course(width, first, last, ranks, lines, everywhere, missing_of)
+    return Course(width, origin, last, ranks, lines, everywhere, missing_of)
 
 
 def _distinct(rows: pl.LazyFrame) -> pl.LazyFrame:

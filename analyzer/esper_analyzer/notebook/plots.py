@@ -41,8 +41,8 @@ _LARGEST = 1e300  # matplotlib's arithmetic on axes overflows beyond this
 _MAX_NAMED = 4  # a legend names this many alerts
 
 
-def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: int) -> Figure:
-    """Plot metrics of a run; see `Run.plot`."""
+def new_figure(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Return a figure that pyplot does not know, and its panels, one for each of these metrics."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -56,6 +56,15 @@ def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: 
             self.savefig(buffer, format="png")
             return buffer.getvalue()
 
+    figure = Plot(figsize=(10.0, 1.0 + 2.2 * len(names)), layout="constrained")
+    panels = list(figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0])
+    for panel, name in zip(panels, names, strict=True):
+        panel.set_ylabel(printable(name), parse_math=False)
+    return figure, panels
+
+
+def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: int) -> Figure:
+    """Plot metrics of a run; see `Run.plot`."""
     run.selected_ranks(rank)
     found = run.look(rank)
     index = found.rank(rank)
@@ -64,10 +73,8 @@ def plot_run(run: JudgedRun, metrics: Sequence[str], *, log: bool | None, rank: 
     names = _chosen(metrics, rows)
     course = course_of(rows, names, numbering_of_index(frame, index).missing)
     alerts = judge_rank(run, index, frame, found.damage_of(rank)).alerts
-    figure = Plot(figsize=(10.0, 1.0 + 2.2 * len(names)), layout="constrained")
-    panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+    figure, panels = new_figure(names)
     for panel, name in zip(panels, names, strict=True):
-        panel.set_ylabel(printable(name), parse_math=False)
         for line in course.lines[name]:
             _draw(panel, line, log)
         _shade(panel, drawn_bands(name, bands_of(name, run.settings.thresholds)))

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from esper_analyzer.judging.judged_run import JudgedRun
@@ -23,22 +19,19 @@ from esper_analyzer.measuring.series import attempts_of, axes_of, course_of
 from esper_analyzer.reading.run_index import Ranks, RunIndex, joined, looked_at
 from esper_analyzer.reporting.black_boxes import all_columns, file_line, has_table, heading, moved_line
 from esper_analyzer.reporting.html_charts import Chart, chart_data, chart_of, pack
+from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
 from esper_analyzer.reporting.text import describe_fault, describe_ranks, describe_updates
-from esper_analyzer.wording import ADVISORY, compact, count, duration, missing, number, size, trend_words
-from esper_schemas.cleaning import printable
+from esper_analyzer.wording import compact, duration, missing, trend_words
 from esper_schemas.metric.catalogue import LOSS_RATIO, is_label, leading
-from esper_schemas.metric.levels import PALETTE, Ground, Look
 from esper_schemas.metric.metrics import COMPARISONS, Level, Limit
 
-SCRIPTS = ("data.js", "axis.js", "marks.js", "values.js", "touch.js", "chart.js", "report.js")
+SCRIPTS = (*CHART_SCRIPTS, "report.js")
 MAX_REASONS = 6
 MAX_CONFIG = 500
 MAX_TEXT = 500
 MAX_FAULTS = 200
 MAX_MISSING = 100
-
-_ASSETS = resources.files("esper_analyzer.reporting") / "web"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +91,7 @@ def report_html(run: JudgedRun, report: Report, rank: Ranks = "first", found: Ru
     axes = axes_of(rows, course)
     data = pack(chart_data(report, course, axes, attempts_of(rows), charts, links, settings))
     is_of_several = len(course.ranks) > 1 or course.ranks == [None]
-    styles = [_asset("vendor/uPlot.min.css"), _level_colors(), _asset("report.css")]
-    scripts = [_asset("vendor/uPlot.iife.min.js"), *map(_asset, SCRIPTS)]
+    styles, scripts = page_styles(), page_scripts(SCRIPTS)
     header = run.header
     identity = {
         "created": header.created,
@@ -110,7 +102,7 @@ def report_html(run: JudgedRun, report: Report, rank: Ranks = "first", found: Ru
         "thresholds": report.thresholds,
     }
     return (
-        _environment()
+        environment()
         .get_template("report.html.jinja")
         .render(
             report=report,
@@ -151,7 +143,7 @@ def report_html(run: JudgedRun, report: Report, rank: Ranks = "first", found: Ru
             data=Markup(data),  # Base64 needs no escaping, and cleaning it would take long
             styles=styles,
             scripts=scripts,
-            policy=_policy(styles, scripts),
+            policy=policy(styles, scripts),
         )
     )
 
@@ -231,57 +223,3 @@ def _duration(report: Report) -> str:
     if not isinstance(begun, datetime) or not isinstance(ended, datetime):
         return ""
     return f"{begun:%Y-%m-%d %H:%M} UTC, {duration((ended - begun).total_seconds())}"
-
-
-def _asset(name: str) -> Markup:
-    """Read a style sheet or script of this package, which goes into the page unescaped."""
-    return Markup(_ASSETS.joinpath(name).read_text(encoding="utf-8"))
-
-
-def _level_colors() -> Markup:
-    """Return the palette of the levels as CSS custom properties, for a light and a dark page; grey is advisory."""
-
-    def properties(ground: Callable[[Look], Ground]) -> str:
-        colors = {level: ground(look) for level, look in PALETTE.items()}
-        return (
-            "".join(
-                f"--{level}:{color.text};--{level}-tint:{color.tint};"
-                + (f"--band-{level}:{color.band};" if color.band else "")
-                for level, color in colors.items()
-            )
-            + f"--{ADVISORY}:{colors['unknown'].text};--band-{ADVISORY}:rgba(128,128,128,.1);"
-        )
-
-    light, dark = properties(lambda look: look.light), properties(lambda look: look.dark)
-    on_dark = "@media screen and (prefers-color-scheme: dark)"
-    return Markup(f":root{{{light}}} {on_dark} {{ :root:not(.printing){{{dark}}} }}")
-
-
-def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
-    """Return the content security policy: only exactly these styles and scripts are allowed, and no requests."""
-
-    def hashes(texts: Sequence[str]) -> str:
-        digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
-        return " ".join(f"'sha256-{digest}'" for digest in digests)
-
-    return (
-        f"default-src 'none'; script-src {hashes(scripts)}; style-src {hashes(styles)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _environment() -> Environment:
-    """Return the template environment; it cleans every text of control characters, then escapes it."""
-    environment = Environment(
-        loader=FunctionLoader(lambda name: _ASSETS.joinpath(name).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "compact": compact, "count": count, "number": number, "size": size,
-        "trend": lambda trend, name: trend_words(name, trend).full,
-    }  # fmt: skip
-    return environment

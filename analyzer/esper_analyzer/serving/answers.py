@@ -6,8 +6,7 @@ Each function takes the folder and the arguments of its tool, and returns the do
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 from esper_analyzer.listing.formats import listing_json
@@ -15,7 +14,6 @@ from esper_analyzer.listing.listing import Listing, Wanted, list_runs
 from esper_analyzer.reporting.check import FailOn, check_run
 from esper_analyzer.reporting.check_formats import as_json
 from esper_analyzer.reporting.comparison.axis import By
-from esper_analyzer.reporting.comparison.compare import Comparison
 from esper_analyzer.reporting.comparison.compare import compare as compare_runs
 from esper_analyzer.serving.bounds import cleaned
 from esper_analyzer.serving.runs_folder import RunsFolder
@@ -67,6 +65,16 @@ def check(folder: RunsFolder, *, run: str, rank: int | None, fail_on: FailOn, ga
     return json.loads(as_json(made)), []
 
 
+def explain(folder: RunsFolder, *, run: str, left: str | None, update: int | None, rank: int | None) -> Answer:
+    """Return `esper-explain/1`: what moved first in a run or, with `left`, where it left that other run."""
+    found = folder.run(run)
+    if left is None:
+        return json.loads(found.explain(update, rank=rank).to_json()), []
+    if update is not None:
+        raise UsageError("update is for one run; of two runs all updates that they have in common are compared")
+    return json.loads(found.explain_against(folder.run(left), rank=rank or 0).to_json()), []
+
+
 def compare(
     folder: RunsFolder,
     *,
@@ -79,8 +87,8 @@ def compare(
 ) -> Answer:
     """Return `esper-compare/1`."""
     opened = [folder.run(name) for name in runs]
-    comparing: Callable[..., Comparison] = compare_runs if metric is None else partial(compare_runs, metric=metric)
-    made = comparing(opened, settings=folder.settings, by=by, better=better, group=group, group_by=group_by)
+    settings = folder.settings
+    made = compare_runs(opened, settings=settings, by=by, metric=metric, better=better, group=group, group_by=group_by)
     return json.loads(made.to_json()), []
 
 

@@ -168,6 +168,25 @@ TOOLS: Mapping[str, Tool] = {
             answers.check,
         ),
         Tool(
+            "explain",
+            "What moved first",
+            "Which metrics of one run left their own past first before an update, in order and in a few sentences, as"
+            " `esper-analyze explain --format json` prints it; or, with `left`, where the run left another one.",
+            (
+                _RUN,
+                Parameter(name="left", meaning="Name of another run: say where the run left it."),
+                Parameter(
+                    name="update",
+                    meaning="The update to explain. By default that of the first alert.",
+                    kind="integer",
+                    least=0,
+                    most=2**63 - 1,
+                ),
+                _RANK,
+            ),
+            answers.explain,
+        ),
+        Tool(
             "compare",
             "Compare runs",
             "Runs side by side over the span that they share, as `esper-analyze compare --format json` prints it:"

@@ -20,9 +20,11 @@ from tests.waiting import HANG_SECS
 from esper_analyzer import open_run
 from esper_analyzer.cli import main
 from esper_analyzer.reporting.comparison.axis import Axis, MeasuredRows, mean_over
-from esper_analyzer.reporting.comparison.compare import Comparison, compare, score
+from esper_analyzer.reporting.comparison.compare import compare
+from esper_analyzer.reporting.comparison.comparison import Comparison
 from esper_analyzer.reporting.comparison.groups import RESAMPLES, chance, estimate, seed_groups
-from esper_analyzer.reporting.comparison.text import compare_lines
+from esper_analyzer.reporting.comparison.scores import best_first, score
+from esper_analyzer.reporting.comparison.text import PIPED_HEIGHT, compare_lines
 from esper_recorder import Recorder
 from esper_schemas import ValueLossDefinition
 from esper_schemas.errors import UsageError
@@ -421,6 +423,101 @@ def test_a_damaged_run_is_compared_as_far_as_it_can_be_read(record: Record, caps
     assert code == 3
     assert "finished damaged" in out
     assert "Files are damaged" in out
+
+
+def test_runs_that_end_before_half_the_median_span_are_set_aside_and_named(
+    record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are compared over the span that they have in common, and a short run is no damage."""
+    paths = [record(losses([float(n)] * 40, steps=100 + n), f"run-{n}") for n in range(1, 5)]
+    stub = record(losses([0.0] * 10, steps=2), "stub")  # ends before the others begin
+    half = record(losses([9.0] * 20, steps=101 + 2), "half")
+    made = compare([stub, *paths, half])
+    assert [run.label for run in made.runs] == ["run-1", "run-2", "run-3", "run-4", "half"]
+    (short,) = made.short
+    assert (short.label, short.updates, short.last, short.limit) == ("stub", 10, 20.0, 2.0 + 4058.0 / 2)
+    assert (made.axis.start, made.axis.end) == (104.0, 2060.0)
+    assert made.set_aside == {}
+    assert "set aside, as too short (before 2 031, half the median span): stub ends at 20" in " ".join(
+        text_of(made).split()
+    )
+    code, out, _ = run_here(capsys, *map(str, (stub, *paths)), "--by", "updates", "--format", "json")
+    document = json.loads(out)
+    assert (code, document["axis"]["end"]) == (0, 39.0)
+    assert [short["label"] for short in document["short"]] == ["stub"]
+    assert [run.label for run in compare([stub, paths[0]], by="updates").runs] == ["stub", "run-1"]  # of two, none is
+    alone = record([{"update": n, "env_steps": n, "extras": {"score": 1.0}} for n in range(3)], "alone")
+    with pytest.raises(UsageError, match="only runs that end before half the median span have measured score"):
+        compare([alone, *paths], metric="score")
+
+
+def test_the_return_is_compared_by_default_where_all_have_it(record: Record) -> None:
+    """Higher is then better; a run without it makes the value loss the default, unless it is too short anyway."""
+    rows = [{"update": n, "episode_return_mean": float(n)} for n in range(20)]
+    paths = [record(rows, "a"), record(rows, "b")]
+    made = compare(paths)
+    assert (made.metric, made.better, made.runs[0].scores.best) == ("episode_return_mean", "higher", 19.0)
+    stub = record([{"update": n} for n in range(2)], "stub")
+    made = compare([*paths, stub])
+    assert (made.metric, [run.label for run in made.short]) == ("episode_return_mean", ["stub"])
+    other = record([{"update": n} for n in range(20)], "other")
+    assert (compare([*paths, other]).metric, compare([*paths, other]).better) == ("value_loss", "lower")
+
+
+def test_the_best_run_comes_first(record: Record) -> None:
+    """Text lists runs by their final score, then those that diverged; JSON keeps the given order and names this one."""
+    finals = {"worst": 9.0, "lost": NAN, "best": 1.0, "middle": 5.0}
+    made = compare([record(losses([final] * 12), name) for name, final in finals.items()])
+    assert made.best_first == ["best", "middle", "worst", "lost"]
+    assert [run["label"] for run in json.loads(made.to_json())["runs"]] == list(finals)
+    first = [line.split()[0] for line in text_of(made).splitlines() if line.startswith("  ")]
+    assert [word for word in first if word in finals] == 2 * made.best_first  # the scores, then the verdicts
+    assert best_first({run.label: run.scores for run in made.runs}, "higher") == ["worst", "middle", "best", "lost"]
+    assert best_first({run.label: run.scores for run in made.runs}, None) == list(finals)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """Sixty runs: twenty learning rates with three seeds each, one of the runs without an end to its warnings."""
+    root = tmp_path_factory.mktemp("sweep")
+    for number in range(60):
+        config = {"lr": number // 3, "seed": number, **{f"k{key}": number // 3 for key in range(9)}}
+        with Recorder.open(root, run_id=f"run-{number:02}", config=config, strict=True) as recorder:
+            for update in range(4):
+                value = NAN if number % 20 == 1 else float(100 - number)
+                recorder.record(update=update, policy_loss=0.01, value_loss=value)
+    return compare(sorted(root.iterdir()), by="updates")
+
+
+@pytest.mark.parametrize("height", [20, 24, 50, 60])
+def test_the_text_of_sixty_runs_fits_a_screen(sweep: Comparison, height: int) -> None:
+    """The best runs and groups, the worst verdicts, and a last line that counts what is left out."""
+    for width in (60, 80):
+        lines = [line.plain for line in compare_lines(sweep, width, height)]
+        assert max(map(cell_len, lines)) <= width
+        assert 0.8 * height <= len(lines) <= height
+        shown = [line for line in lines if line.startswith("  run-")]
+        assert [line.split()[0] for line in shown] == sweep.best_first[: len(shown)]
+        assert shown
+        assert lines[-1].startswith(f"left out: {60 - len(shown)} runs, ")
+        groups = [line for line in lines if "  3 runs" in line]
+        assert groups[0].split()[0] == sweep.groups[-1].name
+        assert f"{20 - len(groups)} groups" in lines[-1]
+    assert len(list(compare_lines(sweep))) > 200
+
+
+def test_a_pipe_gets_a_bounded_text_and_a_file_all_of_it(
+    record: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sixty lines without a terminal; `-o` writes everything."""
+    names = [str(record(losses([float(number)] * 3), f"run-{number}")) for number in range(35)]
+    out = run_here(capsys, *names)[1].splitlines()
+    assert len(out) <= PIPED_HEIGHT
+    assert "left out" in out[-1]
+    file = tmp_path / "compared.txt"
+    assert run_here(capsys, *names, "-o", str(file))[:2] == (0, "")
+    assert "left out" not in file.read_text()
+    assert all(f"run-{number} " in file.read_text() for number in range(35))
 
 
 def test_only_the_columns_that_are_needed_are_read(record: Record) -> None:

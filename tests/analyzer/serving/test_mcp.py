@@ -110,7 +110,7 @@ def texts_in(value: Any) -> Iterator[str]:
 def test_tools_say_that_they_only_read_and_whose_text_they_answer_with(agent: Agent) -> None:
     """Each tool is marked as reading only, and says whose text it answers with; nothing but tools is offered."""
     tools = agent.tools()
-    assert list(tools) == ["runs", "report", "check", "compare", "series"]
+    assert list(tools) == ["runs", "report", "check", "explain", "compare", "series"]
     for tool in tools.values():
         assert tool.annotations is not None
         assert tool.annotations.read_only_hint
@@ -158,6 +158,15 @@ def test_check_is_that_of_the_command(agent: Agent, command: Command, root: Path
     made = agent.ask("check", run="nonfinite", fail_on="warning", gates=["kl_divergence", "value_loss"])
     assert made == json.loads(printed.stdout)
     assert made["exit_code"] == printed.returncode == 1
+
+
+def test_explanation_is_that_of_the_command(agent: Agent, command: Command, root: Path) -> None:
+    """What moved first in one run, and where one run left another, are what the command prints."""
+    one = command("explain", "nonfinite", "--update", "10", "--root", root, "--format", "json")
+    assert rounded(agent.ask("explain", run="nonfinite", update=10)) == rounded(json.loads(one.stdout))
+    two = command("explain", "finished", "nonfinite", "--root", root, "--format", "json")
+    assert rounded(agent.ask("explain", run="nonfinite", left="finished")) == rounded(json.loads(two.stdout))
+    assert "update is for one run" in agent.error("explain", run="nonfinite", left="finished", update=3)
 
 
 def test_comparison_is_that_of_the_command(agent: Agent, command: Command, root: Path) -> None:
@@ -358,6 +367,7 @@ def test_text_of_a_run_is_marked_and_cannot_act(agent: Agent) -> None:
         ("runs", {"limit": 3}),
         ("report", {"run": "hostile"}),
         ("check", {"run": "hostile"}),
+        ("explain", {"run": "hostile", "update": 2}),
         ("compare", {"runs": ["hostile", "finished"], "by": "updates"}),
     ]
     for tool, arguments in calls:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,8 @@ from esper_schemas.metric.catalogue import LOSS_RATIO
 By = Literal["updates", "steps", "time"]
 
 UNITS: dict[By, str] = {"updates": "updates", "steps": "environment steps", "time": "seconds of training"}
+
+_MIN_RUNS_FOR_SHORT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +49,22 @@ class Extent:
 
 
 class MeasuredRows:
-    """The rows of one run that measured the metric. Reads lazily, and only the columns it needs.
+    """The rows of one run that measured a metric, or all its rows. Reads lazily, and only the columns it needs.
 
     It opens files only while it reads them, because there may be many runs.
     """
 
-    def __init__(self, found: RunIndex, metric: str) -> None:
+    def __init__(self, found: RunIndex, metric: str | None) -> None:
+        """Take the rows that measured `metric`; None takes every row, with a `value` of 0."""
         self._found = found
         schema = found.updates().collect_schema()
         self.names = metric_names(schema)
         self.is_measurable = metric == LOSS_RATIO or metric in self.names
-        value = loss_ratio() if metric == LOSS_RATIO else pl.col(metric) if self.is_measurable else pl.lit(None)
-        is_time = metric in schema and schema[metric].is_temporal()
+        if metric is None:
+            value = pl.lit(0.0)
+        else:
+            value = loss_ratio() if metric == LOSS_RATIO else pl.col(metric) if self.is_measurable else pl.lit(None)
+        is_time = metric is not None and metric in schema and schema[metric].is_temporal()
         self._value = (pl.lit(None) if is_time else value).cast(pl.Float64)
 
     @property
@@ -109,6 +116,21 @@ class MeasuredRows:
 def default_axis(sources: Sequence[MeasuredRows]) -> By:
     """Return environment steps if every row of every run has them, else updates."""
     return "steps" if all(source.has_steps() for source in sources) else "updates"
+
+
+def short_ends(extents: Sequence[Extent]) -> tuple[list[int], float]:
+    """Return which runs are short, by their places in `extents`, and the position before which a run that ends is.
+
+    A run is short if it ends before half the median span. The spans of all runs are measured from the earliest
+    beginning. At least half of the runs are as long as the median, so that of three runs at least two are left; of
+    two runs none is short.
+    """
+    ends = {place: extent.last for place, extent in enumerate(extents) if extent.last is not None}
+    if len(ends) < _MIN_RUNS_FOR_SHORT:
+        return [], -math.inf
+    begin = min(extent.first for extent in extents if extent.first is not None)
+    limit = begin + median(end - begin for end in ends.values()) / 2
+    return [place for place, end in ends.items() if end < limit], limit
 
 
 def common_span(by: By, labels: Sequence[str], extents: Sequence[Extent]) -> Axis:

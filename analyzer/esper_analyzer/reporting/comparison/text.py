@@ -1,4 +1,7 @@
-"""A comparison as text of 60 to 80 columns: scores, verdicts, differing hyper-parameters, groups of seeds."""
+"""A comparison as text of 60 to 80 columns: scores, verdicts, differing hyper-parameters, groups of seeds.
+
+The text fits the height of a screen. What does not fit is said: how many lines of which part are left out.
+"""
 
 from __future__ import annotations
 
@@ -12,36 +15,97 @@ from rich.text import Text
 
 from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text
 from esper_analyzer.reporting.comparison.axis import By
-from esper_analyzer.reporting.comparison.compare import ComparedRun, Comparison
+from esper_analyzer.reporting.comparison.comparison import ComparedRun, Comparison, ShortRun
 from esper_analyzer.reporting.comparison.groups import Chance, Estimate, Group, Improvement, is_seed
 from esper_analyzer.wording import compact, count, duration
 from esper_schemas.cleaning import printable
+from esper_schemas.metric.levels import LEVELS
 
 MIN_WIDTH, MAX_WIDTH = 60, 80
+MIN_HEIGHT = 20
+PIPED_HEIGHT = 60
+"""The most lines of the text where it does not go to a terminal."""
 
 _NUMBERS = {"final": 9, "best": 9, "at": 13, "area": 9}
 _MAX_NAMES = 4
 _MAX_DIFFERENCES = 40
 _CONSOLE = Console(width=MAX_WIDTH)
 _SCORES = ("final", "best", "area")
+_REMARK = "    "
+_HOW_SCORED = "final: median of the last 10; area: mean over the span (trapezoidal rule)"
+_DIFFERENCES = "Differing hyper-parameters"
 _MIN_CUT = 0.01
 """The heading mentions a run that begins before the span by more than this share of the run."""
 
 
-def compare_lines(comparison: Comparison, width: int = MAX_WIDTH) -> Iterator[Text]:
-    """Yield the lines of the text, none longer than `width` columns; `width` is clamped to 60 to 80."""
+def compare_lines(comparison: Comparison, width: int = MAX_WIDTH, height: int | None = None) -> Iterator[Text]:
+    """Yield the lines of the text, none longer than `width` columns.
+
+    Args:
+        comparison: the comparison.
+        width: columns, clamped to 60 to 80.
+        height: the most lines, at least 20. None for all of them. If they do not fit, the text has the best runs and
+            groups, the worst verdicts, and one line that says what it leaves out.
+    """
     width = min(MAX_WIDTH, max(MIN_WIDTH, width))
+    every = list(_every_line(comparison, width))
+    if height is None or len(every) <= max(height, MIN_HEIGHT):
+        yield from every
+    else:
+        yield from _fitting_lines(comparison, width, max(height, MIN_HEIGHT))
+
+
+def _every_line(comparison: Comparison, width: int) -> Iterator[Text]:
+    runs = _ranked(comparison)
     yield from _heading(comparison, width)
     yield Text()
-    yield from _scores(comparison, width)
+    yield from _scores(comparison, runs, width)
+    yield from _wrapped(_HOW_SCORED, "  ", "  ", width, "dim")
     yield Text()
-    yield from _verdicts(comparison.runs, width)
+    yield from _verdicts(runs, width)
     if comparison.differences:
         yield Text()
         yield from _differences(comparison.differences, comparison.groups, width)
     if comparison.groups:
         yield Text()
         yield from _groups(comparison, width)
+
+
+def _fitting_lines(comparison: Comparison, width: int, height: int) -> Iterator[Text]:
+    """Yield at most `height` lines. The runs get what heading, verdicts, differences and groups leave."""
+    heading = list(_heading(comparison, width))
+    most = height // 3
+    if len(heading) > most:
+        more = len(heading) - most + 1
+        heading = [*heading[: most - 1], Text(f"  … and {more} more lines of remarks", style="yellow")]
+    runs = _ranked(comparison)
+    verdicts = list(_verdicts_in_short(runs, width))
+    share = (height - len(heading) - len(verdicts)) // (4 if comparison.groups else 3)
+    differences, more_keys = _first(list(_differences_in_short(comparison, width)), share)
+    groups, more_groups = _first(list(_groups_in_short(comparison, width)), share)
+    parts = [heading, verdicts, differences, groups]
+    left = height - sum(map(len, parts)) - sum(map(bool, parts)) - 2  # blank lines; the table's head and the last line
+    shown = list(_scores(comparison, runs, width, max(left, 1)))
+    of_runs = sum(1 for line in shown[1:] if not line.plain.startswith(_REMARK))
+    for at, part in enumerate((heading, shown, verdicts, differences, groups)):
+        if part and at:
+            yield Text()
+        yield from part
+    counts = {"run": len(runs) - of_runs, "hyper-parameter": more_keys, "group": more_groups}
+    left_out = [f"{count(number)} {noun}{'s' * (number != 1)}" for noun, number in counts.items() if number]
+    said = f"left out: {', '.join([*left_out, 'reasons'])}; all with --format json or html"
+    yield Text(_cut(said, width), style="dim")
+
+
+def _first(lines: list[Text], most: int) -> tuple[list[Text], int]:
+    """Return a title and as many of its lines as fit, and how many do not."""
+    kept = lines[: max(most, 2)]
+    return kept, len(lines) - len(kept)
+
+
+def _ranked(comparison: Comparison) -> list[ComparedRun]:
+    by_label = {run.label: run for run in comparison.runs}
+    return [by_label[label] for label in comparison.best_first]
 
 
 def _heading(comparison: Comparison, width: int) -> Iterator[Text]:
@@ -64,17 +128,28 @@ def _heading(comparison: Comparison, width: int) -> Iterator[Text]:
     if cut:
         more = f", and {len(cut) - _MAX_NAMES} more" if len(cut) > _MAX_NAMES else ""
         yield from _wrapped(f"cut off: {', '.join(cut[:_MAX_NAMES])}{more}", "  ", "    ", width, "yellow")
+    if comparison.short:
+        ends = [f"{_name(run)} ends at {position(run.last, axis.by)}" for run in comparison.short]
+        more = f", and {len(ends) - _MAX_NAMES} more" if len(ends) > _MAX_NAMES else ""
+        limit = position(comparison.short[0].limit, axis.by)
+        said = f"set aside, as too short (before {limit}, half the median span): {', '.join(ends[:_MAX_NAMES])}{more}"
+        yield from _wrapped(said, "  ", "    ", width, "yellow")
     for warning in comparison.warnings:
         yield from _wrapped(printable(warning), "  ! ", "    ", width, "yellow")
 
 
-def _scores(comparison: Comparison, width: int) -> Iterator[Text]:
+def _scores(comparison: Comparison, runs: Sequence[ComparedRun], width: int, most: int | None = None) -> Iterator[Text]:
+    """Yield the table's head and the scores of each run, as far as `most` lines reach."""
     free = width - 2 - sum(_NUMBERS.values())
-    names = max(4, *(cell_len(printable(run.label)) for run in comparison.runs))
+    names = max(4, *(cell_len(printable(run.label)) for run in runs))
     column = min(free, names)
     yield Text(f"  {'run':{column}}" + "".join(head.rjust(room) for head, room in _NUMBERS.items()), style="dim")
-    for run in comparison.runs:
+    left = len(runs) * 2 if most is None else most
+    for run in runs:
         scores = run.scores
+        left -= 1 + bool(scores.nonfinite)
+        if left < 0:
+            return
         at = position(scores.best_at, comparison.axis.by) if scores.best_at is not None else compact(None)
         cells = {"final": compact(scores.final), "best": compact(scores.best), "at": at, "area": compact(scores.area)}
         line = Text("  ").append(_padded(printable(run.label), column))
@@ -82,11 +157,8 @@ def _scores(comparison: Comparison, width: int) -> Iterator[Text]:
             line.append(cell.rjust(_NUMBERS[head]), style="bold red" if cell == "NaN" else "")
         yield line
         if scores.nonfinite:
-            remark = f"    {count(scores.nonfinite)} of {count(scores.measured)} values not finite"
+            remark = f"{_REMARK}{count(scores.nonfinite)} of {count(scores.measured)} values not finite"
             yield Text(remark, style="bold red")
-    yield from _wrapped(
-        "final: median of the last 10; area: mean over the span (trapezoidal rule)", "  ", "  ", width, "dim"
-    )
 
 
 def _verdicts(runs: Sequence[ComparedRun], width: int) -> Iterator[Text]:
@@ -103,12 +175,20 @@ def _verdicts(runs: Sequence[ComparedRun], width: int) -> Iterator[Text]:
             yield from _wrapped(printable(run.reason), "    ", "    ", width, "dim")
 
 
+def _verdicts_in_short(runs: Sequence[ComparedRun], width: int) -> Iterator[Text]:
+    """Yield a title and one line for each level that a run has, the worst first."""
+    yield Text("Verdict on each whole run")
+    for level in reversed(LEVELS):
+        if named := [run for run in runs if run.verdict == level]:
+            names = "" if level == "healthy" else f"  {', '.join(map(_name, named))}"
+            line = Text("  ").append(f"{len(named):>4} ").append_text(level_text(level))
+            yield line.append(_cut(names, width - line.cell_len))
+
+
 def _differences(differences: Mapping[str, Mapping[str, Any]], groups: Sequence[Group], width: int) -> Iterator[Text]:
-    yield Text("Differing hyper-parameters")
+    yield Text(_DIFFERENCES)
     for key, values in list(differences.items())[:_MAX_DIFFERENCES]:
-        by_value: dict[str, list[str]] = {}
-        for run, value in values.items():
-            by_value.setdefault(_value(value), []).append(run)
+        by_value = _by_value(values)
         if groups and is_seed(key):
             parts = list(by_value)
         else:
@@ -116,6 +196,52 @@ def _differences(differences: Mapping[str, Mapping[str, Any]], groups: Sequence[
         yield from _wrapped(f"{fit(printable(key), 40)}: {', '.join(parts)}", "  ", "    ", width)
     if len(differences) > _MAX_DIFFERENCES:
         yield Text(f"  … and {len(differences) - _MAX_DIFFERENCES} more")
+
+
+def _by_value(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the runs that have each value of a hyper-parameter."""
+    by_value: dict[str, list[str]] = {}
+    for run, value in values.items():
+        by_value.setdefault(_value(value), []).append(run)
+    return by_value
+
+
+def _differences_in_short(comparison: Comparison, width: int) -> Iterator[Text]:
+    """Yield a title and, in one line each, the hyper-parameters with their values; seeds last."""
+    if comparison.differences:
+        yield Text(_DIFFERENCES)
+    for key, values in sorted(comparison.differences.items(), key=lambda item: is_seed(item[0])):
+        yield Text(_cut(f"  {fit(printable(key), 40)}: {', '.join(_by_value(values))}", width))
+
+
+def _groups_in_short(comparison: Comparison, width: int) -> Iterator[Text]:
+    """Yield a title and, in one line each, the groups with their final scores, the best first."""
+    if comparison.bootstrap is None:
+        return
+    yield Text(f"Groups of seeds: final, interquartile mean [{comparison.bootstrap.confidence:.0%} interval]")
+    if (found := comparison.improvement) is not None and found.final.probability is not None:
+        better = "better" if comparison.better else "greater"
+        chance = f"{found.final.probability:.2f}"
+        yield Text(f"  Probability that {found.group} is {better} than {found.over}: {chance}")
+    for group in ranked_groups(comparison):
+        final = group.final
+        line = Text(f"  {group.name:3}{len(group.runs):>3} run{'s' * (len(group.runs) != 1):1}{compact(final.iqm):>9}")
+        if final.low is not None and final.high is not None:
+            line.append(f"  [{compact(final.low)}, {compact(final.high)}]")
+        made_with = ", ".join(f"{fit(printable(key), 40)} {_value(value)}" for key, value in group.settings.items())
+        yield line.append(_cut(f"  {made_with}" if made_with else "", width - line.cell_len))
+
+
+def ranked_groups(comparison: Comparison) -> list[Group]:
+    """Return the groups by their final score, the best first; without a direction as they are."""
+    sign = {"lower": 1.0, "higher": -1.0, None: 0.0}[comparison.better]
+
+    def rank(group: Group) -> tuple[bool, float]:
+        iqm = group.final.iqm
+        is_known = iqm is not None and not math.isnan(iqm)
+        return not is_known, sign * iqm if iqm is not None and is_known and sign else 0.0
+
+    return sorted(comparison.groups, key=rank)
 
 
 def _as_groups(runs: Sequence[str], groups: Sequence[Group]) -> list[str]:
@@ -129,7 +255,7 @@ def _groups(comparison: Comparison, width: int) -> Iterator[Text]:
     assert made is not None
     title = f"Groups of seeds: interquartile mean [{made.confidence:.0%} interval],"
     yield from _wrapped(f"{title} {count(made.resamples)} bootstrap resamples", "", "  ", width)
-    for group in comparison.groups:
+    for group in ranked_groups(comparison):
         runs = f"{len(group.runs)} run{'s' * (len(group.runs) != 1)}: {_names(group.runs)}"
         yield from _wrapped(f"{group.name}  {runs}", "  ", "     ", width, "bold")
         made_with = ", ".join(f"{fit(printable(key), 40)} {_value(value)}" for key, value in group.settings.items())
@@ -179,7 +305,7 @@ def position(at: float, by: By) -> str:
     return count(round(at))
 
 
-def _name(run: ComparedRun) -> str:
+def _name(run: ComparedRun | ShortRun) -> str:
     return fit(printable(run.label), 36)
 
 
@@ -190,6 +316,11 @@ def _names(labels: Sequence[str]) -> str:
 
 def _value(value: Any) -> str:
     return fit(printable("none" if value is None else str(value)), 40)
+
+
+def _cut(text: str, width: int) -> str:
+    """Cut a text to `width` cells, also where its ellipsis becomes three dots."""
+    return text if cell_len(text) <= width else fit(text, width - 2)
 
 
 def _padded(text: str, width: int) -> str:

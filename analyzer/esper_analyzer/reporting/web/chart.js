@@ -11,20 +11,13 @@ class Chart {
    */
   constructor(section, spec, page) {
     this.section = section;
-    this.marks = new Marks(this);
+    this.marks = this.newMarks();
     this.touch = new Touch(this);
     this.spec = spec;
     this.page = page;
     this.box = section.querySelector(".plot");
     this.readout = section.querySelector(".readout");
-    this.lines = spec.lines.map((line) => ({
-      rank: line.rank,
-      updates: sums(line.updates),
-      values: line.values,
-      nonfinite: ranges(line.nonfinite, 3),
-      stretches: sums(line.stretches),
-      means: line.means,
-    }));
+    this.lines = spec.lines.map((line) => this.unpacked(line));
     this.alerts = page.alerts.filter((alert) => alert.drawn && (spec.main || alert.chart === spec.id));
     const finite = this.lines.flatMap((line) => line.values.filter((value) => value !== null));
     const extremes = finite.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
@@ -36,6 +29,35 @@ class Chart {
     this.linearUpTo = sizes.length ? Math.max(sizes[sizes.length >> 4], largest * 1e-12) : 1; // of a symmetric log scale
     this.prepare();
     this.draw();
+  }
+
+  newValues() {
+    return new Values(this);
+  }
+
+  newMarks() {
+    return new Marks(this);
+  }
+
+  /** Return a line from the data of the page. */
+  unpacked(line) {
+    return {
+      rank: line.rank,
+      updates: sums(line.updates),
+      values: line.values,
+      nonfinite: ranges(line.nonfinite, 3),
+      stretches: sums(line.stretches),
+      means: line.means,
+    };
+  }
+
+  /** Return the name of a line among several; an empty text for the only one. */
+  nameOf(line) {
+    return line.rank === null || this.lines.length === 1 ? "" : `rank ${line.rank}`;
+  }
+
+  isHidden(position) {
+    return this.page.hidden.has(position);
   }
 
   /** Return a column of updates and a column of values for each line. An update without a value does not break a line. */
@@ -68,12 +90,12 @@ class Chart {
   ofStretches(line) {
     const updates = [], values = [];
     line.stretches.forEach((stretch, at) => {
-      const middle = this.page.first + Math.floor((stretch + 0.5) * this.page.width);
+      const middle = this.page.origin + Math.floor((stretch + 0.5) * this.page.width);
       if (at > 0 && stretch > line.stretches[at - 1] + 1) {
         updates.push(middle - this.page.width);
         values.push(null);
       }
-      updates.push(Math.min(middle, this.page.last));
+      updates.push(Math.min(middle, this.page.end));
       values.push(line.means[at]);
     });
     return [updates, values];
@@ -91,7 +113,7 @@ class Chart {
     this.logButton = section.querySelector(".log");
     this.logButton.hidden = this.isEmpty;
     this.logButton.addEventListener("click", () => this.toggleLog());
-    this.values = new Values(this);
+    this.values = this.newValues();
     new ResizeObserver(() => this.resize()).observe(box);
   }
 
@@ -111,6 +133,12 @@ class Chart {
     this.plot.root.setAttribute("aria-hidden", "true");
     this.touch.attach(this.plot.over);
     if (left >= 0) this.plot.setCursor({ left, top: 10 }, false);
+  }
+
+  /** Show the part of the axis between these places. */
+  show(min, max) {
+    this.plot.batch(() => this.plot.setScale("x", { min, max }));
+    this.values.fill();
   }
 
   resize() {
@@ -182,7 +210,7 @@ class Chart {
   series(position) {
     const solid = colour(`line-${position % 8}`), stroke = this.hasMeans() ? `${solid}70` : solid;
     return {
-      show: !this.page.hidden.has(position),
+      show: !this.isHidden(position),
       stroke,
       width: 1.6,
       spanGaps: false,
@@ -193,7 +221,7 @@ class Chart {
   /** Return the second line for each line that shows extremes or is smoothed. */
   meanSeries() {
     if (!this.hasMeans()) return [];
-    return this.lines.map((line, position) => ({ show: !this.page.hidden.has(position), stroke: colour(`mean-${position % 8}`), width: 1.6, points: { size: 6, show: false, filter: (plot, index) => this.alone(plot, index) } }));
+    return this.lines.map((line, position) => ({ show: !this.isHidden(position), stroke: colour(`mean-${position % 8}`), width: 1.6, points: { size: 6, show: false, filter: (plot, index) => this.alone(plot, index) } }));
   }
 
   /** Return the points without neighbours, which would be invisible as a line. */
@@ -248,7 +276,7 @@ class Chart {
 
   /** Describe in words, with exact values, what the chart shows at an update. */
   describe(update) {
-    const shown = this.lines.filter((line, position) => !this.page.hidden.has(position));
+    const shown = this.lines.filter((line, position) => !this.isHidden(position));
     const isOne = this.lines.length === 1; // several lines get five digits each; the table has all digits
     const parts = shown.map((line) => {
       const named = line.rank === null || isOne ? "" : `rank ${line.rank}: `;
@@ -259,7 +287,7 @@ class Chart {
       const [updates, values] = this.known(line);
       if (!updates.length) return `${named}—`;
       const at = nearest(updates, update);
-      const mean = line.stretches.length ? `, mean ${line.means[nearest(line.stretches, Math.floor((update - this.page.first) / this.page.width))]}` : "";
+      const mean = line.stretches.length ? `, mean ${line.means[nearest(line.stretches, Math.floor((update - this.page.origin) / this.page.width))]}` : "";
       const smoothed = this.page.smoothing > 0 && isOne ? `, smoothed ${+this.smoothedAt(line, update).toPrecision(4)}` : "";
       if (isOne || updates[at] !== update) return `${named}${isOne ? values[at] : +values[at].toPrecision(5)} (update ${updates[at]})${mean}${smoothed}`;
       return `${named}${+values[at].toPrecision(5)}`;
@@ -310,7 +338,7 @@ class Chart {
   read() {
     const { left } = this.plot.cursor;
     if (left === null || left === undefined || left < 0) return;
-    this.page.at = Math.min(Math.max(Math.round(this.page.axis.update(this.plot.posToVal(left, "x"))), this.page.first), this.page.last);
+    this.page.at = Math.min(Math.max(this.page.rounded(this.page.axis.update(this.plot.posToVal(left, "x"))), this.page.first), this.page.last);
     this.readout.textContent = this.describe(this.page.at);
   }
 

@@ -28,11 +28,11 @@ class Values {
   fill() {
     if (!this.details.open) return;
     const table = document.createElement("table");
-    for (const line of this.chart.lines) {
-      const named = line.rank === null || this.chart.lines.length === 1 ? "" : `rank ${line.rank}: `;
+    for (const line of this.shown()) {
+      const name = this.chart.nameOf(line), named = name ? `${name}: ` : "";
       const [points, bad] = this.inView(line);
       const size = Math.max(1, Math.ceil(points.length / 100));
-      table.append(row("th", [`${named}updates`, size > 1 ? "smallest" : "value", ...(size > 1 ? ["largest"] : [])]));
+      table.append(row("th", [`${named}${this.chart.page.unitName()}`, size > 1 ? "smallest" : "value", ...(size > 1 ? ["largest"] : [])]));
       const rows = [];
       for (let at = 0; at < points.length; at += size) {
         const part = points.slice(at, at + size), sizes = part.map((point) => point[1]);
@@ -47,15 +47,30 @@ class Values {
     this.details.querySelector(".scroll").replaceChildren(table);
   }
 
+  /** Return the lines that are not hidden. */
+  shown() {
+    return this.chart.lines.filter((line, position) => !this.chart.isHidden(position));
+  }
+
+  /** Return the first line of the CSV file. */
+  head() {
+    return "rank,first_update,last_update,value";
+  }
+
+  /** Return what names a line in the CSV file. */
+  key(line) {
+    return line.rank ?? "";
+  }
+
   /** Save all values in view exactly, in the order of updates; values that are not finite as ranges. */
   saveCsv() {
-    const lines = ["rank,first_update,last_update,value"];
-    for (const line of this.chart.lines) {
+    const lines = [this.head()];
+    for (const line of this.shown()) {
       const [points, bad] = this.inView(line);
       const rows = points.map(([update, value]) => [update, update, Object.is(value, -0) ? "-0" : value]);
       for (const [first, last, kind] of bad) rows.push([first, last, ["NaN", "Infinity", "-Infinity"][kind]]);
       rows.sort((a, b) => a[0] - b[0]);
-      for (const cells of rows) lines.push([line.rank ?? "", ...cells].join(","));
+      for (const cells of rows) lines.push([this.key(line), ...cells].join(","));
     }
     this.save(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }), "csv");
   }

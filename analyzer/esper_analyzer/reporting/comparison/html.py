@@ -1,0 +1,243 @@
+"""A comparison as one HTML page without a network: every metric with all runs in one chart, bands of seed groups."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import polars as pl
+from markupsafe import Markup
+
+from esper_analyzer.measuring.levels import loss_ratio
+from esper_analyzer.measuring.series import Line, course_of
+from esper_analyzer.reporting.comparison.axis import By, MeasuredRows
+from esper_analyzer.reporting.comparison.compare import EPISODE_RETURN, Compared
+from esper_analyzer.reporting.comparison.groups import Group
+from esper_analyzer.reporting.comparison.reading import Reading
+from esper_analyzer.reporting.comparison.text import position, ranked_groups
+from esper_analyzer.reporting.html_charts import coded, coded_ranges, pack
+from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
+from esper_schemas.cleaning import printable
+from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, is_label, leading
+
+SCRIPTS = (*CHART_SCRIPTS, "overlay.js", "compare.js")
+MAX_CHARTS = 12
+MAX_STRETCHES = 2000
+MIN_STRETCHES = 50
+_ALL_STRETCHES = 180_000  # over all lines; 50 runs with 12 metrics have 300 each, and the file about 3 MB
+_MAX_ANCHORS = 200  # places of a run's updates on another axis; between them it rises linearly
+_DIGITS = 7  # of a value in the file: all that a float32 has
+_MAX_DIFFERENCES = 40
+_MAX_VALUES = 8
+Axes = dict[str, list[dict[str, Any]]]
+
+_AXES: dict[By, str] = {"steps": "env_steps", "time": "seconds"}
+
+
+@dataclass(frozen=True, slots=True)
+class ChartTexts:
+    """The texts around a chart. Names from a run are not escaped yet."""
+
+    id: str
+    name: str
+    title: str
+    description: str
+
+
+def comparison_html(found: Compared) -> str:
+    """Return the comparison as one HTML document that needs no other files and no network.
+
+    Each line keeps the smallest and the largest finite value of each of its stretches of updates, and their mean. A
+    stretch has the same updates in all runs. Short runs are in the charts, switched off, and in no band.
+
+    Raises:
+        NotARunError, RunDamagedError: the files of a run can no longer be read.
+    """
+    comparison = found.comparison
+    charts = [_texts(at, name) for at, name in enumerate(_charted(found))]
+    order = [*comparison.best_first, *(run.label for run in comparison.short)]
+    axes = _axes([found.readings[label] for label in order])
+    styles, scripts = page_styles("compare.css"), page_scripts(SCRIPTS)
+    data = pack(_data(found, charts, order, axes))
+    return (
+        environment()
+        .get_template("compare.html.jinja")
+        .render(
+            made=comparison,
+            title=_title(comparison.metric),
+            runs={run.label: run for run in comparison.runs},
+            groups=ranked_groups(comparison),
+            charts=charts,
+            axes=list(axes),
+            order=comparison.best_first,
+            group_title=group_title,
+            at=lambda value: position(value, comparison.axis.by),
+            differences=[
+                _difference(key, values, len(comparison.runs))
+                for key, values in list(comparison.differences.items())[:_MAX_DIFFERENCES]
+            ],
+            more_differences=max(0, len(comparison.differences) - _MAX_DIFFERENCES),
+            data=Markup(data),  # Base64 needs no escaping
+            styles=styles,
+            scripts=scripts,
+            policy=policy(styles, scripts),
+        )
+    )
+
+
+def _charted(found: Compared) -> list[str]:
+    """Return the metrics to chart: the return, the compared metric, those shown first everywhere, then the others."""
+    recorded: dict[str, None] = {}
+    for reading in found.readings.values():
+        report = reading.report
+        recorded |= {name: None for name, metric in report.metrics.items() if metric.nonfinite is not None}
+        recorded |= {LOSS_RATIO: None} if report.ratio.median is not None else {}
+    own = [name for name in recorded if name not in DECLARED]
+    directed = [name for name, metric in DECLARED.items() if metric.better is not None]
+    first = [EPISODE_RETURN, found.comparison.metric, *(metric.name for metric in leading())]
+    order = dict.fromkeys([*first, *directed, *own, *DECLARED])
+    return [name for name in order if name in recorded and not is_label(name)][:MAX_CHARTS]
+
+
+def _texts(at: int, name: str) -> ChartTexts:
+    metric = DECLARED.get(name)
+    about = "; ".join(filter(None, (metric.description, metric.averaged_over))) if metric else "added by the user"
+    return ChartTexts(f"chart-{at}", name, _title(name), about)
+
+
+def _title(name: str) -> str:
+    return DECLARED[name].title if name in DECLARED else name
+
+
+def _data(found: Compared, charts: Sequence[ChartTexts], order: Sequence[str], axes: Axes) -> dict[str, Any]:
+    """Return the data of the page: updates as differences, ranges as `coded_ranges` returns them.
+
+    Args:
+        found: the comparison, and the readings of its runs.
+        charts: the charts.
+        order: the labels of the runs, the best first, short ones last; lines name their run by its place.
+        axes: the axes besides updates, each with the places of every run in that order.
+    """
+    comparison = found.comparison
+    readings = [found.readings[label] for label in order]
+    ends = [(r.report.updates.first, r.report.updates.last) for r in readings]
+    first = min((first for first, _ in ends if first is not None), default=0)
+    last = max((last for _, last in ends if last is not None), default=0)
+    width = stretch_width(last - first + 1, len(charts) * len(readings))
+    lines = [_lines_of(reading, [chart.name for chart in charts], (first, width)) for reading in readings]
+    groups = [group for group in ranked_groups(comparison) if len(group.runs) > 1]
+    group_of = {label: at for at, group in enumerate(groups) for label in group.runs}
+    short = {run.label for run in comparison.short}
+    return {
+        "run": f"{len(order)} runs",
+        "first": first,
+        "last": last,
+        "width": width,
+        "by": _AXES.get(comparison.axis.by, ""),
+        "axes": [{"name": name, "runs": places} for name, places in axes.items()],
+        "runs": [
+            {
+                "name": printable(label),
+                "first": first_of_run,
+                "last": last_of_run,
+                "group": group_of.get(label),
+                "short": label in short,
+            }
+            for label, (first_of_run, last_of_run) in zip(order, ends, strict=True)
+        ],
+        "groups": [{"name": group.name, "title": printable(group_title(group))} for group in groups],
+        "charts": [
+            {
+                "id": chart.id,
+                "name": printable(chart.name),
+                "title": printable(chart.title),
+                "main": chart is charts[0],
+                "log": chart.name == LOSS_RATIO,
+                "median": _median(readings, chart.name),
+                "lines": [
+                    line_data(run, of_run[chart.name]) for run, of_run in enumerate(lines) if chart.name in of_run
+                ],
+            }
+            for chart in charts
+        ],
+    }
+
+
+def stretch_width(updates: int, lines: int) -> int:
+    """Return how many updates a stretch has, so that the file is bounded whatever the number of lines."""
+    stretches = min(MAX_STRETCHES, max(MIN_STRETCHES, _ALL_STRETCHES // max(1, lines)))
+    return math.ceil(updates / stretches)
+
+
+def _lines_of(reading: Reading, names: Sequence[str], grid: tuple[int, int]) -> dict[str, Line]:
+    """Return the line of each of these metrics that the run has columns for."""
+    rows = reading.found.updates().with_columns(loss_ratio())
+    schema = rows.collect_schema()
+    known = [name for name in names if name in schema]
+    course = course_of(rows, known, reading.report.updates.missing, grid=grid)
+    return {name: lines[0] for name, lines in course.lines.items() if lines and (lines[0].values or lines[0].nonfinite)}
+
+
+def line_data(run: int, line: Line) -> dict[str, Any]:
+    """Return a line as the page reads it."""
+    return {
+        "run": run,
+        "updates": coded(line.updates),
+        "values": [None if value is None else _rounded(value, _DIGITS) for value in line.values],
+        "nonfinite": coded_ranges(line.nonfinite),
+        "stretches": coded(line.stretches),
+        "means": [_rounded(mean, 4) for mean in line.means],
+    }
+
+
+def _rounded(value: float, digits: int) -> float:
+    """Round to so many significant digits; whole numbers are written without a point, which is shorter."""
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 10**digits and rounded else rounded
+
+
+def _axes(readings: Sequence[Reading]) -> Axes:
+    """Return the axes on which every run is, by their names on the page."""
+    every = {name: [_places(reading, by) for reading in readings] for by, name in _AXES.items()}
+    return {name: [place for place in places if place] for name, places in every.items() if all(places)}
+
+
+def _places(reading: Reading, by: By) -> dict[str, Any] | None:
+    """Return where some updates of a run are on an axis, which rises; None for a run that is not on it."""
+    rows = MeasuredRows(reading.found, None).rows(by).sort("update").with_columns(pl.col("at").cum_max())
+    if not rows.height:
+        return None
+    step = math.ceil(rows.height / _MAX_ANCHORS)
+    kept = rows.gather_every(step)
+    kept = pl.concat([kept, rows.tail(1)]) if rows.height > 1 else kept
+    return {"updates": coded(kept["update"].to_list()), "values": [_rounded(at, 9) for at in kept["at"]]}
+
+
+def _median(readings: Iterable[Reading], name: str) -> float | None:
+    reports = [reading.report for reading in readings]
+    found = [
+        report.ratio.median if name == LOSS_RATIO else report.metrics[name].median
+        for report in reports
+        if name == LOSS_RATIO or name in report.metrics
+    ]
+    finite = [float(value) for value in found if isinstance(value, int | float) and math.isfinite(value)]
+    return median(finite) if finite else None
+
+
+def group_title(group: Group) -> str:
+    """Return the name of a group with the settings that distinguish it."""
+    settings = ", ".join(f"{key} {value}" for key, value in list(group.settings.items())[:3])
+    return f"{group.name}: {settings}" if settings else group.name
+
+
+def _difference(key: str, values: Mapping[str, Any], runs: int) -> tuple[str, str]:
+    """Return a hyper-parameter and its values, each with the number of runs that have it."""
+    numbers = Counter("none" if value is None else str(value) for value in values.values())
+    shown = [f"{value[:80]} ({number} run{'s' * (number != 1)})" for value, number in numbers.most_common(_MAX_VALUES)]
+    shown += [f"{len(numbers) - _MAX_VALUES} more values"] if len(numbers) > _MAX_VALUES else []
+    shown += [f"not set ({runs - len(values)})"] if len(values) < runs else []
+    return key, ", ".join(shown)
