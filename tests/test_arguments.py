@@ -27,6 +27,12 @@ GROUPS = {"esper-analyze": esper_analyze, "esper-rec": esper_rec}
 WITHOUT_RUN = {"esper-analyze": {"mcp", "runs"}, "esper-rec": {"train", "run", "import", "fields"}}
 """Commands that work on no run that exists, or on all of them."""
 
+OF_SEVERAL = {"compare", "explain"}
+"""Commands on more than one run, of which RUN and `--run` name one each."""
+
+MORE = {"tail": ["--once"], "replay": ["--speed", "0"], "explain": ["--update", "30"]}
+"""What a command needs besides a run to end, or to have something to say."""
+
 COMMANDS = [(group, name) for group in GROUPS for name in GROUPS[group].commands if name not in WITHOUT_RUN[group]]
 
 
@@ -37,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("sweep/lr-low", "sweep/lr-high", "alone"):
         path = folder / "runs" / name
         with Recorder.open(path.parent, run_id=path.name) as recorder:
-            for update in range(3):
+            for update in range(40):
                 recorder.record(update=update, policy_loss=0.1, value_loss=0.2)
     return folder
 
@@ -45,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("group", "name"), COMMANDS)
 def test_every_command_takes_run_as_an_argument_and_as_an_option(group: str, name: str, place: Path) -> None:
     """`report sweep/lr-low` and `report --run sweep/lr-low` say the same; both at once are a mistake."""
-    more = {"tail": ["--once"], "replay": ["--speed", "0"], "explain": ["--update", "2"]}.get(name, [])
+    more = MORE.get(name, [])
     others = ["alone"] if name == "compare" else []
     answers = []
     for number, given in enumerate((["sweep/lr-low"], ["--run", "sweep/lr-low"], ["-r", "sweep/lr-low"])):
@@ -57,7 +63,7 @@ def test_every_command_takes_run_as_an_argument_and_as_an_option(group: str, nam
         (place / f"{number}.csv").unlink(missing_ok=True)
     assert answers[0]
     assert answers[0] == answers[1] == answers[2]
-    if name not in ("compare", "explain"):  # which take several runs
+    if name not in OF_SEVERAL:
         with contextlib.chdir(place):
             result = CliRunner().invoke(GROUPS[group], [name, "alone", "--run", "alone", *output])
         assert result.exit_code == 2

@@ -96,9 +96,9 @@ def test_check_fails_by_the_worst_rank(path: Path, command: Command, gate: tuple
 
 
 def test_the_list_of_runs_has_the_verdict_of_the_worst_rank(path: Path, command: Command) -> None:
-    """The line of the run is critical and names the rank."""
+    """The line of the run is critical, since when, and names the rank."""
     line = command("runs", "--root", path.parent).stdout.splitlines()[-1]
-    assert line.split()[-3:] == ["critical", "(rank", "1)"]
+    assert line.split()[-5:] == ["critical", "since", "150", "(rank", "1)"]
 
 
 def test_tail_judges_all_and_shows_one(path: Path, command: Command) -> None:
