@@ -151,15 +151,15 @@ def test_a_black_box_is_read_once(command: Command, tmp_path: Path, form: str, m
 
 
 @pytest.mark.parametrize(
-    ("arguments", "charted"),
-    [(["runs"], ()), (["tail", "--run", "a"], ()), (["tail", "--run", "a", "--once"], CHARTED)],
+    ("arguments", "histories"),
+    [(["runs"], set()), (["tail", "--run", "a"], {()}), (["tail", "--run", "a", "--once"], {CHARTED, ()})],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_only_what_is_drawn_is_read(
     command: Command,
     runs: list[Path],
     arguments: list[str],
-    charted: tuple[str, ...],
+    histories: set[tuple[str, ...]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The course of the metrics is read where there is a chart; a list, lines in a pipe, other ranks need none."""
@@ -172,7 +172,7 @@ def test_only_what_is_drawn_is_read(
 
     monkeypatch.setattr(History, "with_rows", _with_rows)
     assert command(*arguments, "--root", runs[0].parent).returncode == 0
-    assert read == {charted, ()}
+    assert read == histories
 
 
 def test_a_footer_is_read_once(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,32 +47,34 @@ def _numbers(table: Any) -> list[tuple[int, float]]:
     return list(zip(columns["update"], columns["value_loss"], strict=True))
 
 
-def _run_lines(snippet: str, run: Path) -> list[list[tuple[int, float]]]:
-    """The numbers that each expression of a snippet gives."""
-    paths = [str(path) for path in sorted((run / "rank-0000" / "segments").glob("*.parquet"))]
-    scope: dict[str, Any] = {"pyarrow": pyarrow, "pl": pl, "ds": ds, "duckdb": duckdb, "paths": paths}
+def _run(snippet: str, names: dict[str, Any]) -> list[list[tuple[int, float]]]:
+    """The numbers that each expression of a snippet gives; `names` are those of the page so far."""
     results = []
-    for line in filter(None, snippet.splitlines()):
-        if line.startswith("import"):
-            exec(line, scope)
+    for statement in ast.parse(snippet).body:
+        if isinstance(statement, ast.Expr):
+            results.append(_numbers(eval(compile(ast.Expression(statement.value), "FORMAT.md", "eval"), names)))
         else:
-            results.append(_numbers(eval(line, scope)))
+            exec(compile(ast.Module([statement], []), "FORMAT.md", "exec"), names)
     return results
 
 
-def test_lines_of_reading_without_esper_give_the_rows(run: Path) -> None:
+@pytest.mark.usefixtures("run")
+def test_lines_of_reading_without_esper_give_the_rows() -> None:
     """Each engine's line in the document, run as it stands, gives the numbers that were recorded."""
     plain, _ = _snippets()
-    results = _run_lines(plain, run)
+    results = _run(plain, {})
     assert len(results) == 3
     assert all(sorted(numbers) == [(i, i / 4) for i in range(10)] for numbers in results)
 
 
-def test_lines_of_reading_the_union_give_the_rows(run: Path) -> None:
+@pytest.mark.usefixtures("run")
+def test_lines_of_reading_the_union_give_the_rows() -> None:
     """The lines for a metric that joined half-way read all rows of files that differ in their columns."""
     _record(range(10, 15), mine=0.5)
-    _, union = _snippets()
-    results = _run_lines(union, run)
+    plain, union = _snippets()
+    names: dict[str, Any] = {}
+    _run("\n".join(line for line in plain.splitlines() if line.startswith("import")), names)
+    results = _run(union, names)
     assert len(results) == 3
     assert all(sorted(numbers) == [(i, i / 4) for i in range(15)] for numbers in results)
 
