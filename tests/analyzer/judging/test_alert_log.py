@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from esper_analyzer import Alert, live_monitor, open_run
 from esper_analyzer.drawing.panels import alert_lines
 from esper_analyzer.judging.alert_log import AlertLog, in_order
-from esper_analyzer.judging.alerts import MAX_TITLE, badness, ends_a_run
+from esper_analyzer.judging.alerts import MAX_TITLE, Episode, badness, ends_a_run, follow
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.live.live import LiveFeed
@@ -239,3 +239,18 @@ def test_what_ends_a_run_is_first_then_the_worst_then_the_earliest() -> None:
     assert order == ["policy_loss", "skipped", "value_spread", "critic_error", "entropy", "kl_divergence"]
     ends = {"impossible_value_loss", "policy_loss", "skipped", "losses_are_zero", "explosion", "policy_unmoved"}
     assert {rule for rule in RULES if ends_a_run(rule)} == ends
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_is_not_finite_is_the_worst_row_by_row_too(value: float) -> None:
+    """On whichever side the bounds are; as in the form over frames."""
+    watched = [rule for rule in RULES.values() if rule.bands.nonfinite == "critical"]
+    assert {comparison for rule in watched for comparison, _ in (*rule.bands.warning, *rule.bands.critical)} >= {
+        ">",
+        "<",
+    }
+    for rule in watched:
+        one_by_one, of_frame = Episode(rule, 2, 5, 5, 0.0), Episode(rule, 2, 5, 5, 0.0)
+        one_by_one.follow_one(6, value)
+        follow([of_frame], [6], pl.DataFrame({rule.name: [value]}))
+        assert (one_by_one.worst_update, of_frame.worst_update) == (6, 6), rule.name
