@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from tests.waiting import HANG_SECS, wait_until
 
 from esper_analyzer.cli import main
+from esper_analyzer.reading.imported_log import find_log
 
 DATA = Path(__file__).parents[1] / "recorder" / "importing" / "data"
 
@@ -172,3 +173,14 @@ def test_what_is_no_log_is_one_line(command: str, tmp_path: Path, monkeypatch: p
         done = analyze(command, *arguments)
         assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
         assert said in done.stderr
+
+
+def test_a_run_that_is_being_made_is_no_log(tmp_path: Path) -> None:
+    """While a recorder makes the run that a tail waits for, its header is there under another name only."""
+    run, log = tmp_path / "later", tmp_path / "log"
+    (run / "rank-0000").mkdir(parents=True)
+    log.mkdir()
+    for folder in (run, log):
+        (folder / "run.json.tmp").write_text("{")
+    assert find_log("later", tmp_path) is None
+    assert find_log("log", tmp_path) == log

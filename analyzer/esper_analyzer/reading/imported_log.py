@@ -19,7 +19,7 @@ from pathlib import Path
 from esper_analyzer.reading.run_reader import GOING_ON, RunReader, locate_run
 from esper_schemas.console import say
 from esper_schemas.errors import EsperError, NotARunError, UsageError
-from esper_schemas.run.directory import HEADER_NAME
+from esper_schemas.run.directory import HEADER_NAME, RANK_PREFIX
 
 END_SECS = 30.0
 """How long the process may take to seal its run; then it is killed."""
@@ -44,10 +44,16 @@ def find_log(run: str | None, root: Path) -> Path | None:
 
 
 def _may_be_log(path: Path) -> bool:
-    """Whether it is a file, or a folder with files in it. A named pipe is none of both."""
+    """Whether it is a file, or a folder with files in it. A named pipe is none of both.
+
+    A folder with the folder of a rank is a run of ours, which gets its header, first under another name, in a moment.
+    """
     with suppress(OSError):
         if path.is_dir():
-            return any(inner.is_file() and inner.name != HEADER_NAME for inner in path.iterdir())
+            inside = list(path.iterdir())
+            if any(inner.name.startswith(RANK_PREFIX) and inner.is_dir() for inner in inside):
+                return False
+            return any(inner.is_file() and inner.name != HEADER_NAME for inner in inside)
         return path.is_file()
     return path.exists()  # it may not be read, which esper-rec says
 
