@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from stable_baselines3.common.logger import CSVOutputFormat
 from tests.recorder.importing.esper_lite_events import an_update
 from tests.recorder.importing.followed import followed, rows_of
 from tests.recorder.importing.logs import DATA, import_log, unpacked
@@ -137,10 +138,9 @@ def test_settings_that_come_before_the_log_are_not_taken_for_it(tmp_path: Path) 
 
 def test_a_csv_that_stable_baselines3_writes_anew_is_the_same_log(tmp_path: Path) -> None:
     """Its own writer writes the file anew when a key turns up; the run goes on in the same attempt."""
-    logger = pytest.importorskip("stable_baselines3.common.logger")
     records = [json.loads(line) for line in unpacked("sb3_lunar_progress.json", tmp_path).read_text().splitlines()]
     log, run = tmp_path / "progress.csv", tmp_path / "runs" / "r"
-    writer = logger.CSVOutputFormat(str(log))
+    writer = CSVOutputFormat(str(log))
     with followed(log, run) as found:
         for number, record in enumerate(records[:20]):
             if number == 12:
