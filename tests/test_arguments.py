@@ -27,7 +27,7 @@ GROUPS = {"esper-analyze": esper_analyze, "esper-rec": esper_rec}
 WITHOUT_RUN = {"esper-analyze": {"mcp", "runs"}, "esper-rec": {"train", "run", "import", "fields"}}
 """Commands that work on no run that exists, or on all of them."""
 
-OF_SEVERAL = {"compare", "explain"}
+OF_SEVERAL = {"compare", "explain", "tail"}
 """Commands on more than one run, of which RUN and `--run` name one each."""
 
 MORE = {"tail": ["--once"], "replay": ["--speed", "0"], "explain": ["--update", "30"]}

@@ -213,13 +213,13 @@ def test_one_heading_and_one_table_of_losses() -> None:
     """What stands above a run on a screen, and its losses, are drawn by one function each."""
     text_rooms = ("drawing", "terminal")
     heading = where("esper_analyzer", lambda module: bool(functions(module, "heading")), *text_rooms)
-    assert heading == {"esper_analyzer.drawing.panels"}
+    assert heading == {"esper_analyzer.drawing.heading"}
     rows = where(
         "esper_analyzer", lambda module: any(called(call) == "metric_row" for call in calls(module)), *text_rooms
     )
     assert rows == {"esper_analyzer.drawing.panels"}
     status = where("esper_analyzer", lambda module: "●" in strings(module), *text_rooms)
-    assert status == {"esper_analyzer.drawing.panels"}
+    assert status == {"esper_analyzer.drawing.heading"}
 
 
 def strings(module: ast.Module) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings, find_set
 from esper_analyzer.reading.imported_log import find_log, imported_log
 from esper_analyzer.reading.run_index import Ranks
 from esper_analyzer.run import Run, open_run
-from esper_schemas.arguments import run_argument
+from esper_schemas.arguments import run_argument, runs_argument
 from esper_schemas.console import say
 from esper_schemas.errors import NotARunError, UsageError
 
@@ -42,6 +42,26 @@ def one_run_options(command: _Command) -> _Command:
     """Add the options of `run_options` for a screen, which shows one rank at a time."""
     rank = click.option("--rank", help="Rank to show and to judge.  [default: the first is shown, all are judged]")
     return run_argument()(root_option(rank(command)))
+
+
+def watched_runs_options(command: _Command) -> _Command:
+    """Add the options of `one_run_options` with several runs; gives `names`."""
+    rank = click.option("--rank", help="Rank to show and to judge.  [default: the first is shown, all are judged]")
+    return runs_argument("[RUN]...")(root_option(rank(command)))
+
+
+MAX_BESIDE = 5
+"""A screen draws so many runs over another at most: more could not be told apart."""
+
+
+def beside(names: Sequence[str]) -> Sequence[str]:
+    """Return the runs to draw over the first of those asked for. Raise UsageError if there are too many."""
+    if len(names) > MAX_BESIDE + 1:
+        raise UsageError(
+            f"tail shows at most {MAX_BESIDE + 1} runs in one chart, found {len(names)};"
+            " `esper-analyze compare --format html` shows any number"
+        )
+    return names[1:]
 
 
 def thresholds_option(command: _Command) -> _Command:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +11,7 @@ import click
 
 from esper_analyzer.choosing import (
     awaited_run,
+    beside,
     chosen_rank,
     chosen_ranks,
     chosen_run,
@@ -20,6 +22,7 @@ from esper_analyzer.choosing import (
     run_options,
     run_read,
     thresholds_option,
+    watched_runs_options,
 )
 from esper_analyzer.drawing.style import Style, write_lines
 from esper_analyzer.drawing.terminal_size import terminal_size
@@ -108,7 +111,7 @@ def runs(
 
 
 @main.command()
-@one_run_options
+@watched_runs_options
 @thresholds_option
 @click.option(
     "--interval",
@@ -123,7 +126,7 @@ def runs(
     "--on-alert", metavar="CMD", help="Shell command to run for each new alert; it reads the alert as JSON from stdin."
 )
 def tail(
-    run: str | None,
+    names: tuple[str, ...],
     root: Path,
     rank: str | None,
     thresholds: Path | None,
@@ -132,10 +135,12 @@ def tail(
     wait: bool,
     on_alert: str | None,
 ) -> int:
-    """Watch a run while it is recorded.
+    """Watch a run while it is recorded, and others over it in the same chart.
 
-    RUN is a path, or a name under --root. It may also be the log of another trainer, such as a folder of TensorBoard:
-    `esper-rec import --follow` then makes a temporary run of it, for as long as it is watched.
+    RUN is a path, or a name under --root; without it the latest run is watched. Up to five more runs are drawn over the
+    first, which has the verdict and the numbers; in a pipe each line begins with the name of its run. The first may
+    also be the log of another trainer, such as a folder of TensorBoard: `esper-rec import --follow` then makes a
+    temporary run of it, for as long as it is watched.
 
     Example: esper-analyze tail runs/CartPole-v1__ppo__1
     """
@@ -144,6 +149,7 @@ def tail(
     if on_alert is not None and not on_alert.strip():
         raise UsageError("--on-alert must be a command, found an empty one")
     number, settings = chosen_rank(rank), chosen_settings(thresholds)
+    run, others = names[0] if names else None, [chosen_run(name, root, settings) for name in beside(names)]
     if wait:
         found, is_new = awaited_run(run, root, interval, settings)
     else:
@@ -152,19 +158,25 @@ def tail(
         with imported_log(found, is_followed=not once) as (path, process):
             imported = open_run(path, settings=settings)
             damage = (
-                screens.once(imported, number) if once else _follow_log(imported, process, number, interval, on_alert)
+                screens.once(imported, number, others=others)
+                if once
+                else _follow_log(imported, process, number, interval, on_alert, others)
             )
     elif once:
-        damage = screens.once(found, number)
+        damage = screens.once(found, number, others=others)
     else:
-        damage = screens.follow(found, number, interval=interval, on_alert=on_alert, is_new=is_new, root=root)
+        damage = screens.follow(
+            found, number, interval=interval, on_alert=on_alert, is_new=is_new, root=root, others=others
+        )
     return ExitCode.DAMAGED if damage else ExitCode.FINE
 
 
-def _follow_log(run: Run, process: LogImport, rank: int | None, interval: float, on_alert: str | None) -> int:
+def _follow_log(
+    run: Run, process: LogImport, rank: int | None, interval: float, on_alert: str | None, others: Sequence[Run]
+) -> int:
     """Follow the run of a log until its import ends. A log that is begun anew is another attempt of the run."""
     while True:
-        damage = screens.follow(run, rank, interval=interval, on_alert=on_alert)
+        damage = screens.follow(run, rank, interval=interval, on_alert=on_alert, others=others)
         if run.status() in GOING_ON:
             return damage  # the user has left the screen, or the import has begun another attempt
         process.check()

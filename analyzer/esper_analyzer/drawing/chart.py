@@ -29,10 +29,26 @@ LOG_DECADES = 2.0
 _LINE, _FRAME = 14, 8  # the terminal's colour numbers of bright cyan and grey
 _NOT_FINITE_MARK = "!"
 _MIN_TICK_DISTANCE = 0.08  # as a share of the height
+_MIN_TICKS = 3
 _MUCH = 5
 
 _THEME = "esper"
 plotext.add_theme(_THEME, text=_FRAME)  # sets no background, so the terminal keeps its own, light or dark
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A further line of a chart.
+
+    Attributes:
+        buckets: its course.
+        color: the terminal's colour number.
+        mark: the character that draws it where there is only ASCII.
+    """
+
+    buckets: Buckets
+    color: int = _FRAME
+    mark: str = "."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +74,40 @@ class _Scale:
 
 
 def draw_chart(
-    buckets: Buckets, bands: Bands | None, *, width: int, height: int, style: Style, scaling: Scaling = "auto"
+    buckets: Buckets,
+    bands: Bands | None,
+    *,
+    width: int,
+    height: int,
+    style: Style,
+    scaling: Scaling = "auto",
+    beside: Sequence[Beside] = (),
 ) -> list[str]:
     """Draw the chart as `height` lines of `width` cells, with escape codes for colour if the style has it.
 
     Each column shows the smallest and the largest value of its updates, so no spike is lost. A red `!` at the top
     marks a value that is not finite, at its update. Thresholds within the axis are dotted lines. A logarithmic
-    scale begins at the smallest positive value; if there is none, the scale is linear.
+    scale begins at the smallest positive value; if there is none, the scale is linear. The axes show all of the lines
+    `beside` too, which are drawn below the curve.
     """
-    frame = buckets.folded(2 * max(width - 8, 1))
+    columns = 2 * max(width - 8, 1)
+    frame = buckets.folded(columns)
     finite = frame.filter(pl.col("min").is_not_null())
-    scale = _scale(finite, [bound for bound, _ in _limits(bands)], scaling)
-    limits = [(bound, color) for bound, color in _limits(bands) if finite.height and _is_in_view(bound, scale)]
-    first, last = (int(frame["first"][0]), int(frame["last"][-1])) if frame.height else (0, 1)
+    others = [(other, _finite(other.buckets.folded(columns))) for other in beside if other.buckets.frame.height]
+    shown = _together(finite, [part for _, part in others])
+    scale = _scale(shown, [bound for bound, _ in _limits(bands)], scaling)
+    limits = [(bound, color) for bound, color in _limits(bands) if shown.height and _is_in_view(bound, scale)]
+    first, last = ends_of([frame, *(part for _, part in others)]) or (0, 1)
     across = _Scale(first, max(last, first + 1))
     with _figure() as figure:
         figure.plot_size(width, height)
         for bound, color in limits:
             _draw(figure, [i / (width - 1) for i in range(width)], [scale(bound)] * width, "┈", _pixel(color))
+        for other, part in others:
+            mark = "braille" if style.unicode else other.mark
+            _draw_curve(figure, part, columns, across, scale, plotext.marker(mark, _pixel(other.color)))
         marker = plotext.marker("braille" if style.unicode else "*", _pixel(_LINE))
-        for stretch in _stretches(finite, 2 * max(width - 8, 1)):
-            xs, ys = _path(stretch, across, scale)
-            figure.draw(figure.signal(xs, ys, marker=marker).lines(True).density("full"))
+        _draw_curve(figure, finite, columns, across, scale, marker)
         broken = [across(update) for update in frame.filter(pl.col("nonfinite") > 0)["first"]]
         _draw(figure, broken, [1.0] * len(broken), _NOT_FINITE_MARK, _pixel(9, "bold"))
         _axes(figure, across, scale, [bound for bound, _ in limits], width, height)
@@ -88,9 +116,36 @@ def draw_chart(
     return lines if style.unicode else [to_ascii(line) for line in lines]
 
 
-def is_logarithmic(buckets: Buckets, bands: Bands | None, scaling: Scaling = "auto") -> bool:
+def _draw_curve(
+    figure: plotext.figure, finite: pl.DataFrame, columns: int, across: _Scale, scale: _Scale, marker: plotext.marker
+) -> None:
+    for stretch in _stretches(finite, columns):
+        xs, ys = _path(stretch, across, scale)
+        figure.draw(figure.signal(xs, ys, marker=marker).lines(True).density("full"))
+
+
+def _finite(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.filter(pl.col("min").is_not_null())
+
+
+def _together(finite: pl.DataFrame, others: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return the extremes of all lines together."""
+    return pl.concat([finite.select("min", "max"), *(other.select("min", "max") for other in others)])
+
+
+def ends_of(frames: Sequence[pl.DataFrame]) -> tuple[int, int] | None:
+    """Return the first and the last update of the buckets of several lines; None if there are none."""
+    known = [frame for frame in frames if frame.height]
+    if not known:
+        return None
+    return min(int(frame["first"][0]) for frame in known), max(int(frame["last"][-1]) for frame in known)
+
+
+def is_logarithmic(
+    buckets: Buckets, bands: Bands | None, scaling: Scaling = "auto", beside: Sequence[Beside] = ()
+) -> bool:
     """Whether the chart of these buckets has a logarithmic scale."""
-    finite = buckets.frame.filter(pl.col("min").is_not_null())
+    finite = _together(_finite(buckets.frame), [_finite(other.buckets.frame) for other in beside])
     return _scale(finite, [bound for bound, _ in _limits(bands)], scaling).log
 
 
@@ -199,7 +254,7 @@ def _axes(
     figure.axes(False, axis="x", side="upper")
     figure.axes(False, axis="y", side="right")
     apart = max(_MIN_TICK_DISTANCE, 1.01 / max(height - 3, 1))  # never two labels in one line of text
-    values = _value_ticks(scale, bounds, max(2, height // 4), apart)
+    values = _value_ticks(scale, bounds, max(_MIN_TICKS, height // 3), apart)
     y, x = figure.ruler("y", "left"), figure.ruler("x", "lower")
     y.lim(0.0, 1.0)
     y.ticks([scale(value) for value in values], [_label(value).rjust(7) for value in values])
@@ -228,7 +283,8 @@ def _value_ticks(scale: _Scale, bounds: Sequence[float], most: int, apart: float
             steps = _round_steps(10.0**scale.low, 10.0 ** min(scale.high, 308.0), most)
             ticks = [tick for tick in steps if scale.shows(tick)]
     else:
-        ticks = _round_steps(scale.low, scale.high, most)
+        finest = [_round_steps(scale.low, scale.high, most + more) for more in (0, 1, 2, 3)]
+        ticks = next((found for found in finest if len(found) >= _MIN_TICKS), finest[-1])
     shown: list[float] = []
     for bound in bounds:  # of two thresholds too near each other, only the first gets a label
         if scale.shows(bound) and is_apart(bound, shown):

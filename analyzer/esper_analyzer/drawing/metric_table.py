@@ -102,7 +102,8 @@ def metric_row(
             words = trend_words(name, state.long_trend)
             line.append(f"{words.narrow:{columns.slow}}", style=trend_style(words))
             line.append(_sure(columns, words.sure), style="dim")
-    line.append_text(metric_level_text(name, state.level))
+    if bands_of(name, thresholds) is not None:  # else there is no level to speak of
+        line.append_text(metric_level_text(name, state.level))
     if columns.has_low and name == "value_loss" and state.level == "healthy" and is_low(name, state.last, thresholds):
         line.append(_LOW, style="dim")
     return line

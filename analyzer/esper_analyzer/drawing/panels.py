@@ -1,4 +1,4 @@
-"""The panels around the chart as text: heading, losses, gauges, small charts, alerts, verdict, cursor, time line.
+"""The panels around the chart as text: losses, gauges, small charts, alerts, verdict, cursor, time line.
 
 Each panel is a pure function of a picture and a width. The caller cuts the lines that do not fit.
 """
@@ -12,21 +12,19 @@ from textwrap import wrap
 from rich.text import Text
 
 from esper_analyzer.drawing.braille import small_chart
-from esper_analyzer.drawing.chart import Scaling, is_logarithmic
+from esper_analyzer.drawing.chart import Beside, Scaling, is_logarithmic
 from esper_analyzer.drawing.metric_table import FURTHER, LOSSES, metric_row, table_head
-from esper_analyzer.drawing.style import LEVEL_STYLE, STATUS_STYLE, alarm_style, fit, level_text
+from esper_analyzer.drawing.style import LEVEL_STYLE, alarm_style, fit, level_text
 from esper_analyzer.drawing.window import Window
-from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.rules import WARM_UP_UPDATES
 from esper_analyzer.live.clock import Clock
 from esper_analyzer.live.picture import CHARTED, Event, Picture
 from esper_analyzer.measuring.buckets import Buckets
 from esper_analyzer.measuring.levels import bands_of, level_of
 from esper_analyzer.measuring.snapshot import as_number
-from esper_analyzer.reading.run_reader import GOING_ON
-from esper_analyzer.wording import compact, count, duration, limits, number, rate
+from esper_analyzer.wording import compact, count, duration, limits, number
 from esper_schemas.cleaning import printable
-from esper_schemas.metric.catalogue import leading
+from esper_schemas.metric.catalogue import EPISODE_RETURN, leading
 from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import COMPARISONS, MAX_SHORT, SKIP_REASONS, Limit
 
@@ -35,54 +33,18 @@ GAUGES = {metric.name: metric.gauge for metric in leading() if metric.gauge is n
 
 TITLES = {**LOSSES, **FURTHER}
 
-YOUNG_SECS = 2.0
-"""A row younger than this is shown as "< 2 s ago"."""
-
 _TITLE_WIDTH, _VALUE_WIDTH = MAX_SHORT, 9
+_CURSOR_DECIMALS = 4
 _ROOM_FOR_COUNT = 4
 _ROOM_FOR_SENTENCE = 60
-
-
-def heading(run: JudgedRun, rank: int, picture: Picture, width: int, now: float | None = None) -> list[Text]:
-    """Draw run and status; below them progress, speed, age of the newest row, and what is running."""
-    header = run.header
-    status = Text(f"● {picture.status}", style=STATUS_STYLE.get(picture.status, "bold"))
-    name = Text(" ").append(fit(printable(header.run_id), width - 3 - status.cell_len), style="bold")
-    first = name.append(" " * (width - 1 - name.cell_len - status.cell_len)).append_text(status)
-    parts = []
-    if picture.last_update is not None:
-        attempt = picture.recent["attempt"][-1]
-        speed, secs = picture.updates_per_sec, picture.last("elapsed_secs")
-        parts = [f"update {picture.last_update}"]
-        parts += [f"{rate(speed)}/s"] if speed is not None else []
-        age = picture.age_secs(now)
-        if age is not None and picture.status in GOING_ON:
-            parts += [f"{_age(age)} ago"]
-        parts += [f"attempt {attempt}"] if attempt else []
-        parts += [_ranks(run, rank)] if header.world_size > 1 or rank else []
-        steps = picture.last("env_steps")
-        parts += [f"{count(int(steps))} steps"] if steps is not None else []
-        parts += [duration(secs)] if secs is not None else []
-    parts += [" on ".join(printable(part) for part in (header.trainer, header.env) if part)]
-    parts += [printable(header.device)] if header.device else []
-    second = Text(" " + " · ".join(part for part in parts if part), style="dim")
-    second.truncate(width - 1, overflow="ellipsis")
-    return [first, second]
-
-
-def _ranks(run: JudgedRun, rank: int) -> str:
-    return f"rank {rank} of {max(run.header.world_size, rank + 1)}"
-
-
-def _age(secs: float) -> str:
-    if secs < YOUNG_SECS:
-        return f"< {YOUNG_SECS:.0f} s"
-    return f"{secs:.0f} s" if secs < 120 else duration(secs)
+_ROOM_FOR_ANY = 10_000
+_MANY_EVENTS = 100  # no panel has room for so many over several lines
 
 
 def losses(picture: Picture, width: int, *, head: bool) -> list[Text]:
-    """Draw V.Loss, P.Loss and Lv/Lp: last value, the last ten, trend and level."""
-    rows = [metric_row(name, title, picture.state(name), width, picture.thresholds) for name, title in LOSSES.items()]
+    """Draw the return, where it was recorded, V.Loss, P.Loss and Lv/Lp: last value, the last ten, trend and level."""
+    names = {EPISODE_RETURN: TITLES[EPISODE_RETURN]} | LOSSES if picture.has_return else LOSSES
+    rows = [metric_row(name, title, picture.state(name), width, picture.thresholds) for name, title in names.items()]
     return [table_head(width), *rows] if head else rows
 
 
@@ -140,14 +102,14 @@ def _beyond(value: float, limits: Iterable[Limit]) -> bool:
 
 
 def shown_small(picture: Picture, chosen: str) -> list[str]:
-    """Return the metrics that get a small chart: those that were recorded and are not in the main chart."""
+    """Return the metrics that get a small chart, the return first: those recorded that are not in the main chart."""
     frame = picture.history.frame
     recorded = [
         name
         for name in CHARTED
         if frame[f"{name}/min"].null_count() < frame.height or int(frame[f"{name}/nonfinite"].sum()) > 0
     ]
-    return [name for name in recorded if name != chosen]
+    return sorted((name for name in recorded if name != chosen), key=lambda name: name != EPISODE_RETURN)
 
 
 def small_charts(
@@ -190,15 +152,14 @@ def alert_lines(events: Sequence[Event], selected: int | None, width: int, heigh
     """Draw the list of events, in their order, by the update of each. The event at index `selected` stays in view."""
     if not events:
         return [Text(" no alerts so far", style="dim")]
+    wrapped = _wrapped_alerts(events, selected, width)
+    if len(wrapped) <= height:
+        return wrapped
     rows = height - 1 if len(events) > height >= _ROOM_FOR_COUNT else min(height, len(events))
     first = 0 if selected is None else max(0, min(selected - rows // 2, len(events) - rows))
-    digits = max(len(str(event.update)) for event in events)
     lines = []
     for index in range(first, first + rows):
-        event = events[index]
-        mark = "▲" if event.level in ("warning", "critical") else "◆"
-        line = Text("▶" if index == selected else " ").append(f"{event.update:>{digits}} ")
-        line.append(f"{mark} ", style=LEVEL_STYLE[event.level])
+        event, line = events[index], _alert_head(events, index, selected)
         line.append(printable(_in_short(event, width - 1 - line.cell_len)), style="dim" if event.is_over else "")
         line.truncate(width - 1, overflow="ellipsis")
         if index == selected:
@@ -206,6 +167,27 @@ def alert_lines(events: Sequence[Event], selected: int | None, width: int, heigh
         lines.append(line)
     if rows < height and rows < len(events):
         lines.append(Text(f" … {count(len(events) - rows)} more", style="dim"))
+    return lines
+
+
+def _alert_head(events: Sequence[Event], index: int, selected: int | None) -> Text:
+    """Return what is before the text of an event: whether it is selected, its update and its mark."""
+    event, digits = events[index], max(len(str(event.update)) for event in events)
+    mark = "▲" if event.level in ("warning", "critical") else "◆"
+    line = Text("▶" if index == selected else " ").append(f"{event.update:>{digits}} ")
+    return line.append(f"{mark} ", style=LEVEL_STYLE[event.level])
+
+
+def _wrapped_alerts(events: Sequence[Event], selected: int | None, width: int) -> list[Text]:
+    """Return the list of events with their whole texts, over as many lines as they need."""
+    lines = []
+    for index, event in enumerate(events[:_MANY_EVENTS]):
+        head = _alert_head(events, index, selected)
+        style = "dim" * event.is_over + " bold" * (index == selected)
+        text = printable(_in_short(event, _ROOM_FOR_ANY))
+        parts = wrap(text, max(8, width - 1 - head.cell_len)) or [""]
+        indent = Text(" " * head.cell_len)
+        lines += [(indent if at else head).copy().append(part, style=style.strip()) for at, part in enumerate(parts)]
     return lines
 
 
@@ -270,14 +252,35 @@ def _with_reasons(
 
 
 def chart_title(
-    picture: Picture, metric: str, scaling: Scaling, shown: tuple[int, int] | None, course: Buckets | None, width: int
+    picture: Picture,
+    metric: str,
+    scaling: Scaling,
+    shown: tuple[int, int] | None,
+    course: Buckets | None,
+    width: int,
+    *,
+    smoothing: float = 0.0,
+    names: Sequence[tuple[str, str]] = (),
+    beside: Sequence[Beside] = (),
 ) -> Text:
-    """Draw the title of the chart: metric, range of updates if not all, scale, extremes, thresholds."""
+    """Draw the title of the chart: metric, names of several runs, range of updates, scale, extremes, thresholds.
+
+    Args:
+        picture, metric, scaling, course: what is in the chart.
+        shown: first and last update in it; None for all.
+        width: cells there are.
+        smoothing: weight of the past in the average that is drawn; 0 draws none.
+        names: name and colour of each run, if there are several.
+        beside: the further lines.
+    """
     bands = bands_of(metric, picture.thresholds)
     title = Text(" ").append(metric.replace("_", " ") if metric in CHARTED else printable(metric), style="bold")
+    for name, color in names:
+        title.append("  ━ ", style=color).append(fit(printable(name), max(8, (width - title.cell_len) // 2)))
+    title.append(f"  smoothed {smoothing:g}" if smoothing else "")
     if picture.span is not None and shown is not None and shown != picture.span:
         title.append(f"  {shown[0]}–{shown[1]}")
-    if course is not None and is_logarithmic(course, bands, scaling):
+    if course is not None and is_logarithmic(course, bands, scaling, beside):
         title.append("  log scale")
     elif scaling != "auto":
         title.append(f"  {'linear' if scaling == 'linear' else 'linear, since nothing is positive'}")
@@ -287,15 +290,19 @@ def chart_title(
     broken = int(course.frame["nonfinite"].sum()) if course is not None else 0
     if broken:
         title.append(f"  ! {count(broken)} not finite", style="bold red")
-    title.append(f"  {limits(bands)}", style="dim")
+    bounds = f"  {limits(bands)}"
+    if title.cell_len + len(bounds) > width - 1:  # those of a warning have room more often than all
+        bounds = bounds.partition(", then")[0]
+    if title.cell_len + len(bounds) <= width - 1:
+        title.append(bounds, style="dim")
     title.truncate(width - 1, overflow="ellipsis")
     return title
 
 
 def readout(picture: Picture, metric: str, window: Window, width: int) -> Text:
-    """Draw the exact values at the cursor."""
+    """Draw the values at the cursor: that of the chart, the return, and as many others as there is room for."""
     if window.cursor is None:
-        text = Text(" arrows move a cursor with exact values, +/- zoom, ? shows help", style="dim")
+        text = Text(" arrows move a cursor with values, +/- zoom, ? shows help", style="dim")
         text.truncate(width - 1, overflow="ellipsis")
         return text
     line = Text(" ").append(f"▏{window.cursor}  ", style="bold")
@@ -307,16 +314,18 @@ def readout(picture: Picture, metric: str, window: Window, width: int) -> Text:
         return line.append("this update is missing", style="yellow")
     value = as_number(values.get(metric))
     level = level_of(metric, value, values, picture.thresholds)
-    exact = number(value) if value is None else repr(value)
     line.append(f"{TITLES.get(metric, printable(metric))} ").append(
-        exact, style=LEVEL_STYLE[level] if level != "unknown" else ""
+        number(value, _CURSOR_DECIMALS), style=LEVEL_STYLE[level] if level != "unknown" else ""
     )
     if values.get("skipped"):
         reason = SKIP_REASONS.get(values["skip_reason"], "") if values.get("skip_reason") is not None else ""
         line.append(f"  skipped {reason}".rstrip(), style="yellow")
-    for name in CHARTED:
+    for name in sorted(CHARTED, key=lambda name: name != EPISODE_RETURN):
+        part = f"  {TITLES.get(name, name)} "
         if name != metric and values.get(name) is not None:
-            line.append(f"  {TITLES.get(name, name)} ", style="dim").append(number(as_number(values[name])))
+            shown = number(as_number(values[name]))
+            if line.cell_len + len(part) + len(shown) <= width - 1:
+                line.append(part, style="dim").append(shown)
     line.truncate(width - 1, overflow="ellipsis")
     return line
 

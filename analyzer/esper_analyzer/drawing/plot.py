@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.text import Text
 
-from esper_analyzer.drawing.chart import Scaling, draw_chart
+from esper_analyzer.drawing.chart import Beside, Scaling, draw_chart, ends_of
 from esper_analyzer.drawing.style import LEVEL_STYLE, Style
 from esper_analyzer.live.picture import Event
 from esper_analyzer.measuring.buckets import Buckets
@@ -62,6 +62,7 @@ def draw_plot(
     cursor: int | None = None,
     events: Sequence[Event] = (),
     gaps: Sequence[tuple[int, int]] = (),
+    beside: Sequence[Beside] = (),
     unicode: bool = True,
 ) -> Plot:
     """Draw the chart of these buckets as `height` lines of `width` cells.
@@ -74,14 +75,15 @@ def draw_plot(
         cursor: the update to draw the cursor at.
         events: marked in the lower axis, alerts as ▲ and new attempts as ◆; of several in one cell, the worst.
         gaps: ranges of missing updates; those with room for it are named.
+        beside: further lines, below the curve.
         unicode: whether to draw the curve with more than ASCII.
     """
     frame = buckets.frame
     if not frame.height or width < _MIN_WIDTH or height < _MIN_HEIGHT:
         return Plot(Text(), 0, 0, max(0, width - MARGIN))
-    first, last = int(frame["first"][0]), int(frame["last"][-1])
+    first, last = ends_of([frame, *(other.buckets.frame for other in beside)]) or (0, 0)
     style = Style(color=True, unicode=unicode)
-    lines = draw_chart(buckets, bands, width=width, height=height, style=style, scaling=scaling)
+    lines = draw_chart(buckets, bands, width=width, height=height, style=style, scaling=scaling, beside=beside)
     rows = [Text.from_ansi(line) for line in lines]
     plot = Plot(Text(), first, last, width - MARGIN)
     axis = len(rows) - 2

@@ -15,8 +15,8 @@ from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.measuring.drift import LONG
 from esper_analyzer.measuring.history import History
 from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, levels_of
-from esper_analyzer.measuring.snapshot import MetricState, as_number, state_of, updates_per_sec
-from esper_schemas.metric.catalogue import LOSS_RATIO, leading
+from esper_analyzer.measuring.snapshot import MetricState, as_number, state_of, steps_per_sec, updates_per_sec
+from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO, leading
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
 
 CHARTED = tuple(metric.name for metric in leading())
@@ -130,6 +130,11 @@ class Picture:
             return None
         return int(self.recent["update"][0]), int(self.recent["update"][-1])
 
+    @property
+    def has_return(self) -> bool:
+        """Whether the return was measured in the newest rows."""
+        return self.last(EPISODE_RETURN) is not None
+
     @cached_property
     def levels(self) -> Mapping[str, Level]:
         """Level of the newest value of each `CHARTED` metric, computed once however often it is drawn."""
@@ -164,3 +169,8 @@ class Picture:
     def updates_per_sec(self) -> float | None:
         """Speed over the last 50 updates of the current attempt; None if it is unknown."""
         return updates_per_sec(self.recent)
+
+    @cached_property
+    def steps_per_sec(self) -> float | None:
+        """Environment steps per second over the same updates; None if it is unknown."""
+        return steps_per_sec(self.recent)

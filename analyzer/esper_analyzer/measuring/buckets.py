@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -26,6 +26,25 @@ class Buckets:
 
     frame: pl.DataFrame
     width: int = 1
+
+    def smoothed(self, weight: float) -> Buckets:
+        """Return an exponential moving average of the middles of the buckets, with the bias to 0 removed.
+
+        It is that of TensorBoard, and of the pages, where a bucket is one update. Values that are not finite are kept
+        as such and do not enter it.
+
+        Args:
+            weight: weight of the past, 0 to below 1.
+        """
+        mean = share = 0.0
+        values: list[float | None] = []
+        for low, high in self.frame.select("min", "max").iter_rows():
+            if low is not None:
+                mean = weight * mean + (1.0 - weight) * (low / 2 + high / 2)
+                share = weight * share + (1.0 - weight)
+            values.append(None if low is None else mean / share)
+        line = pl.Series(values, dtype=pl.Float64)
+        return replace(self, frame=self.frame.with_columns(min=line, max=line))
 
     def folded(self, columns: int) -> pl.DataFrame:
         """Return the frame with neighbouring buckets merged to at most `columns` buckets of equal width."""

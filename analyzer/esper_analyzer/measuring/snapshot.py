@@ -94,13 +94,24 @@ def state_of(name: str, values: list[Value], last: Value, level: Level, length: 
 
 def updates_per_sec(newest: pl.DataFrame) -> float | None:
     """Return the speed over the last 50 rows that belong to the newest attempt; None if it is unknown."""
-    if newest.height < 2:
-        return None
-    attempts, elapsed = (newest[name].tail(50).to_list() for name in ("attempt", "elapsed_secs"))
-    pairs = zip(attempts, elapsed, strict=True)
-    secs = [one for attempt, one in pairs if attempt == attempts[-1] and one is not None]
-    span = secs[-1] - secs[0] if len(secs) > 1 else 0.0
-    return (len(secs) - 1) / span if span > 0.0 else None
+    timed = _timed(newest, "update")
+    span = timed[-1][1] - timed[0][1] if len(timed) > 1 else 0.0
+    return (len(timed) - 1) / span if span > 0.0 else None
+
+
+def steps_per_sec(newest: pl.DataFrame) -> float | None:
+    """Return the environment steps per second over the same rows; None if it is unknown, or they do not rise."""
+    timed = _timed(newest, "env_steps")
+    span, steps = (timed[-1][1] - timed[0][1], timed[-1][0] - timed[0][0]) if len(timed) > 1 else (0.0, 0)
+    return steps / span if span > 0.0 and steps > 0 else None
+
+
+def _timed(newest: pl.DataFrame, name: str) -> list[tuple[int, float]]:
+    """Return a count and the seconds of those of the last 50 rows of the newest attempt that have both."""
+    if newest.height < 2 or name not in newest.columns:
+        return []
+    rows = newest.select("attempt", name, "elapsed_secs").tail(50).rows()
+    return [(count, secs) for attempt, count, secs in rows if attempt == rows[-1][0] and None not in (count, secs)]
 
 
 def as_number(value: Value) -> float | None:

@@ -16,10 +16,11 @@ from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.series import course_of
 from esper_analyzer.notebook.plots import DEFAULT_PLOTS, new_figure
 from esper_analyzer.reporting.comparison.axis import By, MeasuredRows
-from esper_analyzer.reporting.comparison.compare import EPISODE_RETURN, Compared, check_metric, compared
+from esper_analyzer.reporting.comparison.compare import Compared, check_metric, compared
 from esper_analyzer.reporting.comparison.reading import Reading
 from esper_analyzer.reporting.comparison.text import ranked_groups
 from esper_schemas.cleaning import printable
+from esper_schemas.metric.catalogue import EPISODE_RETURN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,10 +14,13 @@ from esper_analyzer.listing.filters import parse_filters
 from esper_analyzer.live.picture import CHARTED, Picture
 from esper_analyzer.measuring.levels import levels_of
 from esper_analyzer.measuring.snapshot import as_number, metric_names
+from esper_analyzer.reading.configuration import flattened
 from esper_analyzer.wording import number
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
+from esper_schemas.metric.catalogue import EPISODE_RETURN
 from esper_schemas.metric.metrics import HISTORY_LENGTH
+from esper_schemas.run.records import RunHeader
 
 _NAME_WIDTH = 28
 _OPERATOR = re.compile(r"[<>=~]")
@@ -29,12 +32,12 @@ def metrics_to_step_through(picture: Picture) -> list[str]:
 
 
 def metric_entries(picture: Picture) -> list[tuple[str, Text]]:
-    """List every number measured in the newest rows, those on the screen first: name, newest value, last ten."""
+    """List every number measured in the newest rows, the return first: name, newest value, last ten."""
     frame = picture.recent
     if not frame.height:
         return []
     numbers = [name for name in metric_names(frame.schema) if frame.schema[name].is_numeric() and name != "update"]
-    names = list(dict.fromkeys([*(name for name in CHARTED if name in numbers), *numbers]))
+    names = list(dict.fromkeys([*(name for name in (EPISODE_RETURN, *CHARTED) if name in numbers), *numbers]))
     measured = {name: values for name in names if len(values := frame[name].drop_nulls())}
     newest = {name: as_number(values[-1]) for name, values in measured.items()}
     levels = levels_of(newest, measured, picture.thresholds)
@@ -45,6 +48,22 @@ def metric_entries(picture: Picture) -> list[tuple[str, Text]]:
         history = values.tail(HISTORY_LENGTH).cast(pl.Float64).to_list()
         entries.append((name, line.append("  ").append(sparkline(history), style="cyan")))
     return entries
+
+
+def configuration_text(header: RunHeader) -> str:
+    """Return what the header of a run says, a line for each value, its hyper-parameters by dotted name."""
+    about = {
+        "run": header.run_id, "trainer": header.trainer, "environment": header.env, "device": header.device,
+        "created": header.created, "host": header.host, "commit": header.git_commit,
+    }  # fmt: skip
+    parts = {"About": about, "Configuration": flattened(header.config), "Versions": header.versions}
+    lines = []
+    for title, values in parts.items():
+        known = {printable(name): printable(str(value)) for name, value in values.items() if value not in (None, "")}
+        width = max(map(len, known), default=0)
+        rows = [f"  {name.ljust(width)}  {value}" for name, value in known.items()]
+        lines += [title, *(rows or ["  nothing was recorded"]), ""]
+    return "\n".join(lines[:-1])
 
 
 def is_wanted(text: str, name: str, shown: str, run: RunEntry) -> bool:

@@ -13,15 +13,31 @@ from rich.text import Text
 from esper_analyzer.drawing.style import Style, in_ascii
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.picture import Picture
-from esper_analyzer.terminal.layout import HEADING_HEIGHT, Layout
-from esper_analyzer.terminal.scene import Scene
+from esper_analyzer.terminal.layout import HEADING_HEIGHT
+from esper_analyzer.terminal.scene import Other, Scene
 
 MIN_WIDTH, MIN_HEIGHT = 40, 12
 
 
-def draw_frame(run: JudgedRun, rank: int, picture: Picture, *, width: int, height: int, style: Style) -> list[str]:
-    """Return exactly `height` lines of at most `width` cells, laid out for at least 40×12."""
-    scene = Scene(run, rank, style.unicode, picture, has_keys=False)
+def draw_frame(
+    run: JudgedRun,
+    rank: int,
+    picture: Picture,
+    *,
+    width: int,
+    height: int,
+    style: Style,
+    others: Sequence[Other] = (),
+) -> list[str]:
+    """Return exactly `height` lines of at most `width` cells, laid out for at least 40×12.
+
+    Args:
+        run, rank, picture: what is shown.
+        width, height: size in cells.
+        style: what the output can show.
+        others: further runs in the chart.
+    """
+    scene = Scene(run, rank, style.unicode, picture, has_keys=False, others=list(others))
     lines = _panels(scene, max(width, MIN_WIDTH), max(height, MIN_HEIGHT))[:height]
     if not style.unicode:
         lines = [in_ascii(line) for line in lines]
@@ -32,7 +48,7 @@ def draw_frame(run: JudgedRun, rank: int, picture: Picture, *, width: int, heigh
 
 
 def _panels(scene: Scene, width: int, height: int) -> list[Text]:
-    layout = Layout.of(width, height, is_calm=scene.is_calm(width))
+    layout = scene.layout(width, height)
     rest = height - HEADING_HEIGHT - layout.verdict - layout.below - layout.small
     course_width = width - layout.side
     course = [*scene.title(course_width, 1), *_sized(scene.chart(course_width, rest - 1), rest - 1)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 KEYS: dict[str, str] = {
     "q": "quit",
     "question_mark": "help",
@@ -19,9 +21,13 @@ KEYS: dict[str, str] = {
     "down": "alert(1)",
     "escape": "clear",
     "l": "scale",
+    "s": "smooth",
+    "c": "configuration",
+    "b": "overlay",
     "m": "metric(1)",
     "M": "metric(-1)",
     "slash": "choose_metric",
+    "g": "grid",
     "o": "choose_run",
     "r": "rank",
 }
@@ -53,21 +59,25 @@ What to look at
 
 Chart
   + −            zoom in and out, at the cursor or at the end
-  Left Right     move the cursor; the exact values appear below the chart
+  Left Right     move the cursor; the values appear below the chart
   [ ]  PgUp PgDn half a screen earlier and later
   Home End       to the beginning; to the end, and follow it
   0              show the whole history
   l              scale of the values: automatic, logarithmic, linear
+  s              smoothing: an average instead of the values, which stay behind it in grey
   m M            next and previous metric
   /              choose any metric by typing part of its name
+  g              all metrics as small charts, page by page; Enter puts the marked one into the chart
 
 Alerts
-  Up Down        previous and next alert: moves the cursor there, shows the message at the top
+  Up Down        previous and next alert: moves the cursor there, charts what it is about, shows the message
   Esc            clear the alert and the cursor
 
 Elsewhere
   v              the verdict with all its reasons, or the full message of the selected alert
   o              another run: type a part of its line, or a filter such as return > 100
+  b              draw another run over this one; once more: without it
+  c              configuration of the run, and where it was recorded
   r              next rank
   ?              this page
   q              quit
@@ -82,5 +92,38 @@ Time line
   t              recorded speed, or a fixed number of updates per second
 """
 
-LINE = " ? help  q quit  v verdict  / metrics  +/− zoom  arrows: cursor, alerts  l scale  o runs"
-REPLAY_LINE = " Space play  ? help  q quit  n/N alert  ., step  <> speed  v verdict  / metrics  +/− zoom"
+HINTS = (
+    "? help",
+    "q quit",
+    "/ metric",
+    "v verdict",
+    "↑↓ alerts",
+    "g grid",
+    "+- zoom",
+    "b overlay",
+    "o runs",
+    "s smooth",
+    "c config",
+    "l scale",
+)
+REPLAY_HINTS = (
+    "Space play",
+    "? help",
+    "q quit",
+    "n/N alert",
+    "<> speed",
+    "., step",
+    "/ metric",
+    "v verdict",
+    "+- zoom",
+)
+"""What the last line of the screen says, the most important first."""
+
+
+def key_line(hints: Sequence[str], width: int) -> str:
+    """Join as many of the hints as fit into `width` cells; those that do not are left out whole."""
+    line = ""
+    for hint in hints:
+        if len(line) + 2 + len(hint) <= width:
+            line += ("  " if line else " ") + hint
+    return line

@@ -36,16 +36,23 @@ class Layout:
         return self.numbers[1] + self.alerts[1] if self.is_stacked else self.numbers[1]
 
     @classmethod
-    def of(cls, width: int, height: int, *, is_calm: bool) -> Layout:
-        """Return the layout for a screen of this size; `is_calm` means that the whole verdict fits one line."""
+    def of(cls, width: int, height: int, *, is_calm: bool, has_return: bool) -> Layout:
+        """Return the layout for a screen of this size.
+
+        Args:
+            width, height: cells of the screen.
+            is_calm: whether the whole verdict fits one line.
+            has_return: whether the numbers have a line for the return.
+        """
+        more = int(has_return)
         is_tall = width >= 100 and height >= 45
         is_wide = width >= 150 and height >= 30
         is_stacked = width < 100 or height < 30
         if is_stacked:
-            numbers = width, 5 if height >= 16 else 3
+            numbers = width, (5 if height >= 16 else 3) + more
             alerts = width, 2 if height >= 24 else 1 if height >= 20 else 0
         else:
-            numbers = 100 if is_wide and width >= 180 else 80 if is_wide else 58, 14 if is_tall else 8
+            numbers = 100 if is_wide and width >= 180 else 80 if is_wide else 58, (14 if is_tall else 8) + more
             alerts = width - numbers[0], numbers[1]
         verdict = 4 if is_tall or width < 80 else 3
         if height < 20:

@@ -11,22 +11,55 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from esper_analyzer.drawing import panels
-from esper_analyzer.drawing.chart import Scaling
+from esper_analyzer.drawing.chart import Beside, Scaling
+from esper_analyzer.drawing.heading import heading
 from esper_analyzer.drawing.plot import Plot, draw_plot
 from esper_analyzer.drawing.style import drawn_bands
 from esper_analyzer.drawing.window import Window
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.rules import CHART_OF
 from esper_analyzer.live.feed import MANY_ROWS
 from esper_analyzer.live.picture import CHARTED, Event, Picture
 from esper_analyzer.measuring.buckets import Buckets
 from esper_analyzer.measuring.levels import bands_of
+from esper_analyzer.terminal.layout import Layout
 from esper_schemas.cleaning import printable
 
 CHART_SECS = 10.0
 """New rows redraw the charts of a long history at most this often, because they hardly change them."""
 
-_COMPACT_HEIGHT, _ROOMY_HEIGHT = 5, 10
+_COMPACT_HEIGHT, _ROOMY_HEIGHT = 5, 10  # of the numbers, without the line of the return
 _GAUGES_WIDTH = 60
+
+
+SMOOTHINGS = (0.0, 0.6, 0.9, 0.97)
+"""Weights of the past that a key goes through."""
+
+LOOKS = (("bright_yellow", 11, "o"), ("bright_magenta", 13, "x"), ("bright_green", 10, "+"), ("bright_blue", 12, "%"),
+         ("white", 15, "&"))  # fmt: skip
+"""Colour, its number, and character in ASCII of each further run; none is red."""
+
+MAX_OTHERS = len(LOOKS)
+
+
+@dataclass(slots=True)
+class Other:
+    """A further run in the chart: its name, and its state so far."""
+
+    name: str
+    picture: Picture = field(default_factory=lambda: Picture("opening"))
+
+    def course(self, metric: str, limits: tuple[int, int]) -> Buckets | None:
+        """Return the buckets of a metric between two updates; None if they have not been read."""
+        detail, history = self.picture.detail, self.picture.history
+        if metric in history.names:
+            return history.of(metric, *limits)
+        return detail.history.of(metric, *limits) if detail is not None and detail.metric == metric else None
+
+    def lacks(self, metric: str) -> bool:
+        """Whether the course of a metric has to be read."""
+        is_read = self.picture.detail is not None and self.picture.detail.metric == metric
+        return self.picture.rows > 0 and metric not in self.picture.history.names and not is_read
 
 
 @dataclass(slots=True)
@@ -46,6 +79,9 @@ class Scene:
         charted: the picture it was drawn from.
         is_short: whether the values at the cursor share the line of the title.
         has_keys: whether a key shows the whole verdict.
+        smoothing: weight of the past in the average that the chart draws; 0 draws the values alone.
+        others: further runs in the chart.
+        before_alert: the metric that was in the chart before an alert was selected.
     """
 
     run: JudgedRun
@@ -61,11 +97,23 @@ class Scene:
     charted: Picture | None = None
     is_short: bool = False
     has_keys: bool = True
+    smoothing: float = 0.0
+    others: list[Other] = field(default_factory=list)
+    before_alert: str | None = None
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """First and last update of the runs in the chart; None before the first update of the run."""
+        span = self.picture.span
+        if span is None:
+            return None
+        spans = [span, *(other.picture.span for other in self.others if other.picture.span is not None)]
+        return min(first for first, _ in spans), max(last for _, last in spans)
 
     @property
     def limits(self) -> tuple[int, int] | None:
         """First and last update in the chart."""
-        span = self.picture.span
+        span = self.span
         return None if span is None else self.window.limits(*span)
 
     @property
@@ -90,6 +138,39 @@ class Scene:
             return picture.history.of(self.metric, *limits)
         return None
 
+    def beside(self) -> list[Beside]:
+        """Return the further lines of the chart: of the other runs, and the values themselves below their average."""
+        limits, course = self.limits, self.course()
+        if limits is None:
+            return []
+        lines = [] if not self.smoothing or course is None else [Beside(course)]
+        for number, other in enumerate(self.others):
+            found = other.course(self.metric, limits)
+            if found is not None:
+                _, color, mark = LOOKS[number % len(LOOKS)]
+                lines.append(Beside(found.smoothed(self.smoothing) if self.smoothing else found, color, mark))
+        return lines
+
+    def _names(self) -> list[tuple[str, str]]:
+        """Return name and colour of each run in the chart, if there are several."""
+        if not self.others:
+            return []
+        others = [(other.name, LOOKS[number % len(LOOKS)][0]) for number, other in enumerate(self.others)]
+        return [(self.run.header.run_id, "bright_cyan"), *others]
+
+    def chart_alert(self, event: Event) -> None:
+        """Select an alert, and show the metric that it is about, or the one to look at for it, if it was recorded."""
+        self.selected = event
+        name = event.metric if event.metric in self.picture.recent.columns else CHART_OF.get(event.metric, "")
+        if name in self.picture.recent.columns and name != "update":
+            self.before_alert = self.before_alert or self.metric
+            self.metric = name
+
+    def clear_alert(self) -> None:
+        """Select no alert, and show the metric that was in the chart before."""
+        self.selected = None
+        self.metric, self.before_alert = self.before_alert or self.metric, None
+
     def wanted_row(self) -> int | None:
         """Return the update at the cursor if its values have not been read yet."""
         cursor, row = self.window.cursor, self.picture.row
@@ -97,7 +178,7 @@ class Scene:
 
     def wanted_detail(self) -> tuple[str, int, int | None] | None:
         """Return the metric, first and last update (None: to the end) to read at a finer resolution, if any."""
-        limits, span = self.limits, self.picture.span
+        limits, span = self.limits, self.span
         if limits is None or span is None or not self.picture.history.frame.height:
             return None
         detail, history = self.picture.detail, self.picture.history
@@ -113,13 +194,18 @@ class Scene:
 
     def heading(self, width: int, _height: int) -> list[Text]:
         """Draw the name of the run and its status."""
-        return panels.heading(self.run, self.rank, self.picture, width)
+        return heading(self.run, self.rank, self.picture, width)
 
     def title(self, width: int, _height: int) -> list[Text]:
         """Draw the title of the chart, or the values at the cursor if they share its line."""
         if self.is_short and self.window.cursor is not None:
             return self.readout(width, 1)
-        return [panels.chart_title(self.picture, self.metric, self.scaling, self.limits, self.course(), width)]
+        shown = self.limits if self.window.span is not None else None
+        title = panels.chart_title(
+            self.picture, self.metric, self.scaling, shown, self.course(), width,
+            smoothing=self.smoothing, names=self._names(), beside=self.beside(),
+        )  # fmt: skip
+        return [title]
 
     def chart(self, width: int, height: int) -> list[Text]:
         """Draw the chart, or the reason why there is none."""
@@ -132,7 +218,7 @@ class Scene:
                 reason = "not measured here"
             return [Text()] * (height // 2) + [Text(reason.center(width).rstrip(), style="dim")]
         self.plot = draw_plot(
-            course,
+            course.smoothed(self.smoothing) if self.smoothing else course,
             drawn_bands(self.metric, bands_of(self.metric, self.picture.thresholds)),
             width=width - 1,
             height=height,
@@ -140,6 +226,7 @@ class Scene:
             cursor=self.window.cursor,
             events=[event for event in self.picture.events if event.rank in (None, self.rank)],
             gaps=self.picture.gaps,
+            beside=self.beside(),
             unicode=self.unicode,
         )
         return list(self.plot.text.split("\n"))
@@ -159,10 +246,10 @@ class Scene:
 
     def numbers(self, width: int, height: int) -> list[Text]:
         """Draw the losses and the gauges."""
-        compact = height <= _COMPACT_HEIGHT
+        compact = height - self.picture.has_return <= _COMPACT_HEIGHT
         return [
             *panels.losses(self.picture, width, head=not compact),
-            *([Text()] if height >= _ROOMY_HEIGHT else []),
+            *([Text()] if height - self.picture.has_return >= _ROOMY_HEIGHT else []),
             *panels.gauges(self.picture, min(width, _GAUGES_WIDTH), columns=2 if compact else 1),
         ]
 
@@ -178,6 +265,10 @@ class Scene:
         if self.selected is not None:
             key = self.selected.key
             self.selected = next((event for event in picture.events if event.key == key), None)
+
+    def layout(self, width: int, height: int) -> Layout:
+        """Return the sizes of the panels on a screen of this size."""
+        return Layout.of(width, height, is_calm=self.is_calm(width), has_return=self.picture.has_return)
 
     def is_calm(self, width: int) -> bool:
         """Whether the run is healthy and its verdict fits one line of this width."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +13,10 @@ from typing import TextIO
 
 import polars as pl
 
-from esper_analyzer.drawing.plain_lines import plain_lines
-from esper_analyzer.drawing.style import Style, to_ascii
+from esper_analyzer.drawing.style import Style
 from esper_analyzer.drawing.terminal_size import terminal_size
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.judging.judgement import level_and_rank
-from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.live.clock import REPLAY_SECS, replay_times
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import Picture
@@ -27,8 +24,9 @@ from esper_analyzer.live.ranks import RanksFeed
 from esper_analyzer.measuring.levels import Thresholds
 from esper_analyzer.reading.errors import quiet_panics
 from esper_analyzer.terminal.frame import draw_frame
+from esper_analyzer.terminal.lines import RunLines, write_rows
 from esper_analyzer.terminal.on_alert import AlertCommand
-from esper_schemas.cleaning import printable
+from esper_analyzer.terminal.scene import Other
 from esper_schemas.console import say
 
 INTERVAL_SECS = 0.25
@@ -36,30 +34,40 @@ INTERVAL_SECS = 0.25
 _FRAMES_PER_SEC = 20
 
 
-def once(run: JudgedRun, rank: int | None = None, stream: TextIO | None = None) -> int:
+def once(
+    run: JudgedRun, rank: int | None = None, stream: TextIO | None = None, *, others: Sequence[JudgedRun] = ()
+) -> int:
     """Print one frame of the screen, as large as the terminal or COLUMNS × LINES. Return the number of damages.
 
     Args:
         run: the run.
         rank: the rank to show and judge; None shows the first and judges all.
         stream: where to print it; standard output by default.
+        others: runs to draw over it in the chart.
     """
     stream = stream or sys.stdout
     with quiet_panics():
-        feed = RanksFeed(run) if rank is None else LiveFeed(run, rank)
-        try:
-            picture = feed.finish()
-        finally:
-            feed.close()
-    _write_frame(run, feed.rank, picture, stream)
-    return picture.damage
+        shown, picture = _finished(RanksFeed(run) if rank is None else LiveFeed(run, rank))
+        beside = [
+            Other(other.header.run_id, _finished(LiveFeed(other, min(other.ranks(), default=0)))[1]) for other in others
+        ]
+    _write_frame(run, shown, picture, stream, beside)
+    return max([picture.damage, *(other.picture.damage for other in beside)])
 
 
-def _write_frame(run: JudgedRun, rank: int, picture: Picture, stream: TextIO) -> None:
+def _finished(feed: LiveFeed) -> tuple[int, Picture]:
+    """Return the rank of a feed, and the picture when all of it is read."""
+    try:
+        return feed.rank, feed.finish()
+    finally:
+        feed.close()
+
+
+def _write_frame(run: JudgedRun, rank: int, picture: Picture, stream: TextIO, others: Sequence[Other] = ()) -> None:
     width, height = terminal_size(stream)
     if stream.isatty():
         height -= 1  # the prompt that follows takes a line
-    lines = draw_frame(run, rank, picture, width=width, height=height, style=Style.of(stream))
+    lines = draw_frame(run, rank, picture, width=width, height=height, style=Style.of(stream), others=others)
     stream.write("\n".join(lines) + "\n")
     stream.flush()
 
@@ -73,6 +81,7 @@ def follow(
     is_new: bool = False,
     root: Path | None = None,
     stream: TextIO | None = None,
+    others: Sequence[JudgedRun] = (),
 ) -> int:
     """Follow a run: on a terminal as an application until the user quits, elsewhere a line per update until it ends.
 
@@ -86,13 +95,14 @@ def follow(
         is_new: whether the run began after the tail; then all its alerts run the command.
         root: folder of the runs that the application lists; see `run_app`.
         stream: where to show it; standard output by default.
+        others: runs to draw over it in the chart; elsewhere their lines come as well, each with the name of its run.
     """
     alerts = AlertCommand(on_alert, run) if on_alert is not None else None
     try:
         with alerts or nullcontext():
             if stream is None and is_possible():
-                return _follow_in_app(run, rank, alerts, interval=interval, is_new=is_new, root=root)
-            return _follow_as_lines(run, rank, alerts, interval, stream or sys.stdout, is_new=is_new)
+                return _follow_in_app(run, rank, alerts, interval=interval, is_new=is_new, root=root, others=others)
+            return _follow_as_lines(run, rank, alerts, interval, stream or sys.stdout, is_new=is_new, others=others)
     finally:
         _say_notices(alerts)
 
@@ -105,12 +115,19 @@ def is_possible() -> bool:
 
 
 def _follow_in_app(
-    run: JudgedRun, rank: int | None, alerts: AlertCommand | None, *, interval: float, is_new: bool, root: Path | None
+    run: JudgedRun,
+    rank: int | None,
+    alerts: AlertCommand | None,
+    *,
+    interval: float,
+    is_new: bool,
+    root: Path | None,
+    others: Sequence[JudgedRun],
 ) -> int:
     from esper_analyzer.terminal.app.start import run_app  # Textual is slow to import
 
     told = _alert_callback(alerts)
-    return run_app(run, rank, interval=interval, on_alert=told, is_new=is_new, leave=_leave, root=root)
+    return run_app(run, rank, interval=interval, on_alert=told, is_new=is_new, leave=_leave, root=root, others=others)
 
 
 def _alert_callback(alerts: AlertCommand | None) -> Callable[[Alert], object] | None:
@@ -129,57 +146,34 @@ def _say_notices(alerts: AlertCommand | None) -> None:
 
 
 def _follow_as_lines(
-    run: JudgedRun, rank: int | None, alerts: AlertCommand | None, interval: float, stream: TextIO, *, is_new: bool
+    run: JudgedRun,
+    rank: int | None,
+    alerts: AlertCommand | None,
+    interval: float,
+    stream: TextIO,
+    *,
+    is_new: bool,
+    others: Sequence[JudgedRun],
 ) -> int:
-    told = _alert_callback(alerts)
+    told, is_named = _alert_callback(alerts), bool(others)
     with quiet_panics():
-        if rank is None:
-            feed: LiveFeed = RanksFeed(run, charted=(), on_alert=told, is_new=is_new)
-        else:
-            feed = LiveFeed(run, rank, charted=(), on_alert=told, is_new=is_new)
-    name, thresholds = printable(run.header.run_id), run.settings.thresholds
+        followed = [RunLines(run, rank, stream, on_alert=told, is_new=is_new, is_named=is_named)]
+        followed += [RunLines(other, rank, stream, is_named=True) for other in others]
     try:
-        _write_rows(feed.take_earlier(), thresholds, stream)  # first the rows from before the tail began
-        shown_status = ""
+        for one in followed:
+            one.write_earlier()
         while True:
             began = time.monotonic()
-            feed.look()
-            if feed.new_rows.height:
-                _write_rows(feed.new_rows.lazy(), thresholds, stream)
-            while feed.work():
-                pass
+            for one in followed:
+                one.look()
             _say_notices(alerts)
-            now = feed.status if feed.rows or feed.status == "gone" else "waiting for the first update"
-            if now != shown_status and (shown_status or now != "live"):
-                say(f"{name}: {now}")
-            shown_status = now
-            if feed.has_ended:
+            if all(one.has_ended for one in followed):
                 break
             time.sleep(max(0.0, interval - (time.monotonic() - began)))
-        feed.check()
-        last = feed.picture()
-        if feed.rows and last.verdict is not None:
-            _say_end(name, last, last.verdict)
+        return max(one.end() for one in followed)
     finally:
-        feed.close()
-    return last.damage
-
-
-def _say_end(name: str, picture: Picture, verdict: Verdict) -> None:
-    """Say the verdict, and one line for each rule that was ever raised."""
-    for event in picture.events:
-        if event.alert is not None:
-            of_rank = "" if event.rank is None else f"rank {event.rank}: "
-            alert = f"{of_rank}{event.alert.title}, {event.alert.course}"
-            say(f"{name}: {event.level} first at update {event.update}: {alert}")
-    say(f"{name}: verdict {level_and_rank(verdict)}")
-
-
-def _write_rows(rows: pl.LazyFrame, thresholds: Thresholds, stream: TextIO) -> None:
-    with quiet_panics():
-        text = "".join(f"{line}\n" for line in plain_lines(rows, thresholds))
-    stream.write(text if Style.of(stream).unicode else to_ascii(text))
-    stream.flush()
+        for one in followed:
+            one.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +232,7 @@ def _replay_as_lines(
         if until == start:
             time.sleep(1.0 / _FRAMES_PER_SEC)
             continue
-        _write_rows(rows.slice(start, until - start), thresholds, stream)
+        write_rows(rows.slice(start, until - start), thresholds, stream)
         start = until
 
 

@@ -8,6 +8,9 @@ from esper_schemas.metric.payload import METRICS
 LOSS_RATIO = "loss_ratio"
 """Name of the derived metric Lv/Lp = abs(value_loss) / abs(policy_loss)."""
 
+EPISODE_RETURN = "episode_return_mean"
+"""Name of the metric that people look at first, where it was recorded."""
+
 MIN_POLICY_LOSS = 1e-10
 """The Lv/Lp ratio is null if abs(policy_loss) is smaller than this."""
 

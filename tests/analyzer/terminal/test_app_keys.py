@@ -16,8 +16,8 @@ from esper_analyzer.terminal.app.widgets import Chooser
 from esper_recorder import Recorder
 
 
-def test_the_cursor_reads_exact_values_of_the_run(demo: Path) -> None:
-    """Zoomed in to single updates, each step of the cursor shows the recorded number to the last digit."""
+def test_the_cursor_reads_the_values_of_the_run(demo: Path) -> None:
+    """Zoomed in to single updates, each step of the cursor shows the recorded number, rounded, and the return."""
     recorded = dict(open_run(demo).updates(0).select("update", "value_loss").collect().iter_rows())
 
     async def steps(app: EsperApp, pilot: Pilot[None]) -> None:
@@ -27,7 +27,7 @@ def test_the_cursor_reads_exact_values_of_the_run(demo: Path) -> None:
             await settle(app, pilot)
             cursor = app.scene.window.cursor
             assert cursor is not None
-            assert f"▏{cursor}  V.Loss {recorded[cursor]!r}" in "\n".join(screen(app))
+            assert f"▏{cursor}  V.Loss {recorded[cursor]:.4f}  Return 4" in "\n".join(screen(app))
         assert app.scene.window.cursor == 295
 
     show(demo, steps)

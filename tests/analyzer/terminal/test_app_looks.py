@@ -16,7 +16,6 @@ from esper_analyzer.live.picture import CHARTED
 from esper_analyzer.measuring.history import history_of
 from esper_analyzer.measuring.levels import bands_of
 from esper_analyzer.terminal.app.app import EsperApp
-from esper_analyzer.terminal.layout import Layout
 from esper_recorder import ValueLossDefinition
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -106,7 +105,7 @@ def test_any_size_is_survived(demo: Path, record: Callable[..., Path], is_calm: 
             if width >= 60 and height >= 20:
                 assert "V.Loss" in "\n".join(lines)
                 assert "Verdict" in "\n".join(lines)
-                layout = Layout.of(width, height, is_calm=app.scene.is_calm(width))
+                layout = app.scene.layout(width, height)
                 for panel, room in (("#numbers", layout.numbers), ("#alerts", layout.alerts)):
                     assert tuple(app.screen_stack[0].query_one(panel).size) == room
 
@@ -129,7 +128,7 @@ def test_what_is_not_finite_is_marked_at_its_place(demo: Path) -> None:
         await pilot.press("l")
 
     lines = show(demo, steps)
-    assert any(re.search(r"▏230  V\.Loss inf", line) for line in lines)
+    assert any(re.search(r"▏230  V\.Loss ∞", line) for line in lines)
 
 
 def test_the_scale_is_switched_and_its_labels_are_true(demo: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_frame_says_what_the_application_says(
     run = open_run(path)
     shown = show(path, None, size)
     printed = draw_frame(run, 0, picture_of(run), width=width, height=height, style=PLAIN)
-    layout = Layout.of(width, height, is_calm=is_calm)
+    layout = Layout.of(width, height, is_calm=is_calm, has_return=True)
     top = HEADING_HEIGHT + layout.verdict
     assert printed[:top] == [re.sub("( … [0-9]+ more|…):? v$", r"\1", line) for line in shown[:top]]  # no key to press
     assert any("Verdict" in line for line in printed[:top])

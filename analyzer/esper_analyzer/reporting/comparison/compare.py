@@ -41,13 +41,12 @@ from esper_analyzer.reporting.comparison.reading import Reading, read_all
 from esper_analyzer.reporting.comparison.scores import Scores, best_first, score
 from esper_analyzer.reporting.report import Report
 from esper_schemas.errors import RunDamagedError, UsageError
-from esper_schemas.metric.catalogue import LOSS_RATIO
+from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO
 from esper_schemas.metric.metrics import Direction
 from esper_schemas.metric.payload import METRICS
 
 _VALUE_LOSSES = ("value_loss", "value_loss_unclipped", LOSS_RATIO)
 _SCORES = ("final", "best", "area")
-EPISODE_RETURN = "episode_return_mean"
 """The metric that is compared by default, where it was measured."""
 
 

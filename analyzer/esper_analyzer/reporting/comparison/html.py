@@ -15,14 +15,14 @@ from markupsafe import Markup
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.series import Line, course_of
 from esper_analyzer.reporting.comparison.axis import By, MeasuredRows
-from esper_analyzer.reporting.comparison.compare import EPISODE_RETURN, Compared
+from esper_analyzer.reporting.comparison.compare import Compared
 from esper_analyzer.reporting.comparison.groups import Group
 from esper_analyzer.reporting.comparison.reading import Reading
 from esper_analyzer.reporting.comparison.text import position, ranked_groups
 from esper_analyzer.reporting.html_charts import coded, coded_ranges, pack
 from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
 from esper_schemas.cleaning import printable
-from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, is_label, leading
+from esper_schemas.metric.catalogue import DECLARED, EPISODE_RETURN, LOSS_RATIO, is_label, leading
 
 SCRIPTS = (*CHART_SCRIPTS, "overlay.js", "compare.js")
 MAX_CHARTS = 12

@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
 from textual import on
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.events import MouseScrollDown, MouseScrollUp, Resize
+from textual.events import Resize
 from textual.message import Message
 
-from esper_analyzer.drawing import panels
-from esper_analyzer.drawing.chart import SCALINGS
+from esper_analyzer.drawing.heading import YOUNG_SECS
 from esper_analyzer.drawing.style import Style
 from esper_analyzer.drawing.window import Window
 from esper_analyzer.judging.alerts import Alert
@@ -33,12 +31,13 @@ from esper_analyzer.live.ranks import RanksFeed
 from esper_analyzer.live.reader import Reader
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
 from esper_analyzer.reading.run_reader import GOING_ON
+from esper_analyzer.terminal.app.chart_keys import ChartKeys
+from esper_analyzer.terminal.app.metric_grid import MetricGrid
 from esper_analyzer.terminal.app.run_chooser import RunChooser
-from esper_analyzer.terminal.app.widgets import Chooser, Draw, Help, Panel
-from esper_analyzer.terminal.choices import metric_entries, metrics_to_step_through
-from esper_analyzer.terminal.keys import HELP, KEYS, LINE
+from esper_analyzer.terminal.app.widgets import Draw, Panel
+from esper_analyzer.terminal.keys import HINTS, KEYS, key_line
 from esper_analyzer.terminal.layout import HEADING_HEIGHT, Layout
-from esper_analyzer.terminal.scene import Scene
+from esper_analyzer.terminal.scene import Other, Scene
 from esper_schemas.cleaning import printable
 from esper_schemas.run.directory import RunDirectory
 
@@ -57,7 +56,7 @@ class Fresh(Message):
         return isinstance(message, Fresh) and message.reader is self.reader
 
 
-class EsperApp(App[None]):
+class EsperApp(ChartKeys):
     """One rank of a run on the whole terminal, with the verdict on all of them unless only one was asked for.
 
     A subclass may show other pictures than those of a live run.
@@ -70,8 +69,7 @@ class EsperApp(App[None]):
 
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False
-    KEY_LINE: ClassVar[str] = LINE
-    HELP_TEXT: ClassVar[str] = HELP
+    KEY_HINTS: ClassVar[tuple[str, ...]] = HINTS
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, action, show=False) for key, action in KEYS.items()),
         Binding("ctrl+c", "interrupt", show=False, priority=True),
@@ -88,6 +86,7 @@ class EsperApp(App[None]):
         on_alert: Callable[[Alert], object] | None = None,
         is_new: bool = False,
         root: Path | None = None,
+        others: Sequence[JudgedRun] = (),
     ) -> None:
         if os.environ.get("NO_COLOR") == "":  # an empty value means that it is not set
             del os.environ["NO_COLOR"]
@@ -106,6 +105,9 @@ class EsperApp(App[None]):
         self._asked_row: int | None = None
         self._asked_detail: tuple[str, int, int | None] | None = None
         self._reader = self._watched = self._new_reader(on_alert)
+        self._others: list[Reader] = []
+        for other in others:
+            self._put_beside(other)
 
     def last_picture(self) -> Picture:
         """Return the picture to leave in the terminal, without reading or judging anything again."""
@@ -147,7 +149,8 @@ class EsperApp(App[None]):
         if not self.is_headless:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end_by, signal.SIGTERM)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
-        self._reader.start()
+        for reader in (self._reader, *self._others):
+            reader.start()
         self.set_interval(1.0, self._every_second)
 
     def on_resize(self, event: Resize) -> None:
@@ -159,7 +162,7 @@ class EsperApp(App[None]):
     def _lay_out(self) -> None:
         """Give each panel its size."""
         width, height = self._room
-        layout = Layout.of(width, height, is_calm=self.scene.is_calm(width))
+        layout = self.scene.layout(width, height)
         if layout == self._layout:
             return
         self._layout = layout
@@ -181,8 +184,8 @@ class EsperApp(App[None]):
 
     def on_unmount(self) -> None:
         """Stop reading."""
-        self._reader.stop()
-        self._watched.stop()
+        for reader in (self._reader, self._watched, *self._others):
+            reader.stop()
 
     # ------------------------------------------------------------------ pictures
 
@@ -197,7 +200,9 @@ class EsperApp(App[None]):
     @on(Fresh)
     def _take(self, message: Fresh) -> None:
         reader, error = message.reader, message.reader.error
-        if error is not None and reader is self._watched and (reader is self._reader or self._on_alert is not None):
+        if reader in self._others:
+            self._take_other(reader)
+        elif error is not None and reader is self._watched and (reader is self._reader or self._on_alert is not None):
             self.error = error
             self.exit()
         elif error is not None and reader is self._reader:
@@ -205,6 +210,8 @@ class EsperApp(App[None]):
             self._renew()
         elif reader is self._reader and reader.picture is not None:
             self.scene.show(reader.picture)
+            if isinstance(self.screen, MetricGrid):
+                self.screen.show(reader.picture)
             self._renew(chart=self._is_chart_due())
 
     def _is_chart_due(self) -> bool:
@@ -226,7 +233,7 @@ class EsperApp(App[None]):
         ):  # no picture has come since it became due
             self._renew()
         age = self.scene.picture.age_secs()
-        if age is not None and age >= panels.YOUNG_SECS and self.scene.picture.status in GOING_ON:
+        if age is not None and age >= YOUNG_SECS and self.scene.picture.status in GOING_ON:
             self.screen_stack[0].query("#heading").refresh()
 
     def _ask(self) -> None:
@@ -237,6 +244,9 @@ class EsperApp(App[None]):
         if detail is not None and detail != self._asked_detail:
             self._reader.ask_detail(*detail)
         self._asked_row, self._asked_detail = row, detail
+        for reader, other in zip(self._others, self.scene.others, strict=True):
+            if other.lacks(self.scene.metric) and other.picture.span is not None:
+                reader.ask_detail(self.scene.metric, other.picture.span[0], None)
 
     # ------------------------------------------------------------------ panels
 
@@ -244,101 +254,57 @@ class EsperApp(App[None]):
         return []
 
     def _draw_keys(self, width: int, _height: int) -> list[Text]:
-        line = Text(f" {self._note}" if self._note else self.KEY_LINE, style="dim")
+        if not self._note:
+            return [Text(key_line(self.KEY_HINTS, width - 1), style="dim")]
+        line = Text(f" {self._note}", style="dim")
         line.truncate(width - 1, overflow="ellipsis")
         return [line]
 
-    # ------------------------------------------------------------------ chart keys
-
-    def _set_window(self, window: Window) -> None:
-        self.scene.window = window
-        self._note = ""
-        self._renew()
-
-    def action_zoom(self, closer: bool) -> None:
-        """Zoom in or out."""
-        if self.scene.picture.span is not None:
-            self._set_window(self.scene.window.zoom(*self.scene.picture.span, closer=closer))
-
-    def action_whole(self) -> None:
-        """Show the whole history."""
-        self._set_window(replace(self.scene.window, span=None, right=None))
-
-    def action_pan(self, share: float) -> None:
-        """Pan to earlier or later updates."""
-        if self.scene.picture.span is not None:
-            self._set_window(self.scene.window.pan(*self.scene.picture.span, share))
-
-    def action_edge(self, end: bool) -> None:
-        """Jump to the beginning, or to the end and follow it."""
-        if self.scene.picture.span is not None:
-            right = None if end else self.scene.picture.span[0]
-            cursor = None if self.scene.window.cursor is None else self.scene.picture.span[int(end)]
-            self._set_window(replace(self.scene.window, right=right, cursor=cursor))
-
-    def action_cursor(self, direction: int) -> None:
-        """Move the cursor by one column."""
-        limits, span = self.scene.limits, self.scene.picture.span
-        if limits is not None and span is not None:
-            step = max(1, round((limits[1] - limits[0] + 1) / max(1, self.scene.plot.columns)))
-            self._set_window(self.scene.window.move(*span, direction * step))
-
-    def action_alert(self, direction: int) -> None:
-        """Select the next or previous alert and move the cursor there."""
-        events, span = self.scene.picture.events, self.scene.picture.span
-        if not events or span is None:
-            return
-        index = 0 if self.scene.selected not in events else events.index(self.scene.selected) + direction
-        self.scene.selected = events[max(0, min(index, len(events) - 1))]
-        self._set_window(self.scene.window.at(*span, self.scene.selected.update))
-
-    def action_clear(self) -> None:
-        """Clear the selected alert and the cursor."""
-        self.scene.selected = None
-        self._set_window(replace(self.scene.window, cursor=None))
-
-    def action_scale(self) -> None:
-        """Switch to the next scale of the values."""
-        self.scene.scaling = SCALINGS[(SCALINGS.index(self.scene.scaling) + 1) % len(SCALINGS)]
-        self._renew()
-
-    def on_panel_clicked(self, message: Panel.Clicked) -> None:
-        """Move the cursor to where the chart was clicked."""
-        if message.panel.id == "chart" and self.scene.picture.span is not None:
-            update = self.scene.plot.update_at(message.x)
-            if update is not None:
-                self._set_window(self.scene.window.at(*self.scene.picture.span, update))
-
-    def on_mouse_scroll_up(self, _event: MouseScrollUp) -> None:
-        """Zoom in."""
-        self.action_zoom(True)
-
-    def on_mouse_scroll_down(self, _event: MouseScrollDown) -> None:
-        """Zoom out."""
-        self.action_zoom(False)
-
     # ------------------------------------------------------------------ what is shown
 
-    def action_metric(self, direction: int) -> None:
-        """Chart the next or previous metric that has a small chart."""
-        names = metrics_to_step_through(self.scene.picture)
-        if names:
-            at = names.index(self.scene.metric) if self.scene.metric in names else 0
-            self._chart(names[(at + direction) % len(names)])
-
-    def action_choose_metric(self) -> None:
-        """Open the list of recorded metrics."""
-        self.push_screen(Chooser("metric", metric_entries(self.scene.picture), unicode=self.scene.unicode), self._chart)
-
-    def _chart(self, metric: str | None) -> None:
-        if metric is not None:
-            self.scene.metric = metric
-            self._renew()
-
     def action_choose_run(self) -> None:
-        """Open the list of runs below the folder of runs."""
-        runs = headers([self._root])
-        self.push_screen(RunChooser(runs, self.scene.run.settings, unicode=self.scene.unicode), self._switch_run)
+        """Open the list of runs below the folder of runs, to show another one."""
+        self.push_screen(self._run_chooser(), self._switch_run)
+
+    def action_overlay(self) -> None:
+        """Open the list of runs to draw one of them over the run in the chart; if there are some, take them away."""
+        if self._others:
+            for reader in self._others:
+                reader.stop(wait=False)
+            self._others, self.scene.others = [], []
+            self._set_window(Window())
+        else:
+            self.push_screen(self._run_chooser(), self._overlay)
+
+    def _run_chooser(self) -> RunChooser:
+        return RunChooser(headers([self._root]), self.scene.run.settings, unicode=self.scene.unicode)
+
+    def _overlay(self, path: str | None) -> None:
+        if path is None:
+            return
+        try:
+            self._put_beside(JudgedRun(RunDirectory(Path(path)), self.scene.run.settings))
+        except RUN_ERRORS as error:
+            self._note = printable(describe_error(error))
+        else:
+            self._others[-1].start()
+        self._renew()
+
+    def _put_beside(self, run: JudgedRun) -> None:
+        """Draw another run over the one in the chart, by a reader of its own, which is to be started."""
+        make = partial(LiveFeed, run, min(run.ranks(), default=0))
+        self.scene.others.append(Other(run.header.run_id))
+        self._others.append(Reader(make, self._interval, lambda reader: self.post_message(Fresh(reader))))
+
+    def _take_other(self, reader: Reader) -> None:
+        """Show what has been read of another run; one that cannot be read is taken away."""
+        place = self._others.index(reader)
+        if reader.error is not None:
+            self._note = printable(" ".join(str(reader.error).split()))
+            del self._others[place], self.scene.others[place]
+        elif reader.picture is not None:
+            self.scene.others[place].picture = reader.picture
+        self._renew()
 
     def _switch_run(self, path: str | None) -> None:
         if path is None:
@@ -376,14 +342,6 @@ class EsperApp(App[None]):
         self._reader = self._new_reader()
         self._reader.start()
         self._renew()
-
-    def action_verdict(self) -> None:
-        """Show the whole verdict, or the full message of the selected alert."""
-        self.push_screen(Help(self.scene.whole_verdict(), unicode=self.scene.unicode))
-
-    def action_help(self) -> None:
-        """Open the help page."""
-        self.push_screen(Help(self.HELP_TEXT, unicode=self.scene.unicode))
 
     # ------------------------------------------------------------------ end
 

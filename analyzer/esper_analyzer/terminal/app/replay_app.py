@@ -18,7 +18,7 @@ from esper_analyzer.live.clock import Clock
 from esper_analyzer.live.feed import Feed
 from esper_analyzer.live.recorded import RecordedFeed
 from esper_analyzer.terminal.app.app import EsperApp
-from esper_analyzer.terminal.keys import HELP, REPLAY_HELP, REPLAY_KEYS, REPLAY_LINE
+from esper_analyzer.terminal.keys import HELP, REPLAY_HELP, REPLAY_HINTS, REPLAY_KEYS
 
 FRAMES_PER_SEC = 10
 """How often a playing replay redraws."""
@@ -29,7 +29,7 @@ _INTERVAL_SECS = 10.0  # a replay has new pictures only when it asks for them
 class ReplayApp(EsperApp):
     """One rank of a run, shown from its beginning."""
 
-    KEY_LINE: ClassVar[str] = REPLAY_LINE
+    KEY_HINTS: ClassVar[tuple[str, ...]] = REPLAY_HINTS
     HELP_TEXT: ClassVar[str] = HELP + REPLAY_HELP
     BINDINGS: ClassVar[list[BindingType]] = [Binding(key, action, show=False) for key, action in REPLAY_KEYS.items()]
 

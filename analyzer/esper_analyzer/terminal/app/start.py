@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,7 @@ def run_app(
     is_new: bool = False,
     leave: Leave | None = None,
     root: Path | None = None,
+    others: Sequence[JudgedRun] = (),
 ) -> int:
     """Show a run until the user quits. Return the number of faults that are damage.
 
@@ -40,6 +41,7 @@ def run_app(
         is_new: whether the run began after the caller; then `on_alert` gets all its alerts.
         leave: called after the screen closes with the run, the rank and the picture it showed last.
         root: folder of the runs that can be chosen; by default, and if the run is not in it, the run's own folder.
+        others: runs to draw over it in the chart.
 
     Raises:
         OSError, EsperError, PolarsError, PanicException: the error that ended the reading.
@@ -47,7 +49,9 @@ def run_app(
         SystemExit: SIGTERM or SIGHUP arrived, or the terminal is gone.
     """
     style = Style.of(sys.stdout)
-    app = EsperApp(run, rank, style=style, interval=interval, on_alert=on_alert, is_new=is_new, root=root)
+    app = EsperApp(
+        run, rank, style=style, interval=interval, on_alert=on_alert, is_new=is_new, root=root, others=others
+    )
     return _show(app, run, leave)
 
 
