@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NODE_READY := node_modules/.ready
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every process that a test starts compiles anew
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools test hostile notebooks lint check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean
+.PHONY: help setup demo tools test hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +19,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(NODE_READY): package.json $(READY)
+	$(BIN)/npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
+	touch $@
+
 setup: $(READY) ## virtual environment with everything for use and development
 
 demo: setup ## train CartPole, record it, show the run
@@ -25,7 +30,7 @@ demo: setup ## train CartPole, record it, show the run
 	$(BIN)/esper-analyze tail --once
 	$(BIN)/esper-analyze report
 
-tools: ## what the tests need beside Python: Chromium and tmux
+tools: $(NODE_READY) ## what the tests need beside Python: Chromium, tmux, and what checks the scripts of the pages
 	bash tests/tools.sh
 
 test: setup tools ## the whole suite, within about seven and a half minutes on two idle cores
@@ -37,11 +42,15 @@ hostile: setup ## every command through the tables of damages, failures and harm
 notebooks: setup ## run the notebooks, the blocks of the documents, and the tests of the benchmark, which judge a third of its runs anew; about three minutes
 	$(PYTEST) -m notebooks -n $(WORKERS) --dist worksteal
 
-lint: setup ## ruff, mypy --strict, the import contract
+lint: setup lint-js ## ruff, mypy --strict, the import contract, and lint-js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lint-js: $(NODE_READY) ## tsc --strict and eslint over the scripts of the HTML pages
+	$(BIN)/node node_modules/typescript/bin/tsc --project .
+	$(BIN)/node node_modules/eslint/bin/eslint.js --max-warnings 0 analyzer/esper_analyzer/reporting/web
 
 check: lint test ## what must be green before a commit
 
@@ -81,4 +90,4 @@ benchmark-tables: setup ## write the tables of the READMEs from notebooks/benchm
 	$(BIN)/python notebooks/benchmark/documents.py
 
 clean: ## remove what the targets above made, except recorded runs
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) node_modules dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -19,7 +19,9 @@ from esper_schemas.metric.table import markdown
 
 PROJECT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
-    path for path in PROJECT.rglob("*.md") if not any(part.startswith(".") for part in path.relative_to(PROJECT).parts)
+    path
+    for path in PROJECT.rglob("*.md")
+    if not any(part.startswith(".") or part == "node_modules" for part in path.relative_to(PROJECT).parts)
 )
 
 CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")

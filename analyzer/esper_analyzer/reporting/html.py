@@ -18,7 +18,9 @@ from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.series import attempts_of, axes_of, course_of
 from esper_analyzer.reading.run_index import Ranks, RunIndex, joined, looked_at
 from esper_analyzer.reporting.black_boxes import all_columns, file_line, has_table, heading, moved_line
+from esper_analyzer.reporting.comparison.compare import EPISODE_RETURN
 from esper_analyzer.reporting.html_charts import Chart, chart_data, chart_of, pack
+from esper_analyzer.reporting.moment import moment_of
 from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
 from esper_analyzer.reporting.text import describe_fault, describe_ranks, describe_updates
@@ -111,7 +113,8 @@ def report_html(run: JudgedRun, report: Report, rank: Ranks = "first", found: Ru
             reasons=_reasons(report.verdict.findings, {link: by_id[at] for link, at in links.items()}),
             beside={name: beside(report.verdict, name) for name in report.verdict.questions},
             max_reasons=MAX_REASONS,
-            tiles=[] if is_of_several else [*_critic_error(report, run.settings.rules), *_tiles(report)],
+            tiles=[] if is_of_several else _tiles(report, run.settings.rules),
+            moment=moment_of(run, report, found, ids, None if is_of_several else report.run.rank),
             is_of_several=is_of_several,
             axes=axes,
             charts=charts,
@@ -165,12 +168,19 @@ def _critic_error(report: Report, rules: Sequence[Rule]) -> Iterator[Tile]:
     yield Tile("Critic's error", rule.shown(value), worst, "of the targets' usual variance")
 
 
-def _tiles(report: Report) -> Iterator[Tile]:
+def _tiles(report: Report, rules: Sequence[Rule]) -> list[Tile]:
+    """Return the tiles: the return, which people look at first, then how the critic does, then the rest."""
+    headlines = sorted(_headlines(report), key=lambda tile: tile[0] != EPISODE_RETURN)
+    at = sum(name == EPISODE_RETURN for name, _ in headlines)
+    tiles = [tile for _, tile in headlines]
+    return [*tiles[:at], *_critic_error(report, rules), *tiles[at:]]
+
+
+def _headlines(report: Report) -> Iterator[tuple[str, Tile]]:
     for metric in leading():
         if metric.headline and _is_recorded(found := report.metrics[metric.name]):
-            yield Tile(
-                metric.title, compact(found.last), found.health.level, trend_words(metric.name, found.trend).full
-            )
+            trend = trend_words(metric.name, found.trend).full
+            yield metric.name, Tile(metric.title, compact(found.last), found.health.level, trend)
 
 
 def _charted(report: Report, sections: Mapping[str, MetricSection | RatioSection]) -> list[str]:

@@ -7,7 +7,7 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from markupsafe import escape
 from tests.analyzer.black_box_runs import blown_up, plant
 
 from esper_analyzer import open_run
@@ -269,6 +270,104 @@ def test_a_page_without_a_black_box_does_not_mention_one(record: Record) -> None
     assert html.count("<script") == 2 + len(SCRIPTS)
     assert "<img" not in html
     assert html.count('<section class="black-box"') == 1
+
+
+def jumps(at: int, updates: int = 60) -> Iterator[dict[str, Any]]:
+    """A run whose reward jumps at an update; from three updates later on its value loss is NaN."""
+    rng = np.random.default_rng(0)
+    for update in range(updates):
+        is_odd = update >= at
+        reward, loss = float(rng.normal(1.0, 0.1)), float(rng.normal(0.5, 0.01))
+        yield {
+            "update": update,
+            "value_loss": NAN if update >= at + 3 else 40.0 if is_odd else loss,
+            "entropy": float(rng.normal(0.6, 0.01)),
+            "extras": {NASTY[1]: 100.0 + update if is_odd else reward, "steady": reward},
+        }
+
+
+def explained(html: str) -> str:
+    """The section on what moved first."""
+    (section,) = re.findall(r'<section class="explain".*?</section>', html, re.DOTALL)
+    return str(section)
+
+
+def test_what_moved_first_is_said_and_drawn(record: Record) -> None:
+    """The sentences of `explain`, and for each metric that moved its course around the moment, with its band."""
+    path = record(jumps(40))
+    html = page_of(path)
+    found = open_run(path).explain(open_run(path).explain().update)
+    section = explained(html)
+    assert html.index('class="explain"') < html.index('id="charts"')
+    assert [escape(one) for one in found.sentences] == re.findall(r"<ul>\n(.*?)</ul>", section, re.DOTALL)[0].replace(
+        "<li>", ""
+    ).replace("</li>", "").strip().split("\n")
+    charts = re.findall(r"<li>(?=<a).*?</svg>", section, re.DOTALL)
+    assert [one.metric for one in found.moved] == [NASTY[1], "value_loss"]
+    assert [escape(name) in chart for name, chart in zip((NASTY[1], "Value loss"), charts, strict=True)] == [True, True]
+    assert 'data-first="20" data-last="59"' in charts[0]
+    line = re.findall(r'class="line" d="([^"]*)"', charts[0])[0]
+    assert line.count("M") == 1
+    assert line.count("L") == 39  # from 20 rows before it moved to the end of the run
+    assert charts[1].count('class="bad"') == 17
+    for chart in charts:
+        (top, height) = map(
+            float, re.findall(r'class="usual" x="46" y="([\d.]+)" width="190" height="([\d.]+)"', chart)[0]
+        )
+        (at, down) = map(float, re.findall(r'class="left" cx="([\d.]+)" cy="([\d.]+)"', chart)[0])
+        assert not top <= down <= top + height
+        assert at == round(46 + 190 * 20 / 39, 1)
+        assert f'class="moment" d="M{round(46 + 190 * (found.update - 20) / 39, 1)} ' in chart
+
+
+def test_a_number_of_minibatches_alone_has_words_and_no_chart(tmp_path: Path) -> None:
+    """What only a black box has moved is named with its minibatch."""
+    with Recorder.open(tmp_path, run_id="boxed", black_box_minibatches=400) as recorder:
+        for update in range(60):
+            for number in range(4):
+                grown = 50.0 if (update, number) >= (50, 2) else 0.1
+                recorder.minibatch(value_loss=0.5, policy_loss=0.01, inner=grown + 0.001 * ((7 * update + number) % 5))
+            recorder.record(
+                update=update, policy_loss=-0.01, value_loss=NAN if update >= 50 else 0.5 + 0.01 * (update % 3)
+            )
+    found, section = open_run(tmp_path / "boxed").explain(), explained(page_of(tmp_path / "boxed"))
+    assert [one.source for one in found.moved if one.metric == "inner"] == ["black box"]
+    (item,) = re.findall(r'<li><span class="name">inner</span>(.*?)</li>', section, re.DOTALL)
+    assert "in update 50, minibatch 2" in item
+    assert "<svg" not in item
+
+
+def test_only_an_alert_is_explained(record: Record) -> None:
+    """A run without an alert, or with missing updates alone, has no such section; a rank without one neither."""
+    rows = [row for row in jumps(1000) if row["update"] != 30]
+    assert 'class="explain"' not in page_of(record(rows))
+    for rank in range(2):
+        record(jumps(40) if rank else rows, name="two", rank=rank, world_size=2)
+    run = open_run(record([], name="none").parent / "two")
+    assert 'class="explain"' not in report_html(run, run.report(0), 0)
+    section = explained(report_html(run, run.report()))
+    assert "of rank 1" in section
+    assert "<a href" not in section  # the charts are those of rank 0
+
+
+def test_values_at_the_end_of_the_scale_are_drawn(record: Record) -> None:
+    """Largest floats and one row after the moment make coordinates that are numbers."""
+    rows = [dict(row) for row in jumps(40, 44)]
+    rows[40]["value_loss"], rows[41]["value_loss"] = 1.7976931348623157e308, INF
+    section = explained(page_of(record(rows)))
+    assert not any(
+        re.search(r'(?:="|[ ML])(?:nan|-?inf)', drawn) for drawn in re.findall(r"<svg.*?</svg>", section, re.DOTALL)
+    )
+    assert section.count("<svg") == 2
+
+
+def test_the_return_is_the_first_tile(record: Record) -> None:
+    """What people look at first comes first; without it the critic is first."""
+    rows = [{"update": update, "episode_return_mean": 10.0 + update, "entropy": 0.6} for update in range(30)]
+    names = re.findall(r'<span class="name">(.*?)</span>', page_of(record(rows)))
+    assert names == ["Episode return", "Value loss", "Entropy"]
+    without = page_of(record(({"update": update} for update in range(30)), name="without"))
+    assert re.findall(r'<span class="name">(.*?)</span>', without) == ["Value loss"]
 
 
 def test_an_empty_run_has_a_page_without_charts(record: Record) -> None:

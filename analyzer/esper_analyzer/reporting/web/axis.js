@@ -6,7 +6,7 @@ const HOUR = 3600, DAY = 24 * HOUR;
 const PERIODS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 5 * DAY, 10 * DAY, 50 * DAY, 100 * DAY];
 
 /** Interpolate linearly between the points (from, to), `from` ascending, and extrapolate beyond both ends. */
-function between(from, to, at) {
+function between(/** @type {number[]} */ from, /** @type {number[]} */ to, /** @type {number} */ at) {
   let low = 0, high = from.length - 1;
   while (high - low > 1) {
     const middle = (low + high) >> 1;
@@ -18,18 +18,17 @@ function between(from, to, at) {
 
 /** The axis of updates, or another one, with the places of updates on it in its own unit. */
 class Axis {
-  constructor(spec) {
+  constructor(/** @type {AxisSpec | null} */ spec) {
     this.name = spec ? spec.name : "";
-    this.updates = spec ? sums(spec.updates) : null;
-    this.values = spec ? spec.values : null;
+    this.points = spec ? { updates: sums(spec.updates), values: spec.values } : null;
   }
 
-  place(update) {
-    return this.updates ? between(this.updates, this.values, update) : update;
+  place(/** @type {number} */ update) {
+    return this.points ? between(this.points.updates, this.points.values, update) : update;
   }
 
-  update(place) {
-    return this.updates ? between(this.values, this.updates, place) : place;
+  update(/** @type {number} */ place) {
+    return this.points ? between(this.points.values, this.points.updates, place) : place;
   }
 
   get steps() {
@@ -37,7 +36,7 @@ class Axis {
   }
 
   /** Format a place for its label below the chart, given the distance to the next label. */
-  tick(value, distance) {
+  tick(/** @type {number} */ value, /** @type {number} */ distance) {
     if (this.name === "") return value.toLocaleString("en").replaceAll(",", "\u202f");
     if (this.name === "seconds") {
       if (value === 0) return "0";
@@ -52,7 +51,7 @@ class Axis {
 }
 
 /** Exponential moving average with the bias to 0 removed, as in TensorBoard; `weight` is that of the past. Keeps null. */
-function smooth(values, weight) {
+function smooth(/** @type {Column} */ values, /** @type {number} */ weight) {
   let mean = 0, share = 0;
   return values.map((value) => {
     if (value === null || value === undefined) return value;

@@ -7,22 +7,25 @@ const NAN = 0, ABOVE = 1;
 const SIGNS = { ">": ">", ">=": "≥", "<": "<", "<=": "≤" };
 
 /** Return a colour of the page in its current scheme: light, dark or printed. */
-function colour(name) {
+function colour(/** @type {string} */ name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
+/** Whether the page is being printed. */
+const isPrinting = () => document.documentElement.classList.contains("printing");
+
 class Marks {
-  /** @param chart the chart; its plot, lines, alerts, bands and page are read at each call */
-  constructor(chart) {
+  /** Its chart's plot, lines, alerts, bands and page are read at each call. */
+  constructor(/** @type {Chart} */ chart) {
     this.chart = chart;
   }
 
   get plot() {
-    return this.chart.plot;
+    return /** @type {uPlot} */ (this.chart.plot);
   }
 
   /** Return the position of an update, in pixels of the canvas. */
-  across(update) {
+  across(/** @type {number} */ update) {
     return this.plot.valToPos(this.chart.page.axis.place(update), "x", true);
   }
 
@@ -33,7 +36,8 @@ class Marks {
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
     ctx.lineWidth = 1.5 * ratio;
     ctx.strokeStyle = colour("soft");
-    for (const [, update] of this.chart.page.attempts.filter(([, update]) => update > min && update <= max)) {
+    for (const [, update] of this.chart.page.attempts) {
+      if (update <= min || update > max) continue;
       const at = this.across(update - 0.5);
       ctx.setLineDash([2 * ratio, 3 * ratio]);
       ctx.beginPath();
@@ -53,8 +57,8 @@ class Marks {
     const { ctx, bbox } = this.plot;
     this.drawRanges(this.chart.page.missing, colour("band-gap"), null);
     const { min, max } = this.plot.scales.y;
-    if (min === null || min === undefined) return;
-    const where = (value) => this.plot.valToPos(Math.min(Math.max(value, min), max), "y", true);
+    if (typeof min !== "number" || typeof max !== "number") return;
+    const where = (/** @type {number} */ value) => this.plot.valToPos(Math.min(Math.max(value, min), max), "y", true);
     ctx.save();
     for (const [level, comparison, bound] of this.chart.spec.bands) {
       const isUpper = comparison[0] === ">";
@@ -80,9 +84,11 @@ class Marks {
   drawBounds() {
     const { ctx, bbox } = this.plot, ratio = devicePixelRatio;
     const { min, max } = this.plot.scales.y;
+    if (typeof min !== "number" || typeof max !== "number") return;
+    /** @type {{ height: number, left: number }[]} */
     const placed = [];
     for (const [level, comparison, bound] of this.chart.spec.bands) {
-      if (min === null || min === undefined || bound < min || bound > max) continue;
+      if (bound < min || bound > max) continue;
       const edge = this.plot.valToPos(comparison[0] === ">" ? max : min, "y", true);
       if (Math.abs(this.plot.valToPos(bound, "y", true) - edge) < 4 * ratio) continue; // its bad side is out of view
       const text = `${level} ${SIGNS[comparison]} ${bound}`;
@@ -99,7 +105,7 @@ class Marks {
   }
 
   /** Write text on the plot with an outline, so that it is legible on any background. */
-  write(text, left, top, align, fill) {
+  write(/** @type {string} */ text, /** @type {number} */ left, /** @type {number} */ top, /** @type {CanvasTextAlign} */ align, /** @type {string} */ fill) {
     const { ctx } = this.plot;
     ctx.textAlign = align;
     ctx.textBaseline = "middle";
@@ -126,7 +132,7 @@ class Marks {
   }
 
   /** Draw missing updates (grey) or values that are not finite (red, hatched, labelled), at least a pixel wide. */
-  drawRanges(list, fill, sign) {
+  drawRanges(/** @type {Span[]} */ list, /** @type {string} */ fill, /** @type {string | null} */ sign) {
     const { ctx, bbox } = this.plot, ratio = devicePixelRatio;
     const [min, max] = this.chart.page.range();
     const named = KINDS.map(() => -Infinity);
@@ -156,7 +162,7 @@ class Marks {
     }
   }
 
-  hatch(left, width, stroke) {
+  hatch(/** @type {number} */ left, /** @type {number} */ width, /** @type {string} */ stroke) {
     const { ctx, bbox } = this.plot, ratio = devicePixelRatio;
     ctx.save();
     ctx.beginPath();
@@ -184,11 +190,11 @@ class Marks {
   drawAlerts() {
     const { ctx, bbox } = this.plot, ratio = devicePixelRatio;
     const [min, max] = this.chart.page.range();
-    const severity = (alert) => Number(alert.level === "critical");
+    const severity = (/** @type {AlertSpec} */ alert) => Number(alert.level === "critical");
     for (const alert of [...this.chart.alerts].sort((a, b) => severity(a) - severity(b))) {
       const until = alert.until ?? max;
       if (until < min || alert.since > max) continue;
-      const place = (update) => this.across(Math.min(Math.max(update, min), max));
+      const place = (/** @type {number} */ update) => this.across(Math.min(Math.max(update, min), max));
       const height = bbox.top - (alert.level === "critical" ? 15 : 5) * ratio;
       ctx.fillStyle = ctx.strokeStyle = colour(alert.level);
       ctx.fillRect(place(alert.since), height - ratio, Math.max(place(until) - place(alert.since), 2 * ratio), 2 * ratio);

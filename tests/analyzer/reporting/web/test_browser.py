@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from tests.analyzer.reporting.web.html_page import Opened, pixels
 
 from esper_analyzer import open_run
 from esper_analyzer.reporting.html import report_html
 from esper_recorder import Recorder
+from esper_schemas.metric.catalogue import is_label
+from esper_schemas.metric.payload import METRICS
 
 AXE = Path(__file__).parent / "axe.min.js"
 
@@ -58,7 +63,7 @@ def test_odd_runs_are_drawn(opened: Opened, tmp_path: Path, name: str) -> None:
         page.locator("#chart-0 .plot").focus()
         page.keyboard.press("l")
         page.keyboard.press("Home")
-        first = "NaN" if math.isnan(ranks[0][0][1]) else str(ranks[0][0][1])
+        first = {"largest floats": "1.7977e308", "a lone value among NaN": "NaN"}.get(name, str(ranks[0][0][1]))
         assert first in page.locator("#announce").inner_text()
 
 
@@ -108,7 +113,69 @@ def test_it_prints_in_light_colours(opened: Opened) -> None:
         assert page.evaluate("document.querySelector('#chart-0 .uplot').clientWidth") <= 640
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--line-0')") == before
-        assert page.pdf(format="A4").count(b"/Type /Page\n") < 20
+
+
+def _run_of(root: Path, updates: int, **odd: Any) -> Path:
+    """The page of a run with every metric of the table that is a float; where `odd` gives a function, by that."""
+    names = [name for name, metric in METRICS.items() if metric.dtype == "float64" and not is_label(name)]
+    rng = np.random.default_rng(0)
+    usual = {"explained_variance": 0.9, "entropy": 1.0, "kl_divergence": 0.006, "clip_fraction": 0.1, "ratio_mean": 1.0}
+    with Recorder.open(
+        root, run_id="printed", config={f"setting_{n}": n for n in range(30)}, env="CartPole-v1"
+    ) as recorder:
+        for update in range(updates):
+            row = {name: usual.get(name, 0.5) + 0.001 * float(rng.normal()) for name in names}
+            row |= {
+                "episode_return_mean": 200.0 * (1.0 - math.exp(-update / 50)),
+                "policy_loss": -0.01,
+                "value_loss": 0.5,
+            }
+            recorder.record(
+                update=update, env_steps=2048 * (update + 1), **row | {name: of(update) for name, of in odd.items()}
+            )
+    run, path = open_run(root / "printed"), root / "printed.html"
+    path.write_text(report_html(run, run.report()), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("paper", ["A4", "Letter"])
+def test_a_sound_run_prints_on_three_pages(opened: Opened, tmp_path: Path, paper: str) -> None:
+    """With all metrics and thirty settings, verdict, tiles, charts and tables fit on one to three pages."""
+    with opened(file=_run_of(tmp_path, 120)) as page:
+        assert "healthy" in page.title()
+        assert 1 <= page.pdf(format=paper).count(b"/Type /Page\n") <= 3
+
+
+def test_a_hundred_alerts_of_few_kinds_print_on_four_pages(opened: Opened, tmp_path: Path) -> None:
+    """A kind of alert is one line, however many times it was raised."""
+    odd = {
+        "entropy": lambda update: 0.05 if update % 14 < 4 else 1.0,
+        "kl_divergence": lambda update: 0.05 if update % 16 < 5 else 0.006,
+    }
+    with opened(file=_run_of(tmp_path, 1100, **odd)) as page:
+        raised = " ".join(page.locator("table.alerts tbody tr").all_inner_texts())
+        assert sum(map(int, re.findall(r"(\d+) times", raised))) >= 100
+        assert page.locator("table.alerts tbody tr").count() < 8
+        assert page.pdf(format="A4").count(b"/Type /Page\n") <= 4
+
+
+def test_a_little_chart_leads_to_the_moment_in_its_own_chart(opened: Opened, tmp_path: Path) -> None:
+    """Its link shows the same updates in the metric's chart, which gets the focus."""
+    with Recorder.open(tmp_path, run_id="jumps") as recorder:
+        for update in range(60):
+            loss = math.nan if update >= 50 else 0.5 + 0.01 * (update % 7)
+            recorder.record(update=update, policy_loss=0.01 * (update % 5), value_loss=loss)
+    run, path = open_run(tmp_path / "jumps"), tmp_path / "jumps.html"
+    path.write_text(report_html(run, run.report()), encoding="utf-8")
+    with opened(file=path) as page:
+        assert page.locator(".little a").all_inner_texts() == ["Value loss"]
+        link = page.locator(".little a")
+        first, last = str(link.get_attribute("data-first")), str(link.get_attribute("data-last"))
+        link.click()
+        page.wait_for_function("document.activeElement.className === 'plot'")
+        assert (page.input_value("#from"), page.input_value("#to")) == (first, last)
+        assert page.evaluate("document.activeElement.closest('.chart').id") == "chart-0"
+        assert page.locator(".little svg").first.bounding_box() is not None
 
 
 def test_verdict_and_tables_need_no_script(opened: Opened) -> None:

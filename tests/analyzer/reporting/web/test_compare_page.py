@@ -118,6 +118,35 @@ def test_axes_keys_and_the_address(opened: Opened, few: Path) -> None:
         assert (*view(page), page.input_value("#axis"), page.input_value("#smoothing")) == (first, last, "", "0.5")
 
 
+def test_the_address_keeps_which_runs_are_shown(opened: Opened, few: Path) -> None:
+    """A link shows the same runs and bands: what is switched off, and how seeds are drawn; as at first it is bare."""
+    with opened(file=few) as page:
+        page.locator(".legend summary").click()
+        page.locator(".legend [data-group='0']").click()  # fast-2 and fast-1, the runs 0 and 1
+        page.select_option("#band", "median")
+        page.wait_for_url(re.compile(r"#off=0-1\.5&seeds=median$"))
+        said, address = _readout(page), page.url
+        assert said.startswith("step 4\u202f000: C: 48.75 [43.875, 53.625] · odd-1")
+        page.locator(".legend [data-run='0']").click()
+        page.locator(".legend [data-run='1']").click()
+        page.locator(".legend [data-run='5']").click()  # the short run, which is off at first
+        page.select_option("#band", "mean")
+        page.wait_for_url(re.compile(r"#off=$"))
+        page.evaluate("address => { location.hash = new URL(address).hash; }", address)
+        page.wait_for_function("said => document.querySelector('#chart-0 .readout').textContent === said", arg=said)
+        page.goto("about:blank")
+        page.goto(address)
+        page.wait_for_selector("html[data-ready]", state="attached")
+        assert (_readout(page), page.input_value("#band")) == (said, "median")
+        pressed = [run.get_attribute("aria-pressed") for run in page.locator(".legend [data-run]").all()]
+        assert pressed == ["false", "false", "true", "true", "true", "false"]
+        page.evaluate("location.hash = '#off=x.1-2.99.-3&seeds=none'")  # by hand: what makes no sense is left out
+        page.wait_for_function("document.querySelector('.legend [data-run=\"0\"]').ariaPressed === 'true'")
+        pressed = [run.get_attribute("aria-pressed") for run in page.locator(".legend [data-run]").all()]
+        assert pressed == ["true", "false", "false", "true", "true", "true"]
+        assert page.input_value("#band") == "mean"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(opened: Opened, few: Path, scheme: str) -> None:
     """With everything unfolded and every chart made, axe-core calls nothing serious or critical."""

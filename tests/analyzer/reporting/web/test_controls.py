@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.analyzer.reporting.web.html_page import Opened, pixels, plot_area, value_loss, view
 
 from esper_analyzer import open_run
@@ -11,8 +12,8 @@ from esper_analyzer.reporting.html import report_html
 from esper_recorder import Recorder
 
 
-def test_hovering_shows_exact_values_in_all_charts(opened: Opened) -> None:
-    """The cursor of one chart is that of all; each says its exact value there, or what is there in place of one."""
+def test_hovering_shows_rounded_values_in_all_charts(opened: Opened) -> None:
+    """The cursor of one chart is that of all; each says its value there in five digits, or what is in place of one."""
     with opened() as page:
         over = plot_area(page)
 
@@ -20,13 +21,33 @@ def test_hovering_shows_exact_values_in_all_charts(opened: Opened) -> None:
             page.mouse.move(over["x"] + over["width"] * update / 119, over["y"] + 20)
             return page.locator("#chart-0 .readout").inner_text()
 
-        assert hover(40) == "5000.25 (update 40)"
+        assert hover(40) == "5000.3 (update 40)"
         assert hover(64) == "NaN (updates 60 to 69)"
         assert hover(75) == "+∞ (update 75)"
         assert hover(76) == "−∞ (update 76)"
         assert hover(21) == "updates 20 to 23 missing"
         hover(40)
         assert page.locator(".chart", has_text="Entropy").first.locator(".readout").inner_text() == "0.6 (update 40)"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.1 + 0.2, "0.3"),
+        (-69.12345678901234, "-69.123"),
+        (123456.789, "123457"),
+        (9876543, "9876543"),
+        (0.000123456789, "0.00012346"),
+        (1.23456789e-7, "1.2346e-7"),
+        (-9.87654321e12, "-9.8765e12"),
+        (5e-324, "4.9407e-324"),
+        (0, "0"),
+    ],
+)
+def test_numbers_are_rounded_to_what_is_read(opened: Opened, value: float, said: str) -> None:
+    """Five digits, all digits before the point, and powers of ten for what is very large or very small."""
+    with opened() as page:
+        assert page.evaluate("value => short(value)", value) == said
 
 
 def test_dragging_zooms_all_charts_and_a_double_click_shows_all(opened: Opened) -> None:
@@ -121,7 +142,7 @@ def test_smoothing_draws_over_the_values_and_hides_none(opened: Opened) -> None:
         page.keyboard.press("Home")
         page.keyboard.press("ArrowRight")
         mean = (0.9 * value_loss(0) + value_loss(1)) / 1.9  # weights 0.1 · 0.9 and 0.1, over their sum
-        said = f"{value_loss(1)} (update 1), smoothed {mean:.4g}"
+        said = f"{value_loss(1)} (update 1), smoothed {mean:.5g}"
         assert page.locator("#chart-0 .readout").inner_text() == said
         assert page.evaluate("smooth([1, null, 3], 0.5)") == [1, None, 7 / 3]
 
@@ -214,7 +235,7 @@ def test_fingers_read_and_zoom_and_the_page_still_scrolls(opened: Opened) -> Non
 
         scrolled = page.evaluate("scrollY")
         drag((20, over["width"] * 40 / 119))
-        assert page.locator("#chart-0 .readout").inner_text() == "5000.25 (update 40)"
+        assert page.locator("#chart-0 .readout").inner_text() == "5000.3 (update 40)"
         width = over["width"]
         drag((0.4 * width, 0.2 * width), (0.6 * width, 0.8 * width))
         first, last = view(page)
@@ -243,6 +264,11 @@ def test_ranks_can_be_hidden(opened: Opened, tmp_path: Path) -> None:
         assert page.locator(".key button").nth(1).get_attribute("aria-pressed") == "false"
         assert pixels(page, "chart-0", "--line-1") == 0
         assert pixels(page, "chart-0", "--line-0") > 100
+        page.wait_for_function("() => location.hash === '#off=1'")
+        page.reload()
+        page.wait_for_selector("html[data-ready]", state="attached")
+        assert page.locator(".key button").nth(1).get_attribute("aria-pressed") == "false"
+        assert page.locator("#chart-0 .readout").inner_text() == "update 29: rank 0: 0.5"
 
 
 def test_each_chart_says_its_finding_in_words(opened: Opened) -> None:
@@ -253,7 +279,7 @@ def test_each_chart_says_its_finding_in_words(opened: Opened) -> None:
             "Value loss, updates 0 to 119",
             "at the end 60 (update 119)",
             "lowest 0.5 at update 0",
-            "highest 5000.25 at update 40",
+            "highest 5000.3 at update 40",
             "Not finite: NaN at updates 60 to 69",
             "last value critical",
             "4 alerts",
