@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NODE_READY := node_modules/.ready
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every process that a test starts compiles anew
+DEMO := runs/demo-$(shell date +%H%M%S)
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
@@ -16,6 +17,7 @@ help: ## list the targets
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing everything into $(VENV)/; this takes some minutes the first time.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
@@ -25,10 +27,15 @@ $(NODE_READY): package.json $(READY)
 
 setup: $(READY) ## virtual environment with everything for use and development
 
-demo: setup ## train CartPole, record it, show the run
-	$(BIN)/esper-rec train
-	$(BIN)/esper-analyze tail --once
-	$(BIN)/esper-analyze report
+demo: setup ## train CartPole twice, soundly and with a typo in the learning rate, which is caught; half a minute
+	@printf '\n%s\n\n' 'A run that learns:'
+	$(BIN)/esper-rec train --out $(DEMO) --run-id sound
+	$(BIN)/esper-analyze tail $(DEMO)/sound --once
+	@printf '\n%s\n\n' 'The same with a learning rate of 4e-8 instead of 4e-4, stopped as soon as the verdict is critical:'
+	$(BIN)/esper-rec train --out $(DEMO) --run-id typo --learning-rate 4e-8 --stop-on critical; test $$? -eq 1
+	$(BIN)/esper-analyze check $(DEMO)/typo; test $$? -eq 1
+	@printf '\n%s\n\n' 'Where the second run left the first:'
+	$(BIN)/esper-analyze explain $(DEMO)/sound $(DEMO)/typo
 
 tools: $(NODE_READY) ## what the tests need beside Python: Chromium, tmux, and what checks the scripts of the pages
 	bash tests/tools.sh

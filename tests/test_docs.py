@@ -28,8 +28,8 @@ CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 PACKAGES = ("schemas/esper_schemas", "recorder/esper_recorder", "analyzer/esper_analyzer")
 
-LONG_LINES = {"README.md", "CHANGELOG.md", "schemas/README.md"}
-"""Documents whose lines may be longer: two that are not rewritten yet, and one that is generated."""
+LONG_LINES = {"CHANGELOG.md", "schemas/README.md"}
+"""Documents whose lines may be longer: one that is not rewritten yet, and one that is generated."""
 
 MAX_LINE = 110
 """Lines end at about 100 characters; so many are an error."""

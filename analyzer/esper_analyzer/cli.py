@@ -54,7 +54,7 @@ from esper_schemas.metric.metrics import Direction
 
 @command_group("esper-analyze", data_errors=DATA_ERRORS)
 def main() -> None:
-    """Read recorded PPO runs: is the critic learning?
+    """Read recorded PPO runs: did they learn, since when not, and what moved first?
 
     Example: esper-analyze report --run my-run
     """
@@ -411,7 +411,7 @@ def compare(
     form: str,
     output: Path | None,
 ) -> int:
-    """Compare runs side by side, the best first, groups of seeds together.
+    """Compare runs and groups of seeds side by side, the best first.
 
     Runs that end before half the median span are set aside and named.
 
@@ -468,7 +468,7 @@ def _comparison(found: Compared, form: str) -> str:
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def export(run: str | None, root: Path, rank: str | None, output: Path, force: bool) -> int:
-    """Write the updates of a run into one file: Parquet, CSV, or an event file of TensorBoard.
+    """Write a run into one file: Parquet, CSV, or for TensorBoard.
 
     RUN is a path, or a name under --root.
 
@@ -494,9 +494,10 @@ def export(run: str | None, root: Path, rank: str | None, output: Path, force: b
 @root_option
 @thresholds_option
 def mcp(root: Path, thresholds: Path | None) -> int:
-    """Answer coding agents: a server of the Model Context Protocol on standard input and output.
+    """Answer coding agents by the Model Context Protocol.
 
-    It reads the runs under --root, nothing outside it, and writes nothing. Register this command with the agent, which
+    The server speaks on standard input and output. It reads the runs under --root, nothing outside it, and writes
+    nothing. Register this command with the agent, which
     then starts it; analyzer/README.md shows how. It ends when the agent closes standard input.
 
     Example: esper-analyze mcp --root runs

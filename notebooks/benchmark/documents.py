@@ -53,8 +53,8 @@ def project_block(results: Results) -> str:
         prose.append(
             f"Still to come: runs of {environments} environments and {kinds} kinds are held back and unjudged."
         )
-    listed = [_filled(f"- {text}", 130, "  ") for text in prose]
-    return "\n".join([_filled(_measured(results.open), 130), "", *lines, "", *listed])
+    listed = [_filled(f"- {text}", 100, "  ") for text in prose]
+    return "\n".join([_filled(_measured(results.open), 100), "", *lines, "", *listed])
 
 
 def benchmark_block(results: Results) -> str:

@@ -63,7 +63,7 @@ def describe_presets() -> str:
         ]
         if options:
             described.append(f"{env}: {' '.join(options)}")
-    return f"Defaults by environment: {'; '.join(described)}. The run's header records every value in use."
+    return "\n\n".join(["Defaults that differ by environment:", *described])
 
 
 _RUN_PARAMETERS, _HYPERPARAMETERS = fields_of(PPOConfig)[:6], fields_of(PPOConfig)[6:]
@@ -269,14 +269,14 @@ def import_(
     until_idle: float | None,
     until_eof: bool,
 ) -> ExitCode:
-    """Import logs of other trainers, each file or folder PATH as its own run.
+    """Make a run of each log of another trainer.
 
-    What a PATH is follows from its content: event files of TensorBoard (those of a folder are joined), progress.csv and
-    progress.json of Stable-Baselines3, result.json of RLlib, metrics.csv of Lightning, JSON lines and console output
-    of verl, offline runs of W&B, databases of Trackio, events.jsonl of esper-lite, and with --map any CSV, JSON lines
-    or Parquet. The command prints what became of each key, and what it did not import. Import a log that has grown
-    again to add what is new, or follow it: each update is then imported as soon as it is complete. The exit code is 2
-    if a PATH could not be imported; the others are still imported.
+    Each file or folder PATH becomes a run. What it is follows from its content: event files of TensorBoard (those of
+    a folder are joined), progress.csv and progress.json of Stable-Baselines3, result.json of RLlib, metrics.csv of
+    Lightning, JSON lines and console output of verl, offline runs of W&B, databases of Trackio, events.jsonl of
+    esper-lite, and with --map any CSV, JSON lines or Parquet. The command prints what became of each key, and what it
+    did not import. Import a log that has grown again to add what is new, or follow it: each update is then imported
+    as soon as it is complete. The exit code is 2 if a PATH could not be imported; the others are still imported.
 
     Example: esper-rec import runs/CartPole-v1__ppo__1 --out esper_runs
     """
@@ -323,11 +323,12 @@ def run_(
     mapping: tuple[str, ...],
     definition: tuple[str, ...],
 ) -> int:
-    """Run a training script unchanged, and record what it writes to a SummaryWriter.
+    """Run a training script unchanged, and record what it logs.
 
-    The script runs as `python SCRIPT ARG...` runs it, and its exit code is kept. Each folder of event files with the
-    losses of a PPO becomes a run in that folder. The run is sealed when its writer is closed or the script ends, also
-    by Ctrl-C. Options of esper-rec come before SCRIPT.
+    What it writes to a SummaryWriter is recorded beside its event files. The script runs as `python SCRIPT ARG...`
+    runs it, and its exit code is kept. Each folder of event files with the losses of a PPO becomes a run in that
+    folder. The run is sealed when its writer is closed or the script ends, also by Ctrl-C. Options of esper-rec come
+    before SCRIPT.
 
     Example: esper-rec run ppo.py --env-id CartPole-v1
     """

@@ -162,13 +162,17 @@ def test_a_log_is_checked_and_reported_on(tmp_path: Path, temporary: Path, monke
 
 @pytest.mark.parametrize("command", ["tail", "check", "report"])
 def test_what_is_no_log_is_one_line(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A text, nothing at all, and a run that is named twice."""
+    """A text, nothing at all, a run that is named twice, and what `tensorboard --logdir` takes: a folder of logs."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("hello\nworld\n")
+    for folder in ("logs/b", "logs/a"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "progress.csv").write_text("a,b\n")
     for arguments, said in (
         (("a.txt",), "a.txt is not an Esper run (it has no run.json), nor a log that can be imported"),
         (("a", "--run", "b"), "give the run once, as RUN or with --run; found 'a' and 'b'"),
         (("nothing",), "no run nothing under runs"),
+        (("logs",), "logs is not an Esper run, and holds no log itself; pass one of the folders in it: logs/a, logs/b"),
     ):
         done = analyze(command, *arguments)
         assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
@@ -184,3 +188,5 @@ def test_a_run_that_is_being_made_is_no_log(tmp_path: Path) -> None:
         (folder / "run.json.tmp").write_text("{")
     assert find_log("later", tmp_path) is None
     assert find_log("log", tmp_path) == log
+    (run / "rank-0000" / "LOCK").write_text("")
+    assert find_log("later", tmp_path) is None

@@ -14,9 +14,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from esper_analyzer.reading.run_reader import GOING_ON, RunReader, locate_run
+from esper_schemas.cleaning import printable
 from esper_schemas.console import say
 from esper_schemas.errors import EsperError, NotARunError, UsageError
 from esper_schemas.run.directory import HEADER_NAME, RANK_PREFIX
@@ -25,19 +27,32 @@ END_SECS = 30.0
 """How long the process may take to seal its run; then it is killed."""
 
 _LOOK_SECS = 0.05
+_NAMED = 4  # so many logs of a folder are named in an error
 _SPEAKS_AS = "esper-rec: "
 _HAS_CAUGHT_UP = f"{_SPEAKS_AS}following "
 _NOTICES = (f"{_SPEAKS_AS}waiting: ", ": no update yet: ")
 
 
 def find_log(run: str | None, root: Path) -> Path | None:
-    """Return the log of another trainer that a person means by RUN; None if it is a run of ours, or nothing at all."""
+    """Return the log of another trainer that a person means by RUN; None if it is a run of ours, or nothing at all.
+
+    Raises:
+        UsageError: it is a folder of logs, such as a person gives to `tensorboard --logdir`; the message names some.
+    """
     if run is None:
         return None
     try:
         locate_run(run, root)
     except NotARunError:
-        return next((path for path in (root / run, Path(run)) if _may_be_log(path)), None)
+        for path in (root / run, Path(run)):
+            if _may_be_log(path):
+                return path
+            if logs := _logs_in(path):
+                raise UsageError(
+                    f"{path} is not an Esper run, and holds no log itself; pass one of the folders in it:"
+                    f" {', '.join(logs)}"
+                ) from None
+        return None
     except EsperError:
         return None  # a run, in whatever state
     return None
@@ -56,6 +71,16 @@ def _may_be_log(path: Path) -> bool:
             return any(inner.is_file() and inner.name != HEADER_NAME for inner in inside)
         return path.is_file()
     return path.exists()  # it may not be read, which esper-rec says
+
+
+def _logs_in(folder: Path) -> list[str]:
+    """The first of the folders directly in `folder` that may be logs of other trainers, as a person passes them."""
+    with suppress(OSError):
+        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if any(path.name.startswith(RANK_PREFIX) for path in inside):
+            return []  # a run of ours without its header
+        return [printable(str(path)) for path in islice(filter(_may_be_log, inside), _NAMED)]
+    return []
 
 
 class LogImport:

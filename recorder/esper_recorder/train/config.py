@@ -15,6 +15,9 @@ from esper_schemas.errors import UsageError
 
 DEFAULT_ENV = "CartPole-v1"
 
+DEFAULT_TOTAL_STEPS = 450_560
+"""Length of a run in environment steps, if neither its preset nor the caller sets one."""
+
 MAX_ENV_ID = 200
 MAX_ROLLOUT_SAMPLES = 2**26
 MAX_WEIGHTS = 2**23
@@ -52,7 +55,10 @@ class PPOConfig:
     )
     num_envs: int = _parameter(64, "Number of environments, stepped in parallel.", low=1, high=2**20)
     total_steps: int | None = _parameter(
-        None, "Length of the run in environment steps, rounded up to whole updates.", low=1, high=10**11
+        None,
+        f"Length of the run in environment steps, rounded up to whole updates.  [default: {DEFAULT_TOTAL_STEPS}]",
+        low=1,
+        high=10**11,
     )
     updates: int | None = _parameter(
         None, "Length of the run in PPO updates, instead of --total-steps.", low=1, high=10**9
@@ -96,7 +102,9 @@ class PPOConfig:
         high=1e6,
         exclusive=True,
     )
-    normalize_advantage: bool = _parameter(True, "Normalise the advantages of each rollout to mean 0 and deviation 1.")
+    normalize_advantage: bool = _parameter(
+        True, "Normalise the advantages of each rollout to mean 0 and standard deviation 1."
+    )
     scale_value_targets: bool = _parameter(
         True, "Divide value targets by the running standard deviation of the returns."
     )
@@ -104,7 +112,7 @@ class PPOConfig:
         0.8, "Decay per update of the running standard deviation of the returns.", low=0, high=0.999
     )
     normalize_observations: bool = _parameter(
-        False, "Normalise observations to mean 0 and deviation 1 by running statistics."
+        False, "Normalise observations to mean 0 and standard deviation 1, by running statistics."
     )
     hidden_size: int = _parameter(64, "Units in each hidden layer of policy and value network.", low=1, high=4096)
     hidden_layers: int = _parameter(2, "Hidden layers of policy and value network.", low=1, high=64)
@@ -204,9 +212,6 @@ class PPOConfig:
         """Return every hyper-parameter by name, and `num_updates`, for the run's header."""
         return asdict(self) | {"num_updates": self.num_updates}
 
-
-DEFAULT_TOTAL_STEPS = 450_560
-"""Length of a run in environment steps, if neither its preset nor the caller sets one."""
 
 CHANGED_BY_RESUME = ("total_steps", "updates", "checkpoint_updates")
 """Fields that `esper-rec train --resume` takes from the command line; the run decides all others."""

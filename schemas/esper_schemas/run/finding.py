@@ -104,7 +104,7 @@ def resolve_run(run: str | Path | None, root: Path) -> RunDirectory:
     """Find the run that a person names: a name under `root`, a path, or by default the latest run under `root`.
 
     Raises:
-        NotARunError: there is no such run; the message lists the latest ones.
+        NotARunError: there is no such run; the message lists the latest ones there are.
         RunUnreadableError: the folder cannot be opened.
     """
     if run is not None:
@@ -124,8 +124,9 @@ def resolve_run(run: str | Path | None, root: Path) -> RunDirectory:
         runs = list(find_runs(root)) if root.is_dir() else []
         if runs:
             return runs[-1]
-    missing = f"no run {run}" if run is not None else "no run"
-    if run is not None and Path(run).is_dir():
+        raise NotARunError(f"no run under {root}; record one first, or pass its path, or another folder with --root")
+    missing = f"no run {run}"
+    if Path(run).is_dir():
         missing = f"{run} is not an Esper run (it has no {HEADER_NAME}), and no run has that name"
     raise NotARunError(
         f"{ascii(missing)[1:-1]} under {root} (latest there: {_latest(root)}); pass a path, or a name under --root"

@@ -54,11 +54,11 @@ def test_run_that_is_not_there_is_one_clear_line(tmp_path: Path, name: str) -> N
 
 
 def test_missing_run_names_those_there_are(tmp_path: Path) -> None:
-    """The error lists the latest runs, so that a typing error is seen at once."""
+    """The error lists the latest runs, so that a typing error is seen at once; without any it says what to do."""
     _make_run(tmp_path, "known")
     with pytest.raises(NotARunError, match="latest there: known"):
         resolve_run("unknown", tmp_path)
-    with pytest.raises(NotARunError, match="latest there: none"):
+    with pytest.raises(NotARunError, match="record one first, or pass its path"):
         resolve_run(None, tmp_path / "nowhere")
 
 
