@@ -322,8 +322,10 @@ def check(
 @runs_argument("[RUN [RUN]]")
 @root_option
 @thresholds_option
-@click.option("--rank", help="Rank to explain.  [default: the one with the first alert; of two runs, rank 0]")
-@click.option("--update", type=click.IntRange(0), help="Update to explain.  [default: that of the first alert]")
+@click.option("--rank", help="Rank to explain.  [default: the one in trouble; of two runs, rank 0]")
+@click.option(
+    "--update", type=click.IntRange(0), help="Update to explain.  [default: that of the trouble the run is in]"
+)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def explain(
     names: tuple[str, ...],
@@ -333,7 +335,10 @@ def explain(
     update: int | None,
     form: str,
 ) -> int:
-    """Say what moved first before an update, or before the first alert.
+    """Say what moved first before an update, or before the trouble that a run is in.
+
+    The trouble is an alert that is in force after the newest row: one that the verdict rests on before others, critical
+    before warning. If none is, it is the worst one that is over, and the answer says so.
 
     RUN is a path, a name under --root, or the log of another trainer. Each metric, each metric of your own and each
     number of the black boxes is compared with its own past alone: a band of 5 robust deviations around the median of

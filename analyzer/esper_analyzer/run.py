@@ -81,11 +81,12 @@ class Run(JudgedRun):
         """Return what moved first before an update: which metrics left their own bands, in order.
 
         Args:
-            update: the update to explain; by default that of the first critical alert, or else of the first warning.
+            update: the update to explain; by default that of the trouble that the run is in: an alert in force before
+                one that is over, what the verdict rests on first, and critical before warning.
             rank: the rank; by default the one that raised this alert, or the first one if an update is given.
 
         Raises:
-            UsageError: the run has no rows, no such update, or no alert.
+            UsageError: the run has no rows, or no such update.
             NotARunError: the run has no such rank.
         """
         return self.read(rank, lambda found: explain_run(self, found, update, rank))

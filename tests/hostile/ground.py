@@ -16,7 +16,7 @@ SECRET = b"-----BEGIN PRIVATE KEY----- b3BlbnNzaC1rZXkt: nobody else's business\
 ANOTHER = "another/sound"
 """A sound run of every ground, for comparing."""
 
-READERS = ("report", "check", "runs", "tail --once", "verify", "replay", "compare")
+READERS = ("report", "check", "runs", "tail --once", "verify", "replay", "compare", "explain", "explain two runs")
 WRITERS = ("repair", "record", "train")
 
 
@@ -31,7 +31,8 @@ def call(command: str, run: Path, *more: str | Path) -> Call:
         "tail": ("esper-analyze", "tail", "--run", run, *more),
         "replay": ("esper-analyze", "replay", "--speed", "0", "--run", run, *more),
         "compare": ("esper-analyze", "compare", "--by", "updates", run, another, *more),
-        "explain": ("esper-analyze", "explain", another, run, *more),
+        "explain": ("esper-analyze", "explain", "--update", "4", "--run", run, *more),
+        "explain two runs": ("esper-analyze", "explain", another, run, *more),
         "verify": ("esper-rec", "verify", run, *more),
         "repair": ("esper-rec", "repair", run, *more),
         "record": ("record", root, name, "7", "8", "9", *more),

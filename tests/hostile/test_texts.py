@@ -163,6 +163,7 @@ FORMS = {
     "check": ("text", "json", "junit", "github"),
     "compare": ("text", "json"),
     "explain": ("text", "json"),
+    "explain two runs": ("text", "json"),
     "verify": ("text", "json"),
 }
 OTHERS = ("runs", "tail", "tail --once", "replay", "record", "repair", "train")

@@ -1,7 +1,8 @@
-"""`explain`: find what moved first before an update of a run, or before its first alert."""
+"""`explain`: find what moved first before an update of a run, or before the trouble that it is in."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,13 +10,14 @@ import polars as pl
 
 from esper_analyzer.explaining.band import PAST, find_excursion, has_past
 from esper_analyzer.explaining.explanation import ExplainedAlert, Explanation, Moved
+from esper_analyzer.explaining.families import together
 from esper_analyzer.explaining.minibatches import InMinibatch, excursions_of
 from esper_analyzer.explaining.moment import in_order
-from esper_analyzer.explaining.sentences import sentences
+from esper_analyzer.explaining.presence import find_turn
+from esper_analyzer.explaining.sentences import no_trouble, sentences
 from esper_analyzer.explaining.stages import is_explained
-from esper_analyzer.judging.alerts import MISSING_UPDATES, Alert
+from esper_analyzer.explaining.trouble import Trouble, trouble_of
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.judging.judgement import judge_rank
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
 from esper_analyzer.reading.run_index import RunIndex
@@ -35,11 +37,11 @@ def explain_run(run: JudgedRun, found: RunIndex, update: int | None = None, rank
     Args:
         run: the run.
         found: the index of the run, or of `rank` alone.
-        update: the update; by default that of the first alert: of the first critical one, or else of the first warning.
+        update: the update; by default that of the trouble that the run is in, or was in: see `trouble_of`.
         rank: the rank; by default the one that raised this alert, or the first one if an update is given.
 
     Raises:
-        UsageError: the run has no rows, no such update, or no alert.
+        UsageError: the run has no rows, or no such update.
         RunDamagedError: so much of the run is damaged that one of these is true of the rest.
     """
     try:
@@ -54,10 +56,12 @@ def _explain(run: JudgedRun, found: RunIndex, update: int | None, rank: int | No
     frames = found.frames()
     if not any(index.rows for index in found.ranks.values()):
         raise UsageError(f"{run.path} has recorded no updates yet, so there is nothing to explain")
-    alert = None
+    trouble = None
     if update is None:
-        rank, alert = _first_alert(run, found, frames)
-        update = alert.update
+        trouble = trouble_of(run, frames)
+        if trouble is None or trouble.is_too_early:
+            return _nothing(run, found, frames, trouble)
+        rank, update = trouble.rank, trouble.episode.update
     elif rank is None:
         rank = found.shown("first")[0]
     rows = frames[rank].filter(pl.col("update") <= update).tail(_READ).collect()
@@ -67,17 +71,19 @@ def _explain(run: JudgedRun, found: RunIndex, update: int | None, rank: int | No
     looked = _Looked(rows, recent["update"][0])
     boxes = [box for box in black_boxes_of(run.directory, found) if box.rank == rank and box.seq >= recent["seq"][0]]
     moved = _moved(looked, excursions_of(_needed(boxes, rows["seq"][-1]), looked.places, recent["seq"][0]))
-    gone = {one.metric for one in moved}
+    gone = {one.metric for lead in moved for one in (lead, *lead.beside)}
     steady = [name for name in looked.names if name not in gone and looked.has_past(name)]
     not_judged = [name for name in looked.names if name not in gone and name not in steady]
+    alert = None if trouble is None else _explained(trouble)
     return Explanation(
         run_id=run.header.run_id,
         path=str(run.path),
         rank=rank,
         update=update,
-        alert=_explained(alert),
+        chosen="asked" if trouble is None else "in force" if trouble.lasts else "over",
+        alert=alert,
         since=looked.since,
-        sentences=sentences(update, _explained(alert), moved, len(steady), len(not_judged), looked.since),
+        sentences=sentences(update, alert, moved, len(steady), len(not_judged), looked.since),
         moved=moved,
         steady=steady,
         not_judged=not_judged,
@@ -113,11 +119,11 @@ class _Looked:
 
 
 def _moved(looked: _Looked, in_minibatches: dict[str, InMinibatch]) -> list[Moved]:
-    """Return what left its band, in order."""
+    """Return what left its band, in order, and what says the same together."""
     moved = [one for name in looked.names if (one := _in_rows(looked, name, in_minibatches.get(name))) is not None]
     in_rows = set(looked.names)
     moved += [_in_box(name, one) for name, one in in_minibatches.items() if name not in in_rows]
-    return in_order(moved, int(looked.rows["update"][-1]))
+    return together(in_order(moved, int(looked.rows["update"][-1])))
 
 
 def _in_rows(looked: _Looked, name: str, in_minibatch: InMinibatch | None) -> Moved | None:
@@ -125,7 +131,7 @@ def _in_rows(looked: _Looked, name: str, in_minibatch: InMinibatch | None) -> Mo
     values = measured["value"].to_numpy()
     found = find_excursion(values, int((measured["update"] < looked.since).sum()))
     if found is None:
-        return None
+        return _turned(looked, name)
     update = int(measured["update"][found.start])
     return Moved(
         metric=name,
@@ -142,6 +148,33 @@ def _in_rows(looked: _Looked, name: str, in_minibatch: InMinibatch | None) -> Mo
         peak=float(values[found.peak]),
         peak_update=int(measured["update"][found.peak]),
         lasts=found.lasts,
+    )
+
+
+def _turned(looked: _Looked, name: str) -> Moved | None:
+    """Return that a metric fell silent or is new. Skipped updates measure nothing, and do not count."""
+    rows = looked.rows.filter(~pl.col("skipped").fill_null(False)).select("update", value=pl.col(name).cast(pl.Float64))
+    measured = rows["value"].is_not_null().to_numpy()
+    turn = find_turn(measured, int((rows["update"] < looked.since).sum()))
+    if turn is None:
+        return None
+    update, is_new = int(rows["update"][turn.start]), turn.presence == "new"
+    value = float(rows["value"][turn.start if is_new else turn.start - 1])
+    return Moved(
+        metric=name,
+        is_extra=name not in METRICS,
+        source="updates",
+        update=update,
+        minibatch=None,
+        direction=turn.presence,
+        deviations=math.inf,
+        usual=None if is_new else value,
+        low=None,
+        high=None,
+        value=value if is_new else None,
+        peak=value if is_new else None,
+        peak_update=update,
+        lasts=True,
     )
 
 
@@ -165,23 +198,38 @@ def _in_box(name: str, found: InMinibatch) -> Moved:
     )
 
 
-def _first_alert(run: JudgedRun, found: RunIndex, frames: dict[int, pl.LazyFrame]) -> tuple[int, Alert]:
-    """Return the first critical alert of all ranks, or else the first warning, and its rank."""
-    alerts = [
-        (rank, alert)
-        for rank, index in found.ranks.items()
-        for alert in judge_rank(run, index, frames[rank], found.damage_of(rank)).alerts
-        if alert.rule != MISSING_UPDATES
-    ]
-    if not alerts:
-        raise UsageError(f"{run.path} has raised no alert; name the update to explain with --update")
-    return min(alerts, key=lambda one: (one[1].level != "critical", one[1].update))
+def _nothing(run: JudgedRun, found: RunIndex, frames: dict[int, pl.LazyFrame], early: Trouble | None) -> Explanation:
+    """Say that there is no trouble to explain, or that the only alert came too early."""
+    rank = found.shown("first")[0] if early is None else early.rank
+    updates, newest = frames[rank].select(pl.len(), pl.col("update").max()).collect().row(0)
+    return Explanation(
+        run_id=run.header.run_id,
+        path=str(run.path),
+        rank=rank,
+        update=newest,
+        chosen="nothing",
+        alert=None,
+        since=newest,
+        sentences=no_trouble(updates, None if early is None else _explained(early)),
+        moved=[],
+        steady=[],
+        not_judged=[],
+        is_damaged=found.damage > 0,
+    )
 
 
-def _explained(alert: Alert | None) -> ExplainedAlert | None:
-    if alert is None:
-        return None
-    return ExplainedAlert(alert.rule, alert.metric, alert.level, alert.update, alert.since, alert.message)
+def _explained(trouble: Trouble) -> ExplainedAlert:
+    one = trouble.episode
+    return ExplainedAlert(
+        rule=one.rule.name,
+        metric=one.rule.metric,
+        level=one.level,
+        update=one.update,
+        since=one.since,
+        until=one.until,
+        gives=trouble.gives,
+        message=one.message,
+    )
 
 
 def _needed(boxes: Sequence[BlackBox], last_seq: int) -> list[BlackBox]:

@@ -5,24 +5,38 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from esper_analyzer.explaining.band import Direction
+from esper_analyzer.explaining.presence import Presence
 from esper_analyzer.strict_json import strict
 from esper_schemas.metric.metrics import Level
 
 FORMAT = "esper-explain/1"
 
+Chosen = Literal["asked", "in force", "over", "nothing"]
+"""Why an update is explained: see `Explanation.chosen`."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExplainedAlert:
-    """The alert that is explained; the fields are those of `Alert`."""
+    """The alert that is explained: one time that a rule was raised.
+
+    Attributes:
+        rule, metric, level, message: those of `Alert`.
+        update: the update at which it was raised.
+        since: the first of the updates beyond the bound that raised it.
+        until: first update at which it was over; None while it is in force.
+        gives: what it contributes to the verdict while it is in force; `healthy` is nothing.
+    """
 
     rule: str
     metric: str
     level: Level
     update: int
     since: int
+    until: int | None
+    gives: Level
     message: str
 
 
@@ -36,15 +50,17 @@ class Moved:
         source: `updates` for a column of the rows, `black box` for a number that only the minibatches have.
         update: the update in which it left its band.
         minibatch: the minibatch of that update in which it left, from 0; None if no black box tells.
-        direction: where it went: `up`, `down` or `not finite`.
-        deviations: how far it went, in robust deviations from what was usual. Infinite if it is not finite, or if it
-            had been constant.
-        usual: median of the values before.
-        low, high: the band that it left.
+        direction: where it went: `up`, `down` or `not finite`; `silent` if no update from this one on measured it, and
+            `new` if none had before.
+        deviations: how far it went, in robust deviations from what was usual. Infinite if it is not finite, if it had
+            been constant, or if it is silent or new.
+        usual: median of the values before; None if it is new. If it is silent, the last value.
+        low, high: the band that it left; None if it is silent or new. So are `value` and `peak` if it is silent.
         value: its first value outside the band.
         peak, peak_update: its farthest value and that one's update.
         lasts: whether it was still outside the band at the update that is explained.
         is_apart: whether it left before the moment at which most metrics did; see `moment`.
+        beside: metrics that say the same and left their bands together with it, in order; see `families`.
     """
 
     metric: str
@@ -52,21 +68,22 @@ class Moved:
     source: str
     update: int
     minibatch: int | None
-    direction: Direction
+    direction: Direction | Presence
     deviations: float
-    usual: float
-    low: float
-    high: float
-    value: float
-    peak: float
+    usual: float | None
+    low: float | None
+    high: float | None
+    value: float | None
+    peak: float | None
     peak_update: int
     lasts: bool
     is_apart: bool = False
+    beside: tuple[Moved, ...] = ()
 
     @property
     def was_constant(self) -> bool:
         """Whether it had one value in all updates that its band was made of."""
-        return self.low == self.high
+        return self.low is not None and self.low == self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +94,16 @@ class Explanation:
         run_id, path: the run.
         rank: the rank whose rows were read.
         update: the update that is explained. Later rows were not read.
-        alert: the alert that chose the update; None if the update was asked for.
+        chosen: why this one: it was `asked` for, or an alert was raised in it that is `in force` after the newest row,
+            or that is `over`; see `trouble_of`. Where no alert can be explained, it is `nothing`: `update`
+            and `since` are the newest update, no metric was looked at, and the lists are empty.
+        alert: the alert that chose the update; None if the update was asked for, or there is none.
         since: first update that was looked at.
         sentences: the answer in words, most important first.
         moved: the metrics that left their bands from `since` on, in the order in which they did. Metrics of one update
             are in the order in which the update computes them, and then the farthest first. Those that left apart from
-            the rest follow after the others, and durations and memory are last.
+            the rest follow after the others, and durations and memory are last. Of metrics that say the same, only the
+            first is listed; the others are in its `beside`.
         steady: the metrics that stayed in their bands.
         not_judged: metrics that were measured too rarely to have a band.
         is_damaged: whether files of the run are damaged; the rows that can be read were used.
@@ -92,6 +113,7 @@ class Explanation:
     path: str
     rank: int
     update: int
+    chosen: Chosen
     alert: ExplainedAlert | None
     since: int
     sentences: Sequence[str]

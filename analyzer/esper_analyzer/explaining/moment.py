@@ -71,6 +71,8 @@ def _evidence(one: Moved, update: int) -> float:
 
 
 def _strength(one: Moved) -> float:
+    if one.direction in ("silent", "new"):  # often only a matter of what is logged
+        return STRONG
     return min(MOST, 1.0 + math.log(one.deviations / WIDTH)) if math.isfinite(one.deviations) else MOST
 
 

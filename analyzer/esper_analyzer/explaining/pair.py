@@ -70,6 +70,7 @@ class Parting:
         sentences: the answer in words.
         parted: the metrics in which the second run left the first, in order.
         together: the metrics in which it did not.
+        only_first, only_second: the metrics that only one of the runs measured in what is aligned; not compared.
         is_damaged: whether files of either run are damaged.
     """
 
@@ -81,6 +82,8 @@ class Parting:
     sentences: Sequence[str]
     parted: Sequence[Parted]
     together: Sequence[str]
+    only_first: Sequence[str]
+    only_second: Sequence[str]
     is_damaged: bool
     format: str = field(default=FORMAT)
 
@@ -118,28 +121,52 @@ def explain_pair(runs: tuple[JudgedRun, JudgedRun], found: tuple[RunIndex, RunIn
         if is_damaged:
             raise RunDamagedError(f"{nothing}, as far as the damaged files can be read")
         raise UsageError(nothing)
-    names = _measured_by_both(first, second)
+    measured = [_measured(rows) for rows in (first, second)]
+    names = [name for name in measured[0] if name in measured[1]]
+    only = tuple([name for name in one if name not in names] for one in measured)
     each = {name: _parted(name, first[name], second, second[axis].to_numpy()) for name in names}
     parted = sorted(filter(None, each.values()), key=_order)
     difference = _first_difference(first, second, [name for name in names if stage(name) != COST])
-    ids = (runs[0].header.run_id, runs[1].header.run_id)
+    starts_apart = difference == second["update"][0]
     return Parting(
         runs=(str(one), str(other)),
         rank=rank,
         by=by,
         aligned=first.height,
         first_difference=difference,
-        sentences=_sentences(ids, by, first.height, difference, parted),
+        sentences=[
+            *_sentences(_names(runs), by, first.height, difference, starts_apart, parted),
+            *_left_out(_names(runs), (only[0], only[1])),
+        ],
         parted=parted,
         together=[name for name in names if each[name] is None],
+        only_first=only[0],
+        only_second=only[1],
         is_damaged=is_damaged,
     )
 
 
-def _measured_by_both(first: pl.DataFrame, second: pl.DataFrame) -> list[str]:
-    """Return the metrics that both runs have measured, without those that tell nothing."""
-    names = [name for name in metric_names(first.schema) if name in second.columns and is_explained(name)]
-    return [name for name in names if all(rows[name].null_count() < rows.height for rows in (first, second))]
+def _measured(rows: pl.DataFrame) -> list[str]:
+    """Return the metrics that were measured, without those that tell nothing."""
+    names = [name for name in metric_names(rows.schema) if is_explained(name)]
+    return [name for name in names if rows[name].null_count() < rows.height]
+
+
+def _names(runs: tuple[JudgedRun, JudgedRun]) -> tuple[str, str]:
+    """Return what to call the runs: by their ids, or by their paths where these are equal, as of a copy."""
+    first, second = (run.header.run_id for run in runs)
+    return (first, second) if first != second else (str(runs[0].path), str(runs[1].path))
+
+
+def _left_out(names: tuple[str, str], only: tuple[Sequence[str], Sequence[str]]) -> list[str]:
+    """Name the metrics that only one of the runs has."""
+    told = []
+    for run, metrics in zip(names, only, strict=True):
+        if metrics:
+            named = ", ".join(printable(metric) for metric in metrics[:MOST_NAMED])
+            more = f" and {len(metrics) - MOST_NAMED} more" if len(metrics) > MOST_NAMED else ""
+            told.append(f"Only {printable(run)} measured {named}{more}; not compared.")
+    return told
 
 
 def _order(one: Parted) -> tuple[bool, int, int, float]:
@@ -231,7 +258,12 @@ def _first_difference(first: pl.DataFrame, second: pl.DataFrame, names: Sequence
 
 
 def _sentences(
-    names: tuple[str, str], by: Alignment, aligned: int, difference: int | None, parted: Sequence[Parted]
+    names: tuple[str, str],
+    by: Alignment,
+    aligned: int,
+    difference: int | None,
+    starts_apart: bool,
+    parted: Sequence[Parted],
 ) -> list[str]:
     kept, left = map(printable, names)
     if difference is None:
@@ -245,7 +277,7 @@ def _sentences(
     where = f"update {first.update}" + (f" ({first.at} environment steps)" if by == "steps" else "")
     told = [
         f"{left} left {kept} in {where}: {_title(first)} was {compact(first.value)},"
-        f" where {kept} had {compact(first.usual)}."
+        f" where {kept} had {compact(first.usual)}.{'' if first.lasts else ' It has come back since.'}"
     ]
     with_it = [one for one in parted[1:] if one.at == first.at]
     if with_it:
@@ -253,7 +285,9 @@ def _sentences(
     later = [one for one in parted if one.at > first.at]
     if later:
         told.append(f"After that: {_listed(later)}.")
-    if difference < first.update:
+    if starts_apart and difference < first.update:
+        told.append("The numbers differ from the first update on, as those of two seeds do.")
+    elif difference < first.update:
         told.append(f"The numbers differ from update {difference} on; until then they are the same.")
     return told
 

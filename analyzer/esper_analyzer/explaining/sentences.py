@@ -45,6 +45,7 @@ _WHERE_TO_LOOK = {
 }
 """What the first metric to move says, by its place in an update: whatever comes before it there had not moved."""
 
+_TOO_SHORT = f"A metric has a band once {LEAST + 1} updates have measured it."
 _OWN_METRIC = "It is one of your own metrics: look at what it measures."
 
 
@@ -55,19 +56,23 @@ def sentences(
 
     Args:
         update: the update that is explained.
-        alert: the alert that is explained, if it was not asked for by number.
+        alert: the alert that is explained, if no update was asked for.
         moved: what left its band, in order.
         steady: how many metrics did not.
         not_judged: how many metrics have too short a past.
         since: first update that was looked at.
     """
-    too_short = f"A metric has a band once {LEAST + 1} updates have measured it"
+    told = [] if alert is None or alert.until is None else [_over(alert)]
     if not moved and not_judged > steady:
-        return [f"Update {update} comes too early to tell. {too_short}."]
+        return [*told, f"Update {update} comes too early to tell. {_TOO_SHORT}"]
     if not moved:
-        return [f"No metric left its own band from update {since} to {update}; what is wrong may have begun before."]
+        none = f"No metric left its own band from update {since} to {update}; what is wrong may have begun before."
+        return [*told, none, *_in_force(alert)]
     first = moved[0]
-    told = [_first(first)]
+    told.append(_first(first))
+    if first.beside:
+        says = "says" if len(first.beside) == 1 else "say"
+        told.append(f"With it went what {says} the same: {_listed(first.beside)}.")
     with_it = [one for one in moved[1:] if _is_with(first, one)]
     if with_it:
         told.append(f"In the same update: {_listed(with_it)}.")
@@ -79,12 +84,46 @@ def sentences(
         told.append(f"{_count(after, 'update')} later: {_listed([one for one in later if one.update == next_update])}.")
     if alert is not None and alert.update > first.update:
         said = f"{_count(alert.update - first.update, 'update')} later, in update {alert.update}"
-        told.append(f"The first {alert.level} alert ({alert.rule}) came {said}.")
+        told.append(f"The {alert.level} alert ({alert.rule}) came {said}.")
+    told += _in_force(alert)
     if steady:
         told.append(f"{_count(steady, 'other metric')} stayed in {'its band' if steady == 1 else 'their bands'}.")
     if not_judged:
-        told.append(f"{_count(not_judged, 'metric')} could not be judged. {too_short}.")
+        told.append(f"{_count(not_judged, 'metric')} could not be judged. {_TOO_SHORT}")
     return told
+
+
+def no_trouble(updates: int, early: ExplainedAlert | None) -> list[str]:
+    """Say that there is nothing to explain, and how to ask about an update.
+
+    Args:
+        updates: how many updates the run has recorded.
+        early: the alert that would be explained, if it had not come too early.
+    """
+    if early is None:
+        nothing = f"No alert was raised in the {_count(updates, 'update')} of this run, so there is nothing to explain."
+    else:
+        stands = "is in force" if early.until is None else f"was over by update {early.until}"
+        nothing = (
+            f"The only alert that could be explained ({early.rule}, {early.level}) began in update {early.since}, too"
+            f" early to tell what moved first, and {stands}. {_TOO_SHORT}"
+        )
+    return [nothing, "To see what moved before an update, name the update (--update N)."]
+
+
+def _over(alert: ExplainedAlert) -> str:
+    """Say that the trouble is over."""
+    return (
+        f"This trouble is over: the {alert.level} alert ({alert.rule}) of update {alert.update} ended by update"
+        f" {alert.until}, and no alert is in force that could be explained."
+    )
+
+
+def _in_force(alert: ExplainedAlert | None) -> list[str]:
+    """Say so where the verdict does not rest on an alert in force."""
+    if alert is None or alert.until is not None or alert.gives != "healthy":
+        return []
+    return [f"The alert is still in force. The verdict on the run does not rest on it: {alert.rule} is only a hint."]
 
 
 def _first(one: Moved) -> str:
@@ -96,6 +135,10 @@ def _first(one: Moved) -> str:
 
 def _course(one: Moved) -> str:
     """Say from where to where a metric went, for example "rose from about 0.5 to 12"."""
+    if one.direction == "silent":
+        return f"was no longer measured; its last value was {compact(one.usual)}"
+    if one.direction == "new":
+        return f"was measured for the first time, as {compact(one.value)}"
     if one.direction == "not finite":
         return f"became {compact(one.peak)} where about {compact(one.usual)} had been usual"
     if one.was_constant:

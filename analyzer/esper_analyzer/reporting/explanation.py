@@ -20,7 +20,7 @@ MAX_MOVED = 20
 """So many metrics are listed; the JSON has all."""
 
 _NAME = 24
-_MARKS = {"up": "▲", "down": "▼", "not finite": "✗"}
+_MARKS = {"up": "▲", "down": "▼", "not finite": "✗", "silent": "gone", "new": "new"}
 
 
 def explanation_lines(found: Explanation) -> Iterator[Text]:
@@ -29,10 +29,13 @@ def explanation_lines(found: Explanation) -> Iterator[Text]:
     yield from _wrapped(printable(found.path), "  ", style="dim")
     rank = f" of rank {found.rank}" if found.rank else ""
     alert = found.alert
-    if alert is None:
-        yield from _wrapped(f"What moved first before update {found.update}{rank}", "")
+    if found.chosen == "nothing":
+        yield Text(f"What moved first: nothing to explain up to update {found.update}{rank}")
+    elif alert is None:
+        yield Text(f"What moved first before update {found.update}{rank}")
     else:
-        head = Text(f"What moved first before the first alert, in update {found.update}{rank}  ")
+        which = "in force" if alert.until is None else "over"
+        head = Text(f"What moved first before the alert of update {found.update}{rank}, {which}  ")
         yield head.append_text(level_text(alert.level))
         yield from _wrapped(printable(alert.message), "  ", style="dim")
     yield from _said(found.sentences)
@@ -46,6 +49,9 @@ def explanation_lines(found: Explanation) -> Iterator[Text]:
                 is_told = True
                 yield Text("  earlier, and apart from these:", style="dim")
             yield _row(one)
+            if one.beside:
+                named = ", ".join(f"{printable(other.metric)} {_MARKS[other.direction]}" for other in one.beside)
+                yield from _wrapped(f"and {named}", " " * 19, style="dim")
         yield from _left_out(len(found.moved))
 
 

@@ -177,7 +177,8 @@ TOOLS: Mapping[str, Tool] = {
                 Parameter(name="left", meaning="Name of another run: say where the run left it."),
                 Parameter(
                     name="update",
-                    meaning="The update to explain. By default that of the first alert.",
+                    meaning="The update to explain. By default that of the trouble that the run is in: the worst alert"
+                    " in force, or else the worst that is over; `chosen` says which.",
                     kind="integer",
                     least=0,
                     most=2**63 - 1,

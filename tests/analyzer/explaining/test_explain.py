@@ -12,7 +12,10 @@ from tests.analyzer.conftest import Command, Record
 from tests.analyzer.explaining.sound import rows
 
 from esper_analyzer import Explanation, open_run
+from esper_analyzer.explaining.families import FAMILIES
+from esper_analyzer.explaining.stages import stage
 from esper_recorder import Recorder
+from esper_schemas import METRICS
 from esper_schemas.errors import NotARunError, UsageError
 
 NAN = math.nan
@@ -50,6 +53,67 @@ def test_metrics_are_in_the_order_in_which_they_moved(record: Record) -> None:
     assert (found.update, found.since, found.rank, found.alert) == (70, 31, 0, None)
 
 
+def test_metrics_that_say_the_same_take_one_place(record: Record, command: Command) -> None:
+    """The first of a family is listed with the others beside it; one that left much later has its own place."""
+    rng = random.Random(2)
+    made = list(rows(80, change=60, value_loss=8.0))
+    for update, row in enumerate(made):
+        row["value_loss_unclipped"] = rng.gauss(0.5, 0.02) if update < 61 else 8.0
+        row["value_mean"] = rng.gauss(5.0, 0.1) if update < 60 else 9.0
+        row["value_max"] = rng.gauss(9.0, 0.1) if update < 66 else 1.0
+    path = record(made)
+    found = open_run(path).explain(70)
+    assert told(found) == [("value_mean", 60), ("value_loss", 60), ("value_max", 66)]
+    assert [[one.metric for one in lead.beside] for lead in found.moved] == [[], ["value_loss_unclipped"], []]
+    assert found.moved[1].beside[0].update == 61
+    assert "value_loss_unclipped" not in [*found.steady, *found.not_judged]
+    shown = command("explain", path, "--update", "70").stdout
+    assert "and value_loss_unclipped ▲" in shown or "and value_loss_unclipped ^" in shown
+    alone = list(rows(80, change=60, td_error_std=8.0, bellman_error=9.0))
+    for row in alone[:60]:
+        row |= {"td_error_std": rng.gauss(1.0, 0.02), "bellman_error": rng.gauss(1.0, 0.02)}
+    said = open_run(record(alone, "alone")).explain(70).sentences
+    assert said[1] in (
+        "With it went what says the same: TD error std up.",
+        "With it went what says the same: Bellman error up.",
+    )
+
+
+def test_a_metric_that_falls_silent_or_is_new_is_found(record: Record, command: Command) -> None:
+    """Measured until an update and then no longer, or from an update on; usual pauses and skipped updates do not."""
+    made = list(rows(90, change=60, my_reward=None))
+    for update, row in enumerate(made):
+        row["my_bonus"] = 0.5 if update >= 62 else None
+        row["rare"] = 1.0 if update % 3 == 0 and update < 83 else None
+        row["policy_loss"] = None if update >= 80 else row["policy_loss"]
+        row["skipped"] = update >= 80
+    path = record(made)
+    run = open_run(path)
+    found = run.explain(79)
+    assert told(found) == [("my_reward", 60), ("my_bonus", 62)]
+    silent, new = found.moved
+    assert (silent.direction, silent.value, silent.low, silent.lasts) == ("silent", None, None, True)
+    assert silent.usual == pytest.approx(1.0, abs=0.2)
+    assert (new.direction, new.value, new.usual) == ("new", 0.5, None)
+    assert "no longer measured; its last value was" in found.sentences[0]
+    assert told(run.explain(61)) == []
+    assert [one.metric for one in run.explain(85).moved] == ["skipped", "my_reward", "my_bonus"]
+    done = command("explain", path, "--update", "79", "--format", "json")
+    document = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert [one["direction"] for one in document["moved"]] == ["silent", "new"]
+    shown = command("explain", path, "--update", "79").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "my_bonus" in shown
+
+
+def test_families_are_of_metrics_of_the_table() -> None:
+    """A family has metrics that exist, in one stage of an update, and no metric is in two."""
+    every = [name for family in FAMILIES for name in family]
+    assert set(every) <= set(METRICS)
+    assert len(set(every)) == len(every)
+    assert all(len({stage(name) for name in family}) == 1 for family in FAMILIES)
+
+
 def test_only_rows_up_to_the_update_count(record: Record) -> None:
     """What happens later changes nothing, and before anything moved nothing has."""
     made = list(rows(80, change=60, entropy=0.5))
@@ -76,24 +140,90 @@ def test_a_strong_change_shortly_before_the_others_may_be_their_cause(record: Re
     assert open_run(record(made)).explain(75).moved[0].metric == "my_reward"
 
 
-def test_the_first_critical_alert_is_explained(record: Record) -> None:
-    """Without an update: that of the first critical alert, though a warning was earlier; or else the first warning."""
-    made = list(rows(80))
-    for update in range(50, 80):
-        made[update]["clip_fraction_negative"] = 0.2  # a warning
-    warned = open_run(record(made, "warned")).explain()
-    assert warned.alert is not None
-    assert (warned.alert.level, warned.alert.metric) == ("warning", "clip_fraction_negative")
-    for update in range(65, 80):
+def chosen(found: Explanation) -> tuple[str, str, str, int]:
+    """Which alert is explained: whether it lasts, its rule, its level and the update."""
+    assert found.alert is not None
+    assert found.alert.update == found.update
+    return found.chosen, found.alert.rule, found.alert.level, found.update
+
+
+def test_what_lasts_is_explained_before_what_is_over(record: Record) -> None:
+    """A warning in force at the end comes before a critical alert that is over; the answer is about the former."""
+    made = list(rows(90, change=70, clip_fraction_negative=0.2))
+    for update in range(70):
+        made[update]["clip_fraction_negative"] = 0.01
+    for update in range(40, 50):
         made[update]["value_loss"] = NAN
     found = open_run(record(made)).explain()
-    assert found.alert is not None
-    assert (found.alert.level, found.alert.metric, found.update) == ("critical", "value_loss", found.alert.update)
+    assert chosen(found) == ("in force", "clip_fraction_negative", "warning", 72)
+    assert told(found)[0] == ("clip_fraction_negative", 70)
+    assert any("is only a hint" in sentence for sentence in found.sentences)
+
+
+def test_what_the_verdict_rests_on_is_explained_before_other_alerts(record: Record) -> None:
+    """Of alerts in force that of the verdict comes first, though it came last; critical comes before warning."""
+    made = list(rows(110, change=60, clip_fraction_negative=0.2))
+    for update in range(75, 110):
+        made[update]["ratio_max"] = 100.0
+    assert chosen(open_run(record(made, "critical")).explain())[1:] == ("ratio_max", "critical", 77)
+    for update in range(90, 110):
+        made[update]["value_loss"] = NAN
+    run = open_run(record(made, "verdict"))
+    found = run.explain()
+    assert chosen(found) == ("in force", "impossible_value_loss", "critical", 90)
     assert found.moved[0].metric == "value_loss"
-    assert found.moved[0].direction == "not finite"
+    assert run.report().verdict.findings[0].rule == found.alert.rule  # type: ignore[union-attr]
+    assert not any("is only a hint" in sentence for sentence in found.sentences)
 
 
-def test_the_rank_of_the_first_alert_is_explained(tmp_path: Path) -> None:
+def test_the_last_time_counts_of_what_lasts_and_the_first_of_what_is_over(record: Record) -> None:
+    """An alert that comes and goes is explained where it came to stay; without one that stays, the first time is."""
+    made = list(rows(120))
+    for update in (*range(40, 50), *range(80, 90)):
+        made[update]["clip_fraction_negative"] = 0.2
+    over = open_run(record(made, "over")).explain()
+    assert chosen(over) == ("over", "clip_fraction_negative", "warning", 42)
+    assert over.sentences[0].startswith("This trouble is over: the warning alert (clip_fraction_negative) of update 42")
+    for update in range(105, 120):
+        made[update]["clip_fraction_negative"] = 0.2
+    assert chosen(open_run(record(made, "lasts")).explain()) == ("in force", "clip_fraction_negative", "warning", 107)
+
+
+def test_an_alert_before_any_band_is_not_explained(record: Record, command: Command) -> None:
+    """An alert in the first 21 updates gives way to any other; alone it is named as too early, in force or over."""
+    made = list(rows(80))
+    for update in range(10, 16):
+        made[update]["ratio_max"] = 100.0
+    alone = open_run(record(made, "alone")).explain()
+    assert (alone.chosen, alone.alert, alone.moved, alone.update) == ("nothing", None, [], 79)
+    assert "began in update 10, too early to tell what moved first, and was over by update 20" in alone.sentences[0]
+    lasting = open_run(record(rows(60, change=15, ratio_max=100.0), "lasting")).explain()
+    assert "(ratio_max, critical) began in update 15, too early" in lasting.sentences[0]
+    assert "is in force" in lasting.sentences[0]
+    for update in range(70, 75):
+        made[update]["clip_fraction_negative"] = 0.2
+    assert chosen(open_run(record(made, "later")).explain())[1:] == ("clip_fraction_negative", "warning", 72)
+
+
+def test_a_run_without_trouble_gets_one_plain_sentence(record: Record, command: Command) -> None:
+    """Nothing is wrong: no alert, no list of metrics, exit code 0, and how to ask about an update."""
+    path = record(rows(60, change=50, td_error_mean=4.0), "calm")
+    found = open_run(path).explain()
+    assert (found.chosen, found.alert, found.update, found.since) == ("nothing", None, 59, 59)
+    assert (found.moved, found.steady, found.not_judged) == ([], [], [])
+    assert found.sentences == [
+        "No alert was raised in the 60 updates of this run, so there is nothing to explain.",
+        "To see what moved before an update, name the update (--update N).",
+    ]
+    done = command("explain", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nothing to explain up to update 59" in done.stdout
+    assert "critical" not in done.stdout
+    document = json.loads(command("explain", path, "--format", "json").stdout)
+    assert (document["chosen"], document["moved"]) == ("nothing", [])
+
+
+def test_the_rank_in_trouble_is_explained(tmp_path: Path) -> None:
     """Of two ranks, the one that broke; and one rank alone if it is asked for."""
     for rank, begins in ((0, 99), (1, 50)):
         with Recorder.open(tmp_path, run_id="two", rank=rank, world_size=2, strict=True) as recorder:
@@ -195,13 +325,13 @@ def test_the_document_is_strict_json(record: Record, command: Command) -> None:
     document = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert (document["format"], document["question"], document["update"]) == ("esper-explain/1", "what moved first", 65)
     assert set(document) == {
-        "format", "question", "run_id", "path", "rank", "update", "alert", "since", "sentences", "moved", "steady",
-        "not_judged", "is_damaged",
+        "format", "question", "run_id", "path", "rank", "update", "chosen", "alert", "since", "sentences", "moved",
+        "steady", "not_judged", "is_damaged",
     }  # fmt: skip
     rate, loss = document["moved"]
     assert set(rate) == {
         "metric", "is_extra", "source", "update", "minibatch", "direction", "deviations", "usual", "low", "high",
-        "value", "peak", "peak_update", "lasts", "is_apart",
+        "value", "peak", "peak_update", "lasts", "is_apart", "beside",
     }  # fmt: skip
     assert (rate["metric"], rate["deviations"]) == ("learning_rate", "Infinity")
     assert (loss["metric"], loss["value"]) == ("value_loss", "NaN")
@@ -214,7 +344,7 @@ def test_the_text_shows_the_order(record: Record, command: Command) -> None:
     assert shown.returncode == 0
     lines = shown.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert any("before the first alert, in update" in line and "critical" in line for line in lines)
+    assert any("before the alert of update" in line and "in force" in line and "critical" in line for line in lines)
     names = [line.split()[2] for line in lines if line.startswith("  " + " " * 5) and "60" in line.split()[:1]]
     assert names == ["td_error_mean", "value_loss"]
     assert command("explain", "--run", path).stdout == shown.stdout
@@ -227,7 +357,6 @@ def test_the_text_shows_the_order(record: Record, command: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["explain", "RUN"], "has raised no alert; name the update to explain with --update"),
         (["explain", "RUN", "--update", "90"], "has no update 90 of rank 0; choose one from 0 to 79"),
         (["explain", "RUN", "--update", "45"], "has no update 45 of rank 0; the nearest are 44 and 46"),
         (["explain", "RUN", "--rank", "3"], "has no rank 3"),

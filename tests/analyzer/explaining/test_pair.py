@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from tests.analyzer.conftest import Command, Record
@@ -90,7 +92,7 @@ def test_the_command_takes_two_runs(record: Record, command: Command) -> None:
     assert document["question"] == "where the second run left the first"
     assert set(document) == {
         "format", "question", "runs", "rank", "by", "aligned", "first_difference", "sentences", "parted", "together",
-        "is_damaged",
+        "only_first", "only_second", "is_damaged",
     }  # fmt: skip
     (parted,) = document["parted"]
     assert (parted["metric"], parted["value"], parted["direction"]) == ("entropy", "NaN", "not finite")
@@ -102,3 +104,33 @@ def test_the_largest_numbers_part_too(record: Record) -> None:
     found = open_run(record(rows(60, change=40, return_mean=1.7e308), "huge")).explain_against(kept)
     assert [(one.metric, one.update) for one in found.parted] == [("return_mean", 40)]
     assert [one.metric for one in kept.explain_against(open_run(found.runs[1])).parted][:1] == ["return_mean"]
+
+
+def test_a_copy_is_named_by_its_path(record: Record, tmp_path: Path) -> None:
+    """Two runs of one id are told apart by their paths, and the longer one may go on."""
+    path = record(rows(30), "one")
+    copy = tmp_path / "copy"
+    shutil.copytree(path, copy)
+    (said,) = open_run(copy).explain_against(open_run(path)).sentences
+    assert said == f"{copy} has the same numbers as {path} in all 30 updates that they have in common."
+    longer = open_run(record(rows(50), "longer")).explain_against(open_run(path))
+    assert longer.sentences == ["longer has the same numbers as one in all 30 updates that they have in common."]
+
+
+def test_metrics_that_only_one_run_has_are_named(record: Record) -> None:
+    """Extras that the other run lacks are not compared, and are named."""
+    kept = open_run(record([row | {"my_bonus": 1.0} for row in rows(40)], "kept"))
+    made = [{key: value for key, value in row.items() if key != "my_reward"} for row in rows(40)]
+    found = open_run(record(made, "left")).explain_against(kept)
+    assert (sorted(found.only_first), found.only_second) == (["my_bonus", "my_reward"], [])
+    assert found.sentences[1].startswith("Only kept measured my_")
+
+
+def test_what_came_back_and_what_always_differed_are_said(record: Record) -> None:
+    """Two seeds differ from the first update on; a run that left and came back is said to have come back."""
+    made = list(rows(80, seed=5))
+    for update in range(30, 45):
+        made[update]["entropy"] = 9.0
+    found = open_run(record(made, "back")).explain_against(open_run(record(rows(80), "kept")))
+    assert found.sentences[0].endswith("It has come back since.")
+    assert found.sentences[-1] == "The numbers differ from the first update on, as those of two seeds do."
