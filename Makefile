@@ -61,13 +61,14 @@ lint-js: $(NODE_READY) ## tsc --strict and eslint over the scripts of the HTML p
 
 check: lint test ## what must be green before a commit
 
-bench: setup ## cost of record() and minibatch(), of reading, of live judgement, of tail and of imports, beside peers
+bench: setup ## cost of record() and minibatch(), of reading, of live judgement, of tail, of imports and of starting, beside peers
 	$(BIN)/python tests/bench/record_cost.py
 	$(BIN)/python tests/bench/minibatch_cost.py
 	$(BIN)/python tests/bench/read_cost.py
 	$(BIN)/python tests/bench/live_cost.py
 	$(BIN)/python tests/bench/tail_cost.py
 	$(BIN)/python tests/bench/import_cost.py
+	$(BIN)/python tests/bench/start_cost.py
 
 gpu: setup ## what only a GPU can answer, as one table; without one the same steps, short, on the CPU
 	PYTHON=$(abspath $(BIN)/python) bash tests/gpu/run.sh gpu.md

@@ -1,4 +1,7 @@
-"""Which run, rank and thresholds a command is asked for: the options that commands share, and what they open."""
+"""Which run, rank and thresholds a command is asked for: the options that commands share, and what they open.
+
+As in `cli`, a function imports what it needs, so that the options alone load quickly.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings, find_settings, read_settings
-from esper_analyzer.reading.imported_log import find_log, imported_log
-from esper_analyzer.reading.run_index import Ranks
-from esper_analyzer.run import Run, open_run
 from esper_schemas.arguments import run_argument, runs_argument
 from esper_schemas.console import say
 from esper_schemas.errors import NotARunError, UsageError
+
+if TYPE_CHECKING:
+    from esper_analyzer.judging.settings import Settings
+    from esper_analyzer.reading.run_index import Ranks
+    from esper_analyzer.run import Run
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -83,6 +87,8 @@ def output_option(command: _Command) -> _Command:
 
 def chosen_settings(thresholds: Path | None) -> Settings:
     """Return the thresholds in force. Report the file of the user's own thresholds on standard error."""
+    from esper_analyzer.judging.settings import find_settings, read_settings
+
     if thresholds is None:
         settings = find_settings(Path(), warn=lambda line: say(f"warning: {line}"))
     else:
@@ -92,9 +98,14 @@ def chosen_settings(thresholds: Path | None) -> Settings:
     return settings
 
 
-def chosen_run(run: str | None, root: Path, settings: Settings = DEFAULT_SETTINGS) -> Run:
-    """Open the named run, or the latest one. Report on standard error which run is the latest."""
-    opened = open_run(run, root, settings=settings)
+def chosen_run(run: str | None, root: Path, settings: Settings | None = None) -> Run:
+    """Open the named run, or the latest one. Report on standard error which run is the latest.
+
+    Without `settings`, it is judged by the thresholds of the tables.
+    """
+    from esper_analyzer.run import open_run
+
+    opened = open_run(run, root) if settings is None else open_run(run, root, settings=settings)
     if run is None:
         say(f"latest run: {opened.path}")
     return opened
@@ -103,6 +114,9 @@ def chosen_run(run: str | None, root: Path, settings: Settings = DEFAULT_SETTING
 @contextmanager
 def run_read(run: str | None, root: Path, settings: Settings) -> Iterator[Run]:
     """Open a run as `chosen_run` does; the log of another trainer is imported, and its run removed afterwards."""
+    from esper_analyzer.reading.imported_log import find_log, imported_log
+    from esper_analyzer.run import open_run
+
     log = find_log(run, root)
     if log is None:
         yield chosen_run(run, root, settings)
@@ -116,6 +130,8 @@ def awaited_run(run: str | None, root: Path, interval: float, settings: Settings
 
     Also return whether this had to wait.
     """
+    from esper_analyzer.reading.imported_log import find_log
+
     has_waited = False
     while True:
         try:

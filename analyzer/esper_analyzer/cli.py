@@ -1,11 +1,15 @@
-"""The command `esper-analyze`: each subcommand parses its options, calls one function of the package and prints."""
+"""The command `esper-analyze`: each subcommand parses its options, calls one function of the package and prints.
+
+A subcommand imports what it needs when it runs. So `--help`, a wrong option and the completion in a shell do not wait
+for polars, and each subcommand waits only for what it uses.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -24,35 +28,28 @@ from esper_analyzer.choosing import (
     thresholds_option,
     watched_runs_options,
 )
-from esper_analyzer.drawing.style import Style, write_lines
-from esper_analyzer.drawing.terminal_size import terminal_size
-from esper_analyzer.exporting.export import export_run
-from esper_analyzer.listing.formats import listing_csv, listing_json
-from esper_analyzer.listing.listing import Wanted, list_runs
-from esper_analyzer.listing.text import Table
-from esper_analyzer.reading.errors import DATA_ERRORS, quiet_panics
-from esper_analyzer.reading.imported_log import LogImport, find_log, imported_log
-from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
-from esper_analyzer.reading.run_reader import GOING_ON
-from esper_analyzer.reporting.check import FailOn, check_run
-from esper_analyzer.reporting.check_formats import Form, summary, write_check
-from esper_analyzer.reporting.comparison.axis import By
-from esper_analyzer.reporting.comparison.compare import Compared, compared
-from esper_analyzer.reporting.comparison.text import PIPED_HEIGHT, compare_lines
-from esper_analyzer.reporting.explanation import explanation_lines, parting_lines
-from esper_analyzer.reporting.markdown import report_markdown
-from esper_analyzer.reporting.report import Report, build_report
-from esper_analyzer.reporting.text import report_lines
-from esper_analyzer.run import Run, open_run
-from esper_analyzer.terminal import tail as screens
+from esper_analyzer.options import INTERVAL_SECS, By, CheckForm, FailOn
 from esper_schemas.arguments import run_argument, runs_argument
 from esper_schemas.console import command_group, say, write
 from esper_schemas.errors import UsageError
 from esper_schemas.exit_codes import ExitCode
-from esper_schemas.metric.metrics import Direction
+
+if TYPE_CHECKING:
+    from esper_analyzer.reading.imported_log import LogImport
+    from esper_analyzer.reading.run_index import Ranks, RunIndex
+    from esper_analyzer.reporting.comparison.compare import Compared
+    from esper_analyzer.reporting.report import Report
+    from esper_analyzer.run import Run
+    from esper_schemas.metric.metrics import Direction
 
 
-@command_group("esper-analyze", data_errors=DATA_ERRORS)
+def _data_errors() -> tuple[type[BaseException], ...]:
+    from esper_analyzer.reading.errors import DATA_ERRORS
+
+    return DATA_ERRORS
+
+
+@command_group("esper-analyze", data_errors=_data_errors)
 def main() -> None:
     """Read recorded PPO runs: did they learn, since when not, and what moved first?
 
@@ -97,6 +94,12 @@ def runs(
 
     Example: esper-analyze runs --filter 'config.lr >= 1e-3' --sort return
     """
+    from esper_analyzer.drawing.style import write_lines
+    from esper_analyzer.drawing.terminal_size import terminal_size
+    from esper_analyzer.listing.formats import listing_csv, listing_json
+    from esper_analyzer.listing.listing import Wanted, list_runs
+    from esper_analyzer.listing.text import Table
+
     wanted = Wanted.of(filters, status, sort, is_reversed=reverse)
     settings = chosen_settings(thresholds)
     made = list_runs(roots or (root,), wanted, settings, depth="checksums" if verify else "records")
@@ -115,7 +118,7 @@ def runs(
 @thresholds_option
 @click.option(
     "--interval",
-    default=screens.INTERVAL_SECS,
+    default=INTERVAL_SECS,
     show_default=True,
     type=click.FloatRange(0.01, 3600),
     help="Seconds between looks at the run.",
@@ -144,6 +147,10 @@ def tail(
 
     Example: esper-analyze tail runs/CartPole-v1__ppo__1
     """
+    from esper_analyzer.reading.imported_log import find_log, imported_log
+    from esper_analyzer.run import open_run
+    from esper_analyzer.terminal import tail as screens
+
     if once and on_alert is not None:
         raise UsageError("--on-alert needs a tail that goes on, and --once shows one frame; leave --once out")
     if on_alert is not None and not on_alert.strip():
@@ -175,6 +182,9 @@ def _follow_log(
     run: Run, process: LogImport, rank: int | None, interval: float, on_alert: str | None, others: Sequence[Run]
 ) -> int:
     """Follow the run of a log until its import ends. A log that is begun anew is another attempt of the run."""
+    from esper_analyzer.reading.run_reader import GOING_ON
+    from esper_analyzer.terminal import tail as screens
+
     while True:
         damage = screens.follow(run, rank, interval=interval, on_alert=on_alert, others=others)
         if run.status() in GOING_ON:
@@ -198,6 +208,8 @@ def replay(run: str | None, root: Path, rank: str | None, thresholds: Path | Non
 
     Example: esper-analyze replay --run my-run --speed 10
     """
+    from esper_analyzer.terminal import tail as screens
+
     opened = chosen_run(run, root, chosen_settings(thresholds))
     damage = screens.replay(opened, chosen_rank(rank) or 0, speed=speed, root=root)
     return ExitCode.DAMAGED if damage else ExitCode.FINE
@@ -230,6 +242,12 @@ def report(
 
 
 def _report(opened: Run, ranks: Ranks, form: str, output: Path | None) -> int:
+    from esper_analyzer.drawing.style import write_lines
+    from esper_analyzer.drawing.terminal_size import terminal_size
+    from esper_analyzer.reading.errors import quiet_panics
+    from esper_analyzer.reading.run_index import looked_at
+    from esper_analyzer.reporting.text import report_lines
+
     to_screen = form == "text" and output is None
     with quiet_panics():
         made, document = opened.read(
@@ -253,6 +271,8 @@ def _write_document(document: str, output: Path | None) -> None:
 
 def _document(form: str, run: Run, rank: Ranks, found: RunIndex) -> tuple[Report, str]:
     """Build a report, and its text in one of the formats; an empty text for an empty format."""
+    from esper_analyzer.reporting.report import build_report
+
     made = build_report(run, rank, found)
     return made, _text(form, run, made, rank, found) if form else ""
 
@@ -263,9 +283,13 @@ def _text(form: str, run: Run, made: Report, rank: Ranks, found: RunIndex) -> st
 
         return report_html(run, made, rank, found)
     if form == "markdown":
+        from esper_analyzer.reporting.markdown import report_markdown
+
         return report_markdown(made)
     if form == "json":
         return made.to_json() + "\n"
+    from esper_analyzer.reporting.text import report_lines
+
     return "".join(f"{line.plain}\n" for line in report_lines(made, run.settings.thresholds))
 
 
@@ -286,7 +310,7 @@ def _text(form: str, run: Run, made: Report, rank: Ranks, found: RunIndex) -> st
     metavar="METRIC[,METRIC…]",
     help="Also fail if the last value of one of these metrics, or an alert in force on it, is at that level.",
 )
-@click.option("--format", "form", type=click.Choice(get_args(Form)), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice(get_args(CheckForm)), default="text", show_default=True)
 @output_option
 def check(
     run: str | None,
@@ -295,7 +319,7 @@ def check(
     thresholds: Path | None,
     fail_on: FailOn,
     gates: tuple[str, ...],
-    form: Form,
+    form: CheckForm,
     output: Path | None,
 ) -> int:
     """Pass or fail a run by exit code: 0 passed, 1 failed, 3 damaged.
@@ -304,6 +328,12 @@ def check(
 
     Example: esper-analyze check --run my-run --gate explained_variance
     """
+    from esper_analyzer.drawing.style import Style
+    from esper_analyzer.drawing.terminal_size import terminal_size
+    from esper_analyzer.reading.errors import quiet_panics
+    from esper_analyzer.reporting.check import check_run
+    from esper_analyzer.reporting.check_formats import summary, write_check
+
     names = [name.strip() for given in gates for name in given.split(",")]
     if not all(names):
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
@@ -348,6 +378,11 @@ def explain(
 
     Example: esper-analyze explain --run my-run --update 812
     """
+    from esper_analyzer.drawing.style import write_lines
+    from esper_analyzer.reading.errors import quiet_panics
+    from esper_analyzer.reporting.explanation import explanation_lines, parting_lines
+    from esper_analyzer.run import open_run
+
     if len(names) > 2:
         raise UsageError("give one run or two, found " + ", ".join(map(ascii, names)))
     number, settings = chosen_rank(rank), chosen_settings(thresholds)
@@ -422,6 +457,12 @@ def compare(
 
     Example: esper-analyze compare run-a run-b --format html -o compared.html
     """
+    from esper_analyzer.drawing.style import write_lines
+    from esper_analyzer.drawing.terminal_size import terminal_size
+    from esper_analyzer.reading.errors import quiet_panics
+    from esper_analyzer.reporting.comparison.compare import compared
+    from esper_analyzer.reporting.comparison.text import PIPED_HEIGHT, compare_lines
+
     if group_by is not None and no_group:
         raise UsageError("give either --group-by or --no-group, not both")
     number, settings = chosen_rank(rank), chosen_settings(thresholds)
@@ -436,6 +477,7 @@ def compare(
             rank="first" if number is None else number,
             group=not no_group,
             group_by=None if group_by is None else [key for key in group_by.split(",") if key],
+            with_metrics=form == "html",
         )
         made = found.comparison
         document = _comparison(found, form) if form != "text" or output is not None else None
@@ -454,6 +496,8 @@ def _comparison(found: Compared, form: str) -> str:
         return comparison_html(found)
     if form == "json":
         return found.comparison.to_json() + "\n"
+    from esper_analyzer.reporting.comparison.text import compare_lines
+
     return "".join(f"{line.plain}\n" for line in compare_lines(found.comparison))
 
 
@@ -484,6 +528,9 @@ def export(run: str | None, root: Path, rank: str | None, output: Path, force: b
 
     Example: esper-analyze export --run my-run -o my-run.parquet
     """
+    from esper_analyzer.exporting.export import export_run
+    from esper_analyzer.reading.errors import quiet_panics
+
     number = chosen_rank(rank, "the number of one rank")
     opened = chosen_run(run, root)
     with quiet_panics():

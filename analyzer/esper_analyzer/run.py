@@ -1,4 +1,7 @@
-"""`Run` and `open_run`: everything that a script or a notebook can ask of a recorded run."""
+"""`Run` and `open_run`: everything that a script or a notebook can ask of a recorded run.
+
+A method imports what only it needs, because charts, plots and explanations load slowly.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,23 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import polars as pl
-
-from esper_analyzer.explaining.explain import explain_run
-from esper_analyzer.explaining.explanation import Explanation
-from esper_analyzer.explaining.pair import Parting, explain_pair
-from esper_analyzer.exporting.export import export_run
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
-from esper_analyzer.measuring.snapshot import Snapshot, metric_names, take_snapshot
-from esper_analyzer.measuring.summary import Value, histories
-from esper_analyzer.notebook.jupyter import alert_frame, run_html, watch_run
-from esper_analyzer.notebook.plots import plot_run
-from esper_analyzer.reading.run_index import Ranks, looked_at
+from esper_analyzer.reading.run_index import looked_at
 from esper_analyzer.reading.run_reader import locate_run
-from esper_analyzer.reporting.report import Report, build_report
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import HISTORY_LENGTH
 
 if TYPE_CHECKING:
+    import polars as pl
     from matplotlib.figure import Figure
+
+    from esper_analyzer.explaining.explanation import Explanation
+    from esper_analyzer.explaining.pair import Parting
+    from esper_analyzer.measuring.snapshot import Snapshot
+    from esper_analyzer.measuring.summary import Value
+    from esper_analyzer.reading.run_index import Ranks
+    from esper_analyzer.reporting.report import Report
 
 
 def open_run(
@@ -63,6 +63,8 @@ class Run(JudgedRun):
 
         `last` is the value of the last update, None where that did not measure it.
         """
+        from esper_analyzer.measuring.snapshot import take_snapshot
+
         return take_snapshot(self.updates(rank), thresholds=self.settings.thresholds)
 
     def report(self, rank: Ranks = "first") -> Report:
@@ -75,6 +77,8 @@ class Run(JudgedRun):
         Raises:
             NotARunError: the run has no such rank.
         """
+        from esper_analyzer.reporting.report import build_report
+
         return self.read(looked_at(rank), lambda found: build_report(self, rank, found))
 
     def explain(self, update: int | None = None, *, rank: int | None = None) -> Explanation:
@@ -89,6 +93,8 @@ class Run(JudgedRun):
             UsageError: the run has no rows, or no such update.
             NotARunError: the run has no such rank.
         """
+        from esper_analyzer.explaining.explain import explain_run
+
         return self.read(rank, lambda found: explain_run(self, found, update, rank))
 
     def explain_against(self, other: Run, *, rank: int = 0) -> Parting:
@@ -102,15 +108,22 @@ class Run(JudgedRun):
             UsageError: `other` is this run, or nothing of them can be aligned.
             NotARunError: one of the runs has no such rank.
         """
+        from esper_analyzer.explaining.pair import explain_pair
+
         return other.read(
             rank, lambda kept: self.read(rank, lambda found: explain_pair((other, self), (kept, found), rank))
         )
 
     def _repr_html_(self) -> str:
+        from esper_analyzer.notebook.jupyter import run_html
+
         return run_html(self)
 
     def histories(self, length: int = HISTORY_LENGTH, *, rank: int = 0) -> dict[str, list[Value]]:
         """Return the last `length` measured values of every metric, newest last. The report shows 10."""
+        from esper_analyzer.measuring.snapshot import metric_names
+        from esper_analyzer.measuring.summary import histories
+
         if length < 1:
             raise UsageError(f"length must be at least 1, found {length!r}")
         rows = self.updates(rank)
@@ -127,6 +140,8 @@ class Run(JudgedRun):
             `first`, `last`, `worst`, `worst_update`, `lasts`, `in_force` (an Enum) and `rank`, as `Alert` describes
             them. Without alerts the frame has the same columns and no rows.
         """
+        from esper_analyzer.notebook.jupyter import alert_frame
+
         return alert_frame(self.report(rank).alerts)
 
     def export(self, path: str | os.PathLike[str], *, rank: int | None = None, force: bool = False) -> Path:
@@ -146,6 +161,8 @@ class Run(JudgedRun):
             NotARunError: the run has no such rank.
             OSError: the file cannot be written.
         """
+        from esper_analyzer.exporting.export import export_run
+
         return export_run(self, path, rank=rank, force=force).path
 
     def plot(self, *metrics: str, log: bool | None = None, rank: int = 0) -> Figure:
@@ -167,6 +184,8 @@ class Run(JudgedRun):
             UsageError: matplotlib is not installed, or there is no such metric.
             NotARunError: the run has no such rank.
         """
+        from esper_analyzer.notebook.plots import plot_run
+
         return plot_run(self, metrics, log=log, rank=rank)
 
     def watch(self, interval: float = 1.0, updates: int | None = None, *, rank: int | None = None) -> None:
@@ -179,4 +198,6 @@ class Run(JudgedRun):
             updates: return after this many new updates, even if the run goes on.
             rank: the rank to show and judge; by default the first is shown and all are judged.
         """
+        from esper_analyzer.notebook.jupyter import watch_run
+
         watch_run(self, interval=interval, updates=updates, rank=rank)

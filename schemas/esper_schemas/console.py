@@ -167,12 +167,13 @@ def progress(what: str, total: int, *, at_least: int, is_bytes: bool = False) ->
 # ------------------------------------------------------------------ the command
 
 
-def command_group(name: str, *, data_errors: ErrorTypes = ()) -> Callable[[Callable[..., Any]], Group]:
+def command_group(name: str, *, data_errors: Callable[[], ErrorTypes] = tuple) -> Callable[[Callable[..., Any]], Group]:
     """Decorator that turns a function into a command group with `--help`, `-h` and `--version`.
 
     Args:
         name: name of the command; its messages begin with it.
-        data_errors: types of error that mean damaged data, besides `RunDamagedError`.
+        data_errors: returns the types of error that mean damaged data, besides `RunDamagedError`. It is called only
+            when a command fails with another error, because the libraries that have these types load slowly.
     """
 
     def decorate(function: Callable[..., Any]) -> Group:
@@ -212,10 +213,10 @@ class Group(click.Group):
     ends with 0; one that writes with `write` or `tell` goes on. Use `command_group` to make a group.
 
     Attributes:
-        data_errors: types of error that mean damaged data, besides `RunDamagedError`.
+        data_errors: returns the types of error that mean damaged data, besides `RunDamagedError`.
     """
 
-    def __init__(self, *args: Any, data_errors: ErrorTypes = (), **kwargs: Any) -> None:
+    def __init__(self, *args: Any, data_errors: Callable[[], ErrorTypes] = tuple, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.data_errors = data_errors
 
@@ -269,9 +270,11 @@ class Group(click.Group):
         if os.environ.get(TRACEBACK):
             lines = "".join(traceback.format_exception(error)).rstrip().split("\n")
             _say_raw("\n".join(map(printable, lines)))
-        if isinstance(error, (EsperError, OSError, *self.data_errors)):
-            say(f"{self.name}: {describe_error(error, self.data_errors)}")
-            return ExitCode.of_error(error, self.data_errors)
+        is_ours = isinstance(error, (EsperError, OSError))
+        data_errors = () if is_ours else self.data_errors()
+        if is_ours or isinstance(error, data_errors):
+            say(f"{self.name}: {describe_error(error, data_errors)}")
+            return ExitCode.of_error(error, data_errors)
         say(f"{self.name}: {describe_defect(error)}; {TRACEBACK}=1 shows where it happened. Please report it.")
         return ExitCode.DEFECT
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from esper_analyzer.explaining.band import QUIET, WIDTH, Direction, Floats, noise_around
 from esper_analyzer.explaining.explanation import FORMAT
@@ -23,6 +22,9 @@ from esper_schemas.cleaning import printable
 from esper_schemas.errors import RunDamagedError, UsageError
 from esper_schemas.metric.catalogue import DECLARED
 from esper_schemas.metric.payload import METRICS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NEXT, MOST_NAMED = 5, 3
 """A metric has left if it is outside in most of so many aligned updates; so many metrics are named in a sentence."""

@@ -47,11 +47,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite, log10, sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from esper_schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4)
 """The bets, as fractions of the largest one that is allowed. The guarantee holds for every choice.

@@ -52,13 +52,14 @@ class Bounds:
     def severities(self, numbers: pl.DataFrame) -> Levels:
         """Return 0, 1, 2, or `NOT_FINITE`, for each row and column of numbers; 0 for null."""
         values = numbers.to_numpy()  # null becomes NaN
-        present = np.array([numbers.get_column(name).is_not_null() for name in numbers.columns]).T
         levels: Levels = np.zeros((numbers.height, numbers.width), np.int8)
         for above, below in zip(self._above, self._below, strict=True):
             levels += (values > above) | (values < below)
         is_broken = ~np.isfinite(values)
         levels[is_broken] = 0
-        levels[is_broken & present & np.array(self._is_broken)] = NOT_FINITE
+        nulls = numbers.null_count().row(0)
+        for column in np.flatnonzero((is_broken.sum(axis=0) > nulls) & self._is_broken).tolist():
+            levels[is_broken[:, column] & numbers.to_series(column).is_not_null().to_numpy(), column] = NOT_FINITE
         return levels
 
     def severities_now(self, numbers: Sequence[float | None]) -> tuple[list[int], list[int]]:

@@ -7,14 +7,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from esper_analyzer.judging import signals, steps
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Floats: TypeAlias = "NDArray[np.float64]"
 Values = Sequence[float]
 _TEN = 10
 _SQRT_2 = math.sqrt(2.0)

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -35,6 +34,9 @@ from esper_analyzer.measuring.drift import (
 )
 from esper_schemas.metric.metrics import DEFAULT_TREND_THRESHOLD, Direction, Metric
 from esper_schemas.metric.payload import METRICS
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = [
     "CONFIDENT",

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.series import course_of
 from esper_analyzer.notebook.plots import DEFAULT_PLOTS, new_figure
-from esper_analyzer.reporting.comparison.axis import By, MeasuredRows
+from esper_analyzer.options import By
+from esper_analyzer.reporting.comparison.axis import MeasuredRows
 from esper_analyzer.reporting.comparison.compare import Compared, check_metric, compared
 from esper_analyzer.reporting.comparison.reading import Reading
 from esper_analyzer.reporting.comparison.text import ranked_groups
@@ -24,9 +24,10 @@ from esper_schemas.metric.catalogue import EPISODE_RETURN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 Band = Literal["mean", "median"]
-Points = tuple[NDArray[np.float64], NDArray[np.float64]]
+Points: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64]]"
 """Ascending places on the axis, and values; NaN breaks the line."""
 
 _GRID = 240
@@ -66,6 +67,7 @@ def plot_runs(
     found = compared(
         runs, root=root, settings=DEFAULT_SETTINGS, by=by, metric=metrics[0] if metrics else None, better=None,
         rank="first", group=band is not None, group_by=group_by if band is not None else None,
+        with_metrics=True,
     )  # fmt: skip
     comparison = found.comparison
     names = _chosen(found, metrics)

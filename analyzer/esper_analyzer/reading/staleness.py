@@ -7,7 +7,6 @@ from itertools import pairwise
 from statistics import median
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from esper_schemas.errors import EsperError
 from esper_schemas.run.directory import (
@@ -73,5 +72,5 @@ def _times(rank: Folder, number: int) -> list[int]:
         column = None if rows is None else rows.column("wall_time")
     if column is None:
         return []
-    found: list[int] = pc.drop_null(column).cast(pa.int64()).to_pylist()[-_ROWS:]
+    found: list[int] = column.drop_null().cast(pa.int64()).to_pylist()[-_ROWS:]
     return found

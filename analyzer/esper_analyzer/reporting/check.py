@@ -23,6 +23,7 @@ from esper_analyzer.judging.verdict import Reason
 from esper_analyzer.judging.watched import PARTS
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.measuring.summary import Value
+from esper_analyzer.options import FailOn
 from esper_analyzer.reading.run_index import Ranks, looked_at
 from esper_analyzer.reporting.report import Report, RunSection, UpdatesSection, build_report, build_reports
 from esper_analyzer.reporting.text import describe_fault
@@ -37,7 +38,6 @@ from esper_schemas.metric.payload import METRICS
 
 FORMAT = "esper-check/1"
 
-FailOn = Literal["unknown", "warning", "critical"]
 Outcome = Literal["passed", "failed", "unknown", "damaged"]
 
 EXIT_CODES: Mapping[Outcome, ExitCode] = {

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from textwrap import wrap
-from typing import Literal
 from xml.etree import ElementTree
 
 from rich.text import Text
 
 from esper_analyzer.drawing.style import LEVEL_STYLE, Style, fit, to_ascii
+from esper_analyzer.options import CheckForm
 from esper_analyzer.reporting.check import Check, Condition, Outcome
 from esper_analyzer.reporting.text import describe_updates
 from esper_analyzer.strict_json import strict
 from esper_schemas.cleaning import printable
-
-Form = Literal["text", "json", "junit", "github"]
 
 SUITE = "esper-check"
 
@@ -40,7 +38,7 @@ def summary(check: Check) -> str:
     return f"{line}; a run that is too short to judge does not fail" if check.outcome == "unknown" else line
 
 
-def write_check(check: Check, form: Form, style: Style, width: int) -> str:
+def write_check(check: Check, form: CheckForm, style: Style, width: int) -> str:
     """Return the check in one of the formats, for an output of this style and width in cells."""
     if form == "text":
         return as_text(check, style, width)

@@ -18,14 +18,13 @@ from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.series import attempts_of, axes_of, course_of
 from esper_analyzer.reading.run_index import Ranks, RunIndex, joined, looked_at
 from esper_analyzer.reporting.black_boxes import all_columns, file_line, has_table, heading, moved_line
-from esper_analyzer.reporting.comparison.compare import EPISODE_RETURN
 from esper_analyzer.reporting.html_charts import Chart, chart_data, chart_of, pack
 from esper_analyzer.reporting.moment import moment_of
 from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
 from esper_analyzer.reporting.text import describe_fault, describe_ranks, describe_updates
 from esper_analyzer.wording import compact, duration, missing, trend_words
-from esper_schemas.metric.catalogue import LOSS_RATIO, is_label, leading
+from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO, is_label, leading
 from esper_schemas.metric.metrics import COMPARISONS, Level, Limit
 
 SCRIPTS = (*CHART_SCRIPTS, "report.js")

@@ -17,7 +17,7 @@ from esper_analyzer.explaining.explain import explain_run
 from esper_analyzer.explaining.explanation import Explanation, Moved
 from esper_analyzer.explaining.sentences import title
 from esper_analyzer.explaining.stages import COST, stage
-from esper_analyzer.judging.alerts import MISSING_UPDATES, Alert
+from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reporting.report import Report
@@ -33,7 +33,7 @@ AROUND = 20
 WIDTH, HEIGHT = 240.0, 72.0
 _FIRST, _LAST = 46.0, 236.0  # of the updates; before them are the values at both ends of the scale
 _TOP, _BOTTOM = 10.0, 68.0  # of the values; above them are marks of what is not finite
-_MARKS = {"up": "▲", "down": "▼", "not finite": "✗"}
+_MARKS = {"up": "▲", "down": "▼", "not finite": "✗", "silent": "–", "new": "+"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,12 @@ class Moment:
 
     Attributes:
         found: the explanation.
-        alert: the alert that it is about.
         charts: a chart for each of the first metrics that moved, in their order.
         more: how many metrics moved that have no chart.
         first, last: the updates that the charts show.
     """
 
     found: Explanation
-    alert: Alert
     charts: Sequence[LittleChart]
     more: int
     first: int
@@ -91,7 +89,7 @@ class Moment:
 def moment_of(
     run: JudgedRun, report: Report, found: RunIndex, ids: Mapping[str, str], rank: int | None
 ) -> Moment | None:
-    """Explain the run's first alert for the page. Without an alert, or where none can be explained, return None.
+    """Explain the trouble that the run is in, or was in, for the page; None where no alert can be explained.
 
     Args:
         run: the run.
@@ -100,13 +98,13 @@ def moment_of(
         ids: the chart of each metric on the page.
         rank: the rank of these charts; None if they show several.
     """
-    alerts = [alert for alert in report.alerts if alert.rule != MISSING_UPDATES]
-    if not alerts:
+    if all(alert.rule == MISSING_UPDATES for alert in report.alerts):
         return None
-    alert = min(alerts, key=lambda one: (one.level != "critical", one.update))  # as `explain_run` chooses; judged once
     try:
-        explained = explain_run(run, found, alert.update, alert.rank)
+        explained = explain_run(run, found)
     except (UsageError, RunDamagedError):  # the alert is of rows that can no longer be read
+        return None
+    if explained.alert is None:
         return None
     moved = [one for one in explained.moved if not one.is_apart and stage(one.metric) != COST]
     shown = moved[:MAX_LITTLE]
@@ -114,7 +112,7 @@ def moment_of(
     targets = ids if rank in (None, explained.rank) else {}
     charts = [_chart(one, rows, explained.update, targets.get(one.metric, "")) for one in shown]
     first, last = int(rows["update"][0]), int(rows["update"][-1])
-    return Moment(explained, alert, charts, len(explained.moved) - len(shown), first, last)
+    return Moment(explained, charts, len(explained.moved) - len(shown), first, last)
 
 
 def _around(frame: pl.LazyFrame, shown: Sequence[Moved], explained: Explanation) -> pl.DataFrame:
@@ -134,21 +132,21 @@ def _around(frame: pl.LazyFrame, shown: Sequence[Moved], explained: Explanation)
 
 def _chart(one: Moved, rows: pl.DataFrame, update: int, target: str) -> LittleChart:
     where = f"update {one.update}" + ("" if one.minibatch is None else f", minibatch {one.minibatch}")
-    course = f"{_MARKS[one.direction]} {compact(one.usual)} → {compact(one.value)} in {where}"
+    course = f"{_MARKS[one.direction]} {_course(one)} in {where}"
     name = title(one)
     if one.source != "updates":
         return LittleChart(name, course, "", target)
     measured = rows.select("update", value=one.metric).drop_nulls("value")
     ends = int(rows["update"][0]), int(rows["update"][-1])
-    summary = (
-        f"{name}, updates {ends[0]} to {ends[1]}: usually {compact(one.low)} to {compact(one.high)}, then {course}"
-    )
+    usually = "" if one.low is None else f"usually {compact(one.low)} to {compact(one.high)}, then "
+    summary = f"{name}, updates {ends[0]} to {ends[1]}: {usually}{course}"
     finite = measured.filter(pl.col("value").is_finite())
     if finite.is_empty():
         return LittleChart(name, course, summary, target)
-    scale = _Scale(ends, finite["value"].to_list(), list(filter(math.isfinite, (one.low, one.high))))
+    band = (one.low, one.high) if one.low is not None and one.high is not None else (math.nan, math.nan)
+    scale = _Scale(ends, finite["value"].to_list(), list(filter(math.isfinite, band)))
     lines, points = _lines(measured, scale)
-    is_drawn = math.isfinite(one.value)
+    left = None if one.value is None or not math.isfinite(one.value) else scale.down(one.value)
     return LittleChart(
         title=name,
         course=course,
@@ -157,12 +155,20 @@ def _chart(one: Moved, rows: pl.DataFrame, update: int, target: str) -> LittleCh
         line="".join(lines),
         points=points,
         bad=[scale.across(at) for at, value in measured.iter_rows() if not math.isfinite(value)],
-        band=scale.band(one.low, one.high),
-        left=(scale.across(one.update), scale.down(one.value)) if is_drawn else None,
+        band=scale.band(*band),
+        left=None if left is None else (scale.across(one.update), left),
         moment=scale.across(update),
         top=compact(scale.high),
         bottom=compact(scale.low),
     )
+
+
+def _course(one: Moved) -> str:
+    if one.direction == "silent":
+        return f"{compact(one.usual)} → not measured any more, first"
+    if one.direction == "new":
+        return f"measured for the first time, {compact(one.value)},"
+    return f"{compact(one.usual)} → {compact(one.value)}"
 
 
 class _Scale:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from esper_analyzer.judging.judgement import Judgement, judge_ranks, together
 from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.snapshot import MetricState, metric_names, take_snapshot
-from esper_analyzer.measuring.summary import Summary, Value, summarise
+from esper_analyzer.measuring.summary import Summary, Value, column, summarise
 from esper_analyzer.measuring.trends import Trend
 from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
 from esper_analyzer.reading.gaps import Range, missing_count
@@ -29,6 +29,7 @@ from esper_schemas.metric.metrics import Level
 FORMAT = "esper-report/1"
 
 MAX_BLACK_BOXES = 20
+_IN_EVERY_REPORT = ("update", "value_loss", "policy_loss", LOSS_RATIO)
 """A report has at most so many black boxes: the first one, as what broke first is often the cause, and the newest."""
 
 
@@ -205,13 +206,17 @@ class Report:
         return json.dumps(strict(self.to_dict()), indent=2, allow_nan=False)
 
 
-def build_report(run: JudgedRun, rank: Ranks = "first", found: RunIndex | None = None) -> Report:
+def build_report(
+    run: JudgedRun, rank: Ranks = "first", found: RunIndex | None = None, metrics: Collection[str] | None = None
+) -> Report:
     """Report on the ranks of a run.
 
     Args:
         run: the run.
         rank: which ranks are judged, and which the numbers are of.
         found: the index that `run.look(looked_at(rank))` returned; by default the run is examined now.
+        metrics: the metrics that get a section, beside the update and the two losses of Lv/Lp; by default all. Sections
+            take most of the time that a report of a short run takes.
 
     Raises:
         NotARunError: the run has no such rank.
@@ -219,7 +224,7 @@ def build_report(run: JudgedRun, rank: Ranks = "first", found: RunIndex | None =
     """
     found = found or run.look(looked_at(rank))
     frames = found.frames()
-    return _report(run, rank, found, frames, judge_ranks(run, found, frames))
+    return _report(run, rank, found, frames, judge_ranks(run, found, frames), metrics)
 
 
 def build_reports(run: JudgedRun, found: RunIndex, rank: Ranks = None) -> tuple[Report, dict[int, Report]]:
@@ -239,6 +244,7 @@ def _report(
     found: RunIndex,
     frames: Mapping[int, pl.LazyFrame],
     judged: Mapping[int, Judgement],
+    metrics: Collection[str] | None = None,
 ) -> Report:
     """Build the report on ranks that were examined and judged; `frames` are their rows."""
     indices = found.ranks.values()
@@ -247,9 +253,11 @@ def _report(
     if len(shown) > 1:
         rows = rows.sort("update", "rank")
     names = metric_names(rows.collect_schema())
+    if metrics is not None:
+        names = [name for name in names if name in metrics or name in _IN_EVERY_REPORT]
     thresholds = run.settings.thresholds
     summaries = summarise(rows, names, thresholds)
-    snapshot = take_snapshot(rows, thresholds=thresholds)
+    snapshot = take_snapshot(rows.select(map(column, names)), thresholds=thresholds)
     sections = {name: _metric(snapshot[name], summaries[name]) for name in names}
     ratio = sections.pop(LOSS_RATIO)
     alerts, verdict, signals = together(run, judged)

@@ -11,9 +11,9 @@ from typing import Any
 
 from esper_analyzer.listing.formats import listing_json
 from esper_analyzer.listing.listing import Listing, Wanted, list_runs
-from esper_analyzer.reporting.check import FailOn, check_run
+from esper_analyzer.options import By, FailOn
+from esper_analyzer.reporting.check import check_run
 from esper_analyzer.reporting.check_formats import as_json
-from esper_analyzer.reporting.comparison.axis import By
 from esper_analyzer.reporting.comparison.compare import compare as compare_runs
 from esper_analyzer.serving.bounds import cleaned
 from esper_analyzer.serving.runs_folder import RunsFolder

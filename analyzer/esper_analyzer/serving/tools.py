@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from esper_analyzer.options import By, FailOn
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error, quiet_panics
 from esper_analyzer.reading.run_reader import Status
-from esper_analyzer.reporting.check import FailOn
-from esper_analyzer.reporting.comparison.axis import By
 from esper_analyzer.serving import answers
 from esper_analyzer.serving.bounds import MAX_BYTES, answer_text, error_text
 from esper_analyzer.serving.parameters import Parameter, read_arguments

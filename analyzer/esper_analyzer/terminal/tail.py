@@ -22,14 +22,13 @@ from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import Picture
 from esper_analyzer.live.ranks import RanksFeed
 from esper_analyzer.measuring.levels import Thresholds
+from esper_analyzer.options import INTERVAL_SECS
 from esper_analyzer.reading.errors import quiet_panics
 from esper_analyzer.terminal.frame import draw_frame
 from esper_analyzer.terminal.lines import RunLines, write_rows
 from esper_analyzer.terminal.on_alert import AlertCommand
 from esper_analyzer.terminal.scene import Other
 from esper_schemas.console import say
-
-INTERVAL_SECS = 0.25
 
 _FRAMES_PER_SEC = 20
 

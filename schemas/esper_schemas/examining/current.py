@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.examining.rank import RankExamination
 from esper_schemas.examining.segment import SegmentExamination
 from esper_schemas.segment import sealed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # ------------------------------------------------------------------ the rule
 

@@ -6,19 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.snapshot import metric_names
+from esper_analyzer.options import By
 from esper_analyzer.reading.run_index import RunIndex
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.catalogue import LOSS_RATIO
 
-By = Literal["updates", "steps", "time"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 UNITS: dict[By, str] = {"updates": "updates", "steps": "environment steps", "time": "seconds of training"}
 

@@ -12,9 +12,9 @@ from typing import Literal
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
 from esper_analyzer.judging.settings import Settings as JudgedBy
+from esper_analyzer.options import By
 from esper_analyzer.reporting.comparison.axis import (
     Axis,
-    By,
     Extent,
     MeasuredRows,
     common_span,
@@ -94,7 +94,7 @@ def compare(
     """
     return compared(
         runs, root=root, settings=settings, by=by, metric=metric, better=better, rank=rank, group=group,
-        group_by=group_by,
+        group_by=group_by, with_metrics=False,
     ).comparison  # fmt: skip
 
 
@@ -109,9 +109,15 @@ def compared(
     rank: int | Literal["first"],
     group: bool,
     group_by: Sequence[str] | None,
+    with_metrics: bool,
 ) -> Compared:
-    """Compare runs as `compare` does, and keep what was read of them."""
-    readings, set_aside = read_all(runs, root, settings, rank)
+    """Compare runs as `compare` does, and keep what was read of them.
+
+    Args:
+        with_metrics: whether the reports of the runs have a section for each metric, which takes most of the time.
+        runs, root, settings, by, metric, better, rank, group, group_by: as for `compare`.
+    """
+    readings, set_aside = read_all(runs, root, settings, rank, None if with_metrics else [EPISODE_RETURN])
     labels = _labels([reading.run for reading in readings])
     metric = metric or _default_metric([reading.report for reading in readings])
     known = METRICS.get(metric)

@@ -11,14 +11,16 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from esper_analyzer.reading.configuration import flattened
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import Direction
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 RESAMPLES = 50_000
 CONFIDENCE = 0.95
@@ -35,7 +37,7 @@ _HEADER_KEYS = ("trainer", "env", "device")
 Settings = Mapping[str, Any]
 """A run's hyper-parameters by dotted name, plus trainer, environment, device and value-loss definition."""
 
-Samples = Sequence[NDArray[np.float64]]
+Samples: TypeAlias = "Sequence[NDArray[np.float64]]"
 
 
 @dataclass(frozen=True, slots=True)

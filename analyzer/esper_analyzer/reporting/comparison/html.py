@@ -14,7 +14,8 @@ from markupsafe import Markup
 
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.series import Line, course_of
-from esper_analyzer.reporting.comparison.axis import By, MeasuredRows
+from esper_analyzer.options import By
+from esper_analyzer.reporting.comparison.axis import MeasuredRows
 from esper_analyzer.reporting.comparison.compare import Compared
 from esper_analyzer.reporting.comparison.groups import Group
 from esper_analyzer.reporting.comparison.reading import Reading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,9 +27,18 @@ class Reading:
 
 
 def read_all(
-    runs: Sequence[JudgedRun | str | os.PathLike[str]], root: str | os.PathLike[str], settings: Settings, rank: Ranks
+    runs: Sequence[JudgedRun | str | os.PathLike[str]],
+    root: str | os.PathLike[str],
+    settings: Settings,
+    rank: Ranks,
+    metrics: Collection[str] | None,
 ) -> tuple[list[Reading], dict[str, str]]:
     """Read each run once. Also return, for each run that cannot be read at all, what is wrong with it.
+
+    Args:
+        runs, root, settings: as for `compare`.
+        rank: as for `build_report`.
+        metrics: as for `build_report`.
 
     Raises:
         UsageError: there are fewer than two runs, or one is given twice.
@@ -48,7 +57,7 @@ def read_all(
             run = given if isinstance(given, JudgedRun) else JudgedRun(locate_run(given, root), settings)
             opened.append(run)
             _check_given_once(opened)
-            readings.append(run.read(looked_at(rank), partial(_reading, run, rank)))
+            readings.append(run.read(looked_at(rank), partial(_reading, run, rank, metrics)))
         except (NotARunError, RunUnreadableError, UsageError):
             raise
         except RUN_ERRORS as error:
@@ -61,8 +70,8 @@ def read_all(
     return readings, set_aside
 
 
-def _reading(run: JudgedRun, rank: Ranks, found: RunIndex) -> Reading:
-    report = build_report(run, rank, found)
+def _reading(run: JudgedRun, rank: Ranks, metrics: Collection[str] | None, found: RunIndex) -> Reading:
+    report = build_report(run, rank, found, metrics)
     return Reading(run, found if report.run.rank is None else found.only(report.run.rank), report)
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text
-from esper_analyzer.reporting.comparison.axis import By
+from esper_analyzer.options import By
 from esper_analyzer.reporting.comparison.comparison import ComparedRun, Comparison, ShortRun
 from esper_analyzer.reporting.comparison.groups import Chance, Estimate, Group, Improvement, is_seed
 from esper_analyzer.wording import compact, count, duration

@@ -1,0 +1,77 @@
+"""What each command loads: those that read no run wait for no library that is slow to load."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from esper_analyzer.cli import main
+from esper_recorder import Recorder
+
+SLOW = frozenset({"asyncio", "jinja2", "matplotlib", "mcp", "numpy", "plotext", "polars", "pyarrow", "rich", "textual"})
+ALWAYS = frozenset({"numpy", "polars", "pyarrow"})
+"""What every command needs that reads the rows of a run."""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two short runs."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name in ("one", "two"):
+        with Recorder.open(folder, run_id=name) as recorder:
+            for update in range(60):
+                recorder.record(
+                    update=update, policy_loss=-0.01, value_loss=1.0, entropy=1.0, kl_divergence=0.01,
+                    clip_fraction=0.1, explained_variance=0.9,
+                )  # fmt: skip
+    return folder
+
+
+def loaded(*arguments: str, code: int = 0, environment: Mapping[str, str] = MappingProxyType({})) -> set[str]:
+    """Run the command in a process; return every module that it loaded."""
+    command = [sys.executable, "-X", "importtime", "-m", "esper_analyzer", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    assert done.returncode == code, done.stderr[-2000:]
+    return set(re.findall(r"^import time: .*\| +(\S+)$", done.stderr, re.MULTILINE))
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in main.commands)], ids=" ".join)
+def test_help_loads_nothing_slow(arguments: list[str]) -> None:
+    """`--help` of every command loads none of the slow libraries."""
+    assert not loaded(*arguments, "--help") & SLOW
+
+
+def test_completion_loads_nothing_slow(root: Path) -> None:
+    """A shell that completes the name of a run waits for none of the slow libraries."""
+    words = {"COMP_WORDS": f"esper-analyze report --root {root} o", "COMP_CWORD": "4"}
+    assert not loaded(environment={"_ESPER_ANALYZE_COMPLETE": "bash_complete", **words}) & SLOW
+
+
+def test_wrong_option_loads_nothing_slow() -> None:
+    """A wrong option is refused without loading any of the slow libraries."""
+    assert not loaded("report", "--no-such-option", code=2) & SLOW
+
+
+@pytest.mark.parametrize(
+    ("arguments", "further"),
+    [
+        (["report"], {"rich"}),
+        (["report", "--format", "json"], {"rich"}),
+        (["check"], {"rich"}),
+        (["runs"], {"rich"}),
+        (["explain", "--update", "50"], {"rich"}),
+        (["export", "--force", "-o", "{root}/one.csv"], set()),
+        (["compare", "one", "two"], {"rich"}),
+        (["tail", "--once"], {"rich", "plotext"}),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)
+def test_command_loads_what_it_uses(root: Path, arguments: list[str], further: set[str]) -> None:
+    """A command that reads runs loads no screen, no page, no plot and no server."""
+    given = [argument.format(root=root) for argument in arguments]
+    assert loaded(*given, "--root", str(root)) & SLOW <= ALWAYS | further
