@@ -69,8 +69,8 @@ def judged(rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values()) -> Judged
     rules = tuple(rules)
     judge = Judge(rules)
     taken = completed(rows, judge.columns)
-    found = judge.advance(taken)
-    found += [*judge.in_force.values(), *_unsaid(found, taken, rules)]
+    begun = judge.advance(taken)
+    found = [*begun, *judge.in_force.values(), *_unsaid(begun, taken, rules)]
     updates = taken["update"].to_numpy()
     severities = np.zeros(len(updates), np.int8)
     for episode in found:

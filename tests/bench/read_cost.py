@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from judge_cost import print_judge_secs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -100,6 +101,7 @@ def main() -> None:
     for name, duration in secs.items():
         print(f"  {name:36}{duration:9.3f} s  {duration / reference:6.2f} × hand-written")
     print(f"  TensorBoard's reader, {BOARD_UPDATES:,} updates  {board:9.3f} s")
+    print_judge_secs(updates, reference)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from esper_analyzer.explaining.band import LEAST
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Presence = Literal["silent", "new"]
 

@@ -76,9 +76,10 @@ def _raised(run: JudgedRun, rank: int, rows: pl.LazyFrame) -> Iterator[Trouble]:
     judged = rows.select("update").slice(LEAST + 1, 1).collect()["update"]
     start = judged[0] if len(judged) else None
     first: dict[tuple[str, int, bool], Episode] = {}
-    for episode in judge.advance_all(rows):
-        is_too_early = start is None or episode.since < start
-        first.setdefault((episode.rule.name, episode.severity, is_too_early), episode)
+    for begun in judge.advance_all(rows):
+        for episode in begun:
+            is_too_early = start is None or episode.since < start
+            first.setdefault((episode.rule.name, episode.severity, is_too_early), episode)
     for (_, _, is_too_early), episode in first.items():
         if episode.until is not None:
             yield Trouble(rank, episode, is_too_early)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from esper_analyzer.judging.alerts import MISSING_UPDATES, Alert, Episode, ends_a_run
+from esper_analyzer.judging.stretches import Begun, Stretches
 from esper_analyzer.reading.gaps import Range, missing_count
 from esper_analyzer.wording import missing as name_missing
 from esper_schemas.metric.levels import severity_of
@@ -45,6 +46,17 @@ class _Raised:
         if episode.severity > self.shown.severity:
             self.shown = episode
 
+    def add_all(self, found: Stretches) -> None:
+        """As `add` for each of these episodes, of which all are of one severity."""
+        first, newest = found.episode(int(found.told[0])), found.episode(int(found.told[-1]))
+        before = self.newest.get(found.severity, self.worst)
+        self.worst = _worse([self.worst, before, found.episode(found.worst_place)])
+        self.newest[found.severity] = newest
+        self.count += len(found.told)
+        self.first, self.last = min(self.first, first.update), max(self.last, newest.update)
+        if found.severity > self.shown.severity:
+            self.shown = first
+
     def alert(self, in_force: Collection[Episode]) -> Alert:
         shown, worst = self.shown, _worse([self.worst, self.shown, *self.newest.values()])
         lasting = max((one for one in in_force if one.rule.name == shown.rule.name), key=_severity, default=None)
@@ -78,6 +90,10 @@ class AlertLog:
 
     def add(self, episodes: Iterable[Episode]) -> None:
         """Add episodes that a judge has just begun."""
+        if isinstance(episodes, Begun):
+            for found in episodes.stretches:
+                self._raised_by(found.episode(int(found.told[0]))).add_all(found)
+            return
         for episode in episodes:
             self._add(episode)
 
@@ -98,11 +114,13 @@ class AlertLog:
         return in_order([*found, *([gaps_alert(missing, stride)] if missing else [])])
 
     def _add(self, episode: Episode) -> _Raised:
-        raised = self._raised.get(episode.rule.name)
-        if raised is None:
-            raised = self._raised[episode.rule.name] = _Raised(episode.update, episode, episode)
+        raised = self._raised_by(episode)
         raised.add(episode)
         return raised
+
+    def _raised_by(self, first: Episode) -> _Raised:
+        """What the rule of an episode has found; nothing yet, if this is its first one."""
+        return self._raised.setdefault(first.rule.name, _Raised(first.update, first, first))
 
 
 def _as_raised(episode: Episode, raised: _Raised) -> Alert:

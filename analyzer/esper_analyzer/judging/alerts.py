@@ -7,17 +7,21 @@ report, a page or a screen lists is one `Alert` per rule, which `alert_log.Alert
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import polars as pl
 
 from esper_analyzer.judging.rules import RULES, Rule
 from esper_schemas.metric.levels import level_at
 from esper_schemas.metric.metrics import COMPARISONS, Bands, Level, Limit
 from esper_schemas.metric.payload import METRICS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Floats: TypeAlias = "NDArray[np.float64]"
 
 MAX_TITLE = 24
 """Most characters of the title of an alert, so that a list has room for it on a screen of 60 columns."""
@@ -176,43 +180,24 @@ class Episode:
         self.follow(update, float(value), badness_of(self.rule.bands, value))  # a count is an int
 
 
-def follow(episodes: Iterable[Episode], updates: Sequence[int], numbers: pl.DataFrame) -> None:
-    """Note in these episodes the worst of the numbers in new rows, as far as they were in force there.
-
-    Args:
-        episodes: those in force before or after the rows, and those that began in them; each may come several times.
-        updates: the updates of the rows, rising.
-        numbers: the number of each rule in these rows, by the rule's name.
-    """
-    of_rule: dict[str, list[Episode]] = {}
-    for episode in {id(episode): episode for episode in episodes}.values():
-        of_rule.setdefault(episode.rule.name, []).append(episode)
-    at = np.asarray(updates)
-    for name, found in of_rule.items():
-        values = numbers[name].to_numpy()
-        how_bad = badness(found[0].rule.bands, values)
-        how_bad[numbers[name].is_null().to_numpy()] = -np.inf
-        for episode in found:
-            start = int(np.searchsorted(at, episode.update))
-            stop = len(at) if episode.until is None else int(np.searchsorted(at, episode.until))
-            if start < stop:
-                worst = start + int(np.argmax(how_bad[start:stop]))
-                episode.follow(int(at[worst]), float(values[worst]), float(how_bad[worst]))
-
-
-def badness(bands: Bands, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def badness(bands: Bands, values: Floats) -> Floats:
     """Return how bad each value is: it grows with the level, and within a level towards its extreme.
 
     As `levels.badness`, for values (Float64) that were measured and bands that always apply. What is not finite is the
     worst of all where it is critical, and else −1, as what is unknown.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        warning, critical = _excess(values, bands.warning), _excess(values, bands.critical)
-        level = np.where(_beyond(values, bands.critical), 2.0, np.where(_beyond(values, bands.warning), 1.0, 0.0))
-        excess = np.where(level == 2.0, critical, warning if bands.warning else critical)
-        within = np.where(np.isinf(excess), np.sign(excess), excess / (1.0 + np.abs(excess)))
-    not_finite = _NOT_FINITE if bands.nonfinite == "critical" else -1.0
-    return np.where(np.isfinite(values), 4.0 * level + within, not_finite)
+        is_warning, is_critical = _beyond(values, bands.warning), _beyond(values, bands.critical)
+        excess = _excess(values, bands.warning or bands.critical)
+        if bands.warning and is_critical.any():
+            np.copyto(excess, _excess(values, bands.critical), where=is_critical)
+        within = excess / (1.0 + np.abs(excess))
+        if (is_infinite := np.isinf(excess)).any():
+            within[is_infinite] = np.sign(excess[is_infinite])
+        found: Floats = np.maximum(4.0 * is_warning, 8.0 * is_critical) + within
+    if not (is_finite := np.isfinite(values)).all():
+        found[~is_finite] = _NOT_FINITE if bands.nonfinite == "critical" else -1.0
+    return found
 
 
 def badness_of(bands: Bands, value: float) -> float:
@@ -239,14 +224,14 @@ def ends_a_run(rule: str) -> bool:
     return rule in RULES and RULES[rule].question == "mechanics" and RULES[rule].gives[1] == "critical"
 
 
-def _beyond(values: np.ndarray[Any, Any], limits: Sequence[Limit]) -> np.ndarray[Any, Any]:
+def _beyond(values: Floats, limits: Sequence[Limit]) -> NDArray[np.bool_]:
     found = np.zeros(len(values), bool)
     for limit in limits:
         found |= COMPARISONS[limit.comparison](values, limit.bound)
     return found
 
 
-def _excess(values: np.ndarray[Any, Any], limits: Sequence[Limit]) -> np.ndarray[Any, Any]:
+def _excess(values: Floats, limits: Sequence[Limit]) -> Floats:
     """Return how far each value is beyond the nearest bound, relative to the bound; negative on the good side."""
     parts = [
         (values - limit.bound if limit.comparison.startswith(">") else limit.bound - values) / (abs(limit.bound) or 1.0)

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import polars as pl
 
-from esper_analyzer.judging import signals, steps
+from esper_analyzer.judging import rolling, signals, steps
 from esper_analyzer.judging.e_detector import EDetector
 from esper_analyzer.judging.returns import Floats, Returns
 
@@ -49,9 +49,9 @@ class UsualStd:
         """As `step`, for values [rows] (NaN: not measured); NaN where there is no number yet."""
         with np.errstate(over="ignore"):
             square = values**2
-        counts = np.isfinite(square)
-        # One running sum, so that rounding does not depend on the size of the portions.
-        total = np.concatenate([[self._sum], np.where(counts, square, 0.0)]).cumsum()[1:]
+            counts = np.isfinite(square)
+            # One running sum, so that rounding does not depend on the size of the portions.
+            total = np.concatenate([[self._sum], np.where(counts, square, 0.0)]).cumsum()[1:]
         count = self._count + counts.cumsum()
         self._sum, self._count = float(total[-1]), int(count[-1])
         return np.where(count > 0, np.sqrt(total / np.maximum(count, 1)), np.nan)
@@ -81,10 +81,13 @@ class PastLoss:
         seen = np.concatenate([[self._before], values[rows]])
         levels = np.fmin(seen[1:], seen[:-1])  # at first that is the value
         found = np.full(len(values), self._highest)
-        floor = self._highest if math.isfinite(self._highest) else 0.0
-        for i in np.flatnonzero(levels > floor).tolist():
-            if self._take(float(levels[i])):
-                found[rows[i] + 1 :] = self._highest
+        start, end = 0, 1
+        while start < len(levels):  # in ever longer portions, as hardly any level is above all those before
+            floor = 0.0 if math.isnan(self._highest) else self._highest
+            for i in (start + np.flatnonzero(levels[start:end] > floor)).tolist():
+                if self._take(float(levels[i])):
+                    found[rows[i] + 1 :] = self._highest
+            start, end = end, 2 * end
         self._before = float(seen[-1])
         return found
 
@@ -112,12 +115,10 @@ class NewestLoss:
 
     def extend(self, values: Floats) -> Floats:
         """As `step`, for values [rows]."""
-        with np.errstate(invalid="ignore"):
-            rows = np.flatnonzero((values > 0.0) & (values < np.inf))
-        known = np.concatenate([[self._newest], values[rows]])
+        counts = (values > 0.0) & (values < np.inf)
+        known = np.concatenate([[self._newest], values[counts]])
         self._newest = float(known[-1])
-        newest: Floats = known[np.searchsorted(rows, np.arange(len(values)), side="left")]
-        return newest
+        return known[:-1] if counts.all() else known[counts.cumsum() - counts]
 
 
 class RelativeEntropy:
@@ -176,6 +177,9 @@ class PolicyMotion:
         found = np.full(len(kl), np.nan)
         rows = np.flatnonzero(np.isfinite(kl) & np.isfinite(entropy))
         if not len(rows):
+            return found
+        if self._has_moved:
+            found[rows] = 0.0
             return found
         if not self._count:
             self._first = float(entropy[rows[0]])
@@ -270,7 +274,7 @@ class Course:
 
     def extend(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the next rows of a run with `COLUMNS` (Float64) added."""
-        columns = {name: rows[name].to_numpy() for name in READS}  # null becomes NaN
+        columns = {name: rolling.floats(rows[name]) for name in READS}
         last = signals.BASELINE_ROWS[1]
         if self._rows < last:
             self._begin(list(rows.select("value_loss", "policy_loss").head(last - self._rows).iter_rows()))
@@ -278,10 +282,10 @@ class Course:
         known = first + np.arange(rows.height) >= last
         ratio = math.nan if self._ratio is None else self._ratio
         self._rows += rows.height
-        usual = self._usual.extend(rows.select(signals.return_spread()).to_series().to_numpy())
+        usual = self._usual.extend(rolling.floats(rows.select(signals.return_spread()).to_series()))
         with_usual = rows.with_columns(usual_return_std=pl.Series(usual, nan_to_null=True))
         explainable = with_usual.select(signals.has_something_to_explain(pl.col("usual_return_std"))).to_series()
-        explained = rows.select(signals.explained_where_varied(pl.lit(explainable))).to_series().to_numpy()
+        explained = rolling.floats(rows.select(signals.explained_where_varied(pl.lit(explainable))).to_series())
         made: list[Floats | pl.Series] = [
             usual,
             explainable,

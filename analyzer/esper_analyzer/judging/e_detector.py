@@ -181,28 +181,28 @@ class EDetector:
         padded = np.zeros(blocks * length)
         padded[: len(gaps)] = gaps
         bets = np.array(self._bets)[:, None]
-        factors = 1.0 + bets * padded.reshape(blocks, length).T[:, None, :]  # [values of a block, bets, blocks]
-        ends = np.empty((2, len(bets), blocks))  # where a block takes the ceiling, and where it takes 0
-        ends[0], ends[1] = self._ceiling, 0.0
-        slope = np.ones((len(bets), blocks))
+        side_by_side = np.ascontiguousarray(padded.reshape(blocks, length).T)
+        factors = 1.0 + bets * side_by_side[:, None, :]  # [values of a block, bets, blocks]
+        # Of each block: where it takes the ceiling, where it takes 0, and by how much what it takes counts.
+        maps = np.empty((3, len(bets), blocks))
+        maps[0], maps[1], maps[2] = self._ceiling, 0.0, 1.0
+        top, bottom, slope = maps
         for factor in factors:
-            ends += 1.0
-            ends *= factor
-            np.minimum(ends, self._ceiling, out=ends)
-            slope *= factor
-            np.minimum(slope, self._ceiling, out=slope)
-        top, bottom = ends
+            maps[:2] += 1.0
+            maps *= factor
+            np.minimum(maps, self._ceiling, out=maps)
         starts = np.empty((len(bets), blocks))
         state = np.array(self._statistics)
         for block in range(blocks):
             starts[:, block] = state
             state = np.minimum(top[:, block], bottom[:, block] + slope[:, block] * state)
+        grown, state_before = np.empty_like(starts), starts
         for factor in factors:  # each is replaced by the state after it
-            starts += 1.0
-            factor *= starts
+            np.add(state_before, 1.0, out=grown)
+            factor *= grown
             np.minimum(factor, self._ceiling, out=factor)
-            starts[:] = factor
-        states = factors.transpose(1, 2, 0).reshape(len(bets), -1)[:, : len(gaps)]
-        self._statistics = [float(last) for last in states[:, -1]]
-        after: NDArray[np.float64] = states.sum(axis=0) / len(bets)
+            state_before = factor
+        block, last = divmod(len(gaps) - 1, length)
+        self._statistics = factors[last, :, block].tolist()
+        after: NDArray[np.float64] = (factors.sum(axis=1) / len(bets)).T.reshape(-1)[: len(gaps)]
         return after

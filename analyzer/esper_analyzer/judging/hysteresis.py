@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import polars as pl
 
+from esper_analyzer.judging import rolling
 from esper_analyzer.judging.rules import Rule
 from esper_schemas.metric.metrics import Bands, Limit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NOT_FINITE = 3
 """Severity of a value that is critical because it is not finite; it raises an alert at once."""
@@ -25,41 +29,51 @@ _LARGEST = sys.float_info.max
 _ALL_IN_FORCE = (0, 1, 3, 3)
 """By severity of the newest row, the severities in force, added up, that it leaves as they are."""
 
-Levels = np.ndarray[tuple[int, int], np.dtype[np.int8]]
-Level = np.ndarray[tuple[int], np.dtype[np.int8]]
-Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
+Flags: TypeAlias = "NDArray[np.bool_]"
+Level: TypeAlias = "NDArray[np.int8]"
+Rows: TypeAlias = "NDArray[np.intp]"
+Levels = dict[int, Level]
+"""The severities [rows] of each rule of which any is not 0, by position of the rule, in order."""
 
 
 class Bounds:
-    """The bands of all rules as arrays, to judge all numbers at once; the results agree with `levels.severity`.
+    """The bands of all rules, to judge the numbers of many rows or of one; the results agree with `levels.severity`.
 
     An inclusive bound is moved to the next floating-point number, so that all comparisons are strict.
     """
 
     def __init__(self, bands: Sequence[Bands]) -> None:
-        self._above = [np.array([self._bound(limits, ">") for limits in band]) for band in self._by_severity(bands)]
-        self._below = [np.array([self._bound(limits, "<") for limits in band]) for band in self._by_severity(bands)]
-        self._is_broken = [band.nonfinite == "critical" for band in bands]
-        pairs = [zip(*both, strict=True) for both in zip(self._above, self._below, strict=True)]
-        bounds = list(zip(*(((float(a), float(b)) for a, b in pair) for pair in pairs), strict=True))
         # Of each rule the lowest and highest number within all bounds; neither is infinite, so that inf is beyond.
-        self._within = [(max(below, -_LARGEST), min(above, _LARGEST)) for (above, below), _ in bounds]
-        self._far = [
-            (below, above, NOT_FINITE if is_broken else 0)
-            for (_, (above, below)), is_broken in zip(bounds, self._is_broken, strict=True)
-        ]
+        self._within: list[tuple[float, float]] = []
+        # Of each rule the critical bounds, and the severity of what is not finite.
+        self._far: list[tuple[float, float, int]] = []
+        for band in bands:
+            limits = (*band.warning, *band.critical)
+            self._within.append((max(self._bound(limits, "<"), -_LARGEST), min(self._bound(limits, ">"), _LARGEST)))
+            not_finite = NOT_FINITE if band.nonfinite == "critical" else 0
+            self._far.append((self._bound(band.critical, "<"), self._bound(band.critical, ">"), not_finite))
 
     def severities(self, numbers: pl.DataFrame) -> Levels:
-        """Return 0, 1, 2, or `NOT_FINITE`, for each row and column of numbers; 0 for null."""
-        values = numbers.to_numpy()  # null becomes NaN
-        levels: Levels = np.zeros((numbers.height, numbers.width), np.int8)
-        for above, below in zip(self._above, self._below, strict=True):
-            levels += (values > above) | (values < below)
-        is_broken = ~np.isfinite(values)
-        levels[is_broken] = 0
-        nulls = numbers.null_count().row(0)
-        for column in np.flatnonzero((is_broken.sum(axis=0) > nulls) & self._is_broken).tolist():
-            levels[is_broken[:, column] & numbers.to_series(column).is_not_null().to_numpy(), column] = NOT_FINITE
+        """Return the severities of numbers, one column for each rule: 0, 1, 2, or `NOT_FINITE`; 0 for null."""
+        found: Levels = {}
+        for rule, (number, (low, high)) in enumerate(zip(numbers.get_columns(), self._within, strict=True)):
+            if number.is_between(low, high).all():  # nulls are ignored, and NaN is not between any bounds
+                continue
+            values = rolling.floats(number)
+            levels = self._severities(
+                rule, values, ~((values >= low) & (values <= high)) & number.is_not_null().to_numpy()
+            )
+            if levels.any():
+                found[rule] = levels
+        return found
+
+    def _severities(self, rule: int, values: rolling.Floats, beyond: Flags) -> Level:
+        """The severities of one rule; where its values are not `beyond`, they are 0."""
+        far_low, far_high, not_finite = self._far[rule]
+        levels: Level = beyond.view(np.int8) + (beyond & ((values < far_low) | (values > far_high)))
+        is_broken = beyond & ~np.isfinite(values)
+        if is_broken.any():
+            levels[is_broken] = not_finite
         return levels
 
     def severities_now(self, numbers: Sequence[float | None]) -> tuple[list[int], list[int]]:
@@ -76,10 +90,6 @@ class Bounds:
             if severities[column]:
                 beyond.append(column)
         return severities, beyond
-
-    @staticmethod
-    def _by_severity(bands: Sequence[Bands]) -> list[list[tuple[Limit, ...]]]:
-        return [[(*band.warning, *band.critical) for band in bands], [band.critical for band in bands]]
 
     @staticmethod
     def _bound(limits: tuple[Limit, ...], side: str) -> float:
@@ -109,6 +119,28 @@ class Change(NamedTuple):
     severity: int
     begins: bool
     since: int
+
+
+class Turns(NamedTuple):
+    """The alerts of one rule and severity that begin and end in the newest rows, or are in force there.
+
+    They begin and end by turns. If the first of them ends before it begins, it was in force before.
+
+    Attributes:
+        rule: position of the rule.
+        severity: 1 warning, 2 critical.
+        begun: positions of the rows with which they begin.
+        since: of each of these, the row of the first value that counted for it; negative if before the newest rows.
+        ended: positions of the rows with which they end.
+        beyond: positions of all rows with this severity or worse.
+    """
+
+    rule: int
+    severity: int
+    begun: Rows
+    since: Rows
+    ended: Rows
+    beyond: Rows
 
 
 class Hysteresis:
@@ -175,49 +207,65 @@ class Hysteresis:
         lately = [self._recent[i][rule] >= severity for i in range(-rows, 0)]
         return lately.index(True) - rows + 1 if sum(lately) >= hits or level == NOT_FINITE else None
 
-    def advance(self, levels: Levels) -> list[Change]:
-        """Add the severities [rows, rules] of new rows; return the alerts that begin and end with them, in order."""
-        together = np.concatenate([np.array(self._recent, np.int8), levels])
-        columns = np.ascontiguousarray(together.T)
-        watched = np.flatnonzero(columns.any(axis=1)).tolist()
-        changes = [
-            change for severity in (1, 2) for rule in watched for change in self._changes(columns[rule], rule, severity)
-        ]
-        last = together[-self.memory :]
-        self._recent.extend(last.tolist())
-        self._watched = {
-            rule: self.memory - int(np.flatnonzero(last[:, rule])[-1])
-            for rule in np.flatnonzero(last.any(axis=0)).tolist()
-        }
-        return sorted(changes)
+    def advance(self, levels: Levels, rows: int) -> list[Turns]:
+        """Add new rows; return the alerts that begin and end with them, and those that go on.
 
-    def _changes(self, levels: Level, rule: int, severity: int) -> Iterator[Change]:
-        """Yield the alerts of a rule that begin and end in the newest rows; `levels` has the remembered rows before."""
+        Args:
+            levels: the severities of the rules.
+            rows: the number of rows, at least 1.
+        """
+        before = np.array(self._recent, np.int8).T
+        nothing = np.zeros(rows, np.int8)
+        turns: list[Turns] = []
+        for rule in sorted({*levels, *self._watched}):
+            together = np.concatenate([before[rule], levels.get(rule, nothing)])
+            turns += [found for severity in (1, 2) if (found := self._turns(together, rule, severity)) is not None]
+        last = np.zeros((min(rows, self.memory), len(self._holds)), np.int8)
+        for rule, severities in levels.items():
+            last[:, rule] = severities[-self.memory :]
+        self._recent.extend(last.tolist())
+        recent = np.array(self._recent)
+        self._watched = {
+            rule: self.memory - int(np.flatnonzero(recent[:, rule])[-1])
+            for rule in np.flatnonzero(recent.any(axis=0)).tolist()
+        }
+        return turns
+
+    def _turns(self, levels: Level, rule: int, severity: int) -> Turns | None:
+        """The alerts of a rule that begin and end in the newest rows; `levels` has the remembered rows before them."""
         beyond = levels >= severity
         is_in_force = bool(self._in_force[rule] & severity)
         if not is_in_force and not beyond.any():
-            return
-        state = self._state(levels, beyond, rule, is_in_force)
-        for row in np.flatnonzero(state != np.concatenate([[is_in_force], state[:-1]])).tolist():
-            if state[row]:
-                end = self.memory + row + 1
-                start = end - self._holds[rule][1]
-                since = start + int(beyond[start:end].argmax()) - self.memory
-                self._in_force[rule] += severity
-            else:
-                since = row
-                self._in_force[rule] -= severity
-            yield Change(row, rule, severity, bool(state[row]), since)
+            return None
+        begins, is_clear = self._begins(levels, beyond, rule), self._is_clear(beyond, rule)
+        what = begins.view(np.int8) - is_clear.view(np.int8)  # 1 where it is in force, −1 where not, 0 as it was before
+        rows = np.flatnonzero((what != 0) & (np.concatenate([[True], what[1:] != what[:-1]])))
+        states = what[rows] > 0
+        is_turn = states != np.concatenate([[is_in_force], states[:-1]])
+        rows, states = rows[is_turn], states[is_turn]
+        if len(rows):
+            self._in_force[rule] += severity * (int(states[-1]) - is_in_force)
+        begun = rows[states]
+        since = begun.copy()
+        for back in range(1, self._holds[rule][1]):
+            since = np.where(beyond[self.memory + begun - back], begun - back, since)
+        return Turns(rule, severity, begun, since, rows[~states], np.flatnonzero(beyond[self.memory :]))
 
-    def _state(self, levels: Level, beyond: Flags, rule: int, is_in_force: bool) -> Flags:
-        """Return whether the alert of a rule is in force after each of the newest rows."""
-        hits, rows, clear = self._holds[rule]
-        count = np.concatenate([[0], np.cumsum(beyond, dtype=np.int32)])  # up to, and without, each row
-        up_to = count[self.memory + 1 :]
-        held = up_to - count[self.memory + 1 - rows : len(count) - rows] >= hits
-        is_clear = up_to == count[self.memory + 1 - clear : len(count) - clear]
-        begins = beyond[self.memory :] & (held | (levels[self.memory :] == NOT_FINITE))
-        # A row with neither keeps the state of the last row that had one of them.
-        last = np.maximum.accumulate(np.where(begins | is_clear, np.arange(len(begins)), -1))
-        state: Flags = np.where(last >= 0, begins[np.maximum(last, 0)], is_in_force)
-        return state
+    def _begins(self, levels: Level, beyond: Flags, rule: int) -> Flags:
+        """Whether an alert begins, or goes on, with each of the newest rows."""
+        hits, rows, _ = self._holds[rule]
+        newest = beyond[self.memory :]
+        if rows == 1:
+            return newest
+        count = np.zeros(len(newest), np.int16)
+        for back in range(rows):
+            count += beyond[self.memory - back : len(beyond) - back]
+        is_held: Flags = (count >= hits) | (levels[self.memory :] == NOT_FINITE)
+        return newest & is_held
+
+    def _is_clear(self, beyond: Flags, rule: int) -> Flags:
+        """Whether none of the rows that an alert needs to end was beyond its bound, up to each of the newest rows."""
+        found = beyond[self.memory :].copy()
+        for back in range(1, self._holds[rule][2]):
+            found |= beyond[self.memory - back : len(beyond) - back]
+        return ~found

@@ -13,18 +13,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from esper_analyzer.judging import signals
-from esper_analyzer.judging.alerts import Episode, follow
+from esper_analyzer.judging import rolling, signals
+from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.course import READS, TYPES, Course
-from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Change, Hysteresis
+from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Change, Hysteresis, Levels, Turns
 from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS, Rule
 from esper_analyzer.judging.steps import Step
+from esper_analyzer.judging.stretches import Begun, Stretches, Updates, stretches_of
 from esper_analyzer.judging.watched import PARTS
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import SKIP_REASONS
 from esper_schemas.metric.payload import REQUIRED
 
 BATCH_ROWS = 65_536
+"""Number of rows that are judged at a time, in about 100 MB: it takes 20 ms to plan the queries, whatever the rows."""
 
 STEP_ROWS = 128
 """Up to so many rows are judged one by one: a frame takes about 20 ms whatever its length, and a row 0.1 ms."""
@@ -71,7 +73,7 @@ class Judge:
         self._parts: list[tuple[str, Step]] = []
         self._numbers: list[tuple[str, Step | None]] = []  # of each rule the column that has its number, or the step
 
-    def advance(self, rows: pl.DataFrame) -> list[Episode]:
+    def advance(self, rows: pl.DataFrame) -> Sequence[Episode]:
         """Judge further rows, and return the episodes that begin in them, in order of updates.
 
         If a rule becomes critical at once, only its critical episode is returned.
@@ -83,30 +85,64 @@ class Judge:
             return [one for row in rows.select(self.columns).iter_rows(named=True) for one in self.step(row)]
         if rows.columns != self.columns:
             rows = rows.select(self.columns)
+        batches = rows.iter_slices(BATCH_ROWS)
+        return Begun([one for batch in batches for one in self._advance(batch.rechunk())])
+
+    def _advance(self, rows: pl.DataFrame) -> list[Stretches]:
+        """As `advance`, for rows that are judged at once; the episodes are by rule and severity."""
         self._unmeasured = [name for name in self._unmeasured if rows[name].null_count() == rows.height]
         self.has_losses = any(name not in self._unmeasured for name in REQUIRED)
         rows = self._course.extend(_without_skipped(rows))
         frame = self._as_frame().extend(rows)
         numbers = _with_parts(frame).select(**_frames(self.rules)).tail(rows.height)
-        levels = self._bounds.severities(numbers)
-        is_early = np.arange(self.rows, self.rows + rows.height)[:, None] < np.array(self._from_row)
-        levels[is_early & (levels < NOT_FINITE)] = 0
+        levels = self._levels(numbers)
         self._note_judged(numbers)
         self._newest = list(numbers.row(-1))
-        updates = [*self._updates, *rows["update"].to_list()]
-        before = list(self.in_force.values())
-        values, reasons = numbers.to_numpy(), rows["skip_reason"].to_list()
-        begun = self._episodes(
-            self._hysteresis.advance(levels),
-            updates,
-            lambda change: (values[change.row, change.rule], reasons[change.row]),
-        )
-        follow([*before, *begun, *self.in_force.values()], updates[self._hysteresis.memory :], numbers)
-        self._updates.extend(updates[-self._hysteresis.memory :])
+        updates = np.concatenate([self._updates, rows["update"].to_numpy()])
+        begun = self._stretches(self._hysteresis.advance(levels, rows.height), updates, numbers, rows["skip_reason"])
+        self._updates.extend(updates[-self._hysteresis.memory :].tolist())
         self._context = frame.tail(signals.CONTEXT_ROWS)
         self.rows += rows.height
-        self.last_update = updates[-1]
+        self.last_update = int(updates[-1])
         return begun
+
+    def _levels(self, numbers: pl.DataFrame) -> Levels:
+        """The severities of numbers in the next rows, without those that do not count yet."""
+        levels = self._bounds.severities(numbers)
+        if self.rows < self._all_count_from:
+            for rule, severities in levels.items():
+                early = severities[: max(self._from_row[rule] - self.rows, 0)]
+                early[early < NOT_FINITE] = 0
+        return levels
+
+    def _stretches(
+        self, turns: Iterable[Turns], updates: Updates, numbers: pl.DataFrame, reasons: pl.Series
+    ) -> list[Stretches]:
+        """Update `in_force`; return the episodes that begin.
+
+        Args:
+            turns: where alerts begin and end.
+            updates: of the remembered rows and the newest ones.
+            numbers: of each rule, in the newest rows.
+            reasons: why they were skipped, if they were.
+        """
+        found: list[Stretches] = []
+        lasting: dict[tuple[int, int], Episode] = {}
+        for one in turns:
+            key, rule = (one.rule, one.severity), self.rules[one.rule]
+            before = self.in_force.get(key)
+            codes = reasons.gather(one.begun).to_list() if rule.metric == "skipped" else None
+            details = None if codes is None else [_detail(rule, code) for code in codes]
+            begun = stretches_of(one, rule, before, updates, rolling.floats(numbers.to_series(one.rule)), details)
+            if before is not None and before.until is not None:
+                del self.in_force[key]
+            if begun.lasting is not None:
+                lasting[key] = begun.lasting
+            if one.severity == 2 and found and found[-1].rule is rule:
+                found[-1].leave_out(begun)
+            found.append(begun)
+        self.in_force |= dict(sorted(lasting.items(), key=lambda item: (item[1].update, item[0])))
+        return found
 
     def step(self, given: Mapping[str, Any]) -> list[Episode]:
         """As `advance`, for one row with `columns`, in microseconds."""
@@ -138,14 +174,12 @@ class Judge:
                 episode.follow_one(row["update"], value)
         if not changes:
             return []
-        # Of the rows before this one the first has been forgotten just now; nothing reaches back to it.
-        updates = [0, *self._updates]
-        return self._episodes(changes, updates, lambda change: (newest[change.rule], row["skip_reason"]))
+        return self._episodes(changes, row["skip_reason"])
 
-    def advance_all(self, updates: pl.LazyFrame) -> Iterator[Episode]:
-        """As `advance`, for a whole run in bounded memory, a batch of rows at a time."""
+    def advance_all(self, updates: pl.LazyFrame) -> Iterator[Sequence[Episode]]:
+        """As `advance`, for a whole run in bounded memory; yields the episodes of each batch of rows."""
         for batch in updates.select(self.columns).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
-            yield from self.advance(batch)
+            yield self.advance(batch)
 
     @property
     def measured(self) -> set[str]:
@@ -219,25 +253,19 @@ class Judge:
         for i in found:
             self._unjudged.remove(i)
 
-    def _episodes(self, changes: Sequence[Change], updates: Sequence[int], found: Any) -> list[Episode]:
-        """Update `in_force`; return the episodes that begin.
-
-        Args:
-            changes: the alerts that begin and end.
-            updates: of the remembered rows and the newest ones.
-            found: gives for a change the number of its rule, and the reason why its row was skipped.
-        """
-        memory = self._hysteresis.memory
+    def _episodes(self, changes: Iterable[Change], reason: int | None) -> list[Episode]:
+        """Update `in_force`; return the episodes that begin with the newest row, skipped for this reason, if it was."""
         begun: list[Episode] = []
         for change in changes:
-            key, update = (change.rule, change.severity), updates[memory + change.row]
+            key, update = (change.rule, change.severity), self.last_update
             if not change.begins:
                 self.in_force.pop(key).until = update
                 continue
-            rule, (value, reason) = self.rules[change.rule], found(change)
-            since = updates[memory + change.since]
+            rule, value = self.rules[change.rule], self._newest[change.rule]
+            assert value is not None
+            since = self._updates[change.since - 1]
             self.in_force[key] = Episode(rule, change.severity, since, update, float(value), _detail(rule, reason))
-            if change.severity == 2 and begun and begun[-1].rule is rule and begun[-1].update == update:
+            if change.severity == 2 and begun and begun[-1].rule is rule:
                 begun.pop()  # a warning that is critical at once
             begun.append(self.in_force[key])
         return begun
@@ -262,7 +290,7 @@ def _frames(rules: Sequence[Rule]) -> dict[str, pl.Expr]:
 
 def _with_parts(frame: pl.DataFrame) -> pl.DataFrame:
     for parts in PARTS:
-        frame = frame.with_columns(**{name: signal.frame for name, signal in parts.items()})
+        frame = frame.with_columns_seq(**{name: signal.frame for name, signal in parts.items()})
     return frame
 
 

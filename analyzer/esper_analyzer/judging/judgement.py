@@ -62,7 +62,8 @@ def judge_rank(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: 
     """Judge one rank, whose files have so many faults that are damage."""
     judge = Judge(run.settings.rules)
     log = AlertLog()
-    log.add(judge.advance_all(rows))
+    for begun in judge.advance_all(rows):
+        log.add(begun)
     facts = _facts(run, index, rows, damage)
     alerts = log.alerts(judge.in_force.values(), facts.missing, facts.stride)
     return Judgement(list(facts.missing), facts.stride, facts.dropped, alerts, conclude(judge, facts), judge.signals())

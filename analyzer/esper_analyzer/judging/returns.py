@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import polars as pl
 
-from esper_analyzer.judging import signals, steps
+from esper_analyzer.judging import rolling, signals, steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,6 +50,8 @@ NOISE_ROWS = 30
 
 TAIL, TAIL_TO_STD = 0.9, 1 / 1.6449
 """It is also judged from this quantile of the sizes of changes; in a normal distribution, that is 1.6449 of its std."""
+
+_TAIL_RANK = int(TAIL * (NOISE_ROWS - 1)) + 1
 
 LOOKED_AT = 60
 """From so many measured updates on, what counts as progress grows, since the maximum of noise grows with its rows."""
@@ -201,71 +202,68 @@ class Returns:
 
     def extend(self, values: Floats) -> list[Floats]:
         """As `step`, for values [rows]; one array for each of `NAMES`, NaN where there is no number yet."""
-        rows = np.flatnonzero(np.isfinite(values))
-        before = np.array([[math.nan if one is None else one for one in self._newest]])
-        measured = np.clip(values[rows], -LARGEST_RETURN, LARGEST_RETURN)
-        found = np.concatenate([before, self._measured_all(measured)])
-        position = np.searchsorted(rows, np.arange(len(values)), side="right")
-        newest = found[-1].tolist()
-        self._newest = tuple(None if math.isnan(one) else one for one in newest)
-        return list(found[position].T)
+        is_measured = np.isfinite(values)
+        measured = np.clip(values[is_measured], -LARGEST_RETURN, LARGEST_RETURN)
+        before = [math.nan if one is None else one for one in self._newest]
+        found = [np.concatenate(parts) for parts in zip(*self._measured_all(before, measured), strict=True)]
+        self._newest = tuple(None if math.isnan(one[-1]) else float(one[-1]) for one in found)
+        if len(measured) == len(values):
+            return [one[1:] for one in found]
+        newest = is_measured.cumsum()
+        return [one[newest] for one in found]
 
-    def _measured_all(self, values: Floats) -> NDArray[np.float64]:
-        """The numbers [measured rows, names] after each further measured value."""
-        if not len(values):
-            return np.empty((0, len(self.NAMES)))
+    def _measured_all(self, before: list[float], values: Floats) -> list[Sequence[Floats]]:
+        """The numbers before and after each further measured value, by name, in parts that follow each other."""
         head = values[: max(0, START_RETURNS + HELD - self._count)]  # where windows are not full, one by one
-        found = [[math.nan if one is None else one for one in self.step(value)] for value in head.tolist()]
+        found = [before]
+        found += [[math.nan if one is None else one for one in self.step(value)] for value in head.tolist()]
         rest = values[len(head) :]
         if not len(rest):
-            return np.array(found)
+            return [[*np.array(found).T]]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return np.concatenate([np.array(found).reshape(-1, len(self.NAMES)), self._rest(rest)])
+            return [[*np.array(found).T], self._rest(rest)]
 
-    def _rest(self, values: Floats) -> NDArray[np.float64]:
-        """As `_measured_all`, where all windows are full, but those of the noise."""
-        count = self._count + np.arange(1, len(values) + 1)
+    def _rest(self, values: Floats) -> list[Floats]:
+        """The numbers after each further measured value, by name, where all windows are full."""
+        rows = len(values)
+        count = self._count + np.arange(1, rows + 1)
         returns = np.concatenate([self._returns, values])
-        smoothed = _rolling(returns, SMOOTHED, "median")[len(self._returns) :]
+        smoothed = rolling.medians(returns, SMOOTHED)[-rows:]
         all_smoothed = np.concatenate([self._smoothed, smoothed])
-        held = len(self._smoothed)
-        changes = np.concatenate([self._changes, np.abs(np.diff(returns))[len(self._returns) - 1 :]])
+        changes = np.concatenate([self._changes, np.abs(np.diff(returns))[-rows:]])
         off = np.concatenate([self._off, np.abs(values - smoothed)])
         noise = np.maximum(
-            _rolling(off, NOISE_ROWS, "median")[len(self._off) :],
-            _rolling(changes, NOISE_ROWS, "median")[len(self._changes) :] / _SQRT_2,
+            rolling.medians(off, NOISE_ROWS)[-rows:], rolling.medians(changes, NOISE_ROWS)[-rows:] / _SQRT_2
         )
         noise *= signals.MAD_TO_STD
-        tail = _rolling(changes, NOISE_ROWS, "quantile")[len(self._changes) :] / _SQRT_2
-        noise = np.maximum(noise, tail * TAIL_TO_STD)
+        (tail,) = rolling.ranked(changes[-rows - NOISE_ROWS + 1 :], NOISE_ROWS, (_TAIL_RANK, _TAIL_RANK))
+        noise = np.maximum(noise, tail / _SQRT_2 * TAIL_TO_STD)
         growth = np.sqrt(np.sqrt(np.sqrt(np.maximum(count / LOOKED_AT, 1.0))))
-        level = _rolling(returns, LONG, "median")[len(self._returns) :]
-        lowest_level = np.minimum.accumulate(np.concatenate([[self._lowest], level]))[1:]
+        level = rolling.medians(returns, LONG)[-rows:]
+        lowest_level = _so_far(np.minimum, self._lowest, level)
         risen = np.maximum(level - lowest_level, (smoothed - self._start) / QUICK)
-        rise = np.maximum.accumulate(np.concatenate([[self._rise], risen]))[1:]
+        rise = _so_far(np.maximum, self._rise, risen)
         in_noise = np.maximum(_all_over(rise, noise * growth), self._slow_rises(returns, changes, growth))
-        in_noise = np.maximum.accumulate(np.concatenate([[self._rise_in_noise], in_noise]))[1:]
-        lowest = _rolling(all_smoothed, SMOOTHED, "min")[held:]
-        best = np.maximum.accumulate(np.concatenate([[self._best], lowest]))[1:]
-        highest = _rolling(all_smoothed, HELD, "max")[held:]
+        in_noise = _so_far(np.maximum, self._rise_in_noise, in_noise)
+        lowest = rolling.extremes(np.minimum, all_smoothed, SMOOTHED)[-rows:]
+        best = _so_far(np.maximum, self._best, lowest)
+        highest = rolling.extremes(np.maximum, all_smoothed, HELD)[-rows:]
         gain, size = best - self._start, abs(self._start)
         least = np.maximum(CLEAR_GAIN * noise, LEAST_GAIN * np.maximum(np.abs(best), size))
         fall = np.where(gain > least, (best - highest) / gain, 0.0)
-        lately = _rolling(all_smoothed, BELOW, "max")[held:]
+        lately = rolling.extremes(np.maximum, all_smoothed, BELOW)[-rows:]
         below = np.where(size > CLEAR_GAIN * noise, (self._start - lately) / size, 0.0)
-        is_unmoved = np.logical_and.accumulate(np.concatenate([[self._is_unmoved], values == self._first]))[1:]
-        lowest_return = np.minimum.accumulate(np.concatenate([[self._lowest_return], values]))
-        above_lowest = self._above_lowest + np.cumsum(values > lowest_return[:-1])
+        is_unmoved = _so_far(np.minimum, float(self._is_unmoved), (values == self._first).astype(np.float64)) > 0.0
+        lowest_return = _so_far(np.minimum, self._lowest_return, values)
+        above_lowest = self._above_lowest + np.cumsum(values > np.append(self._lowest_return, lowest_return[:-1]))
         self._lowest_return, self._above_lowest = float(lowest_return[-1]), int(above_lowest[-1])
-        stalled = np.where((in_noise < PROGRESS) & (noise > 0.0), above_lowest, 0)
+        stalled = ((in_noise < PROGRESS) & (noise > 0.0)) * above_lowest
         self._count = int(count[-1])
         self._lowest = float(lowest_level[-1])
         self._best, self._rise, self._rise_in_noise = float(best[-1]), float(rise[-1]), float(in_noise[-1])
         self._is_unmoved = bool(is_unmoved[-1])
         self._keep(*(newest[-HELD:].tolist() for newest in (returns, all_smoothed, off, changes)))
-        start = np.full(len(values), self._start)
-        unmoved = np.where(is_unmoved, count, 0)
-        return np.array([start, best, smoothed, in_noise, fall, below, stalled, unmoved]).T
+        return [np.full(rows, self._start), best, smoothed, in_noise, fall, below, stalled, is_unmoved * count]
 
     def _slow_rises(self, returns: Floats, changes: Floats, growth: Floats) -> Floats:
         """As `_slow_rise`, for as many rows as `growth` has, the last ones of `returns` and `changes`."""
@@ -321,9 +319,9 @@ def _all_over(rise: Floats, noise: Floats) -> Floats:
     return np.where(noise > 0.0, rise / noise, np.where(rise > 0.0, np.inf, 0.0))
 
 
-def _rolling(values: Floats, size: int, how: str) -> Floats:
-    series = pl.Series(values)
-    if how == "quantile":
-        return series.rolling_quantile(TAIL, "lower", size, min_samples=1).to_numpy()
-    rolled: Callable[..., pl.Series] = getattr(series, f"rolling_{how}")
-    return rolled(size, min_samples=1).to_numpy()
+def _so_far(of_two: np.ufunc, before: float, values: Floats) -> Floats:
+    """Return the extreme of `before` and of the values up to each one, which hardly ever changes in a long run."""
+    if of_two(before, of_two.reduce(values)) == before:
+        return np.full(len(values), before)
+    found: Floats = of_two.accumulate(np.append(before, values))[1:]
+    return found

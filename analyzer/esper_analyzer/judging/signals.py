@@ -11,7 +11,10 @@ The module `rules` decides what counts as a warning or critical.
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+
+from esper_analyzer.judging import rolling
 
 CONTEXT_ROWS = 100
 """Number of earlier rows that a signal may look at; the spike score looks at all of them."""
@@ -51,7 +54,7 @@ DIGITS = 9
 def skipped_of_three() -> pl.Expr:
     """How many of the last three updates were skipped (Int64); 0 where this one was not."""
     skipped = pl.col("skipped").fill_null(False).cast(pl.Int64)
-    return skipped * skipped.rolling_sum(3, min_samples=1)
+    return skipped * (skipped + skipped.shift(1, fill_value=0) + skipped.shift(2, fill_value=0))
 
 
 def losses_are_zero(past: pl.Expr, newest: pl.Expr) -> pl.Expr:
@@ -81,11 +84,10 @@ def explosion(past: pl.Expr) -> pl.Expr:
     """
     loss = finite("value_loss").clip(TINY)
     std = finite("return_std") / finite("value_target_scale").fill_null(1.0)
-    decades = (loss / past).log10().clip(0.0)
-    beyond = pl.when(std > TINY).then((loss / std**2).log10().clip(0.0))
+    beyond = _decades(pl.when((loss > past) & (std > TINY)).then(loss / std**2))
     explains = (finite("explained_variance") > 0.2).fill_null(False)
-    known = pl.when(explains).then(0.0).otherwise(pl.min_horizontal(decades, beyond))
-    return pl.when(decades.is_not_null()).then(known.round(DIGITS))
+    known = pl.when(explains).then(0.0).otherwise(pl.min_horizontal(_decades(loss / past), beyond))
+    return pl.when(loss.is_not_null() & past.is_not_null()).then(known.round(DIGITS))
 
 
 # ---------------------------------------------------------------------- the critic
@@ -171,7 +173,7 @@ def explained_for_long(explained: pl.Expr | None = None) -> pl.Expr:
         explained: `explained_where_varied()`; computed from the frame by default.
     """
     explained = explained_where_varied() if explained is None else explained
-    return explained.rolling_median(EXPLAINED_WINDOW, min_samples=EXPLAINED_FEWEST)
+    return rolling.median(explained, EXPLAINED_WINDOW, EXPLAINED_FEWEST)
 
 
 def value_collapse(loss: pl.Expr | None = None, spread: pl.Expr | None = None) -> pl.Expr:
@@ -185,7 +187,7 @@ def value_collapse(loss: pl.Expr | None = None, spread: pl.Expr | None = None) -
     """
     loss = smoothed("value_loss") if loss is None else loss
     spread = median_of(value_spread()) if spread is None else spread
-    share = spread / spread.rolling_max(LONG_WINDOW, min_samples=1)
+    share = spread / rolling.extreme(spread, np.fmax, LONG_WINDOW)
     return (loss < loss.shift(WINDOW)).cast(pl.Float64) * (1.0 - share)
 
 
@@ -347,7 +349,7 @@ def smoothed(metric: str) -> pl.Expr:
 
 def median_of(value: pl.Expr) -> pl.Expr:
     """Median of a number over the last 10 updates; null where fewer than 5 of them have one."""
-    return value.rolling_median(WINDOW, min_samples=WINDOW // 2)
+    return rolling.median(value, WINDOW, WINDOW // 2)
 
 
 def spike_score(metric: str, value: pl.Expr | None = None, middle: pl.Expr | None = None) -> pl.Expr:
@@ -363,14 +365,14 @@ def spike_score(metric: str, value: pl.Expr | None = None, middle: pl.Expr | Non
     """
     middle = median_before(metric) if middle is None else middle
     deviation = (finite(metric) if value is None else value) - middle
-    usual = MAD_TO_STD * deviation.shift(1).abs().rolling_median(LONG_WINDOW, min_samples=20)
+    usual = MAD_TO_STD * rolling.median(deviation.shift(1).abs(), LONG_WINDOW, 20)
     return deviation / usual.clip(0.01 * middle.abs())
 
 
 def median_before(metric: str, value: pl.Expr | None = None) -> pl.Expr:
     """Median of the finite values in the 50 updates before each row; null where there are fewer than 20."""
     value = finite(metric) if value is None else value
-    return value.shift(1).rolling_median(LONG_WINDOW, min_samples=20)
+    return rolling.median(value.shift(1), LONG_WINDOW, 20)
 
 
 def plateau(metric: str, value: pl.Expr | None = None, middle: pl.Expr | None = None) -> pl.Expr:
@@ -381,9 +383,21 @@ def plateau(metric: str, value: pl.Expr | None = None, middle: pl.Expr | None = 
     """
     value = finite(metric) if value is None else value
     middle = median_before(metric) if middle is None else middle
-    return (value.rolling_max(LONG_WINDOW) - value.rolling_min(LONG_WINDOW)) / middle.abs()
+    highest = rolling.extreme(value, np.maximum, LONG_WINDOW)
+    return (highest - rolling.extreme(value, np.minimum, LONG_WINDOW)) / middle.abs()
 
 
 def _from(row: int, value: pl.Expr) -> pl.Expr:
     """One value for all rows from `row` on, null before: a number made from a run's beginning."""
     return pl.when(pl.int_range(pl.len()) >= row).then(value)
+
+
+def _decades(ratio: pl.Expr) -> pl.Expr:
+    """log10 of a number, 0 below 1; null where it is null or NaN. Few are above 1, which saves most of the time."""
+
+    def above_one(values: pl.Series) -> pl.Series:
+        numbers = rolling.floats(values)
+        found = np.where(np.isnan(numbers), np.nan, 0.0)
+        return pl.Series(values.name, np.log10(numbers, out=found, where=numbers > 1.0), nan_to_null=True)
+
+    return ratio.map_batches(above_one, return_dtype=pl.Float64())

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from esper_analyzer import Alert, live_monitor, open_run
 from esper_analyzer.drawing.panels import alert_lines
 from esper_analyzer.judging.alert_log import AlertLog, in_order
-from esper_analyzer.judging.alerts import MAX_TITLE, Episode, badness, ends_a_run, follow
+from esper_analyzer.judging.alerts import MAX_TITLE, Episode, badness, ends_a_run
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.live.live import LiveFeed
@@ -252,5 +252,5 @@ def test_what_is_not_finite_is_the_worst_row_by_row_too(value: float) -> None:
     for rule in watched:
         one_by_one, of_frame = Episode(rule, 2, 5, 5, 0.0), Episode(rule, 2, 5, 5, 0.0)
         one_by_one.follow_one(6, value)
-        follow([of_frame], [6], pl.DataFrame({rule.name: [value]}))
+        of_frame.follow(6, value, float(badness(rule.bands, np.array([value]))[0]))
         assert (one_by_one.worst_update, of_frame.worst_update) == (6, 6), rule.name

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esper_analyzer import severity
+from esper_analyzer.judging import judge as judge_module
+from esper_analyzer.judging.alert_log import AlertLog
 from esper_analyzer.judging.alerts import Episode
-from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Hysteresis
+from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Change, Hysteresis, Levels, Turns
 from esper_analyzer.judging.judge import STEP_ROWS, Judge
 from esper_analyzer.judging.rules import QUESTIONS, RULES, Rule
 from esper_analyzer.judging.steps import column
@@ -36,7 +38,10 @@ def frame_of(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
 
 def said(episodes: Sequence[Episode]) -> list[tuple[Any, ...]]:
     """Everything about some episodes, such that NaN equals NaN."""
-    return [(e.rule.name, e.severity, e.since, e.update, str(e.value), e.until) for e in episodes]
+    return [
+        (e.rule.name, e.severity, e.since, e.update, str(e.value), e.detail, e.until, str(e.worst), e.worst_update)
+        for e in episodes
+    ]
 
 
 def rule(*, hold: tuple[int, int], clear: int) -> Rule:
@@ -62,6 +67,26 @@ def naive_states(levels: Sequence[int], hold: tuple[int, int], clear: int, sever
     return states
 
 
+def severities(levels: Sequence[int]) -> Levels:
+    """Severities of one rule, as `Hysteresis.advance` takes them."""
+    return {0: np.array(levels, np.int8)} if any(levels) else {}
+
+
+def changes_of(turns: Sequence[Turns]) -> list[Change]:
+    """The same alerts, as `Hysteresis.step` tells of them."""
+    return sorted(
+        change
+        for one in turns
+        for change in (
+            *(
+                Change(row, one.rule, one.severity, True, since)
+                for row, since in zip(one.begun, one.since, strict=True)
+            ),
+            *(Change(row, one.rule, one.severity, False, row) for row in one.ended),
+        )
+    )
+
+
 @given(
     levels=st.lists(st.integers(0, 3), max_size=40),
     hold=st.integers(1, 5).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n))),
@@ -80,7 +105,7 @@ def test_alerts_begin_and_end_as_the_plain_rule_says(
         if end - start == 1:
             changes = hysteresis.step([levels[start]], [0] if levels[start] else [])
         else:
-            changes = hysteresis.advance(np.array(levels[start:end], np.int8).reshape(-1, 1))
+            changes = changes_of(hysteresis.advance(severities(levels[start:end]), end - start))
         for row in range(end - start):
             for change in changes:
                 if change.row == row:
@@ -106,7 +131,7 @@ def test_bounds_say_what_the_expression_says(name: str) -> None:
         values += [limit.bound, math.nextafter(limit.bound, math.inf), math.nextafter(limit.bound, -math.inf)]
     frame = pl.DataFrame({name: pl.Series(values, dtype=pl.Float64)})
     bounds = Bounds([bands])
-    found = bounds.severities(frame)[:, 0]
+    found = bounds.severities(frame)[0]
     steps = [bounds.severities_now([value]) for value in values]
     assert [severities for severities, _ in steps] == [[int(one)] for one in found]
     assert [beyond for _, beyond in steps] == [[0] if one else [] for one in found]
@@ -123,7 +148,7 @@ def test_a_bound_may_be_open_or_closed_on_either_side() -> None:
     bands = [Bands(warning=(above(1.0),)), Bands(warning=(at_least(1.0),)), Bands(warning=(below(1.0),))]
     bands.append(Bands(warning=(at_most(1.0),)))
     frame = pl.DataFrame({str(i): [1.0] for i in range(4)})
-    assert Bounds(bands).severities(frame).tolist() == [[0, 1, 0, 1]]
+    assert Bounds(bands).severities(frame) == {1: [1], 3: [1]}
 
 
 def random_run(rows: int, seed: int = 0) -> pl.DataFrame:
@@ -162,7 +187,27 @@ def test_one_row_at_a_time_says_what_the_whole_run_says(portions: list[int]) -> 
     assert (bits.rows, bits.last_update, bits.has_losses) == (whole.rows, whole.last_update, whole.has_losses)
     assert (bits.measured, bits.judged) == (whole.measured, whole.judged)
     batched = Judge()
-    assert said(list(batched.advance_all(run.lazy()))) == said(expected)
+    assert said([one for begun in batched.advance_all(run.lazy()) for one in begun]) == said(expected)
+
+
+def test_a_long_run_says_what_its_parts_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows, and what is in force, go on across the batches of rows; the worst values are those of row by row."""
+    monkeypatch.setattr(judge_module, "BATCH_ROWS", 4500)
+    run = random_run(9700, seed=1)
+    whole, parts, log, log_of_parts = Judge(), Judge(), AlertLog(), AlertLog()
+    begun = whole.advance(run)
+    log.add(begun)
+    found: list[Episode] = []
+    for start, end in pairwise([0, 700, 701, 5200, 5300, run.height]):
+        in_part = parts.advance(run[start:end])
+        log_of_parts.add([*in_part])
+        found += in_part
+    assert len(found) > 1000
+    assert said(found) == said(begun)
+    assert said([*parts.in_force.values()]) == said([*whole.in_force.values()])
+    assert (said(begun[-5:]), said([begun[7]])) == (said(found[-5:]), said([found[7]]))
+    assert str(log.alerts(whole.in_force.values())) == str(log_of_parts.alerts(parts.in_force.values()))
+    assert str(whole.values()) == str(parts.values())
 
 
 def test_a_value_at_its_bound_does_not_flap() -> None:

@@ -4,7 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -102,7 +102,7 @@ def test_a_refresh_costs_the_new_rows_only(tmp_path: Path, monkeypatch: pytest.M
         charted.append(int(rows.lazy().select(pl.len()).collect().item()))
         return with_rows(history, rows)
 
-    def counted_advance(judge: Judge, rows: pl.DataFrame) -> list[Episode]:
+    def counted_advance(judge: Judge, rows: pl.DataFrame) -> Sequence[Episode]:
         judged.append(rows.height)
         return advance(judge, rows)
 
