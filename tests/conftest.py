@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.waiting import HANG_SECS
 
+from esper_analyzer.reading.segment_index import NO_CACHE
 from esper_schemas import RunDirectory, read_segments
 from esper_schemas.segment.scan import ActiveSegment, SealedSegment
 
@@ -29,8 +30,15 @@ settings.load_profile("busy")  # other processes may be busy, and no test assert
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--every`, the short form of a long table."""
+    """Add `--every`, the short form of a long table, and `--from-rows`, against which stored numbers are held."""
+    parser.addoption("--from-rows", action="store_true", help="use no stored numbers: all come from the rows")
     parser.addoption("--every", type=int, default=1, metavar="K", help="run one in K cases of each table, always alike")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Heed `--from-rows`, here and in every process that a test starts."""
+    if config.getoption("--from-rows"):
+        os.environ[NO_CACHE] = "1"
 
 
 @pytest.hookimpl(wrapper=True)

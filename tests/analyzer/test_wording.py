@@ -11,12 +11,12 @@ import pytest
 
 from esper_analyzer import open_run
 from esper_analyzer.drawing.metric_table import VERY_WIDE, WIDE, metric_row, table_head
-from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS
 from esper_analyzer.measuring.snapshot import MetricState
 from esper_analyzer.measuring.trends import Trend, TrendLabel, long_trend_of, trend_of
 from esper_analyzer.wording import TrendWords, level_word, limits, thresholds_of, trend_words
 from esper_schemas import METRICS
 from esper_schemas.metric.catalogue import LOSS_RATIO
+from esper_schemas.metric.severity import DEFAULT_THRESHOLDS
 
 NAN = math.nan
 LABELS = ("improving", "stable", "declining", "shifting", "broken", "unknown")
@@ -103,7 +103,7 @@ def test_rows_are_aligned_whatever_the_trend(label: TrendLabel, change: float, s
         if abs(change) < 1e100:
             assert row.index("healthy") == head.index("level"), (width, row)
             assert len(row) <= width
-        broad = metric_row("value_loss", "V.Loss", state, width, median=0.5).plain
+        broad = metric_row("value_loss", "V.Loss", state, width, median="0.5").plain
         assert broad.index("healthy") == head.index("level"), (width, broad)
 
 

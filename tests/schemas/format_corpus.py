@@ -239,6 +239,7 @@ _NAMES: list[tuple[Callable[[int], str], str, Sequence[int]]] = [
     (lambda number: f"{directory.sealed_name(number)}.tmp", "unfinished", (3,)),
     (directory.sealed_name, "sealed", (0, 99_999_999, 123_456_789)),
     (directory.seal_name, "record", (0, 123_456_789)),
+    (directory.states_name, "cache", (0, 123_456_789)),
     (directory.attempt_name, "record", (0, 9_999, 10_000)),
     (lambda number: directory.black_box_name(f"{number:08d}"), "black box", (0, 99_999_999, 123_456_789)),
     (lambda number: directory.black_box_name(f"00000811-{number}"), "black box", (2, 9, 10, 100)),

@@ -8,11 +8,12 @@ from rich.text import Text
 
 from esper_analyzer.drawing.sparklines import sparkline
 from esper_analyzer.drawing.style import LEVEL_STYLE, alarm_style, metric_level_text, trend_style
-from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, bands_of
+from esper_analyzer.measuring.levels import bands_of
 from esper_analyzer.measuring.snapshot import MetricState, as_number
 from esper_analyzer.measuring.summary import Value
-from esper_analyzer.wording import compact, number, trend_words
+from esper_analyzer.wording import number, trend_words
 from esper_schemas.metric.catalogue import LOSS_RATIO, leading
+from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
 
 LOSSES = {metric.name: metric.short for metric in leading("losses")}
 FURTHER = {metric.name: metric.short for metric in leading() if metric.group != "losses"}
@@ -72,7 +73,7 @@ def metric_row(
     width: int,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     *,
-    median: float | None = None,
+    median: str | None = None,
 ) -> Text:
     """Return one row of the table.
 
@@ -90,7 +91,7 @@ def metric_row(
     line = Text(" " * INDENT).append(title.ljust(_TITLE))
     line.append(number(as_number(state.last)).rjust(_NUMBER), style=style).append("  ")
     if median is not None:
-        line.append(f"median {compact(median)}".ljust(columns.middle), style="dim")
+        line.append(f"median {median}".ljust(columns.middle), style="dim")
     else:
         if columns.history:
             line.append(sparkline(map(as_number, state.history)).ljust(_HISTORY), style="cyan").append("  ")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from esper_analyzer.measuring.levels import Thresholds, level, loss_ratio
+from esper_analyzer.measuring.levels import level, loss_ratio
 from esper_analyzer.wording import number
 from esper_schemas.metric.catalogue import LOSS_RATIO
+from esper_schemas.metric.severity import Thresholds
 
 _COLUMNS = ("update", "value_loss", "policy_loss", "skipped")
 

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from esper_analyzer.judging.rules import RULES, Rule
-from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import Bands, Limit
+from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
 
 PYPROJECT = "pyproject.toml"
 

@@ -14,10 +14,11 @@ from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.measuring.drift import LONG
 from esper_analyzer.measuring.history import History
-from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, levels_of
+from esper_analyzer.measuring.levels import levels_of
 from esper_analyzer.measuring.snapshot import MetricState, as_number, state_of, steps_per_sec, updates_per_sec
 from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO, leading
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
+from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
 
 CHARTED = tuple(metric.name for metric in leading())
 """Metrics whose whole course is always in the picture; the course of any other metric is read on request."""

@@ -11,21 +11,13 @@ from typing import cast
 
 import polars as pl
 
-from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, MIN_POLICY_LOSS
+from esper_schemas.metric.catalogue import LOSS_RATIO, MIN_POLICY_LOSS
 from esper_schemas.metric.levels import LEVELS, severity_of
 from esper_schemas.metric.metrics import COMPARISONS, Bands, Level, Limit, Metric
+from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
 
 LEVEL_TYPE = pl.Enum(LEVELS)
 """Type of a column of levels, in the order of severity, so that `max` is the worst level."""
-
-_NOT_FINITE = 2.0
-
-
-Thresholds = Mapping[str, Bands]
-"""Bands by the name of a metric, or `loss_ratio`."""
-
-DEFAULT_THRESHOLDS: Thresholds = {name: metric.bands for name, metric in DECLARED.items() if metric.bands is not None}
-"""The thresholds of the metrics table and of Lv/Lp."""
 
 
 def bands_of(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> Bands | None:
@@ -120,31 +112,6 @@ def levels_of(
     )
 
 
-def badness(metric: str | Metric, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> pl.Expr:
-    """Return how bad each value is (Float64): it grows with the level, and within a level towards its extreme.
-
-    The result is between −1 and 1 within a level, plus 4 for each level. Critical values that are not finite are the
-    worst, and the earliest of them is worst of all. The excess over a bound is relative to the bound, so that bounds
-    of one metric can be compared. Null where the level is unknown.
-    """
-    name = metric.name if isinstance(metric, Metric) else metric
-    bands = bands_of(metric, thresholds)
-    rank = severity(metric, thresholds)
-    if bands is None:
-        return rank.cast(pl.Float64)
-    value = pl.col(name).cast(pl.Float64)
-    by_level = [_excess(value, limits) for limits in (bands.warning or bands.critical, bands.warning, bands.critical)]
-    excess = pl.when(rank == 2).then(by_level[2]).when(rank == 1).then(by_level[1]).otherwise(by_level[0])
-    earliness = (1.0 - pl.col("update").clip(0, 10**9) / 1e9).cast(pl.Float64)
-    return (
-        pl.when(rank.is_null())
-        .then(None)
-        .when(~value.is_finite())
-        .then(4.0 * _NOT_FINITE + 2.0 + earliness)
-        .otherwise(4.0 * rank + excess / (1.0 + excess.abs()))
-    )
-
-
 def _any(value: pl.Expr, limits: tuple[Limit, ...]) -> pl.Expr:
     is_beyond = pl.lit(False)
     for limit in limits:
@@ -156,12 +123,3 @@ def _within_spread(bands: Bands) -> pl.Expr:
     if bands.only_if is None:
         return pl.lit(True)
     return (pl.col(bands.only_if.high) - pl.col(bands.only_if.low) < bands.only_if.bound).fill_null(False)
-
-
-def _excess(value: pl.Expr, limits: tuple[Limit, ...]) -> pl.Expr:
-    """Return how far a value is beyond the nearest bound, relative to the bound; negative on the good side."""
-    parts = []
-    for limit in limits:
-        beyond = value - limit.bound if limit.comparison in (">", ">=") else limit.bound - value
-        parts.append(beyond / (abs(limit.bound) or 1.0))
-    return pl.max_horizontal(parts) if parts else pl.lit(0.0)

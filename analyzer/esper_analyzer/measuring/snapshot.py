@@ -8,11 +8,12 @@ from datetime import datetime
 import polars as pl
 
 from esper_analyzer.measuring.drift import LONG
-from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, levels_of, loss_ratio
+from esper_analyzer.measuring.levels import levels_of, loss_ratio
 from esper_analyzer.measuring.summary import Value, histories, newest_values
 from esper_analyzer.measuring.trends import Trend, long_trend_of, trend_of
 from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
+from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
 
 NOT_METRICS = ("run_id", "rank", "attempt", "seq", "dropped_before")
 

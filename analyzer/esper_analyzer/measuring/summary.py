@@ -1,22 +1,34 @@
-"""Summarises metrics over a whole run: extremes, averages and shares of the levels of health; lazily, in one pass."""
+"""Summarises metrics over a whole run: extremes, averages and shares of the levels of health; in bounded memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import polars as pl
 from polars import selectors
 
-from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds, badness, bands_of, severity
+from esper_analyzer.measuring.levels import bands_of
+from esper_analyzer.reading.current_rows import Stretch
+from esper_analyzer.reading.segment_index import Piece
+from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import HISTORY_LENGTH
+from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
+from esper_schemas.segment.column_state import At, ColumnState, Combination, lacks_digest, states_of
+from esper_schemas.segment.digest import median_of
 
 Value = float | int | bool | datetime | None
 """A recorded value as a Python object; None if nothing was measured."""
 
+EXACT_MEDIAN_ROWS = 200_000
+"""The medians of a run with so many rows, or more, are approximate."""
+
 _MEDIANS_AT_ONCE = 8  # a median needs its whole column in memory
+_PORTION_ROWS = 65_536
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RECENT_ROWS = 512  # these newest rows have the last values of nearly every metric
 
 
@@ -28,8 +40,9 @@ class Summary:
         measured: number of updates that have a value.
         nonfinite: number of values that are NaN or infinite.
         min, max, mean, median: over the finite values; True counts as 1 and False as 0.
+        median_is_approximate: whether the median is that of a t-digest, whose rank is right to about 2 %.
         healthy, warning, critical: share of each level among the values whose level is known.
-        worst, worst_update: the most extreme value of the worst level, and its update.
+        worst, worst_update: the most extreme value of the worst level, and its update; of equal ones the first.
     """
 
     measured: int = 0
@@ -38,6 +51,7 @@ class Summary:
     max: Value = None
     mean: float | None = None
     median: float | None = None
+    median_is_approximate: bool = False
     healthy: float | None = None
     warning: float | None = None
     critical: float | None = None
@@ -46,27 +60,135 @@ class Summary:
 
 
 def summarise(
-    updates: pl.LazyFrame, names: Iterable[str], thresholds: Thresholds = DEFAULT_THRESHOLDS
+    stretches: Sequence[Stretch],
+    rows: pl.LazyFrame,
+    names: Sequence[str],
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> dict[str, Summary]:
-    """Summarise each named column.
+    """Summarise metrics of some rows.
+
+    The numbers come from the column states that were stored at sealing, or else from the rows, and are the same.
 
     Args:
-        updates: rows with those columns, and `update`.
-        names: columns to summarise; everything except medians takes one pass and bounded memory.
+        stretches: the segments that have the rows, of one rank after another.
+        rows: the rows, with `loss_ratio`, for exact medians.
+        names: the metrics; `loss_ratio` may be one of them.
         thresholds: thresholds for the levels and the worst value.
     """
-    types = updates.collect_schema()
-    names = list(names)
-    aggregates: list[pl.Expr] = []
+    types = rows.collect_schema()
+    is_long = sum(piece.rows for stretch in stretches for piece in stretch.pieces) >= EXACT_MEDIAN_ROWS
+    combinations = {name: Combination(bands_of(name, thresholds)) for name in names}
+    schema = pl.Schema({name: dtype for name, dtype in types.items() if name != LOSS_RATIO})
+    needed = [name for name in schema if name in _needed(names, thresholds)]
+    for states in _states_of_segments(stretches, schema, needed, thresholds, is_long):
+        for name, state in states.items():
+            if name in combinations:
+                combinations[name].add(state)
+    found = {name: whole for name, one in combinations.items() if (whole := one.state()) is not None}
+    medians = {name: median_of(one.digest) for name, one in found.items() if is_long and one.digest is not None}
+    inexact = frozenset(medians)
+    medians |= _exact_medians(rows, {name: one for name, one in found.items() if name not in inexact}, types)
+    return {
+        name: _summary(found[name], types[name], medians.get(name), name in inexact) if name in found else Summary()
+        for name in names
+    }
+
+
+def _states_of_segments(
+    stretches: Sequence[Stretch],
+    schema: pl.Schema,
+    needed: Sequence[str],
+    thresholds: Thresholds,
+    with_digests: bool,
+) -> Iterator[Mapping[str, ColumnState]]:
+    """Yield the column states of one segment after another, or of the rows that count of several, in bounded memory.
+
+    Args:
+        stretches: the segments.
+        schema: columns and types of the rows.
+        needed: the columns to read where rows must be read.
+        thresholds: thresholds by which levels are counted; states that were stored have those of the table.
+        with_digests: whether every column whose values differ needs a digest, however short the segment.
+    """
+    make = partial(states_of, thresholds=thresholds, digests_from=2 if with_digests else sys.maxsize)
+    for stretch in stretches:
+        if not stretch.is_whole:
+            counting = stretch.rows(schema).select(map(column, needed))
+            yield from (make(portion.to_arrow()) for portion in _portions(counting))
+            continue
+        for pieces in _together(stretch.pieces):
+            stored = [_stored(piece, with_digests) if thresholds == DEFAULT_THRESHOLDS else None for piece in pieces]
+            unknown = [piece for piece, states in zip(pieces, stored, strict=True) if states is None]
+            rows, first = Stretch(unknown).rows(schema).select(map(column, needed)).collect(), 0
+            for piece, states in zip(pieces, stored, strict=True):
+                if states is not None:
+                    yield states
+                    continue
+                yield make(rows.slice(first, piece.rows).to_arrow())
+                first += piece.rows
+
+
+def _needed(names: Sequence[str], thresholds: Thresholds) -> set[str]:
+    """The columns that the states of these metrics are made of."""
+    needed = {"seq", "update", *names}
     for name in names:
-        aggregates += [expr.alias(f"{name}/{key}") for key, expr in _aggregates(name, types[name], thresholds).items()]
-    found = updates.select(aggregates).collect(engine="streaming").row(0, named=True)
-    measured = [name for name in names if found[f"{name}/measured"] and not types[name].is_temporal()]
-    medians: dict[str, float | None] = {}
-    for start in range(0, len(measured), _MEDIANS_AT_ONCE):
-        batch = measured[start : start + _MEDIANS_AT_ONCE]
-        medians |= updates.select(_finite(name, types[name]).median() for name in batch).collect().row(0, named=True)
-    return {name: _summary(name, found, medians.get(name)) for name in names}
+        bands = bands_of(name, thresholds)
+        if bands is not None and bands.only_if is not None:
+            needed |= {bands.only_if.low, bands.only_if.high}
+    return needed - {LOSS_RATIO} | ({"value_loss", "policy_loss"} if LOSS_RATIO in names else set())
+
+
+def _stored(piece: Piece, with_digests: bool) -> Mapping[str, ColumnState] | None:
+    """The stored states of a segment; None if there are none, or a digest is needed that they do not have."""
+    states = piece.states(with_digests)
+    lacks = with_digests and states is not None and any(map(lacks_digest, states.values()))
+    return None if lacks else states
+
+
+def _together(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    """Yield consecutive segments that are read together."""
+    group: list[Piece] = []
+    for piece in pieces:
+        group.append(piece)
+        if sum(one.rows for one in group) >= _PORTION_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _portions(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Yield rows in portions of a fixed length, so that sums do not depend on how they were read."""
+    waiting: list[pl.DataFrame] = []
+    for batch in rows.collect_batches(chunk_size=_PORTION_ROWS, maintain_order=True):
+        waiting.append(batch)
+        if sum(one.height for one in waiting) >= _PORTION_ROWS:
+            together = pl.concat(waiting)
+            full = together.height - together.height % _PORTION_ROWS
+            yield from together.head(full).iter_slices(_PORTION_ROWS)
+            waiting = [together.slice(full)]
+    together = pl.concat(waiting) if waiting else pl.DataFrame()
+    if together.height:
+        yield together
+
+
+def _exact_medians(rows: pl.LazyFrame, states: Mapping[str, ColumnState], types: pl.Schema) -> dict[str, float]:
+    """The medians of columns that need no digest, or have none."""
+    found: dict[str, float] = {}
+    from_rows = []
+    for name, state in states.items():
+        if types[name].is_temporal() or state.mean is None or state.smallest is None:
+            continue
+        if state.is_constant:
+            found[name] = float(state.smallest[0])
+        elif types[name] == pl.Boolean:
+            found[name] = 0.5 * ((2 * (state.total or 0) >= state.finite) + (2 * (state.total or 0) > state.finite))
+        else:
+            from_rows.append(name)
+    for start in range(0, len(from_rows), _MEDIANS_AT_ONCE):
+        batch = from_rows[start : start + _MEDIANS_AT_ONCE]
+        found |= rows.select(_finite(name, types[name]).median() for name in batch).collect().row(0, named=True)
+    return found
 
 
 def histories(updates: pl.LazyFrame, names: Iterable[str], length: int = HISTORY_LENGTH) -> dict[str, list[Value]]:
@@ -109,50 +231,31 @@ def in_calendar(time: pl.Expr) -> pl.Expr:
     return pl.when(time.is_between(first, last)).then(time)
 
 
-def _aggregates(name: str, dtype: pl.DataType, thresholds: Thresholds) -> dict[str, pl.Expr]:
-    value = column(name)
-    if dtype.is_temporal():
-        return {"measured": value.count(), "min": in_calendar(value).min(), "max": in_calendar(value).max()}
-    finite = _finite(name, dtype)
-    aggregates = {
-        "measured": value.count(),
-        "finite": finite.count(),
-        "min": finite.min() if dtype.is_float() else value.min(),
-        "max": finite.max() if dtype.is_float() else value.max(),
-        "mean": finite.mean(),
-    }
-    if bands_of(name, thresholds) is not None:
-        rank, key = severity(name, thresholds), badness(name, thresholds)
-        aggregates |= {f"level {number}": (rank == number).sum() for number in range(3)}
-        aggregates["worst"] = pl.struct(value.alias("value"), "update").max_by(key)
-        aggregates["badness"] = key.max()
-    return aggregates
-
-
 def _finite(name: str, dtype: pl.DataType) -> pl.Expr:
     value = column(name).cast(pl.Float64)
     return pl.when(value.is_finite()).then(value).alias(name) if dtype.is_float() else value
 
 
-def _summary(name: str, found: dict[str, Any], median: float | None) -> Summary:
-    def get(key: str) -> Any:
-        return found.get(f"{name}/{key}")
-
-    measured = get("measured")
-    levels = [get(f"level {number}") or 0 for number in range(3)]
-    known = sum(levels)
-    shares = [count / known for count in levels] if known else [None] * 3
-    worst = get("worst") if get("badness") is not None else None
+def _summary(state: ColumnState, dtype: pl.DataType, median: float | None, is_inexact: bool) -> Summary:
+    known = sum(state.levels) if state.levels is not None else 0
+    shares = [count / known for count in state.levels] if state.levels is not None and known else [None] * 3
     return Summary(
-        measured=measured,
-        nonfinite=measured - get("finite") if get("finite") is not None else 0,
-        min=get("min"),
-        max=get("max"),
-        mean=get("mean"),
+        measured=state.measured,
+        nonfinite=state.measured - state.finite,
+        min=_in_type(state.smallest, dtype),
+        max=_in_type(state.largest, dtype),
+        mean=state.mean,
         median=median,
+        median_is_approximate=is_inexact,
         healthy=shares[0],
         warning=shares[1],
         critical=shares[2],
-        worst=worst["value"] if worst else None,
-        worst_update=worst["update"] if worst else None,
+        worst=state.worst.value if state.worst else None,
+        worst_update=state.worst.update if state.worst else None,
     )
+
+
+def _in_type(at: At | None, dtype: pl.DataType) -> Value:
+    if at is None:
+        return None
+    return _EPOCH + timedelta(microseconds=at[0]) if dtype.is_temporal() else at[0]

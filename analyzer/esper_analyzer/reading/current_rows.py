@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import groupby
 
 import polars as pl
@@ -30,25 +31,55 @@ def all_attempts(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
     return _concat([_scan(pieces, schema)], schema)
 
 
-def current(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
-    """Return the rows of a rank that no later row supersedes, ordered by update."""
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive segments of a rank, and which of their rows count.
+
+    Attributes:
+        pieces: the segments.
+        cut: rows from this update on are superseded; None if none are.
+        settles: whether only the last row of each update counts, and the rows must be sorted.
+    """
+
+    pieces: Sequence[Piece]
+    cut: int | None = None
+    settles: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row counts, in its order."""
+        return self.cut is None and not self.settles
+
+    def rows(self, schema: pl.Schema) -> pl.LazyFrame:
+        """Return the rows that count, ordered by update."""
+        frame = _scan(self.pieces, schema)
+        if self.cut is not None:
+            frame = frame.filter(pl.col("update") < self.cut)
+        return frame.unique("update", keep="last", maintain_order=True).sort("update") if self.settles else frame
+
+
+def stretches(pieces: Sequence[Piece]) -> list[Stretch]:
+    """Return the segments of a rank that have rows which no later row supersedes, ordered by update."""
     if rises(pieces):
-        return all_attempts(pieces, schema)
+        return [Stretch(pieces)] if pieces else []
     cuts = cuts_by_attempt(pieces)
-    frames = []
+    found = []
     for attempt, group in groupby(pieces, key=lambda piece: piece.attempt):
         cut = cuts[attempt]
         of_attempt = list(group)
         if not rises(of_attempt):
-            frame = _scan(of_attempt, schema)
-            frame = frame if cut is None else frame.filter(pl.col("update") < cut)
-            frames.append(frame.unique("update", keep="last", maintain_order=True).sort("update"))
+            found.append(Stretch(of_attempt, cut, settles=True))
             continue
         whole = [piece for piece in of_attempt if cut is None or piece.last_update < cut]
         cut_off = [piece for piece in of_attempt if cut is not None and piece.first_update < cut <= piece.last_update]
-        frames.append(_scan(whole, schema))
-        frames += [_scan([piece], schema).filter(pl.col("update") < cut) for piece in cut_off]
-    return _concat(frames, schema)
+        found += [Stretch(whole)] if whole else []
+        found += [Stretch([piece], cut) for piece in cut_off]
+    return found
+
+
+def current(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
+    """Return the rows of a rank that no later row supersedes, ordered by update."""
+    return _concat([stretch.rows(schema) for stretch in stretches(pieces)], schema)
 
 
 def _scan(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:

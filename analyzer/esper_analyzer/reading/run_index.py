@@ -9,6 +9,7 @@ from typing import Literal
 import polars as pl
 
 from esper_analyzer.reading import current_rows
+from esper_analyzer.reading.current_rows import Stretch
 from esper_analyzer.reading.segment_index import SCHEMA, SegmentIndex, index_of, without_notes
 from esper_schemas.examining.current import rises
 from esper_schemas.examining.faults import Fault
@@ -61,6 +62,10 @@ class RunIndex:
     def rank(self, rank: int) -> SegmentIndex:
         """Return the index of one rank; an empty one if the run has no such rank."""
         return self.ranks.get(rank) or SegmentIndex()
+
+    def stretches(self, ranks: Iterable[int]) -> list[Stretch]:
+        """Return the segments of some ranks, rank by rank, with which of their rows count."""
+        return [stretch for number in ranks for stretch in current_rows.stretches(self.rank(number).pieces)]
 
     @property
     def faults(self) -> list[Fault]:

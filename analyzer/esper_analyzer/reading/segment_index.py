@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import polars as pl
 import pyarrow as pa
 
-from esper_schemas.errors import RunDamagedError
+from esper_schemas.errors import EsperError, RunDamagedError
 from esper_schemas.examining.black_boxes import BlackBoxExamination
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.rank import RankExamination
 from esper_schemas.examining.segment import SegmentExamination
 from esper_schemas.metric.payload import METRICS
 from esper_schemas.run.files import Storage
+from esper_schemas.run.records import Seal
 from esper_schemas.segment import sealed
+from esper_schemas.segment.column_state import ColumnState
 from esper_schemas.segment.holds import Holds, check_columns
+from esper_schemas.segment.states import read_states
 
 _FOOTERS: dict[tuple[int, ...], tuple[int, tuple[str, ...]]] = {}
 """Rows and added columns of sealed files that are known to be within bounds, by `_file_identity`; oldest first."""
 
 _MAX_FOOTERS = 65_536  # about 20 MB
+
+NO_CACHE = "ESPER_NO_CACHE"
+"""If this environment variable is set, no number that was stored once is used: all come from the rows."""
 
 _POLARS_TYPES: dict[str, pl.DataType] = {
     "float64": pl.Float64(),
@@ -46,6 +52,11 @@ SCHEMA = pl.Schema(
 """Columns and types of every row; the user's own metrics (Float64) follow them."""
 
 
+def uses_stored_numbers() -> bool:
+    """Whether numbers may come from what was stored beside the rows, and not from the rows themselves."""
+    return not os.environ.get(NO_CACHE)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """One segment: its rows if it is active, and what is known about them without reading a sealed file.
@@ -59,6 +70,7 @@ class Piece:
         extras: columns that the user added.
         frame: the rows of an active segment; None for a sealed one, which is read when it is needed.
         storage, name: where the file is.
+        seal: the seal of a sealed segment, if nothing is wrong with it.
     """
 
     number: int
@@ -73,6 +85,7 @@ class Piece:
     frame: pl.DataFrame | None
     storage: Storage
     name: str
+    seal: Seal | None = None
 
     def open(self) -> BinaryIO:
         """Open the file of a sealed segment.
@@ -81,6 +94,22 @@ class Piece:
             RunDamagedError, OSError: as `Storage.open`.
         """
         return self.storage.open(self.name)
+
+    def states(self, with_digests: bool = True) -> Mapping[str, ColumnState] | None:
+        """Read the states of the columns that were stored at sealing; None where the rows have to be read instead.
+
+        They are a cache: if anything is wrong with them, the rows count. `esper-rec verify` names what is wrong.
+
+        Args:
+            with_digests: whether digests are needed; to unpack them takes most of the time.
+        """
+        if self.seal is None or not uses_stored_numbers():
+            return None
+        try:
+            found = read_states(self.storage, self.seal, with_digests=with_digests)
+        except (EsperError, OSError, MemoryError):
+            return None
+        return None if found is None else found.columns
 
 
 @dataclass(slots=True)
@@ -170,6 +199,7 @@ def _piece(check: RankExamination, segment: SegmentExamination, holds: Holds) ->
         frame=None if segment.rows is None else to_frame(segment.rows),
         storage=check.storage,
         name=segment.name,
+        seal=None if segment.seal_is_bad else segment.seal,
     )
 
 

@@ -91,7 +91,7 @@ def _metrics(report: Report) -> Iterator[str]:
     for metric in leading():
         found, ratio = report.metrics.get(metric.name), report.ratio
         if metric.name == LOSS_RATIO and ratio.median is not None:
-            middle = f"{compact(ratio.last)} | median {compact(ratio.median)}"
+            middle = f"{compact(ratio.last)} | median {report.median_sign(LOSS_RATIO)}{compact(ratio.median)}"
             rows.append(f"| {metric.title} | {middle} | {_metric_level(metric.name, ratio.health.level)} |")
         elif found is not None and found.nonfinite is not None:
             rows.append(_metric(metric.name, metric.title, found))

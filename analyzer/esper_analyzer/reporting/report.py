@@ -176,6 +176,8 @@ class Report:
     `alerts` has one alert for each rule and rank, as `AlertLog` orders them.
     `signals` are those of `esper_analyzer.judging.signals` after the last update of `run.rank`, or of the worst rank.
     `black_boxes` are the first and the newest ones, oldest first; `black_boxes_left_out` counts those between them.
+    `approximate_medians` names the metrics, and `loss_ratio`, whose median is only right to about 2 % of the ranks: a
+    long run does not keep all values in memory for it.
     `thresholds` is the file of the user's own thresholds; None for the default thresholds.
     """
 
@@ -189,8 +191,13 @@ class Report:
     integrity: IntegritySection
     black_boxes: list[BlackBoxSection]
     black_boxes_left_out: int
+    approximate_medians: list[str] = field(default_factory=list)
     thresholds: str | None = None
     format: str = field(default=FORMAT)
+
+    def median_sign(self, name: str) -> str:
+        """Return what is written before the median of a metric, or `loss_ratio`: "≈" if it is approximate."""
+        return "≈" if name in self.approximate_medians else ""
 
     @property
     def is_damaged(self) -> bool:
@@ -256,7 +263,7 @@ def _report(
     if metrics is not None:
         names = [name for name in names if name in metrics or name in _IN_EVERY_REPORT]
     thresholds = run.settings.thresholds
-    summaries = summarise(rows, names, thresholds)
+    summaries = summarise(found.stretches(shown), rows, names, thresholds)
     snapshot = take_snapshot(rows.select(map(column, names)), thresholds=thresholds)
     sections = {name: _metric(snapshot[name], summaries[name]) for name in names}
     ratio = sections.pop(LOSS_RATIO)
@@ -279,6 +286,7 @@ def _report(
         ),
         black_boxes=[_black_box(run, box) for box in [*boxes[:1], *boxes[1 + left_out :]]],
         black_boxes_left_out=left_out,
+        approximate_medians=[name for name, summary in summaries.items() if summary.median_is_approximate],
         thresholds=None if run.settings.source is None else str(run.settings.source),
     )
 

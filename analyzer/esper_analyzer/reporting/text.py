@@ -13,7 +13,6 @@ from esper_analyzer.drawing.metric_table import LOSSES, metric_row, table_head
 from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text, trend_style
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import Verdict, beside, grouped
-from esper_analyzer.measuring.levels import DEFAULT_THRESHOLDS, Thresholds
 from esper_analyzer.measuring.snapshot import MetricState, as_number
 from esper_analyzer.measuring.trends import Trend
 from esper_analyzer.reporting.black_boxes import GAP, Column, file_line, has_table, heading, main_columns, moved_line
@@ -29,6 +28,7 @@ from esper_analyzer.wording import compact, count, duration, is_advisory, missin
 from esper_schemas.cleaning import printable
 from esper_schemas.examining.faults import Fault
 from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, is_label
+from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
 
 WIDTH = 80
 MIN_WIDTH = 40
@@ -61,7 +61,7 @@ def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS, co
     yield from _questions(report.verdict)
     if report.updates.rows:
         yield from _losses(report, thresholds)
-        yield from _metrics(report.metrics, is_wide=columns >= WIDE_TABLE)
+        yield from _metrics(report, is_wide=columns >= WIDE_TABLE)
         yield from _alerts(report.alerts, several=len(report.run.ranks) > 1)
     yield from _black_boxes(report.black_boxes, report.black_boxes_left_out, width)
     yield from _integrity(report.integrity)
@@ -134,7 +134,7 @@ def _losses(report: Report, thresholds: Thresholds) -> Iterator[Text]:
             continue
         none = Trend("unknown")
         state = MetricState(report.ratio.last, [], none, none, report.ratio.health.level)
-        yield metric_row(name, title, state, WIDTH, thresholds, median=report.ratio.median)
+        yield metric_row(name, title, state, WIDTH, thresholds, median=_median(report, LOSS_RATIO, report.ratio.median))
     yield from _long_trends(report)
     if is_advisory(LOSS_RATIO, report.ratio.health.level):
         yield from _wrapped(DECLARED[LOSS_RATIO].meaning, "  ", "  ", style="dim")
@@ -156,17 +156,26 @@ def _state(metric: MetricSection) -> MetricState:
     return MetricState(metric.last, metric.history, metric.trend, metric.long_trend, metric.health.level)
 
 
-def _metrics(metrics: Mapping[str, MetricSection], *, is_wide: bool) -> Iterator[Text]:
+def _median(report: Report, name: str, median: float | None) -> str | None:
+    return None if median is None else report.median_sign(name) + compact(median)
+
+
+def _metrics(report: Report, *, is_wide: bool) -> Iterator[Text]:
     yield Text()
     room = _NARROW_TREND if is_wide else _SHORT_TREND
     heads = "".join(head.rjust(9) for head in ("last", "min", "median", "max"))
     yield Text(f"  {'metric':{_NAME_WIDTH}}{heads}  {'trend':{room}} level", style="dim")
-    for name, metric in metrics.items():
+    for name, metric in report.metrics.items():
         if metric.nonfinite is None or is_label(name):
             continue
         line = Text(f"  {fit(printable(name), _NAME_WIDTH):{_NAME_WIDTH}}")
-        for value in (metric.last, metric.min, metric.median, metric.max):
-            line.append(compact(value).rjust(9))
+        for value in (
+            compact(metric.last),
+            compact(metric.min),
+            _median(report, name, metric.median),
+            compact(metric.max),
+        ):
+            line.append((value or "").rjust(9))
         words = trend_words(name, metric.trend)
         line.append("  ").append(f"{words.narrow if is_wide else words.short:{room}} ", style=trend_style(words))
         if metric.health.level != "unknown":

@@ -16,10 +16,10 @@ from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import Picture
 from esper_analyzer.live.ranks import RanksFeed
-from esper_analyzer.measuring.levels import Thresholds
 from esper_analyzer.reading.errors import quiet_panics
 from esper_schemas.cleaning import printable
 from esper_schemas.console import say
+from esper_schemas.metric.severity import Thresholds
 
 
 class RunLines:

@@ -21,7 +21,6 @@ from esper_analyzer.live.clock import REPLAY_SECS, replay_times
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import Picture
 from esper_analyzer.live.ranks import RanksFeed
-from esper_analyzer.measuring.levels import Thresholds
 from esper_analyzer.options import INTERVAL_SECS
 from esper_analyzer.reading.errors import quiet_panics
 from esper_analyzer.terminal.frame import draw_frame
@@ -29,6 +28,7 @@ from esper_analyzer.terminal.lines import RunLines, write_rows
 from esper_analyzer.terminal.on_alert import AlertCommand
 from esper_analyzer.terminal.scene import Other
 from esper_schemas.console import say
+from esper_schemas.metric.severity import Thresholds
 
 _FRAMES_PER_SEC = 20
 

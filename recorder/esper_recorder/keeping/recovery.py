@@ -20,6 +20,7 @@ from esper_schemas.run.directory import (
     BLACK_BOXES,
     REPAIRS,
     SEALS,
+    STATES,
     active_name,
     black_box_name,
     black_box_record_name,
@@ -92,7 +93,7 @@ def recover(rank: Folder, run_uuid: str | None) -> RecoveredRank:
 
 def remove_unfinished(rank: Folder) -> None:
     """Remove `.tmp` files, but only from the folders where a writer leaves them."""
-    for folder in (ACTIVE, SEALS, ATTEMPTS, BLACK_BOXES, REPAIRS):
+    for folder in (ACTIVE, SEALS, STATES, ATTEMPTS, BLACK_BOXES, REPAIRS):
         for name in rank.names(folder):
             found = rank.stat(f"{folder}/{name}") if name.endswith(".tmp") else None
             if found is not None and not stat.S_ISDIR(found.st_mode):

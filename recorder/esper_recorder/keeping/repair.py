@@ -12,11 +12,13 @@ import uuid
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
+import pyarrow as pa
+
 from esper_recorder.keeping import durable
 from esper_recorder.keeping.lock import RankLock
 from esper_recorder.keeping.recovery import recover
 from esper_recorder.keeping.salvage import salvage
-from esper_recorder.keeping.sealing import seal
+from esper_recorder.keeping.sealing import seal, write_states
 from esper_schemas.errors import RunDamagedError, UsageError
 from esper_schemas.examining.faults import Loss, Repair, repair_names
 from esper_schemas.examining.rank import RankExamination, Step, counts_on_disk, examine_rank
@@ -40,6 +42,7 @@ from esper_schemas.run.directory import (
 )
 from esper_schemas.run.files import Folder
 from esper_schemas.run.records import Attempt, RunHeader, ValueLossDefinition, check_run_id, now
+from esper_schemas.segment import sealed
 from esper_schemas.segment.scan import parse_active
 from esper_schemas.segment.sealed import seal_of
 
@@ -221,8 +224,17 @@ class _RankRepair:
                 self._move_aside(name, "it does not match its segment")
             parquet = self.folder.read(segment.name, MAX_SEGMENT_BYTES)
             rows_lost = segment.seal.rows_lost if segment.seal else 0
-            durable.replace(self.folder, name, seal_of(segment.holds, parquet, rows_lost).to_bytes())
+            states = write_states(self.folder, self._rows_of(segment), segment.holds.identity)
+            durable.replace(self.folder, name, seal_of(segment.holds, parquet, rows_lost, states).to_bytes())
             self.done.append(f"{self.folder.where(name)} is rebuilt from its segment")
+
+    def _rows_of(self, segment: SegmentExamination) -> pa.Table:
+        """The rows of a sealed file that was examined down to every row."""
+        with (
+            self.folder.open(segment.name) as file,
+            sealed.open_parquet(file, segment.bytes, self.folder.where(segment.name)) as parquet,
+        ):
+            return pa.Table.from_batches(sealed.batches(parquet), parquet.schema_arrow)
 
     def _note_last_seq(self, number: int) -> None:
         """Remember which sequence numbers a lost segment used, so they are not used again."""

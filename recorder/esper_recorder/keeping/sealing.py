@@ -1,20 +1,28 @@
 """Seals an active file as a Parquet segment. One of the two is whole on disk at every moment.
 
-verified rows → Parquet aside → fsync → read back and compare → seal record → rename → fsync both folders →
-unlink the active file → fsync. A crash between any two steps leaves a state that `recovery` completes.
+verified rows → Parquet aside → fsync → read back and compare → column states → seal record → rename → fsync both
+folders → unlink the active file → fsync. A crash between any two steps leaves a state that `recovery` completes.
 """
 
 from __future__ import annotations
 
+import logging
+
+import pyarrow as pa
+
 from esper_recorder.keeping import durable
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.run.directory import ACTIVE, active_name, seal_name, sealed_name
+from esper_schemas.run.directory import ACTIVE, active_name, seal_name, sealed_name, states_name
 from esper_schemas.run.files import Folder, Identity
 from esper_schemas.run.records import Seal
 from esper_schemas.segment import sealed
+from esper_schemas.segment.active import SegmentIdentity
 from esper_schemas.segment.holds import added_columns, summarise
 from esper_schemas.segment.scan import ActiveSegment
+from esper_schemas.segment.states import make_states
+
+_log = logging.getLogger("esper_recorder")
 
 
 def seal(rank: Folder, segment: ActiveSegment, identity: Identity | None = None) -> Seal:
@@ -44,12 +52,24 @@ def seal(rank: Folder, segment: ActiveSegment, identity: Identity | None = None)
         rank.unlink(aside)  # it may be what filled the disk
         raise
     holds = summarise(segment.identity, added_columns(segment.rows.schema.names), [segment.rows])
-    record = sealed.seal_of(holds, parquet, segment.rows_lost)
+    record = sealed.seal_of(holds, parquet, segment.rows_lost, write_states(rank, segment.rows, segment.identity))
     durable.replace(rank, seal_name(segment.number), record.to_bytes())
     keep_broken(rank, segment)
     durable.rename(rank, aside, sealed_name(segment.number))
     durable.unlink(rank, name, identity)
     return record
+
+
+def write_states(rank: Folder, rows: pa.RecordBatch | pa.Table, identity: SegmentIdentity) -> bytes | None:
+    """Write the column states of a segment; return the bytes, or None if that failed: a cache stops no sealing."""
+    name = states_name(identity.segment)
+    try:
+        data = make_states(rows, identity).to_bytes()
+        durable.replace(rank, name, data)
+    except Exception as error:  # whatever it is, the rows are safe without this file
+        _log.warning("%s could not be written (%s); readers use the rows", rank.where(name), error)
+        return None
+    return data
 
 
 def keep_broken(rank: Folder, segment: ActiveSegment) -> None:

@@ -20,6 +20,7 @@ from esper_schemas.run.directory import (
     REPAIRS,
     SEALS,
     SEGMENTS,
+    STATES,
     WRITTEN_FOLDERS,
     attempt_name,
     black_box_of,
@@ -424,6 +425,7 @@ def _check_names(check: RankExamination) -> None:
     known = {
         ACTIVE: (in_active, set(actives.values())),
         SEALS: (seals := _names(check, SEALS), set(numbers_in(seals, ".json").values())),
+        STATES: (states := _names(check, STATES), set(numbers_in(states, ".json").values())),
         ATTEMPTS: (_names(check, ATTEMPTS), attempts),
         BLACK_BOXES: (boxes := _names(check, BLACK_BOXES), {name for name in boxes if black_box_of(name)}),
         "": (_names(check, ""), {*WRITTEN_FOLDERS, BLACK_BOXES, LOCK_NAME, REPAIRS}),

@@ -13,13 +13,14 @@ import pyarrow as pa
 from esper_schemas.errors import FormatVersionError, RunDamagedError
 from esper_schemas.examining.faults import Fault, FaultKind
 from esper_schemas.limits import MAX_ATTEMPTS, MAX_SEGMENT_BYTES, MAX_SEQ
-from esper_schemas.run.directory import active_name, seal_name, sealed_name
+from esper_schemas.run.directory import active_name, seal_name, sealed_name, states_name
 from esper_schemas.run.files import Storage
 from esper_schemas.run.records import Seal
 from esper_schemas.segment import sealed
 from esper_schemas.segment.active import ScanEnd, SegmentIdentity
 from esper_schemas.segment.holds import Holds, check_columns, summarise
 from esper_schemas.segment.scan import read_active
+from esper_schemas.segment.states import differences, make_states, read_states
 
 Depth = Literal["records", "checksums", "rows"]
 """How deep an examination goes; each depth includes the ones before.
@@ -160,13 +161,35 @@ class _Examiner:
                     ):
                         found.holds = holds
                         return
-                holds = summarise(footer.identity, extras, sealed.batches(parquet))
+                rows = list(sealed.batches(parquet))
+                holds = summarise(footer.identity, extras, rows)
         if holds.rows != footer.rows:
             raise RunDamagedError(f"{where}: expected {footer.rows} rows, found {holds.rows}")
         found.holds, found.rows_seen = holds, True
         if seal is not None and (wrong := sealed.contradictions(seal, holds, rows_seen=True)):
             found.seal_is_bad = True
             self._say(found, "corrupt", f"{self.storage.where(seal_name(found.number))}: {'; '.join(wrong)}")
+        elif seal is not None and self.depth == DEPTHS.index("rows"):
+            self._check_states(found, seal, pa.Table.from_batches(rows, footer.schema))
+
+    def _check_states(self, found: SegmentExamination, seal: Seal, rows: pa.Table) -> None:
+        """Note what is wrong with the column states; they are a cache, so it is no damage."""
+        where = self.storage.where(states_name(found.number))
+        try:
+            there = read_states(self.storage, seal)
+            if there is None:
+                return
+            assert found.holds is not None
+            wrong = differences(there, make_states(rows, found.holds.identity))
+            said = f"{where}: the rows say otherwise of {', '.join(wrong[:5])}" if wrong else ""
+        except FileNotFoundError:
+            said = f"{where} is missing"
+        except RunDamagedError as error:
+            said = str(error)
+        except OSError as error:
+            said = f"{where}: {error}"
+        if said:
+            self._say(found, "note", f"{said}; readers use the rows")
 
     def _read_seal(self, found: SegmentExamination) -> None:
         name = seal_name(found.number)

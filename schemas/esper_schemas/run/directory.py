@@ -20,8 +20,8 @@ RANK_PREFIX = "rank-"
 # Names inside the folder of a rank.
 LOCK_NAME = "LOCK"
 ACTIVE, SEGMENTS, SEALS, ATTEMPTS, REPAIRS = "active", "segments", "seals", "attempts", "repairs"
-BLACK_BOXES = "blackbox"
-WRITTEN_FOLDERS = (ACTIVE, SEGMENTS, SEALS, ATTEMPTS)
+BLACK_BOXES, STATES = "blackbox", "states"
+WRITTEN_FOLDERS = (ACTIVE, SEGMENTS, SEALS, STATES, ATTEMPTS)
 """The folders that a writer creates in the folder of a rank."""
 
 _BLACK_BOX = re.compile(r"([0-9]{8}|[1-9][0-9]{8,18})(?:-([2-9]|[1-9][0-9]{1,8}))?")
@@ -40,6 +40,11 @@ def sealed_name(segment: int) -> str:
 def seal_name(segment: int) -> str:
     """Seal record of a sealed segment."""
     return f"{SEALS}/{segment:08d}.json"
+
+
+def states_name(segment: int) -> str:
+    """Column states of a sealed segment."""
+    return f"{STATES}/{segment:08d}.json"
 
 
 def attempt_name(attempt: int) -> str:

@@ -190,7 +190,7 @@ class Seal(_JsonFile):
     `updates_rise` says that each row's update is greater than that of the row before; a reader then need not look for
     superseded rows. `rows_lost` is the number of damaged rows that were cut off when the segment was sealed; their
     sequence numbers are not used again. `extras` are the columns that the user added. `run_uuid` identifies the
-    recording; None in files of 0.1.0.
+    recording, and `states_sha256` the bytes of `states/00000000.json`; both are None in files of 0.1.0.
     """
 
     segment: int
@@ -206,6 +206,7 @@ class Seal(_JsonFile):
     rows_lost: int = 0
     extras: list[str] | None = None
     run_uuid: str | None = None
+    states_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

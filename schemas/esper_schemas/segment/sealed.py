@@ -64,13 +64,14 @@ def to_parquet(rows: pa.RecordBatch, identity: SegmentIdentity) -> bytes:
     return sink.getvalue()
 
 
-def seal_of(holds: Holds, parquet: bytes, rows_lost: int) -> Seal:
+def seal_of(holds: Holds, parquet: bytes, rows_lost: int, states: bytes | None = None) -> Seal:
     """Make the seal of a file from the summary of its rows.
 
     Args:
         holds: summary of all its rows.
         parquet: the whole file.
         rows_lost: number of damaged rows that were cut off after the last one.
+        states: the whole file of its column states; None if there is none.
     """
     return Seal(
         segment=holds.identity.segment,
@@ -86,6 +87,7 @@ def seal_of(holds: Holds, parquet: bytes, rows_lost: int) -> Seal:
         rows_lost=rows_lost,
         extras=holds.extras,
         run_uuid=holds.identity.run_uuid,
+        states_sha256=None if states is None else sha256_of(states),
     )
 
 

@@ -21,11 +21,13 @@ from esper_schemas.run.directory import (
     rank_name,
     seal_name,
     sealed_name,
+    states_name,
 )
 from esper_schemas.run.records import Attempt, RunHeader
 from esper_schemas.segment import black_box
 from esper_schemas.segment.active import SegmentIdentity
-from esper_schemas.testing.segments import active_file, sealed_file
+from esper_schemas.segment.sealed import sha256_of
+from esper_schemas.testing.segments import active_file, sealed_file, states_file
 
 Base = Literal["finished", "killed", "two ranks", "earlier", "other"]
 BASES: Mapping[Base, str] = {
@@ -108,6 +110,9 @@ def _write_rank(folder: Path, identity: SegmentIdentity, attempts: Sequence[Sequ
                 (folder / active_name(identity.segment)).write_bytes(active)
             else:
                 parquet, seal = sealed_file(active)
+                states = states_file(active)
+                (folder / states_name(identity.segment)).write_bytes(states)
+                seal = replace(seal, states_sha256=sha256_of(states))
                 (folder / sealed_name(identity.segment)).write_bytes(parquet)
                 (folder / seal_name(identity.segment)).write_bytes(seal.to_bytes())
             identity = replace(identity, segment=identity.segment + 1, first_seq=part[-1] + 1)

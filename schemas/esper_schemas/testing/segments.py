@@ -12,6 +12,7 @@ from esper_schemas.segment.active import RowLayout, SegmentIdentity
 from esper_schemas.segment.holds import added_columns, summarise
 from esper_schemas.segment.scan import parse_active
 from esper_schemas.segment.sealed import seal_of, to_parquet
+from esper_schemas.segment.states import make_states
 
 
 def row_message(layout: RowLayout, row: Mapping[str, Any]) -> bytes:
@@ -41,6 +42,14 @@ def sealed_file(active: bytes) -> tuple[bytes, Seal]:
     if segment.identity is None or segment.rows is None or segment.end.kind != "clean":
         raise ValueError(f"expected whole rows to the end, found {segment.end}")
     return sealed_rows(segment.rows, segment.identity)
+
+
+def states_file(active: bytes) -> bytes:
+    """Return the file of column states that goes with an active file once it is sealed."""
+    segment = parse_active(0, active)
+    if segment.identity is None or segment.rows is None:
+        raise ValueError(f"expected whole rows, found {segment.end}")
+    return make_states(segment.rows, segment.identity).to_bytes()
 
 
 def sealed_rows(rows: pa.RecordBatch, identity: SegmentIdentity) -> tuple[bytes, Seal]:

@@ -24,9 +24,10 @@ from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.recorded import RecordedFeed
-from esper_analyzer.measuring.levels import badness as badness_of_column
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import Bands, above, below
+from esper_schemas.metric.severity import badness as badness_of_column
+from esper_schemas.metric.severity import severities
 
 Record = Callable[..., Path]
 Command = Callable[..., Any]
@@ -192,9 +193,9 @@ def test_the_log_does_not_grow_with_the_run() -> None:
 def test_the_worst_is_what_the_report_of_a_metric_calls_worst(values: list[float]) -> None:
     """How bad a value is follows the same order as in the table of metrics, below and above its bounds."""
     bands = Bands(warning=(above(0.5), below(-1.0)), critical=(above(2.0), below(-8.0)))
-    frame = pl.DataFrame({"x": values, "update": range(len(values))}, schema={"x": pl.Float64, "update": pl.Int64})
-    expected = frame.select(badness_of_column("x", {"x": bands})).to_series().to_numpy()
-    found = badness(bands, np.array(values))
+    column, updates = np.array(values), np.arange(len(values))
+    expected = badness_of_column(bands, column, severities(bands, column), updates)
+    found = badness(bands, column)
     assert np.argmax(found) == np.argmax(expected)
     finite = np.isfinite(values)
     np.testing.assert_allclose(found[finite], expected[finite])

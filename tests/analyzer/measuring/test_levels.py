@@ -3,13 +3,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 import pytest
 
 from esper_analyzer import level, loss_ratio
-from esper_analyzer.measuring.levels import LEVEL_TYPE, badness, level_of, levels_of
+from esper_analyzer.measuring.levels import LEVEL_TYPE, level_of, levels_of
 from esper_schemas import METRICS, Bands, Level
 from esper_schemas.metric.catalogue import LOSS_RATIO_BANDS
+from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, badness, severities
 
 BANDED: dict[str, Bands] = {name: metric.bands for name, metric in METRICS.items() if metric.bands}
 BANDED["loss_ratio"] = LOSS_RATIO_BANDS
@@ -157,7 +159,7 @@ def test_a_column_and_a_single_value_are_judged_alike() -> None:
 def test_badness_orders_by_level_then_extremity_and_puts_the_first_nan_on_top() -> None:
     """The worst value is the most extreme one of the worst level; of values not finite, the earliest."""
     values = [1.0, 6.0, 19.0, 30.0, 500.0, math.nan, math.inf]
-    frame = pl.DataFrame({"update": range(len(values)), "value_loss": values})
-    keys = frame.select(badness("value_loss")).to_series().to_list()
+    bands, column = DEFAULT_THRESHOLDS["value_loss"], np.array(values)
+    keys = badness(bands, column, severities(bands, column), np.arange(len(values))).tolist()
     assert keys[:5] == sorted(keys[:5])
     assert max(keys) == keys[5]

@@ -172,6 +172,7 @@ SCHEMA = exactly(
         "maxItems": 20,
     },
     black_boxes_left_out=COUNT,
+    approximate_medians={"type": "array", "items": TEXT},
     thresholds=TEXT_OR_NULL,
 )
 

@@ -104,6 +104,7 @@ def test_sealing_may_be_cut_short_between_any_two_steps(
             "attempts/0000.json",
             "seals/00000000.json",
             "segments/00000000.parquet",
+            "states/00000000.json",
         ], steps
         assert (rank.active_folder / "00000000.arrows.broken").read_bytes() == b"half a row"
         if done:

@@ -1,0 +1,114 @@
+"""Summaries from stored states and from rows are the same, and as polars says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from esper_analyzer import open_run
+from esper_analyzer.measuring import levels
+from esper_analyzer.measuring import summary as summaries
+from esper_analyzer.reading.segment_index import NO_CACHE
+from esper_analyzer.reporting.html import report_html
+from esper_analyzer.reporting.markdown import report_markdown
+from esper_analyzer.reporting.text import report_lines
+from esper_recorder import Recorder
+from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, severities
+
+ROWS = 5000
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Segments of 1,200 rows, the last ones short; a metric in every tenth row; the second attempt supersedes rows."""
+    root, rng = tmp_path_factory.mktemp("summary"), np.random.default_rng(0)
+    for first, count in ((0, ROWS), (4500, 900)):
+        with Recorder.open(root, run_id="run", resume="allow", segment_rows=1200) as recorder:
+            for update in range(first, first + count):
+                recorder.record(
+                    update=update,
+                    policy_loss=float(rng.normal()),
+                    value_loss=float("nan") if update % 1000 == 17 else float(rng.lognormal()),
+                    explained_variance=0.5,
+                    entropy=float(rng.normal()) if update % 10 == 0 else None,
+                    env_steps=update * 2048,
+                    skipped=False,
+                    extras={"mine": float(update)},
+                )
+    return root / "run"
+
+
+@pytest.fixture(params=[None, "1"], ids=["states", "rows"])
+def source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the numbers come from: stored states, or the rows."""
+    if request.param is None:
+        monkeypatch.delenv(NO_CACHE, raising=False)
+    else:
+        monkeypatch.setenv(NO_CACHE, request.param)
+
+
+@pytest.mark.usefixtures("source")
+@pytest.mark.parametrize("is_long", [False, True])
+def test_numbers_are_those_of_the_rows(run: Path, is_long: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are those of the rows."""
+    monkeypatch.setattr(summaries, "EXACT_MEDIAN_ROWS", 1000 if is_long else 10**9)
+    report = open_run(run).report()
+    rows = open_run(run).updates().collect()
+    assert report.updates.rows == rows.height == 5400
+    for name in ("policy_loss", "value_loss", "entropy", "env_steps", "mine", "update"):
+        finite = rows[name].cast(pl.Float64).drop_nulls()
+        finite = finite.filter(finite.is_finite())
+        metric = report.metrics[name]
+        assert (metric.min, metric.max) == (finite.min(), finite.max()), name
+        assert metric.mean == pytest.approx(finite.mean(), rel=1e-12, abs=1e-12)
+        if name in report.approximate_medians:
+            assert abs((finite < metric.median).mean() - 0.5) < 0.025  # type: ignore[operator]
+        else:
+            assert metric.median == finite.median()
+    assert report.metrics["value_loss"].nonfinite == 6
+    assert report.metrics["explained_variance"].median == 0.5
+    expected = ["update", "env_steps", "elapsed_secs", "policy_loss", "value_loss", "entropy", "mine", "loss_ratio"]
+    assert sorted(report.approximate_medians) == (sorted(expected) if is_long else [])
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_states_and_rows_say_the_same(run: Path, is_long: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """States and rows say the same."""
+    monkeypatch.setattr(summaries, "EXACT_MEDIAN_ROWS", 1000 if is_long else 10**9)
+    monkeypatch.delenv(NO_CACHE, raising=False)
+    from_states = open_run(run).report().to_json()
+    monkeypatch.setenv(NO_CACHE, "1")
+    assert open_run(run).report().to_json() == from_states
+
+
+def test_approximate_medians_are_marked_for_people(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approximate medians are marked for people."""
+    monkeypatch.setattr(summaries, "EXACT_MEDIAN_ROWS", 1000)
+    report = open_run(run).report()
+    assert "median ≈" in report_markdown(report)
+    lines = [line.plain for line in report_lines(report)]
+    assert sum("≈" in line for line in lines) >= 2
+    assert "≈" in report_html(open_run(run), report)
+
+
+@pytest.mark.parametrize("name", DEFAULT_THRESHOLDS)
+def test_levels_of_columns_are_those_of_the_expressions(name: str) -> None:
+    """Levels of columns are those of the expressions."""
+    bands = DEFAULT_THRESHOLDS[name]
+    bounds = [limit.bound for limit in (*bands.warning, *bands.critical)]
+    values = [value for bound in bounds for value in (bound, np.nextafter(bound, 1e9), np.nextafter(bound, -1e9))]
+    values += [0.0, -0.0, 1e300, -1e300, float("nan"), float("inf"), float("-inf"), 0.5, -3.0]
+    frame = pl.DataFrame({name: values, "update": range(len(values))}, schema_overrides={name: pl.Float64})
+    spread = None
+    if bands.only_if is not None:
+        low, high = bands.only_if.low, bands.only_if.high
+        frame = frame.with_columns(
+            pl.Series(low, [0.0] * len(values)), pl.Series(high, [[0.0, 1e9][i % 2] for i in range(len(values))])
+        )
+        spread = (frame[high] - frame[low]).to_numpy()
+    found = severities(bands, np.array(values), spread)
+    expected = frame.select(levels.severity(name)).to_series().fill_null(-1)
+    assert found.tolist() == expected.to_list()
