@@ -106,11 +106,11 @@ def test_a_list_of_sixty_columns_says_how_often_and_when(record: Record, command
     feed = LiveFeed(run, 0)
     events = feed.finish().events
     feed.close()
-    lines = [line.plain.strip() for line in alert_lines(events, None, 60, 20)]
+    lines = [line.plain.strip() for line in alert_lines(events, None, 60, len(events))]
     assert f"23 ▲ KL divergence 55 times, last at {23 + 54 * 36}" in lines
     assert "102 ▲ Missing updates 3 times, last at 1501" in lines
     assert "30 ▲ Impossible value loss NaN" in lines
-    wide = [line.plain.strip() for line in alert_lines(events, None, 80, 20)]
+    wide = [line.plain.strip() for line in alert_lines(events, None, 80, len(events))]
     assert f"23 ▲ KL divergence: 55 times, first at update 23, last at {23 + 54 * 36}" in wide
     done = command("tail", "--run", run.path)
     kl = [line for line in done.stderr.splitlines() if "KL divergence" in line]

@@ -296,7 +296,7 @@ def test_what_moved_first_is_said_and_drawn(record: Record) -> None:
     """The sentences of `explain`, and for each metric that moved its course around the moment, with its band."""
     path = record(jumps(40))
     html = page_of(path)
-    found = open_run(path).explain(open_run(path).explain().update)
+    found = open_run(path).explain()
     section = explained(html)
     assert html.index('class="explain"') < html.index('id="charts"')
     assert [escape(one) for one in found.sentences] == re.findall(r"<ul>\n(.*?)</ul>", section, re.DOTALL)[0].replace(

@@ -297,9 +297,9 @@ def test_an_alert_is_told_once_when_a_rollback_comes_before_it_was_judged(tmp_pa
 # ---------------------------------------------------------------------- tail
 
 
-def tail(start: Callable[..., Child], tmp_path: Path, on_alert: str, *more: str) -> Child:
-    """`esper-analyze tail --on-alert` of the run, with its ends in pipes."""
-    root = ["--root", tmp_path / "runs", "--run", "run", "--interval", "0.02"]
+def tail(start: Callable[..., Child], tmp_path: Path, on_alert: str, *more: str, run: str = "run") -> Child:
+    """`esper-analyze tail --on-alert` of a run, with its ends in pipes."""
+    root = ["--root", tmp_path / "runs", "--run", run, "--interval", "0.02"]
     return start("-m", "esper_analyzer", "tail", *root, "--on-alert", on_alert, *more)
 
 
@@ -337,7 +337,7 @@ def test_a_tail_that_waited_counts_everything(
     start: Callable[..., Child], recorder: Callable[..., None], tmp_path: Path
 ) -> None:
     """With --wait a run that began after the tail has no history."""
-    process = tail(start, tmp_path, f"cat >> '{tmp_path}/got'", "--run", "later", "--wait")
+    process = tail(start, tmp_path, f"cat >> '{tmp_path}/got'", "--wait", run="later")
     assert process.stderr is not None
     assert process.stderr.readline().startswith("waiting for run later")
     with Recorder.open(tmp_path / "runs", run_id="later") as later:
