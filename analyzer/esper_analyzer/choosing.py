@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ from esper_schemas.errors import NotARunError, UsageError
 
 if TYPE_CHECKING:
     from esper_analyzer.judging.settings import Settings
+    from esper_analyzer.reading.imported_log import LogImport
     from esper_analyzer.reading.run_index import Ranks
     from esper_analyzer.run import Run
 
@@ -114,35 +115,45 @@ def chosen_run(run: str | None, root: Path, settings: Settings | None = None) ->
 @contextmanager
 def run_read(run: str | None, root: Path, settings: Settings) -> Iterator[Run]:
     """Open a run as `chosen_run` does; the log of another trainer is imported, and its run removed afterwards."""
+    with ExitStack() as logs:
+        yield watched_run(run, root, settings, logs, is_followed=False)[0]
+
+
+def watched_run(
+    run: str | None, root: Path, settings: Settings, logs: ExitStack, *, is_followed: bool
+) -> tuple[Run, LogImport | None]:
+    """Open a run as `chosen_run` does, or the log of another trainer by an import that `logs` ends.
+
+    Return the run, and the import if there is one; `is_followed` says whether it goes on while the log is written.
+    """
     from esper_analyzer.reading.imported_log import find_log, imported_log
     from esper_analyzer.run import open_run
 
     log = find_log(run, root)
     if log is None:
-        yield chosen_run(run, root, settings)
-        return
-    with imported_log(log, is_followed=False) as (path, _):
-        yield open_run(path, settings=settings)
+        return chosen_run(run, root, settings), None
+    path, process = logs.enter_context(imported_log(log, is_followed=is_followed))
+    return open_run(path, settings=settings), process
 
 
-def awaited_run(run: str | None, root: Path, interval: float, settings: Settings) -> tuple[Run | Path, bool]:
-    """Open a run as `chosen_run` does, or return the path of a log, waiting until it exists.
-
-    Also return whether this had to wait.
-    """
+def awaits_run(run: str | None, root: Path, interval: float) -> bool:
+    """Wait until a run, or the log of another trainer, exists. Return whether this had to wait."""
     from esper_analyzer.reading.imported_log import find_log
+    from esper_analyzer.run import open_run
 
     has_waited = False
     while True:
         try:
-            log = find_log(run, root)
-            return log or chosen_run(run, root, settings), has_waited
+            if find_log(run, root) is None:
+                open_run(run, root)
         except NotARunError:
             if not has_waited:
                 what = f"run {run}" if run else "a run"
                 say(f"waiting for {what} under {root}")
             has_waited = True
             time.sleep(interval)
+        else:
+            return has_waited
 
 
 def chosen_ranks(rank: str | None) -> Ranks:

@@ -7,14 +7,14 @@ for polars, and each subcommand waits only for what it uses.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
 
 from esper_analyzer.choosing import (
-    awaited_run,
+    awaits_run,
     beside,
     chosen_rank,
     chosen_ranks,
@@ -26,6 +26,7 @@ from esper_analyzer.choosing import (
     run_options,
     run_read,
     thresholds_option,
+    watched_run,
     watched_runs_options,
 )
 from esper_analyzer.options import INTERVAL_SECS, By, CheckForm, FailOn
@@ -35,7 +36,6 @@ from esper_schemas.errors import UsageError
 from esper_schemas.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from esper_analyzer.reading.imported_log import LogImport
     from esper_analyzer.reading.run_index import Ranks, RunIndex
     from esper_analyzer.reporting.comparison.compare import Compared
     from esper_analyzer.reporting.report import Report
@@ -128,6 +128,20 @@ def runs(
 @click.option(
     "--on-alert", metavar="CMD", help="Shell command to run for each new alert; it reads the alert as JSON from stdin."
 )
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="METRIC[,METRIC…]",
+    help="Metrics to draw: the first in the chart, the others first among the small charts.  [default: value_loss]",
+)
+@click.option(
+    "--by",
+    type=click.Choice(get_args(By)),
+    default="updates",
+    show_default=True,
+    help="What the horizontal axis of the charts counts.",
+)
 def tail(
     names: tuple[str, ...],
     root: Path,
@@ -137,60 +151,46 @@ def tail(
     once: bool,
     wait: bool,
     on_alert: str | None,
+    metrics: tuple[str, ...],
+    by: By,
 ) -> int:
     """Watch a run while it is recorded, and others over it in the same chart.
 
     RUN is a path, or a name under --root; without it the latest run is watched. Up to five more runs are drawn over the
-    first, which has the verdict and the numbers; in a pipe each line begins with the name of its run. The first may
-    also be the log of another trainer, such as a folder of TensorBoard: `esper-rec import --follow` then makes a
-    temporary run of it, for as long as it is watched.
+    first, which has the verdict and the numbers; in a pipe each line begins with the name of its run. Each RUN may also
+    be the log of another trainer, such as a folder of TensorBoard: `esper-rec import --follow` then makes a temporary
+    run of it, for as long as it is watched.
 
     Example: esper-analyze tail runs/CartPole-v1__ppo__1
     """
-    from esper_analyzer.reading.imported_log import find_log, imported_log
-    from esper_analyzer.run import open_run
+    from esper_analyzer.reading.run_reader import GOING_ON
     from esper_analyzer.terminal import tail as screens
+    from esper_analyzer.terminal.choices import chosen_to_see
 
     if once and on_alert is not None:
         raise UsageError("--on-alert needs a tail that goes on, and --once shows one frame; leave --once out")
     if on_alert is not None and not on_alert.strip():
         raise UsageError("--on-alert must be a command, found an empty one")
     number, settings = chosen_rank(rank), chosen_settings(thresholds)
-    run, others = names[0] if names else None, [chosen_run(name, root, settings) for name in beside(names)]
-    if wait:
-        found, is_new = awaited_run(run, root, interval, settings)
-    else:
-        found, is_new = find_log(run, root) or chosen_run(run, root, settings), False
-    if isinstance(found, Path):
-        with imported_log(found, is_followed=not once) as (path, process):
-            imported = open_run(path, settings=settings)
-            damage = (
-                screens.once(imported, number, others=others)
-                if once
-                else _follow_log(imported, process, number, interval, on_alert, others)
-            )
-    elif once:
-        damage = screens.once(found, number, others=others)
-    else:
-        damage = screens.follow(
-            found, number, interval=interval, on_alert=on_alert, is_new=is_new, root=root, others=others
-        )
+    with ExitStack() as logs:
+        opened = [watched_run(name, root, settings, logs, is_followed=not once) for name in beside(names)]
+        name, is_new = names[0] if names else None, False
+        if wait:
+            is_new = awaits_run(name, root, interval)
+        run, process = watched_run(name, root, settings, logs, is_followed=not once)
+        others, chosen = [other for other, _ in opened], chosen_to_see(run, number, metrics, by)
+        if once:
+            damage = screens.once(run, number, others=others, chosen=chosen)
+        else:
+            damage = screens.follow(
+                run, number, interval=interval, on_alert=on_alert, is_new=is_new and process is None, root=root,
+                others=others, chosen=chosen,
+            )  # fmt: skip
+            for followed, its_import in [(run, process), *opened]:
+                # a run that goes on is left by the user, or the import has begun another attempt
+                if its_import is not None and followed.status() not in GOING_ON:
+                    its_import.check()
     return ExitCode.DAMAGED if damage else ExitCode.FINE
-
-
-def _follow_log(
-    run: Run, process: LogImport, rank: int | None, interval: float, on_alert: str | None, others: Sequence[Run]
-) -> int:
-    """Follow the run of a log until its import ends. A log that is begun anew is another attempt of the run."""
-    from esper_analyzer.reading.run_reader import GOING_ON
-    from esper_analyzer.terminal import tail as screens
-
-    while True:
-        damage = screens.follow(run, rank, interval=interval, on_alert=on_alert, others=others)
-        if run.status() in GOING_ON:
-            return damage  # the user has left the screen, or the import has begun another attempt
-        process.check()
-        return damage
 
 
 @main.command()

@@ -35,6 +35,7 @@ FILES = {
     "run.json": "run.json",
     "checkpoint": "checkpoint.pt",
     "repair record": f"{RANK}/repairs/0000.json",
+    "column states": f"{RANK}/states/00000000.json",
     "black box": f"{RANK}/blackbox/00000005.parquet",
     "record of a black box": f"{RANK}/blackbox/00000005.json",
 }
@@ -45,6 +46,7 @@ FOLDERS = {
     "active": f"{RANK}/active",
     "segments": f"{RANK}/segments",
     "seals": f"{RANK}/seals",
+    "states": f"{RANK}/states",
     "attempts": f"{RANK}/attempts",
     "repairs": f"{RANK}/repairs",
     "blackbox": f"{RANK}/blackbox",
@@ -58,6 +60,7 @@ UNFINISHED = {
     "parquet": f"{RANK}/active/00000001.parquet.tmp",
     "next parquet": f"{RANK}/active/00000002.parquet.tmp",
     "seal": f"{RANK}/seals/00000001.json.tmp",
+    "states": f"{RANK}/states/00000001.json.tmp",
     "broken": f"{RANK}/active/00000001.arrows.broken.tmp",
     "repair record": f"{RANK}/repairs/0000.json.tmp",
     "black box": f"{RANK}/blackbox/00000008.parquet.tmp",
@@ -155,7 +158,7 @@ _REFUSED = {
     "run.json": _WRITES,
     "checkpoint": ("train",),
 }
-_NO_DAMAGE = ("LOCK", "checkpoint")  # they hold no data of the run
+_NO_DAMAGE = ("LOCK", "checkpoint", "column states")  # they hold no data of the run
 
 
 def _links() -> dict[str, Hostile]:

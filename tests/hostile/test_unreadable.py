@@ -15,7 +15,7 @@ pytestmark = pytest.mark.hostile
 
 PLACES = {**FILES, **FOLDERS, "run": "."}
 
-_NO_DAMAGE = ("LOCK", "checkpoint")
+_NO_DAMAGE = ("LOCK", "checkpoint", "column states")
 _BLACK_BOX = ("black box", "record of a black box")
 _NOT_NEEDED_TO_RECORD = ("checkpoint", "repairs", "repair record", "sealed file", "first attempt", "seal", *_BLACK_BOX)
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+
+import numpy as np
 
 from esper_analyzer.drawing.sparklines import NOT_FINITE, sparkline
 from esper_analyzer.measuring.buckets import Buckets
+from esper_analyzer.measuring.places import BY_UPDATE, Ruler
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row from the top, then by column
+_SEEN, _MUCH = 3.0, 5.0  # a gap is wider than so many columns, and so many times as wide as usual
 
 
-def small_chart(buckets: Buckets, width: int, height: int, *, unicode: bool = True) -> list[str]:
-    """Draw the whole history from left to right in `height` lines of `width` characters.
+def small_chart(
+    buckets: Buckets, width: int, height: int, *, unicode: bool = True, ruler: Ruler = BY_UPDATE
+) -> list[str]:
+    """Draw the whole history from left to right in `height` lines of `width` characters, by the axis of `ruler`.
 
     Each column of dots shows the smallest and the largest value of its updates, joined to its neighbours. A `!` in
     the top line marks a cell with a value that is not finite. In ASCII, the chart shows only the largest values.
     """
     if not buckets.frame.height or width < 1:
         return [" " * width] * height
-    columns = _columns(buckets, 2 * width)
+    columns = _columns(buckets, 2 * width, ruler)
     if not unicode:
         largest = [_largest(columns[2 * cell : 2 * cell + 2]) for cell in range(width)]
         return [" " * width] * (height - 1) + [sparkline(largest)]
@@ -55,17 +62,18 @@ def _place(value: float, low: float, high: float, scale: int) -> int:
     return round(share * scale)
 
 
-def _columns(buckets: Buckets, count: int) -> list[tuple[float, float] | None]:
+def _columns(buckets: Buckets, count: int, ruler: Ruler) -> list[tuple[float, float] | None]:
     """Return the extremes of each column: NaN if a value is not finite, None if nothing was measured.
 
-    Fewer buckets than columns fill the left end, one column each.
+    The first update is in the first column and the last one in the last. Where there are fewer updates than columns,
+    the columns between two of them are on a line, unless the gap is much wider than usual.
     """
     frame = buckets.folded(count)
-    first, last = int(frame["first"][0]), int(frame["last"][-1])
-    span = max(last - first + 1, count)
+    places = ruler.all_at(((frame["first"] + frame["last"]) / 2).to_numpy())
+    start, end = ruler.at(frame["first"][0]), ruler.at(frame["last"][-1])
+    at = np.rint((places - start) / ((end - start) or 1.0) * (count - 1)).astype(np.int64).tolist()
     extremes: list[tuple[float, float] | None] = [None] * count
-    for start, end, low, high, broken in frame.select("first", "last", "min", "max", "nonfinite").iter_rows():
-        column = ((start + end) // 2 - first) * count // span
+    for column, (low, high, broken) in zip(at, frame.select("min", "max", "nonfinite").iter_rows(), strict=True):
         before = extremes[column]
         if broken or (before is not None and math.isnan(before[0])):
             extremes[column] = (math.nan, math.nan)
@@ -73,7 +81,23 @@ def _columns(buckets: Buckets, count: int) -> list[tuple[float, float] | None]:
             extremes[column] = (low, high)
         else:
             extremes[column] = (min(before[0], low), max(before[1], high))
+    widest = max(_SEEN, _MUCH * float(np.median(np.diff(at)))) if len(at) > 1 else 0.0
+    for left, right in pairwise(at):
+        if 1 < right - left <= widest:
+            _join(extremes, left, right)
     return extremes
+
+
+def _join(extremes: list[tuple[float, float] | None], left: int, right: int) -> None:
+    """Draw a line between two columns through the middles of their extremes, if both are finite."""
+    begin, end = extremes[left], extremes[right]
+    if begin is None or end is None or math.isnan(begin[0]) or math.isnan(end[0]):
+        return
+    first, last = (low / 2 + high / 2 for low, high in (begin, end))
+    for column in range(left + 1, right):
+        share = (column - left) / (right - left)
+        value = min(max((1.0 - share) * first + share * last, min(first, last)), max(first, last))
+        extremes[column] = (value, value)
 
 
 def _largest(columns: list[tuple[float, float] | None]) -> float | None:

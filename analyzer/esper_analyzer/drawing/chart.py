@@ -1,4 +1,4 @@
-"""The main chart's curve and axes: a metric over the updates with its thresholds, drawn by plotext at any size."""
+"""The main chart's curve and axes: a metric with its thresholds, over updates, steps or time, drawn by plotext."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from rich.style import Style as RichStyle
 
 from esper_analyzer.drawing.style import Style, to_ascii
 from esper_analyzer.measuring.buckets import Buckets
+from esper_analyzer.measuring.places import BY_UPDATE, Ruler
+from esper_analyzer.options import By
 from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import Bands, Level
 
@@ -31,6 +33,8 @@ _NOT_FINITE_MARK = "!"
 _MIN_TICK_DISTANCE = 0.08  # as a share of the height
 _MIN_TICKS = 3
 _MUCH = 5
+_TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
+_FEW_UNITS = 3.0  # an axis that is longer has its times in this unit
 
 _THEME = "esper"
 plotext.add_theme(_THEME, text=_FRAME)  # sets no background, so the terminal keeps its own, light or dark
@@ -43,12 +47,14 @@ class Beside:
     Attributes:
         buckets: its course.
         color: the terminal's colour number.
-        mark: the character that draws it where there is only ASCII.
+        mark: the character that draws it where there is only ASCII, or no colour.
+        ruler: where its updates are on the axis of the chart.
     """
 
     buckets: Buckets
     color: int = _FRAME
     mark: str = "."
+    ruler: Ruler = BY_UPDATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +88,15 @@ def draw_chart(
     style: Style,
     scaling: Scaling = "auto",
     beside: Sequence[Beside] = (),
+    ruler: Ruler = BY_UPDATE,
 ) -> list[str]:
     """Draw the chart as `height` lines of `width` cells, with escape codes for colour if the style has it.
 
     Each column shows the smallest and the largest value of its updates, so no spike is lost. A red `!` at the top
     marks a value that is not finite, at its update. Thresholds within the axis are dotted lines. A logarithmic
     scale begins at the smallest positive value; if there is none, the scale is linear. The axes show all of the lines
-    `beside` too, which are drawn below the curve.
+    `beside` too, which are drawn below the curve, each of its own character where there is no colour. `ruler` is the
+    horizontal axis.
     """
     columns = 2 * max(width - 8, 1)
     frame = buckets.folded(columns)
@@ -97,30 +105,36 @@ def draw_chart(
     shown = _together(finite, [part for _, part in others])
     scale = _scale(shown, [bound for bound, _ in _limits(bands)], scaling)
     limits = [(bound, color) for bound, color in _limits(bands) if shown.height and _is_in_view(bound, scale)]
-    first, last = ends_of([frame, *(part for _, part in others)]) or (0, 1)
-    across = _Scale(first, max(last, first + 1))
+    first, last = ends_of([(ruler, frame), *((other.ruler, part) for other, part in others)]) or (0.0, 1.0)
+    across = _Scale(first, last if last > first else first + 1.0)
     with _figure() as figure:
         figure.plot_size(width, height)
         for bound, color in limits:
             _draw(figure, [i / (width - 1) for i in range(width)], [scale(bound)] * width, "┈", _pixel(color))
         for other, part in others:
-            mark = "braille" if style.unicode else other.mark
-            _draw_curve(figure, part, columns, across, scale, plotext.marker(mark, _pixel(other.color)))
+            mark = "braille" if style.unicode and style.color else other.mark
+            _draw_curve(figure, part, columns, other.ruler, across, scale, plotext.marker(mark, _pixel(other.color)))
         marker = plotext.marker("braille" if style.unicode else "*", _pixel(_LINE))
-        _draw_curve(figure, finite, columns, across, scale, marker)
-        broken = [across(update) for update in frame.filter(pl.col("nonfinite") > 0)["first"]]
+        _draw_curve(figure, finite, columns, ruler, across, scale, marker)
+        broken = [across(ruler.at(update)) for update in frame.filter(pl.col("nonfinite") > 0)["first"]]
         _draw(figure, broken, [1.0] * len(broken), _NOT_FINITE_MARK, _pixel(9, "bold"))
-        _axes(figure, across, scale, [bound for bound, _ in limits], width, height)
+        _axes(figure, ruler, across, scale, [bound for bound, _ in limits], width, height)
         text: str = figure.build().string(colorless=not style.color)
     lines = text.rstrip("\n").split("\n")
     return lines if style.unicode else [to_ascii(line) for line in lines]
 
 
 def _draw_curve(
-    figure: plotext.figure, finite: pl.DataFrame, columns: int, across: _Scale, scale: _Scale, marker: plotext.marker
+    figure: plotext.figure,
+    finite: pl.DataFrame,
+    columns: int,
+    ruler: Ruler,
+    across: _Scale,
+    scale: _Scale,
+    marker: plotext.marker,
 ) -> None:
     for stretch in _stretches(finite, columns):
-        xs, ys = _path(stretch, across, scale)
+        xs, ys = _path(stretch, ruler, across, scale)
         figure.draw(figure.signal(xs, ys, marker=marker).lines(True).density("full"))
 
 
@@ -133,12 +147,13 @@ def _together(finite: pl.DataFrame, others: Sequence[pl.DataFrame]) -> pl.DataFr
     return pl.concat([finite.select("min", "max"), *(other.select("min", "max") for other in others)])
 
 
-def ends_of(frames: Sequence[pl.DataFrame]) -> tuple[int, int] | None:
-    """Return the first and the last update of the buckets of several lines; None if there are none."""
-    known = [frame for frame in frames if frame.height]
+def ends_of(frames: Sequence[tuple[Ruler, pl.DataFrame]]) -> tuple[float, float] | None:
+    """Return where the buckets of several lines, each with its axis, begin and end; None if there are none."""
+    known = [(ruler, frame) for ruler, frame in frames if frame.height]
     if not known:
         return None
-    return min(int(frame["first"][0]) for frame in known), max(int(frame["last"][-1]) for frame in known)
+    begins = min(ruler.at(frame["first"][0]) for ruler, frame in known)
+    return begins, max(ruler.at(frame["last"][-1]) for ruler, frame in known)
 
 
 def is_logarithmic(
@@ -188,12 +203,13 @@ def _stretches(finite: pl.DataFrame, columns: int) -> Iterator[pl.DataFrame]:
         yield finite[start:stop]
 
 
-def _path(finite: pl.DataFrame, across: _Scale, scale: _Scale) -> tuple[list[float], list[float]]:
+def _path(finite: pl.DataFrame, ruler: Ruler, across: _Scale, scale: _Scale) -> tuple[list[float], list[float]]:
     """Return one line through both extremes of every column, each from the end nearer to the column before."""
     xs: list[float] = []
     ys: list[float] = []
-    for first, last, low, high in finite.select("first", "last", "min", "max").iter_rows():
-        x, ends = across((first + last) / 2), [min(max(scale(value), 0.0), 1.0) for value in (low, high)]
+    places = ruler.all_at(((finite["first"] + finite["last"]) / 2).to_numpy())
+    for at, (low, high) in zip(places.tolist(), finite.select("min", "max").iter_rows(), strict=True):
+        x, ends = across(at), [min(max(scale(value), 0.0), 1.0) for value in (low, high)]
         if ys and abs(ends[1] - ys[-1]) < abs(ends[0] - ys[-1]):
             ends.reverse()
         for y in ends if low != high else ends[:1]:
@@ -248,7 +264,13 @@ def _log_ends(finite: pl.DataFrame, high: float, scaling: Scaling) -> tuple[floa
 
 
 def _axes(
-    figure: plotext.figure, across: _Scale, scale: _Scale, bounds: Sequence[float], width: int, height: int
+    figure: plotext.figure,
+    ruler: Ruler,
+    across: _Scale,
+    scale: _Scale,
+    bounds: Sequence[float],
+    width: int,
+    height: int,
 ) -> None:
     figure.axes(True)
     figure.axes(False, axis="x", side="upper")
@@ -258,9 +280,9 @@ def _axes(
     y, x = figure.ruler("y", "left"), figure.ruler("x", "lower")
     y.lim(0.0, 1.0)
     y.ticks([scale(value) for value in values], [_label(value).rjust(7) for value in values])
-    updates = _update_ticks(across, max(2, width // 16))
+    ticks = _place_ticks(ruler.by, across, max(2, width // 16))
     x.lim(0.0, 1.0)
-    x.ticks([across(update) for update in updates], [str(update) for update in updates])
+    x.ticks([across(place) for place, _ in ticks], [label for _, label in ticks])
 
 
 def _label(value: float) -> str:
@@ -292,9 +314,24 @@ def _value_ticks(scale: _Scale, bounds: Sequence[float], most: int, apart: float
     return sorted(shown + [tick for tick in ticks if is_apart(tick, shown)])
 
 
-def _update_ticks(across: _Scale, most: int) -> list[int]:
-    ticks = {round(tick) for tick in _round_steps(across.low, across.high, most)}
-    return sorted(tick for tick in ticks if across.shows(tick))
+def _place_ticks(by: By, across: _Scale, most: int) -> list[tuple[float, str]]:
+    """Return round places on the horizontal axis with their labels; times are in the largest unit that suits."""
+    if by == "time":
+        secs, unit = next((one for one in _TIMES if across.high >= _FEW_UNITS * one[0]), _TIMES[-1])
+        rounds = [tick for tick in _round_steps(across.low / secs, across.high / secs, most) if tick >= 0.0]
+        ticks = [(tick * secs, f"{tick:.6g} {unit}") for tick in rounds]
+    else:
+        whole = sorted({round(tick) for tick in _round_steps(across.low, across.high, most)})
+        ticks = [(tick, str(tick) if by == "updates" else _steps_label(tick)) for tick in whole]
+    return [(place, label) for place, label in ticks if across.shows(place)]
+
+
+def _steps_label(steps: int) -> str:
+    """Return a number of steps in few characters, without rounding it away."""
+    for size, unit in ((1_000_000, "M"), (1000, "k")):
+        if steps >= 10 * size or (steps >= size and steps % (size // 10) == 0):
+            return f"{steps / size:.6g}{unit}"
+    return str(steps)
 
 
 def _round_steps(low: float, high: float, most: int) -> list[float]:

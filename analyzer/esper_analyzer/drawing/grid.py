@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.text import Text
 
 from esper_analyzer.drawing.braille import small_chart
 from esper_analyzer.drawing.style import fit
 from esper_analyzer.measuring.history import History
+from esper_analyzer.measuring.places import BY_UPDATE, Ruler
 from esper_analyzer.wording import number
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import DECLARED
@@ -31,6 +32,8 @@ def grid(
     height: int,
     *,
     unicode: bool,
+    pinned: Collection[str] = (),
+    ruler: Ruler = BY_UPDATE,
 ) -> list[Text]:
     """Draw the metrics of a page, each with its newest value above its course; the chosen one is marked.
 
@@ -40,17 +43,28 @@ def grid(
         history: their courses; one that is not in it is still being read.
         width, height: cells there are.
         unicode: whether to draw with more than ASCII.
+        pinned: the metrics with a mark of their own.
+        ruler: the horizontal axis of all of them.
     """
     columns, rows = places(width, height)
-    cell, lines_each = width // columns, min(12, height // rows)
+    used = max(1, min(rows, -(-len(names) // columns)))
+    cell, lines_each = width // columns, min(12, height // used)
     blocks = []
     for name, value in zip(names, values, strict=True):
         shown, room = number(value), cell - 2
         mark, title = "▶" if name == chosen else " ", name.replace("_", " ") if name in DECLARED else printable(name)
-        head = Text(f"{mark} ").append(fit(title, room - len(shown) - 4), style="bold" * (name == chosen))
+        head = (
+            Text(mark)
+            .append("●" if name in pinned else " ", style="cyan")
+            .append(fit(title, room - len(shown) - 4), style="bold" * (name == chosen))
+        )
         head.append(shown.rjust(room - head.cell_len))
         is_read = name in history.names
-        chart = small_chart(history.of(name), room - 2, lines_each - 2, unicode=unicode) if is_read else ["reading …"]
+        chart = (
+            small_chart(history.of(name), room - 2, lines_each - 2, unicode=unicode, ruler=ruler)
+            if is_read
+            else ["reading …"]
+        )
         blocks.append([head, *(Text("  ").append(line, style="cyan") for line in chart)])
     lines = []
     for start in range(0, len(blocks), columns):

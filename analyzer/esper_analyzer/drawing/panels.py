@@ -21,6 +21,7 @@ from esper_analyzer.live.clock import Clock
 from esper_analyzer.live.picture import CHARTED, Event, Picture
 from esper_analyzer.measuring.buckets import Buckets
 from esper_analyzer.measuring.levels import bands_of, level_of
+from esper_analyzer.measuring.places import BY_UPDATE, Ruler
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.wording import compact, count, duration, limits, number
 from esper_schemas.cleaning import printable
@@ -101,27 +102,37 @@ def _beyond(value: float, limits: Iterable[Limit]) -> bool:
     return any(COMPARISONS[limit.comparison](value, limit.bound) for limit in limits)
 
 
-def shown_small(picture: Picture, chosen: str) -> list[str]:
-    """Return the metrics that get a small chart, the return first: those recorded that are not in the main chart."""
+def shown_small(picture: Picture, chosen: str, pinned: Sequence[str] = ()) -> list[str]:
+    """Return the metrics that get a small chart, without the one in the main chart.
+
+    Those that are pinned come first, in their order, then the return, then the others that were recorded.
+    """
     frame = picture.history.frame
     recorded = [
         name
         for name in CHARTED
         if frame[f"{name}/min"].null_count() < frame.height or int(frame[f"{name}/nonfinite"].sum()) > 0
     ]
-    return sorted((name for name in recorded if name != chosen), key=lambda name: name != EPISODE_RETURN)
+    others = sorted(recorded, key=lambda name: name != EPISODE_RETURN)
+    return [name for name in dict.fromkeys([*pinned, *others]) if name != chosen]
 
 
 def small_charts(
-    picture: Picture, chosen: str, width: int, height: int, *, unicode: bool, columns: int = 1
+    picture: Picture,
+    names: Sequence[str],
+    width: int,
+    height: int,
+    *,
+    unicode: bool,
+    columns: int = 1,
+    ruler: Ruler = BY_UPDATE,
 ) -> list[Text]:
-    """Draw title, newest value and history of the other metrics, as tall as they fit, in one or more columns."""
-    names = shown_small(picture, chosen)
+    """Draw title, newest value and history of these metrics, as tall as they fit, in one or more columns."""
     if not names or height < 1:
         return []
     rows_each = max(1, min(5, height // -(-len(names) // columns)))
     cell = width // columns
-    blocks = [_small(picture, name, cell - 2, rows_each, unicode=unicode) for name in names]
+    blocks = [_small(picture, name, cell - 2, rows_each, ruler, unicode=unicode) for name in names]
     lines: list[Text] = []
     for start in range(0, len(blocks), columns):
         for row in range(rows_each):
@@ -134,16 +145,21 @@ def small_charts(
     return lines[:height]
 
 
-def _small(picture: Picture, name: str, width: int, height: int, *, unicode: bool) -> list[Text]:
-    value = picture.last(name)
-    alarm = "" if _is_early(picture, value) else alarm_style(name, picture.levels[name])
-    head = Text("  ").append(TITLES.get(name, name)[:_TITLE_WIDTH].ljust(_TITLE_WIDTH))
+def _small(picture: Picture, name: str, width: int, height: int, ruler: Ruler, *, unicode: bool) -> list[Text]:
+    value, course = picture.last(name), picture.course(name)
+    alarm = "" if _is_early(picture, value) else alarm_style(name, picture.level(name))
+    head = Text("  ").append(fit(TITLES.get(name, printable(name)), _TITLE_WIDTH))
+    head.pad_right(2 + _TITLE_WIDTH - head.cell_len)
     head.append(number(value).rjust(_VALUE_WIDTH), style=alarm).append(" ")
-    chart = small_chart(picture.history.of(name), width - head.cell_len, height, unicode=unicode)
+    cells = width - head.cell_len
+    if course is None:
+        chart = ["reading …"[:cells], *[""] * (height - 1)]
+    else:
+        chart = small_chart(course, cells, height, unicode=unicode, ruler=ruler)
     lines = [Text(" " * head.cell_len), *(Text(" " * head.cell_len) for _ in range(height - 1))]
     lines[0] = head
-    for line, course in zip(lines, chart, strict=True):
-        for part in course:
+    for line, drawn in zip(lines, chart, strict=True):
+        for part in drawn:
             line.append(part, style="bold red" if part == "!" else "cyan")
     return lines
 
@@ -260,8 +276,9 @@ def chart_title(
     width: int,
     *,
     smoothing: float = 0.0,
-    names: Sequence[tuple[str, str]] = (),
+    names: Sequence[tuple[str, str, str]] = (),
     beside: Sequence[Beside] = (),
+    axis: str = "",
 ) -> Text:
     """Draw the title of the chart: metric, names of several runs, range of updates, scale, extremes, thresholds.
 
@@ -270,13 +287,15 @@ def chart_title(
         shown: first and last update in it; None for all.
         width: cells there are.
         smoothing: weight of the past in the average that is drawn; 0 draws none.
-        names: name and colour of each run, if there are several.
+        names: name, colour and character of each run, if there are several.
         beside: the further lines.
+        axis: what is said of the horizontal axis; empty for updates.
     """
     bands = bands_of(metric, picture.thresholds)
     title = Text(" ").append(metric.replace("_", " ") if metric in CHARTED else printable(metric), style="bold")
-    for name, color in names:
-        title.append("  ━ ", style=color).append(fit(printable(name), max(8, (width - title.cell_len) // 2)))
+    for name, color, mark in names:
+        title.append(f"  {mark} ", style=color).append(fit(printable(name), max(8, (width - title.cell_len) // 2)))
+    title.append(f"  {axis}" if axis else "")
     title.append(f"  smoothed {smoothing:g}" if smoothing else "")
     if picture.span is not None and shown is not None and shown != picture.span:
         title.append(f"  {shown[0]}–{shown[1]}")

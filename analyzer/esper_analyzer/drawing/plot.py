@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.text import Text
@@ -12,6 +12,7 @@ from esper_analyzer.drawing.chart import Beside, Scaling, draw_chart, ends_of
 from esper_analyzer.drawing.style import LEVEL_STYLE, Style
 from esper_analyzer.live.picture import Event
 from esper_analyzer.measuring.buckets import Buckets
+from esper_analyzer.measuring.places import BY_UPDATE, Ruler
 from esper_schemas.metric.levels import severity_of
 from esper_schemas.metric.metrics import Bands
 
@@ -28,20 +29,23 @@ class Plot:
 
     Attributes:
         text: the chart.
-        first, last: updates at the first and at the last column of data.
+        first, last: places on the axis of the first and of the last column of data.
         columns: number of columns of data.
+        ruler: the axis.
     """
 
     text: Text
-    first: int
-    last: int
+    first: float
+    last: float
     columns: int
+    ruler: Ruler = BY_UPDATE
 
     def column_of(self, update: int) -> int | None:
         """Return the cell of an update, counted from the left edge; None if it is not in the chart."""
-        if not self.first <= update <= self.last:
+        place = self.ruler.at(update)
+        if not self.first <= place <= self.last:
             return None
-        share = (update - self.first) / max(1, self.last - self.first)
+        share = (place - self.first) / ((self.last - self.first) or 1.0)
         return MARGIN + round(share * (self.columns - 1))
 
     def update_at(self, cell: int) -> int | None:
@@ -49,7 +53,7 @@ class Plot:
         if not MARGIN <= cell < MARGIN + self.columns:
             return None
         share = (cell - MARGIN) / max(1, self.columns - 1)
-        return self.first + round(share * (self.last - self.first))
+        return round(self.ruler.update_at(self.first + share * (self.last - self.first)))
 
 
 def draw_plot(
@@ -63,6 +67,8 @@ def draw_plot(
     events: Sequence[Event] = (),
     gaps: Sequence[tuple[int, int]] = (),
     beside: Sequence[Beside] = (),
+    ruler: Ruler = BY_UPDATE,
+    color: bool = True,
     unicode: bool = True,
 ) -> Plot:
     """Draw the chart of these buckets as `height` lines of `width` cells.
@@ -76,16 +82,20 @@ def draw_plot(
         events: marked in the lower axis, alerts as ▲ and new attempts as ◆; of several in one cell, the worst.
         gaps: ranges of missing updates; those with room for it are named.
         beside: further lines, below the curve.
+        ruler: the horizontal axis.
+        color: whether colours tell the lines apart; if not, each line `beside` is made of its own character.
         unicode: whether to draw the curve with more than ASCII.
     """
     frame = buckets.frame
     if not frame.height or width < _MIN_WIDTH or height < _MIN_HEIGHT:
         return Plot(Text(), 0, 0, max(0, width - MARGIN))
-    first, last = ends_of([frame, *(other.buckets.frame for other in beside)]) or (0, 0)
-    style = Style(color=True, unicode=unicode)
-    lines = draw_chart(buckets, bands, width=width, height=height, style=style, scaling=scaling, beside=beside)
+    first, last = ends_of([(ruler, frame), *((other.ruler, other.buckets.frame) for other in beside)]) or (0.0, 0.0)
+    style = Style(color=color, unicode=unicode)
+    lines = draw_chart(
+        buckets, bands, width=width, height=height, style=style, scaling=scaling, beside=beside, ruler=ruler
+    )
     rows = [Text.from_ansi(line) for line in lines]
-    plot = Plot(Text(), first, last, width - MARGIN)
+    plot = Plot(Text(), first, last, width - MARGIN, ruler)
     axis = len(rows) - 2
     worst_last = sorted(events, key=lambda event: severity_of(event.level))
     for place, event in {plot.column_of(event.update): event for event in worst_last}.items():
@@ -104,7 +114,7 @@ def draw_plot(
             rows[index] = _with_cell(
                 rows[index], cell, shown if shown.strip() else "│", "reverse" * bool(shown.strip())
             )
-    return Plot(Text("\n").join(rows), plot.first, plot.last, plot.columns)
+    return replace(plot, text=Text("\n").join(rows))
 
 
 def _name_gap(rows: list[Text], plot: Plot, before: int, end: int) -> None:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import polars as pl
 
 from esper_analyzer.explaining.band import PAST, find_excursion, has_past
-from esper_analyzer.explaining.explanation import ExplainedAlert, Explanation, Moved
+from esper_analyzer.explaining.explanation import Chosen, ExplainedAlert, Explanation, Moved
 from esper_analyzer.explaining.families import together
 from esper_analyzer.explaining.minibatches import InMinibatch, excursions_of
 from esper_analyzer.explaining.moment import in_order
 from esper_analyzer.explaining.presence import find_turn
-from esper_analyzer.explaining.sentences import no_trouble, sentences
-from esper_analyzer.explaining.stages import is_explained
-from esper_analyzer.explaining.trouble import Trouble, trouble_of
+from esper_analyzer.explaining.sentences import broke_off, no_trouble, sentences
+from esper_analyzer.explaining.stages import COST, is_explained, stage
+from esper_analyzer.explaining.trouble import BrokenOff, Trouble, broken_off, trouble_of
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
@@ -37,7 +37,8 @@ def explain_run(run: JudgedRun, found: RunIndex, update: int | None = None, rank
     Args:
         run: the run.
         found: the index of the run, or of `rank` alone.
-        update: the update; by default that of the trouble that the run is in, or was in: see `trouble_of`.
+        update: the update; by default that in which the run broke off (see `broken_off`), or else that of the trouble
+            that it is in, or was in (see `trouble_of`).
         rank: the rank; by default the one that raised this alert, or the first one if an update is given.
 
     Raises:
@@ -56,8 +57,13 @@ def _explain(run: JudgedRun, found: RunIndex, update: int | None, rank: int | No
     frames = found.frames()
     if not any(index.rows for index in found.ranks.values()):
         raise UsageError(f"{run.path} has recorded no updates yet, so there is nothing to explain")
-    trouble = None
-    if update is None:
+    boxes = black_boxes_of(run.directory, found)
+    trouble, broke = None, broken_off(run, boxes, frames)
+    if broke is not None and (update not in (None, broke.update) or rank not in (None, broke.box.rank)):
+        broke = None
+    if broke is not None:
+        rank, update = broke.box.rank, broke.update
+    elif update is None:
         trouble = trouble_of(run, frames)
         if trouble is None or trouble.is_too_early:
             return _nothing(run, found, frames, trouble)
@@ -65,12 +71,13 @@ def _explain(run: JudgedRun, found: RunIndex, update: int | None, rank: int | No
     elif rank is None:
         rank = found.shown("first")[0]
     rows = frames[rank].filter(pl.col("update") <= update).tail(_READ).collect()
-    if rows.is_empty() or rows["update"][-1] != update:
+    if rows.is_empty() or rows["update"][-1] != (update if broke is None else broke.after):
         raise UsageError(f"{run.path} has no update {update} of rank {rank}; {_recorded(frames[rank], update)}")
     recent = rows.tail(LOOKBACK)
     looked = _Looked(rows, recent["update"][0])
-    boxes = [box for box in black_boxes_of(run.directory, found) if box.rank == rank and box.seq >= recent["seq"][0]]
-    moved = _moved(looked, excursions_of(_needed(boxes, rows["seq"][-1]), looked.places, recent["seq"][0]))
+    boxes = [box for box in boxes if box.rank == rank and box.seq >= recent["seq"][0]]
+    places = looked.places if broke is None else pl.concat([looked.places, _place_of(broke, looked.places)])
+    moved = _moved(looked, excursions_of(_needed(boxes, places["seq"][-1]), places, recent["seq"][0]), update)
     gone = {one.metric for lead in moved for one in (lead, *lead.beside)}
     steady = [name for name in looked.names if name not in gone and looked.has_past(name)]
     not_judged = [name for name in looked.names if name not in gone and name not in steady]
@@ -80,15 +87,30 @@ def _explain(run: JudgedRun, found: RunIndex, update: int | None, rank: int | No
         path=str(run.path),
         rank=rank,
         update=update,
-        chosen="asked" if trouble is None else "in force" if trouble.lasts else "over",
+        chosen=_chosen(trouble, broke),
         alert=alert,
         since=looked.since,
-        sentences=sentences(update, alert, moved, len(steady), len(not_judged), looked.since),
+        sentences=[
+            *([] if broke is None else [broke_off(broke.after, broke.box.reason)]),
+            *sentences(update, alert, moved, len(steady), len(not_judged), looked.since),
+        ],
         moved=moved,
         steady=steady,
         not_judged=not_judged,
         is_damaged=found.damage > 0,
     )
+
+
+def _chosen(trouble: Trouble | None, broke: BrokenOff | None) -> Chosen:
+    if broke is not None:
+        return "broke off"
+    return "asked" if trouble is None else "in force" if trouble.lasts else "over"
+
+
+def _place_of(broke: BrokenOff, places: pl.DataFrame) -> pl.DataFrame:
+    """Return the place of the row that was never recorded, as if it had been."""
+    row = {"attempt": [broke.box.attempt], "seq": [broke.box.seq], "update": [broke.update]}
+    return pl.DataFrame(row, schema=places.schema)
 
 
 @dataclass(frozen=True)
@@ -118,12 +140,16 @@ class _Looked:
         return has_past(self.measured(name)["value"].to_numpy())
 
 
-def _moved(looked: _Looked, in_minibatches: dict[str, InMinibatch]) -> list[Moved]:
-    """Return what left its band, in order, and what says the same together."""
+def _moved(looked: _Looked, in_minibatches: dict[str, InMinibatch], update: int) -> list[Moved]:
+    """Return what left its band up to an update, in order, and what says the same together."""
     moved = [one for name in looked.names if (one := _in_rows(looked, name, in_minibatches.get(name))) is not None]
-    in_rows = set(looked.names)
-    moved += [_in_box(name, one) for name, one in in_minibatches.items() if name not in in_rows]
-    return together(in_order(moved, int(looked.rows["update"][-1])))
+    last, in_rows, found = int(looked.rows["update"][-1]), set(looked.names), {one.metric for one in moved}
+    moved += [
+        _in_box(name, one)
+        for name, one in in_minibatches.items()
+        if name not in in_rows or (one.update > last and name not in found)
+    ]
+    return together(in_order(moved, update))
 
 
 def _in_rows(looked: _Looked, name: str, in_minibatch: InMinibatch | None) -> Moved | None:
@@ -198,6 +224,17 @@ def _in_box(name: str, found: InMinibatch) -> Moved:
     )
 
 
+def _outside(rows: pl.LazyFrame) -> list[Moved]:
+    """Return the metrics that are outside their bands at the newest of these rows, without durations and memory."""
+    newest = rows.tail(_READ).collect()
+    looked = _Looked(newest, newest.tail(LOOKBACK)["update"][0])
+    return [
+        one
+        for one in _moved(looked, {}, int(newest["update"][-1]))
+        if one.lasts and one.direction not in ("silent", "new") and stage(one.metric) != COST
+    ]
+
+
 def _nothing(run: JudgedRun, found: RunIndex, frames: dict[int, pl.LazyFrame], early: Trouble | None) -> Explanation:
     """Say that there is no trouble to explain, or that the only alert came too early."""
     rank = found.shown("first")[0] if early is None else early.rank
@@ -210,7 +247,9 @@ def _nothing(run: JudgedRun, found: RunIndex, frames: dict[int, pl.LazyFrame], e
         chosen="nothing",
         alert=None,
         since=newest,
-        sentences=no_trouble(updates, None if early is None else _explained(early)),
+        sentences=no_trouble(
+            updates, None if early is None else _explained(early), [] if early else _outside(frames[rank])
+        ),
         moved=[],
         steady=[],
         not_judged=[],

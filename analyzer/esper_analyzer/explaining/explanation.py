@@ -14,7 +14,7 @@ from esper_schemas.metric.metrics import Level
 
 FORMAT = "esper-explain/1"
 
-Chosen = Literal["asked", "in force", "over", "nothing"]
+Chosen = Literal["asked", "broke off", "in force", "over", "nothing"]
 """Why an update is explained: see `Explanation.chosen`."""
 
 
@@ -95,8 +95,9 @@ class Explanation:
         rank: the rank whose rows were read.
         update: the update that is explained. Later rows were not read.
         chosen: why this one: it was `asked` for, or an alert was raised in it that is `in force` after the newest row,
-            or that is `over`; see `trouble_of`. Where no alert can be explained, it is `nothing`: `update`
-            and `since` are the newest update, no metric was looked at, and the lists are empty.
+            or that is `over`; see `trouble_of`. It is `broke off` if the run ended in this update, which was never
+            recorded, with a black box: `update` is the number that it would have had; see `broken_off`. Where there is
+            nothing of these, it is `nothing`: `update` and `since` are the newest update, and the lists are empty.
         alert: the alert that chose the update; None if the update was asked for, or there is none.
         since: first update that was looked at.
         sentences: the answer in words, most important first.

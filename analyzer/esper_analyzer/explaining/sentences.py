@@ -93,14 +93,28 @@ def sentences(
     return told
 
 
-def no_trouble(updates: int, early: ExplainedAlert | None) -> list[str]:
+def broke_off(after: int, reason: str) -> str:
+    """Say that a run ended in an update that was never recorded, and why its black box was written."""
+    return (
+        f"The run broke off in the update after {after}, which was never recorded: {printable(reason).rstrip('.')}."
+        " Its black box has the minibatches."
+    )
+
+
+def no_trouble(updates: int, early: ExplainedAlert | None, outside: Sequence[Moved]) -> list[str]:
     """Say that there is nothing to explain, and how to ask about an update.
 
     Args:
         updates: how many updates the run has recorded.
         early: the alert that would be explained, if it had not come too early.
+        outside: metrics that are outside their bands at the newest update, in order.
     """
-    if early is None:
+    if outside:
+        first, others = outside[0], len(outside) - 1
+        since = f"{title(first)} has been outside its band since update {first.update}"
+        more = f", and so {'is' if others == 1 else 'are'} {_count(others, 'other metric')}" if others else ""
+        nothing = f"Nothing is alarmed, but {since}{more}."
+    elif early is None:
         nothing = f"No alert was raised in the {_count(updates, 'update')} of this run, so there is nothing to explain."
     else:
         stands = "is in force" if early.until is None else f"was over by update {early.until}"

@@ -12,12 +12,11 @@ from polars import selectors
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.picture import MAX_EVENTS, RECENT_ROWS, Detail, Event, Picture
-from esper_analyzer.measuring.history import history_of
+from esper_analyzer.measuring.history import History, history_of
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.summary import in_calendar
 from esper_analyzer.reading.segment_index import SCHEMA, Piece
 from esper_schemas.errors import NotARunError
-from esper_schemas.metric.catalogue import LOSS_RATIO
 
 MANY_ROWS = 4096
 JUDGED_AT_ONCE = 16_384
@@ -35,6 +34,7 @@ class Feed(ABC):
         self.run = run
         self.rank = rank
         self._detail: Detail | None = None
+        self._pinned = History.empty(())
         self._row: tuple[int, Mapping[str, Any] | None] | None = None
 
     @property
@@ -65,12 +65,11 @@ class Feed(ABC):
 
     def read_detail(self, metric: str, first: int, last: int | None) -> None:
         """Include a part of a metric's course in the following pictures."""
-        rows = self._between(first, last)
-        names = (metric,)
-        columns = ["update", "value_loss", "policy_loss"] + [metric] * (metric not in (LOSS_RATIO, "update"))
-        known = rows.collect_schema().names()
-        rows = rows.select(selectors.by_name(*dict.fromkeys(name for name in columns if name in known)))
-        self._detail = Detail(metric, first, last, history_of(rows, names))
+        self._detail = Detail(metric, first, last, _course(self._between(first, last), (metric,)))
+
+    def read_pinned(self, metrics: tuple[str, ...]) -> None:
+        """Include the whole course of these metrics in the following pictures, in place of those read so before."""
+        self._pinned = _course(self._all_rows(), metrics)
 
     def read_row(self, update: int | None) -> None:
         """Include the exact values of one update in the following pictures."""
@@ -92,6 +91,13 @@ class Feed(ABC):
             return self.run.updates(self.rank)
         except NotARunError:
             return pl.LazyFrame(schema=SCHEMA)
+
+
+def _course(rows: pl.LazyFrame, names: tuple[str, ...]) -> History:
+    """Read the course of metrics, and no other column than it needs."""
+    known = rows.collect_schema().names()
+    columns = [name for name in ("update", "value_loss", "policy_loss", *names) if name in known]
+    return history_of(rows.select(selectors.by_name(*dict.fromkeys(columns))), names)
 
 
 def events_of(alerts: Iterable[Alert], attempts: Iterable[tuple[int, int]]) -> tuple[Event, ...]:

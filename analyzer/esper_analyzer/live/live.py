@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import reduce
 from typing import Literal
 
 import polars as pl
@@ -20,6 +21,7 @@ from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
 from esper_analyzer.live.feed import JUDGED_AT_ONCE, MANY_ROWS, Feed, end_of, events_of, newest_rows
 from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Picture
 from esper_analyzer.measuring.history import History, history_of, with_frames
+from esper_analyzer.measuring.places import Places
 from esper_analyzer.reading.gaps import MIN_STEPS, Numbering, attempts_in, numbering_of_new
 from esper_analyzer.reading.run_index import RunIndex, dropped_in, every_row_of, rows_of
 from esper_analyzer.reading.run_reader import GOING_ON, Status
@@ -81,6 +83,7 @@ class LiveFeed(Feed):
         self._known_faults = 0
         self._charted = charted
         self._history = History.empty(charted)
+        self._places = Places()
         self._wish: Detail | None = None
         self._earlier: pl.LazyFrame | None = None
         self._news_from, self._again = -1, set[int]()
@@ -224,6 +227,8 @@ class LiveFeed(Feed):
         self.rows += rows.height
         if self._not_in_history is None:
             self._history = self._history.with_rows(rows)
+            self._places = self._places.with_rows(rows) if self._charted else self._places
+            self._pinned = self._pinned.with_rows(rows) if self._pinned.names else self._pinned
         else:
             self._not_in_history.append(rows)
         if self._not_judged is None:
@@ -254,11 +259,15 @@ class LiveFeed(Feed):
         self._dropped += dropped_in(every_row)
         self._attempts |= dict(attempts_in(rows))
         self._history = with_frames(history, self._not_in_history or [])
+        if self._charted:
+            self._places = reduce(Places.with_rows, self._not_in_history or [], Places.of(rows, every_row))
         self.rows = self._history.rows
         self._not_in_history = None
         if self._wish is not None:
             self.read_detail(self._wish.metric, self._wish.first, self._wish.last)
             self._wish = None
+        if self._pinned.names:
+            self.read_pinned(self._pinned.names)
         yield
         for batch in rows.select(self._judge.columns).collect_batches(chunk_size=JUDGED_AT_ONCE, maintain_order=True):
             self._advance(batch)
@@ -319,6 +328,8 @@ class LiveFeed(Feed):
             total=self.rows,
             recent=self._recent,
             history=self._history,
+            pinned=self._pinned,
+            places=self._places,
             events=events_of(self.alerts(), self._attempts.items()),
             gaps=tuple(self._numbering.missing[-MAX_EVENTS:]),
             verdict=self.verdict(),

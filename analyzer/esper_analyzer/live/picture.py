@@ -12,9 +12,11 @@ import polars as pl
 
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import Verdict
+from esper_analyzer.measuring.buckets import Buckets
 from esper_analyzer.measuring.drift import LONG
 from esper_analyzer.measuring.history import History
 from esper_analyzer.measuring.levels import levels_of
+from esper_analyzer.measuring.places import Places
 from esper_analyzer.measuring.snapshot import MetricState, as_number, state_of, steps_per_sec, updates_per_sec
 from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO, leading
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
@@ -94,6 +96,8 @@ class Picture:
         total: number of rows known to exist; more than `rows` while reading, or in a replay.
         recent: the newest 512 rows, all columns and Lv/Lp.
         history: the course of the metrics that the feed keeps, `CHARTED` on a screen; empty until it has been read.
+        pinned: the course of further metrics, if they were requested.
+        places: where the updates are on each axis; empty until the history has been read.
         events: one for each rule that was raised, in the order of a list, then the newest attempts.
         gaps: the newest ranges of missing updates.
         verdict: the verdict; None while the rows are still being judged.
@@ -108,6 +112,8 @@ class Picture:
     total: int = 0
     recent: pl.DataFrame = field(default_factory=pl.DataFrame)
     history: History = field(default_factory=lambda: History.empty(CHARTED))
+    pinned: History = field(default_factory=lambda: History.empty(()))
+    places: Places = field(default_factory=Places)
     events: tuple[Event, ...] = ()
     gaps: tuple[tuple[int, int], ...] = ()
     verdict: Verdict | None = None
@@ -158,6 +164,15 @@ class Picture:
             return None
         values = self.recent[name] if name == LOSS_RATIO else self.recent[name].drop_nulls()
         return as_number(values[-1]) if len(values) else None
+
+    def course(self, name: str) -> Buckets | None:
+        """Return the whole course of a metric; None if it is not in the picture."""
+        return next((kept.of(name) for kept in (self.history, self.pinned) if name in kept.names), None)
+
+    def level(self, name: str) -> Level:
+        """Return the level of the newest value of any metric."""
+        levels = self.levels
+        return levels[name] if name in levels else levels_of({name: self.last(name)}, (name,), self.thresholds)[name]
 
     def age_secs(self, now: float | None = None) -> float | None:
         """Return the seconds from the newest row until `now` (seconds since 1970); None if the time is unknown."""

@@ -44,6 +44,7 @@ class Reader:
         self._lock = threading.Lock()
         self._detail: tuple[str, int, int | None] | None = None
         self._row: tuple[int | None] | None = None
+        self._pinned: tuple[str, ...] | None = None
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
 
     def start(self) -> None:
@@ -72,6 +73,12 @@ class Reader:
         """Request the values of one update; a newer request replaces it."""
         with self._lock:
             self._row = (update,)
+        self._wake.set()
+
+    def ask_pinned(self, metrics: tuple[str, ...]) -> None:
+        """Request the whole course of these metrics, and no longer that of others; a newer request replaces it."""
+        with self._lock:
+            self._pinned = metrics
         self._wake.set()
 
     def wake(self) -> None:
@@ -119,10 +126,12 @@ class Reader:
     def _answer(self, feed: Feed) -> bool:
         """Answer the requests; return whether there were any."""
         with self._lock:
-            detail, row = self._detail, self._row
-            self._detail = self._row = None
+            detail, row, pinned = self._detail, self._row, self._pinned
+            self._detail = self._row = self._pinned = None
         if detail is not None:
             feed.read_detail(*detail)
         if row is not None:
             feed.read_row(*row)
-        return detail is not None or row is not None
+        if pinned is not None:
+            feed.read_pinned(pinned)
+        return detail is not None or row is not None or pinned is not None

@@ -17,6 +17,7 @@ from esper_analyzer.live.clock import Clock, replay_times
 from esper_analyzer.live.feed import JUDGED_AT_ONCE, Feed, events_of, newest_rows
 from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Picture
 from esper_analyzer.measuring.history import History, history_of
+from esper_analyzer.measuring.places import Places
 from esper_analyzer.reading.gaps import Numbering, Range, attempts_in
 from esper_analyzer.reading.run_index import dropped_rows, every_row_of, rows_of
 
@@ -48,8 +49,10 @@ class RecordedFeed(Feed):
         self._updates = when["update"].to_numpy()
         self._dropped = when["dropped_before"].to_numpy()
         self._damage = found.damage_of(rank)
-        self._all_dropped = dropped_rows(index, every_row_of(index, self._frame))
+        self._every_row = every_row_of(index, self._frame)
+        self._all_dropped = dropped_rows(index, self._every_row)
         self._history = History.empty(CHARTED)
+        self._places = Places()
         self._attempts: list[tuple[int, int]] = []
         self._raised: list[int] = []  # the update of each time that an alert was raised so far, in order
         self._numbering = Numbering()
@@ -109,6 +112,7 @@ class RecordedFeed(Feed):
 
     def _read(self) -> Iterator[None]:
         self._history = history_of(self._frame, CHARTED)
+        self._places = Places.of(self._frame, self._every_row)
         self._numbering = Numbering.of(self._frame)
         self._attempts = attempts_in(self._frame)
         self._raised = [last + 1 for _, last in self._numbering.missing]
@@ -159,6 +163,8 @@ class RecordedFeed(Feed):
             total=self.total,
             recent=recent,
             history=self._known(self._history, position),
+            pinned=self._known(self._pinned, position),
+            places=self._places,
             events=events_of(
                 log.alerts(judge.in_force.values(), missing, stride),
                 [(attempt, update) for attempt, update in self._attempts if update <= now],

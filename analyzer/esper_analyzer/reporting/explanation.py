@@ -31,6 +31,8 @@ def explanation_lines(found: Explanation) -> Iterator[Text]:
     alert = found.alert
     if found.chosen == "nothing":
         yield Text(f"What moved first: nothing to explain up to update {found.update}{rank}")
+    elif found.chosen == "broke off":
+        yield Text(f"What moved first before the run broke off in update {found.update}{rank}")
     elif alert is None:
         yield Text(f"What moved first before update {found.update}{rank}")
     else:

@@ -89,7 +89,7 @@ class Moment:
 def moment_of(
     run: JudgedRun, report: Report, found: RunIndex, ids: Mapping[str, str], rank: int | None
 ) -> Moment | None:
-    """Explain the trouble that the run is in, or was in, for the page; None where no alert can be explained.
+    """Explain the trouble that the run is in, or was in, for the page; None where there is nothing to explain.
 
     Args:
         run: the run.
@@ -98,13 +98,13 @@ def moment_of(
         ids: the chart of each metric on the page.
         rank: the rank of these charts; None if they show several.
     """
-    if all(alert.rule == MISSING_UPDATES for alert in report.alerts):
+    if all(alert.rule == MISSING_UPDATES for alert in report.alerts) and not report.black_boxes:
         return None
     try:
         explained = explain_run(run, found)
     except (UsageError, RunDamagedError):  # the alert is of rows that can no longer be read
         return None
-    if explained.alert is None:
+    if explained.chosen == "nothing":
         return None
     moved = [one for one in explained.moved if not one.is_apart and stage(one.metric) != COST]
     shown = moved[:MAX_LITTLE]
@@ -137,7 +137,7 @@ def _chart(one: Moved, rows: pl.DataFrame, update: int, target: str) -> LittleCh
     if one.source != "updates":
         return LittleChart(name, course, "", target)
     measured = rows.select("update", value=one.metric).drop_nulls("value")
-    ends = int(rows["update"][0]), int(rows["update"][-1])
+    ends = int(rows["update"][0]), max(int(rows["update"][-1]), update)  # a run may break off in an update without row
     usually = "" if one.low is None else f"usually {compact(one.low)} to {compact(one.high)}, then "
     summary = f"{name}, updates {ends[0]} to {ends[1]}: {usually}{course}"
     finite = measured.filter(pl.col("value").is_finite())

@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 
 import polars as pl
 from rich.text import Text
 
 from esper_analyzer.drawing.sparklines import sparkline
 from esper_analyzer.drawing.style import alarm_style, fit
+from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.listing.entry import RunEntry
 from esper_analyzer.listing.filters import parse_filters
 from esper_analyzer.live.picture import CHARTED, Picture
 from esper_analyzer.measuring.levels import levels_of
-from esper_analyzer.measuring.snapshot import as_number, metric_names
+from esper_analyzer.measuring.snapshot import as_number, chartable_names, metric_names
+from esper_analyzer.options import By
 from esper_analyzer.reading.configuration import flattened
+from esper_analyzer.reading.run_index import rows_of
+from esper_analyzer.terminal.scene import Chosen
 from esper_analyzer.wording import number
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
-from esper_schemas.metric.catalogue import EPISODE_RETURN
+from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO
 from esper_schemas.metric.metrics import HISTORY_LENGTH
 from esper_schemas.run.records import RunHeader
 
 _NAME_WIDTH = 28
 _OPERATOR = re.compile(r"[<>=~]")
+
+
+def chosen_to_see(run: JudgedRun, rank: int | None, metrics: Sequence[str], by: By) -> Chosen:
+    """Return what somebody asks to see of a run.
+
+    Args:
+        run, rank: the run and the rank in front; None for the first.
+        metrics: names of metrics, each may be several with commas between; the first is for the chart, the others are
+            pinned.
+        by: the horizontal axis.
+
+    Raises:
+        UsageError: the run has recorded updates, and no such number.
+    """
+    names = list(dict.fromkeys(name.strip() for part in metrics for name in part.split(",")))
+    found = run.look(rank, "records") if names else None
+    known = [LOSS_RATIO]
+    for index in found.ranks.values() if found is not None else ():
+        known += chartable_names(rows_of(index).collect_schema()) if index.rows else []
+    for name in names:
+        if not name:
+            raise UsageError("--metric must name metrics, found an empty name")
+        if len(known) > 1 and name not in known:
+            near = get_close_matches(name, known, 3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"for example {', '.join(CHARTED[:3])}"
+            raise UsageError(f"{run.path} has recorded no metric {name!r}; {hint}")
+    default = Chosen()
+    return Chosen(names[0] if names else default.metric, by, tuple(names[1:]))
 
 
 def metrics_to_step_through(picture: Picture) -> list[str]:

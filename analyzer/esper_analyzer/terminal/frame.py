@@ -14,7 +14,8 @@ from esper_analyzer.drawing.style import Style, in_ascii
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.picture import Picture
 from esper_analyzer.terminal.layout import HEADING_HEIGHT
-from esper_analyzer.terminal.scene import Other, Scene
+from esper_analyzer.terminal.others import Other
+from esper_analyzer.terminal.scene import Chosen, Scene
 
 MIN_WIDTH, MIN_HEIGHT = 40, 12
 
@@ -28,6 +29,7 @@ def draw_frame(
     height: int,
     style: Style,
     others: Sequence[Other] = (),
+    chosen: Chosen | None = None,
 ) -> list[str]:
     """Return exactly `height` lines of at most `width` cells, laid out for at least 40×12.
 
@@ -36,8 +38,15 @@ def draw_frame(
         width, height: size in cells.
         style: what the output can show.
         others: further runs in the chart.
+        chosen: what to show of them. A metric whose course is not in the picture gives way to the value loss.
     """
-    scene = Scene(run, rank, style.unicode, picture, has_keys=False, others=list(others))
+    wish = chosen or Chosen()
+    scene = Scene(
+        run, rank, style.unicode, picture, has_keys=False, others=list(others), metric=wish.metric, by=wish.by,
+        pinned=wish.pinned, color=style.color,
+    )  # fmt: skip
+    if picture.rows and scene.course() is None:
+        scene.metric = Chosen().metric
     lines = _panels(scene, max(width, MIN_WIDTH), max(height, MIN_HEIGHT))[:height]
     if not style.unicode:
         lines = [in_ascii(line) for line in lines]

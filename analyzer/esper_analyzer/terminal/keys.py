@@ -22,6 +22,7 @@ KEYS: dict[str, str] = {
     "escape": "clear",
     "l": "scale",
     "s": "smooth",
+    "x": "axis",
     "c": "configuration",
     "b": "overlay",
     "m": "metric(1)",
@@ -65,9 +66,11 @@ Chart
   0              show the whole history
   l              scale of the values: automatic, logarithmic, linear
   s              smoothing: an average instead of the values, which stay behind it in grey
+  x              horizontal axis: updates, environment steps, seconds of training
   m M            next and previous metric
   /              choose any metric by typing part of its name
-  g              all metrics as small charts, page by page; Enter puts the marked one into the chart
+  g              all metrics as small charts, page by page; Enter puts the marked one into the chart, Space pins
+                 it: it comes first among the small charts of the screen (● marks it), until Space takes it away
 
 Alerts
   Up Down        previous and next alert: moves the cursor there, charts what it is about, shows the message
@@ -101,6 +104,7 @@ HINTS = (
     "g grid",
     "+- zoom",
     "b overlay",
+    "x axis",
     "o runs",
     "s smooth",
     "c config",

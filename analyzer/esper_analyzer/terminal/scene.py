@@ -22,7 +22,10 @@ from esper_analyzer.live.feed import MANY_ROWS
 from esper_analyzer.live.picture import CHARTED, Event, Picture
 from esper_analyzer.measuring.buckets import Buckets
 from esper_analyzer.measuring.levels import bands_of
+from esper_analyzer.measuring.places import BY_UPDATE, UNITS, Ruler
+from esper_analyzer.options import By
 from esper_analyzer.terminal.layout import Layout
+from esper_analyzer.terminal.others import LOOKS, Other
 from esper_schemas.cleaning import printable
 
 CHART_SECS = 10.0
@@ -35,31 +38,20 @@ _GAUGES_WIDTH = 60
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.97)
 """Weights of the past that a key goes through."""
 
-LOOKS = (("bright_yellow", 11, "o"), ("bright_magenta", 13, "x"), ("bright_green", 10, "+"), ("bright_blue", 12, "%"),
-         ("white", 15, "&"))  # fmt: skip
-"""Colour, its number, and character in ASCII of each further run; none is red."""
 
-MAX_OTHERS = len(LOOKS)
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What somebody wants to see, whatever the run.
 
+    Attributes:
+        metric: the metric in the chart.
+        by: the horizontal axis.
+        pinned: the metrics whose small charts come first.
+    """
 
-@dataclass(slots=True)
-class Other:
-    """A further run in the chart: its name, and its state so far."""
-
-    name: str
-    picture: Picture = field(default_factory=lambda: Picture("opening"))
-
-    def course(self, metric: str, limits: tuple[int, int]) -> Buckets | None:
-        """Return the buckets of a metric between two updates; None if they have not been read."""
-        detail, history = self.picture.detail, self.picture.history
-        if metric in history.names:
-            return history.of(metric, *limits)
-        return detail.history.of(metric, *limits) if detail is not None and detail.metric == metric else None
-
-    def lacks(self, metric: str) -> bool:
-        """Whether the course of a metric has to be read."""
-        is_read = self.picture.detail is not None and self.picture.detail.metric == metric
-        return self.picture.rows > 0 and metric not in self.picture.history.names and not is_read
+    metric: str = CHARTED[0]
+    by: By = "updates"
+    pinned: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -82,6 +74,9 @@ class Scene:
         smoothing: weight of the past in the average that the chart draws; 0 draws the values alone.
         others: further runs in the chart.
         before_alert: the metric that was in the chart before an alert was selected.
+        by: the horizontal axis that is wanted; that of updates is shown where the run has recorded nothing for it.
+        pinned: the metrics whose small charts come first.
+        color: whether the terminal shows colours.
     """
 
     run: JudgedRun
@@ -100,14 +95,31 @@ class Scene:
     smoothing: float = 0.0
     others: list[Other] = field(default_factory=list)
     before_alert: str | None = None
+    by: By = "updates"
+    pinned: tuple[str, ...] = ()
+    color: bool = True
+
+    @property
+    def chosen(self) -> Chosen:
+        """What somebody chose to see."""
+        return Chosen(self.metric, self.by, self.pinned)
+
+    @property
+    def ruler(self) -> Ruler:
+        """The horizontal axis of the charts."""
+        return self.picture.places.ruler(self.by) or BY_UPDATE
 
     @property
     def span(self) -> tuple[int, int] | None:
-        """First and last update of the runs in the chart; None before the first update of the run."""
+        """First and last update of the runs in the chart; None before the first update of the run.
+
+        Those of other runs are at the updates of this run that are at the same places of the axis.
+        """
         span = self.picture.span
         if span is None:
             return None
-        spans = [span, *(other.picture.span for other in self.others if other.picture.span is not None)]
+        ruler = self.ruler
+        spans = [span, *(found for other in self.others if (found := other.span(ruler)) is not None)]
         return min(first for first, _ in spans), max(last for _, last in spans)
 
     @property
@@ -140,23 +152,50 @@ class Scene:
 
     def beside(self) -> list[Beside]:
         """Return the further lines of the chart: of the other runs, and the values themselves below their average."""
-        limits, course = self.limits, self.course()
+        limits, course, ruler = self.limits, self.course(), self.ruler
         if limits is None:
             return []
-        lines = [] if not self.smoothing or course is None else [Beside(course)]
+        lines = [] if not self.smoothing or course is None else [Beside(course, ruler=ruler)]
         for number, other in enumerate(self.others):
-            found = other.course(self.metric, limits)
+            found = other.beside(self.metric, limits, ruler)
             if found is not None:
+                buckets, own = found
                 _, color, mark = LOOKS[number % len(LOOKS)]
-                lines.append(Beside(found.smoothed(self.smoothing) if self.smoothing else found, color, mark))
+                shown = buckets.smoothed(self.smoothing) if self.smoothing else buckets
+                lines.append(Beside(shown, color, mark, own))
         return lines
 
-    def _names(self) -> list[tuple[str, str]]:
-        """Return name and colour of each run in the chart, if there are several."""
+    def _names(self) -> list[tuple[str, str, str]]:
+        """Return name, colour and mark of each run in the chart, if there are several."""
         if not self.others:
             return []
-        others = [(other.name, LOOKS[number % len(LOOKS)][0]) for number, other in enumerate(self.others)]
-        return [(self.run.header.run_id, "bright_cyan"), *others]
+        names, by = [(self.run.header.run_id, "bright_cyan", "━")], self.ruler.by
+        for number, other in enumerate(self.others):
+            color, _, mark = LOOKS[number % len(LOOKS)]
+            is_placed = not other.picture.rows or other.picture.places.ruler(by) is not None
+            name = other.name if is_placed else f"{other.name} (no {by})"
+            names.append((name, color, "━" if self.color and self.unicode else mark))
+        return names
+
+    def _axis(self) -> str:
+        """Return what the title says of the horizontal axis."""
+        if self.by == "updates" or not self.picture.history.frame.height:
+            return ""
+        return f"by {self.by}" if self.ruler.by == self.by else f"no {UNITS[self.by]} recorded"
+
+    def next_axis(self) -> By | None:
+        """Return the axis after this one, of those that the run has recorded; None if there is no other."""
+        known = self.picture.places.known
+        return known[(known.index(self.ruler.by) + 1) % len(known)] if len(known) > 1 else None
+
+    def pin(self, metric: str) -> None:
+        """Put a metric first among the small charts, after those that already are; or take it away from there."""
+        kept = tuple(name for name in self.pinned if name != metric)
+        self.pinned = kept if metric in self.pinned else (*kept, metric)
+
+    def wanted_pinned(self) -> tuple[str, ...]:
+        """Return the metrics whose course to read for a small chart."""
+        return tuple(name for name in self.pinned if name not in self.picture.history.names)
 
     def chart_alert(self, event: Event) -> None:
         """Select an alert, and show the metric that it is about, or the one to look at for it, if it was recorded."""
@@ -203,7 +242,7 @@ class Scene:
         shown = self.limits if self.window.span is not None else None
         title = panels.chart_title(
             self.picture, self.metric, self.scaling, shown, self.course(), width,
-            smoothing=self.smoothing, names=self._names(), beside=self.beside(),
+            smoothing=self.smoothing, names=self._names(), beside=self.beside(), axis=self._axis(),
         )  # fmt: skip
         return [title]
 
@@ -227,6 +266,8 @@ class Scene:
             events=[event for event in self.picture.events if event.rank in (None, self.rank)],
             gaps=self.picture.gaps,
             beside=self.beside(),
+            ruler=self.ruler,
+            color=self.color,
             unicode=self.unicode,
         )
         return list(self.plot.text.split("\n"))
@@ -237,12 +278,18 @@ class Scene:
 
     def side(self, width: int, height: int) -> list[Text]:
         """Draw the small charts one below the other."""
-        return panels.small_charts(self.picture, self.metric, width, height, unicode=self.unicode)
+        return self._small(width, height, 1)
 
     def small(self, width: int, height: int) -> list[Text]:
         """Draw the small charts side by side."""
         columns = 3 if width >= 120 else 2
-        return panels.small_charts(self.picture, self.metric, width, height, unicode=self.unicode, columns=columns)
+        return self._small(width, height, columns)
+
+    def _small(self, width: int, height: int, columns: int) -> list[Text]:
+        names = panels.shown_small(self.picture, self.metric, self.pinned)
+        return panels.small_charts(
+            self.picture, names, width, height, unicode=self.unicode, columns=columns, ruler=self.ruler
+        )
 
     def numbers(self, width: int, height: int) -> list[Text]:
         """Draw the losses and the gauges."""

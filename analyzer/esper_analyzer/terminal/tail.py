@@ -21,12 +21,15 @@ from esper_analyzer.live.clock import REPLAY_SECS, replay_times
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.picture import Picture
 from esper_analyzer.live.ranks import RanksFeed
+from esper_analyzer.measuring.places import not_recorded
 from esper_analyzer.options import INTERVAL_SECS
 from esper_analyzer.reading.errors import quiet_panics
 from esper_analyzer.terminal.frame import draw_frame
 from esper_analyzer.terminal.lines import RunLines, write_rows
 from esper_analyzer.terminal.on_alert import AlertCommand
-from esper_analyzer.terminal.scene import Other
+from esper_analyzer.terminal.others import Other
+from esper_analyzer.terminal.scene import Chosen, Scene
+from esper_schemas.cleaning import printable
 from esper_schemas.console import say
 from esper_schemas.metric.severity import Thresholds
 
@@ -34,7 +37,12 @@ _FRAMES_PER_SEC = 20
 
 
 def once(
-    run: JudgedRun, rank: int | None = None, stream: TextIO | None = None, *, others: Sequence[JudgedRun] = ()
+    run: JudgedRun,
+    rank: int | None = None,
+    stream: TextIO | None = None,
+    *,
+    others: Sequence[JudgedRun] = (),
+    chosen: Chosen | None = None,
 ) -> int:
     """Print one frame of the screen, as large as the terminal or COLUMNS × LINES. Return the number of damages.
 
@@ -43,30 +51,46 @@ def once(
         rank: the rank to show and judge; None shows the first and judges all.
         stream: where to print it; standard output by default.
         others: runs to draw over it in the chart.
+        chosen: what to show of them.
+
+    Raises:
+        UsageError: one of the runs has recorded nothing for the axis that is wanted.
     """
-    stream = stream or sys.stdout
+    stream, wish = stream or sys.stdout, chosen or Chosen()
     with quiet_panics():
-        shown, picture = _finished(RanksFeed(run) if rank is None else LiveFeed(run, rank))
+        shown, picture = _finished(RanksFeed(run) if rank is None else LiveFeed(run, rank), wish)
         beside = [
-            Other(other.header.run_id, _finished(LiveFeed(other, min(other.ranks(), default=0)))[1]) for other in others
+            Other(other.header.run_id, _finished(LiveFeed(other, min(other.ranks(), default=0)), wish)[1])
+            for other in others
         ]
-    _write_frame(run, shown, picture, stream, beside)
+    for one, its in ((run, picture), *zip(others, (other.picture for other in beside), strict=True)):
+        if its.rows and its.places.ruler(wish.by) is None:
+            raise not_recorded(printable(str(one.path)), wish.by)
+    _write_frame(run, shown, picture, stream, beside, wish)
     return max([picture.damage, *(other.picture.damage for other in beside)])
 
 
-def _finished(feed: LiveFeed) -> tuple[int, Picture]:
-    """Return the rank of a feed, and the picture when all of it is read."""
+def _finished(feed: LiveFeed, chosen: Chosen) -> tuple[int, Picture]:
+    """Return the rank of a feed, and the picture when all of it is read that is to be shown."""
     try:
-        return feed.rank, feed.finish()
+        picture = feed.finish()
+        if picture.span is not None and chosen.metric not in picture.history.names:
+            feed.read_detail(chosen.metric, picture.span[0], None)
+        feed.read_pinned(tuple(name for name in chosen.pinned if name not in picture.history.names))
+        return feed.rank, feed.picture()
     finally:
         feed.close()
 
 
-def _write_frame(run: JudgedRun, rank: int, picture: Picture, stream: TextIO, others: Sequence[Other] = ()) -> None:
+def _write_frame(
+    run: JudgedRun, rank: int, picture: Picture, stream: TextIO, others: Sequence[Other], chosen: Chosen
+) -> None:
     width, height = terminal_size(stream)
     if stream.isatty():
         height -= 1  # the prompt that follows takes a line
-    lines = draw_frame(run, rank, picture, width=width, height=height, style=Style.of(stream), others=others)
+    lines = draw_frame(
+        run, rank, picture, width=width, height=height, style=Style.of(stream), others=others, chosen=chosen
+    )
     stream.write("\n".join(lines) + "\n")
     stream.flush()
 
@@ -81,6 +105,7 @@ def follow(
     root: Path | None = None,
     stream: TextIO | None = None,
     others: Sequence[JudgedRun] = (),
+    chosen: Chosen | None = None,
 ) -> int:
     """Follow a run: on a terminal as an application until the user quits, elsewhere a line per update until it ends.
 
@@ -95,12 +120,15 @@ def follow(
         root: folder of the runs that the application lists; see `run_app`.
         stream: where to show it; standard output by default.
         others: runs to draw over it in the chart; elsewhere their lines come as well, each with the name of its run.
+        chosen: what the application shows first.
     """
     alerts = AlertCommand(on_alert, run) if on_alert is not None else None
     try:
         with alerts or nullcontext():
             if stream is None and is_possible():
-                return _follow_in_app(run, rank, alerts, interval=interval, is_new=is_new, root=root, others=others)
+                return _follow_in_app(
+                    run, rank, alerts, interval=interval, is_new=is_new, root=root, others=others, chosen=chosen
+                )
             return _follow_as_lines(run, rank, alerts, interval, stream or sys.stdout, is_new=is_new, others=others)
     finally:
         _say_notices(alerts)
@@ -122,21 +150,26 @@ def _follow_in_app(
     is_new: bool,
     root: Path | None,
     others: Sequence[JudgedRun],
+    chosen: Chosen | None,
 ) -> int:
     from esper_analyzer.terminal.app.start import run_app  # Textual is slow to import
 
     told = _alert_callback(alerts)
-    return run_app(run, rank, interval=interval, on_alert=told, is_new=is_new, leave=_leave, root=root, others=others)
+    return run_app(
+        run, rank, interval=interval, on_alert=told, is_new=is_new, leave=_leave, root=root, others=others,
+        chosen=chosen,
+    )  # fmt: skip
 
 
 def _alert_callback(alerts: AlertCommand | None) -> Callable[[Alert], object] | None:
     return None if alerts is None else lambda alert: alerts.put([alert])
 
 
-def _leave(run: JudgedRun, rank: int, last: Picture) -> None:
-    """Leave the last frame of the screen in the terminal."""
+def _leave(scene: Scene, last: Picture) -> None:
+    """Leave the last frame of the screen in the terminal, with all runs that were in it."""
+    run, rank = scene.run, scene.rank
     picture = replace(last, status=run.status(rank)) if last.status == "replay" else last
-    _write_frame(run, rank, picture, sys.stdout)
+    _write_frame(run, rank, picture, sys.stdout, scene.others, scene.chosen)
 
 
 def _say_notices(alerts: AlertCommand | None) -> None:

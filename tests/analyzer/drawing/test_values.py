@@ -108,7 +108,7 @@ def test_a_logarithmic_chart_of_what_has_no_logarithm() -> None:
 
 
 def test_a_small_chart_loses_no_spike_and_no_nan() -> None:
-    """A NaN among many updates of one cell is a mark at the top, a spike reaches the top, few stand left."""
+    """A NaN among many updates of one cell is a mark at the top, a spike reaches the top, few fill the width."""
 
     def chart(values: list[float], width: int, height: int, *, unicode: bool = True) -> list[str]:
         rows = pl.DataFrame({"update": range(len(values)), "value_loss": values})
@@ -124,7 +124,13 @@ def test_a_small_chart_loses_no_spike_and_no_nan() -> None:
     in_ascii = chart(values, 20, 2, unicode=False)[1]
     assert [cell for cell, shown in enumerate(in_ascii) if shown != in_ascii[0]] == [10, 15]
     assert in_ascii[10] == "!"
-    assert chart([2.0] * 4, 20, 1)[0] == chart([2.0] * 40, 20, 1)[0][:2] + " " * 18
+    assert chart([2.0] * 4, 20, 1) == chart([2.0] * 40, 20, 1)
+    for unicode in (True, False):
+        few = chart([1.0, 4.0, math.nan, 4.0, 1.0], 21, 2, unicode=unicode)
+        assert "".join(few).count("!") == 1
+        assert all(up.strip() + down.strip() for up, down in zip(few[0][:6], few[1][:6], strict=True))
+        assert few[1][0] != " " != few[1][-1]
+    assert chart([7.0], 20, 1)[0].strip()
 
 
 def test_what_is_missing_is_not_drawn_over() -> None:

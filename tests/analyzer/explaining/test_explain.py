@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -207,7 +208,7 @@ def test_an_alert_before_any_band_is_not_explained(record: Record, command: Comm
 
 def test_a_run_without_trouble_gets_one_plain_sentence(record: Record, command: Command) -> None:
     """Nothing is wrong: no alert, no list of metrics, exit code 0, and how to ask about an update."""
-    path = record(rows(60, change=50, td_error_mean=4.0), "calm")
+    path = record(rows(60), "calm")
     found = open_run(path).explain()
     assert (found.chosen, found.alert, found.update, found.since) == ("nothing", None, 59, 59)
     assert (found.moved, found.steady, found.not_judged) == ([], [], [])
@@ -221,6 +222,70 @@ def test_a_run_without_trouble_gets_one_plain_sentence(record: Record, command: 
     assert "critical" not in done.stdout
     document = json.loads(command("explain", path, "--format", "json").stdout)
     assert (document["chosen"], document["moved"]) == ("nothing", [])
+
+
+def test_a_metric_outside_its_band_is_said_though_nothing_is_alarmed(record: Record, command: Command) -> None:
+    """The first of them with its update, and how many more there are; one that came back is no such metric."""
+    made = list(rows(60, change=50, td_error_mean=4.0, update_secs=9.0))
+    for row in made[40:44]:
+        row["my_reward"] = 6.0
+    path = record(made, "quiet")
+    assert list(open_run(path).explain().sentences) == [
+        "Nothing is alarmed, but TD error mean has been outside its band since update 50.",
+        "To see what moved before an update, name the update (--update N).",
+    ]
+    assert "Nothing is alarmed, but TD error mean has been outside its band" in command("explain", path).stdout
+    for row in made[52:]:
+        row |= {"return_mean": 90.0, "my_bonus": 1.0, "my_reward": 7.0}
+    (said, _) = open_run(record(made, "more")).explain().sentences
+    assert said.endswith("has been outside its band since update 50, and so are 2 other metrics.")
+
+
+def broken_in(path: Path, run_id: str, error: Exception | None, *, until: int = 30) -> Path:
+    """A run that ends in the third minibatch of update `until`, which is never recorded, by this error or a signal."""
+    rng = random.Random(1)
+    with suppress(RuntimeError, KeyboardInterrupt), Recorder.open(path, run_id=run_id, strict=True) as recorder:
+        for row in rows(until + 1):
+            for number in range(4):
+                if row["update"] == until and number == 2:
+                    raise error or KeyboardInterrupt
+                recorder.minibatch(
+                    value_loss=NAN if row["update"] == until and error and number == 1 else rng.gauss(0.5, 0.02),
+                    observation_max=1e6 if row["update"] == until else rng.gauss(3.0, 0.1),
+                )
+            recorder.record(**row)
+    return path / run_id
+
+
+def test_an_update_that_was_never_recorded_is_explained_by_its_black_box(tmp_path: Path, command: Command) -> None:
+    """The run died in it: what moved in its minibatches, those of the update before being the usual; --update too."""
+    path = broken_in(tmp_path, "died", RuntimeError("loss is not finite"))
+    found = open_run(path).explain()
+    assert (found.chosen, found.update, found.alert) == ("broke off", 30, None)
+    assert [(one.metric, one.source, one.update, one.minibatch) for one in found.moved] == [
+        ("observation_max", "black box", 30, 0),
+        ("value_loss", "black box", 30, 1),
+    ]
+    assert found.sentences[0].startswith("The run broke off in the update after 29, which was never recorded: ")
+    assert "never recorded: value_loss is nan in minibatch 1. Its black box" in found.sentences[0]
+    assert "value_loss" not in found.steady
+    assert open_run(path).explain(30).to_json() == found.to_json()
+    assert open_run(path).explain(29).moved == []
+    done = command("explain", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "What moved first before the run broke off in update 30" in done.stdout
+    page = command("report", path, "--format", "html")
+    assert "Before the run broke off in update 30" in page.stdout
+
+
+def test_a_run_that_somebody_stopped_or_went_on_with_did_not_break_off(tmp_path: Path) -> None:
+    """Ctrl-C is no trouble, and neither is a failure that a later attempt has gone on from."""
+    assert open_run(broken_in(tmp_path, "stopped", None)).explain().chosen == "nothing"
+    path = broken_in(tmp_path, "resumed", RuntimeError("out of memory"))
+    with Recorder.open(tmp_path, run_id="resumed", resume="must") as recorder:
+        for row in list(rows(34))[30:]:
+            recorder.record(**row)
+    assert open_run(path).explain().chosen == "nothing"
 
 
 def test_the_rank_in_trouble_is_explained(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_one_frame_draws_the_second_run_over_the_first(
     monkeypatch.setenv("LINES", str(size[1]))
     ended = command("tail", "--once", *pair)
     assert ended.returncode == 0, ended.stderr
-    assert " value loss  ━ first  ━ second" in ended.stdout
+    assert " value loss  ━ first  o second" in ended.stdout
     assert "update 29" in ended.stdout
     axis = next(line for line in ended.stdout.split("\n") if line.startswith("        0  "))
     assert "40" in axis

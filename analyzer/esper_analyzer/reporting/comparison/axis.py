@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from esper_analyzer.measuring.levels import loss_ratio
+from esper_analyzer.measuring.places import UNITS, not_recorded, place, secs_of_attempts
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.options import By
 from esper_analyzer.reading.run_index import RunIndex
@@ -21,8 +22,6 @@ from esper_schemas.metric.catalogue import LOSS_RATIO
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-UNITS: dict[By, str] = {"updates": "updates", "steps": "environment steps", "time": "seconds of training"}
-
 _MIN_RUNS_FOR_SHORT = 3
 
 
@@ -30,8 +29,7 @@ _MIN_RUNS_FOR_SHORT = 3
 class Axis:
     """The axis that aligns the runs, and the span that all of them have in common, both ends inclusive.
 
-    `updates` is the recorded number of the update. `steps` are environment steps. `time` is seconds of training by
-    the monotonic clock, summed over all attempts, without the time between them.
+    What updates, steps and time are is said in `measuring.places`.
     """
 
     by: By
@@ -95,23 +93,8 @@ class MeasuredRows:
         return rows if rows["at"].is_sorted() else rows.sort("at", maintain_order=True)
 
     def _placed(self, by: By) -> pl.LazyFrame:
-        at = {"updates": pl.col("update"), "steps": pl.col("env_steps")}.get(by)
-        if at is None:
-            at = pl.col("elapsed_secs") + pl.col("attempt").replace_strict(
-                self._secs_before(), default=0.0, return_dtype=pl.Float64
-            )
-        return self._frame.select("update", at.cast(pl.Float64).alias("at"), "value")
-
-    def _secs_before(self) -> dict[int, float]:
-        """Return, for each attempt, the seconds of training of all attempts before it."""
-        secs = pl.col("elapsed_secs")
-        every = self._found.updates(all_attempts=True)
-        spent = every.group_by("attempt").agg(secs.filter(secs.is_finite()).max()).sort("attempt")
-        before, total = {}, 0.0
-        for attempt, lasted in spent.collect().iter_rows():
-            before[attempt] = total
-            total += lasted or 0.0
-        return before
+        secs = secs_of_attempts(self._found.updates(all_attempts=True)) if by == "time" else {}
+        return self._frame.select("update", place(by, secs).alias("at"), "value")
 
 
 def default_axis(sources: Sequence[MeasuredRows]) -> By:
@@ -147,8 +130,7 @@ def common_span(by: By, labels: Sequence[str], extents: Sequence[Extent]) -> Axi
     }
     for label, extent in zip(labels, extents, strict=True):
         if extent.unplaced and label not in spans:
-            other = "updates" if by != "updates" else "steps"
-            raise UsageError(f"{label} has recorded no {UNITS[by]}; use --by {other}")
+            raise not_recorded(label, by)
     latest, earliest = max(spans, key=lambda run: spans[run][0]), min(spans, key=lambda run: spans[run][1])
     start, end = spans[latest][0], spans[earliest][1]
     if start > end:

@@ -37,7 +37,8 @@ from esper_analyzer.terminal.app.run_chooser import RunChooser
 from esper_analyzer.terminal.app.widgets import Draw, Panel
 from esper_analyzer.terminal.keys import HINTS, KEYS, key_line
 from esper_analyzer.terminal.layout import HEADING_HEIGHT, Layout
-from esper_analyzer.terminal.scene import Other, Scene
+from esper_analyzer.terminal.others import Other
+from esper_analyzer.terminal.scene import Chosen, Scene
 from esper_schemas.cleaning import printable
 from esper_schemas.run.directory import RunDirectory
 
@@ -87,12 +88,16 @@ class EsperApp(ChartKeys):
         is_new: bool = False,
         root: Path | None = None,
         others: Sequence[JudgedRun] = (),
+        chosen: Chosen | None = None,
     ) -> None:
         if os.environ.get("NO_COLOR") == "":  # an empty value means that it is not set
             del os.environ["NO_COLOR"]
         super().__init__(ansi_color=True)  # set here too, because Textual reads NO_COLOR now
         self.theme = "ansi-dark"  # uses the terminal's own colours and background
-        self.scene = Scene(run, min(run.ranks(), default=0) if rank is None else rank, style.unicode)
+        shown, wish = min(run.ranks(), default=0) if rank is None else rank, chosen or Chosen()
+        self.scene = Scene(
+            run, shown, style.unicode, color=style.color, metric=wish.metric, by=wish.by, pinned=wish.pinned
+        )
         self._is_of_one = rank is not None
         self._root = root if root is not None and run.path.is_relative_to(root) else run.path.parent
         self.error: BaseException | None = None
@@ -104,6 +109,7 @@ class EsperApp(ChartKeys):
         self._layout: Layout | None = None
         self._asked_row: int | None = None
         self._asked_detail: tuple[str, int, int | None] | None = None
+        self._asked_pinned: tuple[str, ...] = ()
         self._reader = self._watched = self._new_reader(on_alert)
         self._others: list[Reader] = []
         for other in others:
@@ -211,7 +217,7 @@ class EsperApp(ChartKeys):
         elif reader is self._reader and reader.picture is not None:
             self.scene.show(reader.picture)
             if isinstance(self.screen, MetricGrid):
-                self.screen.show(reader.picture)
+                self.screen.redraw()
             self._renew(chart=self._is_chart_due())
 
     def _is_chart_due(self) -> bool:
@@ -243,6 +249,10 @@ class EsperApp(ChartKeys):
             self._reader.ask_row(row)
         if detail is not None and detail != self._asked_detail:
             self._reader.ask_detail(*detail)
+        pinned = self.scene.wanted_pinned()
+        if pinned != self._asked_pinned and self.scene.picture.history.frame.height:
+            self._reader.ask_pinned(pinned)
+            self._asked_pinned = pinned
         self._asked_row, self._asked_detail = row, detail
         for reader, other in zip(self._others, self.scene.others, strict=True):
             if other.lacks(self.scene.metric) and other.picture.span is not None:
@@ -338,7 +348,7 @@ class EsperApp(ChartKeys):
             Window(),
             None,
         )
-        self._note, self._asked_row, self._asked_detail = "", None, None
+        self._note, self._asked_row, self._asked_detail, self._asked_pinned = "", None, None, ()
         self._reader = self._new_reader()
         self._reader.start()
         self._renew()

@@ -10,6 +10,7 @@ from textual.events import MouseScrollDown, MouseScrollUp
 
 from esper_analyzer.drawing.chart import SCALINGS
 from esper_analyzer.drawing.window import Window
+from esper_analyzer.measuring.places import UNITS
 from esper_analyzer.terminal.app.metric_grid import MetricGrid
 from esper_analyzer.terminal.app.widgets import Chooser, Help, Panel
 from esper_analyzer.terminal.choices import configuration_text, metric_entries, metrics_to_step_through
@@ -87,6 +88,15 @@ class ChartKeys(App[None]):
         self.scene.scaling = SCALINGS[(SCALINGS.index(self.scene.scaling) + 1) % len(SCALINGS)]
         self._renew()
 
+    def action_axis(self) -> None:
+        """Switch to the next horizontal axis that the run has recorded."""
+        by = self.scene.next_axis()
+        if by is None:
+            self._note = f"this run has recorded no {UNITS['steps']} and no {UNITS['time']}"
+        else:
+            self.scene.by, self._note = by, ""
+        self._renew()
+
     def action_smooth(self) -> None:
         """Draw the next average instead of the values, or the values again."""
         self.scene.smoothing = SMOOTHINGS[(SMOOTHINGS.index(self.scene.smoothing) + 1) % len(SMOOTHINGS)]
@@ -122,11 +132,13 @@ class ChartKeys(App[None]):
 
     def action_grid(self) -> None:
         """Show all recorded metrics, page by page."""
-        scene = self.scene
-        names = [name for name, _ in metric_entries(scene.picture)]
+        names = [name for name, _ in metric_entries(self.scene.picture)]
         if names:
-            page = MetricGrid(scene.run, scene.rank, scene.picture, names, scene.metric, unicode=scene.unicode)
-            self.push_screen(page, self._chart)
+            self.push_screen(MetricGrid(self.scene, names), self._leave_grid)
+
+    def _leave_grid(self, metric: str | None) -> None:
+        self._chart(metric)
+        self._renew()  # axis and pins may be others
 
     def _chart(self, metric: str | None) -> None:
         if metric is not None:

@@ -15,8 +15,9 @@ from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.picture import Picture
 from esper_analyzer.terminal.app.app import EsperApp
 from esper_analyzer.terminal.app.replay_app import ReplayApp
+from esper_analyzer.terminal.scene import Chosen, Scene
 
-Leave = Callable[[JudgedRun, int, Picture], object]
+Leave = Callable[[Scene, Picture], object]
 
 
 def run_app(
@@ -29,6 +30,7 @@ def run_app(
     leave: Leave | None = None,
     root: Path | None = None,
     others: Sequence[JudgedRun] = (),
+    chosen: Chosen | None = None,
 ) -> int:
     """Show a run until the user quits. Return the number of faults that are damage.
 
@@ -39,9 +41,10 @@ def run_app(
         on_alert: called in another thread with each alert of the judged ranks raised from now on, including missing
             updates, also while the screen shows another run.
         is_new: whether the run began after the caller; then `on_alert` gets all its alerts.
-        leave: called after the screen closes with the run, the rank and the picture it showed last.
+        leave: called after the screen closes with what it showed, and the newest picture of the run.
         root: folder of the runs that can be chosen; by default, and if the run is not in it, the run's own folder.
         others: runs to draw over it in the chart.
+        chosen: what to show first.
 
     Raises:
         OSError, EsperError, PolarsError, PanicException: the error that ended the reading.
@@ -50,8 +53,9 @@ def run_app(
     """
     style = Style.of(sys.stdout)
     app = EsperApp(
-        run, rank, style=style, interval=interval, on_alert=on_alert, is_new=is_new, root=root, others=others
-    )
+        run, rank, style=style, interval=interval, on_alert=on_alert, is_new=is_new, root=root, others=others,
+        chosen=chosen,
+    )  # fmt: skip
     return _show(app, run, leave)
 
 
@@ -98,5 +102,5 @@ def _show(app: EsperApp, run: JudgedRun, leave: Leave | None) -> int:
         raise SystemExit(128 + app.signal)
     last = app.last_picture()
     if leave is not None:
-        leave(app.scene.run, app.scene.rank, last)
+        leave(app.scene, last)
     return last.damage if app.scene.run is run else 0
