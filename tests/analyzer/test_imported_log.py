@@ -168,9 +168,10 @@ def test_what_is_no_log_is_one_line(command: str, tmp_path: Path, monkeypatch: p
     for folder in ("logs/b", "logs/a"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "progress.csv").write_text("a,b\n")
+    twice = "give the run once, as RUN or with --run; found 'a' and 'b'"  # tail shows several
     for arguments, said in (
         (("a.txt",), "a.txt is not an Esper run (it has no run.json), nor a log that can be imported"),
-        (("a", "--run", "b"), "give the run once, as RUN or with --run; found 'a' and 'b'"),
+        (("a", "--run", "b"), "no run b under runs" if command == "tail" else twice),
         (("nothing",), "no run nothing under runs"),
         (("logs",), "logs is not an Esper run, and holds no log itself; pass one of the folders in it: logs/a, logs/b"),
     ):

@@ -70,7 +70,7 @@ Chart
   m M            next and previous metric
   /              choose any metric by typing part of its name
   g              all metrics as small charts, page by page; Enter puts the marked one into the chart, Space pins
-                 it: it comes first among the small charts of the screen (● marks it), until Space takes it away
+                 it: it comes first among the small charts of the screen, until Space takes it away
 
 Alerts
   Up Down        previous and next alert: moves the cursor there, charts what it is about, shows the message

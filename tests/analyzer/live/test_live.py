@@ -124,11 +124,19 @@ def test_a_refresh_costs_the_new_rows_only(tmp_path: Path, monkeypatch: pytest.M
         feed = LiveFeed(open_run(recorder.path), 0)
         feed.finish()
         monkeypatch.setattr(feed.run, "look", None)  # nothing is examined again
-        assert looks(recorder, feed, 0) == [[1] * 30] * 3
+        assert looks(recorder, feed, 0) == [
+            [1] * 30,
+            [1] * 60,
+            [1] * 30,
+        ]  # a row goes into the courses, and into the places
         for update in range(30, 5030):
             recorder.record(update=update, policy_loss=-0.01, value_loss=1.0)
         feed.look()
-        assert looks(recorder, feed, 5030) == [[1] * 30] * 3
+        assert looks(recorder, feed, 5030) == [
+            [1] * 30,
+            [1] * 60,
+            [1] * 30,
+        ]  # a row goes into the courses, and into the places
         feed.close()
 
 
