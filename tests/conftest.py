@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.waiting import HANG_SECS
 
+from esper_analyzer.caching.folder import CACHE_DIR
 from esper_analyzer.reading.segment_index import NO_CACHE
 from esper_schemas import RunDirectory, read_segments
 from esper_schemas.segment.scan import ActiveSegment, SealedSegment
@@ -36,9 +39,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Heed `--from-rows`, here and in every process that a test starts."""
+    """Heed `--from-rows`, and keep nothing in the user's own cache: here, and in every process that a test starts."""
     if config.getoption("--from-rows"):
         os.environ[NO_CACHE] = "1"
+    else:
+        os.environ.pop(NO_CACHE, None)
+    if not hasattr(config, "workerinput"):  # the workers of xdist share the folder of the process that started them
+        os.environ[CACHE_DIR] = tempfile.mkdtemp(prefix="esper-cache-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the cache of this run of the tests."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ[CACHE_DIR], ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)

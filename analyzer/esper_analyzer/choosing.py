@@ -5,9 +5,11 @@ As in `cli`, a function imports what it needs, so that the options alone load qu
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,6 +79,33 @@ def thresholds_option(command: _Command) -> _Command:
         type=click.Path(path_type=Path),
         help="TOML file of thresholds.  [default: [tool.esper.thresholds] of the nearest pyproject.toml that has it]",
     )(command)
+
+
+def no_cache_option(command: _Command) -> _Command:
+    """Add `--no-cache`: use no number that was stored once, in this command and in the processes that it starts."""
+    return click.option(
+        "--no-cache",
+        is_flag=True,
+        expose_value=False,
+        callback=_use_rows,
+        help="Read and judge every row anew, and keep nothing in the cache folder. ESPER_NO_CACHE=1 says the same.",
+    )(command)
+
+
+def _use_rows(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if not is_given:
+        return
+    from esper_analyzer.reading.segment_index import NO_CACHE
+
+    before = os.environ.get(NO_CACHE)
+    os.environ[NO_CACHE] = "1"
+    context.call_on_close(partial(_restore, NO_CACHE, before))
+
+
+def _restore(name: str, value: str | None) -> None:
+    os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
 
 
 def output_option(command: _Command) -> _Command:

@@ -20,6 +20,7 @@ from esper_analyzer.choosing import (
     chosen_ranks,
     chosen_run,
     chosen_settings,
+    no_cache_option,
     one_run_options,
     output_option,
     root_option,
@@ -72,6 +73,7 @@ def main() -> None:
 )
 @click.option("--status", multiple=True, metavar="STATUS", help="Only runs with this status; several with commas.")
 @thresholds_option
+@no_cache_option
 @click.option("--verify", is_flag=True, help="Also check every sealed file against its checksum.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True)
 def runs(
@@ -218,6 +220,7 @@ def replay(run: str | None, root: Path, rank: str | None, thresholds: Path | Non
 @main.command()
 @run_options
 @thresholds_option
+@no_cache_option
 @click.option(
     "--format",
     "form",
@@ -296,6 +299,7 @@ def _text(form: str, run: Run, made: Report, rank: Ranks, found: RunIndex) -> st
 @main.command()
 @run_options
 @thresholds_option
+@no_cache_option
 @click.option(
     "--fail-on",
     type=click.Choice(get_args(FailOn)),
@@ -408,6 +412,7 @@ def explain(
 @runs_argument()
 @root_option
 @thresholds_option
+@no_cache_option
 @click.option(
     "--rank", help="Rank of each run to compare and to judge.  [default: the first is compared, all are judged]"
 )

@@ -98,7 +98,7 @@ def read_header(path: Path, name: str) -> RunEntry:
             path=path,
             status=run.status(None),
             created=header.created,
-            age_secs=_age(header.created),
+            age_secs=age_of(header.created),
             env=header.env,
             trainer=header.trainer,
             config=flattened(header.config),
@@ -166,7 +166,8 @@ def _newest(rows: pl.LazyFrame, wanted: Collection[str]) -> tuple[int, dict[str,
     return int(count), dict(zip(names, values, strict=True))
 
 
-def _age(created: str) -> float | None:
+def age_of(created: str) -> float | None:
+    """Return the seconds since a time in ISO 8601; None if it is no valid time, or lies far in the future."""
     try:
         age = time.time() - datetime.fromisoformat(created).timestamp()
     except (ValueError, OverflowError):

@@ -10,6 +10,7 @@ from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.listing.entry import RunEntry, read_header
 from esper_analyzer.listing.filters import OPTION as FILTER
 from esper_analyzer.listing.filters import Condition, parse_filters, statuses
+from esper_analyzer.listing.kept_entries import KeptEntries
 from esper_analyzer.listing.keys import Key, check_config, key_of, order_of
 from esper_analyzer.listing.pool import MIN_POOLED, read_all
 from esper_schemas.console import progress
@@ -138,7 +139,8 @@ def list_runs(
         UsageError: no run has a key of the configuration that is asked for.
     """
     wanted = wanted or Wanted()
-    found = headers(roots)
+    kept = KeptEntries(roots, settings, depth, wanted.columns)
+    found = headers(roots, kept)
     if not found:
         named = ", ".join(map(str, roots))
         raise NotARunError(f"there are no runs in {named}; record one, or name the folder of runs with --root")
@@ -148,17 +150,18 @@ def list_runs(
         may_have = wanted.in_order(may_have)[part]
     runs: list[RunEntry] = []
     with progress("reading runs", len(may_have), at_least=MIN_POOLED) as advance:
-        for run in read_all(may_have, settings, depth, wanted.columns):
+        for run in read_all(may_have, settings, depth, wanted.columns, kept):
             advance(1)
             if wanted.has(run):
                 runs.append(run)
+    kept.save([run.name for run in found])
     return Listing(runs if wanted.is_early else wanted.in_order(runs)[part], len(found))
 
 
-def headers(roots: Sequence[Path]) -> list[RunEntry]:
+def headers(roots: Sequence[Path], kept: KeptEntries | None = None) -> list[RunEntry]:
     """Return what the headers of the runs below some folders say, the newest first; each run once.
 
-    With several folders, the names begin with the folder.
+    With several folders, the names begin with the folder. What was kept of a run also has what its rows say.
 
     Raises:
         NotARunError: there is no such folder.
@@ -167,7 +170,8 @@ def headers(roots: Sequence[Path]) -> list[RunEntry]:
     for root in roots:
         for run in find_runs(root):
             name = name_of(run.path, root) if len(roots) == 1 else str(run.path)
-            entries.setdefault(run.path.resolve(), read_header(run.path, name))
+            known = None if kept is None else kept.get(name, run.path)
+            entries.setdefault(run.path.resolve(), known or read_header(run.path, name))
     newest_first = list(entries.values())[::-1]
     if len(roots) > 1:
         newest_first.sort(key=lambda run: (run.age_secs is None, run.age_secs or 0.0))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings, read_settings
 from esper_analyzer.listing.entry import RunEntry, read_rows
+from esper_analyzer.listing.kept_entries import KeptEntries
 from esper_analyzer.reading.errors import quiet_panics
 from esper_schemas.examining.segment import Depth
 
@@ -29,9 +30,21 @@ _POLARS_THREADS = "POLARS_MAX_THREADS"
 
 
 def read_all(
+    entries: Sequence[RunEntry], settings: Settings, depth: Depth, wanted: Collection[str], kept: KeptEntries
+) -> Iterator[RunEntry]:
+    """Read and judge each run that was not, keep the result, and return all runs, in order; see `read_rows`."""
+    read = _read_all([entry for entry in entries if entry.level is None], settings, depth, wanted)
+    for entry in entries:
+        found = entry
+        if entry.level is None:
+            found = next(read)
+            kept.put(found)
+        yield found
+
+
+def _read_all(
     entries: Sequence[RunEntry], settings: Settings, depth: Depth, wanted: Collection[str]
 ) -> Iterator[RunEntry]:
-    """Read and judge each run, in order; see `read_rows`."""
     processes = min(_MAX_PROCESSES, os.cpu_count() or 1)
     is_known_elsewhere = settings is DEFAULT_SETTINGS or settings.source is not None  # rules do not travel
     done = 0

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
+from esper_analyzer.caching.kept import kept
+from esper_analyzer.caching.keys import key_of_rows
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import Judgement, judge_ranks, together
@@ -230,32 +233,87 @@ def build_report(
         FormatVersionError: a segment was written by a newer Esper.
     """
     found = found or run.look(looked_at(rank))
-    frames = found.frames()
-    return _report(run, rank, found, frames, judge_ranks(run, found, frames), metrics)
+    return _report(run, rank, found, _Rows(run, found), metrics)
 
 
 def build_reports(run: JudgedRun, found: RunIndex, rank: Ranks = None) -> tuple[Report, dict[int, Report]]:
     """Return the report on all ranks that were examined and the report on each of them, judging every row once."""
-    frames = found.frames()
-    judged = judge_ranks(run, found, frames)
-    by_rank = {
-        number: _report(run, number, found.only(number), {number: frames[number]}, {number: judged[number]})
-        for number in found.ranks
-    }
-    return _report(run, rank, found, frames, judged), by_rank
+    rows = _Rows(run, found)
+    by_rank = {number: _report(run, number, found.only(number), rows) for number in found.ranks}
+    return _report(run, rank, found, rows), by_rank
+
+
+class _Rows:
+    """The rows of a run, opened and judged once, when the first report needs them."""
+
+    def __init__(self, run: JudgedRun, found: RunIndex) -> None:
+        self.found = found
+        self._run = run
+
+    @cached_property
+    def frames(self) -> dict[int, pl.LazyFrame]:
+        """The rows of each rank that count."""
+        return self.found.frames()
+
+    @cached_property
+    def judged(self) -> dict[int, Judgement]:
+        """The judgement on each rank."""
+        return judge_ranks(self._run, self.found, self.frames)
+
+
+@dataclass(frozen=True, slots=True)
+class _FromRows:
+    """The sections of a report that come from the rows of the run: what the cache folder keeps of it."""
+
+    updates: UpdatesSection
+    metrics: dict[str, MetricSection]
+    ratio: RatioSection
+    signals: dict[str, float | None]
+    alerts: list[Alert]
+    verdict: Verdict
+    black_boxes: list[BlackBoxSection]
+    black_boxes_left_out: int
+    approximate_medians: list[str]
 
 
 def _report(
-    run: JudgedRun,
-    rank: Ranks,
-    found: RunIndex,
-    frames: Mapping[int, pl.LazyFrame],
-    judged: Mapping[int, Judgement],
-    metrics: Collection[str] | None = None,
+    run: JudgedRun, rank: Ranks, found: RunIndex, rows: _Rows, metrics: Collection[str] | None = None
 ) -> Report:
-    """Build the report on ranks that were examined and judged; `frames` are their rows."""
+    """Build the report on ranks that were examined; `rows` are those of at least these ranks."""
     indices = found.ranks.values()
+    asked = (rank, None if metrics is None else sorted(metrics))
+    made = kept(
+        "report",
+        key_of_rows(run, found, rows.found, *asked),
+        _FromRows,
+        lambda: _from_rows(run, rank, found, rows, metrics),
+    )
+    return Report(
+        run=_run(run, looked_at(rank), found, found.shown(rank)),
+        updates=made.updates,
+        metrics=made.metrics,
+        ratio=made.ratio,
+        signals=made.signals,
+        alerts=made.alerts,
+        verdict=made.verdict,
+        integrity=IntegritySection(
+            segments_sealed=sum(index.sealed for index in indices),
+            segments_active=sum(index.active for index in indices),
+            bytes=sum(index.bytes for index in indices),
+            faults=found.faults,
+        ),
+        black_boxes=made.black_boxes,
+        black_boxes_left_out=made.black_boxes_left_out,
+        approximate_medians=made.approximate_medians,
+        thresholds=None if run.settings.source is None else str(run.settings.source),
+    )
+
+
+def _from_rows(
+    run: JudgedRun, rank: Ranks, found: RunIndex, every: _Rows, metrics: Collection[str] | None
+) -> _FromRows:
     shown = found.shown(rank)
+    frames, judged = every.frames, {number: every.judged[number] for number in found.ranks}
     rows = joined(frames[number] for number in shown).with_columns(loss_ratio())
     if len(shown) > 1:
         rows = rows.sort("update", "rank")
@@ -270,24 +328,16 @@ def _report(
     alerts, verdict, signals = together(run, judged)
     boxes = black_boxes_of(run.directory, found)
     left_out = max(0, len(boxes) - MAX_BLACK_BOXES)
-    return Report(
-        run=_run(run, looked_at(rank), found, shown),
+    return _FromRows(
         updates=_updates(found, {number: judged[number] for number in shown}, rows, summaries),
         metrics=sections,
         ratio=RatioSection(ratio.last, ratio.median, ratio.health),
         signals=judged[shown[0]].signals if len(shown) == 1 else signals,
         alerts=alerts,
         verdict=verdict,
-        integrity=IntegritySection(
-            segments_sealed=sum(index.sealed for index in indices),
-            segments_active=sum(index.active for index in indices),
-            bytes=sum(index.bytes for index in indices),
-            faults=found.faults,
-        ),
         black_boxes=[_black_box(run, box) for box in [*boxes[:1], *boxes[1 + left_out :]]],
         black_boxes_left_out=left_out,
         approximate_medians=[name for name, summary in summaries.items() if summary.median_is_approximate],
-        thresholds=None if run.settings.source is None else str(run.settings.source),
     )
 
 

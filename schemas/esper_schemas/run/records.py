@@ -100,14 +100,22 @@ def _types(record: type) -> dict[str, Any]:
     return get_type_hints(record)
 
 
-def _fits(value: object, declared: Any) -> bool:
-    """Whether a JSON value fits the declared type of a field; for a Literal, any text does."""
+@cache
+def _kinds(declared: Any) -> tuple[tuple[type, ...], bool]:
+    """The types that a JSON value of a declared type may have, and whether it may be a bool, which is an int too."""
     if get_origin(declared) in (Union, UnionType):
-        return any(_fits(value, option) for option in get_args(declared))
+        options = [_kinds(option) for option in get_args(declared)]
+        return tuple(kind for kinds, _ in options for kind in kinds), any(is_bool for _, is_bool in options)
     if get_origin(declared) is Literal:
         declared = str
     kind = get_origin(declared) or declared
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    return (kind,), kind is bool
+
+
+def _fits(value: object, declared: Any) -> bool:
+    """Whether a JSON value fits the declared type of a field; for a Literal, any text does."""
+    kinds, is_bool = _kinds(declared)
+    return isinstance(value, kinds) and (is_bool or not isinstance(value, bool))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

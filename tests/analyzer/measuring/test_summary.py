@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from esper_analyzer import open_run
+from esper_analyzer.caching.folder import CACHE_DIR
 from esper_analyzer.measuring import levels
 from esper_analyzer.measuring import summary as summaries
 from esper_analyzer.reading.segment_index import NO_CACHE
@@ -19,6 +20,12 @@ from esper_recorder import Recorder
 from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, severities
 
 ROWS = 5000
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No report is taken from the cache folder, as these tests change what it would not see."""
+    monkeypatch.setenv(CACHE_DIR, str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")

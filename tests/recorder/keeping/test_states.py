@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from esper_analyzer import open_run
+from esper_analyzer.caching.folder import CACHE_DIR
 from esper_analyzer.reading.segment_index import NO_CACHE
 from esper_recorder import Recorder
 from esper_recorder.keeping.repair import repair_run
@@ -18,6 +19,12 @@ from esper_schemas import RunDirectory
 from esper_schemas.examining.run import verify_run
 
 RANK = "rank-0000"
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No report is taken from the cache folder, as these tests change what it would not see."""
+    monkeypatch.setenv(CACHE_DIR, str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""What was made of finished runs, kept in the user's cache folder, so that it need not be made again."""
