@@ -153,7 +153,11 @@ def test_a_black_box_is_read_once(command: Command, tmp_path: Path, form: str, m
 
 @pytest.mark.parametrize(
     ("arguments", "histories"),
-    [(["runs"], set()), (["tail", "--run", "a"], {()}), (["tail", "--run", "a", "--once"], {CHARTED, ()})],
+    [
+        (["runs"], set()),
+        (["tail", "--run", "a"], {()}),
+        (["tail", "--run", "a", "--once"], {CHARTED, ("steps", "time"), ()}),
+    ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_only_what_is_drawn_is_read(

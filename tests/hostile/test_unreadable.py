@@ -17,7 +17,16 @@ PLACES = {**FILES, **FOLDERS, "run": "."}
 
 _NO_DAMAGE = ("LOCK", "checkpoint", "column states")
 _BLACK_BOX = ("black box", "record of a black box")
-_NOT_NEEDED_TO_RECORD = ("checkpoint", "repairs", "repair record", "sealed file", "first attempt", "seal", *_BLACK_BOX)
+_NOT_NEEDED_TO_RECORD = (
+    "checkpoint",
+    "repairs",
+    "repair record",
+    "sealed file",
+    "first attempt",
+    "seal",
+    "column states",
+    *_BLACK_BOX,
+)
 
 
 def hand_over(folder: Path) -> None:

@@ -69,7 +69,7 @@ class Feed(ABC):
 
     def read_pinned(self, metrics: tuple[str, ...]) -> None:
         """Include the whole course of these metrics in the following pictures, in place of those read so before."""
-        self._pinned = _course(self._all_rows(), metrics)
+        self._pinned = _course(self._all_rows(), metrics) if metrics else History.empty(())
 
     def read_row(self, update: int | None) -> None:
         """Include the exact values of one update in the following pictures."""
