@@ -54,13 +54,13 @@ def secs_of(*arguments: object) -> tuple[float, float]:
     return secs, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def show(name: str, *arguments: object, factor: float = 1.0) -> None:
-    """Print the first and the best of three further times of a command; `factor` extrapolates all but the start."""
+def show(name: str, *arguments: str | Path, factor: float = 1.0) -> None:
+    """Print the first and the best of three further times of a command; `factor` extrapolates it, but for the start."""
     first, *further = [secs_of(*arguments) for _ in range(4)]
     again = min(further)
     print(f"  {name:44} {first[0]:7.2f} s {first[1]:7.2f} s   {again[0]:7.2f} s {again[1]:7.2f} s")
     if factor > 1:
-        start = min(secs_of("runs", "--help")[0] for _ in range(3))
+        start = min(secs_of(*arguments[:2], Path(arguments[2]).parent / "few")[0] for _ in range(4))
         both = [start + factor * (secs - start) for secs in (first[0], again[0])]
         print(f"  {'  extrapolated to ' + format(EXTRAPOLATED, ',') + ' runs':44} {both[0]:7.1f} s {both[1]:19.1f} s")
 
@@ -73,6 +73,7 @@ def main() -> None:
         os.environ[CACHE_DIR] = f"{place}/cache"
         long = write_run(Path(place) / "long", updates).path
         write_runs(Path(place) / "many", count)
+        write_runs(Path(place) / "few", 1)
         print(f"{'':46} {'first':>9}, {'processor':9}   {'again':>8}, {'processor':9}")
         show(f"report of {updates:,} updates", "report", long)
         show(f"runs over {count:,} runs", "runs", "--root", Path(place) / "many", factor=EXTRAPOLATED / count)
