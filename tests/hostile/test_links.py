@@ -55,7 +55,9 @@ def test_run_that_is_itself_given_by_a_link(ground: Ground) -> None:
             link.symlink_to(other)
         direct, linked = ground.ask(call(command, run), call(command, link))
         ground.check(direct, linked)
-        assert (linked.code, len(linked.out.split())) == (direct.code, len(direct.out.split())), linked
+        assert linked.code == direct.code, linked
+        if command != "explain two runs":  # which wraps the two paths, and these differ in length
+            assert len(linked.out.splitlines()) == len(direct.out.splitlines()), linked
         assert (link.parent if command == "runs" else link).is_symlink()
 
 

@@ -324,7 +324,5 @@ class Course:
         """Compute the baseline of Lv/Lp from the first rows of the run, once all of these have arrived."""
         self._beginning += losses
         if len(self._beginning) == signals.BASELINE_ROWS[1]:
-            schema = {"value_loss": pl.Float64, "policy_loss": pl.Float64}
-            frame = pl.DataFrame(self._beginning, schema=schema, orient="row")
-            self._ratio = frame.select(signals.loss_ratio_baseline()).item()
+            self._ratio = steps.loss_ratio_baseline(self._beginning)
             self._beginning = []

@@ -28,8 +28,8 @@ from esper_schemas.metric.payload import REQUIRED
 BATCH_ROWS = 65_536
 """Number of rows that are judged at a time, in about 100 MB: it takes 20 ms to plan the queries, whatever the rows."""
 
-STEP_ROWS = 128
-"""Up to so many rows are judged one by one: a frame takes about 20 ms whatever its length, and a row 0.1 ms."""
+STEP_ROWS = 256
+"""Up to so many rows are judged one by one: a frame takes about 20 ms whatever its length, and a row 0.08 ms."""
 
 _ALWAYS = ("update", "skipped", "skip_reason")
 
@@ -93,7 +93,7 @@ class Judge:
         self._unmeasured = [name for name in self._unmeasured if rows[name].null_count() == rows.height]
         self.has_losses = any(name not in self._unmeasured for name in REQUIRED)
         rows = self._course.extend(_without_skipped(rows))
-        frame = self._as_frame().extend(rows)
+        frame = self._as_frame().extend(rows) if self.rows else rows
         numbers = _with_parts(frame).select(**_frames(self.rules)).tail(rows.height)
         levels = self._levels(numbers)
         self._note_judged(numbers)

@@ -25,6 +25,7 @@ from tests.analyzer.judging.plain import (
     same,
 )
 
+from esper_analyzer.judging import signals, steps
 from esper_analyzer.judging.course import COLUMNS, READS, TYPES, Course
 
 ROWS = 230
@@ -165,6 +166,26 @@ def test_infinite_ratios_are_no_baseline() -> None:
         run = frame_of(value_loss=[1.0] * 40, policy_loss=[policy] * 40)
         for found in (portions_of_course(run, []), rows_of_course(run)):
             assert found["loss_ratio_baseline"] == [None] * 30 + [expected] * 10
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1))
+def test_the_baseline_has_the_bits_of_its_expression(seed: int) -> None:
+    """Made of 30 rows one by one, Lv/Lp at the start is what its expression gives, to the bit, whatever is among them.
+
+    Any numbers, zeros and holes in the losses; None where the expression has null.
+    """
+    random = np.random.default_rng(seed)
+    odd: list[Value] = [None, NAN, INF, -INF, 0.0, -0.0, 1e-310, 1e308]
+    rows: list[tuple[Value, Value]] = [
+        (
+            odd[random.integers(len(odd))] if random.random() < 0.2 else float(random.lognormal()),
+            odd[random.integers(len(odd))] if random.random() < 0.2 else float(random.normal()),
+        )
+        for _ in range(30)
+    ]
+    frame = pl.DataFrame(rows, schema={"value_loss": pl.Float64, "policy_loss": pl.Float64}, orient="row")
+    assert steps.loss_ratio_baseline(rows) == frame.select(signals.loss_ratio_baseline()).item()
 
 
 def test_what_is_kept_does_not_grow_with_the_run() -> None:

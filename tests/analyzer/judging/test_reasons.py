@@ -19,6 +19,7 @@ from esper_analyzer.judging import verdict as verdict_module
 from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.verdict import DAMAGE, DROPPED_ROWS, REMARK, STATE, grouped
+from esper_analyzer.reading.segment_index import NO_CACHE
 from esper_schemas import ValueLossDefinition
 from esper_schemas.metric.levels import LEVELS
 
@@ -167,6 +168,7 @@ def test_rewording_decides_nothing(
 ) -> None:
     """Other words in every reason and alert change no level, order, rule, link, group of ranks or exit code."""
     path = make(record)
+    monkeypatch.setenv(NO_CACHE, "1")  # where the old words would be
     before, told = list(shape(path, command)), sentences(path)
 
     monkeypatch.setattr(verdict_module, "Reason", reworded)
