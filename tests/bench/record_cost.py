@@ -88,9 +88,11 @@ class Peers:
         self.rlprobe.close()
         self._board.close()
         os.close(self._lines)
-        sealed_bytes = _folder_bytes(self.recorder.path / "rank-0000/segments") / rows
+        sealed, states = (
+            _folder_bytes(self.recorder.path / f"rank-0000/{name}") / rows for name in ("segments", "states")
+        )
         return {
-            "esper": f"{sealed_bytes:,.0f} sealed, {active_bytes:,.0f} active",
+            "esper": f"{sealed:,.0f}+{states:,.0f} sealed, {active_bytes:,.0f} active",
             "orjson": f"{self._lines_path.stat().st_size / rows:,.0f}",
             "rlprobe": f"{(self._rlprobe_path / 'steps.parquet').stat().st_size / rows:,.0f}",
             "tensorboard": f"{_folder_bytes(self._board_path) / board_rows:,.0f}",
@@ -129,6 +131,7 @@ def print_peers(place: Path) -> None:
         )
     print("  ours ÷: Esper's median divided by theirs; cold: one row a second, by each of them in turn")
     print(f"  kept: rows that came back after SIGKILL, of those acknowledged, at {ROWS_PER_SEC:g} rows per second")
+    print("  sealed: bytes of the segments + those of their column states")
     print(f"  rows {dropped}")
 
 
