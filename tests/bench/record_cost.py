@@ -122,12 +122,12 @@ def print_peers(place: Path) -> None:
     sizes = peers.close()
     kept = kept_after_kill(place)
     print(f"one update of {len(SCALARS) + 1} scalars: the caller's cost in µs, median of {ROUNDS} rounds' medians")
-    print(f"  {'':32}{'median':>9}{'ours ÷':>8}{'p99.9':>9}{'longest':>9}{'cold':>10}{'bytes on disk':>26}{'kept':>13}")
+    print(f"  {'':32}{'median':>9}{'ours ÷':>8}{'p99.9':>9}{'longest':>9}{'cold':>10}{'bytes on disk':>30}{'kept':>13}")
     for name, cost in costs.items():
         ratio = costs["esper"].median / cost.median
         print(
             f"  {PEER_NAMES[name]:32}{cost.median:9.2f}{ratio:8.3f}{cost.pauses}{cold[name]:10.1f}"
-            f"{sizes[name]:>26}{kept[name]:>13}"
+            f"{sizes[name]:>30}{kept[name]:>13}"
         )
     print("  ours ÷: Esper's median divided by theirs; cold: one row a second, by each of them in turn")
     print(f"  kept: rows that came back after SIGKILL, of those acknowledged, at {ROWS_PER_SEC:g} rows per second")
