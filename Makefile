@@ -70,6 +70,7 @@ bench: setup ## cost of record() and minibatch(), of reading, of live judgement,
 	$(BIN)/python tests/bench/import_cost.py
 	$(BIN)/python tests/bench/start_cost.py
 	$(BIN)/python tests/bench/kept_cost.py
+	$(BIN)/python tests/bench/growth_cost.py
 
 gpu: setup ## what only a GPU can answer, as one table; without one the same steps, short, on the CPU
 	PYTHON=$(abspath $(BIN)/python) bash tests/gpu/run.sh gpu.md
