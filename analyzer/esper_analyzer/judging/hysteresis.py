@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
-from math import isfinite
+from math import isfinite, isnan
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -57,7 +57,7 @@ class Bounds:
         """Return the severities of numbers, one column for each rule: 0, 1, 2, or `NOT_FINITE`; 0 for null."""
         found: Levels = {}
         for rule, (number, (low, high)) in enumerate(zip(numbers.get_columns(), self._within, strict=True)):
-            if number.is_between(low, high).all():  # nulls are ignored, and NaN is not between any bounds
+            if _are_between(number, low, high):
                 continue
             values = rolling.floats(number)
             levels = self._severities(
@@ -101,6 +101,13 @@ class Bounds:
             if limit.comparison.startswith(side)
         ]
         return float(min(bounds, default=far) if side == ">" else max(bounds, default=far))
+
+
+def _are_between(numbers: pl.Series, low: float, high: float) -> bool:
+    """Whether every number that is not null is between two bounds; NaN is not."""
+    found = numbers.min(), numbers.max(), numbers.sum()  # only the sum takes NaN into account
+    lowest, highest, total = (one if isinstance(one, float) else low for one in found)  # without numbers: None
+    return low <= lowest and highest <= high and not isnan(total)
 
 
 class Change(NamedTuple):

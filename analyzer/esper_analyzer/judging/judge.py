@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,12 +52,13 @@ class Judge:
 
     def __init__(self, rules: Iterable[Rule] = RULES.values()) -> None:
         self.rules: Sequence[Rule] = tuple(rules)
+        plan = _Plan.of(self.rules)
         self.rows = 0
         self.last_update = -1
         self.has_losses = False
         self.in_force: dict[tuple[int, int], Episode] = {}
-        self.columns = sorted({*_ALWAYS, *READS, *_read_by(self.rules)})
-        self._bounds = Bounds([rule.bands for rule in self.rules])
+        self.columns = plan.columns
+        self._bounds, self._frames = plan.bounds, plan.frames
         self._hysteresis = Hysteresis(self.rules)
         self._from_row = [rule.from_row for rule in self.rules]
         self._all_count_from = max(self._from_row)
@@ -66,7 +68,7 @@ class Judge:
         self._updates: deque[int] = deque([0] * self._hysteresis.memory, self._hysteresis.memory)
         self._course = Course()
         self._newest: list[float | None] = [None] * len(self.rules)
-        self._types = {name: SCHEMA[name] for name in self.columns} | TYPES
+        self._types = plan.types
         # The rows before the next one: as a frame, or as dictionaries with the steps that have seen them.
         self._context: pl.DataFrame | None = pl.DataFrame(schema=self._types)
         self._recent: deque[Row] = deque(maxlen=signals.CONTEXT_ROWS)
@@ -94,7 +96,7 @@ class Judge:
         self.has_losses = any(name not in self._unmeasured for name in REQUIRED)
         rows = self._course.extend(_without_skipped(rows))
         frame = self._as_frame().extend(rows) if self.rows else rows
-        numbers = _with_parts(frame).select(**_frames(self.rules)).tail(rows.height)
+        numbers = _with_parts(frame).select(self._frames).tail(rows.height)
         levels = self._levels(numbers)
         self._note_judged(numbers)
         self._newest = list(numbers.row(-1))
@@ -281,11 +283,41 @@ def numbers_of(rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values()) -> pl
     Returns:
         One column (Float64) for each rule, by its name; null where it has no number.
     """
-    return _with_parts(Course().extend(_without_skipped(rows))).select(**_frames(tuple(rules)))
+    return _with_parts(Course().extend(_without_skipped(rows))).select(_Plan.of(tuple(rules)).frames)
 
 
-def _frames(rules: Sequence[Rule]) -> dict[str, pl.Expr]:
-    return {rule.name: rule.value.frame.cast(pl.Float64) for rule in rules}
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What follows from the rules alone: a list of many runs judges all of them by the same ones.
+
+    Attributes:
+        rules: what is watched.
+        columns: the columns to read.
+        types: their types, and those of the course.
+        frames: the number of each rule.
+        bounds: the bands of all rules.
+    """
+
+    rules: Sequence[Rule]
+    columns: list[str]
+    types: dict[str, pl.DataType]
+    frames: list[pl.Expr]
+    bounds: Bounds
+
+    @classmethod
+    def of(cls, rules: Sequence[Rule]) -> _Plan:
+        """Return the plan of some rules; that of the same sequence as the last time is kept."""
+        global _newest_plan
+        plan = _newest_plan
+        if plan is None or plan.rules is not rules:
+            columns = sorted({*_ALWAYS, *READS, *_read_by(rules)})
+            types = {name: SCHEMA[name] for name in columns} | TYPES
+            frames = [rule.value.frame.cast(pl.Float64).alias(rule.name) for rule in rules]
+            plan = _newest_plan = cls(rules, columns, types, frames, Bounds([rule.bands for rule in rules]))
+        return plan
+
+
+_newest_plan: _Plan | None = None
 
 
 def _with_parts(frame: pl.DataFrame) -> pl.DataFrame:
