@@ -274,17 +274,19 @@ def _write_document(document: str, output: Path | None) -> None:
 
 def _document(form: str, run: Run, rank: Ranks, found: RunIndex) -> tuple[Report, str]:
     """Build a report, and its text in one of the formats; an empty text for an empty format."""
+    from esper_analyzer.caching.judgements import judgements
     from esper_analyzer.reporting.report import build_report
 
-    made = build_report(run, rank, found)
-    return made, _text(form, run, made, rank, found) if form else ""
+    judged = judgements(run, found)
+    made = build_report(run, rank, found, judged)
+    if form != "html":
+        return made, _text(form, run, made) if form else ""
+    from esper_analyzer.reporting.html import report_html
+
+    return made, report_html(run, made, rank, found, judged)
 
 
-def _text(form: str, run: Run, made: Report, rank: Ranks, found: RunIndex) -> str:
-    if form == "html":
-        from esper_analyzer.reporting.html import report_html
-
-        return report_html(run, made, rank, found)
+def _text(form: str, run: Run, made: Report) -> str:
     if form == "markdown":
         from esper_analyzer.reporting.markdown import report_markdown
 
@@ -356,6 +358,7 @@ def check(
 @runs_argument("[RUN [RUN]]")
 @root_option
 @thresholds_option
+@no_cache_option
 @click.option("--rank", help="Rank to explain.  [default: the one in trouble; of two runs, rank 0]")
 @click.option(
     "--update", type=click.IntRange(0), help="Update to explain.  [default: that of the trouble the run is in]"
@@ -482,7 +485,7 @@ def compare(
             rank="first" if number is None else number,
             group=not no_group,
             group_by=None if group_by is None else [key for key in group_by.split(",") if key],
-            with_metrics=form == "html",
+            with_reports=form == "html",
         )
         made = found.comparison
         document = _comparison(found, form) if form != "text" or output is not None else None

@@ -10,7 +10,6 @@ from esper_analyzer.caching.code import code_digest
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.rules import RULES, Rule
 from esper_analyzer.judging.settings import Settings
-from esper_analyzer.reading import current_rows
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.reading.segment_index import SegmentIndex, uses_stored_numbers
@@ -65,9 +64,8 @@ def key_of_rows(run: JudgedRun, found: RunIndex, frames_of: RunIndex, *asked: ob
     judging = key_of_judging(run.settings)
     if fingerprint is None or judging is None:
         return None
-    schema = current_rows.schema_of(piece for index in frames_of.ranks.values() for piece in index.pieces)
     ranks = [(rank, found.damage_of(rank), *_parts_of_rank(index)) for rank, index in found.ranks.items()]
-    about = (run.remarks, run.value_clip, repr(found.recording), list(schema))
+    about = (run.remarks, run.value_clip, repr(found.recording), list(frames_of.schema))
     return key_of(judging, fingerprint.digest, ranks, about, asked)
 
 

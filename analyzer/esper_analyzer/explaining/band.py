@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from esper_analyzer.judging.trouble import FEWEST_BEFORE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -29,9 +31,6 @@ PAST = 50
 
 NEAR = 3
 """A value is expected near the median of so many values before it."""
-
-LEAST = 20
-"""Fewer finite values than this are no past that a value could be judged by."""
 
 WIDTH = 5.0
 """Robust deviations from what is expected to either end of a band."""
@@ -87,8 +86,8 @@ def band_before(values: Floats, past: int = PAST) -> tuple[Floats, Floats]:
         past: values that a band is made of, at most.
 
     Returns:
-        Expected values [T] and robust deviations [T] ≥ 0, on the scale of the values; both NaN where fewer than `LEAST`
-        of the values before are known. The deviation is 0 where the past was constant.
+        Expected values [T] and robust deviations [T] ≥ 0, on the scale of the values; both NaN where fewer than
+        `FEWEST_BEFORE` of the values before are known. The deviation is 0 where the past was constant.
     """
     finite = np.where(np.isfinite(values), values, np.nan)
     level = _level_before(finite)
@@ -101,7 +100,8 @@ def band_before(values: Floats, past: int = PAST) -> tuple[Floats, Floats]:
 def noise_around(values: Floats, past: int = PAST) -> Floats:
     """Return the robust deviation of the values around each value, half of them before it and half after: [T] ≥ 0.
 
-    It is NaN where fewer than `LEAST` of them are known. Where the noise of a run is asked, not what it will do next.
+    It is NaN where fewer than `FEWEST_BEFORE` of them are known. Where the noise of a run is asked, not what it will do
+    next.
     """
     finite = np.where(np.isfinite(values), values, np.nan)
     padding = np.full(past // 2, np.nan)
@@ -134,7 +134,7 @@ def _windows(values: Floats, past: int) -> Floats:
 def robust(samples: Floats) -> tuple[Floats, Floats]:
     """Return the median and the robust deviation of each row of samples [T, N], whose NaN are left out.
 
-    Both are NaN in rows with fewer than `LEAST` numbers.
+    Both are NaN in rows with fewer than `FEWEST_BEFORE` numbers.
     """
     if not samples.size:
         return np.full(len(samples), np.nan), np.full(len(samples), np.nan)
@@ -145,7 +145,7 @@ def robust(samples: Floats) -> tuple[Floats, Floats]:
 
 
 def _quantile(samples: Floats, share: float) -> Floats:
-    """Return a quantile of each row, by linear interpolation; NaN in rows with fewer than `LEAST` numbers."""
+    """Return a quantile of each row, by linear interpolation; NaN in rows with fewer than `FEWEST_BEFORE` numbers."""
     ordered = np.sort(samples, axis=1)  # NaN are last
     count = np.sum(~np.isnan(ordered), axis=1)
     at = share * np.maximum(count - 1, 0)
@@ -153,7 +153,7 @@ def _quantile(samples: Floats, share: float) -> Floats:
     high = np.minimum(low + 1, np.maximum(count - 1, 0))
     below, above = ordered[rows, low], ordered[rows, high]
     found = below + (at - low) * (above - below)
-    return np.where(count < LEAST, np.nan, found)
+    return np.where(count < FEWEST_BEFORE, np.nan, found)
 
 
 @QUIET
@@ -209,7 +209,7 @@ def find_excursion(values: Floats, since: int = 0, *, past: int = PAST) -> Excur
 @QUIET
 def has_past(values: Floats, past: int = PAST) -> bool:
     """Whether there are enough finite values before the newest one to judge it by."""
-    return len(values) > LEAST and not bool(np.isnan(band_before(values, past)[1][-1]))
+    return len(values) > FEWEST_BEFORE and not bool(np.isnan(band_before(values, past)[1][-1]))
 
 
 def _often_not_finite(values: Floats, past: int) -> NDArray[np.bool_]:

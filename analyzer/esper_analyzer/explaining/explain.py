@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
+from esper_analyzer.caching.judgements import judgements
 from esper_analyzer.explaining.band import PAST, find_excursion, has_past
-from esper_analyzer.explaining.explanation import Chosen, ExplainedAlert, Explanation, Moved
+from esper_analyzer.explaining.broken_off import BrokenOff, broken_off
+from esper_analyzer.explaining.explanation import Chosen, Explanation, Moved
 from esper_analyzer.explaining.families import together
 from esper_analyzer.explaining.minibatches import InMinibatch, excursions_of
 from esper_analyzer.explaining.moment import in_order
 from esper_analyzer.explaining.presence import find_turn
 from esper_analyzer.explaining.sentences import broke_off, no_trouble, sentences
 from esper_analyzer.explaining.stages import COST, is_explained, stage
-from esper_analyzer.explaining.trouble import BrokenOff, Trouble, broken_off, trouble_of
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import Judgement
+from esper_analyzer.judging.trouble import Trouble, trouble_of
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
 from esper_analyzer.reading.run_index import RunIndex
@@ -31,29 +34,38 @@ _READ = 10 * (PAST + LOOKBACK)
 """So many rows are read. A metric that only every tenth row measured still has a whole past in them."""
 
 
-def explain_run(run: JudgedRun, found: RunIndex, update: int | None = None, rank: int | None = None) -> Explanation:
+def explain_run(
+    run: JudgedRun,
+    found: RunIndex,
+    update: int | None = None,
+    rank: int | None = None,
+    judged: Mapping[int, Judgement] | None = None,
+) -> Explanation:
     """Explain an update of a run.
 
     Args:
         run: the run.
-        found: the index of the run, or of `rank` alone.
+        found: the index of the run, or of `rank` alone, examined at depth `checksums` or `rows`.
         update: the update; by default that in which the run broke off (see `broken_off`), or else that of the trouble
             that it is in, or was in (see `trouble_of`).
         rank: the rank; by default the one that raised this alert, or the first one if an update is given.
+        judged: what `judgements(run, found)` returned; by default it is asked for if it is needed.
 
     Raises:
         UsageError: the run has no rows, or no such update.
         RunDamagedError: so much of the run is damaged that one of these is true of the rest.
     """
     try:
-        return _explain(run, found, update, rank)
+        return _explain(run, found, update, rank, judged)
     except UsageError as error:
         if found.damage:
             raise RunDamagedError(f"{error}, as far as the damaged files can be read") from None
         raise
 
 
-def _explain(run: JudgedRun, found: RunIndex, update: int | None, rank: int | None) -> Explanation:
+def _explain(
+    run: JudgedRun, found: RunIndex, update: int | None, rank: int | None, judged: Mapping[int, Judgement] | None
+) -> Explanation:
     frames = found.frames()
     if not any(index.rows for index in found.ranks.values()):
         raise UsageError(f"{run.path} has recorded no updates yet, so there is nothing to explain")
@@ -64,10 +76,12 @@ def _explain(run: JudgedRun, found: RunIndex, update: int | None, rank: int | No
     if broke is not None:
         rank, update = broke.box.rank, broke.update
     elif update is None:
-        trouble = trouble_of(run, frames)
-        if trouble is None or trouble.is_too_early:
-            return _nothing(run, found, frames, trouble)
-        rank, update = trouble.rank, trouble.episode.update
+        by_rank = judgements(run, found, frames) if judged is None else judged
+        chosen = trouble_of({number: one.trouble for number, one in by_rank.items()})
+        if chosen is None or chosen[1].is_too_early:
+            return _nothing(run, found, frames, chosen)
+        rank, trouble = chosen
+        update = trouble.alert.update
     elif rank is None:
         rank = found.shown("first")[0]
     rows = frames[rank].filter(pl.col("update") <= update).tail(_READ).collect()
@@ -81,7 +95,7 @@ def _explain(run: JudgedRun, found: RunIndex, update: int | None, rank: int | No
     gone = {one.metric for lead in moved for one in (lead, *lead.beside)}
     steady = [name for name in looked.names if name not in gone and looked.has_past(name)]
     not_judged = [name for name in looked.names if name not in gone and name not in steady]
-    alert = None if trouble is None else _explained(trouble)
+    alert = None if trouble is None else trouble.alert
     return Explanation(
         run_id=run.header.run_id,
         path=str(run.path),
@@ -235,9 +249,11 @@ def _outside(rows: pl.LazyFrame) -> list[Moved]:
     ]
 
 
-def _nothing(run: JudgedRun, found: RunIndex, frames: dict[int, pl.LazyFrame], early: Trouble | None) -> Explanation:
-    """Say that there is no trouble to explain, or that the only alert came too early."""
-    rank = found.shown("first")[0] if early is None else early.rank
+def _nothing(
+    run: JudgedRun, found: RunIndex, frames: dict[int, pl.LazyFrame], early: tuple[int, Trouble] | None
+) -> Explanation:
+    """Say that there is no trouble to explain, or that the only alert, of this rank, came too early."""
+    rank = found.shown("first")[0] if early is None else early[0]
     updates, newest = frames[rank].select(pl.len(), pl.col("update").max()).collect().row(0)
     return Explanation(
         run_id=run.header.run_id,
@@ -248,26 +264,12 @@ def _nothing(run: JudgedRun, found: RunIndex, frames: dict[int, pl.LazyFrame], e
         alert=None,
         since=newest,
         sentences=no_trouble(
-            updates, None if early is None else _explained(early), [] if early else _outside(frames[rank])
+            updates, None if early is None else early[1].alert, [] if early else _outside(frames[rank])
         ),
         moved=[],
         steady=[],
         not_judged=[],
         is_damaged=found.damage > 0,
-    )
-
-
-def _explained(trouble: Trouble) -> ExplainedAlert:
-    one = trouble.episode
-    return ExplainedAlert(
-        rule=one.rule.name,
-        metric=one.rule.metric,
-        level=one.level,
-        update=one.update,
-        since=one.since,
-        until=one.until,
-        gives=trouble.gives,
-        message=one.message,
     )
 
 

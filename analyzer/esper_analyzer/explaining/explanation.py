@@ -9,35 +9,13 @@ from typing import Any, Literal
 
 from esper_analyzer.explaining.band import Direction
 from esper_analyzer.explaining.presence import Presence
+from esper_analyzer.judging.trouble import RaisedAlert
 from esper_analyzer.strict_json import strict
-from esper_schemas.metric.metrics import Level
 
 FORMAT = "esper-explain/1"
 
 Chosen = Literal["asked", "broke off", "in force", "over", "nothing"]
 """Why an update is explained: see `Explanation.chosen`."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainedAlert:
-    """The alert that is explained: one time that a rule was raised.
-
-    Attributes:
-        rule, metric, level, message: those of `Alert`.
-        update: the update at which it was raised.
-        since: the first of the updates beyond the bound that raised it.
-        until: first update at which it was over; None while it is in force.
-        gives: what it contributes to the verdict while it is in force; `healthy` is nothing.
-    """
-
-    rule: str
-    metric: str
-    level: Level
-    update: int
-    since: int
-    until: int | None
-    gives: Level
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +93,7 @@ class Explanation:
     rank: int
     update: int
     chosen: Chosen
-    alert: ExplainedAlert | None
+    alert: RaisedAlert | None
     since: int
     sentences: Sequence[str]
     moved: Sequence[Moved]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from esper_analyzer.explaining.band import LEAST
+from esper_analyzer.judging.trouble import FEWEST_BEFORE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,9 +34,9 @@ class Turn:
 def find_turn(measured: NDArray[np.bool_], since: int = 0) -> Turn | None:
     """Return where a metric fell silent or became new, if it still is so in the newest update; else None.
 
-    It is silent if `LEAST` updates had measured it, and none of the newest `SURE`, nor of `SURE` times as many as its
-    longest pause had. It is new if no update had measured it before, of at least `LEAST`, and since then at
-    least `SURE` of them, and half of all.
+    It is silent if `FEWEST_BEFORE` updates had measured it, and none of the newest `SURE`, nor of `SURE` times as many
+    as its longest pause had. It is new if no update had measured it before, of at least `FEWEST_BEFORE`, and since then
+    at least `SURE` of them, and half of all.
 
     Args:
         measured: [T], whether each update that was not skipped measured it, the newest last.
@@ -47,7 +47,7 @@ def find_turn(measured: NDArray[np.bool_], since: int = 0) -> Turn | None:
         return None
     first, end = int(at[0]), int(at[-1]) + 1
     pause = int(np.diff(at).max(initial=1)) - 1
-    if len(at) >= LEAST and end >= since and len(measured) - end >= SURE * max(1, pause):
+    if len(at) >= FEWEST_BEFORE and end >= since and len(measured) - end >= SURE * max(1, pause):
         return Turn("silent", end)
-    is_new = first >= max(since, LEAST) and len(at) >= SURE and 2 * len(at) >= len(measured) - first
+    is_new = first >= max(since, FEWEST_BEFORE) and len(at) >= SURE and 2 * len(at) >= len(measured) - first
     return Turn("new", first) if is_new else None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from esper_analyzer.explaining.band import LEAST
-from esper_analyzer.explaining.explanation import ExplainedAlert, Moved
+from esper_analyzer.explaining.explanation import Moved
 from esper_analyzer.explaining.stages import (
     ADVANTAGES,
     COST,
@@ -21,6 +20,7 @@ from esper_analyzer.explaining.stages import (
     WORK,
     stage,
 )
+from esper_analyzer.judging.trouble import FEWEST_BEFORE, RaisedAlert
 from esper_analyzer.wording import compact
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import DECLARED
@@ -45,12 +45,12 @@ _WHERE_TO_LOOK = {
 }
 """What the first metric to move says, by its place in an update: whatever comes before it there had not moved."""
 
-_TOO_SHORT = f"A metric has a band once {LEAST + 1} updates have measured it."
+_TOO_SHORT = f"A metric has a band once {FEWEST_BEFORE + 1} updates have measured it."
 _OWN_METRIC = "It is one of your own metrics: look at what it measures."
 
 
 def sentences(
-    update: int, alert: ExplainedAlert | None, moved: Sequence[Moved], steady: int, not_judged: int, since: int
+    update: int, alert: RaisedAlert | None, moved: Sequence[Moved], steady: int, not_judged: int, since: int
 ) -> list[str]:
     """Say what moved first, what went with it, what followed, and where to look.
 
@@ -101,7 +101,7 @@ def broke_off(after: int, reason: str) -> str:
     )
 
 
-def no_trouble(updates: int, early: ExplainedAlert | None, outside: Sequence[Moved]) -> list[str]:
+def no_trouble(updates: int, early: RaisedAlert | None, outside: Sequence[Moved]) -> list[str]:
     """Say that there is nothing to explain, and how to ask about an update.
 
     Args:
@@ -125,7 +125,7 @@ def no_trouble(updates: int, early: ExplainedAlert | None, outside: Sequence[Mov
     return [nothing, "To see what moved before an update, name the update (--update N)."]
 
 
-def _over(alert: ExplainedAlert) -> str:
+def _over(alert: RaisedAlert) -> str:
     """Say that the trouble is over."""
     return (
         f"This trouble is over: the {alert.level} alert ({alert.rule}) of update {alert.update} ended by update"
@@ -133,7 +133,7 @@ def _over(alert: ExplainedAlert) -> str:
     )
 
 
-def _in_force(alert: ExplainedAlert | None) -> list[str]:
+def _in_force(alert: RaisedAlert | None) -> list[str]:
     """Say so where the verdict does not rest on an alert in force."""
     if alert is None or alert.until is not None or alert.gives != "healthy":
         return []

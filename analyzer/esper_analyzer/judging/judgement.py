@@ -11,6 +11,7 @@ from esper_analyzer.judging.alert_log import AlertLog, in_order
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.trouble import Trouble, TroubleLog
 from esper_analyzer.judging.verdict import (
     REMARK,
     Reason,
@@ -24,6 +25,7 @@ from esper_analyzer.judging.verdict import (
 from esper_analyzer.reading.gaps import Range, numbering_of_index
 from esper_analyzer.reading.run_index import RunIndex, dropped_rows, every_row_of
 from esper_analyzer.reading.segment_index import SegmentIndex
+from esper_schemas.metric.catalogue import EPISODE_RETURN
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +33,27 @@ class Judgement:
     """The result of judging the rows of one rank.
 
     Attributes:
+        rows: number of rows that count.
+        first, last: their first and last update; None without rows.
+        has_returns: whether any of them measured an episode return.
         missing: ranges of missing updates between the first and the last.
         stride: the step from one update to the next.
         dropped: number of rows that the recorder dropped.
         alerts: one alert for each rule that was raised, in the order of a list.
+        trouble: the alert to explain, if a rule was raised.
         verdict: the verdict.
         signals: the signals after the last row.
     """
 
+    rows: int
+    first: int | None
+    last: int | None
+    has_returns: bool
     missing: list[Range]
     stride: int
     dropped: int
     alerts: list[Alert]
+    trouble: Trouble | None
     verdict: Verdict
     signals: dict[str, float | None]
 
@@ -61,12 +72,27 @@ def judge_ranks(run: JudgedRun, found: RunIndex, frames: Mapping[int, pl.LazyFra
 def judge_rank(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: int) -> Judgement:
     """Judge one rank, whose files have so many faults that are damage."""
     judge = Judge(run.settings.rules)
-    log = AlertLog()
-    for begun in judge.advance_all(rows):
+    log, troubles, first = AlertLog(), TroubleLog(), None
+    for batch, begun in judge.advance_all(rows):
+        if first is None and batch.height:
+            first = int(batch["update"][0])
         log.add(begun)
+        troubles.add(batch["update"], begun)
     facts = _facts(run, index, rows, damage)
-    alerts = log.alerts(judge.in_force.values(), facts.missing, facts.stride)
-    return Judgement(list(facts.missing), facts.stride, facts.dropped, alerts, conclude(judge, facts), judge.signals())
+    in_force = judge.in_force.values()
+    return Judgement(
+        rows=judge.rows,
+        first=first,
+        last=None if first is None else judge.last_update,
+        has_returns=EPISODE_RETURN in judge.measured,
+        missing=list(facts.missing),
+        stride=facts.stride,
+        dropped=facts.dropped,
+        alerts=log.alerts(in_force, facts.missing, facts.stride),
+        trouble=troubles.trouble(in_force),
+        verdict=conclude(judge, facts),
+        signals=judge.signals(),
+    )
 
 
 def verdict_on_rank(run: JudgedRun, index: SegmentIndex, rows: pl.DataFrame, damage: int, judge: Judge) -> Verdict:

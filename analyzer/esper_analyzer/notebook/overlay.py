@@ -67,7 +67,7 @@ def plot_runs(
     found = compared(
         runs, root=root, settings=DEFAULT_SETTINGS, by=by, metric=metrics[0] if metrics else None, better=None,
         rank="first", group=band is not None, group_by=group_by if band is not None else None,
-        with_metrics=True,
+        with_reports=True,
     )  # fmt: skip
     comparison = found.comparison
     names = _chosen(found, metrics)
@@ -105,15 +105,14 @@ def _chosen(found: Compared, metrics: Sequence[str]) -> list[str]:
     if metrics:
         return list(dict.fromkeys(metrics))
     usual = dict.fromkeys([EPISODE_RETURN, *DEFAULT_PLOTS])
-    reports = [reading.report for reading in readings]
-    return [name for name in usual if any(report.metrics[name].nonfinite is not None for report in reports)]
+    return [name for name in usual if any(report.metrics[name].nonfinite is not None for report in found.reports)]
 
 
 def _lines(reading: Reading, names: Sequence[str], by: By) -> dict[str, tuple[Points, Points]]:
     """Return the line of each metric that the run has measured, on the axis, and the means that its band is made of."""
     rows = reading.found.updates().with_columns(loss_ratio())
     schema = rows.collect_schema()
-    course = course_of(rows, [name for name in names if name in schema], reading.report.updates.missing)
+    course = course_of(rows, [name for name in names if name in schema], reading.missing)
     placed = MeasuredRows(reading.found, None).rows(by).sort("update")
     updates, places = placed["update"].to_numpy().astype(np.float64), placed["at"].to_numpy()
     lines = {}

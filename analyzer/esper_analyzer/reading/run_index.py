@@ -81,9 +81,14 @@ class RunIndex:
         """Count the faults of a rank, and of the run as a whole, that are damage."""
         return sum(fault.is_damage for fault in self.faults if fault.rank in (None, rank))
 
+    @property
+    def schema(self) -> pl.Schema:
+        """The columns of the rows, which are the same for all of these ranks."""
+        return current_rows.schema_of(piece for index in self.ranks.values() for piece in index.pieces)
+
     def frames(self, *, all_attempts: bool = False) -> dict[int, pl.LazyFrame]:
         """Return the rows of each rank, in frames with the same columns; see `updates`."""
-        schema = current_rows.schema_of(piece for index in self.ranks.values() for piece in index.pieces)
+        schema = self.schema
         return {rank: rows_of(index, schema, all_attempts=all_attempts) for rank, index in self.ranks.items()}
 
     def updates(self, *, all_attempts: bool = False) -> pl.LazyFrame:

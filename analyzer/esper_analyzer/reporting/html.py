@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import Judgement
 from esper_analyzer.judging.rules import CHART_OF, Rule
 from esper_analyzer.judging.verdict import DAMAGE, REMARK, Reason, beside, grouped
 from esper_analyzer.measuring.levels import loss_ratio
@@ -64,7 +65,13 @@ class ReasonLine:
     is_remark: bool
 
 
-def report_html(run: JudgedRun, report: Report, rank: Ranks = "first", found: RunIndex | None = None) -> str:
+def report_html(
+    run: JudgedRun,
+    report: Report,
+    rank: Ranks = "first",
+    found: RunIndex | None = None,
+    judged: Mapping[int, Judgement] | None = None,
+) -> str:
     """Return the report as one HTML document that needs no other files and no network.
 
     Args:
@@ -72,6 +79,7 @@ def report_html(run: JudgedRun, report: Report, rank: Ranks = "first", found: Ru
         report: the report that `run.report(rank)` returned.
         rank: the same; None for all ranks, with a line for each (one line for all if there are more than 8).
         found: the index that the report was made from, so that the charts show the same moment; by default a new one.
+        judged: the judgements that the report was made from, so that no row is judged again.
 
     Raises:
         NotARunError, FormatVersionError: as in `Run.updates`.
@@ -113,7 +121,7 @@ def report_html(run: JudgedRun, report: Report, rank: Ranks = "first", found: Ru
             beside={name: beside(report.verdict, name) for name in report.verdict.questions},
             max_reasons=MAX_REASONS,
             tiles=[] if is_of_several else _tiles(report, run.settings.rules),
-            moment=moment_of(run, report, found, ids, None if is_of_several else report.run.rank),
+            moment=moment_of(run, report, found, ids, None if is_of_several else report.run.rank, judged),
             is_of_several=is_of_several,
             axes=axes,
             charts=charts,

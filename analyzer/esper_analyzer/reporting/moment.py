@@ -19,6 +19,7 @@ from esper_analyzer.explaining.sentences import title
 from esper_analyzer.explaining.stages import COST, stage
 from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import Judgement
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reporting.report import Report
 from esper_analyzer.wording import compact
@@ -87,7 +88,12 @@ class Moment:
 
 
 def moment_of(
-    run: JudgedRun, report: Report, found: RunIndex, ids: Mapping[str, str], rank: int | None
+    run: JudgedRun,
+    report: Report,
+    found: RunIndex,
+    ids: Mapping[str, str],
+    rank: int | None,
+    judged: Mapping[int, Judgement] | None,
 ) -> Moment | None:
     """Explain the trouble that the run is in, or was in, for the page; None where there is nothing to explain.
 
@@ -97,11 +103,12 @@ def moment_of(
         found: the index that the report was made from.
         ids: the chart of each metric on the page.
         rank: the rank of these charts; None if they show several.
+        judged: as for `explain_run`.
     """
     if all(alert.rule == MISSING_UPDATES for alert in report.alerts) and not report.black_boxes:
         return None
     try:
-        explained = explain_run(run, found)
+        explained = explain_run(run, found, judged=judged)
     except (UsageError, RunDamagedError):  # the alert is of rows that can no longer be read
         return None
     if explained.chosen == "nothing":

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from typing import Any
 
 import polars as pl
 
+from esper_analyzer.caching.judgements import judgements
 from esper_analyzer.caching.kept import kept
 from esper_analyzer.caching.keys import key_of_rows
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.judging.judgement import Judgement, judge_ranks, together
+from esper_analyzer.judging.judgement import Judgement, together
 from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.snapshot import MetricState, metric_names, take_snapshot
@@ -22,7 +22,7 @@ from esper_analyzer.measuring.summary import Summary, Value, column, summarise
 from esper_analyzer.measuring.trends import Trend
 from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
 from esper_analyzer.reading.gaps import Range, missing_count
-from esper_analyzer.reading.run_index import Ranks, RunIndex, joined, looked_at
+from esper_analyzer.reading.run_index import Ranks, RunIndex, joined, looked_at, rows_of
 from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.strict_json import strict
 from esper_schemas.examining.faults import Fault
@@ -32,7 +32,6 @@ from esper_schemas.metric.metrics import Level
 FORMAT = "esper-report/1"
 
 MAX_BLACK_BOXES = 20
-_IN_EVERY_REPORT = ("update", "value_loss", "policy_loss", LOSS_RATIO)
 """A report has at most so many black boxes: the first one, as what broke first is often the cause, and the newest."""
 
 
@@ -217,7 +216,10 @@ class Report:
 
 
 def build_report(
-    run: JudgedRun, rank: Ranks = "first", found: RunIndex | None = None, metrics: Collection[str] | None = None
+    run: JudgedRun,
+    rank: Ranks = "first",
+    found: RunIndex | None = None,
+    judged: Mapping[int, Judgement] | None = None,
 ) -> Report:
     """Report on the ranks of a run.
 
@@ -225,40 +227,21 @@ def build_report(
         run: the run.
         rank: which ranks are judged, and which the numbers are of.
         found: the index that `run.look(looked_at(rank))` returned; by default the run is examined now.
-        metrics: the metrics that get a section, beside the update and the two losses of Lv/Lp; by default all. Sections
-            take most of the time that a report of a short run takes.
+        judged: what `judgements(run, found)` returned; by default it is asked for.
 
     Raises:
         NotARunError: the run has no such rank.
         FormatVersionError: a segment was written by a newer Esper.
     """
     found = found or run.look(looked_at(rank))
-    return _report(run, rank, found, _Rows(run, found), metrics)
+    return _report(run, rank, found, found, judgements(run, found) if judged is None else judged)
 
 
 def build_reports(run: JudgedRun, found: RunIndex, rank: Ranks = None) -> tuple[Report, dict[int, Report]]:
     """Return the report on all ranks that were examined and the report on each of them, judging every row once."""
-    rows = _Rows(run, found)
-    by_rank = {number: _report(run, number, found.only(number), rows) for number in found.ranks}
-    return _report(run, rank, found, rows), by_rank
-
-
-class _Rows:
-    """The rows of a run, opened and judged once, when the first report needs them."""
-
-    def __init__(self, run: JudgedRun, found: RunIndex) -> None:
-        self.found = found
-        self._run = run
-
-    @cached_property
-    def frames(self) -> dict[int, pl.LazyFrame]:
-        """The rows of each rank that count."""
-        return self.found.frames()
-
-    @cached_property
-    def judged(self) -> dict[int, Judgement]:
-        """The judgement on each rank."""
-        return judge_ranks(self._run, self.found, self.frames)
+    judged = judgements(run, found)
+    by_rank = {number: _report(run, number, found.only(number), found, judged) for number in found.ranks}
+    return _report(run, rank, found, found, judged), by_rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,34 +251,34 @@ class _FromRows:
     updates: UpdatesSection
     metrics: dict[str, MetricSection]
     ratio: RatioSection
-    signals: dict[str, float | None]
-    alerts: list[Alert]
-    verdict: Verdict
     black_boxes: list[BlackBoxSection]
     black_boxes_left_out: int
     approximate_medians: list[str]
 
 
-def _report(
-    run: JudgedRun, rank: Ranks, found: RunIndex, rows: _Rows, metrics: Collection[str] | None = None
-) -> Report:
-    """Build the report on ranks that were examined; `rows` are those of at least these ranks."""
-    indices = found.ranks.values()
-    asked = (rank, None if metrics is None else sorted(metrics))
+def _report(run: JudgedRun, rank: Ranks, found: RunIndex, every: RunIndex, judged: Mapping[int, Judgement]) -> Report:
+    """Build the report on ranks that were examined.
+
+    Args:
+        run, rank: the run, and what is asked for.
+        found: these ranks.
+        every: at least these ranks; the columns of the rows are theirs.
+        judged: the judgement on at least these ranks.
+    """
+    indices, shown = found.ranks.values(), found.shown(rank)
+    judged = {number: judged[number] for number in found.ranks}
     made = kept(
-        "report",
-        key_of_rows(run, found, rows.found, *asked),
-        _FromRows,
-        lambda: _from_rows(run, rank, found, rows, metrics),
+        "report", key_of_rows(run, found, every, rank), _FromRows, lambda: _from_rows(run, found, shown, every, judged)
     )
+    alerts, verdict, signals = together(run, judged)
     return Report(
-        run=_run(run, looked_at(rank), found, found.shown(rank)),
+        run=_run(run, looked_at(rank), found, shown),
         updates=made.updates,
         metrics=made.metrics,
         ratio=made.ratio,
-        signals=made.signals,
-        alerts=made.alerts,
-        verdict=made.verdict,
+        signals=judged[shown[0]].signals if len(shown) == 1 else signals,
+        alerts=alerts,
+        verdict=verdict,
         integrity=IntegritySection(
             segments_sealed=sum(index.sealed for index in indices),
             segments_active=sum(index.active for index in indices),
@@ -310,31 +293,24 @@ def _report(
 
 
 def _from_rows(
-    run: JudgedRun, rank: Ranks, found: RunIndex, every: _Rows, metrics: Collection[str] | None
+    run: JudgedRun, found: RunIndex, shown: Sequence[int], every: RunIndex, judged: Mapping[int, Judgement]
 ) -> _FromRows:
-    shown = found.shown(rank)
-    frames, judged = every.frames, {number: every.judged[number] for number in found.ranks}
-    rows = joined(frames[number] for number in shown).with_columns(loss_ratio())
+    schema = every.schema
+    rows = joined(rows_of(found.ranks[number], schema) for number in shown).with_columns(loss_ratio())
     if len(shown) > 1:
         rows = rows.sort("update", "rank")
     names = metric_names(rows.collect_schema())
-    if metrics is not None:
-        names = [name for name in names if name in metrics or name in _IN_EVERY_REPORT]
     thresholds = run.settings.thresholds
     summaries = summarise(found.stretches(shown), rows, names, thresholds)
     snapshot = take_snapshot(rows.select(map(column, names)), thresholds=thresholds)
     sections = {name: _metric(snapshot[name], summaries[name]) for name in names}
     ratio = sections.pop(LOSS_RATIO)
-    alerts, verdict, signals = together(run, judged)
     boxes = black_boxes_of(run.directory, found)
     left_out = max(0, len(boxes) - MAX_BLACK_BOXES)
     return _FromRows(
         updates=_updates(found, {number: judged[number] for number in shown}, rows, summaries),
         metrics=sections,
         ratio=RatioSection(ratio.last, ratio.median, ratio.health),
-        signals=judged[shown[0]].signals if len(shown) == 1 else signals,
-        alerts=alerts,
-        verdict=verdict,
         black_boxes=[_black_box(run, box) for box in [*boxes[:1], *boxes[1 + left_out :]]],
         black_boxes_left_out=left_out,
         approximate_medians=[name for name, summary in summaries.items() if summary.median_is_approximate],

@@ -35,14 +35,20 @@ def report_from_rows(run: Path, monkeypatch: pytest.MonkeyPatch, rank: Ranks = "
         return report(run, rank)
 
 
-def falsify(cache: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change what is kept of every report, in files that are as whole as those that were written."""
+def falsify(cache: Path, change: Callable[[dict[str, Any]], object], kind: str = "report") -> None:
+    """Change everything that is kept of a kind, in files that are as whole as those that were written."""
     from esper_analyzer.caching.folder import store
 
-    for path in cache.glob("report-*.json"):
+    for path in cache.glob(f"{kind}-*.json"):
         body = json.loads(path.read_bytes().partition(b"\n")[2])
         change(body)
-        store("report", path.stem.removeprefix("report-"), json.dumps(body).encode())
+        store(kind, path.stem.removeprefix(f"{kind}-"), json.dumps(body).encode())
+
+
+def judged(body: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of the judgement on the first rank."""
+    of_rank: dict[str, Any] = body["of_ranks"][0][1]
+    return of_rank
 
 
 def mark(body: dict[str, Any]) -> None:
@@ -78,6 +84,7 @@ def test_reports_of_golden_runs(name: str, tmp_path: Path, cache: Path, monkeypa
         assert not differences(json.loads(report_from_rows(run, monkeypatch, rank)), json.loads(made[0]))
         assert made[0] == made[-1]
     assert len(list(cache.glob("report-*"))) == (len(ranks) if is_kept else 0)
+    assert len(list(cache.glob("judgement-*"))) == (len({ranks_ == 1 for ranks_ in ranks}) if is_kept else 0)
     assert not is_kept or is_from_cache(cache, run)
 
 
@@ -127,7 +134,7 @@ def test_a_run_that_was_resumed_is_judged_anew(sound: Path, cache: Path) -> None
         assert set(cache.iterdir()) == kept
     falsify(cache, mark)
     assert open_run(sound).report().updates.rows == 31
-    assert len(list(cache.iterdir())) == len(kept) + 1
+    assert len(list(cache.iterdir())) == 2 * len(kept)
 
 
 def test_a_new_attempt_without_rows_is_judged_anew(sound: Path, cache: Path) -> None:
@@ -172,29 +179,31 @@ def test_other_code_makes_other_reports(sound: Path, cache: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("kind", "change"),
     [
-        lambda body: body.pop("verdict"),
-        lambda body: body["verdict"].update(level="splendid"),
-        lambda body: body["metrics"].update(value_loss=None),
-        lambda body: body["updates"].update(missing=[[1]]),
-        lambda body: body.update(alerts={"a": 1}),
-        lambda body: body.clear(),
+        ("judgement", lambda body: judged(body).pop("verdict")),
+        ("judgement", lambda body: judged(body)["verdict"].update(level="splendid")),
+        ("judgement", lambda body: judged(body).update(alerts={"a": 1})),
+        ("judgement", lambda body: judged(body).update(trouble=[])),
+        ("judgement", lambda body: body.update(of_ranks=[["0"]])),
+        ("report", lambda body: body["metrics"].update(value_loss=None)),
+        ("report", lambda body: body["updates"].update(missing=[[1]])),
+        ("report", lambda body: body.clear()),
     ],
 )
 def test_what_is_of_another_type_is_not_believed(
-    sound: Path, cache: Path, change: Callable[[dict[str, Any]], object], monkeypatch: pytest.MonkeyPatch
+    sound: Path, cache: Path, kind: str, change: Callable[[dict[str, Any]], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that is whole, but is no report, is replaced by what the rows give."""
+    """A file that is whole, but is not what was kept, is replaced by what the rows give."""
     expected = report(sound)
-    falsify(cache, change)
+    falsify(cache, change, kind)
     falsified = {path: path.read_bytes() for path in cache.iterdir()}
     assert report(sound) == expected == report_from_rows(sound, monkeypatch)
     assert {path: path.read_bytes() for path in cache.iterdir()} != falsified
 
 
-@pytest.mark.parametrize("command", ["report", "check", "compare"])
-def test_no_cache(command: str, sound: Path, cache: Path, record: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(("command", "files"), [("report", 2), ("check", 2), ("compare", 2), ("explain", 1)])
+def test_no_cache(command: str, files: int, sound: Path, cache: Path, record: Callable[..., Path]) -> None:
     """With --no-cache a command keeps nothing, takes nothing that was kept, and says the same."""
     runs = [str(sound)] + ([str(record(rows(20), "second"))] if command == "compare" else [])
     first = CliRunner().invoke(main, [command, *runs, "--no-cache"])
@@ -202,9 +211,33 @@ def test_no_cache(command: str, sound: Path, cache: Path, record: Callable[..., 
     assert NO_CACHE not in os.environ
     again = [CliRunner().invoke(main, [command, *runs]) for _ in range(2)]
     assert {(one.exit_code, one.stdout) for one in (first, *again)} == {(first.exit_code, first.stdout)}
-    assert len(list(cache.iterdir())) == len(runs)
-    falsify(cache, lambda body: body["verdict"]["findings"].clear())
+    assert len(list(cache.iterdir())) == files
+    falsify(cache, lambda body: judged(body)["verdict"]["findings"].clear(), "judgement")
+    falsify(cache, mark)
     assert CliRunner().invoke(main, [command, *runs, "--no-cache"]).stdout == first.stdout
+
+
+def test_what_was_judged_once_is_not_judged_by_another_command(cache: Path, record: Callable[..., Path]) -> None:
+    """After `report`, `explain`, the page and `compare` take the judgement from the cache."""
+    first = record([{**one, "kl_divergence": 9.0 if one["update"] > 40 else 0.01} for one in rows(60)], "first")
+    second = record(rows(60), "second")
+    for run in (first, second):
+        report(run)
+    one, both = [str(first)], [str(first), str(second)]
+    answers = [["explain", *one], ["report", *one, "--format", "html"], ["compare", *both]]
+    before = [CliRunner().invoke(main, arguments).stdout for arguments in answers]
+    marked = "a sentence that no rule has"
+
+    def change(body: dict[str, Any]) -> None:
+        judged(body)["verdict"].update(level="unknown", findings=[])
+        if judged(body)["trouble"] is not None:
+            judged(body)["trouble"]["alert"].update(message=marked)
+
+    falsify(cache, change, "judgement")
+    after = [CliRunner().invoke(main, arguments).stdout for arguments in answers]
+    assert marked in after[0]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    assert [CliRunner().invoke(main, [*arguments, "--no-cache"]).stdout for arguments in answers] == before
 
 
 def test_gates_on_every_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

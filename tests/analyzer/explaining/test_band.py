@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from esper_analyzer.explaining.band import (
-    LEAST,
     WIDTH,
     Floats,
     band_before,
@@ -16,6 +15,7 @@ from esper_analyzer.explaining.band import (
     noise_around,
     robust,
 )
+from esper_analyzer.judging.trouble import FEWEST_BEFORE
 
 RNG = np.random.default_rng(0)
 
@@ -146,12 +146,12 @@ def test_only_recent_values_are_looked_at() -> None:
 def test_a_short_past_is_no_past() -> None:
     """Without enough values before it, nothing is outside; the first value with a band is the one documented."""
     assert find_excursion(np.array([])) is None
-    values = noise(LEAST + 2)
+    values = noise(FEWEST_BEFORE + 2)
     assert not has_past(values[:-1])
     assert has_past(values)
-    values[LEAST] = 1e9
-    assert find_excursion(values[: LEAST + 1]) is None
-    assert abs((values[LEAST] - 1.0) / 0.1) > WIDTH
+    values[FEWEST_BEFORE] = 1e9
+    assert find_excursion(values[: FEWEST_BEFORE + 1]) is None
+    assert abs((values[FEWEST_BEFORE] - 1.0) / 0.1) > WIDTH
 
 
 def test_noise_around_is_about_the_noise_and_not_about_a_step() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,8 @@ from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 from esper_analyzer.cli import main
-from esper_analyzer.reporting.comparison.axis import Axis, MeasuredRows, mean_over
+from esper_analyzer.reporting.comparison import axis
+from esper_analyzer.reporting.comparison.axis import Axis, Extent, MeasuredRows, mean_over
 from esper_analyzer.reporting.comparison.compare import compare
 from esper_analyzer.reporting.comparison.comparison import Comparison
 from esper_analyzer.reporting.comparison.groups import RESAMPLES, chance, estimate, seed_groups
@@ -520,11 +522,22 @@ def test_a_pipe_gets_a_bounded_text_and_a_file_all_of_it(
     assert all(f"run-{number} " in file.read_text() for number in range(35))
 
 
-def test_only_the_columns_that_are_needed_are_read(record: Record) -> None:
-    """The plan over sealed segments projects to the axis, the metric and what the current view needs."""
+def test_only_the_columns_that_are_needed_are_read(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan over the sealed segments of a long run projects to the axis, the metric and what the view needs."""
+    monkeypatch.setattr(axis, "_HELD_ROWS", 4)
     rows = MeasuredRows(open_run(record(losses([1.0] * 5), "a")).look(0), "value_loss")
-    plan = rows._placed("steps").explain()
+    plan = rows._placed(rows._frame, "steps").explain()
     assert f"PROJECT 3/{len(rows.names) + 5} COLUMNS" in plan
+
+
+def test_the_rows_of_a_short_run_are_read_once(record: Record) -> None:
+    """Whatever is asked of a short run after its rows were read, its files are not opened again."""
+    run = record(losses([3.0, 2.0, 1.0]), "a")
+    rows = MeasuredRows(open_run(run).look(0), "value_loss")
+    assert not rows.is_empty()
+    shutil.rmtree(run)
+    assert rows.rows("updates")["value"].to_list() == [3.0, 2.0, 1.0]
+    assert rows.extent("updates") == rows.whole("updates") == Extent(0.0, 2.0, 0)
 
 
 def test_a_mean_over_a_span_of_no_points_or_one() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MIN_RUNS_FOR_SHORT = 3
+
+_HELD_ROWS = 16_384
+"""The rows of a run of at most so many are held in memory, with 36 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +52,16 @@ class Extent:
 
 
 class MeasuredRows:
-    """The rows of one run that measured a metric, or all its rows. Reads lazily, and only the columns it needs.
+    """The rows of one run that measured a metric, or all its rows. Only the columns that it needs are read.
 
-    It opens files only while it reads them, because there may be many runs.
+    It opens files only while it reads them, because there may be many runs. It holds the rows of a short run, and reads
+    those of a long one again for each thing that is asked.
     """
 
     def __init__(self, found: RunIndex, metric: str | None) -> None:
         """Take the rows that measured `metric`; None takes every row, with a `value` of 0."""
         self._found = found
-        schema = found.updates().collect_schema()
+        schema = found.schema
         self.names = metric_names(schema)
         self.is_measurable = metric == LOSS_RATIO or metric in self.names
         if metric is None:
@@ -66,10 +71,19 @@ class MeasuredRows:
         is_time = metric is not None and metric in schema and schema[metric].is_temporal()
         self._value = (pl.lit(None) if is_time else value).cast(pl.Float64)
 
+    @cached_property
+    def _every(self) -> pl.LazyFrame:
+        """Every row, with its places on all axes and its `value`."""
+        rows = self._found.updates().select(
+            "attempt", "update", "env_steps", "elapsed_secs", self._value.alias("value")
+        )
+        is_short = sum(index.rows for index in self._found.ranks.values()) <= _HELD_ROWS
+        return rows.collect().lazy() if is_short else rows
+
     @property
     def _frame(self) -> pl.LazyFrame:
-        """The rows that measured the metric, with its `value`."""
-        return self._found.updates().with_columns(value=self._value).filter(pl.col("value").is_not_null())
+        """The rows that measured the metric."""
+        return self._every.filter(pl.col("value").is_not_null())
 
     def is_empty(self) -> bool:
         """Whether the metric was never measured."""
@@ -80,21 +94,29 @@ class MeasuredRows:
         return not self._frame.select(pl.col("env_steps").is_null().any()).collect().item()
 
     def extent(self, by: By) -> Extent:
-        """Return the first and last position on the axis."""
-        placed = pl.col("at").is_finite().fill_null(False)
-        at = pl.col("at").filter(placed)
-        rows = self._placed(by).select(at.min().alias("first"), at.max().alias("last"), (~placed).sum().alias("left"))
-        first, last, unplaced = rows.collect(engine="streaming").row(0)
-        return Extent(first, last, unplaced)
+        """Return the first and last position on the axis of what was measured."""
+        return _extent(self._placed(self._frame, by))
+
+    def whole(self, by: By) -> Extent:
+        """Return the first and last position on the axis of all rows."""
+        return _extent(self._placed(self._every, by))
 
     def rows(self, by: By) -> pl.DataFrame:
         """Return the columns `update`, `at` (ascending) and `value`; 24 bytes a row."""
-        rows = self._placed(by).filter(pl.col("at").is_finite()).collect()
+        rows = self._placed(self._frame, by).filter(pl.col("at").is_finite()).collect()
         return rows if rows["at"].is_sorted() else rows.sort("at", maintain_order=True)
 
-    def _placed(self, by: By) -> pl.LazyFrame:
+    def _placed(self, rows: pl.LazyFrame, by: By) -> pl.LazyFrame:
         secs = secs_of_attempts(self._found.updates(all_attempts=True)) if by == "time" else {}
-        return self._frame.select("update", place(by, secs).alias("at"), "value")
+        return rows.select("update", place(by, secs).alias("at"), "value")
+
+
+def _extent(placed: pl.LazyFrame) -> Extent:
+    is_placed = pl.col("at").is_finite().fill_null(False)
+    at = pl.col("at").filter(is_placed)
+    rows = placed.select(at.min().alias("first"), at.max().alias("last"), (~is_placed).sum().alias("left"))
+    first, last, unplaced = rows.collect(engine="streaming").row(0)
+    return Extent(first, last, unplaced)
 
 
 def default_axis(sources: Sequence[MeasuredRows]) -> By:

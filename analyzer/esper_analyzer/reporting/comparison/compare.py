@@ -57,6 +57,11 @@ class Compared:
     comparison: Comparison
     readings: dict[str, Reading]
 
+    @property
+    def reports(self) -> list[Report]:
+        """The reports on the runs, in the same order; empty if they were not asked for."""
+        return [reading.report for reading in self.readings.values() if reading.report is not None]
+
 
 def compare(
     runs: Sequence[JudgedRun | str | os.PathLike[str]],
@@ -94,7 +99,7 @@ def compare(
     """
     return compared(
         runs, root=root, settings=settings, by=by, metric=metric, better=better, rank=rank, group=group,
-        group_by=group_by, with_metrics=False,
+        group_by=group_by, with_reports=False,
     ).comparison  # fmt: skip
 
 
@@ -109,17 +114,17 @@ def compared(
     rank: int | Literal["first"],
     group: bool,
     group_by: Sequence[str] | None,
-    with_metrics: bool,
+    with_reports: bool,
 ) -> Compared:
     """Compare runs as `compare` does, and keep what was read of them.
 
     Args:
-        with_metrics: whether the reports of the runs have a section for each metric, which takes most of the time.
+        with_reports: whether to make the reports of the runs, too, which takes most of the time.
         runs, root, settings, by, metric, better, rank, group, group_by: as for `compare`.
     """
-    readings, set_aside = read_all(runs, root, settings, rank, None if with_metrics else [EPISODE_RETURN])
+    readings, set_aside = read_all(runs, root, settings, rank, with_reports=with_reports)
     labels = _labels([reading.run for reading in readings])
-    metric = metric or _default_metric([reading.report for reading in readings])
+    metric = metric or _default_metric(readings)
     known = METRICS.get(metric)
     better = better or (known.better if known else None)
     every = [MeasuredRows(reading.found, metric) for reading in readings]
@@ -128,7 +133,7 @@ def compared(
         if all(source.is_empty() for source in every):
             raise UsageError(f"no run has measured {metric} yet")
         by = by or default_axis(every)
-        places, limit = _short(readings, by)
+        places, limit = _short(every, by)
         short = [_short_run(labels[at], readings[at], last, limit) for at, last in places.items()]
         full = {labels[at]: reading for at, reading in enumerate(readings) if at not in places}
         sources = [source for at, source in enumerate(every) if at not in places]
@@ -137,16 +142,16 @@ def compared(
             raise UsageError(f"only runs that end before half the median span have measured {metric}")
         axis = common_span(by, list(full), extents)
     except UsageError as error:
-        if set_aside or any(reading.report.is_damaged for reading in readings):
+        if set_aside or any(reading.is_damaged for reading in readings):
             raise RunDamagedError(f"{error}, as far as the damaged files can be read") from None
         raise
     of_runs = [
-        _compared_run(label, reading.report, extent, axis, score(source.rows(by), axis, better))
+        _compared_run(label, reading, extent, axis, score(source.rows(by), axis, better))
         for (label, reading), source, extent in zip(full.items(), sources, extents, strict=True)
     ]
     made_with = {label: _settings(reading.run) for label, reading in full.items()}
     groups = _groups(of_runs, made_with, better, group_by) if group or group_by is not None else []
-    ranks = (reading.report.run.rank for reading in full.values())
+    ranks = (reading.rank for reading in full.values())
     comparison = Comparison(
         metric=metric,
         better=better,
@@ -165,45 +170,41 @@ def compared(
     return Compared(comparison, full | {labels[at]: readings[at] for at in places})
 
 
-def _default_metric(reports: Sequence[Report]) -> str:
+def _default_metric(readings: Sequence[Reading]) -> str:
     """Return the episode return if every run has measured it that is not short in updates; else the value loss."""
-    extents = [Extent(report.updates.first, report.updates.last, 0) for report in reports]
-    short, _ = short_ends(extents)
-    lacking = [at for at, report in enumerate(reports) if report.metrics[EPISODE_RETURN].nonfinite is None]
-    return EPISODE_RETURN if len(lacking) < len(reports) and set(lacking) <= set(short) else "value_loss"
+    short, _ = short_ends([Extent(*reading.ends, 0) for reading in readings])
+    lacking = [at for at, reading in enumerate(readings) if not reading.has_returns]
+    return EPISODE_RETURN if len(lacking) < len(readings) and set(lacking) <= set(short) else "value_loss"
 
 
-def _short(readings: Sequence[Reading], by: By) -> tuple[dict[int, float], float]:
+def _short(every: Sequence[MeasuredRows], by: By) -> tuple[dict[int, float], float]:
     """Return the last positions of the short runs by their places, and the position that they had to reach."""
-    extents = [MeasuredRows(reading.found, None).extent(by) for reading in readings]
+    extents = [source.whole(by) for source in every]
     short, limit = short_ends(extents)
     return {at: extents[at].last or 0.0 for at in short}, limit
 
 
 def _short_run(label: str, reading: Reading, last: float, limit: float) -> ShortRun:
-    report = reading.report
-    of_run = report.run
-    return ShortRun(
-        label, of_run.run_id, of_run.path, of_run.status, report.updates.rows, last, limit, report.is_damaged
-    )
+    run_id, path = reading.run.header.run_id, str(reading.run.path)
+    return ShortRun(label, run_id, path, reading.status, reading.updates, last, limit, reading.is_damaged)
 
 
-def _compared_run(label: str, report: Report, extent: Extent, axis: Axis, scores: Scores) -> ComparedRun:
+def _compared_run(label: str, reading: Reading, extent: Extent, axis: Axis, scores: Scores) -> ComparedRun:
     return ComparedRun(
         label=label,
-        run_id=report.run.run_id,
-        path=report.run.path,
-        status=report.run.status,
-        updates=report.updates.rows,
+        run_id=reading.run.header.run_id,
+        path=str(reading.run.path),
+        status=reading.status,
+        updates=reading.updates,
         first=extent.first,
         last=extent.last,
         is_cut_off=extent.last is not None and extent.last > axis.end,
         unplaced=extent.unplaced,
         scores=scores,
-        verdict=report.verdict.level,
-        reason=next(iter(report.verdict.reasons), None),
-        is_damaged=report.is_damaged,
-        findings=report.verdict.findings,
+        verdict=reading.verdict.level,
+        reason=next(iter(reading.verdict.reasons), None),
+        is_damaged=reading.is_damaged,
+        findings=reading.verdict.findings,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -22,6 +22,7 @@ from esper_analyzer.reporting.comparison.reading import Reading
 from esper_analyzer.reporting.comparison.text import position, ranked_groups
 from esper_analyzer.reporting.html_charts import coded, coded_ranges, pack
 from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
+from esper_analyzer.reporting.report import Report
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import DECLARED, EPISODE_RETURN, LOSS_RATIO, is_label, leading
 
@@ -93,8 +94,7 @@ def comparison_html(found: Compared) -> str:
 def _charted(found: Compared) -> list[str]:
     """Return the metrics to chart: the return, the compared metric, those shown first everywhere, then the others."""
     recorded: dict[str, None] = {}
-    for reading in found.readings.values():
-        report = reading.report
+    for report in found.reports:
         recorded |= {name: None for name, metric in report.metrics.items() if metric.nonfinite is not None}
         recorded |= {LOSS_RATIO: None} if report.ratio.median is not None else {}
     own = [name for name in recorded if name not in DECLARED]
@@ -125,7 +125,7 @@ def _data(found: Compared, charts: Sequence[ChartTexts], order: Sequence[str], a
     """
     comparison = found.comparison
     readings = [found.readings[label] for label in order]
-    ends = [(r.report.updates.first, r.report.updates.last) for r in readings]
+    ends = [reading.ends for reading in readings]
     first = min((first for first, _ in ends if first is not None), default=0)
     last = max((last for _, last in ends if last is not None), default=0)
     width = stretch_width(last - first + 1, len(charts) * len(readings))
@@ -158,7 +158,7 @@ def _data(found: Compared, charts: Sequence[ChartTexts], order: Sequence[str], a
                 "title": printable(chart.title),
                 "main": chart is charts[0],
                 "log": chart.name == LOSS_RATIO,
-                "median": _median(readings, chart.name),
+                "median": _median(found.reports, chart.name),
                 "lines": [
                     line_data(run, of_run[chart.name]) for run, of_run in enumerate(lines) if chart.name in of_run
                 ],
@@ -179,7 +179,7 @@ def _lines_of(reading: Reading, names: Sequence[str], grid: tuple[int, int]) -> 
     rows = reading.found.updates().with_columns(loss_ratio())
     schema = rows.collect_schema()
     known = [name for name in names if name in schema]
-    course = course_of(rows, known, reading.report.updates.missing, grid=grid)
+    course = course_of(rows, known, reading.missing, grid=grid)
     return {name: lines[0] for name, lines in course.lines.items() if lines and (lines[0].values or lines[0].nonfinite)}
 
 
@@ -218,8 +218,7 @@ def _places(reading: Reading, by: By) -> dict[str, Any] | None:
     return {"updates": coded(kept["update"].to_list()), "values": [_rounded(at, 9) for at in kept["at"]]}
 
 
-def _median(readings: Iterable[Reading], name: str) -> float | None:
-    reports = [reading.report for reading in readings]
+def _median(reports: Sequence[Report], name: str) -> float | None:
     found = [
         report.ratio.median if name == LOSS_RATIO else report.metrics[name].median
         for report in reports

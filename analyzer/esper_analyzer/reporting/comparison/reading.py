@@ -4,26 +4,66 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from esper_analyzer.caching.judgements import judgements
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import Judgement, together
 from esper_analyzer.judging.settings import Settings
+from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error
+from esper_analyzer.reading.gaps import Range
 from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
-from esper_analyzer.reading.run_reader import locate_run
+from esper_analyzer.reading.run_reader import Status, locate_run
 from esper_analyzer.reporting.report import Report, build_report
 from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A run with the index of the rank that is compared, and its report, from one examination."""
+    """What a comparison needs of a run, from one examination.
+
+    Attributes:
+        run: the run.
+        found: the index of the rank that is compared.
+        rank: this rank; None if the run has none.
+        status: as of `Run.status`, of the ranks that are judged.
+        judgement: that on the rank that is compared; None if the run has no rank.
+        verdict: on all ranks that are judged.
+        is_damaged: whether files of these ranks are damaged.
+        report: the report on these ranks, if somebody needs its sections.
+    """
 
     run: JudgedRun
     found: RunIndex
-    report: Report
+    rank: int | None
+    status: Status
+    judgement: Judgement | None
+    verdict: Verdict
+    is_damaged: bool
+    report: Report | None
+
+    @property
+    def updates(self) -> int:
+        """Number of updates of the rank that is compared."""
+        return 0 if self.judgement is None else self.judgement.rows
+
+    @property
+    def ends(self) -> tuple[int | None, int | None]:
+        """First and last update of the rank that is compared; None without updates."""
+        return (None, None) if self.judgement is None else (self.judgement.first, self.judgement.last)
+
+    @property
+    def missing(self) -> list[Range]:
+        """The ranges of updates that are missing in the rank that is compared."""
+        return [] if self.judgement is None else self.judgement.missing
+
+    @property
+    def has_returns(self) -> bool:
+        """Whether the rank that is compared ever measured an episode return."""
+        return self.judgement is not None and self.judgement.has_returns
 
 
 def read_all(
@@ -31,14 +71,15 @@ def read_all(
     root: str | os.PathLike[str],
     settings: Settings,
     rank: Ranks,
-    metrics: Collection[str] | None,
+    *,
+    with_reports: bool,
 ) -> tuple[list[Reading], dict[str, str]]:
     """Read each run once. Also return, for each run that cannot be read at all, what is wrong with it.
 
     Args:
         runs, root, settings: as for `compare`.
         rank: as for `build_report`.
-        metrics: as for `build_report`.
+        with_reports: whether to make the report on each run, which takes most of the time.
 
     Raises:
         UsageError: there are fewer than two runs, or one is given twice.
@@ -57,7 +98,7 @@ def read_all(
             run = given if isinstance(given, JudgedRun) else JudgedRun(locate_run(given, root), settings)
             opened.append(run)
             _check_given_once(opened)
-            readings.append(run.read(looked_at(rank), partial(_reading, run, rank, metrics)))
+            readings.append(run.read(looked_at(rank), partial(_reading, run, rank, with_reports)))
         except (NotARunError, RunUnreadableError, UsageError):
             raise
         except RUN_ERRORS as error:
@@ -70,9 +111,19 @@ def read_all(
     return readings, set_aside
 
 
-def _reading(run: JudgedRun, rank: Ranks, metrics: Collection[str] | None, found: RunIndex) -> Reading:
-    report = build_report(run, rank, found, metrics)
-    return Reading(run, found if report.run.rank is None else found.only(report.run.rank), report)
+def _reading(run: JudgedRun, rank: Ranks, with_report: bool, found: RunIndex) -> Reading:
+    judged, shown = judgements(run, found), found.shown(rank)
+    compared = shown[0] if len(shown) == 1 else None
+    return Reading(
+        run=run,
+        found=found if compared is None else found.only(compared),
+        rank=compared,
+        status=run.status(looked_at(rank)),
+        judgement=None if compared is None else judged[compared],
+        verdict=together(run, judged)[1],
+        is_damaged=found.damage > 0,
+        report=build_report(run, rank, found, judged) if with_report else None,
+    )
 
 
 def _check_given_once(runs: Sequence[JudgedRun]) -> None:
