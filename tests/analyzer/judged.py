@@ -29,7 +29,7 @@ class Judged:
 def judged(run: JudgedRun, rows: pl.LazyFrame) -> Judged:
     """Judge rows of a run, which must be in the order of their updates."""
     judge = Judge(run.settings.rules)
-    episodes = [one for _, begun in judge.advance_all(rows) for one in begun]
+    episodes = [one for begun in judge.advance_all(rows) for one in begun]
     dropped = int(rows.select(pl.col("dropped_before").sum()).collect().item() or 0)
     numbering = Numbering.of(rows)
     remarks, missing, stride = [*run.remarks, *numbering.remarks], numbering.missing, numbering.stride

@@ -80,7 +80,7 @@ def judge_secs(updates: int) -> dict[str, tuple[float, int]]:
             pl.DataFrame(made).write_parquet(path)
             began = time.perf_counter()
             judge, log = Judge(), AlertLog()
-            for _, begun in judge.advance_all(pl.scan_parquet(path)):
+            for begun in judge.advance_all(pl.scan_parquet(path)):
                 log.add(begun)
             raised = sum(alert.count for alert in log.alerts(judge.in_force.values()))
             found[make.__name__] = time.perf_counter() - began, raised

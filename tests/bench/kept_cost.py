@@ -1,4 +1,4 @@
-"""What a report and a list of finished runs cost the first time, and again from the cache folder.
+"""What a report, a comparison and a list of finished runs cost the first time, and again from the cache folder.
 
 Usage: python tests/bench/kept_cost.py [updates] [runs]   (default: a report of 1,000,000 updates, a list of 1,000 runs)
 
@@ -23,6 +23,7 @@ from esper_analyzer.caching.folder import CACHE_DIR
 from esper_recorder import Recorder
 
 LISTED_UPDATES = 1000
+COMPARED = 60
 EXTRAPOLATED = 10_000
 
 
@@ -76,6 +77,8 @@ def main() -> None:
         write_runs(Path(place) / "few", 1)
         print(f"{'':46} {'first':>9}, {'processor':9}   {'again':>8}, {'processor':9}")
         show(f"report of {updates:,} updates", "report", long)
+        compared = sorted((Path(place) / "many").iterdir())[:COMPARED]
+        show(f"compare of {len(compared)} runs of {LISTED_UPDATES:,} updates", "compare", *compared)
         show(f"runs over {count:,} runs", "runs", "--root", Path(place) / "many", factor=EXTRAPOLATED / count)
 
 

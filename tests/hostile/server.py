@@ -43,7 +43,7 @@ _ROOT = Path(__file__).parents[2]
 _IMPORTED = (
     *("esper_analyzer.cli", "esper_analyzer.reporting.html", "esper_recorder.cli", "esper_recorder.keeping.repair"),
     *("esper_recorder.importing.command", "esper_recorder.train.command", "esper_schemas.examining.run"),
-    *("plotext", "pyarrow.dataset", "rich._emoji_codes", "rich.progress", "scipy.stats", "torch._dynamo"),
+    *("plotext", "pyarrow.dataset", "rich._emoji_codes", "rich.progress", "torch._dynamo"),
 )
 """What commands import when they first need it, and each child would import anew."""
 

@@ -28,9 +28,23 @@ def key_of_judging(settings: Settings) -> str | None:
     None if nothing may be kept: stored numbers must not be used, the source cannot be read, or a rule is not one of
     the tables with other bounds, and so has parts that cannot be told from others.
     """
+    global _newest
     code = code_digest() if uses_stored_numbers() else None
+    if code is None:
+        return None
+    newest = _newest
+    if newest is None or newest[0] is not settings:  # those of the tables are the same object in every run
+        newest = _newest = settings, _key_of_settings(code, settings)
+    return newest[1]
+
+
+_newest: tuple[Settings, str | None] | None = None
+"""The settings that were asked for last, and their key."""
+
+
+def _key_of_settings(code: str, settings: Settings) -> str | None:
     rules = [_parts_of(rule) for rule in settings.rules]
-    if code is None or None in rules:
+    if None in rules:
         return None
     return key_of(code, sorted((name, repr(bands)) for name, bands in settings.thresholds.items()), rules)
 

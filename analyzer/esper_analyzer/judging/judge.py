@@ -178,10 +178,10 @@ class Judge:
             return []
         return self._episodes(changes, row["skip_reason"])
 
-    def advance_all(self, updates: pl.LazyFrame) -> Iterator[tuple[pl.DataFrame, Sequence[Episode]]]:
-        """As `advance`, for a whole run in bounded memory; yields each batch of rows, and the episodes of it."""
+    def advance_all(self, updates: pl.LazyFrame) -> Iterator[Sequence[Episode]]:
+        """As `advance`, for a whole run in bounded memory; yields the episodes of each batch of rows."""
         for batch in updates.select(self.columns).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
-            yield batch, self.advance(batch)
+            yield self.advance(batch)
 
     @property
     def measured(self) -> set[str]:

@@ -11,7 +11,7 @@ from esper_analyzer.judging.alert_log import AlertLog, in_order
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.judging.trouble import Trouble, TroubleLog
+from esper_analyzer.judging.trouble import FEWEST_BEFORE, Trouble, TroubleLog
 from esper_analyzer.judging.verdict import (
     REMARK,
     Reason,
@@ -22,7 +22,7 @@ from esper_analyzer.judging.verdict import (
     remarks,
     worst_first,
 )
-from esper_analyzer.reading.gaps import Range, numbering_of_index
+from esper_analyzer.reading.gaps import Range, numbering_of_index, update_at
 from esper_analyzer.reading.run_index import RunIndex, dropped_rows, every_row_of
 from esper_analyzer.reading.segment_index import SegmentIndex
 from esper_schemas.metric.catalogue import EPISODE_RETURN
@@ -72,18 +72,16 @@ def judge_ranks(run: JudgedRun, found: RunIndex, frames: Mapping[int, pl.LazyFra
 def judge_rank(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: int) -> Judgement:
     """Judge one rank, whose files have so many faults that are damage."""
     judge = Judge(run.settings.rules)
-    log, troubles, first = AlertLog(), TroubleLog(), None
-    for batch, begun in judge.advance_all(rows):
-        if first is None and batch.height:
-            first = int(batch["update"][0])
+    log, troubles = AlertLog(), TroubleLog(update_at(FEWEST_BEFORE + 1, rows, index))
+    for begun in judge.advance_all(rows):
         log.add(begun)
-        troubles.add(batch["update"], begun)
+        troubles.add(begun)
     facts = _facts(run, index, rows, damage)
     in_force = judge.in_force.values()
     return Judgement(
         rows=judge.rows,
-        first=first,
-        last=None if first is None else judge.last_update,
+        first=update_at(0, rows, index),
+        last=judge.last_update if judge.rows else None,
         has_returns=EPISODE_RETURN in judge.measured,
         missing=list(facts.missing),
         stride=facts.stride,

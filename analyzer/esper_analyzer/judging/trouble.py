@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.stretches import Begun
@@ -60,22 +59,13 @@ class Trouble:
 class TroubleLog:
     """Every alert of one rank that may be the one to explain; its size does not depend on how many there were."""
 
-    def __init__(self) -> None:
-        self._rows = 0
-        self._start: int | None = None  # the first update at which a metric may have a band
+    def __init__(self, start: int | None) -> None:
+        """Begin with the update at which a metric may first have a band, that after `FEWEST_BEFORE` + 1 others."""
+        self._start = start
         self._first: dict[tuple[str, int, bool], Episode] = {}
 
-    def add(self, updates: pl.Series, begun: Iterable[Episode]) -> None:
-        """Add further rows.
-
-        Args:
-            updates: their updates.
-            begun: the episodes that a judge began in them.
-        """
-        place = FEWEST_BEFORE + 1 - self._rows
-        if 0 <= place < len(updates):
-            self._start = int(updates[place])
-        self._rows += len(updates)
+    def add(self, begun: Iterable[Episode]) -> None:
+        """Add episodes that a judge has just begun."""
         for episode in self._first_of(begun):
             key = (episode.rule.name, episode.severity, self._is_too_early(episode.since))
             self._first.setdefault(key, episode)

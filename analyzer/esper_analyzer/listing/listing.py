@@ -16,7 +16,7 @@ from esper_analyzer.listing.pool import MIN_POOLED, read_all
 from esper_schemas.console import progress
 from esper_schemas.errors import NotARunError
 from esper_schemas.examining.segment import Depth
-from esper_schemas.run.finding import find_runs, name_of
+from esper_schemas.run.finding import name_of, run_folders, sortable
 
 SORT = "--sort"
 
@@ -161,17 +161,21 @@ def list_runs(
 def headers(roots: Sequence[Path], kept: KeptEntries | None = None) -> list[RunEntry]:
     """Return what the headers of the runs below some folders say, the newest first; each run once.
 
-    With several folders, the names begin with the folder. What was kept of a run also has what its rows say.
+    With several folders, the names begin with the folder. What was kept of a run also has what its rows say, and its
+    header is not read. The order is that of `find_runs`.
 
     Raises:
         NotARunError: there is no such folder.
     """
     entries: dict[Path, RunEntry] = {}
     for root in roots:
-        for run in find_runs(root):
-            name = name_of(run.path, root) if len(roots) == 1 else str(run.path)
-            known = None if kept is None else kept.get(name, run.path)
-            entries.setdefault(run.path.resolve(), known or read_header(run.path, name))
+        found = []
+        for path in run_folders(root):
+            name = name_of(path, root) if len(roots) == 1 else str(path)
+            known = None if kept is None else kept.get(name, path)
+            found.append(known or read_header(path, name))
+        for run in sorted(found, key=lambda run: (sortable(run.created or ""), str(run.path))):
+            entries.setdefault(run.path.resolve(), run)
     newest_first = list(entries.values())[::-1]
     if len(roots) > 1:
         newest_first.sort(key=lambda run: (run.age_secs is None, run.age_secs or 0.0))

@@ -46,7 +46,7 @@ def plot_runs(
 
     Lines keep both extremes of each stretch of a long run. Runs that differ only in the seed are a group, drawn as
     its centre and a band over those of its runs that have come so far, at least two. Runs that end before half the
-    median span are left out, as in `compare`. Needs matplotlib (extra `notebook`), and SciPy for groups (`compare`).
+    median span are left out, as in `compare`. Needs matplotlib (extra `notebook`).
 
     Args:
         runs: at least two opened runs, paths or names.
@@ -61,7 +61,7 @@ def plot_runs(
         A figure that is not registered with pyplot, as that of `Run.plot`.
 
     Raises:
-        UsageError: matplotlib or SciPy is not installed, or as `compare`.
+        UsageError: matplotlib is not installed, or as `compare`.
         NotARunError, RunDamagedError: as `compare`.
     """
     found = compared(

@@ -145,10 +145,21 @@ def numbering_of_new(rows: pl.DataFrame, last: int | None) -> Numbering | None:
 
 def numbering_of_index(rows: pl.LazyFrame, index: SegmentIndex) -> Numbering:
     """Find the numbering of the current rows of a rank; reads no rows if the index shows that none is missing."""
+    return Numbering(max(0, index.rows - 1)) if _lacks_none(index) else Numbering.of(rows)
+
+
+def update_at(place: int, rows: pl.LazyFrame, index: SegmentIndex) -> int | None:
+    """Return the update of the current row at a place, from 0 on; None if there are fewer. Reads rows as above."""
+    if _lacks_none(index):
+        return index.pieces[0].first_update + place if place < index.rows else None
+    found = rows.select("update").slice(place, 1).collect()["update"]
+    return int(found[0]) if len(found) else None
+
+
+def _lacks_none(index: SegmentIndex) -> bool:
+    """Whether the index shows that the updates of a rank rise by one from row to row."""
     pieces = index.pieces
-    if not pieces or (rises(pieces) and pieces[-1].last_update - pieces[0].first_update + 1 == index.rows):
-        return Numbering(max(0, index.rows - 1))
-    return Numbering.of(rows)
+    return not pieces or (rises(pieces) and pieces[-1].last_update - pieces[0].first_update + 1 == index.rows)
 
 
 def attempts_in(rows: pl.LazyFrame) -> list[tuple[int, int]]:

@@ -83,7 +83,7 @@ def find_runs(root: Path) -> Iterator[RunDirectory]:
     for path in run_folders(root):
         run = RunDirectory(path)
         try:
-            created[run] = _sortable(run.header().created)
+            created[run] = sortable(run.header().created)
         except NotARunError:
             continue
         except EsperError:
@@ -91,8 +91,8 @@ def find_runs(root: Path) -> Iterator[RunDirectory]:
     yield from sorted(created, key=lambda run: (created[run], str(run.path)))
 
 
-def _sortable(created: str) -> str:
-    """The creation time as a sort key; "", the oldest, if it is invalid or in the future."""
+def sortable(created: str) -> str:
+    """The creation time of a header as a sort key; "", the oldest, if it is invalid or in the future."""
     try:
         is_future = datetime.fromisoformat(created).timestamp() > time.time() + _FUTURE_SECS
     except (ValueError, OverflowError):

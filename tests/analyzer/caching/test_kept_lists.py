@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.analyzer.app_driver import screen, show, until
 from tests.waiting import wait_until
+from textual.pilot import Pilot
 
 from esper_analyzer.caching.folder import store
 from esper_analyzer.cli import main
+from esper_analyzer.terminal.app.app import EsperApp
+from esper_analyzer.wording import count
 from esper_recorder import Recorder
 from esper_schemas.run.directory import RunDirectory
 from esper_schemas.run.files import SETTLED_NS
@@ -153,3 +157,25 @@ def test_runs_that_are_gone_are_not_kept(runs: Path, cache: Path) -> None:
     listed(runs)
     (path,) = cache.glob("runs-*.json")
     assert json.loads(path.read_bytes().partition(b"\n")[2])["runs"].keys() == {*NAMES, "renamed"} - {"finished"}
+
+
+def test_the_chooser_of_a_screen_keeps_what_it_read(runs: Path, cache: Path) -> None:
+    """It takes what `runs` kept, and `runs` takes what it kept."""
+
+    def chosen_from() -> str:
+        seen: list[str] = []
+
+        async def steps(app: EsperApp, pilot: Pilot[None]) -> None:
+            await pilot.press("o")
+            await until(pilot, lambda: "resumed" in "\n".join(screen(app)) and "…" not in "\n".join(screen(app)))
+            seen.extend(screen(app))
+            await pilot.press("escape")
+
+        show(runs / "finished", steps, (140, 40), root=runs)
+        return "\n".join(seen)
+
+    assert count(987654) not in chosen_from()
+    wait_until(lambda: bool(list(cache.glob("runs-*"))))
+    mark(cache)
+    assert count(987654) in listed(runs)
+    assert count(987654) in chosen_from()

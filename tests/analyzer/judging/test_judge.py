@@ -188,7 +188,7 @@ def test_one_row_at_a_time_says_what_the_whole_run_says(portions: list[int], mon
     assert (bits.rows, bits.last_update, bits.has_losses) == (whole.rows, whole.last_update, whole.has_losses)
     assert (bits.measured, bits.judged) == (whole.measured, whole.judged)
     batched = Judge()
-    assert said([one for _, begun in batched.advance_all(run.lazy()) for one in begun]) == said(expected)
+    assert said([one for begun in batched.advance_all(run.lazy()) for one in begun]) == said(expected)
 
 
 def test_a_long_run_says_what_its_parts_say(monkeypatch: pytest.MonkeyPatch) -> None:

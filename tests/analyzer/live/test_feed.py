@@ -322,7 +322,7 @@ def test_the_next_alert_is_an_alert(demo: Path) -> None:
     feed.seek(feed.total)
     updates = run.updates(0).select("update").collect()["update"].to_list()
     judge = Judge(run.settings.rules)
-    raised = {episode.update for _, begun in judge.advance_all(run.updates(0)) for episode in begun}
+    raised = {episode.update for begun in judge.advance_all(run.updates(0)) for episode in begun}
     raised |= {last + 1 for _, last in run.report().updates.missing}
     expected = sorted(updates.index(update) + 1 for update in raised)
     assert len(expected) > 10

@@ -22,9 +22,18 @@ from esper_analyzer import open_run
 from esper_analyzer.cli import main
 from esper_analyzer.reporting.comparison import axis
 from esper_analyzer.reporting.comparison.axis import Axis, Extent, MeasuredRows, mean_over
+from esper_analyzer.reporting.comparison.bootstrap import (
+    RANDOM_SEED,
+    RESAMPLES,
+    Floats,
+    Statistic,
+    interquartile_mean,
+    interval,
+    share_of_pairs,
+)
 from esper_analyzer.reporting.comparison.compare import compare
 from esper_analyzer.reporting.comparison.comparison import Comparison
-from esper_analyzer.reporting.comparison.groups import RESAMPLES, chance, estimate, seed_groups
+from esper_analyzer.reporting.comparison.groups import chance, estimate, seed_groups
 from esper_analyzer.reporting.comparison.scores import best_first, score
 from esper_analyzer.reporting.comparison.text import PIPED_HEIGHT, compare_lines
 from esper_recorder import Recorder
@@ -326,6 +335,36 @@ def test_probability_of_improvement() -> None:
     assert chance(([1.0], [2.0]), (["E"], ["F"]), "lower").probability is None
 
 
+@pytest.mark.parametrize("sizes", [(3,), (4,), (20,), (3, 7), (5, 4, 3)], ids=str)
+@pytest.mark.parametrize("kind", ["distinct", "tied", "infinite"])
+def test_the_statistics_of_a_group_are_those_of_scipy(sizes: tuple[int, ...], kind: str) -> None:
+    """Interquartile mean, share of pairs and the bootstrap distribution have the bits of SciPy's."""
+    stats, rng = import_module("scipy.stats"), np.random.default_rng(sum(sizes))
+    samples: list[Floats] = [rng.normal(size=n).round(0 if kind == "tied" else 9) for n in sizes]
+    if kind == "infinite":
+        samples[0][0] = INF
+
+    def trimmed(*each: Floats, axis: int = -1) -> Floats:
+        return np.asarray(stats.trim_mean(np.concatenate(each, axis=axis), 0.25, axis=axis))
+
+    def ranked(one: Floats, other: Floats, axis: int = -1) -> Floats:
+        n, ranks = one.shape[axis], stats.rankdata(np.concatenate([one, other], axis=axis), axis=axis)
+        return np.asarray((ranks[..., :n].sum(axis=axis) - n * (n + 1) / 2) / (n * other.shape[axis]))
+
+    pairs = [*samples, rng.normal(size=4)][:2]
+    both: list[tuple[Statistic, Statistic, list[Floats]]]
+    both = [(interquartile_mean, trimmed, samples), (share_of_pairs, ranked, pairs)]
+    for ours, theirs, given in both:
+        with np.errstate(invalid="ignore"):
+            made = stats.bootstrap(
+                given, theirs, n_resamples=RESAMPLES, batch=2000, vectorized=True, axis=-1, method="percentile",
+                rng=np.random.default_rng(RANDOM_SEED),
+            )  # fmt: skip
+        expected = np.quantile(made.bootstrap_distribution, [0.025, 0.975], method="closest_observation")
+        assert float(ours(*given)) == float(theirs(*given))
+        assert interval(given, ours) == tuple(expected.tolist())
+
+
 def test_the_same_command_prints_the_same_numbers(
     record: Record, capsys: pytest.CaptureFixture[str], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,18 +432,6 @@ def test_wrong_input_is_one_clear_line(
     assert (code, out) == (2, "")
     assert said in talk
     assert len(talk.splitlines()) == 1
-
-
-def test_without_scipy_groups_are_one_clear_line(record: Record, tmp_path: Path) -> None:
-    """The message names the extra; single runs are compared all the same."""
-    names = [str(path) for path in seeds(record, "run", {"lr": 0.1}, [1.0, 2.0])]
-    (tmp_path / "scipy").mkdir()
-    (tmp_path / "scipy" / "__init__.py").write_text("raise ImportError('not installed')\n")
-    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    done = analyze(*names, **environment)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "pip install scipy" in done.stderr
-    assert analyze(*names, "--no-group", **environment).returncode == 0
 
 
 def test_a_damaged_run_is_compared_as_far_as_it_can_be_read(record: Record, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,7 +93,7 @@ def compare(
 
     Raises:
         UsageError: there are fewer than two runs, one is given twice, the runs lack the metric or the axis or have
-            no common span, a hyper-parameter is unknown, or groups need SciPy and it is not installed.
+            no common span, or a hyper-parameter is unknown.
         NotARunError: there is no such run, or it has no such rank.
         RunDamagedError: fewer than two of the runs can be read.
     """

@@ -2,42 +2,41 @@
 
 The estimates are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
 Precipice": interquartile mean, percentile interval of a bootstrap stratified by environment, probability of
-improvement. They are computed by SciPy (extra `compare`), imported only when there is a group to summarise.
+improvement.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 
 from esper_analyzer.reading.configuration import flattened
+from esper_analyzer.reporting.comparison.bootstrap import (
+    CONFIDENCE,
+    RANDOM_SEED,
+    RESAMPLES,
+    Floats,
+    Statistic,
+    interquartile_mean,
+    interval,
+    share_of_pairs,
+)
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import Direction
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-RESAMPLES = 50_000
-CONFIDENCE = 0.95
-RANDOM_SEED = 0
-"""The bootstrap always uses this seed, so that the same runs have the same intervals."""
 
 MIN_SEEDS = 3
 """A group with fewer runs than this in any of its environments has no interval."""
 
-_RESAMPLES_AT_ONCE = 2000
 _SEED_KEY = re.compile(r"(^|[._-])seed$", re.IGNORECASE)
 _HEADER_KEYS = ("trainer", "env", "device")
 
 Settings = Mapping[str, Any]
 """A run's hyper-parameters by dotted name, plus trainer, environment, device and value-loss definition."""
-
-Samples: TypeAlias = "Sequence[NDArray[np.float64]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +181,8 @@ def estimate(scores: Sequence[float | None], envs: Sequence[str | None], better:
     strata = list(samples.values())
     if any(np.isnan(sample).any() for sample in strata):
         return Estimate(n, missing, float("nan"))
-    low, high = _interval(strata, _iqm)
-    return Estimate(n, missing, float(_iqm(*strata)), low, high)
+    low, high = _interval(strata, interquartile_mean)
+    return Estimate(n, missing, float(interquartile_mean(*strata)), low, high)
 
 
 def chance(
@@ -203,50 +202,22 @@ def chance(
         return Chance(None)
     sign = -1.0 if better == "lower" else 1.0
 
-    def beats(*resampled: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    def beats(*resampled: Floats) -> Floats:
         pairs = zip(resampled[::2], resampled[1::2], strict=True)
-        shares = [_share_of_pairs(sign * one, sign * other) for one, other in pairs]
+        shares = [share_of_pairs(sign * one, sign * other) for one, other in pairs]
         return np.asarray(np.mean(np.stack(shares), axis=0))
 
     low, high = _interval(samples, beats)
     return Chance(float(beats(*samples)), low, high)
 
 
-def _share_of_pairs(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the Mann–Whitney statistic over the number of pairs; ranks take n log n, all pairs would take n²."""
-    n, pairs = one.shape[-1], one.shape[-1] * other.shape[-1]
-    ranks = _scipy_stats().rankdata(np.concatenate([one, other], axis=-1), axis=-1)
-    return np.asarray((ranks[..., :n].sum(axis=-1) - n * (n + 1) / 2) / pairs)
-
-
-def _iqm(*samples: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-    return np.asarray(_scipy_stats().trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis))
-
-
-def _interval(samples: Samples, statistic: Callable[..., NDArray[np.float64]]) -> tuple[float | None, float | None]:
-    if any(len(sample) < MIN_SEEDS for sample in samples):
-        return None, None
-    with np.errstate(invalid="ignore"):  # inf − inf, if scores are not finite
-        resampled = _scipy_stats().bootstrap(
-            samples,
-            statistic,
-            n_resamples=RESAMPLES,
-            batch=_RESAMPLES_AT_ONCE,
-            vectorized=True,
-            axis=-1,
-            method="percentile",
-            confidence_level=CONFIDENCE,
-            rng=np.random.default_rng(RANDOM_SEED),
-        )
-    tail = (1.0 - CONFIDENCE) / 2.0
-    # the closest resampled value: interpolating between two infinities would make NaN
-    bounds = np.quantile(resampled.bootstrap_distribution, [tail, 1.0 - tail], method="closest_observation")
-    return float(bounds[0]), float(bounds[1])
+def _interval(samples: Sequence[Floats], statistic: Statistic) -> tuple[float | None, float | None]:
+    return (None, None) if any(len(sample) < MIN_SEEDS for sample in samples) else interval(samples, statistic)
 
 
 def _by_env(
     scores: Sequence[float | None], envs: Sequence[str | None], better: Direction | None
-) -> tuple[dict[str | None, NDArray[np.float64]], int]:
+) -> tuple[dict[str | None, Floats], int]:
     """Return scores by environment and the number of missing ones. Scores that are not finite become the worst one."""
     worst = {"lower": np.inf, "higher": -np.inf, None: np.nan}[better]
     by_env: dict[str | None, list[float]] = {}
@@ -254,17 +225,6 @@ def _by_env(
         if score is not None:
             by_env.setdefault(env, []).append(score if np.isfinite(score) else worst)
     return {env: np.array(values) for env, values in by_env.items()}, sum(score is None for score in scores)
-
-
-def _scipy_stats() -> Any:
-    try:
-        from scipy import stats  # an extra, and slow to import
-    except ImportError:
-        raise UsageError(
-            "statistics of a group of seeds need SciPy; install it with pip install scipy,"
-            " or compare single runs with --no-group"
-        ) from None
-    return stats
 
 
 def _identity(settings: Settings, key: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from esper_analyzer.caching.judgements import judgements
 from esper_analyzer.judging.judged_run import JudgedRun
@@ -89,15 +89,17 @@ def read_all(
     """
     if len(runs) < 2:
         raise UsageError(f"compare needs at least two runs, found {len(runs)}")
-    opened: list[JudgedRun] = []
+    given_once: dict[Path, Path] = {}
     readings: list[Reading] = []
     set_aside: dict[str, str] = {}
     any_damaged = False
     for given in runs:
         try:
             run = given if isinstance(given, JudgedRun) else JudgedRun(locate_run(given, root), settings)
-            opened.append(run)
-            _check_given_once(opened)
+            path = run.path.resolve()
+            if path in given_once:
+                raise UsageError(f"the run {given_once[path]} is given more than once; name each run once")
+            given_once[path] = run.path
             readings.append(run.read(looked_at(rank), partial(_reading, run, rank, with_reports)))
         except (NotARunError, RunUnreadableError, UsageError):
             raise
@@ -124,10 +126,3 @@ def _reading(run: JudgedRun, rank: Ranks, with_report: bool, found: RunIndex) ->
         is_damaged=found.damage > 0,
         report=build_report(run, rank, found, judged) if with_report else None,
     )
-
-
-def _check_given_once(runs: Sequence[JudgedRun]) -> None:
-    paths = Counter(run.path.resolve() for run in runs)
-    twice = next((run.path for run in runs if paths[run.path.resolve()] > 1), None)
-    if twice is not None:
-        raise UsageError(f"the run {twice} is given more than once; name each run once")

@@ -23,6 +23,7 @@ from esper_analyzer.drawing.style import Style
 from esper_analyzer.drawing.window import Window
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.listing.kept_entries import KeptEntries
 from esper_analyzer.listing.listing import headers
 from esper_analyzer.live.feed import Feed
 from esper_analyzer.live.live import LiveFeed
@@ -287,7 +288,9 @@ class EsperApp(ChartKeys):
             self.push_screen(self._run_chooser(), self._overlay)
 
     def _run_chooser(self) -> RunChooser:
-        return RunChooser(headers([self._root]), self.scene.run.settings, unicode=self.scene.unicode)
+        settings = self.scene.run.settings
+        kept = KeptEntries([self._root], settings, "records", ())
+        return RunChooser(headers([self._root], kept), settings, kept, unicode=self.scene.unicode)
 
     def _overlay(self, path: str | None) -> None:
         if path is None:

@@ -16,6 +16,7 @@ from textual.worker import get_current_worker
 from esper_analyzer.drawing.style import in_ascii
 from esper_analyzer.judging.settings import Settings
 from esper_analyzer.listing.entry import RunEntry, read_rows
+from esper_analyzer.listing.kept_entries import KeptEntries
 from esper_analyzer.listing.text import Table
 from esper_analyzer.terminal.app.widgets import Chooser
 from esper_analyzer.terminal.choices import is_wanted
@@ -27,20 +28,23 @@ _SHOW_SECS = 0.3
 class RunChooser(Chooser):
     """A list to choose a run from, by its path; typing leaves the runs whose lines contain it, or that it is true of.
 
-    What the headers say is there at once. Return, steps and verdict follow, as each run is read in a thread.
+    What the headers say and what is kept is there at once. Return, steps and verdict of the other runs follow, as each
+    is read in a thread.
     """
 
-    def __init__(self, runs: Sequence[RunEntry], settings: Settings, *, unicode: bool) -> None:
-        """Start from what the headers of the runs say.
+    def __init__(self, runs: Sequence[RunEntry], settings: Settings, kept: KeptEntries, *, unicode: bool) -> None:
+        """Start from what is known of the runs.
 
         Args:
-            runs: the runs, in the order of the list.
+            runs: the runs, in the order of the list, as `headers` returns them.
             settings: thresholds and rules to judge them by.
+            kept: what was kept of them; it keeps what is read now.
             unicode: whether the terminal shows more than ASCII.
         """
         super().__init__("run", [], unicode=unicode)
         self._runs = list(runs)
         self._settings = settings
+        self._kept = kept
         self._unicode = unicode
         self._width = 0
 
@@ -93,12 +97,22 @@ class RunChooser(Chooser):
 
     @work(thread=True, exit_on_error=False)
     def _read(self) -> None:
-        """Read and judge the runs one after another, until the list is closed."""
+        """Read and judge the runs that are not known one after another, until the list is closed."""
+        runs = list(self._runs)
+        try:
+            self._read_each(runs)
+        finally:
+            self._kept.save([run.name for run in runs])
+
+    def _read_each(self, runs: Sequence[RunEntry]) -> None:
         worker, shown, read = get_current_worker(), time.monotonic(), dict[int, RunEntry]()
-        for place, run in enumerate(list(self._runs)):
+        for place, run in enumerate(runs):
             if worker.is_cancelled:
                 return
+            if run.level is not None:
+                continue
             read[place] = read_rows(run, self._settings)
+            self._kept.put(read[place])
             if time.monotonic() - shown >= _SHOW_SECS:
                 self.app.call_from_thread(self._take, read)
                 shown, read = time.monotonic(), {}
