@@ -264,9 +264,10 @@ class Hysteresis:
         newest = beyond[self.memory :]
         if rows == 1:
             return newest
-        count = np.zeros(len(newest), np.int16)
-        for back in range(rows):
-            count += beyond[self.memory - back : len(beyond) - back]
+        flags = beyond.view(np.int8)  # a sum of flags as another type would first convert each of them
+        count = flags[self.memory :].copy()
+        for back in range(1, rows):
+            count += flags[self.memory - back : len(beyond) - back]
         is_held: Flags = (count >= hits) | (levels[self.memory :] == NOT_FINITE)
         return newest & is_held
 

@@ -25,8 +25,8 @@ Floats: TypeAlias = "NDArray[np.float64]"
 Ranks = tuple[int, int]
 """The first and the last of some ranks; the lowest value of a window has rank 1."""
 
-_CHUNK = 32_768
-"""Number of rows that are worked on at a time, so that they fit in the cache of a processor."""
+_CHUNK = 131_072
+"""Number of rows that are worked on at a time: with fewer, calls cost more than what they do; more leave the cache."""
 
 _FEW = 4096
 """Up to so many rows, polars' own median is as fast: all the comparisons for a window of 50 take 2 ms at least."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,7 +10,7 @@ import polars as pl
 
 from esper_analyzer.measuring.drift import LONG
 from esper_analyzer.measuring.levels import levels_of, loss_ratio
-from esper_analyzer.measuring.summary import Value, histories, newest_values
+from esper_analyzer.measuring.summary import Summary, Value, histories, newest_values
 from esper_analyzer.measuring.trends import Trend, long_trend_of, trend_of
 from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
@@ -59,12 +60,23 @@ def chartable_names(schema: pl.Schema) -> list[str]:
 
 
 def take_snapshot(
-    updates: pl.LazyFrame, length: int = HISTORY_LENGTH, *, thresholds: Thresholds = DEFAULT_THRESHOLDS
+    updates: pl.LazyFrame,
+    length: int = HISTORY_LENGTH,
+    *,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    summaries: Mapping[str, Summary] | None = None,
 ) -> Snapshot:
-    """Return the state after the last row of `updates`, with up to `length` values of history for each metric."""
+    """Return the state after the last row of `updates`, with up to `length` values of history for each metric.
+
+    Args:
+        updates: the rows.
+        length: number of values in a history.
+        thresholds: thresholds for the levels.
+        summaries: of all metrics of these rows, and of `loss_ratio`, if they are known, which saves reading.
+    """
     with_ratio = updates.with_columns(loss_ratio())
     names = metric_names(with_ratio.collect_schema())
-    found = histories(with_ratio, names, max(length, LONG.length))
+    found = histories(with_ratio, names, max(length, LONG.length), summaries)
     newest = newest_values(with_ratio, names)
     levels = levels_of({name: as_number(value) for name, value in newest.items()}, names, thresholds)
     metrics = {name: state_of(name, values, newest[name], levels[name], length) for name, values in found.items()}

@@ -39,6 +39,7 @@ class Summary:
     Attributes:
         measured: number of updates that have a value.
         nonfinite: number of values that are NaN or infinite.
+        total: exact sum of integers and booleans; None for other types.
         min, max, mean, median: over the finite values; True counts as 1 and False as 0.
         median_is_approximate: whether the median is that of a t-digest, whose rank is right to about 2 %.
         healthy, warning, critical: share of each level among the values whose level is known.
@@ -47,6 +48,7 @@ class Summary:
 
     measured: int = 0
     nonfinite: int = 0
+    total: int | None = None
     min: Value = None
     max: Value = None
     mean: float | None = None
@@ -119,6 +121,9 @@ def _states_of_segments(
         for pieces in _together(stretch.pieces):
             stored = [_stored(piece, with_digests) if thresholds == DEFAULT_THRESHOLDS else None for piece in pieces]
             unknown = [piece for piece, states in zip(pieces, stored, strict=True) if states is None]
+            if not unknown:
+                yield from filter(None, stored)
+                continue
             rows, first = Stretch(unknown).rows(schema).select(map(column, needed)).collect(), 0
             for piece, states in zip(pieces, stored, strict=True):
                 if states is not None:
@@ -191,14 +196,27 @@ def _exact_medians(rows: pl.LazyFrame, states: Mapping[str, ColumnState], types:
     return found
 
 
-def histories(updates: pl.LazyFrame, names: Iterable[str], length: int = HISTORY_LENGTH) -> dict[str, list[Value]]:
-    """Return the last `length` values of each named column that are not null, newest last."""
+def histories(
+    updates: pl.LazyFrame,
+    names: Iterable[str],
+    length: int = HISTORY_LENGTH,
+    summaries: Mapping[str, Summary] | None = None,
+) -> dict[str, list[Value]]:
+    """Return the last `length` values of each named column that are not null, newest last.
+
+    Args:
+        updates: rows with those columns.
+        names: the columns.
+        length: how many values.
+        summaries: of the columns of these rows, if they are known: no row is searched for more values than there are.
+    """
     names = list(names)
+    there = {name: length if summaries is None else min(length, summaries[name].measured) for name in names}
     updates = updates.select(map(column, names)).with_columns(in_calendar(selectors.temporal()))
     recent = updates.tail(_RECENT_ROWS).collect()
     # Methods of a series select it by its name, which must not be a pattern.
     found = {name: recent[name].alias("values").drop_nulls().tail(length).to_list() for name in names}
-    sparse = [name for name in names if len(found[name]) < length]
+    sparse = [name for name in names if len(found[name]) < there[name]]
     if recent.height == _RECENT_ROWS and sparse:
         rest = updates.select(column(name).drop_nulls().tail(length).implode() for name in sparse).collect()
         found |= {name: rest[name][0].to_list() for name in sparse}
@@ -242,6 +260,7 @@ def _summary(state: ColumnState, dtype: pl.DataType, median: float | None, is_in
     return Summary(
         measured=state.measured,
         nonfinite=state.measured - state.finite,
+        total=state.total,
         min=_in_type(state.smallest, dtype),
         max=_in_type(state.largest, dtype),
         mean=state.mean,

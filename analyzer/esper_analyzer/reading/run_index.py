@@ -121,7 +121,13 @@ def joined(frames: Iterable[pl.LazyFrame]) -> pl.LazyFrame:
 
 
 def dropped_rows(index: SegmentIndex, every_row: pl.LazyFrame) -> int:
-    """Count the rows that a rank dropped, from its rows (superseded or not) and its attempt records."""
+    """Count the rows that a rank dropped, from its rows (superseded or not) and its attempt records.
+
+    Reads no rows if no sequence number is without its row, as dropped rows use up theirs.
+    """
+    pieces = index.pieces
+    if not pieces or pieces[-1].last_seq + 1 == index.rows:
+        return index.dropped
     return max(dropped_in(every_row), index.dropped)
 
 

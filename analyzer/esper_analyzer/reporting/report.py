@@ -301,19 +301,19 @@ def _from_rows(
         rows = rows.sort("update", "rank")
     names = metric_names(rows.collect_schema())
     thresholds = run.settings.thresholds
-    summaries = summarise(found.stretches(shown), rows, names, thresholds)
-    snapshot = take_snapshot(rows.select(map(column, names)), thresholds=thresholds)
+    summaries = summarise(found.stretches(shown), rows, list(dict.fromkeys([*names, "skipped"])), thresholds)
+    snapshot = take_snapshot(rows.select(map(column, names)), thresholds=thresholds, summaries=summaries)
     sections = {name: _metric(snapshot[name], summaries[name]) for name in names}
     ratio = sections.pop(LOSS_RATIO)
     boxes = black_boxes_of(run.directory, found)
     left_out = max(0, len(boxes) - MAX_BLACK_BOXES)
     return _FromRows(
-        updates=_updates(found, {number: judged[number] for number in shown}, rows, summaries),
+        updates=_updates(found, {number: judged[number] for number in shown}, summaries),
         metrics=sections,
         ratio=RatioSection(ratio.last, ratio.median, ratio.health),
         black_boxes=[_black_box(run, box) for box in [*boxes[:1], *boxes[1 + left_out :]]],
         black_boxes_left_out=left_out,
-        approximate_medians=[name for name, summary in summaries.items() if summary.median_is_approximate],
+        approximate_medians=[name for name in names if summaries[name].median_is_approximate],
     )
 
 
@@ -334,9 +334,7 @@ def _run(run: JudgedRun, rank: int | None, found: RunIndex, shown: Sequence[int]
     )
 
 
-def _updates(
-    found: RunIndex, judged: Mapping[int, Judgement], rows: pl.LazyFrame, summaries: Mapping[str, Summary]
-) -> UpdatesSection:
+def _updates(found: RunIndex, judged: Mapping[int, Judgement], summaries: Mapping[str, Summary]) -> UpdatesSection:
     update = summaries["update"]
     return UpdatesSection(
         rows=update.measured,
@@ -344,7 +342,7 @@ def _updates(
         last=_integer(update.max),
         missing=sorted({gap for one in judged.values() for gap in one.missing}),
         stride=min((one.stride for one in judged.values()), default=1),
-        skipped=rows.select(pl.col("skipped").sum()).collect().item() or 0,
+        skipped=summaries["skipped"].total or 0,
         dropped=sum(one.dropped for one in judged.values()),
         superseded=sum(found.ranks[rank].rows for rank in judged) - update.measured,
     )

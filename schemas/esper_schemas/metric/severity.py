@@ -6,6 +6,7 @@ against each other.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from functools import cache
@@ -89,6 +90,22 @@ def badness(bands: Bands, values: Floats, severity: NDArray[np.int8], updates: I
     rows = np.flatnonzero((severity >= 0) & ~is_finite)
     found[rows] = 4.0 * _NOT_FINITE + 2.0 + (1.0 - np.clip(updates[rows], 0, 10**9) / 1e9)
     return found
+
+
+def badness_of(bands: Bands, value: float, severity: int, update: int) -> float:
+    """As `badness`, for one value, with the same bits at a tenth of the cost."""
+    if severity < 0:
+        return -math.inf
+    if not math.isfinite(value):
+        return 4.0 * _NOT_FINITE + 2.0 + (1.0 - min(max(update, 0), 10**9) / 1e9)
+    limits = (bands.warning or bands.critical, bands.warning, bands.critical)[severity]
+    excess = max((_excess_of(value, limit) for limit in limits), default=0.0)
+    return 4.0 * severity + (math.copysign(1.0, excess) if math.isinf(excess) else excess / (1.0 + abs(excess)))
+
+
+def _excess_of(value: float, limit: Limit) -> float:
+    beyond = value - limit.bound if limit.comparison in (">", ">=") else limit.bound - value
+    return beyond / (abs(limit.bound) or 1.0)
 
 
 def _squashed(excess: Floats) -> Floats:

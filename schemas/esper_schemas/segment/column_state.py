@@ -21,6 +21,7 @@ from esper_schemas.metric.severity import (
     Integers,
     Thresholds,
     badness,
+    badness_of,
     loss_ratios,
     severities,
 )
@@ -55,8 +56,7 @@ class Worst:
 
     def badness(self, bands: Bands) -> float:
         """How bad it is; see `esper_schemas.metric.severity.badness`."""
-        severity, update = np.array([self.severity], np.int8), np.array([self.update])
-        return float(badness(bands, np.array([self.value], np.float64), severity, update)[0])
+        return badness_of(bands, float(self.value), self.severity, self.update)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ _TYPES = {
     "attempt": pa.int32(),
     **{name: ARROW_TYPES[dtype] for name, dtype in column_types().items()},
 }
+_NAMES = list(_TYPES)
 _NEEDED = frozenset({*RECORDER_COLUMNS, "update"})
 
 
@@ -92,6 +94,8 @@ def check_columns(schema: pa.Schema) -> tuple[list[str], str]:
     known = set(names)
     if len(known) != len(names):
         raise RunDamagedError("two columns have the same name")
+    if names[: len(_TYPES)] == _NAMES and schema.equals(_schema_of(tuple(names))):  # as nearly always
+        return names[len(_TYPES) :], ""
     absent = [name for name in _TYPES if name not in known]
     if needed := _NEEDED.intersection(absent):
         raise RunDamagedError(f"the column {min(needed)} is missing")
@@ -105,6 +109,12 @@ def check_columns(schema: pa.Schema) -> tuple[list[str], str]:
     elif names[: len(_TYPES)] != list(_TYPES):
         note = "its columns are in a different order"
     return added_columns(names), note
+
+
+@lru_cache(64)
+def _schema_of(names: tuple[str, ...]) -> pa.Schema:
+    """The columns that a segment has, with their types: those of the format, and others."""
+    return pa.schema([(name, _TYPES.get(name, pa.float64())) for name in names])
 
 
 def added_columns(names: Iterable[str]) -> list[str]:

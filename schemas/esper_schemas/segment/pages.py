@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.segment.thrift import read_struct
+from esper_schemas.segment.thrift import read_page_header, read_struct
 
 MAX_HEADERS_BYTES = 1024 * 1024
 """Bytes of all page headers of a file: the largest segment has a third of it, and to read so many takes a second."""
@@ -103,7 +103,7 @@ class _Walk:
         for most in (min(_FIRST_BYTES, self._left), self._left):
             self._file.seek(at)
             try:
-                fields, length = read_struct(self._file.read(min(most, stop - at)))
+                fields, length = read_page_header(self._file.read(min(most, stop - at)))
                 details, encoding = _DETAILS[fields[1]]
                 found = fields[1], fields[2], fields[3], fields[details][1], fields[details][encoding]
                 self._left -= length

@@ -159,11 +159,15 @@ def _state(record: Mapping[str, Any], dtype: str, rows: int, with_digests: bool)
     """Read one state, and check that its parts fit together."""
     kind = _PYTHON_TYPES.get(dtype, float)
     found: dict[str, Any] = {name: record.get(name, 0) for name in ("measured", *_COUNTS)}
-    _expect(all(_is_count(count) for count in found.values()), "counts")
-    finite = found["measured"] - sum(found[name] for name in _COUNTS)
-    _expect(0 < found["measured"] <= rows and finite >= 0, "counts")
-    found |= {name: _end(record[name], kind) for name in _ENDS if name in record}
-    _expect({"first", "last"} <= found.keys(), "first and last")
+    counts = tuple(found.values())
+    _expect(all(type(count) is int for count in counts) and min(counts) >= 0, "counts")
+    measured = counts[0]
+    finite = measured - sum(counts[1:])
+    _expect(0 < measured <= rows and finite >= 0, "counts")
+    for name in _ENDS:
+        if name in record:
+            found[name] = _end(record[name], kind)
+    _expect("first" in found and "last" in found, "first and last")
     is_time = dtype == "timestamp"
     has_extremes = "smallest" in found and "largest" in found
     _expect(is_time or has_extremes == bool(finite), "extremes")
@@ -175,7 +179,7 @@ def _state(record: Mapping[str, Any], dtype: str, rows: int, with_digests: bool)
         found["total"] = record["total"]
     if not is_time and finite:
         found |= {name: _value(record[name], float) for name in _MOMENTS}
-    found |= _levels(record, kind, found["measured"])
+    found |= _levels(record, kind, measured)
     if "digest" in record and with_digests:
         _expect(isinstance(record["digest"], str) and kind is not bool and not is_time, "digest")
         found["digest"] = digest.from_text(record["digest"], finite)
@@ -198,8 +202,9 @@ def _levels(record: Mapping[str, Any], kind: type, measured: int) -> dict[str, A
 
 def _end(record: Any, kind: type) -> At:
     value, seq = record
-    _expect(_is_count(seq), "a sequence number")
-    return _value(value, kind), seq
+    if type(seq) is not int or not 0 <= seq <= MAX_SEQ:
+        raise ValueError("a sequence number cannot be right")
+    return (value if kind is float and type(value) is float else _value(value, kind)), seq
 
 
 def _value(value: Any, kind: type) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from esper_schemas.segment.thrift_shapes import COLUMN, match_column, match_page, skip_without_lists
+
 _BINARY, _LIST, _SET, _STRUCT = 8, 9, 10, 12  # kinds of a value; 1 is true, 2 is false, 4 to 6 have 16 to 64 bits
 _SIZES = {1: 1, 2: 1, 3: 1, 7: 8, 13: 16}  # of kinds of a fixed size: a flag in a list, byte, double, UUID
 _MAX_DEPTH = 16
@@ -16,7 +18,8 @@ _MAX_DEPTH = 16
 def read_struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[dict[int, Any], int]:
     """The fields of a struct by their numbers, and where it ends: numbers, structs, and lists of structs.
 
-    Any other field is None, or left out. What is most frequent is done in place: a call takes longer than all the rest.
+    Any other field is None, or left out, and so is what nobody asks for in the structs of `thrift_shapes`. What is most
+    frequent here is done in place: a call takes longer than all the rest.
 
     Raises:
         IndexError: it does not end.
@@ -51,6 +54,11 @@ def read_struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[dict[int, Any
     return fields, at + 1
 
 
+def read_page_header(data: bytes) -> tuple[dict[int, Any], int]:
+    """As `read_struct`, for what begins with the header of a page."""
+    return match_page(data) or read_struct(data)
+
+
 def _read_list(data: bytes, at: int, depth: int) -> tuple[list[dict[int, Any]] | None, int]:
     """The structs of a list; None for one of other values."""
     count, kind = data[at] >> 4, data[at] & 15
@@ -60,7 +68,8 @@ def _read_list(data: bytes, at: int, depth: int) -> tuple[list[dict[int, Any]] |
     if kind == _STRUCT:
         structs: list[dict[int, Any]] = []
         while len(structs) < count:
-            struct, at = read_struct(data, at, depth)
+            match = match_column if data[at] == COLUMN else skip_without_lists
+            struct, at = match(data, at) or read_struct(data, at, depth)
             structs.append(struct)
         return structs, at
     while count and data[at] >= 0:  # IndexError where the data ends

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +14,8 @@ from esper_analyzer import open_run
 from esper_analyzer.caching.folder import CACHE_DIR
 from esper_analyzer.measuring import levels
 from esper_analyzer.measuring import summary as summaries
+from esper_analyzer.measuring.snapshot import metric_names, take_snapshot
+from esper_analyzer.reading.run_index import dropped_rows
 from esper_analyzer.reading.segment_index import NO_CACHE
 from esper_analyzer.reporting.html import report_html
 from esper_analyzer.reporting.markdown import report_markdown
@@ -119,3 +123,35 @@ def test_levels_of_columns_are_those_of_the_expressions(name: str) -> None:
     found = severities(bands, np.array(values), spread)
     expected = frame.select(levels.severity(name)).to_series().fill_null(-1)
     assert found.tolist() == expected.to_list()
+
+
+def test_no_row_is_searched_for_values_that_none_has(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With summaries, the history of what was never measured costs no look at the rows, and all are the same."""
+    index = open_run(run).look(0)
+    rows = open_run(run).updates().with_columns(levels.loss_ratio())
+    names = metric_names(rows.collect_schema())
+    known = summaries.summarise(index.stretches([0]), rows, names)
+    assert (known["kl_divergence"].measured, known["entropy"].measured, known["skipped"].total) == (0, 540, 0)
+    assert known["env_steps"].total == 2048 * sum(range(5400))
+    searched: list[int] = []
+    collect = pl.LazyFrame.collect
+
+    def counting(self: pl.LazyFrame, **options: Any) -> Any:
+        found = collect(self, **options)
+        searched.append(found.width)
+        return found
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", counting)
+    found = summaries.histories(rows, names, 60, known)
+    monkeypatch.undo()
+    assert searched == [len(names), 1]  # the last rows, and all of them for the entropy of every tenth one
+    assert found == summaries.histories(rows, names, 60)
+    assert take_snapshot(rows, summaries=known) == take_snapshot(rows)
+
+
+def test_dropped_rows_are_read_only_where_numbers_are_without_a_row(run: Path) -> None:
+    """Where every sequence number has its row, nothing was dropped, and nothing is read to find that out."""
+    index = open_run(run).look(0).rank(0)
+    assert dropped_rows(index, pl.LazyFrame({"no such column": []})) == 0
+    index.pieces[-1] = replace(index.pieces[-1], last_seq=index.pieces[-1].last_seq + 2)
+    assert dropped_rows(index, pl.LazyFrame({"dropped_before": [None, 2, None]})) == 2

@@ -12,8 +12,10 @@ from tests.schemas.segment.page_headers import PageHeader, column, header_at, nu
 from tests.schemas.segment.segments_of import IDENTITY, rows_of
 
 from esper_schemas import RunDamagedError
-from esper_schemas.segment.pages import MAX_HEADERS_BYTES
+from esper_schemas.segment import thrift
+from esper_schemas.segment.pages import MAX_HEADERS_BYTES, check_pages
 from esper_schemas.segment.sealed import batches, open_parquet, to_parquet
+from esper_schemas.segment.thrift_shapes import match_column, match_page
 from esper_schemas.testing import golden
 
 ROWS = 50
@@ -25,6 +27,7 @@ AT = CHUNK.data_page_offset
 PACKED = CHUNK.total_compressed_size - len(header_at(PARQUET, AT))
 UNPACKED = CHUNK.total_uncompressed_size - len(header_at(PARQUET, AT))
 SPLIT = 9  # BYTE_STREAM_SPLIT
+SOME = ["run_id", "rank", "seq", "update", "wall_time", "skipped", "policy_loss"]
 
 
 def _open(data: bytes) -> pq.ParquetFile:
@@ -262,8 +265,7 @@ def test_footer_that_claims_another_place_is_damage(known: bytes, claimed: bytes
 
 def test_byte_changed_anywhere_is_our_error_or_none() -> None:
     """Whatever byte is another one, a file is opened or it is damaged; it never ends the process."""
-    columns = ["run_id", "rank", "seq", "update", "wall_time", "skipped", "policy_loss"]
-    small = to_parquet(pq.read_table(io.BytesIO(PARQUET)).select(columns).to_batches()[0], IDENTITY)
+    small = to_parquet(pq.read_table(io.BytesIO(PARQUET)).select(SOME).to_batches()[0], IDENTITY)
     outcomes: list[str] = []
     for at in range(len(small)):
         for mask in (0x01, 0x41, 0x80):
@@ -277,3 +279,33 @@ def test_byte_changed_anywhere_is_our_error_or_none() -> None:
     assert any(outcomes)
     assert not all(outcomes)
     assert all(text.startswith("it: ") for text in outcomes if text)
+
+
+def test_frequent_structs_say_what_their_bytes_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever byte of a footer or a page header is another one, a match as a whole finds just what reading finds."""
+    small = to_parquet(pq.read_table(io.BytesIO(PARQUET)).select(SOME).to_batches()[0], IDENTITY)
+    start, end = _footer_start(small), len(small) - 8
+    assert match_column(small, small.index(b"\x26", small.index(b"\x19\x7c", start))) is not None
+    assert match_page(small[4:]) is not None
+    places = [*range(4, start), *range(start, small.index(b"ARROW:schema", start)), *range(end - 60, end)]
+
+    def outcomes() -> list[str]:
+        found = []
+        for at in places:
+            for mask in (0x01, 0x10, 0x80):
+                data = bytearray(small)
+                data[at] ^= mask
+                try:
+                    check_pages(io.BytesIO(data), start, bytes(data[start:end]), ROWS, "it")
+                except RunDamagedError as error:
+                    found.append(str(error))
+                else:
+                    found.append("")
+        return found
+
+    quickly = outcomes()
+    for name in ("match_column", "match_page", "skip_without_lists"):
+        monkeypatch.setattr(thrift, name, lambda *_: None)
+    assert any(quickly)
+    assert not all(quickly)
+    assert outcomes() == quickly

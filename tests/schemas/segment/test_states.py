@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esper_schemas.errors import RunDamagedError
-from esper_schemas.metric.severity import DEFAULT_THRESHOLDS
+from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, badness, badness_of
 from esper_schemas.segment.active import ARROW_TYPES, column_types
 from esper_schemas.segment.column_state import ColumnState, Combination, lacks_digest, states_of
 from esper_schemas.segment.digest import MIN_VALUES, K, digest_of, empty_digest, from_text, median_of, to_text
@@ -123,6 +123,19 @@ def test_worst_values_combine_to_the_worst_and_among_equals_to_the_first() -> No
     assert state is not None
     assert state.worst is not None
     assert (state.worst.seq, state.levels) == (2, (3, 0, 2))
+
+
+@given(
+    st.sampled_from(sorted(DEFAULT_THRESHOLDS)),
+    st.floats() | st.sampled_from([0.0, -0.0, 0.2, 1.0, 0.5, 1e308, -1e308]),
+    st.sampled_from([-1, 0, 1, 2]),
+    st.integers(-5, 2 * 10**9),
+)
+def test_one_value_is_as_bad_as_among_many(name: str, value: float, severity: int, update: int) -> None:
+    """The badness of one value has the bits that it has in a column."""
+    bands = DEFAULT_THRESHOLDS[name]
+    (expected,) = badness(bands, np.array([value]), np.array([severity], np.int8), np.array([update])).tolist()
+    assert repr(badness_of(bands, value, severity, update)) == repr(expected)
 
 
 # ------------------------------------------------------------------ digests
