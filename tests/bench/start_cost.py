@@ -1,8 +1,8 @@
 """What starting a command costs, and what many runs cost: processor time beside importing polars and pyarrow.
 
 Each command runs as a process of its own, in rounds that alternate between all of them. The figures are user and system
-time, because a machine with other work stretches what a clock shows. At the end comes where the time of `--help` and of
-`report` goes: the imports by package, and then the functions.
+time, because a machine with other work stretches what a clock shows. At the end comes where the time of `--help`, of
+`report` and of `tail --once` goes: the interpreter, the imports by package, the work, and the functions in it.
 
 Usage: python tests/bench/start_cost.py [rounds] [many]   (default 5 rounds, and 1,000 runs in the largest folder)
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import cProfile
 import io
+import math
 import os
 import pstats
 import re
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ UPDATES = 1000
 SIXTY_UPDATES = (200, 400, 600, 1000)
 MANY_UPDATES = (60, 120, 180)
 SHOWN = 12
+FEW_MILLIS = 2.0
 REFERENCE = "import polars, pyarrow"
 ANALYZE = (sys.executable, "-m", "esper_analyzer")
 BOARD_READER = (
@@ -96,39 +98,62 @@ def print_table(commands: Mapping[str, Sequence[str]], rounds: int) -> None:
         print(f"  {name:36}{cpu:8.2f} s CPU{cpu / reference:8.2f} ×{secs:8.2f} s", flush=True)
 
 
-def print_imports(arguments: Sequence[str]) -> None:
-    """Print which packages a command spends its imports in."""
+def import_millis(arguments: Sequence[str], rounds: int) -> dict[str, float]:
+    """Milliseconds that each module of a command takes by itself to import: the least of some rounds."""
     command = [sys.executable, "-X", "importtime", "-m", "esper_analyzer", *arguments]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    packages: Counter[str] = Counter()
-    for micros, name in re.findall(r"^import time: +(\d+) \| +\d+ \| +(\w+)", lines, re.MULTILINE):
-        packages[name] += int(micros)
-    print(f"imports of `{' '.join(arguments[:1])}`: {sum(packages.values()) / 1000:,.0f} ms")
-    for name, micros in packages.most_common(SHOWN):
-        print(f"  {name:36}{micros / 1000:8.1f} ms")
+    least: dict[str, float] = {}
+    for _ in range(rounds):
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        for micros, name in re.findall(r"^import time: +(\d+) \| +\d+ \| +(\S+)", lines, re.MULTILINE):
+            least[name] = min(least.get(name, math.inf), int(micros) / 1000)
+    return least
 
 
-def print_functions(run: Path) -> None:
-    """Print the functions of ours in which a report spends its time, once everything is imported."""
+def print_where(arguments: Sequence[str], rounds: int) -> None:
+    """Print where the time of a command goes: the interpreter, imports by package, its work, and the rest."""
+    started = statistics.median(cpu_and_clock([sys.executable, "-c", "pass"])[0] for _ in range(rounds))
+    whole = statistics.median(cpu_and_clock((*ANALYZE, *arguments))[0] for _ in range(rounds))
+    packages: defaultdict[str, float] = defaultdict(float)
+    for module, millis in import_millis(arguments, rounds).items():
+        package = module.partition(".")[0].removeprefix("_").removesuffix("_runtime_32")
+        packages["standard library" if package in sys.stdlib_module_names else package] += millis
+    worked, functions = work_millis(arguments)
+    parts = {"start of the interpreter": 1000 * started, **{f"import {name}": one for name, one in packages.items()}}
+    parts["work, once all is imported"] = worked
+    parts["import of what takes less than 2 ms"] = sum(millis for millis in parts.values() if millis < FEW_MILLIS)
+    print(f"where the {1000 * whole:.0f} ms of `{' '.join(arguments[:2])}` go")
+    shown = {name: millis for name, millis in parts.items() if millis >= FEW_MILLIS}
+    for name, millis in sorted(shown.items(), key=lambda part: -part[1]):
+        print(f"  {name:48}{millis:8.1f} ms")
+    print(f"  {'all the rest, such as threads and the end':48}{1000 * whole - sum(shown.values()):8.1f} ms")
+    print("functions of its work with what they call, in the time of a profiler")
+    for name, millis in functions:
+        print(f"  {name:48}{millis:8.1f} ms")
+
+
+def work_millis(arguments: Sequence[str]) -> tuple[float, list[tuple[str, float]]]:
+    """Milliseconds of the processor that a command takes once all is imported, and our functions in it."""
     from esper_analyzer.cli import main
 
     profile = cProfile.Profile()
-    for turn in range(2):
+    least = math.inf
+    for turn in range(6):
         sys.stdout, kept = io.StringIO(), sys.stdout
+        began = time.process_time()
         try:
-            if turn:
+            if turn == 5:
                 profile.enable()
-            main.main(["report", str(run)], standalone_mode=False)
+            main.main([*arguments], standalone_mode=False)
         except SystemExit:
             pass
         finally:
             profile.disable()
             sys.stdout = kept
+        least = min(least, time.process_time() - began)
     stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    ours = [(row[3], key) for key, row in stats.items() if f"{os.sep}esper_" in key[0]]
-    print("functions of `report`, with what they call")
-    for secs, (path, line, name) in sorted(ours, reverse=True)[: 2 * SHOWN]:
-        print(f"  {f'{Path(path).name}:{line} {name}':48}{1000 * secs:8.1f} ms")
+    ours = sorted(((row[3], key) for key, row in stats.items() if f"{os.sep}esper_" in key[0]), reverse=True)
+    named = [(f"{Path(path).name}:{line} {name}", 1000 * secs) for secs, (path, line, name) in ours]
+    return 1000 * least, named[: 2 * SHOWN]
 
 
 def main() -> None:
@@ -170,9 +195,9 @@ def main() -> None:
             },
             min(rounds, 3),
         )
-        print_imports(["--help"])
-        print_imports(["report", run])
-        print_functions(Path(run))
+        print_where(["--help"], rounds)
+        print_where(["report", run], rounds)
+        print_where(["tail", "--once", run], rounds)
 
 
 if __name__ == "__main__":

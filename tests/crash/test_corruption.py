@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from tests.crash.ledger import Ledger, Line
 from tests.crash.oracle import Outcome, finish_case, row_of
@@ -236,10 +238,10 @@ def test_scan_without_checksums_fails(
 ) -> None:
     """The control: a scan that looks at lengths and numbers only takes wrong rows, and the harness sees it."""
 
-    def fault(self: RowLayout, message: memoryview) -> str:
-        return "" if len(message) == self.row_bytes else "short"
+    def are_whole(self: RowLayout, block: memoryview) -> npt.NDArray[np.bool_]:
+        return np.ones(len(block) // self.row_bytes, np.bool_)
 
-    monkeypatch.setattr(RowLayout, "_fault", fault)
+    monkeypatch.setattr(RowLayout, "_are_whole", are_whole)
     with ledger.line("control: bit flips, scan without checksums", must_fail=True) as line:
         rng = random.Random(6)
         for _ in range(2000 if is_long else 100):

@@ -23,11 +23,20 @@ def kept(kind: str, key: str | None, declared: type[Made], make: Callable[[], Ma
         declared: its type, a dataclass.
         make: makes it.
     """
-    if key is None:
-        return make()
-    found = load(kind, key, partial(from_json, declared))
-    if found is None:
-        body = to_json(make())
-        store(kind, key, body)
-        found = from_json(declared, body)
-    return found
+    found = None if key is None else load_kept(kind, key, declared)
+    if found is not None:
+        return found
+    made = make()
+    return made if key is None else keep(kind, key, declared, made)
+
+
+def load_kept(kind: str, key: str, declared: type[Made]) -> Made | None:
+    """Return what was kept under a key; None if nothing was. The arguments are those of `kept`."""
+    return load(kind, key, partial(from_json, declared))
+
+
+def keep(kind: str, key: str, declared: type[Made], made: Made) -> Made:
+    """Keep what was made, and return it as it would be read later. The other arguments are those of `kept`."""
+    body = to_json(made)
+    store(kind, key, body)
+    return from_json(declared, body)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Literal
+from statistics import median
+from typing import Any, Literal
 
-import numpy as np
-import plotext
 import polars as pl
 from rich.style import Style as RichStyle
 
+from esper_analyzer.drawing.figure import FRAME_COLOR, cleared_figure, marker
 from esper_analyzer.drawing.style import Style, to_ascii
 from esper_analyzer.measuring.buckets import Buckets
 from esper_analyzer.measuring.places import BY_UPDATE, Ruler
@@ -28,16 +27,13 @@ SCALINGS: tuple[Scaling, ...] = ("auto", "log", "linear")
 LOG_DECADES = 2.0
 """The automatic scale is logarithmic if positive values span more than this many powers of ten."""
 
-_LINE, _FRAME = 14, 8  # the terminal's colour numbers of bright cyan and grey
+_LINE = 14  # the terminal's colour number of bright cyan
 _NOT_FINITE_MARK = "!"
 _MIN_TICK_DISTANCE = 0.08  # as a share of the height
 _MIN_TICKS = 3
 _MUCH = 5
 _TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _FEW_UNITS = 3.0  # an axis that is longer has its times in this unit
-
-_THEME = "esper"
-plotext.add_theme(_THEME, text=_FRAME)  # sets no background, so the terminal keeps its own, light or dark
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,7 @@ class Beside:
     """
 
     buckets: Buckets
-    color: int = _FRAME
+    color: int = FRAME_COLOR
     mark: str = "."
     ruler: Ruler = BY_UPDATE
 
@@ -107,17 +103,17 @@ def draw_chart(
     limits = [(bound, color) for bound, color in _limits(bands) if shown.height and _is_in_view(bound, scale)]
     first, last = ends_of([(ruler, frame), *((other.ruler, part) for other, part in others)]) or (0.0, 1.0)
     across = _Scale(first, last if last > first else first + 1.0)
-    with _figure() as figure:
+    with cleared_figure() as figure:
         figure.plot_size(width, height)
         for bound, color in limits:
-            _draw(figure, [i / (width - 1) for i in range(width)], [scale(bound)] * width, "┈", _pixel(color))
+            _draw(figure, [i / (width - 1) for i in range(width)], [scale(bound)] * width, marker("┈", color))
         for other, part in others:
             mark = "braille" if style.unicode and style.color else other.mark
-            _draw_curve(figure, part, columns, other.ruler, across, scale, plotext.marker(mark, _pixel(other.color)))
-        marker = plotext.marker("braille" if style.unicode else "*", _pixel(_LINE))
-        _draw_curve(figure, finite, columns, ruler, across, scale, marker)
+            _draw_curve(figure, part, columns, other.ruler, across, scale, marker(mark, other.color))
+        line = marker("braille" if style.unicode else "*", _LINE)
+        _draw_curve(figure, finite, columns, ruler, across, scale, line)
         broken = [across(ruler.at(update)) for update in frame.filter(pl.col("nonfinite") > 0)["first"]]
-        _draw(figure, broken, [1.0] * len(broken), _NOT_FINITE_MARK, _pixel(9, "bold"))
+        _draw(figure, broken, [1.0] * len(broken), marker(_NOT_FINITE_MARK, 9, "bold"))
         _axes(figure, ruler, across, scale, [bound for bound, _ in limits], width, height)
         text: str = figure.build().string(colorless=not style.color)
     lines = text.rstrip("\n").split("\n")
@@ -125,17 +121,17 @@ def draw_chart(
 
 
 def _draw_curve(
-    figure: plotext.figure,
+    figure: Any,
     finite: pl.DataFrame,
     columns: int,
     ruler: Ruler,
     across: _Scale,
     scale: _Scale,
-    marker: plotext.marker,
+    line: Any,
 ) -> None:
     for stretch in _stretches(finite, columns):
         xs, ys = _path(stretch, ruler, across, scale)
-        figure.draw(figure.signal(xs, ys, marker=marker).lines(True).density("full"))
+        figure.draw(figure.signal(xs, ys, marker=line).lines(True).density("full"))
 
 
 def _finite(frame: pl.DataFrame) -> pl.DataFrame:
@@ -164,26 +160,9 @@ def is_logarithmic(
     return _scale(finite, [bound for bound, _ in _limits(bands)], scaling).log
 
 
-@contextmanager
-def _figure() -> Iterator[plotext.figure]:
-    """Yield plotext's only figure: cleared, independent of the terminal's size, without plotext's colours."""
-    plotext.terminal.limit(False, False)
-    figure = plotext.figure
-    figure.clear()
-    figure.theme(_THEME)
-    try:
-        yield figure
-    finally:
-        figure.clear()
-
-
-def _pixel(color: int, style: str | None = None) -> plotext.pixel:
-    return plotext.pixel(color, "default", style)
-
-
-def _draw(figure: plotext.figure, xs: list[float], ys: list[float], mark: str, pixel: plotext.pixel) -> None:
+def _draw(figure: Any, xs: list[float], ys: list[float], mark: Any) -> None:
     if xs:
-        figure.draw(figure.signal(xs, ys, marker=plotext.marker(mark, pixel)))
+        figure.draw(figure.signal(xs, ys, marker=mark))
 
 
 def _is_in_view(bound: float, scale: _Scale) -> bool:
@@ -195,10 +174,10 @@ def _stretches(finite: pl.DataFrame, columns: int) -> Iterator[pl.DataFrame]:
     """Split the curve at gaps that are much wider than usual and wide enough to be seen."""
     if not finite.height:
         return
-    gaps = (finite["first"] - finite["last"].shift(1)).fill_null(0).to_numpy()
-    usual = float(np.median(gaps[1:])) if len(gaps) > 1 else 0.0
+    gaps = (finite["first"] - finite["last"].shift(1)).fill_null(0)
+    usual = median(gaps[1:].to_list() or [0])  # that of numpy would import its masked arrays
     seen = 3 * (int(finite["last"][-1]) - int(finite["first"][0]) + 1) / columns
-    starts = [0, *np.flatnonzero(gaps > max(_MUCH * usual, seen)).tolist(), finite.height]
+    starts = [0, *(gaps > max(_MUCH * usual, seen)).arg_true().to_list(), finite.height]
     for start, stop in pairwise(starts):
         yield finite[start:stop]
 
@@ -264,7 +243,7 @@ def _log_ends(finite: pl.DataFrame, high: float, scaling: Scaling) -> tuple[floa
 
 
 def _axes(
-    figure: plotext.figure,
+    figure: Any,
     ruler: Ruler,
     across: _Scale,
     scale: _Scale,

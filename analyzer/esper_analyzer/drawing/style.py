@@ -7,16 +7,18 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.text import Text
 
 from esper_analyzer.wording import TrendWords, is_advisory, level_word
 from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import Bands, Level
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LEVEL_STYLE = {level: look.style for level, look in PALETTE.items()}
 
@@ -31,8 +33,6 @@ STATUS_STYLE: dict[str, str] = {
 }
 
 _TREND_STYLE = {"better": "green", "worse": "yellow", "broken": "bold red"}
-
-_CONSOLE = Console(width=1000, legacy_windows=False)
 
 _ASCII = str.maketrans(
     {
@@ -69,12 +69,16 @@ class Style:
             text = line.plain
         else:
             buffer = io.StringIO()
-            console = Console(
-                file=buffer, force_terminal=True, color_system="standard", width=10_000, legacy_windows=False
-            )
+            console = _console(file=buffer, force_terminal=True, color_system="standard", width=10_000)
             console.print(line, end="", soft_wrap=True, highlight=False)
             text = buffer.getvalue()
         return text if self.unicode else to_ascii(text)
+
+
+def _console(**how: Any) -> Console:
+    from rich.console import Console  # half of what rich takes to import, and text without colours needs none of it
+
+    return Console(legacy_windows=False, **how)
 
 
 def to_ascii(text: str) -> str:
@@ -84,7 +88,7 @@ def to_ascii(text: str) -> str:
 
 def in_ascii(text: Text) -> Text:
     """Return the nearest text in ASCII, in the same colours."""
-    parts = [(to_ascii(part.text), part.style or "") for part in text.render(_CONSOLE) if part.text]
+    parts = [(to_ascii(part.text), part.style or "") for part in text.render(_console(width=1000)) if part.text]
     return Text.assemble(*parts, no_wrap=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -71,11 +71,25 @@ def judge_ranks(run: JudgedRun, found: RunIndex, frames: Mapping[int, pl.LazyFra
 
 def judge_rank(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: int) -> Judgement:
     """Judge one rank, whose files have so many faults that are damage."""
+    steps = judge_in_steps(run, index, rows, damage)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            made: Judgement = stop.value
+            return made
+
+
+def judge_in_steps(
+    run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: int
+) -> Generator[int, None, Judgement]:
+    """As `judge_rank`, for a screen that must not stand still: yields the number of rows judged so far."""
     judge = Judge(run.settings.rules)
     log, troubles = AlertLog(), TroubleLog(update_at(FEWEST_BEFORE + 1, rows, index))
     for begun in judge.advance_all(rows):
         log.add(begun)
         troubles.add(begun)
+        yield judge.rows
     facts = _facts(run, index, rows, damage)
     in_force = judge.in_force.values()
     return Judgement(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import reduce
@@ -13,10 +13,12 @@ from typing import Literal
 
 import polars as pl
 
+from esper_analyzer.caching.judgements import judgement_in_steps
 from esper_analyzer.judging.alert_log import AlertLog, gap_alert
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.judgement import Judgement
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
 from esper_analyzer.live.feed import JUDGED_AT_ONCE, MANY_ROWS, Feed, end_of, events_of, newest_rows
 from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Picture
@@ -40,6 +42,9 @@ class LiveFeed(Feed):
     The first picture has the newest rows. `work` then reads the course of the metrics and judges the rows, oldest
     first, which takes a few seconds for a million rows. Rows that arrive meanwhile are shown at once and judged in
     their turn. If rows of a new attempt supersede others, everything is read and judged again.
+
+    The judgement on a run that has ended is kept in the user's cache folder, as that of a report is. If such a run goes
+    on after all, its rows are judged again.
 
     Attributes:
         damage: number of faults of the rank, or of the run as a whole, that are damage.
@@ -87,7 +92,7 @@ class LiveFeed(Feed):
         self._wish: Detail | None = None
         self._earlier: pl.LazyFrame | None = None
         self._news_from, self._again = -1, set[int]()
-        self._begin(sealed)
+        self._begin(sealed, None if is_new and on_alert is not None else index)
         self._take_in(self._poll())
         self._is_checked = found is not None or self.status not in GOING_ON
         self._news_from = -1 if is_new or self._last is None else self._last + 1
@@ -168,7 +173,11 @@ class LiveFeed(Feed):
 
     def _count_damage(self) -> None:
         with suppress(NotARunError):  # the status reports that it no longer exists
-            self.damage = self.run.look(self.rank).damage_of(self.rank)
+            found = self.run.look(self.rank)
+            is_other = found.damage_of(self.rank) != self.damage
+            self.damage = found.damage_of(self.rank)
+            if is_other and self._has_ended_before:
+                self._begin(found.rank(self.rank), found)
 
     def _take_in(self, frames: list[pl.DataFrame]) -> bool:
         """Add new rows, or start again if they supersede others; return whether there are new rows."""
@@ -178,7 +187,7 @@ class LiveFeed(Feed):
         self._is_checked = False
         self._last_seq = int(rows["seq"][-1])
         numbering = numbering_of_new(rows, self._last)
-        if numbering is not None:
+        if numbering is not None and not self._has_ended_before:
             self._add(rows, numbering)
             return True
         is_judged, judged_to = self._not_judged is None, self._judge.last_update
@@ -190,9 +199,14 @@ class LiveFeed(Feed):
             self._again, self._news_from = self._again | again, max(self._news_from, judged_to + 1)
         return True
 
-    def _begin(self, index: SegmentIndex) -> None:
-        """Start from the rows of an index; `work` reads their course and judges them."""
+    def _begin(self, index: SegmentIndex, found: RunIndex | None = None) -> None:
+        """Start from the rows of an index; `work` reads their course and judges them.
+
+        `found` is what the index is a part of, if the judgement on it may be one that was kept.
+        """
         of_index = rows_of(index)
+        if index.rows < MANY_ROWS:  # read them once, instead of once for everything that is asked of them
+            of_index = of_index.collect().lazy()
         rows = of_index.filter(pl.col("seq") <= self._last_seq)
         every_row = every_row_of(index, of_index).filter(pl.col("seq") <= self._last_seq)
         self._recent = end_of(rows, index.pieces)
@@ -207,11 +221,15 @@ class LiveFeed(Feed):
         self._log = AlertLog()
         self._gaps_told_to = -1
         self._judge = Judge(self.run.settings.rules)
+        steps = None if found is None else judgement_in_steps(self.run, found, self.rank, rows)
+        self._has_ended_before = steps is not None
+        self._judgement: Judgement | None = None
+        self._judged = 0
         self._not_in_history: list[pl.DataFrame] | None = []
         self._not_judged: list[pl.DataFrame] | None = []
         self._wish, self._detail = self._detail or self._wish, None
         self._row = None
-        self._work: Iterator[None] | None = self._catch_up(rows, every_row)
+        self._work: Iterator[None] | None = self._catch_up(rows, every_row, steps)
 
     def _add(self, rows: pl.DataFrame, numbering: Numbering) -> None:
         """Add rows that follow all others, and how they are numbered from the last of these on."""
@@ -252,9 +270,11 @@ class LiveFeed(Feed):
             return True
         return False
 
-    def _catch_up(self, rows: pl.LazyFrame, every_row: pl.LazyFrame) -> Iterator[None]:
-        """Read the course of the metrics, then judge the rows, in steps."""
-        history = history_of(rows, self._charted)
+    def _catch_up(
+        self, rows: pl.LazyFrame, every_row: pl.LazyFrame, steps: Generator[int, None, Judgement] | None
+    ) -> Iterator[None]:
+        """Read the course of the metrics, then judge the rows, or take the judgement on them, in steps."""
+        history = history_of(rows.collect() if self.rows < MANY_ROWS else rows, self._charted)
         self._numbering.extend(Numbering.of(rows))
         self._dropped += dropped_in(every_row)
         self._attempts |= dict(attempts_in(rows))
@@ -269,6 +289,10 @@ class LiveFeed(Feed):
         if self._pinned.names:
             self.read_pinned(self._pinned.names)
         yield
+        if steps is not None:
+            self._judgement = yield from self._noting(steps)
+            self._not_judged = None
+            return
         for batch in rows.select(self._judge.columns).collect_batches(chunk_size=JUDGED_AT_ONCE, maintain_order=True):
             self._advance(batch)
             yield
@@ -277,11 +301,25 @@ class LiveFeed(Feed):
             yield
         self._not_judged = None
 
+    def _noting(self, steps: Generator[int, None, Judgement]) -> Generator[None, None, Judgement]:
+        """Note how many rows are judged after each step."""
+        while True:
+            try:
+                self._judged = next(steps)
+            except StopIteration as stop:
+                made: Judgement = stop.value
+                self._judged = made.rows
+                return made
+            yield
+
     def _advance(self, rows: pl.DataFrame) -> None:
         """Judge rows that follow those judged so far, and report the alerts that they raise."""
-        raised = self._log.tell(self._judge.advance(rows))
-        if self._on_alert is None:
+        begun = self._judge.advance(rows)
+        self._judged = self._judge.rows
+        if self._on_alert is None or (self._judge.last_update < self._news_from and not self._again):
+            self._log.add(begun)  # nobody is told of rows that were there before
             return
+        raised = self._log.tell(begun)
         if self._numbering.steps >= MIN_STEPS:  # with fewer, a gap may be the stride
             gaps, stride = self._numbering.missing, self._numbering.stride
             limits = (self._gaps_told_to, self._judge.last_update)
@@ -307,6 +345,8 @@ class LiveFeed(Feed):
         """Return the verdict now; None while rows are still to be judged."""
         if self._not_judged is not None:
             return None
+        if self._judgement is not None:
+            return self._judgement.verdict
         dropped = max(self._dropped, self._dropped_by_attempts)
         remarks = [*self.run.remarks, *self.remarks]
         return conclude(
@@ -318,6 +358,8 @@ class LiveFeed(Feed):
 
     def alerts(self) -> list[Alert]:
         """Return what has been found in the rows judged so far: one alert for each rule, as in the report."""
+        if self._judgement is not None:
+            return self._judgement.alerts
         return self._log.alerts(self._judge.in_force.values(), self._numbering.missing, self._numbering.stride)
 
     def picture(self) -> Picture:
@@ -333,7 +375,7 @@ class LiveFeed(Feed):
             events=events_of(self.alerts(), self._attempts.items()),
             gaps=tuple(self._numbering.missing[-MAX_EVENTS:]),
             verdict=self.verdict(),
-            judged=self._judge.rows,
+            judged=self._judged,
             damage=self.damage,
             detail=self._detail,
             row=self._row,

@@ -123,7 +123,7 @@ def as_it_is(name: str) -> pl.Expr:
     return selectors.by_name(name).as_expr()
 
 
-def history_of(rows: pl.LazyFrame, names: tuple[str, ...]) -> History:
+def history_of(rows: pl.LazyFrame | pl.DataFrame, names: tuple[str, ...]) -> History:
     """Make the history of these metrics over the rows of a run."""
     return History.empty(names).with_rows(rows)
 

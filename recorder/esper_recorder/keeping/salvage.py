@@ -70,12 +70,10 @@ def _whole_rows(data: bytes, layout: RowLayout) -> tuple[list[bytes], int, int]:
     for start in range(len(layout.header), len(data) - layout.row_bytes + 1, layout.row_bytes):
         message = data[start : start + layout.row_bytes]
         seq, dropped = _SEQ_CELLS.unpack_from(message, layout.values_at)
-        if dropped >= 0 and next_seq <= seq - dropped and seq <= MAX_SEQ:
-            is_whole, _ = layout.scan(message, offset=start, next_seq=seq - dropped)
-            if is_whole:
-                rows.append(message)
-                next_seq, last_good_end = seq + 1, start + layout.row_bytes
-                continue
+        if dropped >= 0 and next_seq <= seq - dropped and seq <= MAX_SEQ and layout.is_whole(message):
+            rows.append(message)
+            next_seq, last_good_end = seq + 1, start + layout.row_bytes
+            continue
         first_bad = start if first_bad is None else first_bad
     return rows, last_good_end if first_bad is None else first_bad, last_good_end
 
@@ -91,7 +89,7 @@ def _made_anew(data: bytes, number: int, recording: Recording, known: RankExamin
         if header_bytes < 0 or len(message) < layout.row_bytes:
             continue
         seq, dropped = _SEQ_CELLS.unpack_from(message, layout.values_at)
-        if not 0 <= dropped <= seq <= MAX_SEQ or not layout.scan(message, offset=0, next_seq=seq - dropped)[0]:
+        if not 0 <= dropped <= seq <= MAX_SEQ or not layout.is_whole(message):
             continue
         attempt = max((a.attempt for a in known.attempts.values() if a.first_seq <= seq), default=0)
         identity = SegmentIdentity(run_id, known.rank, attempt, number, seq - dropped, run_uuid)

@@ -17,7 +17,8 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,9 @@ from esper_schemas.limits import FORMAT_VERSION, MAX_COLUMNS
 from esper_schemas.metric.metrics import Dtype
 from esper_schemas.metric.payload import METRICS
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 ARROW_TYPES: dict[Dtype, pa.DataType] = {
     "float64": pa.float64(),
     "int64": pa.int64(),
@@ -35,13 +39,20 @@ ARROW_TYPES: dict[Dtype, pa.DataType] = {
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
 _PACK_CODES = {"float64": "d", "int64": "q", "int32": "i4x", "bool": "?7x", "timestamp": "q"}
-_VALUE_BYTES = {"float64": 8, "int64": 8, "int32": 4, "bool": 1, "timestamp": 8}
+_VALUE_TYPES: dict[Dtype, np.dtype[Any]] = {
+    "float64": np.dtype("<f8"),
+    "int64": np.dtype("<i8"),
+    "int32": np.dtype("<i4"),
+    "bool": np.dtype("u1"),
+    "timestamp": np.dtype("<i8"),
+}
 _DTYPE_OF_ARROW = {arrow: dtype for dtype, arrow in ARROW_TYPES.items()}
 
 _PREFIX = struct.Struct("<iI")  # continuation marker −1, length of the metadata that follows
 _CONTINUATION = -1
 _ROW_MARK = b"\xff\xff\xff\xff"  # the continuation marker as bytes; it never occurs inside a header
 _CELL = 8  # bytes of one validity cell and of one value cell
+_BLOCK_BYTES = 1024 * 1024  # scanned at once: they stay in the processor's cache
 _CHECKSUM_BYTES = 8  # hexadecimal digits, which are never zero bytes
 _CHECKSUM_MARK = b"\x01"  # before the digits in a header; not printable, so it cannot occur in a name
 _NO_CHECKSUM = b"--------"  # placeholder in a header until its checksum is known
@@ -257,41 +268,65 @@ class RowLayout:
             Number of whole rows, and what follows them.
         """
         view = memoryview(data)
-        seq_at = self.values_at
-        rows = 0
-        while (start := rows * self.row_bytes) < len(view):
-            message = view[start : start + self.row_bytes]
-            cause = self._fault(message)
-            if not cause:
-                seq, dropped = _SEQ_CELLS.unpack_from(message, seq_at)
-                if seq != next_seq + dropped or dropped < 0:
-                    cause = f"expected sequence number {next_seq + dropped}, found {seq}"
-            if cause:
-                kind: Literal["torn", "corrupt"] = "torn" if _is_torn(view[start:], self.row_bytes) else "corrupt"
-                return rows, ScanEnd(kind, offset + start, cause)
-            next_seq = seq + 1
-            rows += 1
-        return rows, ScanEnd("clean", offset + len(view))
+        rows, messages = 0, len(view) // self.row_bytes
+        at_once = max(1, _BLOCK_BYTES // self.row_bytes)
+        while rows < messages:
+            block = view[rows * self.row_bytes : min(messages, rows + at_once) * self.row_bytes]
+            good, next_seq = self._whole_rows(block, next_seq)
+            rows += good
+            if good < len(block) // self.row_bytes:
+                break
+        end, rest = offset + rows * self.row_bytes, view[rows * self.row_bytes :]
+        if not rest:
+            return rows, ScanEnd("clean", end)
+        cause = self._fault(rest[: self.row_bytes], next_seq)
+        return rows, ScanEnd("torn" if _is_torn(rest, self.row_bytes) else "corrupt", end, cause)
 
-    def _fault(self, message: memoryview) -> str:
+    def is_whole(self, message: bytes | memoryview) -> bool:
+        """Whether `message` is as long as a row and ends in its checksum."""
+        return len(message) == self.row_bytes and bool(self._are_whole(memoryview(message))[0])
+
+    def _fault(self, message: memoryview, next_seq: int) -> str:
+        """What is wrong with the row that ends a scan."""
         if len(message) < self.row_bytes:
             return f"a row of {self.row_bytes} bytes ends after {len(message)}"
-        if b"%08x" % zlib.crc32(message[: self.checksum_at]) != message[self.checksum_at :]:
+        if not self.is_whole(message):
             return "the checksum of a row does not match"
-        return ""
+        seq, dropped = _SEQ_CELLS.unpack_from(message, self.values_at)
+        return f"expected sequence number {next_seq + dropped}, found {seq}"
+
+    def _whole_rows(self, block: memoryview, next_seq: int) -> tuple[int, int]:
+        """Return how many rows from the start of a block are whole and in order, and the number that follows them."""
+        is_good = self._are_whole(block)
+        numbers = np.ndarray((len(is_good), 2), "<i8", block, self.values_at, (self.row_bytes, _CELL))
+        seq, dropped = numbers[:, 0], numbers[:, 1]
+        is_good &= dropped >= 0
+        is_good[0] &= int(seq[0]) == next_seq + int(dropped[0])
+        # A difference that wraps around is negative, and so is not the number of dropped rows.
+        is_good[1:] &= (seq[1:] > seq[:-1]) & (seq[1:] - seq[:-1] - 1 == dropped[1:])
+        good = len(is_good) if is_good.all() else int(is_good.argmin())
+        return good, int(seq[good - 1]) + 1 if good else next_seq
+
+    def _are_whole(self, block: memoryview) -> npt.NDArray[np.bool_]:
+        """Whether each row message of a block ends in its checksum, whose digits are in the order of big-endian."""
+        covered = struct.Struct(f"{self.checksum_at}s{_CHECKSUM_BYTES}x").iter_unpack(block)
+        checksums = np.fromiter(starmap(zlib.crc32, covered), ">u4")
+        expected = np.frombuffer(checksums.tobytes().hex().encode(), np.uint8).reshape(-1, _CHECKSUM_BYTES)
+        messages = np.frombuffer(block, np.uint8).reshape(-1, self.row_bytes)
+        return np.asarray((messages[:, self.checksum_at :] == expected).all(axis=1))
 
     def decode(self, data: bytes | memoryview, rows: int) -> pa.RecordBatch:
         """Decode the first `rows` messages of `data` into one batch; `scan` must have verified them."""
-        cells = np.frombuffer(data, dtype=np.uint8, count=rows * self.row_bytes).reshape(rows, self.row_bytes)
+        messages = np.frombuffer(data, np.uint8, rows * self.row_bytes).reshape(rows, self.row_bytes)
+        cells = np.ascontiguousarray(messages[:, self.validity_at : self.checksum_at])
+        valid, values = (np.ascontiguousarray(half.T) for half in np.split(cells.view("<u8"), 2, axis=1))
         arrays = []
         for i, dtype in enumerate(self.columns.values()):
-            valid = cells[:, self.validity_at + _CELL * i]
-            at = self.values_at + _CELL * i
-            values = np.ascontiguousarray(cells[:, at : at + _VALUE_BYTES[dtype]])
-            if dtype == "bool":
-                values = np.packbits(values, bitorder="little")
-            buffers = [pa.py_buffer(np.packbits(valid, bitorder="little")), pa.py_buffer(values)]
-            arrays.append(pa.Array.from_buffers(ARROW_TYPES[dtype], rows, buffers))
+            kind = _VALUE_TYPES[dtype]
+            column = values[i].view(kind)[:: _CELL // kind.itemsize]
+            column = np.packbits(column, bitorder="little") if dtype == "bool" else np.ascontiguousarray(column)
+            buffers = [np.packbits(valid[i].view("u1")[::_CELL], bitorder="little"), column]
+            arrays.append(pa.Array.from_buffers(ARROW_TYPES[dtype], rows, list(map(pa.py_buffer, buffers))))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
@@ -340,7 +375,7 @@ def _rearrange(template: bytearray, dtypes: list[Dtype]) -> int:
     struct.pack_into("<q", template, body_length_at, 2 * _CELL * count + _CHECKSUM_BYTES)
     for i, dtype in enumerate(dtypes):
         value_at = _CELL * (count + i)
-        struct.pack_into("<qqqq", template, buffers_at + 32 * i, _CELL * i, 1, value_at, _VALUE_BYTES[dtype])
+        struct.pack_into("<qqqq", template, buffers_at + 32 * i, _CELL * i, 1, value_at, _VALUE_TYPES[dtype].itemsize)
     return nodes_at
 
 

@@ -202,19 +202,21 @@ def test_what_is_of_another_type_is_not_believed(
     assert {path: path.read_bytes() for path in cache.iterdir()} != falsified
 
 
-@pytest.mark.parametrize(("command", "files"), [("report", 2), ("check", 2), ("compare", 2), ("explain", 1)])
+@pytest.mark.parametrize(
+    ("command", "files"), [("report", 2), ("check", 2), ("compare", 2), ("explain", 1), ("tail --once", 1)]
+)
 def test_no_cache(command: str, files: int, sound: Path, cache: Path, record: Callable[..., Path]) -> None:
     """With --no-cache a command keeps nothing, takes nothing that was kept, and says the same."""
     runs = [str(sound)] + ([str(record(rows(20), "second"))] if command == "compare" else [])
-    first = CliRunner().invoke(main, [command, *runs, "--no-cache"])
+    first = CliRunner().invoke(main, [*command.split(), *runs, "--no-cache"])
     assert not cache.exists()
     assert NO_CACHE not in os.environ
-    again = [CliRunner().invoke(main, [command, *runs]) for _ in range(2)]
+    again = [CliRunner().invoke(main, [*command.split(), *runs]) for _ in range(2)]
     assert {(one.exit_code, one.stdout) for one in (first, *again)} == {(first.exit_code, first.stdout)}
     assert len(list(cache.iterdir())) == files
     falsify(cache, lambda body: judged(body)["verdict"]["findings"].clear(), "judgement")
     falsify(cache, mark)
-    assert CliRunner().invoke(main, [command, *runs, "--no-cache"]).stdout == first.stdout
+    assert CliRunner().invoke(main, [*command.split(), *runs, "--no-cache"]).stdout == first.stdout
 
 
 def test_what_was_judged_once_is_not_judged_by_another_command(cache: Path, record: Callable[..., Path]) -> None:

@@ -91,6 +91,50 @@ def test_layout_holds_for_any_number_of_extras(extras: int) -> None:
     assert columns_of(polars.to_arrow().cast(layout.schema)) == columns_of(ours)
 
 
+MANY = 700
+"""Rows that a scan does not verify all at once."""
+
+
+def many_rows(**changed: dict[int, int]) -> tuple[RowLayout, bytes]:
+    """Messages of many rows; `changed` has for a column which row has which value instead."""
+    layout = small_layout()
+    rows = [{"seq": i, "dropped_before": 0, "update": i} for i in range(MANY)]
+    for name, values in changed.items():
+        for i, value in values.items():
+            rows[i][name] = value
+    return layout, b"".join(row_message(layout, row) for row in rows)
+
+
+@pytest.mark.parametrize("row", [0, 1, 248, 249, 250, 251, 499, 698, 699])
+def test_damage_among_many_rows_has_its_address(row: int) -> None:
+    """The rows before a damaged one are whole, wherever it is, and the scan says where it begins and why it ended."""
+    layout, stream = many_rows()
+    at = row * layout.row_bytes + layout.values_at + 3
+    stream = stream[:at] + bytes([stream[at] ^ 1]) + stream[at + 1 :]
+    end = ScanEnd("corrupt", 8 + row * layout.row_bytes, "the checksum of a row does not match")
+    assert layout.scan(stream, offset=8, next_seq=0) == (row, end)
+    cut = stream[: row * layout.row_bytes + 5]
+    end = ScanEnd("torn", 8 + row * layout.row_bytes, f"a row of {layout.row_bytes} bytes ends after 5")
+    assert layout.scan(cut, offset=8, next_seq=0) == (row, end)
+
+
+@pytest.mark.parametrize("row", [1, 248, 249, 250, 499, 699])
+@pytest.mark.parametrize(
+    ("step", "dropped", "is_good"),
+    [(-1, 0, False), (0, 0, True), (1, 0, False), (1, 1, True), (-2, -2, False), (-1 - 2**63, 2**63 - 1, False)],
+    ids=["repeats", "continues", "skips", "dropped", "dropped fewer than none", "wraps around"],
+)
+def test_numbers_among_many_rows_must_continue(row: int, step: int, dropped: int, is_good: bool) -> None:
+    """A whole row whose number does not continue from the row before ends the scan."""
+    layout, stream = many_rows(seq={row: row + step}, dropped_before={row: dropped})
+    end = ScanEnd("clean", (row + 1) * layout.row_bytes)
+    if not is_good:
+        said = f"expected sequence number {row + dropped}, found {row + step}"
+        end = ScanEnd("corrupt", row * layout.row_bytes, said)
+    found = layout.scan(stream[: (row + 1) * layout.row_bytes], offset=0, next_seq=0)
+    assert found == (row + is_good, end)
+
+
 def test_header_says_who_wrote_it() -> None:
     """The identity that went into the header comes out of it, with the columns and their order."""
     identity = SegmentIdentity("a.run-1", 3, 2, 17, 123_456_789_012)
