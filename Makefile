@@ -5,12 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NODE_READY := node_modules/.ready
+STORES := .stores
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every process that a test starts compiles anew
 DEMO := runs/demo-$(shell date +%H%M%S)
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools test hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean
+.PHONY: help setup demo tools stores test hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +41,10 @@ demo: setup ## train CartPole twice, soundly and with a typo in the learning rat
 tools: $(NODE_READY) ## what the tests need beside Python: Chromium, tmux, and what checks the scripts of the pages
 	bash tests/tools.sh
 
-test: setup tools ## the whole suite, within about seven and a half minutes on two idle cores
+stores: setup ## two object stores for the tests, each in an environment of its own: the servers of moto and s3rver
+	@PYTHON=$(abspath $(BIN)/python) NPM=$(abspath $(BIN)/npm) bash tests/object_store/install.sh $(STORES)
+
+test: setup tools stores ## the whole suite, within about seven and a half minutes on two idle cores
 	$(PYTEST) -m "not torture and not notebooks and not hostile" -n $(WORKERS) --dist worksteal
 
 hostile: setup ## every command through the tables of damages, failures and harmful folders; four minutes (EVERY=3: a third)
@@ -61,7 +65,7 @@ lint-js: $(NODE_READY) ## tsc --strict and eslint over the scripts of the HTML p
 
 check: lint test ## what must be green before a commit
 
-bench: setup ## cost of record() and minibatch(), of reading, of live judgement, of tail, of imports and of starting, beside peers
+bench: setup stores ## cost of record() and minibatch(), of reading, of live judgement, of tail, of imports, of starting and of uploading, beside peers
 	$(BIN)/python tests/bench/record_cost.py
 	$(BIN)/python tests/bench/minibatch_cost.py
 	$(BIN)/python tests/bench/read_cost.py
@@ -71,6 +75,7 @@ bench: setup ## cost of record() and minibatch(), of reading, of live judgement,
 	$(BIN)/python tests/bench/start_cost.py
 	$(BIN)/python tests/bench/kept_cost.py
 	$(BIN)/python tests/bench/growth_cost.py
+	PYTHONPATH=. $(BIN)/python tests/bench/upload_cost.py
 
 gpu: setup ## what only a GPU can answer, as one table; without one the same steps, short, on the CPU
 	PYTHON=$(abspath $(BIN)/python) bash tests/gpu/run.sh gpu.md
@@ -78,7 +83,7 @@ gpu: setup ## what only a GPU can answer, as one table; without one the same ste
 gpu-wheels: ## fetch what run.sh needs on a machine without a registry into .whl/
 	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest .whl --requirement tests/gpu/wheels.txt
 
-torture: setup ## the long runs, within about 25 minutes; ends in a table of what was broken and what held
+torture: setup stores ## the long runs, within about 25 minutes; ends in a table of what was broken and what held
 	$(PYTEST) -m torture --timeout 3600
 
 wheel-check: ## build the wheel, install it outside the checkout, run the commands
@@ -100,4 +105,4 @@ benchmark-tables: setup ## write the tables of the READMEs from notebooks/benchm
 	$(BIN)/python notebooks/benchmark/documents.py
 
 clean: ## remove what the targets above made, except recorded runs
-	rm -rf $(VENV) node_modules dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) node_modules $(STORES) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -18,6 +18,7 @@ import click
 from esper_schemas.arguments import run_argument, runs_argument
 from esper_schemas.console import say
 from esper_schemas.errors import NotARunError, UsageError
+from esper_schemas.run.store import Place, parse_place
 
 if TYPE_CHECKING:
     from esper_analyzer.judging.settings import Settings
@@ -28,10 +29,34 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+class PlaceType(click.ParamType[Place]):
+    """A folder, or the URL of one in an object store."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        """Raise UsageError if it is a URL that names no such place."""
+        return parse_place(value)
+
+
 def root_option(command: _Command) -> _Command:
     """Add `--root`: the folder of runs."""
     return click.option(
-        "--root", default="runs", show_default=True, type=click.Path(path_type=Path), help="Folder of runs."
+        "--root",
+        default="runs",
+        show_default=True,
+        metavar="PATH|URL",
+        type=PlaceType(),
+        help="Folder of runs, or its URL in an object store.",
+    )(command)
+
+
+def verify_option(command: _Command) -> _Command:
+    """Add `--verify`: compare checksums in an object store too."""
+    return click.option(
+        "--verify",
+        is_flag=True,
+        help="Compare every sealed file with its checksum in an object store too, where this downloads the whole run.",
     )(command)
 
 
@@ -128,28 +153,29 @@ def chosen_settings(thresholds: Path | None) -> Settings:
     return settings
 
 
-def chosen_run(run: str | None, root: Path, settings: Settings | None = None) -> Run:
+def chosen_run(run: str | None, root: Place, settings: Settings | None = None, *, verify: bool = False) -> Run:
     """Open the named run, or the latest one. Report on standard error which run is the latest.
 
-    Without `settings`, it is judged by the thresholds of the tables.
+    Without `settings`, it is judged by the thresholds of the tables; for `verify`, see `open_run`.
     """
+    from esper_analyzer.judging.settings import DEFAULT_SETTINGS
     from esper_analyzer.run import open_run
 
-    opened = open_run(run, root) if settings is None else open_run(run, root, settings=settings)
+    opened = open_run(run, root, settings=settings or DEFAULT_SETTINGS, verify=verify)
     if run is None:
         say(f"latest run: {opened.path}")
     return opened
 
 
 @contextmanager
-def run_read(run: str | None, root: Path, settings: Settings) -> Iterator[Run]:
+def run_read(run: str | None, root: Place, settings: Settings, *, verify: bool = False) -> Iterator[Run]:
     """Open a run as `chosen_run` does; the log of another trainer is imported, and its run removed afterwards."""
     with ExitStack() as logs:
-        yield watched_run(run, root, settings, logs, is_followed=False)[0]
+        yield watched_run(run, root, settings, logs, is_followed=False, verify=verify)[0]
 
 
 def watched_run(
-    run: str | None, root: Path, settings: Settings, logs: ExitStack, *, is_followed: bool
+    run: str | None, root: Place, settings: Settings, logs: ExitStack, *, is_followed: bool, verify: bool = False
 ) -> tuple[Run, LogImport | None]:
     """Open a run as `chosen_run` does, or the log of another trainer by an import that `logs` ends.
 
@@ -160,12 +186,12 @@ def watched_run(
 
     log = find_log(run, root)
     if log is None:
-        return chosen_run(run, root, settings), None
+        return chosen_run(run, root, settings, verify=verify), None
     path, process = logs.enter_context(imported_log(log, is_followed=is_followed))
     return open_run(path, settings=settings), process
 
 
-def awaits_run(run: str | None, root: Path, interval: float) -> bool:
+def awaits_run(run: str | None, root: Place, interval: float) -> bool:
     """Wait until a run, or the log of another trainer, exists. Return whether this had to wait."""
     from esper_analyzer.reading.imported_log import find_log
     from esper_analyzer.run import open_run

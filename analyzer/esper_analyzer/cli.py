@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from esper_analyzer.choosing import (
+    PlaceType,
     awaits_run,
     beside,
     chosen_rank,
@@ -28,6 +29,7 @@ from esper_analyzer.choosing import (
     run_options,
     run_read,
     thresholds_option,
+    verify_option,
     watched_run,
     watched_runs_options,
 )
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from esper_analyzer.reporting.report import Report
     from esper_analyzer.run import Run
     from esper_schemas.metric.metrics import Direction
+    from esper_schemas.run.store import Place
 
 _GARBAGE_THRESHOLD = 50_000
 """Objects that are made before garbage is looked for: nothing that a command imports is, and to look takes 70 ms."""
@@ -64,7 +67,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("roots", nargs=-1, metavar="[ROOT]...", type=click.Path(path_type=Path))
+@click.argument("roots", nargs=-1, metavar="[ROOT]...", type=PlaceType())
 @root_option
 @click.option("--sort", metavar="NAME", help="Column, metric, or config.NAME to sort by.  [default: the newest first]")
 @click.option("--reverse", is_flag=True, help="Turn the order round.")
@@ -82,8 +85,8 @@ def main() -> None:
 @click.option("--verify", is_flag=True, help="Also check every sealed file against its checksum.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True)
 def runs(
-    roots: tuple[Path, ...],
-    root: Path,
+    roots: tuple[Place, ...],
+    root: Place,
     sort: str | None,
     reverse: bool,
     filters: tuple[str, ...],
@@ -152,7 +155,7 @@ def runs(
 )
 def tail(
     names: tuple[str, ...],
-    root: Path,
+    root: Place,
     rank: str | None,
     thresholds: Path | None,
     interval: float,
@@ -164,10 +167,10 @@ def tail(
 ) -> int:
     """Watch a run while it is recorded, and others over it in the same chart.
 
-    RUN is a path, or a name under --root; without it the latest run is watched. Up to five more runs are drawn over the
-    first, which has the verdict and the numbers; in a pipe each line begins with the name of its run. Each RUN may also
-    be the log of another trainer, such as a folder of TensorBoard: `esper-rec import --follow` then makes a temporary
-    run of it, for as long as it is watched.
+    RUN is a path, a URL, or a name under --root; without it the latest run is watched. Up to five more runs are drawn
+    over the first, which has the verdict and the numbers; in a pipe each line begins with the name of its run. Each RUN
+    may also be the log of another trainer, such as a folder of TensorBoard: `esper-rec import --follow` then makes a
+    temporary run of it, for as long as it is watched.
 
     Example: esper-analyze tail runs/CartPole-v1__ppo__1
     """
@@ -209,10 +212,10 @@ def tail(
     type=click.FloatRange(0.0),
     help="How many times faster than recorded; 0 is as fast as possible.  [default: the speed that takes 25 seconds]",
 )
-def replay(run: str | None, root: Path, rank: str | None, thresholds: Path | None, speed: float | None) -> int:
+def replay(run: str | None, root: Place, rank: str | None, thresholds: Path | None, speed: float | None) -> int:
     """Show a recorded run from its beginning.
 
-    RUN is a path, or a name under --root.
+    RUN is a path, a URL, or a name under --root.
 
     Example: esper-analyze replay --run my-run --speed 10
     """
@@ -227,6 +230,7 @@ def replay(run: str | None, root: Path, rank: str | None, thresholds: Path | Non
 @run_options
 @thresholds_option
 @no_cache_option
+@verify_option
 @click.option(
     "--format",
     "form",
@@ -237,16 +241,22 @@ def replay(run: str | None, root: Path, rank: str | None, thresholds: Path | Non
 )
 @output_option
 def report(
-    run: str | None, root: Path, rank: str | None, thresholds: Path | None, form: str, output: Path | None
+    run: str | None,
+    root: Place,
+    rank: str | None,
+    thresholds: Path | None,
+    verify: bool,
+    form: str,
+    output: Path | None,
 ) -> int:
     """Report on a run: verdict, losses, alerts, damage.
 
-    RUN is a path, a name under --root, or the log of another trainer.
+    RUN is a path, a URL, a name under --root, or the log of another trainer.
 
     Example: esper-analyze report --run my-run --format html -o my-run.html
     """
     ranks = chosen_ranks(rank)
-    with run_read(run, root, chosen_settings(thresholds)) as opened:
+    with run_read(run, root, chosen_settings(thresholds), verify=verify) as opened:
         return _report(opened, ranks, form, output)
 
 
@@ -308,6 +318,7 @@ def _text(form: str, run: Run, made: Report) -> str:
 @run_options
 @thresholds_option
 @no_cache_option
+@verify_option
 @click.option(
     "--fail-on",
     type=click.Choice(get_args(FailOn)),
@@ -326,9 +337,10 @@ def _text(form: str, run: Run, made: Report) -> str:
 @output_option
 def check(
     run: str | None,
-    root: Path,
+    root: Place,
     rank: str | None,
     thresholds: Path | None,
+    verify: bool,
     fail_on: FailOn,
     gates: tuple[str, ...],
     form: CheckForm,
@@ -336,7 +348,7 @@ def check(
 ) -> int:
     """Pass or fail a run by exit code: 0 passed, 1 failed, 3 damaged.
 
-    RUN is a path, a name under --root, or the log of another trainer, which is imported as it is now.
+    RUN is a path, a URL, a name under --root, or the log of another trainer, which is imported as it is now.
 
     Example: esper-analyze check --run my-run --gate explained_variance
     """
@@ -350,7 +362,7 @@ def check(
     if not all(names):
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
     ranks, settings = chosen_ranks(rank), chosen_settings(thresholds)
-    with run_read(run, root, settings) as opened, quiet_panics():
+    with run_read(run, root, settings, verify=verify) as opened, quiet_panics():
         found = check_run(opened, ranks, fail_on=fail_on, gates=names)
     if output is not None:
         output.write_text(write_check(found, form, Style(color=False, unicode=True), 80), encoding="utf-8")
@@ -365,6 +377,7 @@ def check(
 @root_option
 @thresholds_option
 @no_cache_option
+@verify_option
 @click.option("--rank", help="Rank to explain.  [default: the one in trouble; of two runs, rank 0]")
 @click.option(
     "--update", type=click.IntRange(0), help="Update to explain.  [default: that of the trouble the run is in]"
@@ -372,8 +385,9 @@ def check(
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def explain(
     names: tuple[str, ...],
-    root: Path,
+    root: Place,
     thresholds: Path | None,
+    verify: bool,
     rank: str | None,
     update: int | None,
     form: str,
@@ -383,9 +397,9 @@ def explain(
     The trouble is an alert that is in force after the newest row: one that the verdict rests on before others, critical
     before warning. If none is, it is the worst one that is over, and the answer says so.
 
-    RUN is a path, a name under --root, or the log of another trainer. Each metric, each metric of your own and each
-    number of the black boxes is compared with its own past alone: a band of 5 robust deviations around the median of
-    the 50 values before. Those that left their bands are listed in the order in which they did.
+    RUN is a path, a URL, a name under --root, or the log of another trainer. Each metric, each metric of your own and
+    each number of the black boxes is compared with its own past alone: a band of 5 robust deviations around the median
+    of the 50 values before. Those that left their bands are listed in the order in which they did.
 
     With two runs: where the second left the first, beyond the noise of the first.
 
@@ -402,12 +416,12 @@ def explain(
     if len(names) == 2:
         if update is not None:
             raise UsageError("--update is for one run; of two runs all updates that they have in common are compared")
-        first, second = (open_run(name, root, settings=settings) for name in names)
+        first, second = (open_run(name, root, settings=settings, verify=verify) for name in names)
         with quiet_panics():
             parting = second.explain_against(first, rank=number or 0)
         lines, document, is_damaged = parting_lines(parting), parting.to_json, parting.is_damaged
     else:
-        with run_read(names[0] if names else None, root, settings) as opened, quiet_panics():
+        with run_read(names[0] if names else None, root, settings, verify=verify) as opened, quiet_panics():
             found = opened.explain(update, rank=number)
         lines, document, is_damaged = explanation_lines(found), found.to_json, found.is_damaged
     if form == "json":
@@ -422,6 +436,7 @@ def explain(
 @root_option
 @thresholds_option
 @no_cache_option
+@verify_option
 @click.option(
     "--rank", help="Rank of each run to compare and to judge.  [default: the first is compared, all are judged]"
 )
@@ -454,8 +469,9 @@ def explain(
 @output_option
 def compare(
     names: tuple[str, ...],
-    root: Path,
+    root: Place,
     thresholds: Path | None,
+    verify: bool,
     rank: str | None,
     by: By | None,
     metric: str | None,
@@ -492,6 +508,7 @@ def compare(
             group=not no_group,
             group_by=None if group_by is None else [key for key in group_by.split(",") if key],
             with_reports=form == "html",
+            verify=verify,
         )
         made = found.comparison
         document = _comparison(found, form) if form != "text" or output is not None else None
@@ -518,6 +535,7 @@ def _comparison(found: Compared, form: str) -> str:
 @main.command()
 @run_argument()
 @root_option
+@verify_option
 @click.option(
     "--rank",
     help="Rank to export: a number.  [default: all, with a column `rank`; an event file has the first]",
@@ -530,10 +548,10 @@ def _comparison(found: Compared, form: str) -> str:
     help="File to write: NAME.parquet, NAME.csv, or a name that contains tfevents. Missing folders are made.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-def export(run: str | None, root: Path, rank: str | None, output: Path, force: bool) -> int:
+def export(run: str | None, root: Place, verify: bool, rank: str | None, output: Path, force: bool) -> int:
     """Write a run into one file: Parquet, CSV, or for TensorBoard.
 
-    RUN is a path, or a name under --root.
+    RUN is a path, a URL, or a name under --root.
 
     The updates that count are exported: rows that a later attempt superseded, and black boxes, are not. Parquet and CSV
     have every column, and null is an empty cell in CSV. An event file has one rank, values as float32, the update as
@@ -546,7 +564,7 @@ def export(run: str | None, root: Path, rank: str | None, output: Path, force: b
     from esper_analyzer.reading.errors import quiet_panics
 
     number = chosen_rank(rank, "the number of one rank")
-    opened = chosen_run(run, root)
+    opened = chosen_run(run, root, verify=verify)
     with quiet_panics():
         made = export_run(opened, output, rank=number, force=force)
     ranks = f" of rank {made.ranks[0]}" if len(made.ranks) == 1 else f" of {len(made.ranks):,} ranks"
@@ -559,7 +577,7 @@ def export(run: str | None, root: Path, rank: str | None, output: Path, force: b
 @main.command()
 @root_option
 @thresholds_option
-def mcp(root: Path, thresholds: Path | None) -> int:
+def mcp(root: Place, thresholds: Path | None) -> int:
     """Answer coding agents by the Model Context Protocol.
 
     The server speaks on standard input and output. It reads the runs under --root, nothing outside it, and writes

@@ -33,27 +33,32 @@ def open_run(
     root: str | os.PathLike[str] = "runs",
     *,
     settings: Settings = DEFAULT_SETTINGS,
+    verify: bool = False,
 ) -> Run:
     """Open a run for reading. It may be finished, live or damaged.
 
     Args:
-        run: path of the run's folder, or its name under `root`; the latest run under `root` if None.
-        root: folder of runs.
+        run: path or URL of the run, or its name under `root`; the latest run under `root` if None.
+        root: folder of runs, or the URL of one in an object store, such as `s3://bucket/runs`.
         settings: thresholds and rules to judge by; see `read_settings`.
+        verify: whether to compare every sealed file of a run in an object store with its checksum, for which each byte
+            is fetched. On a disk they are compared always.
 
     Raises:
         NotARunError: there is no such run.
         RunDamagedError: its header is missing or unreadable.
         FormatVersionError: it was written by a newer Esper.
+        StoreError: the object store does not answer, or refuses.
+        UsageError: a URL names no place in an object store, or obstore is not installed.
     """
-    return Run(locate_run(run, root), settings)
+    return Run(locate_run(run, root), settings, verifies=verify)
 
 
 class Run(JudgedRun):
     """A recorded run. Each call reads the disk again, so you may keep the object while the run goes on.
 
     Attributes:
-        path: the run's folder.
+        path: the run's folder, or its place in an object store.
         header: what `run.json` records about who wrote the run, and how.
         settings: thresholds and rules to judge the run by.
     """

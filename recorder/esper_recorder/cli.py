@@ -15,7 +15,7 @@ import click
 
 from esper_recorder.train.config import DEFAULT_ENV, ENV_PRESETS, GYMNASIUM_PRESET, PPOConfig, option_name
 from esper_recorder.train.signals import Signals, end_with_input
-from esper_schemas.arguments import run_argument
+from esper_schemas.arguments import run_argument, runs_argument
 from esper_schemas.console import command_group, output_width, progress, say, talk_console, tell, write
 from esper_schemas.errors import EsperError, UsageError, describe_error
 from esper_schemas.exit_codes import ExitCode
@@ -66,6 +66,14 @@ def describe_presets() -> str:
     return "\n\n".join(["Defaults that differ by environment:", *described])
 
 
+redact_option = click.option(
+    "--redact",
+    multiple=True,
+    metavar="KEY",
+    help="Leave KEY out of what is uploaded: host, commit, config, or config.KEY with a dot for each level. Repeat it"
+    " for each key. The run on this machine keeps it.",
+)
+
 _RUN_PARAMETERS, _HYPERPARAMETERS = fields_of(PPOConfig)[:6], fields_of(PPOConfig)[6:]
 
 
@@ -75,7 +83,7 @@ MIN_SEGMENTS = 50
 
 @command_group("esper-rec")
 def main() -> None:
-    """Record PPO training runs, import, verify and repair them.
+    """Record PPO training runs; import, verify, repair and upload them.
 
     Example: esper-rec train
     """
@@ -103,6 +111,12 @@ def main() -> None:
     type=click.Choice(["warning", "critical"]),
     help="Stop the training when its verdict reaches this level. The run is sealed, and the exit code is 1.",
 )
+@click.option(
+    "--upload",
+    metavar="URL",
+    help="Upload the run below URL while it is recorded, as `esper-rec upload` does, in a process of its own.",
+)
+@redact_option
 @parameter_options(_HYPERPARAMETERS)
 @click.option("--no-value-clip", is_flag=True, help="Use the unclipped value loss, ½·MSE.")
 def train(
@@ -112,6 +126,8 @@ def train(
     root: str,
     run_id: str | None,
     stop_on: StopLevel | None,
+    upload: str | None,
+    redact: tuple[str, ...],
     **given: Any,
 ) -> ExitCode:
     """Train PPO and record every update.
@@ -126,6 +142,7 @@ def train(
     config = None if resume else PPOConfig.for_env(overrides.pop("env", DEFAULT_ENV), **overrides)
     signals = Signals()
     where = {"device_name": device, "root": Path(root), "run_id": run_id, "stop_on": stop_on}
+    where |= {"upload": upload, "redact": redact}
     outcome = None
     with signals.installed():
         try:
@@ -173,14 +190,15 @@ def which_run(command: _Command) -> _Command:
 def verify(run: str, root: str, form: str) -> ExitCode:
     """Check a run for damage, down to every row.
 
-    RUN is a path, or a name under --root; the run may still be recording. The exit code is 3 if the run is damaged. A
+    RUN is a path, a URL, or a name under --root; the run may still be recording. The exit code is 3 if it is damaged. A
     torn end, leftovers of a crash and losses that a repair has recorded are listed but do not count as damage.
 
     Example: esper-rec verify mine
     """
     from esper_schemas.examining.run import count_all_segments, find_run, verify_run
+    from esper_schemas.run.store import parse_place
 
-    found = find_run(run, Path(root))
+    found = find_run(run, parse_place(root))
     with progress("verifying segments", count_all_segments(found), at_least=MIN_SEGMENTS) as advance:
         made = verify_run(found, lambda: advance(1))
     if form == "json":
@@ -202,12 +220,44 @@ def repair(run: str, root: str) -> ExitCode:
     """
     from esper_recorder.keeping.repair import repair_run
     from esper_schemas.examining.run import count_all_segments, find_run
+    from esper_schemas.run.store import parse_place
 
-    found = find_run(run, Path(root))
+    found = find_run(run, parse_place(root))
     with progress("repairing segments", count_all_segments(found), at_least=MIN_SEGMENTS) as advance:
         made = repair_run(found, lambda: advance(1))
     tell(*(made.done or ["nothing to repair"]), *_fault_lines(made.verification))
     return ExitCode.DAMAGED if made.verification.is_damaged else ExitCode.FINE
+
+
+@main.command()
+@runs_argument(metavar="RUN…")
+@click.argument("url")
+@click.option("--root", default="runs", help="Folder to look for RUN in.  [default: runs]")
+@click.option("--follow", is_flag=True, help="Go on while the run is recorded, until it ends. For one RUN.")
+@redact_option
+@click.option("--rank", type=click.IntRange(min=0), help="Upload only this rank.  [default: all]")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="[default: text]")
+def upload(
+    names: tuple[str, ...], url: str, root: str, follow: bool, redact: tuple[str, ...], rank: int | None, form: str
+) -> ExitCode:
+    """Upload runs to an object store.
+
+    RUN is a path, or a name under --root; URL is s3://BUCKET/PATH, gs://BUCKET/PATH or az://ACCOUNT/CONTAINER/PATH.
+    The run mine becomes URL/mine, with the same files in it. Only finished files are uploaded, each at most once: an
+    object that is there with the same bytes is left as it is, and one with other bytes is an error. So a command that
+    was interrupted is simply given again. Credentials come from the environment, such as AWS_ACCESS_KEY_ID. The exit
+    code is 2 if a RUN could not be uploaded, 3 if it is damaged; the others are still uploaded.
+
+    Example: esper-rec upload mine s3://bucket/runs
+    """
+    from esper_recorder.uploading.command import upload_runs
+
+    uploads, code = upload_runs(names, url, Path(root), redact, rank=rank, follow=follow)
+    if form == "json":
+        write(json.dumps({"format": "esper-upload/1", "runs": [entry.to_dict() for entry in uploads]}, indent=2) + "\n")
+    else:
+        tell(*(entry.describe() for entry in uploads if entry.uploaded is not None))
+    return code
 
 
 def mapping_option(what: str) -> Callable[[_Command], _Command]:

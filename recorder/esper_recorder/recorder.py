@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter, time_ns
 from types import TracebackType
@@ -34,6 +34,7 @@ from esper_schemas.segment.black_box import MAX_MINIBATCHES
 
 if TYPE_CHECKING:
     from esper_recorder.keeping.recorded import Continuation
+    from esper_recorder.uploading.beside import UploadBeside
 
 
 class Recorder:
@@ -72,6 +73,7 @@ class Recorder:
         self._started = perf_counter()
         self._known: set[str] = set(column_types())
         self._capture: DeviceCapture | None = None
+        self._upload: UploadBeside | None = None
         journal = Journal(opened.folder, opened.lock, opened.identity, limits)
         self._black_box = BlackBox(black_box_minibatches, self._started)
         self._background = BackgroundWriter(opened, journal, buffer_rows, on_update, self._black_box)
@@ -102,6 +104,8 @@ class Recorder:
         buffer_rows: int = 10_000,
         black_box_minibatches: int = KEPT_MINIBATCHES,
         fill_in_times: bool = True,
+        upload: str | None = None,
+        redact: Sequence[str] = (),
     ) -> Self:
         """Open a run for recording, creating `root/run_id` unless it is resumed.
 
@@ -125,6 +129,9 @@ class Recorder:
             black_box_minibatches: How many minibatches are kept in memory for the black box, 0 to 65,536.
             fill_in_times: Whether `wall_time` and `elapsed_secs` are filled in where a row has none. Otherwise they
                 stay null, for rows of a past whose times are not known.
+            upload: URL of an object store, such as `s3://bucket/runs`, below which the run is put while it is recorded,
+                by a process of its own. What goes wrong with that is logged; `esper-rec upload` puts the rest there.
+            redact: Keys that are left out of what is uploaded: `host`, `commit`, `config` or `config.KEY`.
 
         Raises:
             UsageError: an argument is wrong.
@@ -145,6 +152,12 @@ class Recorder:
             raise UsageError(f"segment_bytes must be at most {MAX_SEGMENT_BYTES}, found {segment_bytes}")
         if not 0 <= black_box_minibatches <= MAX_MINIBATCHES:
             raise UsageError(f"black_box_minibatches must be 0 to {MAX_MINIBATCHES:,}, found {black_box_minibatches}")
+        if upload is not None:
+            from esper_recorder.uploading.beside import check_upload  # not imported without need
+
+            check_upload(upload, redact)
+        elif redact:
+            raise UsageError("redact says what is left out of an upload; give upload=URL too")
         opened = open_rank(
             root,
             run_id=run_id,
@@ -155,7 +168,7 @@ class Recorder:
             value_loss_definition=value_loss_definition,
         )
         limits = RotationLimits(segment_rows, segment_bytes, segment_secs)
-        return cls(
+        recorder = cls(
             opened,
             limits=limits,
             buffer_rows=buffer_rows,
@@ -164,18 +177,25 @@ class Recorder:
             black_box_minibatches=black_box_minibatches,
             fill_in_times=fill_in_times,
         )
+        if upload is not None:
+            from esper_recorder.uploading.beside import UploadBeside
+
+            recorder._upload = UploadBeside(recorder.path, recorder.rank, upload, redact)
+        return recorder
 
     def close(self, status: EndStatus = "finished", reason: str | None = None) -> None:
         """Write what is buffered, seal, record how the attempt ended, and give the lock up. May be called again.
 
         It gives up on a disk that stays in trouble. If a signal handler that interrupts `record` calls it, it returns
-        before all is done; a later call, or the end of the program, waits for the rest.
+        before all is done; a later call, or the end of the program, waits for the rest. With `upload` it then waits up
+        to a minute for the rest of the run to be uploaded, which goes on after that.
 
         Args:
             status: "finished", "failed" or "interrupted".
             reason: One line on why, for a run that did not finish.
         """
-        self._background.close(status, reason)
+        if self._background.close(status, reason) and self._upload is not None:
+            self._upload.finish(self.path)
 
     def __enter__(self) -> Self:
         return self

@@ -15,11 +15,12 @@ from esper_schemas.errors import (
     RunExistsError,
     RunLockedError,
     RunUnreadableError,
+    StoreError,
     UsageError,
 )
 from esper_schemas.metric.metrics import SKIP_REASONS, Bands, Level, Limit, Metric
 from esper_schemas.metric.payload import METRICS, PPOUpdatePayload
-from esper_schemas.run.directory import RankDirectory, RunDirectory
+from esper_schemas.run.directory import RankDirectory, RunDirectory, StoredRank, StoredRun
 from esper_schemas.run.finding import find_runs, resolve_run
 from esper_schemas.run.records import Attempt, RunHeader, Seal, ValueLossDefinition
 
@@ -52,6 +53,9 @@ __all__ = [
     "RunUnreadableError",
     "Seal",
     "SealedSegment",
+    "StoreError",
+    "StoredRank",
+    "StoredRun",
     "UsageError",
     "ValueLossDefinition",
     "find_runs",

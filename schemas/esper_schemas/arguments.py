@@ -46,7 +46,7 @@ def run_argument(required: bool = False) -> Callable[[_Command], _Command]:
             "--run",
             "-r",
             metavar="RUN",
-            help=f"The same as RUN: a path, or a name under --root.{default}",
+            help=f"The same as RUN: a path, a URL, or a name under --root.{default}",
             shell_complete=complete_run,
         )
         argument = click.argument(
@@ -75,7 +75,7 @@ def runs_argument(metavar: str = "RUN RUN…") -> Callable[[_Command], _Command]
             "more",
             metavar="RUN",
             multiple=True,
-            help="The same as RUN: a path, or a name under --root. Repeat it.",
+            help="The same as RUN: a path, a URL, or a name under --root. Repeat it.",
             shell_complete=complete_run,
         )
         argument = click.argument("named", nargs=-1, metavar=metavar, shell_complete=complete_run)

@@ -6,6 +6,7 @@
     │   └── RunExistsError        the run id is taken, and the caller did not ask to resume
     ├── NotARunError              nothing to read: no such folder, or no Esper run in it
     ├── RunUnreadableError        the folder of a run cannot be opened, for lack of permission for example
+    ├── StoreError                an object store does not answer, or refuses; nothing is known of the run
     ├── RunLockedError            another process is writing this rank of the run
     ├── RunDamagedError           bytes on disk break a promise of FORMAT.md; the message says where
     ├── FormatVersionError        a newer Esper wrote the run
@@ -37,6 +38,10 @@ class NotARunError(EsperError):
 
 class RunUnreadableError(EsperError):
     """The folder of a run cannot be opened, for lack of permission for example."""
+
+
+class StoreError(EsperError):
+    """An object store does not answer, or refuses; nothing is known of the run, so nothing is damaged either."""
 
 
 class RunLockedError(EsperError):

@@ -113,7 +113,7 @@ def test_a_script_is_recorded_as_its_own_event_file_has_it(script: str, writer: 
     found = only_run(tmp_path)
     rows = rows_of(found)
     assert len(rows) == 5
-    assert_as_written(rows, scalars_of(found.path))
+    assert_as_written(rows, scalars_of(Path(found.path)))
     assert rows[1]["learning_rate"] == 2.5e-4 * 0.8  # with all digits, of which the event file has seven
     header = found.header
     assert (header.trainer, header.env, header.world_size) == ("CleanRL", env, 1)
@@ -122,11 +122,11 @@ def test_a_script_is_recorded_as_its_own_event_file_has_it(script: str, writer: 
     definition = header.value_loss_definition
     assert (definition["clipping"], definition["clip_range"], definition["assumed"]) == ("max", 0.2, False)
     assert (found.status(), found.faults()) == ("finished", [])
-    path = found.path.relative_to(tmp_path)
+    path = Path(found.path).relative_to(tmp_path)
     assert f"esper-rec: recording to {path}\nesper-rec: {path}: 5 updates of CleanRL\n" in errors
     assert errors.endswith(f"Next: esper-analyze report --run {path}\n")
 
-    assert import_log(found.path, "--run-id", "imported", root=tmp_path / "imported").exit_code == 0
+    assert import_log(Path(found.path), "--run-id", "imported", root=tmp_path / "imported").exit_code == 0
     imported = rows_of(open_run(tmp_path / "imported" / "imported"))
     ours = {"run_id", "seq", "attempt", "wall_time", "elapsed_secs", "dropped_before", "rank"}
     for row, other in zip(rows, imported, strict=True):
@@ -151,11 +151,11 @@ def test_a_signal_seals_the_run(number: signal.Signals, code: int, tmp_path: Pat
     assert process.returncode == code, errors
     found = only_run(tmp_path)
     assert (found.status(), found.faults()) == ("interrupted", [])
-    assert not list(found.path.glob("rank-0000/active/*"))
+    assert not list(Path(found.path).glob("rank-0000/active/*"))
     (attempt,) = found.attempts()
     assert attempt.reason == {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "SIGTERM"}[number]
     rows = rows_of(found)
-    written = len(scalars_of(found.path)["charts/SPS"])  # the file may lack what its writer still had in memory
+    written = len(scalars_of(Path(found.path))["charts/SPS"])  # the file may lack what its writer still had in memory
     assert len(rows) >= max(5, written)
     assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)  # as Python prints it
     assert f"{len(rows)} updates of CleanRL" in errors

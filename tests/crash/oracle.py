@@ -122,7 +122,7 @@ def rows_of(segment: Segment, faults: list[str]) -> pa.Table | None:
         return None
     if isinstance(segment, SealedSegment):
         try:
-            return _decoded(segment.path.read_bytes())
+            return _decoded(Path(segment.path).read_bytes())
         except (pa.ArrowException, OSError) as error:
             faults.append(f"segment {segment.number} cannot be read: {error}")
             return None

@@ -67,7 +67,7 @@ def ours_of_run(path: Path) -> dict[tuple[int, int], Segment]:
     for rank in RunDirectory(path).ranks():
         for segment in read_segments(rank):
             if isinstance(segment, SealedSegment):
-                found[rank.rank, segment.number] = ours_of_sealed(segment.path.read_bytes())
+                found[rank.rank, segment.number] = ours_of_sealed(Path(segment.path).read_bytes())
             elif isinstance(segment, ActiveSegment):
                 found[rank.rank, segment.number] = ours_of_active(segment.data)
     return found

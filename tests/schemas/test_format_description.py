@@ -222,7 +222,14 @@ _NUMBERS = [
     *(2**62 - 1, 2**62, 2**62 + 1),
 ]
 VALUES = [_GONE, None, True, "", "x", *_NUMBERS, [], [1], ["x"], {}, {"a": None}]
-LENIENT = {("run", "run_id"), ("run", "versions"), ("seal", "sha256"), ("black_box", "sha256"), ("repair", "done")}
+LENIENT = {
+    ("run", "run_id"),
+    ("run", "versions"),
+    ("seal", "sha256"),
+    ("black_box", "sha256"),
+    ("repair", "done"),
+    ("run", "redacted"),
+}
 """Fields of which our reader takes more than a writer writes."""
 
 

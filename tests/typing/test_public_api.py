@@ -15,12 +15,13 @@ from esper_schemas import (
     Attempt,
     Metric,
     MissingSegment,
-    RankDirectory,
     RankFollower,
     RunDirectory,
     RunHeader,
     Seal,
     SealedSegment,
+    StoredRank,
+    StoredRun,
     find_runs,
     read_segments,
     resolve_run,
@@ -65,10 +66,10 @@ def test_reading_is_typed(tmp_path: Path) -> None:
         recorder.record(update=0, policy_loss=0.1, value_loss=0.2)
     assert_type(find_runs(tmp_path), Iterator[RunDirectory])
     run = resolve_run("mine", tmp_path)
-    assert_type(run, RunDirectory)
+    assert_type(run, StoredRun)
     assert_type(run.header(), RunHeader)
     (rank,) = run.ranks()
-    assert_type(rank, RankDirectory)
+    assert_type(rank, StoredRank)
     assert_type(rank.attempts(), list[Attempt])
     assert_type(rank.seal(0), Seal | None)
     for segment in read_segments(rank):

@@ -13,7 +13,7 @@ from esper_analyzer.judging.settings import Settings
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.reading.segment_index import SegmentIndex, uses_stored_numbers
-from esper_schemas.errors import EsperError
+from esper_schemas.errors import EsperError, StoreError
 from esper_schemas.metric.metrics import Bands
 
 
@@ -73,6 +73,8 @@ def key_of_rows(run: JudgedRun, found: RunIndex, frames_of: RunIndex, *asked: ob
             return None
         with run.directory.open() as folder:
             fingerprint = folder.fingerprint()
+    except StoreError:
+        raise
     except (EsperError, OSError):
         return None
     judging = key_of_judging(run.settings)

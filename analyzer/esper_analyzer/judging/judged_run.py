@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.reading.run_reader import RunReader
-from esper_schemas.run.directory import RunDirectory
+from esper_schemas.run.directory import StoredRun
 
 
 class JudgedRun(RunReader):
-    """A run on disk with the settings that it is judged by.
+    """A run with the settings that it is judged by.
 
     Attributes:
         settings: thresholds and rules.
     """
 
-    def __init__(self, directory: RunDirectory, settings: Settings = DEFAULT_SETTINGS) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: StoredRun, settings: Settings = DEFAULT_SETTINGS, *, verifies: bool = False) -> None:
+        super().__init__(directory, verifies=verifies)
         self.settings = settings

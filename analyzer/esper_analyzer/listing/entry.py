@@ -6,7 +6,6 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -19,9 +18,11 @@ from esper_analyzer.judging.verdict import REMARK, Verdict
 from esper_analyzer.reading.configuration import flattened
 from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error
 from esper_analyzer.reading.run_index import RunIndex
+from esper_schemas.errors import StoreError
 from esper_schemas.examining.segment import Depth
 from esper_schemas.metric.metrics import Level
-from esper_schemas.run.directory import RunDirectory
+from esper_schemas.run.directory import run_at
+from esper_schemas.run.store import Place
 
 RETURN, STEPS, LOSS, RATE = "episode_return_mean", "env_steps", "value_loss", "learning_rate"
 
@@ -44,7 +45,7 @@ class RunEntry:
 
     Attributes:
         name: the name to type after `--run`: the path below the root.
-        path: the run's folder.
+        path: the run's folder, or its place in an object store.
         status: as of `Run.status`; None if the header cannot be read.
         created: when the run was created (ISO 8601, UTC), as its header says.
         age_secs: seconds since then; None if that is no valid time.
@@ -62,7 +63,7 @@ class RunEntry:
     """
 
     name: str
-    path: Path
+    path: Place
     status: str | None = None
     created: str | None = None
     age_secs: float | None = None
@@ -88,10 +89,10 @@ class RunEntry:
         return self.measured.get(RATE)
 
 
-def read_header(path: Path, name: str) -> RunEntry:
-    """Read what is known of a run without reading its rows. An error is part of the entry, and never raised."""
+def read_header(path: Place, name: str) -> RunEntry:
+    """Read what is known of a run without reading its rows. Only StoreError is raised; any other is in the entry."""
     try:
-        run = JudgedRun(RunDirectory(path))
+        run = JudgedRun(run_at(path))
         header = run.header
         return RunEntry(
             name=name,
@@ -103,12 +104,14 @@ def read_header(path: Path, name: str) -> RunEntry:
             trainer=header.trainer,
             config=flattened(header.config),
         )
+    except StoreError:
+        raise  # the other runs are in the same store
     except RUN_ERRORS as error:
         return _failed(RunEntry(name, path), error)
 
 
 def read_rows(entry: RunEntry, settings: Settings, depth: Depth = "records", wanted: Collection[str] = ()) -> RunEntry:
-    """Read the rows of a run and judge them. An error is part of the entry, and never raised.
+    """Read the rows of a run and judge them. Only StoreError is raised; any other is in the entry.
 
     Args:
         entry: what its header says; one that has an error is returned as it is.
@@ -119,8 +122,10 @@ def read_rows(entry: RunEntry, settings: Settings, depth: Depth = "records", wan
     if entry.error is not None:
         return entry
     try:
-        run = JudgedRun(RunDirectory(entry.path), settings)
+        run = JudgedRun(run_at(entry.path), settings)
         return _judged(entry, run, run.look(None, depth), {*SHOWN, *wanted})
+    except StoreError:
+        raise  # the other runs are in the same store
     except RUN_ERRORS as error:
         return _failed(entry, error)
 

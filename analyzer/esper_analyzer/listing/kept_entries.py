@@ -12,7 +12,6 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 
 from esper_analyzer.caching.coding import from_json, to_json
 from esper_analyzer.caching.folder import load, store
@@ -20,11 +19,12 @@ from esper_analyzer.caching.keys import key_of, key_of_judging
 from esper_analyzer.judging.settings import Settings
 from esper_analyzer.listing.entry import RunEntry, age_of
 from esper_analyzer.reading.run_reader import GOING_ON
-from esper_schemas.errors import EsperError
+from esper_schemas.errors import EsperError, StoreError
 from esper_schemas.examining.segment import Depth
 from esper_schemas.metric.metrics import Level
-from esper_schemas.run.directory import RunDirectory
+from esper_schemas.run.directory import run_at
 from esper_schemas.run.files import SETTLED_NS
+from esper_schemas.run.store import Place
 
 _KIND = "runs"
 
@@ -71,7 +71,7 @@ class KeptEntries:
         columns: the metrics that are read beside those of every list.
     """
 
-    def __init__(self, roots: Sequence[Path], settings: Settings, depth: Depth, columns: Collection[str]) -> None:
+    def __init__(self, roots: Sequence[Place], settings: Settings, depth: Depth, columns: Collection[str]) -> None:
         judging = key_of_judging(settings) if depth == "records" else None
         folders = [str(root.resolve()) for root in roots]
         self._key = None if judging is None else key_of(judging, folders, sorted(columns))
@@ -79,7 +79,7 @@ class KeptEntries:
         self._asked: dict[str, str] = {}  # the fingerprint of each run that has to be read
         self._new: dict[str, _Kept] = {}
 
-    def get(self, name: str, path: Path) -> RunEntry | None:
+    def get(self, name: str, path: Place) -> RunEntry | None:
         """Return the whole entry of a run, but for its age as it was the last time; None if the run has to be read."""
         fingerprint = None if self._key is None else _fingerprint(path)
         if fingerprint is None:
@@ -122,11 +122,13 @@ class KeptEntries:
         return {} if bundle is None else bundle.runs
 
 
-def _fingerprint(path: Path) -> str | None:
+def _fingerprint(path: Place) -> str | None:
     """Return the fingerprint of the folder of a run; None if it cannot tell this state from the next."""
     try:
-        with RunDirectory(path).open() as folder:
+        with run_at(path).open() as folder:
             found = folder.fingerprint()
+    except StoreError:
+        raise
     except (EsperError, OSError):
         return None
     if found is None or abs(time.time_ns() - found.changed_ns) < SETTLED_NS:

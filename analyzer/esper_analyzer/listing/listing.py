@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.listing.entry import RunEntry, read_header
@@ -16,7 +15,8 @@ from esper_analyzer.listing.pool import MIN_POOLED, read_all
 from esper_schemas.console import progress
 from esper_schemas.errors import NotARunError
 from esper_schemas.examining.segment import Depth
-from esper_schemas.run.finding import name_of, run_folders, sortable
+from esper_schemas.run.finding import fetch_records, name_of, run_folders, sortable
+from esper_schemas.run.store import Place
 
 SORT = "--sort"
 
@@ -116,7 +116,7 @@ class Listing:
 
 
 def list_runs(
-    roots: Sequence[Path],
+    roots: Sequence[Place],
     wanted: Wanted | None = None,
     settings: Settings = DEFAULT_SETTINGS,
     *,
@@ -136,6 +136,7 @@ def list_runs(
 
     Raises:
         NotARunError: there is no such folder, or there are no runs in any of them.
+        StoreError: an object store does not answer, or refuses.
         UsageError: no run has a key of the configuration that is asked for.
     """
     wanted = wanted or Wanted()
@@ -158,7 +159,7 @@ def list_runs(
     return Listing(runs if wanted.is_early else wanted.in_order(runs)[part], len(found))
 
 
-def headers(roots: Sequence[Path], kept: KeptEntries | None = None) -> list[RunEntry]:
+def headers(roots: Sequence[Place], kept: KeptEntries | None = None) -> list[RunEntry]:
     """Return what the headers of the runs below some folders say, the newest first; each run once.
 
     With several folders, the names begin with the folder. What was kept of a run also has what its rows say, and its
@@ -167,10 +168,12 @@ def headers(roots: Sequence[Path], kept: KeptEntries | None = None) -> list[RunE
     Raises:
         NotARunError: there is no such folder.
     """
-    entries: dict[Path, RunEntry] = {}
+    entries: dict[Place, RunEntry] = {}
     for root in roots:
         found = []
-        for path in run_folders(root):
+        places = list(run_folders(root))
+        fetch_records(root, places)
+        for path in places:
             name = name_of(path, root) if len(roots) == 1 else str(path)
             known = None if kept is None else kept.get(name, path)
             found.append(known or read_header(path, name))

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -18,13 +18,14 @@ from esper_analyzer.listing.entry import RunEntry, read_rows
 from esper_analyzer.listing.kept_entries import KeptEntries
 from esper_analyzer.reading.errors import quiet_panics
 from esper_schemas.examining.segment import Depth
+from esper_schemas.run.store import StoreUrl
 
 MIN_POOLED = 200
 """Fewer runs are read in this process: another takes most of a second until it has imported what it needs."""
 
 _MAX_PROCESSES = 8
 _AT_ONCE = 8
-"""So many runs are handed to a process at once."""
+"""So many runs are handed to a process at once, and so many in an object store are read at a time."""
 
 _POLARS_THREADS = "POLARS_MAX_THREADS"
 
@@ -53,8 +54,21 @@ def _read_all(
             for entry in _read_by_pool(entries, settings, depth, wanted, processes):
                 done += 1
                 yield entry
-    for entry in entries[done:]:
+    left = entries[done:]
+    if any(isinstance(entry.path, StoreUrl) for entry in left):
+        yield from _read_from_afar(left, settings, depth, wanted)
+        return
+    for entry in left:
         yield _read(entry, settings, depth, wanted)
+
+
+def _read_from_afar(
+    entries: Sequence[RunEntry], settings: Settings, depth: Depth, wanted: Collection[str]
+) -> Iterator[RunEntry]:
+    """Read several runs at a time, since most of the time goes by until an object store answers."""
+    with quiet_panics(), ThreadPoolExecutor(_AT_ONCE) as threads:
+        read = partial(read_rows, settings=settings, depth=depth, wanted=wanted)
+        yield from list(threads.map(read, entries))
 
 
 def _read_by_pool(

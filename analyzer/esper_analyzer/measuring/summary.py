@@ -17,6 +17,7 @@ from esper_analyzer.reading.segment_index import Piece
 from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import HISTORY_LENGTH
 from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
+from esper_schemas.run.directory import STATES
 from esper_schemas.segment.column_state import At, ColumnState, Combination, lacks_digest, states_of
 from esper_schemas.segment.digest import median_of
 
@@ -119,6 +120,7 @@ def _states_of_segments(
             yield from (make(portion.to_arrow()) for portion in _portions(counting))
             continue
         for pieces in _together(stretch.pieces):
+            pieces[0].storage.read_ahead((STATES,))
             stored = [_stored(piece, with_digests) if thresholds == DEFAULT_THRESHOLDS else None for piece in pieces]
             unknown = [piece for piece, states in zip(pieces, stored, strict=True) if states is None]
             if not unknown:

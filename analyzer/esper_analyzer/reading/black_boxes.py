@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeAlias
 
 import polars as pl
@@ -16,7 +15,8 @@ from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reading.segment_index import SCHEMA, Piece, SegmentIndex
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.examining.black_boxes import BlackBoxExamination
-from esper_schemas.run.directory import RunDirectory, black_box_name
+from esper_schemas.run.directory import StoredRun, black_box_name
+from esper_schemas.run.store import Place
 from esper_schemas.segment.black_box import read_black_box
 
 
@@ -43,7 +43,7 @@ class BlackBox:
 
     rank: int
     name: str
-    path: Path
+    path: Place
     seq: int
     update: int | None
     after_update: int | None
@@ -55,7 +55,7 @@ class BlackBox:
     minibatches: int
     last: pl.DataFrame = field(repr=False)
     last_updates: list[int | None]
-    directory: RunDirectory = field(repr=False)
+    directory: StoredRun = field(repr=False)
 
     def rows(self) -> pl.DataFrame:
         """Read all minibatches, oldest first.
@@ -74,11 +74,11 @@ class BlackBox:
             raise RunDamagedError(f"{self.path}: {error.strerror or error}") from None
 
 
-def black_boxes_of(directory: RunDirectory, found: RunIndex) -> list[BlackBox]:
+def black_boxes_of(directory: StoredRun, found: RunIndex) -> list[BlackBox]:
     """Return the black boxes that an examination found to be sound, oldest first: by sequence number, then by rank.
 
     Args:
-        directory: the folder of the run.
+        directory: the run.
         found: the index of a run whose checksums were examined.
 
     Raises:
@@ -93,7 +93,7 @@ def black_boxes_of(directory: RunDirectory, found: RunIndex) -> list[BlackBox]:
     return sorted(boxes, key=lambda box: (box.seq, box.rank))
 
 
-def _black_box(directory: RunDirectory, rank: int, box: BlackBoxExamination, rows: _RowsAround) -> BlackBox:
+def _black_box(directory: StoredRun, rank: int, box: BlackBoxExamination, rows: _RowsAround) -> BlackBox:
     at, update = rows[box.attempt, box.seq]
     last_rows = [(seq, rows[box.attempt, seq]) for seq in _seqs(box)]
     return BlackBox(

@@ -14,8 +14,10 @@ import polars as pl
 from polars import selectors
 
 from esper_analyzer.reading.descriptors import open_pieces
+from esper_analyzer.reading.far_rows import scan_far
 from esper_analyzer.reading.segment_index import SCHEMA, Piece
 from esper_schemas.examining.current import cuts_by_attempt, rises
+from esper_schemas.run.files import Folder
 
 
 def schema_of(pieces: Iterable[Piece]) -> pl.Schema:
@@ -85,7 +87,8 @@ def current(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
 def _scan(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
     """Return the rows of these pieces in order; consecutive sealed pieces are scanned together.
 
-    This opens the sealed files, and polars keeps them open as long as the frame lives.
+    This opens the sealed files on a disk, and polars keeps them open as long as the frame lives. Those in an object
+    store are fetched when the frame is collected.
     """
     frames = []
     for is_sealed, group in groupby(pieces, key=lambda piece: piece.frame is None):
@@ -97,6 +100,8 @@ def _scan(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
 
 
 def _scan_sealed(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:
+    if not isinstance(pieces[0].storage, Folder):  # all are of one rank
+        return scan_far(pieces, schema)
     with ExitStack() as files:
         return pl.scan_parquet(
             open_pieces(pieces, files),

@@ -22,6 +22,8 @@ from esper_schemas.cleaning import printable
 from esper_schemas.console import say
 from esper_schemas.errors import EsperError, NotARunError, UsageError
 from esper_schemas.run.directory import HEADER_NAME, RANK_PREFIX
+from esper_schemas.run.finding import candidates
+from esper_schemas.run.store import Place, StoreUrl, is_url
 
 END_SECS = 30.0
 """How long the process may take to seal its run; then it is killed."""
@@ -33,18 +35,20 @@ _HAS_CAUGHT_UP = f"{_SPEAKS_AS}following "
 _NOTICES = (f"{_SPEAKS_AS}waiting: ", ": no update yet: ")
 
 
-def find_log(run: str | None, root: Path) -> Path | None:
+def find_log(run: str | None, root: Place) -> Path | None:
     """Return the log of another trainer that a person means by RUN; None if it is a run of ours, or nothing at all.
 
     Raises:
         UsageError: it is a folder of logs, such as a person gives to `tensorboard --logdir`; the message names some.
     """
-    if run is None:
+    if run is None or is_url(run):  # logs are on this machine
         return None
     try:
         locate_run(run, root)
     except NotARunError:
-        for path in (root / run, Path(run)):
+        for path in candidates(run, root):
+            if isinstance(path, StoreUrl):
+                continue
             if _may_be_log(path):
                 return path
             if logs := _logs_in(path):

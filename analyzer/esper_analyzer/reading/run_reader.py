@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import polars as pl
@@ -16,19 +15,22 @@ from esper_analyzer.reading.errors import DATA_ERRORS
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reading.staleness import is_stale
 from esper_schemas.cleaning import printable
-from esper_schemas.errors import EsperError, NotARunError, RunDamagedError
+from esper_schemas.errors import EsperError, NotARunError, RunDamagedError, StoreError
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.run import count_all_segments, examine_run, find_run
 from esper_schemas.examining.segment import Depth
 from esper_schemas.run.directory import (
     ATTEMPTS,
-    RunDirectory,
+    HEADER_NAME,
+    StoredRun,
     has_writer,
     numbers_in,
     read_attempts,
 )
+from esper_schemas.run.files import Folder
 from esper_schemas.run.finding import resolve_run
 from esper_schemas.run.records import Attempt, RunHeader
+from esper_schemas.run.store import StoreUrl, parse_place
 
 Status = Literal["live", "stale", "finished", "failed", "interrupted", "crashed", "unknown"]
 
@@ -48,39 +50,47 @@ _CLIPPED = {
 _WORST_FIRST: tuple[Status, ...] = ("crashed", "failed", "unknown", "stale", "live", "interrupted", "finished")
 
 
-def locate_run(run: str | os.PathLike[str] | None, root: str | os.PathLike[str] = "runs") -> RunDirectory:
-    """Find the folder of a run: a path, a name under `root`, or the latest run under `root` if None.
+def locate_run(run: str | os.PathLike[str] | None, root: str | os.PathLike[str] | StoreUrl = "runs") -> StoredRun:
+    """Find a run: a path, a URL, a name under `root`, or the latest run under `root` if None.
 
     Raises:
         NotARunError: there is no such run.
         RunDamagedError: its header is missing.
+        StoreError: it is in an object store that does not answer, or refuses.
+        UsageError: a URL names no place in an object store.
     """
+    place = parse_place(root)
+    named = None if run is None else os.fspath(run)
     try:
-        return resolve_run(None if run is None else Path(run), Path(root))
+        return resolve_run(named, place)
     except NotARunError:
-        if run is None:
+        if named is None:
             raise
-        directory = find_run(Path(run), Path(root))
-        if not count_all_segments(directory):  # it may be a run that is being created
+        found = find_run(named, place)
+        if not count_all_segments(found):  # it may be a run that is being created
             raise
-        raise RunDamagedError(f"{directory.header_path} is missing; `esper-rec repair` recreates it") from None
+        what_next = "" if isinstance(found.path, StoreUrl) else "; `esper-rec repair` recreates it"
+        raise RunDamagedError(f"{found.path / HEADER_NAME} is missing{what_next}") from None
 
 
 class RunReader:
     """Reads one run. Each call reads the disk again, so the object stays valid while the run continues.
 
     Attributes:
-        path: the run's folder.
+        path: the run's folder, or its place in an object store.
+        verifies: whether every look compares checksums in an object store too, where this fetches every byte. On a disk
+            most looks do.
         header: who wrote the run, and how (`run.json`).
 
     Raises:
         NotARunError, RunDamagedError, FormatVersionError: the header is missing, cannot be read, or is newer.
     """
 
-    def __init__(self, directory: RunDirectory) -> None:
+    def __init__(self, directory: StoredRun, *, verifies: bool = False) -> None:
         if any("\udc80" <= char <= "\udcff" for char in str(directory.path)):  # bytes that are not UTF-8
             raise NotARunError(f"the path {str(directory.path)!a} is not valid UTF-8; rename the folder")
         self.directory = directory
+        self.verifies = verifies
         self.path = directory.path
         self.header: RunHeader = directory.header()
         self._damaged: set[int] = set()  # ranks
@@ -102,7 +112,8 @@ class RunReader:
 
         `live` and `stale` mean that a process holds the lock. A rank is `stale` if nothing was written for longer than
         60 s and 10 times the usual gap between updates. `crashed` and `unknown` mean that the last attempt has no end:
-        the rank is `crashed` if nobody holds the lock, and `unknown` if the lock cannot be checked.
+        the rank is `crashed` if nobody holds the lock, and `unknown` if the lock cannot be checked, as in an object
+        store.
         """
         if rank is None:
             found = {self.status(number) for number in self.ranks()} or {"crashed"}
@@ -112,11 +123,13 @@ class RunReader:
         try:
             with self.directory.rank(rank).open() as folder:
                 is_written = has_writer(folder)
-                if is_written:
+                if is_written and isinstance(folder, Folder):
                     return "stale" if is_stale(folder) else "live"
                 attempts = read_attempts(folder)
         except (FileNotFoundError, NotARunError):
             return "crashed"
+        except StoreError:
+            raise
         except (EsperError, OSError):
             pass  # an examination reports this fault
         status = attempts[-1].status if attempts else None
@@ -175,6 +188,8 @@ class RunReader:
         try:
             with self.directory.rank(rank).open() as folder:
                 return len(numbers_in(folder.names(ATTEMPTS), ".json", 4))
+        except StoreError:
+            raise
         except (EsperError, OSError):
             return 0
 
@@ -185,6 +200,8 @@ class RunReader:
         """
         try:
             return sum(attempt.dropped_rows for attempt in self.attempts(rank))
+        except StoreError:
+            raise
         except (EsperError, OSError):
             return 0
 
@@ -194,17 +211,20 @@ class RunReader:
             self.directory.open().close()
         except NotARunError:
             return False
+        except StoreError:
+            raise
         except EsperError:
             pass  # it exists, but cannot be opened
         return True
 
-    def look(self, rank: int | None = None, depth: Depth = "checksums") -> RunIndex:
+    def look(self, rank: int | None = None, depth: Depth | None = None) -> RunIndex:
         """Examine the run as it is now. Pass the result on, so that nothing is examined twice.
 
         Args:
             rank: only this rank, and the run as a whole; all ranks if None.
-            depth: how deep to look. Once a rank was found to be damaged, every look checks its checksums, so that a
-                damaged segment is left out until it is sound again.
+            depth: how deep to look; by default `checksums`, but in an object store `records`, unless `verifies` is set,
+                with the checksums of black boxes. Once a rank was found to be damaged, every look checks its checksums,
+                so that a damaged segment is left out until it is sound again.
 
         Raises:
             NotARunError: the run or the rank does not exist.
@@ -212,11 +232,16 @@ class RunReader:
             FormatVersionError: a segment was written by a newer Esper.
         """
         ranks = self.selected_ranks(rank)
+        boxes: Depth | None = depth
+        if depth is None:
+            depth = "records" if isinstance(self.path, StoreUrl) and not self.verifies else "checksums"
+            boxes = "checksums"
         if depth == "records" and not self._damaged.isdisjoint(ranks):
             depth = "checksums"
         try:
             with self.directory.open() as folder:
-                found = RunIndex.of(examine_run(folder, self.path.resolve().name, depth, only=rank))
+                name = self.path.resolve().name
+                found = RunIndex.of(examine_run(folder, name, depth, only=rank, boxes=boxes))
         except (RunDamagedError, OSError, pa.ArrowException) as error:
             if depth == "records":  # a sealed file does not match its seal
                 return self.look(rank, "checksums")
@@ -240,6 +265,10 @@ class RunReader:
             return make(self.look(rank))
         except DATA_ERRORS:
             return make(self.look(rank, "rows"))
+        except RunDamagedError:
+            if not isinstance(self.path, StoreUrl):
+                raise
+            return make(self.look(rank, "rows"))  # no checksum was compared before the rows were read
 
     @property
     def remarks(self) -> list[str]:

@@ -10,13 +10,13 @@ from typing import BinaryIO
 import polars as pl
 import pyarrow as pa
 
-from esper_schemas.errors import EsperError, RunDamagedError
+from esper_schemas.errors import EsperError, RunDamagedError, StoreError
 from esper_schemas.examining.black_boxes import BlackBoxExamination
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.rank import RankExamination
 from esper_schemas.examining.segment import SegmentExamination
 from esper_schemas.metric.payload import METRICS
-from esper_schemas.run.files import Storage
+from esper_schemas.run.files import Folder, Storage
 from esper_schemas.run.records import Seal
 from esper_schemas.segment import sealed
 from esper_schemas.segment.column_state import ColumnState
@@ -107,6 +107,8 @@ class Piece:
             return None
         try:
             found = read_states(self.storage, self.seal, with_digests=with_digests)
+        except StoreError:
+            raise
         except (EsperError, OSError, MemoryError):
             return None
         return None if found is None else found.columns
@@ -182,7 +184,7 @@ def to_frame(batch: pa.RecordBatch) -> pl.DataFrame:
 
 def _piece(check: RankExamination, segment: SegmentExamination, holds: Holds) -> Piece:
     extras = holds.extras
-    if check.depth == "records" and not segment.rows_seen:
+    if check.depth == "records" and not segment.rows_seen and not _is_checked_later(check.storage, segment.seal):
         extras = _extras(check.storage, segment)
     assert holds.first_update is not None  # there are rows
     assert holds.last_update is not None
@@ -201,6 +203,11 @@ def _piece(check: RankExamination, segment: SegmentExamination, holds: Holds) ->
         name=segment.name,
         seal=None if segment.seal_is_bad else segment.seal,
     )
+
+
+def _is_checked_later(storage: Storage, seal: Seal | None) -> bool:
+    """Whether a file is far away, so that it is opened when its rows are read, and its seal says all until then."""
+    return not isinstance(storage, Folder) and seal is not None and seal.extras is not None
 
 
 def _extras(storage: Storage, segment: SegmentExamination) -> list[str]:

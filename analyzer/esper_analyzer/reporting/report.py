@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import polars as pl
-
 from esper_analyzer.caching.judgements import judgements
 from esper_analyzer.caching.kept import kept
 from esper_analyzer.caching.keys import key_of_rows
@@ -28,6 +26,7 @@ from esper_analyzer.strict_json import strict
 from esper_schemas.examining.faults import Fault
 from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import Level
+from esper_schemas.run.store import path_below
 
 FORMAT = "esper-report/1"
 
@@ -367,7 +366,7 @@ def _metric(state: MetricState, summary: Summary) -> MetricSection:
 def _black_box(run: JudgedRun, box: BlackBox) -> BlackBoxSection:
     return BlackBoxSection(
         rank=box.rank,
-        file=box.path.relative_to(run.path).as_posix(),
+        file=path_below(box.path, run.path) or str(box.path),
         seq=box.seq,
         update=box.update,
         after_update=box.after_update,

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TextIO
 
 import polars as pl
@@ -32,6 +31,7 @@ from esper_analyzer.terminal.scene import Chosen, Scene
 from esper_schemas.cleaning import printable
 from esper_schemas.console import say
 from esper_schemas.metric.severity import Thresholds
+from esper_schemas.run.store import Place
 
 _FRAMES_PER_SEC = 20
 
@@ -102,7 +102,7 @@ def follow(
     interval: float = INTERVAL_SECS,
     on_alert: str | None = None,
     is_new: bool = False,
-    root: Path | None = None,
+    root: Place | None = None,
     stream: TextIO | None = None,
     others: Sequence[JudgedRun] = (),
     chosen: Chosen | None = None,
@@ -148,7 +148,7 @@ def _follow_in_app(
     *,
     interval: float,
     is_new: bool,
-    root: Path | None,
+    root: Place | None,
     others: Sequence[JudgedRun],
     chosen: Chosen | None,
 ) -> int:
@@ -229,7 +229,7 @@ def replay(
     rank: int,
     *,
     speed: float | None = None,
-    root: Path | None = None,
+    root: Place | None = None,
     stream: TextIO | None = None,
 ) -> int:
     """Show a run from its beginning, row by row, at its recorded speed. Return the number of damages.

@@ -31,6 +31,7 @@ from esper_schemas.run.directory import (
     REPAIRS,
     WRITTEN_FOLDERS,
     RunDirectory,
+    StoredRun,
     active_name,
     attempt_name,
     black_box_name,
@@ -55,7 +56,7 @@ class RepairedRun:
     verification: Verification
 
 
-def repair_run(run: RunDirectory, step: Step = lambda: None) -> RepairedRun:
+def repair_run(run: StoredRun, step: Step = lambda: None) -> RepairedRun:
     """Repair every rank of a run, and its header. A run that needs no repair is not changed.
 
     Args:
@@ -64,10 +65,12 @@ def repair_run(run: RunDirectory, step: Step = lambda: None) -> RepairedRun:
 
     Raises:
         RunLockedError: a recorder is writing a rank.
-        UsageError: the run contains a symbolic link, or its name cannot be a run id.
+        UsageError: the run contains a symbolic link, its name cannot be a run id, or it is in an object store.
         FormatVersionError: a newer Esper wrote a part of the run; nothing was changed.
         OSError: a file cannot be read, moved or written; the next repair continues from there.
     """
+    if not isinstance(run, RunDirectory):
+        raise UsageError(f"{run.path} is in an object store, where nothing is repaired; repair the original")
     name = run.path.resolve().name
     with run.open() as folder, ExitStack() as stack:
         _refuse_links(folder)

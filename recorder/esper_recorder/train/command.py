@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -89,6 +89,8 @@ def run_training(
     signals: Signals,
     console: Console,
     stop_on: StopLevel | None = None,
+    upload: str | None = None,
+    redact: Sequence[str] = (),
 ) -> Outcome:
     """Train with `config` and record the run under `root`; messages go to `console`.
 
@@ -114,6 +116,8 @@ def run_training(
                 device=str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
                 value_loss_definition=value_loss_definition(config),
                 on_update=stop.monitor if stop else None,
+                upload=upload,
+                redact=redact,
             )
         except OSError as error:
             reason = error.strerror or error
@@ -132,6 +136,8 @@ def resume_training(
     signals: Signals,
     console: Console,
     stop_on: StopLevel | None = None,
+    upload: str | None = None,
+    redact: Sequence[str] = (),
 ) -> Outcome:
     """Resume the run `run_id` under `root`, or the latest run there, from its checkpoint, as a new attempt.
 
@@ -171,7 +177,9 @@ def resume_training(
         stop = VerdictStop(stop_on) if stop_on else None
         monitor = stop.monitor if stop else None
         try:
-            recorder = Recorder.open(root, run_id=run.path.name, resume="must", on_update=monitor)
+            recorder = Recorder.open(
+                root, run_id=run.path.name, resume="must", on_update=monitor, upload=upload, redact=redact
+            )
         except OSError as error:
             raise UsageError(f"cannot write to {run.path}: {error.strerror or error}") from None
         restart = "" if isinstance(env, RestorableEnv) else "; unfinished episodes start again"

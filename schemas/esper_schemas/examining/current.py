@@ -92,7 +92,7 @@ class _Segment:
         try:
             with (
                 self._storage.open(self._segment.name) as file,
-                sealed.open_parquet(file, self._segment.bytes, where) as parquet,
+                sealed.open_parquet(file, self._segment.bytes, where, columns) as parquet,
             ):
                 yield from sealed.batches(parquet, columns)
         except pa.ArrowException as error:

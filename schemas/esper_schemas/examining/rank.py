@@ -28,6 +28,7 @@ from esper_schemas.run.directory import (
     has_writer,
     numbers_in,
     read_attempt,
+    sealed_name,
     segment_numbers,
 )
 from esper_schemas.run.files import Folder, Storage
@@ -88,6 +89,14 @@ class RankExamination:
         self.faults.append(Fault(self.rank, segment, kind, None, " ".join(message.split())[:1000]))
 
     @property
+    def is_partial(self) -> bool:
+        """Whether it is a copy in an object store whose newest files may not be there: its run has not ended.
+
+        The run goes on, or was cut; nobody can tell which.
+        """
+        return self.writing and not isinstance(self.storage, Folder)
+
+    @property
     def all_faults(self) -> list[Fault]:
         """All faults, including those of segments. The torn end of a segment that is being written does not count."""
         last = self.segments[-1].number if self.segments else None
@@ -105,6 +114,7 @@ def examine_rank(
     step: Step = lambda: None,
     *,
     locked: bool = False,
+    boxes: Depth | None = None,
 ) -> RankExamination:
     """Examine one rank completely. All readers and repairs use this examination.
 
@@ -115,28 +125,29 @@ def examine_rank(
         depth: how deep to look.
         step: called after each segment.
         locked: whether the caller holds the lock, so that nobody else writes.
+        boxes: how deep to look at black boxes; by default as deep.
 
     Raises:
         FormatVersionError: a newer Esper wrote a segment.
     """
+    storage.read_ahead((ATTEMPTS, REPAIRS, SEALS, BLACK_BOXES))
     check = RankExamination(storage, rank, depth, KnownLosses(storage, rank))
     # A running writer only adds rows, so whatever the records below mention exists when the segments are read.
-    before = False if locked else _has_writer(storage)
+    before = False if locked else has_writer(storage)
     numbers_of_attempts = _read_attempts(check)
-    for number in sorted(_all_segment_numbers(check)):
+    for number in _uploaded(check, sorted(_all_segment_numbers(check))):
         segment = examine_segment(storage, rank, number, recording, depth)
         if segment is not None:
             check.segments.append(segment)
             if recording.run_id is None and segment.holds:
                 recording = Recording(segment.holds.identity.run_id, recording.run_uuid)
         step()
-    after = False if locked else _has_writer(storage)
-    # Without permission to open the lock, a writer is unknown: an attempt that has not ended may still be running.
-    has_no_end = not check.attempts or check.attempts[max(check.attempts)].status is None
-    check.writing = bool(before or after) or (None in (before, after) and has_no_end)
+    after = False if locked else has_writer(storage)
+    # A writer is unknown where no lock is, or none may be opened: then an attempt without an end may still be running.
+    check.writing = bool(before or after) or (None in (before, after) and _has_no_end(check))
     _check_continuity(check)
     _check_attempts(check, numbers_of_attempts)
-    _check_black_boxes(check, recording)
+    _check_black_boxes(check, recording, boxes or depth)
     _check_names(check)
     return check
 
@@ -171,9 +182,20 @@ def _names(check: RankExamination, folder: str) -> list[str]:
         return []
 
 
-def _has_writer(storage: Storage) -> bool | None:
-    """As in `has_writer`; a copy in an object store has no writer."""
-    return has_writer(storage) if isinstance(storage, Folder) else False
+def _has_no_end(check: RankExamination) -> bool:
+    """Whether its last attempt may still run, or was cut."""
+    return not check.attempts or check.attempts[max(check.attempts)].status is None
+
+
+def _uploaded(check: RankExamination, numbers: list[int]) -> list[int]:
+    """Leave out the last segments if they are being uploaded: a copy of a run without an end lacks their seals yet."""
+    if isinstance(check.storage, Folder) or not _has_no_end(check):
+        return numbers
+    last = max(numbers_in(_names(check, SEALS), ".json"), default=-1)
+    unfinished = {number for number in numbers_in(_names(check, SEGMENTS), ".parquet") if number > last}
+    for number in sorted(unfinished):
+        check.say("note", f"{check.storage.where(sealed_name(number))} has no seal yet: it is being uploaded", number)
+    return [number for number in numbers if number not in unfinished]
 
 
 # ------------------------------------------------------------------ sequence numbers
@@ -208,7 +230,7 @@ def _check_continuity(check: RankExamination) -> None:
         last = holds.last_seq if holds.rows else start - 1
         cut_off = (segment.number, segment.rows_lost) if segment.rows_lost else None
     said_last = last + (cut_off[1] if cut_off else 0)
-    for record in check.attempts.values():
+    for record in () if check.is_partial else check.attempts.values():
         said_last = max(said_last, record.last_seq if record.last_seq is not None else -1)
     _gap(check, last + 1, said_last, cut_off[0] if cut_off else None)
     check.last_seq = last
@@ -233,11 +255,15 @@ def _find_start(check: RankExamination, segment: SegmentExamination, expected: i
         return
     where = check.storage.where(segment.name)
     try:
-        with check.storage.open(segment.name) as file, sealed.open_parquet(file, segment.bytes, where) as parquet:
+        columns = ["dropped_before"]
+        with (
+            check.storage.open(segment.name) as file,
+            sealed.open_parquet(file, segment.bytes, where, columns) as parquet,
+        ):
             holds.identity = sealed.read_footer(parquet, where).identity
             if holds.identity.first_seq == holds.first_seq or not holds.rows:
                 return
-            first = next(sealed.batches(parquet)).slice(0, 1).to_pylist()[0]
+            first = next(sealed.batches(parquet, columns)).slice(0, 1).to_pylist()[0]
             drops_end = holds.first_seq - (first.get("dropped_before") or 0)
             if drops_end > holds.identity.first_seq:
                 holds.gaps = [(holds.identity.first_seq, drops_end - 1)]
@@ -317,7 +343,8 @@ def _check_attempts(check: RankExamination, recorded: list[int]) -> None:
     for number, record in check.attempts.items():
         for name, refused in record.refused_values.items():
             check.say("note", f"attempt {number}: values of {name!a} that could not be stored are left out ({refused})")
-        if wrong := _wrong_counts(check, record):
+        is_ahead = check.is_partial and record.status is None  # of the segments that are there
+        if wrong := "" if is_ahead else _wrong_counts(check, record):
             said = f"{check.storage.where(attempt_name(number))}: {wrong}"
             check.bad_attempts[number] = said
             check.say("corrupt", said)
@@ -380,7 +407,7 @@ def counts_on_disk(check: RankExamination, attempt: int) -> tuple[int, int, int]
 # ------------------------------------------------------------------ black boxes
 
 
-def _check_black_boxes(check: RankExamination, recording: Recording) -> None:
+def _check_black_boxes(check: RankExamination, recording: Recording, depth: Depth) -> None:
     if recording.run_uuid is None:  # without a header, that of the segments counts
         uuids = (entry.holds.identity.run_uuid for entry in check.segments if entry.holds)
         recording = Recording(recording.run_id, next(filter(None, uuids), None))
@@ -389,9 +416,11 @@ def _check_black_boxes(check: RankExamination, recording: Recording) -> None:
     except (RunDamagedError, OSError):
         return  # reported with the names below
     for name in names:
-        found = examine_black_box(check.storage, name, check.rank, recording, check.depth)
+        found = examine_black_box(check.storage, name, check.rank, recording, depth)
         if isinstance(found, BlackBoxExamination):
             check.black_boxes.append(found)
+        elif found[0] == "missing" and check.is_partial:
+            check.say("note", f"{found[1]}: it may still be uploaded")
         elif found[0] == "note":
             if not check.writing:
                 check.leftovers = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,23 @@ from esper_schemas.run.directory import (
     ACTIVE,
     HEADER_NAME,
     SEGMENTS,
-    RunDirectory,
+    StoredRun,
+    open_place,
     rank_name,
     rank_numbers,
+    run_at,
 )
-from esper_schemas.run.files import Folder, Storage
-from esper_schemas.run.finding import resolve_run
+from esper_schemas.run.files import Storage
+from esper_schemas.run.finding import candidates, resolve_run
 from esper_schemas.run.records import RunHeader
+from esper_schemas.run.store import Place
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
     """The result of `verify_run`: the faults of the whole run, and how much was examined."""
 
-    path: Path
+    path: Place
     run_id: str | None
     ranks: int
     segments: int
@@ -61,7 +65,7 @@ class Verification:
         }
 
 
-def find_run(run: str | Path, root: Path) -> RunDirectory:
+def find_run(run: str | Path, root: Place) -> StoredRun:
     """Find the run that a person names, as `resolve_run` does, even if its `run.json` is missing.
 
     Raises:
@@ -70,28 +74,28 @@ def find_run(run: str | Path, root: Path) -> RunDirectory:
     try:
         return resolve_run(run, root)
     except NotARunError:
-        for path in (root / run, Path(run)):
+        for path in candidates(run, root):
             try:
-                with Folder.at(path) as folder:
+                with open_place(path) as folder:
                     ranks = [rank_name(rank) for rank in rank_numbers(folder)]
                     if any(folder.is_folder(f"{rank}/{inner}") for rank in ranks for inner in (SEGMENTS, ACTIVE)):
-                        return RunDirectory(path)
+                        return run_at(path)
             except (OSError, RunDamagedError):
                 continue
         raise
 
 
-def count_all_segments(run: RunDirectory) -> int:
+def count_all_segments(run: StoredRun) -> int:
     """Number of segments in a listing of the run, as the total of a progress bar."""
     with run.open() as folder:
         return sum(count_segments(rank) for rank in _ranks(folder).values() if not isinstance(rank, Fault))
 
 
-def verify_run(run: RunDirectory, step: Step = lambda: None) -> Verification:
+def verify_run(run: StoredRun, step: Step = lambda: None) -> Verification:
     """Check a run completely, down to every row.
 
     Args:
-        run: folder of the run.
+        run: the run.
         step: called after each segment.
 
     Raises:
@@ -123,7 +127,7 @@ class RunExamination:
         """The id of the run."""
         return self.recording.run_id or ""
 
-    def verification(self, path: Path) -> Verification:
+    def verification(self, path: Place) -> Verification:
         """The same as one list of faults, with totals."""
         segments = [segment for check in self.ranks for segment in check.segments]
         return Verification(
@@ -143,6 +147,7 @@ def examine_run(
     step: Step = lambda: None,
     *,
     only: int | None = None,
+    boxes: Depth | None = None,
 ) -> RunExamination:
     """Examine a run completely.
 
@@ -155,10 +160,12 @@ def examine_run(
         depth: how deep to look.
         step: called after each segment.
         only: examine this rank alone. If its segments contradict the header, all ranks are examined to decide.
+        boxes: how deep to look at black boxes; by default as deep.
 
     Raises:
         FormatVersionError: a newer Esper wrote a part of it.
     """
+    examine = partial(examine_rank, depth=depth, boxes=boxes)
     header, faults = examine_header(run, name)
     expected = Recording(header.run_id if header else name, header.run_uuid if header else None)
     places = {}
@@ -168,17 +175,17 @@ def examine_run(
         else:
             places[rank] = place
     chosen = places if only is None else {rank: place for rank, place in places.items() if rank == only}
-    checks = [examine_rank(place, rank, expected, depth, step) for rank, place in chosen.items()]
+    checks = [examine(place, rank, expected, step=step) for rank, place in chosen.items()]
     is_whole = len(chosen) == len(places)
     if any(check.segments for check in checks) and not _recordings(checks) and not is_whole:
-        whole = examine_run(run, name, depth)
+        whole = examine_run(run, name, depth, boxes=boxes)
         return replace(whole, ranks=[check for check in whole.ranks if check.rank == only])
     if any(check.segments for check in checks) and not _recordings(checks):
-        anyone = [examine_rank(place, rank, Recording(None, None), depth) for rank, place in places.items()]
+        anyone = [examine(place, rank, Recording(None, None)) for rank, place in places.items()]
         if carried := _recordings(anyone):
             run_id, run_uuid = carried.most_common(1)[0][0]
             theirs = Recording(run_id or expected.run_id, run_uuid)  # a seal has a uuid but no run id
-            checks = [examine_rank(place, rank, theirs, depth) for rank, place in places.items()]
+            checks = [examine(place, rank, theirs) for rank, place in places.items()]
             if header:
                 where = run.where(HEADER_NAME)
                 message = f"{where}: it belongs to {_words(expected)}, but the segments belong to {_words(theirs)}"
@@ -188,7 +195,7 @@ def examine_run(
         uuids = Counter({uuid: count for (_, uuid), count in _recordings(checks).items() if uuid})
         if len(uuids) > 1:
             expected = Recording(expected.run_id, uuids.most_common(1)[0][0])
-            checks = [examine_rank(place, rank, expected, depth) for rank, place in chosen.items()]
+            checks = [examine(place, rank, expected) for rank, place in chosen.items()]
         elif uuids:
             expected = Recording(expected.run_id, next(iter(uuids)))
     return RunExamination(header, expected, faults, checks)

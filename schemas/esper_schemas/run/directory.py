@@ -1,11 +1,12 @@
-"""The layout of a run on disk: names of folders and files, and the folders of a run and of a rank. See FORMAT.md."""
+"""The layout of a run: names of folders and files, and the folders of a run and of a rank, wherever. See FORMAT.md."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableErr
 from esper_schemas.limits import MAX_SEQ
 from esper_schemas.run.files import Folder, Storage
 from esper_schemas.run.records import Attempt, RunHeader, Seal
+from esper_schemas.run.store import Place, StoreUrl
 
 HEADER_NAME = "run.json"
 RANK_PREFIX = "rank-"
@@ -143,8 +145,13 @@ def read_seal(rank: Storage, segment: int) -> Seal | None:
         return None
 
 
-def has_writer(rank: Folder) -> bool | None:
-    """Whether a running process on this machine holds the lock of a rank; None if that is unknown."""
+def has_writer(rank: Storage) -> bool | None:
+    """Whether a running process on this machine holds the lock of a rank; None if that is unknown.
+
+    It is unknown of a run in an object store, which may be recorded on another machine.
+    """
+    if not isinstance(rank, Folder):
+        return None
     try:
         descriptor = rank.open_descriptor(LOCK_NAME)
     except FileNotFoundError:
@@ -160,6 +167,20 @@ def has_writer(rank: Folder) -> bool | None:
     return False
 
 
+def open_place(path: Place) -> Storage:
+    """Open a folder, or a place in an object store, for reading.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, OSError: it does not exist, is not a folder, or cannot be opened.
+        StoreError: the object store does not answer, or refuses.
+    """
+    if isinstance(path, StoreUrl):
+        from esper_schemas.run.objects import ObjectFolder  # for runs in an object store alone
+
+        return ObjectFolder.at(path)
+    return Folder.at(path)
+
+
 def _open_folder(path: Path, root: Path | None) -> Folder:
     """Open a folder; if `root` is given, without following a link below it. Raises like `Folder.at` and `folder`."""
     if root is None:
@@ -169,14 +190,61 @@ def _open_folder(path: Path, root: Path | None) -> Folder:
 
 
 @dataclass(frozen=True, slots=True)
-class RankDirectory:
-    """The folder of one rank: segments, seals and attempts of one writer. The paths are for people and messages.
+class StoredRank:
+    """One rank of a run, wherever that is stored: segments, seals and attempts of one writer.
+
+    Attributes:
+        path: the place of its folder; for people and messages.
+        rank: its number.
+    """
+
+    path: Place
+    rank: int
+
+    def open(self) -> Storage:
+        """Open the folder for reading.
+
+        Raises:
+            FileNotFoundError: it does not exist.
+            RunDamagedError: it is a link, or not a folder.
+            OSError: it cannot be opened.
+            StoreError: the object store does not answer, or refuses.
+        """
+        with open_place(self.path.parent) as run:
+            return run.folder(self.path.name)
+
+    def attempts(self) -> list[Attempt]:
+        """All attempts, oldest first; RunDamagedError if one cannot be read."""
+        try:
+            with self.open() as rank:
+                return read_attempts(rank)
+        except FileNotFoundError:
+            return []
+
+    def seal(self, segment: int) -> Seal | None:
+        """The seal record of a segment, None if there is none; RunDamagedError if it cannot be read."""
+        with self.open() as rank:
+            return read_seal(rank, segment)
+
+    def has_writer(self) -> bool | None:
+        """Whether a running process on this machine holds the lock of this rank; None if that is unknown."""
+        try:
+            with self.open() as rank:
+                return has_writer(rank)
+        except FileNotFoundError:
+            return False
+        except (OSError, RunDamagedError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class RankDirectory(StoredRank):
+    """The folder of one rank on a disk. The paths are for people and messages.
 
     `root` is that of the run; see `RunDirectory`.
     """
 
     path: Path
-    rank: int
     root: Path | None = None
 
     def open(self) -> Folder:
@@ -231,33 +299,61 @@ class RankDirectory:
         """Record of one attempt."""
         return self.path / attempt_name(attempt)
 
-    def attempts(self) -> list[Attempt]:
-        """All attempts, oldest first; RunDamagedError if one cannot be read."""
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """One run, wherever it is stored: `run.json` and one folder for each rank.
+
+    Attributes:
+        path: the folder of the run, or its place in an object store.
+    """
+
+    path: Place
+
+    def open(self) -> Storage:
+        """Open the run for reading. Links in the path that a person gave are followed.
+
+        Raises:
+            NotARunError: there is nothing at this place.
+            RunUnreadableError: it cannot be opened.
+            StoreError: the object store does not answer, or refuses.
+        """
+        with _run_errors(self.path):
+            return open_place(self.path)
+
+    def header(self) -> RunHeader:
+        """Read the run header.
+
+        Raises:
+            NotARunError: there is no header, so this is not a run.
+            RunDamagedError: the header cannot be read.
+            FormatVersionError: a newer Esper wrote it.
+        """
+        with self.open() as run:
+            try:
+                return RunHeader.read(run, HEADER_NAME)
+            except FileNotFoundError:
+                raise NotARunError(f"{self.path} is not an Esper run: it has no {HEADER_NAME}") from None
+
+    def rank(self, rank: int) -> StoredRank:
+        """The folder of one rank. It need not exist yet."""
+        return StoredRank(self.path / rank_name(rank), rank)
+
+    def ranks(self) -> Sequence[StoredRank]:
+        """The ranks that have a folder, in order. A link with such a name counts, so that its fault is reported."""
+        return [self.rank(number) for number in self._rank_numbers()]
+
+    def _rank_numbers(self) -> list[int]:
         try:
-            with self.open() as rank:
-                return read_attempts(rank)
-        except FileNotFoundError:
+            with self.open() as run:
+                return rank_numbers(run)
+        except NotARunError:
             return []
-
-    def seal(self, segment: int) -> Seal | None:
-        """The seal record of a segment, None if there is none; RunDamagedError if it cannot be read."""
-        with self.open() as rank:
-            return read_seal(rank, segment)
-
-    def has_writer(self) -> bool | None:
-        """Whether a running process on this machine holds the lock of this rank; None if that is unknown."""
-        try:
-            with self.open() as rank:
-                return has_writer(rank)
-        except FileNotFoundError:
-            return False
-        except (OSError, RunDamagedError):
-            return None
 
 
 @dataclass(frozen=True, slots=True)
-class RunDirectory:
-    """The folder of one run: `run.json` and one folder for each rank.
+class RunDirectory(StoredRun):
+    """The folder of one run on a disk.
 
     Attributes:
         path: its path, which begins with `root`, if that is given.
@@ -276,31 +372,13 @@ class RunDirectory:
             RunUnreadableError: it cannot be opened.
             RunDamagedError: a part of the path below `root` is a link, or not a folder.
         """
-        try:
+        with _run_errors(self.path):
             return _open_folder(self.path, self.root)
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotARunError(f"{self.path} is not an Esper run: the folder does not exist") from None
-        except OSError as error:
-            raise RunUnreadableError(f"{self.path}: cannot open the folder ({error.strerror})") from None
 
     @property
     def header_path(self) -> Path:
         """Path of the run header."""
         return self.path / HEADER_NAME
-
-    def header(self) -> RunHeader:
-        """Read the run header.
-
-        Raises:
-            NotARunError: there is no header, so this is not a run.
-            RunDamagedError: the header cannot be read.
-            FormatVersionError: a newer Esper wrote it.
-        """
-        with self.open() as run:
-            try:
-                return RunHeader.read(run, HEADER_NAME)
-            except FileNotFoundError:
-                raise NotARunError(f"{self.path} is not an Esper run: it has no {HEADER_NAME}") from None
 
     def rank(self, rank: int) -> RankDirectory:
         """The folder of one rank. It need not exist yet."""
@@ -308,11 +386,26 @@ class RunDirectory:
 
     def ranks(self) -> list[RankDirectory]:
         """The ranks that have a folder, in order. A link with such a name counts, so that its fault is reported."""
-        try:
-            with self.open() as run:
-                return [self.rank(number) for number in rank_numbers(run)]
-        except NotARunError:
-            return []
+        return [self.rank(number) for number in self._rank_numbers()]
+
+
+def run_at(place: Place) -> StoredRun:
+    """The run at a place; a `RunDirectory` if that is a path."""
+    return StoredRun(place) if isinstance(place, StoreUrl) else RunDirectory(place)
+
+
+@contextmanager
+def _run_errors(place: Place) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotARunError(f"{place} is not an Esper run: {_absent(place)}") from None
+    except OSError as error:
+        raise RunUnreadableError(f"{place}: cannot open the folder ({error.strerror})") from None
+
+
+def _absent(place: Place) -> str:
+    return "there are no objects below this URL" if isinstance(place, StoreUrl) else "the folder does not exist"
 
 
 def rank_numbers(run: Storage) -> list[int]:

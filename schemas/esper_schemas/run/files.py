@@ -18,8 +18,9 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol, Self
+from typing import BinaryIO, NamedTuple, Protocol, Self, runtime_checkable
 
 from esper_schemas.errors import RunDamagedError
 
@@ -61,7 +62,17 @@ _MAX_FINGERPRINTED_DEPTH = 4
 
 
 class Storage(Protocol):
-    """What an examination needs from the place where a run is stored. It need not be a file system."""
+    """A place where a run is stored, open for reading: `Folder` on a disk, `ObjectFolder` in an object store.
+
+    Used in a `with` statement, it is closed at the end of the block.
+    """
+
+    def __enter__(self) -> Storage: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def close(self) -> None:
+        """Close it; calling it again does nothing."""
 
     def where(self, name: str = "") -> str:
         """The location of a file, for messages."""
@@ -86,6 +97,9 @@ class Storage(Protocol):
     def is_folder(self, name: str) -> bool:
         """Whether a name is a folder, and not a link to one."""
 
+    def exists(self, name: str) -> bool:
+        """Whether anything has that name."""
+
     def size(self, name: str) -> int:
         """Size of a file in bytes.
 
@@ -105,6 +119,24 @@ class Storage(Protocol):
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading, with random access; raises like `size`."""
+
+    def read_ahead(self, folders: Iterable[str]) -> None:
+        """Say that the JSON files of some folders will be read one after another, so that far ones come at once."""
+
+    def fingerprint(self) -> Fingerprint | None:
+        """Return the state of everything in it, at any depth; None if it has more in it than a run can have.
+
+        Raises:
+            OSError: a folder inside it cannot be listed.
+        """
+
+
+@runtime_checkable
+class RangedFile(Protocol):
+    """A file that is far away, of which bytes are fetched at once if somebody says which will be read."""
+
+    def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Fetch ranges of bytes, each the first byte and the one behind the last."""
 
 
 class Folder:
@@ -243,6 +275,9 @@ class Folder:
         if not stat.S_ISREG(found.st_mode):
             raise RunDamagedError(f"{self.where(name)}: expected a file, found {_kind_of(found.st_mode)}")
         return found.st_size
+
+    def read_ahead(self, folders: Iterable[str]) -> None:
+        """Do nothing: files of a disk are near."""
 
     def fingerprint(self) -> Fingerprint | None:
         """Return the state of everything in it, at any depth; None if it has more in it than a run can have.

@@ -147,7 +147,11 @@ class ValueLossDefinition:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunHeader(_JsonFile):
-    """Who recorded the run, and how: `run.json`, written once when the run is created."""
+    """Who recorded the run, and how: `run.json`, written once when the run is created.
+
+    `redacted` names the keys that an upload has left out: `host`, `commit`, `config` and `config.KEY`. It is empty
+    where the run was recorded.
+    """
 
     format: int = FORMAT_VERSION
     run_uuid: str
@@ -162,6 +166,7 @@ class RunHeader(_JsonFile):
     versions: Mapping[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    redacted: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.run.directory import RankDirectory, active_name, sealed_name, segment_numbers
-from esper_schemas.run.files import Folder, read_descriptor
+from esper_schemas.run.directory import StoredRank, active_name, sealed_name, segment_numbers
+from esper_schemas.run.files import Folder, Storage, read_descriptor
 from esper_schemas.segment import sealed
 from esper_schemas.segment.active import RowLayout, ScanEnd, SegmentIdentity
 from esper_schemas.segment.scan import cut_header, exists, with_identity
@@ -22,16 +22,18 @@ class RankFollower:
     It keeps the active file open, so it reads a segment to its end even if the file is sealed and unlinked meanwhile.
     Bytes after the last whole row may be a write in progress, so each poll reads them again. Once a later segment
     exists, they are skipped and listed in `faults`. So is a segment of another run, recording, rank or number.
+
+    In an object store, a segment is read once it is sealed, or whole if the run ended without sealing it.
     """
 
     def __init__(
-        self, rank: RankDirectory, start: int = 0, *, run_id: str | None = None, run_uuid: str | None = None
+        self, rank: StoredRank, start: int = 0, *, run_id: str | None = None, run_uuid: str | None = None
     ) -> None:
         """`run_id` and `run_uuid` name the recording to follow; None accepts any."""
         self.rank = rank
         self._run_id, self._run_uuid = run_id, run_uuid
         self.faults: list[str] = []
-        self._folder: Folder | None = None
+        self._folder: Storage | None = None
         self._number = start
         self._descriptor: int | None = None
         self._layout: RowLayout | None = None
@@ -66,7 +68,7 @@ class RankFollower:
             OSError: a file exists but cannot be read.
             FormatVersionError: a newer Esper wrote a segment.
         """
-        if self._folder is None:
+        if not isinstance(self._folder, Folder):  # the list of an object store is of one moment
             try:
                 self._folder = self.rank.open()
             except FileNotFoundError:
@@ -92,7 +94,7 @@ class RankFollower:
                 return batches
             self._advance(folder if new is None else None)
 
-    def _open(self, folder: Folder) -> bool:
+    def _open(self, folder: Storage) -> bool:
         """Open the current segment if it is active; return False if it does not exist, active or sealed.
 
         Until its first row has been read, open the file again each time: a file without rows may be removed, and its
@@ -104,17 +106,22 @@ class RankFollower:
             self._start(self._number)
         if folder.exists(sealed_name(self._number)):
             return True
+        if not isinstance(folder, Folder):
+            return folder.exists(active_name(self._number))
         try:
             self._descriptor = folder.open_descriptor(active_name(self._number))
         except FileNotFoundError:
             return folder.exists(sealed_name(self._number))
         return True
 
-    def _read_on(self, folder: Folder) -> list[pa.RecordBatch]:
-        if self._descriptor is None:
+    def _read_on(self, folder: Storage) -> list[pa.RecordBatch]:
+        name = active_name(self._number)
+        if self._descriptor is not None:
+            data = read_descriptor(self._descriptor, MAX_SEGMENT_BYTES, folder.where(name), self._offset)
+        elif folder.exists(sealed_name(self._number)):
             return self._read_sealed(folder)
-        where = folder.where(active_name(self._number))
-        data = read_descriptor(self._descriptor, MAX_SEGMENT_BYTES, where, self._offset)
+        else:
+            data = folder.read(name, MAX_SEGMENT_BYTES)[self._offset :]
         if self._layout is None:
             try:
                 self._layout = RowLayout.read(data)
@@ -145,7 +152,7 @@ class RankFollower:
         self._next_seq = batch.column("seq")[rows - 1].as_py() + 1
         return [batch]
 
-    def _read_sealed(self, folder: Folder) -> list[pa.RecordBatch]:
+    def _read_sealed(self, folder: Storage) -> list[pa.RecordBatch]:
         """Read a whole segment that was sealed before we reached it; later calls return nothing."""
         if self._end.kind == "corrupt" or self._offset:
             return []
@@ -173,7 +180,7 @@ class RankFollower:
         if not is_ours or (self._run_uuid and identity.run_uuid and identity.run_uuid != self._run_uuid):
             raise RunDamagedError("the segment belongs to another run, recording or rank, or has another number")
 
-    def _advance(self, missing_in: Folder | None) -> None:
+    def _advance(self, missing_in: Storage | None) -> None:
         """Go on to the next segment; after a missing one, to the next that exists."""
         following = self._number + 1
         if missing_in is not None:

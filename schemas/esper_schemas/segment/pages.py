@@ -7,10 +7,12 @@ https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thr
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, BinaryIO
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEGMENT_BYTES
+from esper_schemas.run.files import RangedFile
 from esper_schemas.segment.thrift import read_page_header, read_struct
 
 MAX_HEADERS_BYTES = 1024 * 1024
@@ -23,15 +25,18 @@ _DELTA_BYTE_ARRAY = 7
 _TEXTS = (6, 7)  # types of a column: BYTE_ARRAY, FIXED_LEN_BYTE_ARRAY
 
 
-def check_pages(file: BinaryIO, end: int, footer: bytes, rows: int, where: str) -> None:
+def check_pages(
+    file: BinaryIO, end: int, footer: bytes, rows: int, where: str, columns: Container[int] | None = None
+) -> None:
     """Check that pages claim just the rows of the file, and no more bytes than the footer declares.
 
     Args:
-        file: the Parquet file.
+        file: the Parquet file; if it is far away, the bytes of the columns that will be read are fetched at once.
         end: where its footer begins.
         footer: its footer.
         rows: how many rows the file has; known to be within bounds.
         where: the file's name, for messages.
+        columns: the positions of the columns that will be read; the pages of others are not looked at.
 
     Raises:
         RunDamagedError: they do not, or the parts of the footer contradict each other.
@@ -40,13 +45,25 @@ def check_pages(file: BinaryIO, end: int, footer: bytes, rows: int, where: str) 
     walk = _Walk(file, end, where)
     try:
         declared, _ = read_struct(footer)
+        if isinstance(file, RangedFile):
+            file.fetch([span for group in declared[4] for span in _spans(group, end, columns)])
         for group in declared[4]:
-            walk.check_group(group, len(declared[2]) - 1)
+            walk.check_group(group, len(declared[2]) - 1, columns)
         found = sum(group[3] for group in declared[4])
         if not found == declared[3] == rows:
             raise walk.damage(f"expected row groups of {rows:,} rows in all, found {found:,}")
     except (LookupError, TypeError, ValueError):  # what is missing, or of another kind
         raise walk.damage("expected a Parquet footer, found something else") from None
+
+
+def _spans(group: dict[int, Any], end: int, columns: Container[int] | None) -> list[tuple[int, int]]:
+    """Where the columns of a row group are, as far as they can be there."""
+    starts = [(chunk[3].get(11, chunk[3][9]), chunk[3][7]) for chunk in _chosen(group[1], columns)]
+    return [(start, start + size) for start, size in starts if 0 <= start < start + size <= end]
+
+
+def _chosen(chunks: list[dict[int, Any]], columns: Container[int] | None) -> list[dict[int, Any]]:
+    return [chunk for at, chunk in enumerate(chunks) if columns is None or at in columns]
 
 
 class _Walk:
@@ -60,17 +77,17 @@ class _Walk:
         self._unpacked = 0
         self._texts = 0  # bytes that texts of dictionaries may unpack to: each row may hold the longest
 
-    def check_group(self, group: dict[int, Any], columns: int) -> None:
+    def check_group(self, group: dict[int, Any], count: int, columns: Container[int] | None) -> None:
         """Check the columns of a row group."""
         chunks = [chunk[3] for chunk in group[1]]
         unpacked = sum(chunk[6] for chunk in chunks)
         most = min(group[2], MAX_SEGMENT_BYTES - self._unpacked)
-        if len(chunks) != columns or unpacked > most:
+        if len(chunks) != count or unpacked > most:
             raise self.damage(
-                f"expected {columns:,} columns of at most {most:,} bytes, found {len(chunks):,} of {unpacked:,}"
+                f"expected {count:,} columns of at most {most:,} bytes, found {len(chunks):,} of {unpacked:,}"
             )
         self._unpacked += unpacked
-        for chunk in chunks:
+        for chunk in _chosen(chunks, columns):
             self._check_chunk(chunk, group[3])
 
     def _check_chunk(self, chunk: dict[int, Any], rows: int) -> None:

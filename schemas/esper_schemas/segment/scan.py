@@ -8,15 +8,15 @@ tries the Parquet file, then the active file, then the Parquet file again. `read
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.run.directory import RankDirectory, active_name, sealed_name, segment_numbers
-from esper_schemas.run.files import Folder, Storage
+from esper_schemas.run.directory import StoredRank, active_name, sealed_name, segment_numbers
+from esper_schemas.run.files import Storage
+from esper_schemas.run.store import Place
 from esper_schemas.segment.active import RowLayout, ScanEnd, SegmentIdentity
 
 
@@ -24,7 +24,7 @@ class SealedSegment(NamedTuple):
     """A segment that is a Parquet file, which has not been read yet."""
 
     number: int
-    path: Path
+    path: Place
 
 
 class ActiveSegment(NamedTuple):
@@ -104,7 +104,7 @@ def parse_active(number: int, data: bytes) -> ActiveSegment:
     return ActiveSegment(number, layout.identity, batch, end, data, rows_lost)
 
 
-def read_segments(rank: RankDirectory, start: int = 0) -> Iterator[Segment]:
+def read_segments(rank: StoredRank, start: int = 0) -> Iterator[Segment]:
     """Read every segment of a rank from number `start` on, in order: a consistent snapshot.
 
     Rows that are written meanwhile may be missing at the end, but never in between.
@@ -124,7 +124,7 @@ def read_segments(rank: RankDirectory, start: int = 0) -> Iterator[Segment]:
             # A writer that has created a later segment no longer writes to this one, so look for a later one before
             # reading this one. Only a listing shows that the next one is missing although later ones exist.
             is_last = not exists(folder, number + 1) and max(segment_numbers(folder), default=-1) <= number
-            segment = _read_segment(folder, number)
+            segment = _read_segment(folder, rank.path, number)
             if segment is not None:
                 yield segment
                 if is_last and not isinstance(segment, SealedSegment):
@@ -138,13 +138,13 @@ def read_segments(rank: RankDirectory, start: int = 0) -> Iterator[Segment]:
                 number = following
 
 
-def exists(rank: Folder, number: int) -> bool:
+def exists(rank: Storage, number: int) -> bool:
     """Whether a segment exists, active or sealed."""
     return rank.exists(active_name(number)) or rank.exists(sealed_name(number))
 
 
-def _read_segment(rank: Folder, number: int) -> SealedSegment | ActiveSegment | None:
-    sealed_segment = SealedSegment(number, rank.path / sealed_name(number))
+def _read_segment(rank: Storage, path: Place, number: int) -> SealedSegment | ActiveSegment | None:
+    sealed_segment = SealedSegment(number, path / sealed_name(number))
     if rank.exists(sealed_name(number)):
         return sealed_segment
     try:

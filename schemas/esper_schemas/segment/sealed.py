@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_ATTEMPTS, MAX_COLUMNS, MAX_SEGMENT_BYTES, MAX_SEQ
+from esper_schemas.run.files import RangedFile
 from esper_schemas.run.records import Seal
 from esper_schemas.segment.active import SegmentIdentity
 from esper_schemas.segment.holds import Holds, added_columns
@@ -153,6 +154,8 @@ def has_sha256(file: BinaryIO, expected: str) -> bool:
     """Whether the whole file has this sha256, in hexadecimal digits."""
     import hashlib
 
+    if isinstance(file, RangedFile):
+        file.fetch([(0, file.seek(0, io.SEEK_END))])
     file.seek(0)
     digest = hashlib.sha256()
     while part := file.read(1 << 20):
@@ -160,8 +163,15 @@ def has_sha256(file: BinaryIO, expected: str) -> bool:
     return digest.hexdigest() == expected
 
 
-def open_parquet(file: BinaryIO, size: int, where: str) -> pq.ParquetFile:
+def open_parquet(file: BinaryIO, size: int, where: str, columns: Container[str] | None = None) -> pq.ParquetFile:
     """Open a Parquet file after checking its limits: a small file may unpack into a huge one.
+
+    Args:
+        file: the file.
+        size: its size in bytes.
+        where: its name, for messages.
+        columns: the columns that will be read, if not all; others are not checked. Of an object in a store, these
+            alone are fetched.
 
     Raises:
         RunDamagedError: it exceeds a limit, or it is not a Parquet file.
@@ -196,7 +206,10 @@ def open_parquet(file: BinaryIO, size: int, where: str) -> pq.ParquetFile:
         )
     end = size - _TAIL.size - length
     file.seek(end)
-    check_pages(file, end, file.read(length), footer.num_rows, where)
+    chosen = None
+    if columns is not None:
+        chosen = {at for at, name in enumerate(parquet.schema_arrow.names) if name in columns}
+    check_pages(file, end, file.read(length), footer.num_rows, where, chosen)
     return parquet
 
 

@@ -71,7 +71,7 @@ def test_a_torn_tail_is_listed_and_is_no_damage(writer: Callable[..., Process], 
     process.kill()
     process.wait()
     run = open_run("run", tmp_path / "runs")
-    active = run.path / "rank-0000" / "active" / "00000000.arrows"
+    active = Path(run.path) / "rank-0000" / "active" / "00000000.arrows"
     whole = active.read_bytes()
     active.write_bytes(whole[:-10])
     report = run.report()

@@ -144,7 +144,7 @@ def test_since_when_is_in_the_display(record: Record) -> None:
 def test_a_damaged_run_is_one_line_or_more_and_no_traceback(record: Record) -> None:
     """A sealed segment that cannot be read does not take the display with it, and no plot draws it."""
     run = open_run(record([{"update": update} for update in range(90)], segment_rows=30))
-    segment = run.path / "rank-0000" / "segments" / "00000001.parquet"
+    segment = Path(run.path) / "rank-0000" / "segments" / "00000001.parquet"
     content = bytearray(segment.read_bytes())
     content[100:-4000] = bytes(len(content) - 4100)
     segment.write_bytes(content)
@@ -156,7 +156,7 @@ def test_a_damaged_run_is_one_line_or_more_and_no_traceback(record: Record) -> N
 def test_a_run_that_is_gone_does_not_raise(record: Record) -> None:
     """The display of a run whose folder was removed in the meantime is no traceback."""
     run = open_run(record(quiet(3)))
-    shutil.rmtree(run.path)
+    shutil.rmtree(Path(run.path))
     assert str(run.path.name) in run._repr_html_()
 
 

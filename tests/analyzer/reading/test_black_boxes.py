@@ -134,7 +134,7 @@ def test_two_black_boxes_of_one_update(tmp_path: Path) -> None:
 def test_a_file_that_is_gone_is_damage(tmp_path: Path) -> None:
     """The rows are read when they are asked for; if the file is gone by then, the error names it."""
     (box, _) = open_run(blown_up(tmp_path)).black_boxes()
-    box.path.unlink()
+    Path(box.path).unlink()
     with pytest.raises(RunDamagedError, match=r"00000003\.parquet"):
         box.rows()
 

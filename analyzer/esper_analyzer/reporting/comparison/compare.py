@@ -74,6 +74,7 @@ def compare(
     rank: int | Literal["first"] = "first",
     group: bool = True,
     group_by: Sequence[str] | None = None,
+    verify: bool = False,
 ) -> Comparison:
     """Compare runs over the span that all of them have in common.
 
@@ -115,6 +116,7 @@ def compared(
     group: bool,
     group_by: Sequence[str] | None,
     with_reports: bool,
+    verify: bool = False,
 ) -> Compared:
     """Compare runs as `compare` does, and keep what was read of them.
 
@@ -122,7 +124,7 @@ def compared(
         with_reports: whether to make the reports of the runs, too, which takes most of the time.
         runs, root, settings, by, metric, better, rank, group, group_by: as for `compare`.
     """
-    readings, set_aside = read_all(runs, root, settings, rank, with_reports=with_reports)
+    readings, set_aside = read_all(runs, root, settings, rank, with_reports=with_reports, verifies=verify)
     labels = _labels([reading.run for reading in readings])
     metric = metric or _default_metric(readings)
     known = METRICS.get(metric)

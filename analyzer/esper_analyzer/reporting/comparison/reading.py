@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from esper_analyzer.caching.judgements import judgements
 from esper_analyzer.judging.judged_run import JudgedRun
@@ -18,7 +17,8 @@ from esper_analyzer.reading.gaps import Range
 from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
 from esper_analyzer.reading.run_reader import Status, locate_run
 from esper_analyzer.reporting.report import Report, build_report
-from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError, UsageError
+from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError, StoreError, UsageError
+from esper_schemas.run.store import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ def read_all(
     rank: Ranks,
     *,
     with_reports: bool,
+    verifies: bool = False,
 ) -> tuple[list[Reading], dict[str, str]]:
     """Read each run once. Also return, for each run that cannot be read at all, what is wrong with it.
 
@@ -80,28 +81,34 @@ def read_all(
         runs, root, settings: as for `compare`.
         rank: as for `build_report`.
         with_reports: whether to make the report on each run, which takes most of the time.
+        verifies: as for `RunReader`.
 
     Raises:
         UsageError: there are fewer than two runs, or one is given twice.
         NotARunError: there is no such run or rank, or fewer than two runs can be read and none is damaged.
         RunUnreadableError: the permissions of a run's folder do not let it be opened.
+        StoreError: an object store does not answer, or refuses.
         RunDamagedError: fewer than two runs can be read, and one is damaged.
     """
     if len(runs) < 2:
         raise UsageError(f"compare needs at least two runs, found {len(runs)}")
-    given_once: dict[Path, Path] = {}
+    given_once: dict[Place, Place] = {}
     readings: list[Reading] = []
     set_aside: dict[str, str] = {}
     any_damaged = False
     for given in runs:
         try:
-            run = given if isinstance(given, JudgedRun) else JudgedRun(locate_run(given, root), settings)
+            run = (
+                given
+                if isinstance(given, JudgedRun)
+                else JudgedRun(locate_run(given, root), settings, verifies=verifies)
+            )
             path = run.path.resolve()
             if path in given_once:
                 raise UsageError(f"the run {given_once[path]} is given more than once; name each run once")
             given_once[path] = run.path
             readings.append(run.read(looked_at(rank), partial(_reading, run, rank, with_reports)))
-        except (NotARunError, RunUnreadableError, UsageError):
+        except (NotARunError, RunUnreadableError, StoreError, UsageError):
             raise
         except RUN_ERRORS as error:
             any_damaged |= isinstance(error, DAMAGE)

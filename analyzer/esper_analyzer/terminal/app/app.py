@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -41,7 +40,8 @@ from esper_analyzer.terminal.layout import HEADING_HEIGHT, Layout
 from esper_analyzer.terminal.others import Other
 from esper_analyzer.terminal.scene import Chosen, Scene
 from esper_schemas.cleaning import printable
-from esper_schemas.run.directory import RunDirectory
+from esper_schemas.run.directory import run_at
+from esper_schemas.run.store import Place, parse_place, path_below
 
 MIN_WIDTH, MIN_HEIGHT = 60, 20
 
@@ -87,7 +87,7 @@ class EsperApp(ChartKeys):
         interval: float = 0.25,
         on_alert: Callable[[Alert], object] | None = None,
         is_new: bool = False,
-        root: Path | None = None,
+        root: Place | None = None,
         others: Sequence[JudgedRun] = (),
         chosen: Chosen | None = None,
     ) -> None:
@@ -100,7 +100,7 @@ class EsperApp(ChartKeys):
             run, shown, style.unicode, color=style.color, metric=wish.metric, by=wish.by, pinned=wish.pinned
         )
         self._is_of_one = rank is not None
-        self._root = root if root is not None and run.path.is_relative_to(root) else run.path.parent
+        self._root = root if root is not None and path_below(run.path, root) is not None else run.path.parent
         self.error: BaseException | None = None
         self.signal: signal.Signals | None = None
         self._interval = interval
@@ -296,7 +296,7 @@ class EsperApp(ChartKeys):
         if path is None:
             return
         try:
-            self._put_beside(JudgedRun(RunDirectory(Path(path)), self.scene.run.settings))
+            self._put_beside(JudgedRun(run_at(parse_place(path)), self.scene.run.settings))
         except RUN_ERRORS as error:
             self._note = printable(describe_error(error))
         else:
@@ -323,7 +323,7 @@ class EsperApp(ChartKeys):
         if path is None:
             return
         try:
-            run = JudgedRun(RunDirectory(Path(path)), self.scene.run.settings)
+            run = JudgedRun(run_at(parse_place(path)), self.scene.run.settings)
             self._switch(run, min(run.ranks(), default=0))
         except RUN_ERRORS as error:
             self._note = printable(describe_error(error))

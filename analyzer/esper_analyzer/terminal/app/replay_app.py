@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -19,6 +18,7 @@ from esper_analyzer.live.feed import Feed
 from esper_analyzer.live.recorded import RecordedFeed
 from esper_analyzer.terminal.app.app import EsperApp
 from esper_analyzer.terminal.keys import HELP, REPLAY_HELP, REPLAY_HINTS, REPLAY_KEYS
+from esper_schemas.run.store import Place
 
 FRAMES_PER_SEC = 10
 """How often a playing replay redraws."""
@@ -34,7 +34,7 @@ class ReplayApp(EsperApp):
     BINDINGS: ClassVar[list[BindingType]] = [Binding(key, action, show=False) for key, action in REPLAY_KEYS.items()]
 
     def __init__(
-        self, run: JudgedRun, rank: int, *, style: Style, speed: float | None = None, root: Path | None = None
+        self, run: JudgedRun, rank: int, *, style: Style, speed: float | None = None, root: Place | None = None
     ) -> None:
         self._speed = speed
         self._ticked = time.monotonic()

@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from esper_analyzer.drawing.style import Style
 from esper_analyzer.judging.alerts import Alert
@@ -16,6 +15,7 @@ from esper_analyzer.live.picture import Picture
 from esper_analyzer.terminal.app.app import EsperApp
 from esper_analyzer.terminal.app.replay_app import ReplayApp
 from esper_analyzer.terminal.scene import Chosen, Scene
+from esper_schemas.run.store import Place
 
 Leave = Callable[[Scene, Picture], object]
 
@@ -28,7 +28,7 @@ def run_app(
     on_alert: Callable[[Alert], object] | None = None,
     is_new: bool = False,
     leave: Leave | None = None,
-    root: Path | None = None,
+    root: Place | None = None,
     others: Sequence[JudgedRun] = (),
     chosen: Chosen | None = None,
 ) -> int:
@@ -65,7 +65,7 @@ def run_replay(
     *,
     speed: float | None = None,
     leave: Leave | None = None,
-    root: Path | None = None,
+    root: Place | None = None,
 ) -> int:
     """Show a run from its beginning, with a time line, until the user quits. Return the number of damages.
 

@@ -1,0 +1,99 @@
+"""Uploads a run beside the recorder that writes it, in a process of its own, so that nothing of it delays the trainer.
+
+The process is `esper-rec upload RUN URL --follow`. It sees from the lock of the rank when the recorder ends, however
+that ends, so it uploads the rest even of a trainer that was killed. Whatever goes wrong with it is logged.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from esper_recorder.uploading.redaction import Redaction
+from esper_recorder.writing import log
+from esper_schemas.run.store import StoreUrl, check_installed
+
+WAIT_SECS = 60.0
+"""`Recorder.close` waits for the rest of the run to be uploaded for at most so many seconds."""
+
+_running: set[subprocess.Popen[str]] = set()
+"""The processes that were started here, so that one may go on after its recorder was closed or collected."""
+
+
+def check_upload(url: str, redact: Sequence[str]) -> None:
+    """Check what can be checked before a run is opened.
+
+    Raises:
+        UsageError: the URL, or a key, is not valid, or obstore is not installed.
+    """
+    check_installed(StoreUrl.parse(url))
+    Redaction.parse(redact)
+
+
+class UploadBeside:
+    """The process that uploads one rank of a run while it is recorded.
+
+    Args:
+        run: the folder of the run.
+        rank: the rank that this process records.
+        url: where the run is put.
+        redact: keys that are left out.
+    """
+
+    def __init__(self, run: Path, rank: int, url: str, redact: Sequence[str]) -> None:
+        self._run, self._url, self._owner = run, url, os.getpid()
+        self._process: subprocess.Popen[str] | None = None
+        keys = [option for key in redact for option in ("--redact", key)]
+        command = [sys.executable, "-P", "-m", "esper_recorder", "upload", str(run.absolute()), url]
+        try:
+            self._process = subprocess.Popen(
+                [*command, "--follow", "--rank", str(rank), *keys],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # Ctrl-C ends the trainer, and the upload goes on until all of the run is there
+            )
+        except OSError as error:
+            log.warning("%s is not uploaded: %s cannot be started (%s)", run, sys.executable, error.strerror)
+            return
+        _running.add(self._process)
+        self._listener = threading.Thread(target=self._listen, name="esper-upload", daemon=True)
+        self._listener.start()
+
+    def finish(self, run: Path) -> None:
+        """Wait until the rest of the run is uploaded, now that it is closed, but not for ever. Raises nothing.
+
+        Args:
+            run: the folder in which the run was closed.
+        """
+        process, self._process = self._process, None
+        if process is None or os.getpid() != self._owner:
+            return
+        if run != self._run:
+            log.warning("recording went on in %s, which is not uploaded; esper-rec upload does that", run)
+        try:
+            code = process.wait(WAIT_SECS)
+        except subprocess.TimeoutExpired:
+            log.warning("%s is not wholly uploaded to %s yet; that goes on by itself", self._run, self._url)
+            return
+        self._listener.join(WAIT_SECS)
+        _running.discard(process)
+        if code:
+            log.warning(
+                "%s is not wholly uploaded; the rest is by: esper-rec upload %s %s", self._run, self._run, self._url
+            )
+
+    def _listen(self) -> None:
+        """Log what the process says."""
+        process = self._process
+        if process is None or process.stderr is None:
+            return
+        with process.stderr as lines:
+            for line in lines:
+                log.warning("%s", line.rstrip().removeprefix("esper-rec: "))

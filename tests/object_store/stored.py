@@ -1,0 +1,58 @@
+"""What the tests of reading share: runs that are put into a store, and the command that reads them."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import obstore
+from tests.object_store.servers import Server
+from tests.object_store.uploads import client
+from tests.waiting import HANG_SECS
+
+from esper_recorder import Recorder
+
+EXTRAS = tuple(f"extra_{number}" for number in range(20))
+
+
+def record(root: Path, run_id: str, rows: int, segment_rows: int) -> Path:
+    """Record a run that has twenty metrics of its own beside the losses; return its folder."""
+    with Recorder.open(root, run_id=run_id, segment_rows=segment_rows, config={"lr": 0.001}) as recorder:
+        record_rows(recorder, 0, rows)
+    return recorder.path
+
+
+def record_rows(recorder: Recorder, first: int, rows: int) -> None:
+    """Record so many updates."""
+    for update in range(first, first + rows):
+        extras = {name: math.sin(update * (at + 1.1)) for at, name in enumerate(EXTRAS)}
+        recorder.record(update=update, policy_loss=math.sin(update), value_loss=2 + math.cos(update), extras=extras)
+
+
+def put(server: Server, name: str, data: bytes) -> None:
+    """Put an object into the bucket of a server."""
+    obstore.put(client(server), name, data)
+
+
+def put_folder(server: Server, folder: Path, prefix: str) -> str:
+    """Put the files of a run below a prefix, as they are, and return the URL."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "LOCK":
+            put(server, f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+    return server.url(prefix)
+
+
+def analyze(environment: Mapping[str, str], *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `esper-analyze` to its end, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "esper_analyzer", *map(str, arguments)],
+        env={**environment, "ESPER_CACHE_DIR": str(cwd / "cache")},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECS,
+        check=False,
+    )
