@@ -11,7 +11,7 @@ DEMO := runs/demo-$(shell date +%H%M%S)
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools stores test hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean
+.PHONY: help setup demo tools stores test hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +47,7 @@ stores: setup ## two object stores for the tests, each in an environment of its 
 test: setup tools stores ## the whole suite, within about seven and a half minutes on two idle cores
 	$(PYTEST) -m "not torture and not notebooks and not hostile" -n $(WORKERS) --dist worksteal
 
-hostile: setup ## every command through the tables of damages, failures and harmful folders; four minutes (EVERY=3: a third)
+hostile: setup stores ## every command through the tables of damages, failures and harmful folders; four minutes (EVERY=3: a third)
 	$(PYTEST) -m "hostile and not torture" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
 notebooks: setup ## run the notebooks, the blocks of the documents, and the tests of the benchmark, which judge a third of its runs anew; about three minutes
@@ -76,6 +76,10 @@ bench: setup stores ## cost of record() and minibatch(), of reading, of live jud
 	$(BIN)/python tests/bench/kept_cost.py
 	$(BIN)/python tests/bench/growth_cost.py
 	PYTHONPATH=. $(BIN)/python tests/bench/upload_cost.py
+	$(BIN)/python tests/bench/fleet_cost.py 100
+
+bench-fleet: setup ## what judging 100, 1,000 and 10,000 runs costs, by local processes and on a Ray cluster, some of them killed; about an hour
+	$(BIN)/python tests/bench/fleet_cost.py --ray 100 1000 10000
 
 gpu: setup ## what only a GPU can answer, as one table; without one the same steps, short, on the CPU
 	PYTHON=$(abspath $(BIN)/python) bash tests/gpu/run.sh gpu.md

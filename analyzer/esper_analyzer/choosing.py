@@ -6,6 +6,7 @@ As in `cli`, a function imports what it needs, so that the options alone load qu
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -82,6 +83,40 @@ def watched_runs_options(command: _Command) -> _Command:
     return runs_argument("[RUN]...")(root_option(rank(command)))
 
 
+def many_runs_options(order: str) -> Callable[[_Command], _Command]:
+    """Return what adds the options by which many runs are found, filtered and sorted.
+
+    Gives `roots`, `root`, `sort`, `reverse`, `filters` and `status`.
+
+    Args:
+        order: the order without `--sort`.
+    """
+    options = (
+        click.argument("roots", nargs=-1, metavar="[ROOT]...", type=PlaceType()),
+        root_option,
+        click.option("--sort", metavar="NAME", help=f"Column, metric, or config.NAME to sort by.  [default: {order}]"),
+        click.option("--reverse", is_flag=True, help="Turn the order round."),
+        click.option(
+            "--filter",
+            "filters",
+            multiple=True,
+            metavar="CONDITION",
+            help="Only runs for which this is true, such as 'config.lr >= 1e-3' or"
+            " 'env == CartPole-v1 and return > 100'. Repeat it for more conditions.",
+        ),
+        click.option(
+            "--status", multiple=True, metavar="STATUS", help="Only runs with this status; several with commas."
+        ),
+    )
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 MAX_BESIDE = 5
 """A screen draws so many runs over another at most: more could not be told apart."""
 
@@ -138,6 +173,16 @@ def output_option(command: _Command) -> _Command:
     return click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")(
         command
     )
+
+
+def write_document(document: str | bytes, output: Path | None) -> None:
+    """Write a document to a file, or to standard output without one; a text in UTF-8."""
+    data = document.encode() if isinstance(document, str) else document
+    if output is not None:
+        output.write_bytes(data)
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
 
 
 def chosen_settings(thresholds: Path | None) -> Settings:

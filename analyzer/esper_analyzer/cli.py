@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from esper_analyzer.choosing import (
-    PlaceType,
     awaits_run,
     beside,
     chosen_rank,
     chosen_ranks,
     chosen_run,
     chosen_settings,
+    many_runs_options,
     no_cache_option,
     one_run_options,
     output_option,
@@ -32,7 +32,9 @@ from esper_analyzer.choosing import (
     verify_option,
     watched_run,
     watched_runs_options,
+    write_document,
 )
+from esper_analyzer.fleet_command import fleet
 from esper_analyzer.options import INTERVAL_SECS, By, CheckForm, FailOn
 from esper_schemas.arguments import run_argument, runs_argument
 from esper_schemas.console import command_group, say, write
@@ -67,19 +69,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("roots", nargs=-1, metavar="[ROOT]...", type=PlaceType())
-@root_option
-@click.option("--sort", metavar="NAME", help="Column, metric, or config.NAME to sort by.  [default: the newest first]")
-@click.option("--reverse", is_flag=True, help="Turn the order round.")
-@click.option(
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="CONDITION",
-    help="Only runs for which this is true, such as 'config.lr >= 1e-3' or 'env == CartPole-v1 and return > 100'."
-    " Repeat it for more conditions.",
-)
-@click.option("--status", multiple=True, metavar="STATUS", help="Only runs with this status; several with commas.")
+@many_runs_options("the newest first")
 @thresholds_option
 @no_cache_option
 @click.option("--verify", is_flag=True, help="Also check every sealed file against its checksum.")
@@ -121,6 +111,9 @@ def runs(
     else:
         sys.stdout.write(listing_json(made) + "\n" if form == "json" else listing_csv(made))
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
+
+
+main.add_command(fleet)
 
 
 @main.command()
@@ -275,17 +268,8 @@ def _report(opened: Run, ranks: Ranks, form: str, output: Path | None) -> int:
     if to_screen:
         write_lines(report_lines(made, opened.settings.thresholds, terminal_size(sys.stdout)[0]))
     else:
-        _write_document(document, output)
+        write_document(document, output)
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
-
-
-def _write_document(document: str, output: Path | None) -> None:
-    """Write a document to a file, or to standard output without one, in UTF-8."""
-    if output is not None:
-        output.write_bytes(document.encode())
-    else:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(document.encode())
 
 
 def _document(form: str, run: Run, rank: Ranks, found: RunIndex) -> tuple[Report, str]:
@@ -516,7 +500,7 @@ def compare(
         columns, rows = terminal_size(sys.stdout)
         write_lines(compare_lines(made, columns, rows - 1 if sys.stdout.isatty() else PIPED_HEIGHT))
     else:
-        _write_document(document, output)
+        write_document(document, output)
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
 
 

@@ -13,5 +13,11 @@ CheckForm = Literal["text", "json", "junit", "github"]
 By = Literal["updates", "steps", "time"]
 """What runs are aligned by."""
 
+EngineName = Literal["local", "ray"]
+"""What judges a fleet of runs: processes of this machine, or a Ray cluster."""
+
+FleetForm = Literal["text", "json", "csv", "parquet"]
+"""The formats of a fleet."""
+
 INTERVAL_SECS = 0.25
 """Seconds between two looks at a run that is followed."""

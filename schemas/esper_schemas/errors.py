@@ -10,6 +10,7 @@
     ├── RunLockedError            another process is writing this rank of the run
     ├── RunDamagedError           bytes on disk break a promise of FORMAT.md; the message says where
     ├── FormatVersionError        a newer Esper wrote the run
+    ├── WorkersFailedError        no worker of an engine can work (in `esper_analyzer.engines`)
     └── TrainingFailedError       an error that is not Esper's ended `esper-rec train` (in `esper_recorder.train`)
 
 Esper passes on an `OSError` of the disk unchanged where the caller can act on it.

@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
         return member
 
     FINE = 0, "the command did what it was asked to do"
-    VERDICT = 1, "the verdict, or a gate, reached `--fail-on` of `check` or `--stop-on` of `train`"
+    VERDICT = 1, "the verdict, or a gate, reached `--fail-on` of `check` or `fleet`, or `--stop-on` of `train`"
     USAGE = 2, "wrong usage, nothing to read, or a file that could not be read or written"
     DAMAGED = 3, "the run's data is damaged; what can be read of it is shown"
     DEFECT = 70, "a defect of Esper itself; please report it"

@@ -64,6 +64,7 @@ def test_wrong_option_loads_nothing_slow() -> None:
         (["report", "--format", "json"], {"rich"}),
         (["check"], {"rich"}),
         (["runs"], {"rich"}),
+        (["fleet", "--workers", "1"], {"rich"}),
         (["explain", "--update", "50"], {"rich"}),
         (["export", "--force", "-o", "{root}/one.csv"], set()),
         (["compare", "one", "two"], {"rich"}),

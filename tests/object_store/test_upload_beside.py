@@ -63,6 +63,22 @@ os.kill(os.getpid(), 9)
     wait_until(lambda: faults(object_store, "runs/mine", monkeypatch)[0] == 25)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.usefixtures("_here")
+def test_killed_upload(object_store: Server, tmp_path: Path, number: signal.Signals) -> None:
+    """An upload that a signal ends, as the end of a job does, is started again when the recorder is closed."""
+    with Recorder.open(tmp_path, run_id="mine", segment_rows=10, upload=object_store.url("runs")) as recorder:
+        record_rows(recorder, 0, 15)
+        wait_until(lambda: "runs/mine/rank-0000/segments/00000000.parquet" in objects(object_store))
+        assert recorder._upload is not None
+        process = recorder._upload._process
+        assert process is not None
+        process.send_signal(number)
+        process.wait(HANG_SECS)
+        record_rows(recorder, 15, 10)
+    assert objects(object_store) == files(tmp_path / "mine", "runs/")
+
+
 @pytest.mark.usefixtures("_here")
 def test_store_in_trouble(
     object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

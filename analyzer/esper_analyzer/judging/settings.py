@@ -50,6 +50,25 @@ class Settings:
     rules: tuple[Rule, ...]
     source: Path | None = None
 
+    @property
+    def can_travel(self) -> bool:
+        """Whether another process can be told them: the rules are those of the tables, with whatever bands."""
+        of_tables = (RULES.get(rule.name) for rule in self.rules)
+        return all(
+            known is not None and replace(known, bands=rule.bands) == rule
+            for known, rule in zip(of_tables, self.rules, strict=True)
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle bands only, since rules have functions; see `can_travel`."""
+        if not self.can_travel:
+            raise TypeError("settings with rules that are not those of the tables cannot be pickled")
+        return _with_bands, (self.thresholds, {rule.name: rule.bands for rule in self.rules}, self.source)
+
+
+def _with_bands(thresholds: Thresholds, bands: Mapping[str, Bands], source: Path | None) -> Settings:
+    return Settings(thresholds, tuple(replace(RULES[name], bands=of_rule) for name, of_rule in bands.items()), source)
+
 
 DEFAULT_SETTINGS = Settings(DEFAULT_THRESHOLDS, tuple(RULES.values()))
 """The thresholds of the tables, without any of the user's."""

@@ -1,10 +1,11 @@
-"""The list of runs for scripts: `esper-runs/1` as JSON, and the same values as CSV."""
+"""The row of a run for scripts, as JSON and as CSV, and the list of runs in both: `esper-runs/1`."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,35 @@ _NOT_ASKED = frozenset({*_SHOWN, RATE})
 
 def listing_json(listing: Listing) -> str:
     """Return the list as JSON, in ASCII: `{"format": "esper-runs/1", "found": 60, "runs": [{"name": …}, …]}`."""
-    document = {"format": "esper-runs/1", "found": listing.found, "runs": [_object(run) for run in listing.runs]}
+    document = {"format": "esper-runs/1", "found": listing.found, "runs": [row_of(run) for run in listing.runs]}
     return json.dumps(strict(document), indent=2)
 
 
 def listing_csv(listing: Listing) -> str:
-    """Return the list as CSV: the values of the JSON that are no objects, in the same order; null is an empty cell.
+    """Return the list as CSV: the values of the JSON that are no objects, in the same order; see `csv_of`."""
+    return csv_of([flat_row(run) for run in listing.runs], list(flat_row(NO_RUN)))
 
-    Texts of a run are cleaned, so that each run has one line.
+
+def csv_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return rows as CSV with a heading. Texts are cleaned, so that each row has one line.
+
+    Args:
+        rows: values by the name of the column; null is an empty cell.
+        columns: those that there are even if there are no rows.
     """
-    rows = [_flat(run) for run in listing.runs]
-    columns = dict.fromkeys(key for row in rows for key in row) or dict.fromkeys(_flat(RunEntry("", Path())))
+    every = dict.fromkeys(key for row in rows for key in row) or dict.fromkeys(columns)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(every)
+    writer.writerows([_cell(row.get(column)) for column in every] for row in rows)
     return text.getvalue()
 
 
-def _object(run: RunEntry) -> dict[str, Any]:
+NO_RUN = RunEntry("", Path())
+"""A run of which nothing is known. Its row has the columns that every row has."""
+
+
+def row_of(run: RunEntry) -> dict[str, Any]:
     """Return what is known of a run; these keys are promised to scripts."""
     return {
         "name": run.name,
@@ -60,9 +71,9 @@ def _object(run: RunEntry) -> dict[str, Any]:
     }
 
 
-def _flat(run: RunEntry) -> dict[str, str]:
-    """Return the values of `_object` in one level, as texts."""
-    values = _object(run)
+def flat_row(run: RunEntry) -> dict[str, Any]:
+    """Return the values of `row_of` in one level, without the configuration."""
+    values = row_of(run)
     verdict, metrics = values.pop("verdict"), values.pop("metrics")
     del values["config"]
     flat: dict[str, Any] = {}
@@ -71,7 +82,7 @@ def _flat(run: RunEntry) -> dict[str, str]:
             flat |= {"verdict": verdict["level"], "since": verdict["since"], "rank": verdict["rank"]}
             flat["reason"] = verdict["reason"]
         flat[key] = value
-    return {key: _cell(value) for key, value in (flat | metrics).items()}
+    return {**flat, **{f"extras.{name}" if name in flat else name: value for name, value in metrics.items()}}
 
 
 def _cell(value: Any) -> str:

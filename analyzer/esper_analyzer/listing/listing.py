@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from esper_analyzer.engines.engine import Engine
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.listing.entry import RunEntry, read_header
 from esper_analyzer.listing.filters import OPTION as FILTER
@@ -122,6 +123,8 @@ def list_runs(
     *,
     depth: Depth = "records",
     part: slice = slice(None),
+    engine: Engine | None = None,
+    check: Callable[[Sequence[RunEntry]], object] | None = None,
 ) -> Listing:
     """Find the runs below some folders, read and judge those that are wanted.
 
@@ -133,46 +136,67 @@ def list_runs(
         settings: thresholds and rules to judge by.
         depth: how deep to examine the files; at `records`, checksums are not checked.
         part: only this part of the runs that are wanted, in their order. The others are not read if headers decide.
+        engine: whose workers read and judge; see `read_all`. With one, a folder of several that cannot be read, or has
+            no runs, is an entry with the error.
+        check: is called with what the headers say, before any run is read and judged; it may raise.
 
     Raises:
         NotARunError: there is no such folder, or there are no runs in any of them.
         StoreError: an object store does not answer, or refuses.
         UsageError: no run has a key of the configuration that is asked for.
+        WorkersFailedError: the workers of the engine cannot work.
     """
     wanted = wanted or Wanted()
     kept = KeptEntries(roots, settings, depth, wanted.columns)
-    found = headers(roots, kept)
+    found = headers(roots, kept, skip_bad=engine is not None and len(roots) > 1)
     if not found:
         named = ", ".join(map(str, roots))
         raise NotARunError(f"there are no runs in {named}; record one, or name the folder of runs with --root")
     wanted.check(found)
+    if check is not None:
+        check(found)
     may_have = [run for run in found if wanted.may_have(run)]
     if wanted.is_early:
         may_have = wanted.in_order(may_have)[part]
     runs: list[RunEntry] = []
-    with progress("reading runs", len(may_have), at_least=MIN_POOLED) as advance:
-        for run in read_all(may_have, settings, depth, wanted.columns, kept):
-            advance(1)
-            if wanted.has(run):
-                runs.append(run)
-    kept.save([run.name for run in found])
+    try:
+        with progress("reading runs", len(may_have), at_least=1 if engine else MIN_POOLED) as advance:
+            for run in read_all(may_have, settings, depth, wanted.columns, kept, engine):
+                advance(1)
+                if wanted.has(run):
+                    runs.append(run)
+    finally:  # whoever interrupts a list of thousands finds what was read when they come back
+        kept.save([run.name for run in found])
     return Listing(runs if wanted.is_early else wanted.in_order(runs)[part], len(found))
 
 
-def headers(roots: Sequence[Place], kept: KeptEntries | None = None) -> list[RunEntry]:
+def headers(roots: Sequence[Place], kept: KeptEntries | None = None, *, skip_bad: bool = False) -> list[RunEntry]:
     """Return what the headers of the runs below some folders say, the newest first; each run once.
 
     With several folders, the names begin with the folder. What was kept of a run also has what its rows say, and its
     header is not read. The order is that of `find_runs`.
+
+    Args:
+        roots: the folders.
+        kept: what was kept.
+        skip_bad: whether a folder that cannot be read, or has no runs, is an entry with that error.
 
     Raises:
         NotARunError: there is no such folder.
     """
     entries: dict[Place, RunEntry] = {}
     for root in roots:
-        found = []
-        places = list(run_folders(root))
+        try:
+            places = list(run_folders(root))
+            if skip_bad and not places:
+                raise NotARunError("there are no runs in this folder")
+        except NotARunError as error:
+            if not skip_bad:
+                raise
+            entries.setdefault(root, RunEntry(str(root), root, error=str(error)))
+            continue
         fetch_records(root, places)
+        found = []
         for path in places:
             name = name_of(path, root) if len(roots) == 1 else str(path)
             known = None if kept is None else kept.get(name, path)

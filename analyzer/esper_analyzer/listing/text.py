@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -102,24 +102,30 @@ class Table:
         heading: the names of the columns.
         lines: one for each run.
         left_out: the columns for which there is no room.
+
+    Args:
+        runs: one line for each.
+        width: the most characters of a line.
+        without: columns that are not wanted.
     """
 
-    def __init__(self, runs: Sequence[RunEntry], width: int) -> None:
+    def __init__(self, runs: Sequence[RunEntry], width: int, *, without: Collection[str] = ()) -> None:
         read = [run for run in runs if run.error is None]
-        cells = {column.name: [column.cell(run) for run in read] for column in _COLUMNS}
+        columns = [column for column in _COLUMNS if column.name not in without]
+        cells = {column.name: [column.cell(run) for run in read] for column in columns}
         widths = {
-            column.name: max([len(column.name), *(cell.cell_len for cell in cells[column.name])]) for column in _COLUMNS
+            column.name: max([len(column.name), *(cell.cell_len for cell in cells[column.name])]) for column in columns
         }
         names = [fit(printable(run.name), _MAX_NAME) for run in runs]
         wanted = max([_MIN_NAME, *(Text(name).cell_len for name in names)])
-        shown = list(_COLUMNS)
+        shown = list(columns)
         while _taken(shown, widths) + min(wanted, _MIN_NAME + width // 20) > width:
             last = max(shown, key=lambda column: column.place)
             if not last.place:
                 break
             shown.remove(last)
         name_width = max(_MIN_NAME // 2, min(wanted, width - _taken(shown, widths)))
-        self.left_out = [column.name for column in _COLUMNS if column not in shown]
+        self.left_out = [column.name for column in columns if column not in shown]
         self.heading = Text("run".ljust(name_width), style="dim")
         for column in shown:
             self.heading.append(" " * _GAP).append(_aligned(Text(column.name), widths[column.name], column))

@@ -189,7 +189,7 @@ def check_report(
         raise UsageError(f"{', '.join(never)} {verb} never recorded in {report.run.path}; remove {them} from --gate")
     level, findings = report.verdict.level, report.verdict.findings
     reasons = [printable(reason) for reason in report.verdict.reasons]
-    verdict = Condition("verdict", _outcome(level, fail_on), reasons, level, findings=findings)
+    verdict = Condition("verdict", outcome_of(level, fail_on), reasons, level, findings=findings)
     return Check(report.run, report.updates, fail_on, verdict, checked, integrity, settings.source)
 
 
@@ -216,7 +216,7 @@ def _gate(name: str, report: Report, fail_on: FailOn, settings: Settings, rank: 
     if value is None and name in settings.thresholds and _was_recorded(name, report, settings):
         reasons = [f"{prefix}It was not measured in the last update, {report.updates.last}."]
     reasons += [prefix + _in_force(level, alert) for level, alert in alerts]
-    return Condition(name, _outcome(level, fail_on), reasons, level, value)
+    return Condition(name, outcome_of(level, fail_on), reasons, level, value)
 
 
 def _was_recorded(name: str, report: Report, settings: Settings) -> bool:
@@ -269,7 +269,8 @@ def _integrity(report: Report) -> Condition:
     return Condition("integrity", "damaged" if report.is_damaged else "passed", reasons)
 
 
-def _outcome(level: Level, fail_on: FailOn) -> Outcome:
+def outcome_of(level: Level, fail_on: FailOn) -> Outcome:
+    """Return whether a level fails: `warning` includes critical, and `unknown` everything but healthy."""
     if level == "unknown":
         return "failed" if fail_on == "unknown" else "unknown"
     if fail_on == "unknown":

@@ -85,7 +85,7 @@ def upload_runs(
     if not names:
         raise UsageError("name the runs to upload before the URL")
     where, redaction = StoreUrl.parse(url), Redaction.parse(redact)
-    runs = [_find_run(name, root) for name in names]
+    runs = list({run.path.resolve(): run for run in (_find_run(name, root) for name in names)}.values())
     if follow and len(runs) > 1:
         raise UsageError(f"--follow follows one run, found {len(runs)}; follow each with a command of its own")
     _check_names(runs)

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from esper_recorder.uploading.plan import File, Rule
 from esper_schemas.errors import RunExistsError
+from esper_schemas.run.records import MAX_JSON_BYTES
 from esper_schemas.run.store import StoreUrl, open_store, store_errors
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class RemoteRun:
             if self._create(file.name, data, file.sha256):
                 return True
             found = self._get(file.name)
+        if found is not None and found.meta["size"] > MAX_JSON_BYTES:
+            raise self._taken(file.name)
         theirs = b"" if found is None else self._content(file.name, found)
         if theirs == data:
             self.sizes[file.name] = len(data)
@@ -112,7 +115,7 @@ class RemoteRun:
             raise self._taken(file.name)
         if state in ("begun", "ended") and file.rule is Rule.BEGUN:
             return False
-        self._overwrite(file.name, data, file.sha256)
+        self._request_put(file.name, data, file.sha256, "overwrite")
         return True
 
     # ------------------------------------------------------------------ requests
@@ -163,20 +166,15 @@ class RemoteRun:
             return False
         return True
 
-    def _overwrite(self, name: str, data: bytes, sha256: str) -> None:
-        self._request_put(name, data, sha256, "overwrite")
-
-    def _request_put(self, name: str, data: bytes, sha256: str, mode: Any) -> None:
+    def _request_put(self, name: str, data: bytes, sha256: str, mode: Literal["create", "overwrite"]) -> None:
         import obstore
 
-        attributes: Any = {_SHA256: sha256}
+        attributes = {_SHA256: sha256}
         if content_type := _CONTENT_TYPES.get(name[name.rindex(".") :]):
             attributes["Content-Type"] = content_type
         where = self.url / name
         with store_errors(str(where)):
-            obstore.put(
-                self._store, where.key, data, mode=mode, attributes=attributes, use_multipart=False
-            )  # fmt: skip
+            obstore.put(self._store, where.key, data, mode=mode, attributes=attributes, use_multipart=False)
         self.sizes[name] = len(data)
 
     def _taken(self, name: str) -> RunExistsError:

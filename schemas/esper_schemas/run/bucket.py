@@ -135,12 +135,15 @@ class Bucket:
     def tree(self, key: str) -> Tree:
         """What is below a prefix, as it was listed within the last `LISTED_SECS`."""
         now = time.monotonic()
-        self._trees = {prefix: tree for prefix, tree in self._trees.items() if now - tree.listed_at < LISTED_SECS}
-        for prefix, tree in self._trees.items():
-            if not prefix or f"{key}/".startswith(f"{prefix}/"):
-                return tree
-        self._trees[key] = Tree(self, key)
-        return self._trees[key]
+        with self._lock:
+            self._trees = {prefix: tree for prefix, tree in self._trees.items() if now - tree.listed_at < LISTED_SECS}
+            for prefix, tree in self._trees.items():
+                if not prefix or f"{key}/".startswith(f"{prefix}/"):
+                    return tree
+        listed = Tree(self, key)
+        with self._lock:
+            self._trees[key] = listed
+        return listed
 
     def list(self, prefix: str) -> dict[str, Listed]:
         """List all objects below a prefix: key → object; those that only mark a folder are left out."""

@@ -206,7 +206,7 @@ def test_processes_of_their_own_say_the_same(
     wanted = Wanted.of(sort="name")
     alone = list_runs([sweep], wanted, *given)
     monkeypatch.setattr(pool, "MIN_POOLED", 2)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(pool, "cores", lambda: 2)
     found = list_runs([sweep], wanted, *given)
     assert len(found.runs) == 5
     assert [replace(run, age_secs=None) for run in found.runs] == [replace(run, age_secs=None) for run in alone.runs]

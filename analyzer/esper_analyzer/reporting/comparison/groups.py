@@ -139,9 +139,9 @@ def seed_groups(settings: Mapping[str, Settings], by: Sequence[str] | None) -> l
             )
     groups: dict[Any, list[str]] = {}
     for run, of_run in settings.items():
-        keys = by if by is not None else [key for key in known if not is_seed(key)]
+        keys = by if by is not None else [key for key in of_run if not is_seed(key)]
         has_config = any(key not in _HEADER_KEYS and not key.startswith("value_loss_definition.") for key in of_run)
-        identity: Any = tuple(_identity(of_run, key) for key in keys)
+        identity: Any = frozenset((key, _identity(of_run, key)) for key in keys)
         groups.setdefault(identity if by is not None or has_config else run, []).append(run)
     return list(groups.values())
 

@@ -258,9 +258,8 @@ def _groups(comparison: Comparison, width: int) -> Iterator[Text]:
     for group in ranked_groups(comparison):
         runs = f"{len(group.runs)} run{'s' * (len(group.runs) != 1)}: {_names(group.runs)}"
         yield from _wrapped(f"{group.name}  {runs}", "  ", "     ", width, "bold")
-        made_with = ", ".join(f"{fit(printable(key), 40)} {_value(value)}" for key, value in group.settings.items())
-        if made_with:
-            yield from _wrapped(made_with, "     ", "     ", width)
+        if group.settings:
+            yield from _wrapped(settings_text(group.settings), "     ", "     ", width)
         yield from _estimates(group)
     if comparison.improvement:
         yield from _improvement(comparison.improvement, comparison.better is not None, width)
@@ -312,6 +311,11 @@ def _name(run: ComparedRun | ShortRun) -> str:
 def _names(labels: Sequence[str]) -> str:
     more = f" and {len(labels) - _MAX_NAMES} more" if len(labels) > _MAX_NAMES else ""
     return ", ".join(fit(printable(label), 36) for label in labels[:_MAX_NAMES]) + more
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Return what distinguishes a group from others, as `lr 0.001, clip 0.2`, safe to print."""
+    return ", ".join(f"{fit(printable(key), 40)} {_value(value)}" for key, value in settings.items())
 
 
 def _value(value: Any) -> str:
