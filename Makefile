@@ -8,10 +8,11 @@ NODE_READY := node_modules/.ready
 STORES := .stores
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every process that a test starts compiles anew
 DEMO := runs/demo-$(shell date +%H%M%S)
+ENGINES ?= ducklake spark # those of `make engines`: the names of tests/engines/*.txt
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools stores test hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet
+.PHONY: help setup demo tools stores test hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,18 @@ stores: setup ## two object stores for the tests, each in an environment of its 
 
 test: setup tools stores ## the whole suite, within about seven and a half minutes on two idle cores
 	$(PYTEST) -m "not torture and not notebooks and not hostile" -n $(WORKERS) --dist worksteal
+test: setup tools ## the whole suite, within about seven and a half minutes on two idle cores
+	$(PYTEST) -m "not torture and not notebooks and not hostile and not engines" -n $(WORKERS) --dist worksteal
+
+.engines/%/.ready: tests/engines/%.txt
+	$(PYTHON) -m venv .engines/$*
+	@echo 'Installing $* into .engines/$*/; Spark alone is half a gigabyte.'
+	.engines/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+engines: setup $(patsubst %,.engines/%/.ready,$(ENGINES)) ## the SQL of analyzer/SQL.md on engines in environments of their own; some minutes, Spark needs Java (ENGINES=ducklake: half a minute)
+	$(if $(filter spark,$(ENGINES)),bash tests/tools.sh java)
+	$(PYTEST) -m engines $(patsubst %,tests/engines/test_%.py,$(ENGINES))
 
 hostile: setup stores ## every command through the tables of damages, failures and harmful folders; four minutes (EVERY=3: a third)
 	$(PYTEST) -m "hostile and not torture" -n $(WORKERS) --dist worksteal --every $(EVERY)
@@ -110,3 +123,4 @@ benchmark-tables: setup ## write the tables of the READMEs from notebooks/benchm
 
 clean: ## remove what the targets above made, except recorded runs
 	rm -rf $(VENV) node_modules $(STORES) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .engines node_modules dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

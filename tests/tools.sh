@@ -1,10 +1,18 @@
 #!/usr/bin/env bash
-# What the tests need beside Python: a real browser, a real terminal and real shells. Installs them where apt can.
+# What the tests need beside Python: a real browser, a real terminal and real shells, or the TOOLs that are named.
+# Installs them where apt can.
 set -euo pipefail
 
-missing=()
-for tool in chromium tmux zsh fish; do
-    command -v "$tool" > /dev/null || missing+=("$tool")
+[ $# -gt 0 ] || set -- chromium tmux zsh fish
+missing=() packages=()
+for tool in "$@"; do
+    command -v "$tool" > /dev/null && continue
+    missing+=("$tool")
+    case $tool in
+        java) packages+=(default-jre-headless) ;;
+        chromium) packages+=(chromium fonts-dejavu-core) ;;
+        *) packages+=("$tool") ;;
+    esac
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
@@ -16,4 +24,4 @@ if ! command -v apt-get > /dev/null || { [ "$(id -u)" -ne 0 ] && ! command -v su
 fi
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
-"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" fonts-dejavu-core
+"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}"
