@@ -46,8 +46,6 @@ stores: setup ## two object stores for the tests, each in an environment of its 
 	@PYTHON=$(abspath $(BIN)/python) NPM=$(abspath $(BIN)/npm) bash tests/object_store/install.sh $(STORES)
 
 test: setup tools stores ## the whole suite, within about seven and a half minutes on two idle cores
-	$(PYTEST) -m "not torture and not notebooks and not hostile" -n $(WORKERS) --dist worksteal
-test: setup tools ## the whole suite, within about seven and a half minutes on two idle cores
 	$(PYTEST) -m "not torture and not notebooks and not hostile and not engines" -n $(WORKERS) --dist worksteal
 
 .engines/%/.ready: tests/engines/%.txt
@@ -122,5 +120,4 @@ benchmark-tables: setup ## write the tables of the READMEs from notebooks/benchm
 	$(BIN)/python notebooks/benchmark/documents.py
 
 clean: ## remove what the targets above made, except recorded runs
-	rm -rf $(VENV) node_modules $(STORES) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf $(VENV) .engines node_modules dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(STORES) .engines node_modules dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -15,6 +15,7 @@ import polars as pl
 from esper_analyzer.judging import rolling, signals, steps
 from esper_analyzer.judging.e_detector import EDetector
 from esper_analyzer.judging.returns import Floats, Returns
+from esper_analyzer.judging.standstill import Standstill
 
 Row = dict[str, float | None]
 
@@ -207,6 +208,7 @@ COLUMNS = (
     "loss_ratio_baseline",
     "mean_rise",
     *Returns.NAMES,
+    *Standstill.NAMES,
 )
 """The columns that `Course` adds; all are Float64, but for `explainable`.
 
@@ -219,7 +221,7 @@ COLUMNS = (
 - `policy_unmoved`: updates in all of which the policy stayed where it began; 0 once it moved.
 - `loss_ratio_baseline`: Lv/Lp in updates 10 to 29; known after these.
 - `mean_rise`: the rise of `return_mean`, as long as no episode return was measured.
-- those of `Returns`.
+- those of `Returns` and `Standstill`.
 """
 
 TYPES = dict.fromkeys(COLUMNS, pl.Float64()) | {"explainable": pl.Boolean()}
@@ -249,6 +251,7 @@ class Course:
         self._motion = PolicyMotion()
         self._floor = EDetector(floor=CRITIC_FLOOR, low=-1.0, high=1.0)
         self._returns, self._means, self._has_returns = Returns(), Returns(), False
+        self._standstill = Standstill()
         self._beginning: list[tuple[float | None, float | None]] = []  # losses, until the baseline is made of them
         self._ratio: float | None = None
 
@@ -271,6 +274,7 @@ class Course:
         self._has_returns = self._has_returns or (earned is not None and math.isfinite(earned))
         row["mean_rise"] = None if self._has_returns else self._means.step(row["return_mean"])[_RISE]
         row.update(zip(Returns.NAMES, self._returns.step(earned), strict=True))
+        row.update(zip(Standstill.NAMES, self._standstill.step(row), strict=True))
 
     def extend(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the next rows of a run with `COLUMNS` (Float64) added."""
@@ -297,8 +301,9 @@ class Course:
             self._motion.extend(columns["kl_divergence"], columns["entropy"]),
             np.where(known, ratio, np.nan),
             self._mean_rise(columns["return_mean"], columns["episode_return_mean"]),
-            *self._returns.extend(columns["episode_return_mean"]),
         ]
+        outcome = self._returns.extend(columns["episode_return_mean"])
+        made += [*outcome, *self._standstill.extend(columns | dict(zip(Returns.NAMES, outcome, strict=True)))]
         return rows.hstack(
             [pl.Series(name, values, nan_to_null=True) for name, values in zip(COLUMNS, made, strict=True)]
         )

@@ -89,6 +89,10 @@ class Returns:
       a return that does not vary. Updates at the lowest return so far do not count, since where a goal is seldom
       reached, most updates are there and show the policy nothing to learn from.
     - `return_unmoved`: measured updates in all of which the return was exactly the same; 0 once it was not.
+    - `rise_lately`: as `return_rise`, but of the last `LONG` measured updates alone, so that a rise that was noise, or
+      was lost, does not count for ever; known after the start.
+    - `return_noise`: the noise, known after the start.
+    - `return_high`: the highest smoothed return of the last `BELOW`; known as `return_below_start` is.
 
     The noise is the largest of three robust standard deviations over `NOISE_ROWS` measured updates: of the distance
     from the smoothed return, and, divided by √2, of the change from one to the next, by its median and by its `TAIL`,
@@ -104,12 +108,16 @@ class Returns:
         "return_below_start",
         "return_stalled",
         "return_unmoved",
+        "rise_lately",
+        "return_noise",
+        "return_high",
     )
 
     def __init__(self) -> None:
         self._count = 0
         self._keep([], [], [], [])
         self._means: deque[float] = deque(maxlen=SLOW)
+        self._rises: deque[float] = deque(maxlen=LONG)
         self._start, self._best = math.inf, -math.inf
         self._lowest, self._lowest_mean, self._rise, self._rise_in_noise = math.inf, math.inf, 0.0, 0.0
         self._first, self._is_unmoved = math.nan, True
@@ -161,23 +169,38 @@ class Returns:
         noise = max(usual, changes[int(TAIL * (len(changes) - 1))] / _SQRT_2 * TAIL_TO_STD)
         if len(in_short) == SMOOTHED:
             self._lowest = min(self._lowest, level)
-            self._rise = max(self._rise, level - self._lowest, (smoothed - self._start) / QUICK)
+            risen = max(level - self._lowest, (smoothed - self._start) / QUICK)
+            self._rise = max(self._rise, risen)
         if self._count < START_RETURNS:
             return self._beginning()
         if self._count >= START_RETURNS + SMOOTHED:
             self._best = max(self._best, min(self._just_now))
         growth = math.sqrt(math.sqrt(math.sqrt(max(self._count / LOOKED_AT, 1.0))))
-        rise = _over(self._rise, noise * growth)
-        self._rise_in_noise = max(self._rise_in_noise, rise, self._slow_rise(growth))
-        fall, below = self._falls(noise) if self._count >= START_RETURNS + BELOW else (None, None)
+        rise, slow_rise = _over(self._rise, noise * growth), self._slow_rise(growth)
+        self._rise_in_noise = max(self._rise_in_noise, rise, slow_rise)
+        self._rises.append(max(_over(risen, noise * growth), slow_rise))
+        fall, below, high = self._falls(noise) if self._count >= START_RETURNS + BELOW else (None, None, None)
         unmoved = self._count if self._is_unmoved else 0
         stalled = self._above_lowest if self._rise_in_noise < PROGRESS and noise > 0.0 else 0
         best = self._best if math.isfinite(self._best) else None
-        return self._start, best, smoothed, self._rise_in_noise, fall, below, float(stalled), float(unmoved)
+        return (
+            self._start,
+            best,
+            smoothed,
+            self._rise_in_noise,
+            fall,
+            below,
+            float(stalled),
+            float(unmoved),
+            max(self._rises),
+            noise,
+            high,
+        )
 
     def _beginning(self) -> tuple[float | None, ...]:
         """The numbers while the start is not known."""
-        return None, None, None, 0.0, None, None, None, float(self._count if self._is_unmoved else 0)
+        unmoved = float(self._count if self._is_unmoved else 0)
+        return None, None, None, 0.0, None, None, None, unmoved, None, None, None
 
     def _slow_rise(self, growth: float) -> float:
         """Take in the mean of the newest measured updates; return how far it has risen, in units of noise."""
@@ -192,13 +215,13 @@ class Returns:
         noise = self._sum_of_changes.total() / SLOW * MEAN_CHANGE_TO_STD
         return _over(SLOW_WEIGHT * (mean - self._lowest_mean), noise * growth)
 
-    def _falls(self, noise: float) -> tuple[float, float]:
+    def _falls(self, noise: float) -> tuple[float, float, float]:
         gain = self._best - self._start
         is_clear = gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(self._best), abs(self._start)))
         fall = (self._best - max(self._smoothed)) / gain if is_clear else 0.0
-        size = abs(self._start)
-        below = (self._start - max(self._lately)) / size if size > CLEAR_GAIN * noise else 0.0
-        return fall, below
+        size, high = abs(self._start), max(self._lately)
+        below = (self._start - high) / size if size > CLEAR_GAIN * noise else 0.0
+        return fall, below, high
 
     def extend(self, values: Floats) -> list[Floats]:
         """As `step`, for values [rows]; one array for each of `NAMES`, NaN where there is no number yet."""
@@ -243,8 +266,12 @@ class Returns:
         lowest_level = _so_far(np.minimum, self._lowest, level)
         risen = np.maximum(level - lowest_level, (smoothed - self._start) / QUICK)
         rise = _so_far(np.maximum, self._rise, risen)
-        in_noise = np.maximum(_all_over(rise, noise * growth), self._slow_rises(returns, changes, growth))
-        in_noise = _so_far(np.maximum, self._rise_in_noise, in_noise)
+        slow_rises = self._slow_rises(returns, changes, growth)
+        in_noise = _so_far(
+            np.maximum, self._rise_in_noise, np.maximum(_all_over(rise, noise * growth), slow_rises)
+        )
+        rises = np.concatenate([self._rises, np.maximum(_all_over(risen, noise * growth), slow_rises)])
+        rise_lately = rolling.extremes(np.maximum, rises, LONG)[-rows:]
         lowest = rolling.extremes(np.minimum, all_smoothed, SMOOTHED)[-rows:]
         best = _so_far(np.maximum, self._best, lowest)
         highest = rolling.extremes(np.maximum, all_smoothed, HELD)[-rows:]
@@ -263,7 +290,9 @@ class Returns:
         self._best, self._rise, self._rise_in_noise = float(best[-1]), float(rise[-1]), float(in_noise[-1])
         self._is_unmoved = bool(is_unmoved[-1])
         self._keep(*(newest[-HELD:].tolist() for newest in (returns, all_smoothed, off, changes)))
-        return [np.full(rows, self._start), best, smoothed, in_noise, fall, below, stalled, is_unmoved * count]
+        self._rises.extend(rises[-LONG:].tolist())
+        of_course = [np.full(rows, self._start), best, smoothed, in_noise, fall, below, stalled, is_unmoved * count]
+        return [*of_course, rise_lately, noise, lately]
 
     def _slow_rises(self, returns: Floats, changes: Floats, growth: Floats) -> Floats:
         """As `_slow_rise`, for as many rows as `growth` has, the last ones of `returns` and `changes`."""

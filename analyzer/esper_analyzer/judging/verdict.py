@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.course import LEARNING_UPDATES
 from esper_analyzer.judging.judge import Judge
-from esper_analyzer.judging.returns import START_RETURNS
+from esper_analyzer.judging.returns import PROGRESS, START_RETURNS
 from esper_analyzer.judging.rules import QUESTIONS, Question, Rule
 from esper_analyzer.reading.gaps import missing_count
 from esper_analyzer.wording import compact, missing
@@ -227,7 +227,17 @@ def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reaso
         return Answer("unknown", None, _lacking(judge, question))
     if question == "mechanics":
         return Answer("healthy", None, "Losses are finite, and updates are applied.")
+    if question == "learning" and _is_where_it_began(judge):
+        return Answer("unknown", None, f"{_outcome(judge)} It has not risen beyond its noise yet.")
     return Answer("healthy", None, _standing(judge) if question == "critic" else _outcome(judge))
+
+
+def _is_where_it_began(judge: Judge) -> bool:
+    """Whether the return has never risen beyond its noise, and is not above its start by more than that now."""
+    start, now, noise = (judge.measured_now(name) for name in ("return_start", "return_now", "return_noise"))
+    if start is None or now is None or noise is None:
+        return False
+    return (judge.measured_now("return_rise") or 0.0) < PROGRESS and now - start <= noise
 
 
 def _lacking(judge: Judge, question: Question) -> str:

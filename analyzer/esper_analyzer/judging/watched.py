@@ -18,6 +18,9 @@ from esper_analyzer.judging.steps import Step
 RECOVERS = 0.2
 """A critic that explains so much in one update is not one that explains nothing."""
 
+LITTLE = 0.2
+"""A return that has risen by less than this share of its size does not show that its policy moves."""
+
 FIXED = 0.01
 """Nats of entropy below which a policy tries hardly anything but what it does already."""
 
@@ -104,14 +107,19 @@ def uncontradicted() -> Signal:
 
 
 def policy_unmoved() -> Signal:
-    """Return for how many updates the policy has not moved; 0 where the outcome has risen all the same."""
+    """Return for how many updates the policy has not moved; 0 where the outcome has risen by more than a little."""
 
     def step(row: steps.Row) -> float | None:
         unmoved = row["policy_unmoved"]
-        return 0.0 if unmoved is not None and _has_progressed(row) else unmoved
+        if unmoved is None or not _has_progressed(row):
+            return unmoved
+        start, now = row["return_start"], row["return_now"]
+        is_little = start is not None and now is not None and now - start < LITTLE * max(abs(start), abs(now))
+        return unmoved if is_little else 0.0
 
-    unmoved = pl.col("policy_unmoved")
-    return of_one_row(pl.when(_HAS_PROGRESSED & unmoved.is_not_null()).then(0.0).otherwise(unmoved), step)
+    unmoved, start, now = pl.col("policy_unmoved"), pl.col("return_start"), pl.col("return_now")
+    is_little = (now - start < LITTLE * pl.max_horizontal(start.abs(), now.abs())).fill_null(False)
+    return of_one_row(pl.when(_HAS_PROGRESSED & ~is_little & unmoved.is_not_null()).then(0.0).otherwise(unmoved), step)
 
 
 def fall_for_good() -> Signal:
@@ -148,3 +156,44 @@ def stalled_unexplained() -> Signal:
         return of_row(row) if explained is not None and explained < 0.5 else None
 
     return of_one_row(pl.when(pl.col("_explained_long") < 0.5).then(whole.frame), step)
+
+
+def bandit_unrisen() -> Signal:
+    """Return for how long the return has not risen where episodes have one step; null without the entropy of a fresh policy."""
+
+    def step(row: steps.Row) -> float | None:
+        length = row["episode_length_mean"]
+        is_bandit = length is not None and -math.inf < length < signals.MIN_LENGTH
+        return row["unrisen"] if is_bandit and row["_entropy"] is not None else None
+
+    is_bandit = (signals.finite("episode_length_mean") < signals.MIN_LENGTH).fill_null(False)
+    return of_one_row(pl.when(is_bandit & pl.col("_entropy").is_not_null()).then(pl.col("unrisen")), step)
+
+
+def unmoved_though_lengths_differ() -> Signal:
+    """Return for how long the return was always the same, where episodes are of different lengths; else 0."""
+
+    def step(row: steps.Row) -> float | None:
+        unmoved = row["return_unmoved"]
+        return 0.0 if unmoved is not None and row["lengths_differ"] == 0.0 else unmoved
+
+    unmoved = pl.col("return_unmoved")
+    is_known = unmoved.is_not_null() & (pl.col("lengths_differ") == 0.0)
+    return of_one_row(pl.when(is_known).then(0.0).otherwise(unmoved), step)
+
+
+def _does_not_rise(row: steps.Row) -> bool:
+    rise = row["rise_lately"]
+    return rise is not None and rise < PROGRESS and row["return_unmoved"] == 0.0
+
+
+_DOES_NOT_RISE = (pl.col("rise_lately") < PROGRESS) & (pl.col("return_unmoved") == 0.0)
+
+
+def unexplained_unrisen() -> Signal:
+    """Return the explained variance of 20 updates, where the return does not rise now and is not always the same."""
+
+    def step(row: steps.Row) -> float | None:
+        return row["_explained_long"] if _does_not_rise(row) else None
+
+    return of_one_row(pl.when(_DOES_NOT_RISE).then(pl.col("_explained_long")), step)

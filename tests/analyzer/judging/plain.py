@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from esper_analyzer.judging import course, returns
+from esper_analyzer.judging import course, returns, standstill
 from esper_analyzer.judging.e_detector import FRACTIONS
 from esper_analyzer.reading.segment_index import SCHEMA
 
@@ -323,6 +323,7 @@ class Outcome:
         self.noise: dict[int, float] = {}
         self.risen: dict[int, float] = {}
         self.in_noise: dict[int, float] = {}
+        self.rises: list[float] = []
 
     def after(self, value: float) -> dict[str, Value]:
         """The numbers after one more measured return."""
@@ -345,6 +346,10 @@ class Outcome:
         rise = max(self.risen.values())
         wanted = noise * math.sqrt(math.sqrt(math.sqrt(max(n / returns.LOOKED_AT, 1.0))))
         self.in_noise[n] = max(rise / wanted if noise > 0.0 else INF if rise > 0.0 else 0.0, self.slow_rise())
+        self.rises.append(
+            max(self.slow_rise(), self.risen[n] / wanted if noise > 0.0 else INF if self.risen[n] > 0.0 else 0.0)
+        )
+        found |= {"rise_lately": max(self.rises[-returns.LONG :]), "return_noise": noise}
         most = max(self.in_noise.values())
         is_stalled = most < returns.PROGRESS and noise > 0.0
         found |= {"return_start": start, "return_now": smoothed[n], "return_rise": most}
@@ -360,6 +365,7 @@ class Outcome:
             found["return_fall"] = (best - highest) / gain if is_clear else 0.0
             stands_out = abs(start) > returns.CLEAR_GAIN * noise
             found["return_below_start"] = (start - lately) / abs(start) if stands_out else 0.0
+            found["return_high"] = lately
         return found
 
     def slow_rise(self) -> float:
@@ -391,6 +397,54 @@ def mean_rise_of(columns: Columns) -> list[Value]:
     return [None if any(earned[: i + 1]) else rise[i] for i in range(len(rise))]
 
 
+def standstill_of(columns: Columns, outcome: Columns) -> Columns:
+    """The numbers of `standstill.Standstill`, from the recorded columns and those of the outcome."""
+    names = ("episode_return_mean", "episode_length_mean", "kl_divergence", "entropy")
+    recorded = list(zip(*(finites(columns[name]) for name in names), strict=True))
+    of_outcome = rows_of(outcome, "rise_lately", "return_unmoved", "return_noise", "return_high")
+    still = [rise is not None and rise < returns.PROGRESS and unmoved == 0.0 for rise, unmoved, *_ in of_outcome]
+    found: Columns = {name: [] for name in standstill.Standstill.NAMES}
+    ceiling: list[bool] = []
+    lowest: list[bool] = []
+    for i, (earned, _, kl, entropy) in enumerate(recorded):
+        returned = [x for x, *_ in recorded[: i + 1] if x is not None]
+        lengths = [x for _, x, *_ in recorded[: i + 1] if x is not None]
+        entropies = [x for *_, x in recorded[: i + 1] if x is not None]
+        most, least = max(entropies, default=0.0), min(entropies, default=0.0)
+        is_high = entropy is None or (
+            most > max(least, standstill.LEAST_ENTROPY) and entropy >= standstill.CEILING * most
+        )
+        ceiling.append(still[i] and is_high)
+        lowest.append(earned is None or (earned == min(returned) and max(returned) > min(returned)))
+        stretch = recorded[first_of(still[: i + 1]) : i + 1]
+        found["unrisen"].append(float(sum(x is not None for x, *_ in stretch)))
+        path = math.fsum(math.sqrt(2.0 * min(abs(x), standstill.MOST_KL)) for _, _, x, _ in stretch if x is not None)
+        found["path_unrisen"].append(None if kl is None else path)
+        at_ceiling = recorded[first_of(ceiling) : i + 1]
+        found["entropy_at_ceiling"].append(
+            None if entropy is None else float(sum(x is not None for *_, x in at_ceiling))
+        )
+        at_lowest = [x for x, *_ in recorded[first_of(lowest) : i + 1] if x is not None]
+        found["return_at_lowest"].append(float(len(at_lowest)))
+        found["lengths_differ"].append(float(bool(lengths) and max(lengths) > standstill.DIFFERING * min(lengths)))
+        *_, noise, high = of_outcome[i]
+        if high is None or noise is None or not lengths:
+            found["return_below_first"].append(None)
+            continue
+        first = median(returned[: standstill.FIRST_RETURNS])
+        is_sure = first - high > standstill.STANDS_OUT * noise and lengths[-1] <= standstill.SAME_LENGTH * lengths[0]
+        found["return_below_first"].append(divided(first - high, abs(first)) if is_sure and first else 0.0)
+    for name in standstill.Standstill.NAMES[:-1]:
+        pairs = zip(found[name], of_outcome, strict=True)
+        found[name] = [None if rise is None else value for value, (rise, *_) in pairs]
+    return found
+
+
+def first_of(holds: Sequence[bool]) -> int:
+    """The first of the rows at the end in all of which something holds; the number of rows if there is none."""
+    return max((i + 1 for i, one in enumerate(holds) if not one), default=0)
+
+
 COURSE: dict[str, Callable[[Columns], list[Value]]] = {
     "usual_return_std": usual_of,
     "explainable": explainable_of,
@@ -408,5 +462,6 @@ COURSE: dict[str, Callable[[Columns], list[Value]]] = {
 
 def course_of(columns: Columns) -> Columns:
     """Every column of the course."""
-    made = {name: make(columns) for name, make in COURSE.items()} | outcome_of(columns["episode_return_mean"])
+    outcome = outcome_of(columns["episode_return_mean"])
+    made = {name: make(columns) for name, make in COURSE.items()} | outcome | standstill_of(columns, outcome)
     return {name: made[name] for name in course.COLUMNS}

@@ -257,6 +257,95 @@ def test_a_policy_that_moves_in_one_way_is_never_called_frozen(moves: dict[str, 
     assert run.worst != "critical"
 
 
+def test_an_entropy_bonus_that_is_too_high_holds_the_policy_where_it_began() -> None:
+    """A policy that stays uniform is critical after 40 updates, though episodes seem to become a little longer."""
+    run = told(
+        kl_divergence=[1.5e-4, *[1e-6] * 59],
+        entropy=around(0.6925, 1e-4, 60),
+        episode_return_mean=around(line((0, 21.0), (30, 24.5), (60, 24.5)), 1.0, seed=1),
+        explained_variance=around(0.5, 0.02, 60, seed=2),
+    )
+    assert (run.judge.measured_now("return_rise") or 0.0) > PROGRESS
+    assert run.last.findings[0].rule == "policy_unmoved"
+    assert run.last.level == "critical"
+
+
+def test_a_policy_that_moves_and_learns_nothing_is_critical() -> None:
+    """KL divergence 0.01 in each update, and no rise: critical after 100 updates, and never under a rising return."""
+    run = told(kl_divergence=0.01, episode_return_mean=STILL[:150], explained_variance=0.9)
+    assert run.last.findings[0].rule == "policy_wanders"
+    assert run.first("critical") == 112  # 99 ways of √0.02 are 14; the first counts in the 15th update
+    rising = told(
+        kl_divergence=0.01, episode_return_mean=around(line((0, 20.0), (150, 200.0)), 4.0), explained_variance=0.9
+    )
+    assert "policy_wanders" not in rising.rules()
+
+
+@pytest.mark.parametrize(("entropy", "level"), [(1.38, "critical"), (0.06, "healthy"), (None, "unknown")])
+def test_a_bandit_that_learns_nothing_is_critical(entropy: float | None, level: str) -> None:
+    """In a bandit each action is paid at once: 40 updates are enough, but not under a policy that was trained before.
+
+    Neither is it judged without the entropy, since a bandit may be at its best from the start.
+    """
+    run = told(episode_return_mean=STILL[:100], episode_length_mean=1.0, entropy=entropy)
+    assert ("bandit_unrisen" in run.rules()) == (level == "critical")
+    assert (run.last.level == "critical") == (level == "critical")
+
+
+def test_a_policy_that_is_stuck_at_its_lowest_is_critical() -> None:
+    """Goals in some of the first updates and none in 80 after: critical; one more goal, and it is not."""
+    returns = [0.1, 0.0, 0.0, 0.0] * 8 + [0.0] * 90
+    run = told(episode_return_mean=returns)
+    assert run.last.findings[0].rule == "return_at_lowest"
+    assert run.first("critical") == 108  # the last goal was at update 28
+    again = told(episode_return_mean=[*returns[:100], 0.05, *returns[100:]])
+    assert "critical" not in again.levels
+
+
+@pytest.mark.parametrize(("lengths", "level"), [([8.0, 20.0], "critical"), ([20.0, 20.0], "warning")])
+def test_a_return_that_does_not_depend_on_what_is_done(lengths: list[float], level: str) -> None:
+    """The same return in 200 updates is critical if episodes differ; if not, any policy may be the best one."""
+    run = told(episode_return_mean=0.0, episode_length_mean=lengths * 110)
+    assert run.last.level == level
+    assert ("return_ignores_policy" in run.rules()) == (level == "critical")
+
+
+@pytest.mark.parametrize(("entropy", "level"), [(around(0.69, 1e-4, 150), "critical"), (line((0, 0.69), (150, 0.3)), "warning")])
+def test_a_policy_that_stays_random_is_critical(entropy: list[float], level: str) -> None:
+    """The entropy stays at its highest for 100 updates in which the return does not rise."""
+    run = told(entropy=entropy, episode_return_mean=STILL[:150], explained_variance=0.9, kl_divergence=1e-3)
+    assert run.last.level == level
+    assert ("entropy_at_ceiling" in run.rules()) == (level == "critical")
+
+
+@pytest.mark.parametrize(("length", "level"), [(1.0, "critical"), (3.0, "healthy")])
+def test_a_return_below_the_first_ones(length: float, level: str) -> None:
+    """Worse from the sixth update on is worse than at first, unless the first episodes to end were short ones."""
+    returns = around([22.0] * 5 + [10.0] * 55, 0.3)
+    run = told(
+        episode_return_mean=returns,
+        episode_length_mean=[20.0] * 5 + [20.0 * length] * 55,
+        explained_variance=around(0.8, 0.02, 60, seed=2),
+    )
+    assert ("return_below_first" in run.rules()) == (level == "critical")
+    assert run.last.level == level
+
+
+def test_a_rise_that_did_not_last_does_not_excuse_a_critic() -> None:
+    """Explained variance near 0 while a return that once seemed to rise has long been at its start again: critical."""
+    rows = 240
+    risen = [20.0] * 20 + [24.0] * 25 + [20.0] * (rows - 45)
+    run = told(
+        episode_return_mean=around(risen, 1.0, seed=3),
+        explained_variance=around(0.02, 0.02, rows, seed=1),
+        return_std=6.0,
+        value_loss=18.0,
+    )
+    assert (run.judge.measured_now("return_rise") or 0.0) >= PROGRESS
+    assert "explains_nothing_for_long" in run.rules()
+    assert run.last.questions["critic"].level == "critical"
+
+
 def test_a_slow_rise_under_much_noise_is_progress() -> None:
     """Goals in 3 to 14 % of ten episodes each, as on a slippery lake: in 200 updates most of 40 runs have risen."""
     at = Returns.NAMES.index("return_rise")

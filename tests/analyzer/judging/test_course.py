@@ -80,7 +80,11 @@ RUNS = {
     "late_episodes": real_run(ROWS).with_columns(
         episode_return_mean=pl.when(pl.int_range(pl.len()) > 70).then(pl.col("episode_return_mean"))
     ),
-    "worse": real_run(ROWS, episode_return_mean=[100.0 + i % 5 - min(i, 150) / 2.0 for i in range(ROWS)]),
+    "worse": real_run(
+        ROWS,
+        episode_return_mean=[100.0 + i % 5 - min(i, 150) / 2.0 for i in range(ROWS)],
+        episode_length_mean=[200.0] * ROWS,
+    ),
     "frozen": real_run(90, kl_divergence=[1e-5, None, NAN] * 30, entropy=[0.69] * 80 + [0.6] * 10),
     "nothing": frame_of(value_loss=[None] * 60),
 }

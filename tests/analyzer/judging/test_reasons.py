@@ -248,7 +248,7 @@ def test_of_several_ranks_the_worst_comes_first(record: Record, command: Command
         (None, "unknown", "remark"),
         (None, "unknown", "remark"),
     ]
-    starts = ["Rank 2: Value", "Rank 2: Explained", "Rank 2: An", "Rank 2: Explained", "Rank 2: KL", "Rank 0: KL"]
+    starts = ["Rank 2: Value", "Rank 2: The critic", "Rank 2: An", "Rank 2: Explained", "Rank 2: KL", "Rank 0: KL"]
     starts += ["Rank 4: KL", "Rank 1: healthy.", "Rank 3: healthy.", "Whether the policy", "The trainer"]
     assert [said[: len(start)] for said, start in zip(verdict["reasons"], starts, strict=True)] == starts
 

@@ -46,7 +46,7 @@ from esper_analyzer.judging import signals
 from esper_analyzer.judging.judge import Judge, numbers_of
 from esper_analyzer.judging.returns import PROGRESS
 from esper_analyzer.judging.rules import RULES, SIGNALS
-from esper_analyzer.judging.watched import RECOVERS
+from esper_analyzer.judging.watched import LITTLE, RECOVERS
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.payload import METRICS
 
@@ -134,9 +134,15 @@ def rise_of(columns: Columns) -> list[Value]:
 
 
 def unmoved_policy_of(columns: Columns) -> list[Value]:
-    """For how many updates the policy has not moved; 0 where the return has risen."""
-    pairs = zip(columns["policy_unmoved"], rise_of(columns), strict=True)
-    return [0.0 if a is not None and rise is not None and rise >= PROGRESS else a for a, rise in pairs]
+    """For how many updates the policy has not moved; 0 where the return has risen by more than a little."""
+    found: list[Value] = []
+    rows = rows_of(columns, "policy_unmoved", "return_start", "return_now")
+    for (unmoved, start, now), rise in zip(rows, rise_of(columns), strict=True):
+        has_risen = rise is not None and rise >= PROGRESS
+        if start is not None and now is not None:
+            has_risen = has_risen and not now - start < LITTLE * max(abs(start), abs(now))
+        found.append(0.0 if unmoved is not None and has_risen else unmoved)
+    return found
 
 
 def fall_for_good_of(columns: Columns) -> list[Value]:
@@ -155,6 +161,33 @@ def stalled_unexplained_of(columns: Columns) -> list[Value]:
     """The same while less than half is explained."""
     pairs = zip(stalled_of(columns), explained_long_of(columns), strict=True)
     return [a if b is not None and b < 0.5 else None for a, b in pairs]
+
+
+def does_not_rise_of(columns: Columns) -> list[bool]:
+    """Whether the return is known not to have risen lately, and not to be always the same."""
+    pairs = rows_of(columns, "rise_lately", "return_unmoved")
+    return [rise is not None and rise < PROGRESS and unmoved == 0.0 for rise, unmoved in pairs]
+
+
+def bandit_unrisen_of(columns: Columns) -> list[Value]:
+    """Updates without a rise where episodes have one step and the entropy is that of a fresh policy."""
+    found: list[Value] = []
+    pairs = zip(columns["unrisen"], finites(columns["episode_length_mean"]), discrete_of(columns), strict=True)
+    for unrisen, length, entropy in pairs:
+        found.append(unrisen if length is not None and length < 1.5 and entropy is not None else None)
+    return found
+
+
+def ignores_policy_of(columns: Columns) -> list[Value]:
+    """Updates with one and the same return; 0 where the lengths of episodes do not differ."""
+    pairs = rows_of(columns, "return_unmoved", "lengths_differ")
+    return [0.0 if unmoved is not None and differ == 0.0 else unmoved for unmoved, differ in pairs]
+
+
+def unexplained_for_long_of(columns: Columns) -> list[Value]:
+    """Median explained variance of 20, where the return does not rise."""
+    pairs = zip(explained_long_of(columns), does_not_rise_of(columns), strict=True)
+    return [long if still else None for long, still in pairs]
 
 
 def collapse_of(columns: Columns) -> list[Value]:
@@ -309,10 +342,17 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "fall_for_good": (None, fall_for_good_of),
     "return_below_start": (None, of_course("return_below_start")),
     "return_stalled": (None, stalled_of),
+    "policy_wanders": (None, of_course("path_unrisen")),
+    "bandit_unrisen": (None, bandit_unrisen_of),
+    "return_at_lowest": (None, of_course("return_at_lowest")),
+    "return_ignores_policy": (None, ignores_policy_of),
+    "entropy_at_ceiling": (None, of_course("entropy_at_ceiling")),
+    "return_below_first": (None, of_course("return_below_first")),
     "stalled_unexplained": (None, stalled_unexplained_of),
     "return_unmoved": (None, of_course("return_unmoved")),
     "entropy_collapse_risk": (signals.entropy_collapse_risk(), risk_of),
     "explains_nothing": (None, explains_nothing_of),
+    "explains_nothing_for_long": (None, unexplained_for_long_of),
     "explained_where_varied": (signals.explained_where_varied(), explained_of),
     "critic_below_floor": (None, below_floor_of),
     "value_loss_bounds": (None, lambda columns: finites(columns["value_loss"])),
@@ -384,6 +424,20 @@ RUNS["frozen"] = real_run(
     entropy=[0.69] * 90,
     episode_return_mean=[100.0 + 10.0 * (i % 5) for i in range(90)],
 )
+RUNS["below_first"] = real_run(
+    120,
+    episode_return_mean=[100.0] * 10 + [40.0 + i % 3 for i in range(110)],
+    episode_length_mean=[200.0] * 120,
+)
+RUNS["bandit"] = real_run(
+    120,
+    kl_divergence=[0.01] * 120,
+    entropy=[1.38] * 120,
+    explained_variance=[0.0] * 120,
+    episode_length_mean=[1.0] * 120,
+    episode_return_mean=[1.0 + 0.1 * (7 * i % 5) for i in range(120)],
+)
+RUNS["never_paid"] = real_run(120, episode_return_mean=[0.0] * 120)
 RUNS["fixed"] = real_run(240, entropy=[max(0.69 - 0.005 * i, 1e-9) for i in range(240)])
 
 
