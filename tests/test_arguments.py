@@ -24,7 +24,7 @@ from esper_recorder.cli import main as esper_rec
 from esper_schemas.arguments import complete_run, is_plain
 
 GROUPS = {"esper-analyze": esper_analyze, "esper-rec": esper_rec}
-WITHOUT_RUN = {"esper-analyze": {"mcp", "runs"}, "esper-rec": {"train", "run", "import", "fields"}}
+WITHOUT_RUN = {"esper-analyze": {"fleet", "mcp", "runs"}, "esper-rec": {"train", "run", "import", "fields"}}
 """Commands that work on no run that exists, or on all of them."""
 
 OF_SEVERAL = {"compare", "explain", "tail"}

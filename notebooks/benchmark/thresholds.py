@@ -48,7 +48,7 @@ TUNED: Mapping[str, tuple[float, ...]] = {
     "return_ignores_policy": (150, 200, 250, 300, 400),
     "entropy_at_ceiling": (60, 80, 100, 120, 150, 200),
     "return_below_first": (0.33, 0.4, 0.5, 0.6, 0.75, 1.0),
-    "explains_nothing_for_long": (0.2, 0.15, 0.1, 0.075, 0.05, 0.035, 0.02, 0.0, -0.05, -0.1),
+    "unexplained_for_long": (0.2, 0.15, 0.1, 0.075, 0.05, 0.035, 0.02, 0.0, -0.05, -0.1),
     "stalled_unexplained": (60, 70, 80, 90, 100, 110, 120, 150, 200, 300),
 }
 """Candidates for the critical bound of each rule, the most sensitive one first."""

@@ -76,3 +76,15 @@ def test_command_loads_what_it_uses(root: Path, arguments: list[str], further: s
     """A command that reads runs loads no screen, no page, no plot and no server."""
     given = [argument.format(root=root) for argument in arguments]
     assert loaded(*given, "--root", str(root)) & SLOW <= ALWAYS | further
+
+
+def test_a_chart_loads_no_manual(root: Path) -> None:
+    """A chart loads plotext without its manual, and leaves it to be imported by whoever wants to read it."""
+    assert not any(name.startswith("plotext._doc.") for name in loaded("tail", "--once", "--root", str(root)))
+    script = (
+        "from esper_analyzer.drawing.figure import cleared_figure, marker\n"
+        "with cleared_figure() as figure: figure.draw(figure.signal([0, 1], [0, 1], marker=marker('*', 9)))\n"
+        "from plotext._doc.doc import docs\n"
+        "assert docs is not None\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

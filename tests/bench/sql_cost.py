@@ -142,7 +142,7 @@ def show(engine: str, python: Path, program: str, folder: Path) -> None:
     if not python.exists():
         print(f"  left out: no {python.parents[1]}; `make engines` makes it")
         return
-    command = [python, "-c", program]
+    command: list[str | Path] = [python, "-c", program]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None

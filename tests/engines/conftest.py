@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.engines.page import VIEWS, blocks
-from tests.waiting import HANG_SECS
+from tests.waiting import HANG_SECS, PATIENT
 
 from esper_recorder import Recorder
 
@@ -80,7 +80,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 writer.record(**row(update, rng) | {"value_loss": rank + 1 / (1 + update)})
     special = [1.5, math.nan, math.inf, -math.inf, -0.0, 0.5]
     record(runs, "special", [row(at, rng) | {"value_loss": loss} for at, loss in enumerate(special)], config=config)
-    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=folder, check=False, timeout=HANG_SECS)
+    killed = subprocess.run([sys.executable, "-c", PATIENT + KILLED], cwd=folder, check=False, timeout=HANG_SECS)
     assert killed.returncode == -signal.SIGKILL
 
     (command,) = blocks(VIEWS, "sh")

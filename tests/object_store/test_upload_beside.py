@@ -156,13 +156,14 @@ def test_forked_child(object_store: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_here")
-def test_train(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train(s3rver: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`esper-rec train --upload URL` uploads the run that it records, also when it is resumed."""
+    for name, value in s3rver.variables().items():
+        monkeypatch.setenv(name, value)
     command = [sys.executable, "-m", "esper_recorder", "train", "--out", str(tmp_path), "--run-id", "mine"]
-    command += ["--upload", object_store.url("runs"), "--redact", "host"]
+    command += ["--upload", s3rver.url("runs"), "--redact", "host"]
     for options in (["--updates", "3"], ["--resume", "--updates", "5"]):
         subprocess.run([*command, *options], check=True, capture_output=True, timeout=HANG_SECS)
     expected = {key for key in files(tmp_path / "mine", "runs/") if not key.endswith("checkpoint.pt")}
-    assert objects(object_store).keys() == expected
-    assert faults(object_store, "runs/mine", monkeypatch) == (5, [])
+    assert objects(s3rver).keys() == expected
+    assert faults(s3rver, "runs/mine", monkeypatch) == (5, [])

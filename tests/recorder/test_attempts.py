@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.waiting import HANG_SECS
+from tests.waiting import HANG_SECS, PATIENT
 
 from esper_recorder import EsperError, Recorder, ValueLossDefinition
 from esper_schemas import Attempt, RunDirectory, RunExistsError, RunLockedError, UsageError
@@ -329,7 +329,9 @@ def test_failed_opening_gives_the_lock_up(tmp_path: Path) -> None:
     Recorder.open(tmp_path, run_id="r", resume="must").close()
 
 
-FORK = """
+FORK = (
+    PATIENT
+    + """
 import os, sys, time
 from esper_recorder import Recorder
 recorder = Recorder.open(sys.argv[1], run_id="r")
@@ -346,6 +348,26 @@ recorder.record(update=2, policy_loss=0.1, value_loss=0.2)
 os.write(1, f"{child}\\n".encode())
 os._exit(0) if sys.argv[2] == "die" else recorder.close()
 """
+)
+
+
+def test_forked_child_keeps_the_files_of_others(tmp_path: Path, run_python: RunPython) -> None:
+    """A child that is forked after a recorder was closed keeps every file of the program, whatever its descriptor."""
+    script = """
+import os, sys
+from esper_recorder import Recorder
+with Recorder.open(sys.argv[1], run_id="mine") as recorder:
+    recorder.record(update=0, policy_loss=0.5, value_loss=0.25)
+opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(64)]
+child = os.fork()
+if child == 0:
+    for descriptor in opened:
+        os.fstat(descriptor)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    done = run_python(script, tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("end", ["die", "close"])

@@ -267,9 +267,7 @@ class Returns:
         risen = np.maximum(level - lowest_level, (smoothed - self._start) / QUICK)
         rise = _so_far(np.maximum, self._rise, risen)
         slow_rises = self._slow_rises(returns, changes, growth)
-        in_noise = _so_far(
-            np.maximum, self._rise_in_noise, np.maximum(_all_over(rise, noise * growth), slow_rises)
-        )
+        in_noise = _so_far(np.maximum, self._rise_in_noise, np.maximum(_all_over(rise, noise * growth), slow_rises))
         rises = np.concatenate([self._rises, np.maximum(_all_over(risen, noise * growth), slow_rises)])
         rise_lately = rolling.extremes(np.maximum, rises, LONG)[-rows:]
         lowest = rolling.extremes(np.minimum, all_smoothed, SMOOTHED)[-rows:]

@@ -159,7 +159,7 @@ def stalled_unexplained() -> Signal:
 
 
 def bandit_unrisen() -> Signal:
-    """Return for how long the return has not risen where episodes have one step; null without the entropy of a fresh policy."""
+    """Return for how long a bandit's return has not risen; null without the entropy of a policy that began fresh."""
 
     def step(row: steps.Row) -> float | None:
         length = row["episode_length_mean"]

@@ -97,9 +97,14 @@ class RankLock:
             raise OSError(errno.ESTALE, said, self._rank.where(LOCK_NAME))
 
     def release(self) -> None:
-        """Release the lock. In a forked child this only closes the copy, and the parent keeps the lock."""
-        _held_here.discard(self._identity())
-        os.close(self._descriptor)
+        """Release the lock. In a forked child this only closes the copy, and the parent keeps the lock.
+
+        Calling it again does nothing: the number of the descriptor may be that of another file by then.
+        """
+        if self._descriptor >= 0:
+            _held_here.discard(self._identity())
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
 
 
 def _replace_shared(rank: Folder) -> None:

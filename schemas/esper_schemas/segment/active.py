@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import starmap
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -39,13 +39,7 @@ ARROW_TYPES: dict[Dtype, pa.DataType] = {
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
 _PACK_CODES = {"float64": "d", "int64": "q", "int32": "i4x", "bool": "?7x", "timestamp": "q"}
-_VALUE_TYPES: dict[Dtype, np.dtype[Any]] = {
-    "float64": np.dtype("<f8"),
-    "int64": np.dtype("<i8"),
-    "int32": np.dtype("<i4"),
-    "bool": np.dtype("u1"),
-    "timestamp": np.dtype("<i8"),
-}
+_VALUE_BYTES = {"float64": 8, "int64": 8, "int32": 4, "bool": 1, "timestamp": 8}
 _DTYPE_OF_ARROW = {arrow: dtype for dtype, arrow in ARROW_TYPES.items()}
 
 _PREFIX = struct.Struct("<iI")  # continuation marker −1, length of the metadata that follows
@@ -320,13 +314,16 @@ class RowLayout:
         messages = np.frombuffer(data, np.uint8, rows * self.row_bytes).reshape(rows, self.row_bytes)
         cells = np.ascontiguousarray(messages[:, self.validity_at : self.checksum_at])
         valid, values = (np.ascontiguousarray(half.T) for half in np.split(cells.view("<u8"), 2, axis=1))
+        validity = np.packbits(np.ascontiguousarray(valid.view("u1")[:, ::_CELL]), axis=1, bitorder="little")
         arrays = []
         for i, dtype in enumerate(self.columns.values()):
-            kind = _VALUE_TYPES[dtype]
-            column = values[i].view(kind)[:: _CELL // kind.itemsize]
-            column = np.packbits(column, bitorder="little") if dtype == "bool" else np.ascontiguousarray(column)
-            buffers = [np.packbits(valid[i].view("u1")[::_CELL], bitorder="little"), column]
-            arrays.append(pa.Array.from_buffers(ARROW_TYPES[dtype], rows, list(map(pa.py_buffer, buffers))))
+            column, size = values[i], _VALUE_BYTES[dtype]
+            if size < _CELL:
+                column = np.ascontiguousarray(column.view(f"u{size}")[:: _CELL // size])
+            if dtype == "bool":
+                column = np.packbits(column, bitorder="little")
+            buffers = [pa.py_buffer(validity[i]), pa.py_buffer(column)]
+            arrays.append(pa.Array.from_buffers(ARROW_TYPES[dtype], rows, buffers))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
@@ -375,7 +372,7 @@ def _rearrange(template: bytearray, dtypes: list[Dtype]) -> int:
     struct.pack_into("<q", template, body_length_at, 2 * _CELL * count + _CHECKSUM_BYTES)
     for i, dtype in enumerate(dtypes):
         value_at = _CELL * (count + i)
-        struct.pack_into("<qqqq", template, buffers_at + 32 * i, _CELL * i, 1, value_at, _VALUE_TYPES[dtype].itemsize)
+        struct.pack_into("<qqqq", template, buffers_at + 32 * i, _CELL * i, 1, value_at, _VALUE_BYTES[dtype])
     return nodes_at
 
 

@@ -352,7 +352,7 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "return_unmoved": (None, of_course("return_unmoved")),
     "entropy_collapse_risk": (signals.entropy_collapse_risk(), risk_of),
     "explains_nothing": (None, explains_nothing_of),
-    "explains_nothing_for_long": (None, unexplained_for_long_of),
+    "unexplained_for_long": (None, unexplained_for_long_of),
     "explained_where_varied": (signals.explained_where_varied(), explained_of),
     "critic_below_floor": (None, below_floor_of),
     "value_loss_bounds": (None, lambda columns: finites(columns["value_loss"])),
