@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.judge import Judge
-from esper_analyzer.judging.rules import RULES, Rule
+from esper_analyzer.judging.rules import RULES
+from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.verdict import RunFacts, level_in_force
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import Level

@@ -31,7 +31,8 @@ from benchmark.judged import Judged, completed, judged
 from benchmark.rates import Rates, cases, folds
 from benchmark.tables import Table, rates_table
 from esper_analyzer.judging.judge import Judge, numbers_of
-from esper_analyzer.judging.rules import RULES, Rule
+from esper_analyzer.judging.rules import RULES
+from esper_analyzer.judging.rules.rule import Rule
 from esper_schemas.metric.metrics import Limit
 
 TUNED: Mapping[str, tuple[float, ...]] = {

@@ -8,7 +8,8 @@ from dataclasses import fields
 
 from esper_analyzer.caching.code import code_digest
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.judging.rules import RULES, Rule
+from esper_analyzer.judging.rules import RULES
+from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.settings import Settings
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reading.run_reader import GOING_ON

@@ -16,7 +16,7 @@ from esper_analyzer.drawing.chart import Beside, Scaling, is_logarithmic
 from esper_analyzer.drawing.metric_table import FURTHER, LOSSES, metric_row, table_head
 from esper_analyzer.drawing.style import LEVEL_STYLE, alarm_style, fit, level_text
 from esper_analyzer.drawing.window import Window
-from esper_analyzer.judging.rules import WARM_UP_UPDATES
+from esper_analyzer.judging.rules.rule import WARM_UP_UPDATES
 from esper_analyzer.live.clock import Clock
 from esper_analyzer.live.picture import CHARTED, Event, Picture
 from esper_analyzer.measuring.buckets import Buckets

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from esper_analyzer.judging.rules import RULES, Rule
+from esper_analyzer.judging.rules import RULES
+from esper_analyzer.judging.rules.rule import Rule
 from esper_schemas.metric.levels import level_at
 from esper_schemas.metric.metrics import COMPARISONS, Bands, Level, Limit
 from esper_schemas.metric.payload import METRICS

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from esper_analyzer.judging import rolling
-from esper_analyzer.judging.rules import Rule
+from esper_analyzer.judging.rules.rule import Rule
 from esper_schemas.metric.metrics import Bands, Limit
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from esper_analyzer.judging import rolling, signals
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.course import READS, TYPES, Course
 from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Change, Hysteresis, Levels, Turns
-from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS, Rule
+from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS
+from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.steps import Step
 from esper_analyzer.judging.stretches import Begun, Stretches, Updates, stretches_of
 from esper_analyzer.judging.watched import PARTS

@@ -24,7 +24,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from esper_analyzer.judging.rules import RULES, Rule
+from esper_analyzer.judging.rules import RULES
+from esper_analyzer.judging.rules.rule import Rule
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import Bands, Limit
 from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds

@@ -13,7 +13,7 @@ import numpy as np
 
 from esper_analyzer.judging.alerts import Episode, badness
 from esper_analyzer.judging.hysteresis import Turns
-from esper_analyzer.judging.rules import Rule
+from esper_analyzer.judging.rules.rule import Rule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

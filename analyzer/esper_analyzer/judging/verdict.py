@@ -18,7 +18,7 @@ from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.course import LEARNING_UPDATES
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.returns import PROGRESS, START_RETURNS
-from esper_analyzer.judging.rules import QUESTIONS, Question, Rule
+from esper_analyzer.judging.rules.rule import QUESTIONS, Question, Rule
 from esper_analyzer.reading.gaps import missing_count
 from esper_analyzer.wording import compact, missing
 from esper_schemas.metric.levels import severity_of

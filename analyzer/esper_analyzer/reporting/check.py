@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.judging.rules import Rule
+from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.judging.verdict import Reason
 from esper_analyzer.judging.watched import PARTS

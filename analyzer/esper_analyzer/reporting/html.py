@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import Judgement
-from esper_analyzer.judging.rules import CHART_OF, Rule
+from esper_analyzer.judging.rules import CHART_OF
+from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.verdict import DAMAGE, REMARK, Reason, beside, grouped
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.series import attempts_of, axes_of, course_of

@@ -169,7 +169,7 @@ def test_other_code_makes_other_reports(sound: Path, cache: Path, tmp_path: Path
     script = "from esper_analyzer.caching.code import code_digest; print(code_digest())"
     answers = []
     for text in ("", "# another\n"):
-        with (place / "esper_analyzer" / "judging" / "rules.py").open("a") as rules:
+        with (place / "esper_analyzer" / "judging" / "rules" / "learning.py").open("a") as rules:
             rules.write(text)
         made = subprocess.run(
             [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(place)}, capture_output=True, check=True

@@ -10,7 +10,7 @@ from esper_analyzer.drawing.chart import SCALINGS
 from esper_analyzer.drawing.panels import alert_lines, gauges, verdict
 from esper_analyzer.drawing.plot import MARGIN, draw_plot
 from esper_analyzer.drawing.window import Window
-from esper_analyzer.judging.rules import Question
+from esper_analyzer.judging.rules.rule import Question
 from esper_analyzer.judging.verdict import Answer, Reason, Verdict
 from esper_analyzer.live.picture import Event, Picture
 from esper_analyzer.measuring.history import MAX_BUCKETS, History, history_of

@@ -18,7 +18,8 @@ from esper_analyzer.judging.alert_log import AlertLog
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Change, Hysteresis, Levels, Turns
 from esper_analyzer.judging.judge import Judge
-from esper_analyzer.judging.rules import QUESTIONS, RULES, Rule
+from esper_analyzer.judging.rules import RULES
+from esper_analyzer.judging.rules.rule import QUESTIONS, Rule
 from esper_analyzer.judging.steps import column
 from esper_analyzer.judging.watched import Signal
 from esper_analyzer.reading.segment_index import SCHEMA

@@ -9,7 +9,8 @@ from tests.analyzer.judging.told import Told, around, line, told
 
 from esper_analyzer.judging.course import LEARNING_UPDATES
 from esper_analyzer.judging.returns import START_RETURNS
-from esper_analyzer.judging.rules import QUESTIONS, RULES
+from esper_analyzer.judging.rules import RULES
+from esper_analyzer.judging.rules.rule import QUESTIONS
 from esper_analyzer.judging.verdict import REMARK, RunFacts
 
 

@@ -13,7 +13,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from esper_analyzer import Report, open_run
-from esper_analyzer.judging.rules import INFORMING, QUESTIONS, RULES, SIGNALS
+from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS
+from esper_analyzer.judging.rules.rule import QUESTIONS
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.reporting.text import report_lines
 from esper_schemas import METRICS

@@ -1,0 +1,207 @@
+"""The rules on learning: does the outcome rise, hold, fall, or not move?"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from esper_analyzer.judging import signals, steps
+from esper_analyzer.judging.course import LEARNING_UPDATES
+from esper_analyzer.judging.rules.rule import DECISIVE, Rule, as_count, as_percent, signal_rule
+from esper_analyzer.judging.watched import (
+    Signal,
+    bandit_unrisen,
+    fall_for_good,
+    of_column,
+    stalled,
+    stalled_unexplained,
+    unmoved_though_lengths_differ,
+)
+from esper_schemas.metric.metrics import Bands, above, at_least
+
+
+def learning_rules() -> list[Rule]:
+    """Make the rules on the outcome. Most of their numbers are of many updates, so that one row is enough."""
+    return [
+        signal_rule(
+            "return_fall",
+            "The part of the return's gain that is lost",
+            of_column("return_fall"),
+            Bands(warning=(above(0.5),), critical=(above(0.8),), nonfinite="unknown"),
+            "The policy was better and has unlearned it; look at what moved first: KL, entropy, gradients, losses.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=as_percent,
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "fall_for_good",
+            "The part of the return's gain that is lost, under a policy without entropy,",
+            fall_for_good(),
+            Bands(warning=(above(0.1),), critical=(above(0.15),), nonfinite="unknown"),
+            "The policy was better and tries nothing else now; raise the entropy coefficient, or lower the rate.",
+            question="learning",
+            needs=("episode_return_mean", "entropy"),
+            hold=(10, 10),
+            gives=DECISIVE,
+            shown=as_percent,
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "return_below_start",
+            "The fall of the episode return below its lowest at the start",
+            of_column("return_below_start"),
+            Bands(warning=(above(0.2),), critical=(above(0.5),), nonfinite="unknown"),
+            "Learning makes it worse; look at advantages, at how episode ends are handled, and at the sign of rewards.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=as_percent,
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "return_stalled",
+            "Updates in which the return has not risen beyond its noise",
+            stalled(),
+            Bands(warning=(at_least(60),), critical=(at_least(200),), nonfinite="unknown"),
+            "The policy does not learn; look whether its gradients arrive, at advantages, and at stored actions.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=as_count,
+            sentence=lambda count: f"In {as_count(count)} updates the return has not risen beyond its noise",
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "stalled_unexplained",
+            "Updates in which the return has not risen, under a critic that explains less than half",
+            stalled_unexplained(),
+            Bands(critical=(at_least(100),), nonfinite="unknown"),
+            "Neither policy nor critic learns; look at what both get: observations, actions, rewards and episode ends.",
+            question="learning",
+            needs=("episode_return_mean", "explained_variance"),
+            hold=(10, 10),
+            gives=DECISIVE,
+            shown=as_count,
+            sentence=lambda count: (
+                f"In {as_count(count)} updates the return has not risen beyond its noise,"
+                " and the critic explains less than half of it"
+            ),
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "return_unmoved",
+            "Updates in all of which the return was the same",
+            of_column("return_unmoved"),
+            Bands(warning=(at_least(60),), nonfinite="unknown"),
+            "There is nothing to learn from, unless no episode has reached its goal yet; look at the rewards.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=as_count,
+            sentence=lambda count: f"The return was exactly the same in {as_count(count)} updates",
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "policy_wanders",
+            "The way of the policy, √(2·KL) of each update added up, while the return did not rise,",
+            of_column("path_unrisen"),
+            Bands(warning=(above(8.0),), critical=(above(14.0),), nonfinite="unknown"),
+            "It moves, and learns nothing; look at advantages, stored actions, rewards, and the learning rate.",
+            question="learning",
+            needs=("episode_return_mean", "kl_divergence"),
+            hold=(1, 1),
+            gives=DECISIVE,
+            from_row=LEARNING_UPDATES,
+            chart="kl_divergence",
+        ),
+        signal_rule(
+            "bandit_unrisen",
+            "Updates of episodes of one step in which the return has not risen beyond its noise",
+            bandit_unrisen(),
+            Bands(warning=(at_least(30),), critical=(at_least(40),), nonfinite="unknown"),
+            "Each action is paid at once, and still nothing is learned; look at advantages, and at stored actions.",
+            question="learning",
+            needs=("episode_return_mean", "episode_length_mean", "entropy"),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=as_count,
+            sentence=lambda count: (
+                f"In {as_count(count)} updates of episodes of one step the return has not risen beyond its noise"
+            ),
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "return_at_lowest",
+            "Updates one after another in which the return was at its lowest",
+            of_column("return_at_lowest"),
+            Bands(warning=(at_least(60),), critical=(at_least(80),), nonfinite="unknown"),
+            "The policy was better by chance and is stuck; look at entropy, at the rewards, and at episode ends.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=as_count,
+            sentence=lambda count: f"In the last {as_count(count)} updates the return was at its lowest so far",
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "return_ignores_policy",
+            "Updates in all of which the return was the same, though episodes were of different lengths",
+            unmoved_though_lengths_differ(),
+            Bands(critical=(at_least(200),), nonfinite="unknown"),
+            "Whatever is done, nothing is earned; look whether rewards arrive, and whether a goal can be reached.",
+            question="learning",
+            needs=("episode_return_mean", "episode_length_mean"),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=as_count,
+            sentence=lambda count: (
+                f"The return was exactly the same in {as_count(count)} updates, though episodes differed in length"
+            ),
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "entropy_at_ceiling",
+            "Updates in which entropy stayed at its highest and the return did not rise",
+            of_column("entropy_at_ceiling"),
+            Bands(warning=(at_least(50),), critical=(at_least(100),), nonfinite="unknown"),
+            "The policy stays random; look at the entropy coefficient, and whether its gradients arrive.",
+            question="learning",
+            needs=("episode_return_mean", "entropy"),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=as_count,
+            sentence=lambda count: (
+                f"In {as_count(count)} updates entropy has stayed at its highest, and the return has not risen"
+            ),
+            chart="entropy",
+        ),
+        signal_rule(
+            "return_below_first",
+            "The fall of the episode return below its first values, under episodes that are no longer,",
+            of_column("return_below_first"),
+            Bands(warning=(above(0.25),), critical=(above(0.4),), nonfinite="unknown"),
+            "It was better before it learned; look at advantages, at episode ends, and at the sign of rewards.",
+            question="learning",
+            needs=("episode_return_mean", "episode_length_mean"),
+            hold=(10, 10),
+            gives=DECISIVE,
+            shown=as_percent,
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "entropy_collapse_risk",
+            "The risk that entropy collapses within 20 updates",
+            Signal(signals.entropy_collapse_risk(pl.col("_mean_entropy")), steps.CollapseRisk),
+            Bands(warning=(at_least(0.9),), nonfinite="unknown"),
+            "Unless the task is nearly solved, raise the entropy coefficient or lower the learning rate.",
+            needs=("entropy",),
+            shown=as_percent,
+            chart="entropy",
+        ),
+    ]
