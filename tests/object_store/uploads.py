@@ -16,6 +16,7 @@ from tests.waiting import HANG_SECS
 from esper_recorder import Recorder
 from esper_schemas import RunDirectory
 from esper_schemas.examining.run import examine_run
+from esper_schemas.run import bucket
 from esper_schemas.run.directory import open_place
 from esper_schemas.run.store import StoreUrl
 
@@ -90,6 +91,7 @@ def faults(server: Server, key: str, monkeypatch_env: Any) -> tuple[int, list[st
     """The rows of an uploaded run, and everything that is wrong with it, down to every row."""
     for name, value in server.variables().items():
         monkeypatch_env.setenv(name, value)
+    monkeypatch_env.setattr(bucket, "LISTED_SECS", 0.0)  # what was uploaded just now counts
     url = StoreUrl.parse(server.url(key))
     made = examine_run(open_place(url), url.name, "rows").verification(Path(key))
     return made.rows, [f"{fault.kind}: {fault.message}" for fault in made.faults]

@@ -85,10 +85,10 @@ def test_no_row_of_a_finished_run_is_judged_twice(by: str, tmp_path: Path, monke
     shown = seen(run) if by == "screen" else None
     open_run(run).report()
 
-    def advance(self: Judge, rows: pl.DataFrame) -> None:
+    def advance(self: Judge, rows: pl.DataFrame, numbers: pl.DataFrame) -> None:
         raise AssertionError("a row is judged again")
 
-    monkeypatch.setattr(Judge, "_advance", advance)
+    monkeypatch.setattr(Judge, "_judge", advance)
     assert shown in (None, seen(run))
     assert seen(run)["judged"] == 300
 
