@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401 - pandas needs it, which pyarrow may import as late as while Python ends
 import errno
 import threading
 from collections import deque

@@ -14,6 +14,7 @@ from esper_schemas.run.directory import black_box_name, black_box_record_name
 from esper_schemas.run.files import Storage
 from esper_schemas.run.records import BlackBoxRecord
 from esper_schemas.segment.active import SegmentIdentity
+from esper_schemas.segment.arrays import column_of
 from esper_schemas.segment.sealed import has_sha256, open_parquet, sha256_of
 
 MAX_MINIBATCHES = 65_536
@@ -54,8 +55,8 @@ def to_parquet(
     """
     import pyarrow.parquet as pq
 
-    columns = [pa.array(own[name], dtype) for name, dtype in OWN_COLUMNS.items()]
-    columns += [pa.array(values, pa.float64()) for values in numbers.values()]
+    columns = [column_of(own[name], dtype) for name, dtype in OWN_COLUMNS.items()]
+    columns += [column_of(values, pa.float64()) for values in numbers.values()]
     metadata = identity.to_metadata()
     table = pa.table(
         columns,

@@ -25,6 +25,7 @@ from esper_schemas.metric.severity import (
     loss_ratios,
     severities,
 )
+from esper_schemas.segment.arrays import is_valid, values_of
 from esper_schemas.segment.digest import MIN_VALUES, digest_of, empty_digest
 
 if TYPE_CHECKING:
@@ -119,15 +120,14 @@ def states_of(
     columns = {name: column for name in names if (column := _array(rows, name)).null_count < len(column)}
     if not rows.num_rows:
         return {}
-    seqs, updates = _array(rows, "seq").to_numpy(), _array(rows, "update").to_numpy()
+    seqs, updates = values_of(_array(rows, "seq")), values_of(_array(rows, "update"))
     found: dict[str, ColumnState] = {}
     for name, column in columns.items():
         bands = thresholds.get(name)
         spread = _spread(columns, bands) if bands is not None and bands.only_if is not None else None
-        there = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else slice(None)
-        values = (column.drop_null() if column.null_count else column).to_numpy(zero_copy_only=False)
+        there = is_valid(column) if column.null_count else slice(None)
+        values = values_of(column)[there]
         is_time = pa.types.is_timestamp(column.type)
-        values = values.view(np.int64) if is_time else values
         where = _Rows(values, seqs[there], updates[there], None if spread is None else spread[there])
         found[name] = _of_times(where) if is_time else _of_numbers(where, bands, digests_from)
     if "value_loss" in columns and "policy_loss" in columns:
@@ -284,13 +284,12 @@ def _array(rows: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
     column = rows.column(name)
     if not isinstance(column, pa.ChunkedArray):
         return column
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.nulls(0, column.type)])
 
 
 def _floats(column: pa.Array) -> Floats:
     """The column with NaN for null."""
-    found: Floats = column.to_numpy(zero_copy_only=False)
-    return found
+    return values_of(column)
 
 
 def _spread(columns: dict[str, pa.Array], bands: Bands) -> Floats | None:

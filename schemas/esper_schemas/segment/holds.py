@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
@@ -14,10 +15,12 @@ from esper_schemas.limits import MAX_COLUMNS, MAX_SEQ
 from esper_schemas.metric.coercion import RECORDER_COLUMNS
 from esper_schemas.metric.payload import METRICS
 from esper_schemas.segment.active import ARROW_TYPES, SegmentIdentity, column_types
+from esper_schemas.segment.arrays import is_valid, values_of
 
 Range = tuple[int, int]
 """First and last number of a range, both inclusive."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPES = {
     "run_id": pa.string(),
     "rank": pa.int32(),
@@ -123,21 +126,22 @@ def added_columns(names: Iterable[str]) -> list[str]:
 
 
 def _add(holds: Holds, batch: pa.RecordBatch) -> None:
-    seqs = batch.column("seq").to_numpy(zero_copy_only=False)
-    dropped = batch.column("dropped_before").fill_null(0).to_numpy(zero_copy_only=False)
-    updates = batch.column("update").to_numpy(zero_copy_only=False)
+    seqs = values_of(batch.column("seq"))
+    before = batch.column("dropped_before")
+    dropped = np.where(is_valid(before), values_of(before), 0)
+    updates = values_of(batch.column("update"))
     if min(seqs.min(), dropped.min()) < 0 or max(seqs.max(), dropped.max()) > MAX_SEQ:
         raise RunDamagedError(
             f"seq and dropped_before must be 0 or more, found {min(seqs.min(), dropped.min())}"
             if min(seqs.min(), dropped.min()) < 0
             else f"seq and dropped_before must be at most 2^62, found {max(seqs.max(), dropped.max())}"
         )
-    before = np.concatenate(([holds.last_seq], seqs[:-1]))
-    steps = seqs - dropped - before - 1
+    last = np.concatenate(([holds.last_seq], seqs[:-1]))
+    steps = seqs - dropped - last - 1
     if (backwards := steps < 0).any():
         at = int(backwards.argmax())
-        raise RunDamagedError(f"sequence number {seqs[at]} comes after {before[at]}")
-    holds.gaps += [(int(before[at]) + 1, int(seqs[at] - dropped[at]) - 1) for at in np.flatnonzero(steps)]
+        raise RunDamagedError(f"sequence number {seqs[at]} comes after {last[at]}")
+    holds.gaps += [(int(last[at]) + 1, int(seqs[at] - dropped[at]) - 1) for at in np.flatnonzero(steps)]
     if holds.rows == 0:
         holds.first_seq = int(seqs[0])
         holds.first_update = int(updates[0])
@@ -154,8 +158,10 @@ def _time(batch: pa.RecordBatch) -> str | None:
     """The time of the first row; None if it is null or no valid date."""
     if "wall_time" not in batch.schema.names:
         return None
-    try:
-        time = batch.column("wall_time")[0].as_py()
-    except (ValueError, OverflowError):
+    times = batch.column("wall_time")
+    if not is_valid(times)[0]:
         return None
-    return None if time is None else str(time.isoformat())
+    try:
+        return (_EPOCH + timedelta(microseconds=int(values_of(times)[0]))).isoformat()
+    except OverflowError:
+        return None

@@ -18,6 +18,7 @@ from esper_schemas.run.directory import StoredRank, active_name, sealed_name, se
 from esper_schemas.run.files import Storage
 from esper_schemas.run.store import Place
 from esper_schemas.segment.active import RowLayout, ScanEnd, SegmentIdentity
+from esper_schemas.segment.arrays import repeated
 
 
 class SealedSegment(NamedTuple):
@@ -60,9 +61,9 @@ Segment = SealedSegment | ActiveSegment | MissingSegment
 def identity_columns(identity: SegmentIdentity, rows: int) -> dict[str, pa.Array]:
     """The columns `run_id`, `rank` and `attempt`, which are constant in a segment."""
     return {
-        "run_id": pa.repeat(pa.scalar(identity.run_id, pa.string()), rows),
-        "rank": pa.repeat(pa.scalar(identity.rank, pa.int32()), rows),
-        "attempt": pa.repeat(pa.scalar(identity.attempt, pa.int32()), rows),
+        "run_id": repeated(identity.run_id, pa.string(), rows),
+        "rank": repeated(identity.rank, pa.int32(), rows),
+        "attempt": repeated(identity.attempt, pa.int32(), rows),
     }
 
 

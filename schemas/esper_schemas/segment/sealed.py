@@ -105,7 +105,7 @@ def is_same(rows: pa.RecordBatch, parquet: bytes) -> bool:
 def _bits(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.nulls(0, array.type)
     return array.view(pa.int64()) if pa.types.is_float64(array.type) else array
 
 
