@@ -9,6 +9,7 @@ import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from time import monotonic, perf_counter, sleep
@@ -150,9 +151,19 @@ class BackgroundWriter:
         while self.behind and self.closed is None and self._is_waited_for and not self._is_failing:
             if threading.current_thread() is self._thread:
                 return  # a hook that records
-            if not self._caught_up.wait(max(0.0, deadline - monotonic())) and monotonic() >= deadline:
+            if not self._wait_for_thread(max(0.0, deadline - monotonic())) and monotonic() >= deadline:
                 self._is_waited_for = self._done > done
                 return
+
+    def _wait_for_thread(self, secs: float) -> bool:
+        """Wait with the lock free, and hold it again even if a signal handler raises while nobody holds it."""
+        try:
+            return self._caught_up.wait(secs)
+        except BaseException:
+            with suppress(RuntimeError):
+                self.lock.release()  # an RLock says whether it is held in no other way
+            self.lock.acquire()
+            raise
 
     def wait_for_black_box(self, written: threading.Event | None, secs: float | None = None) -> bool:
         """Have a black box written now, and wait for it; not for ever, and not in the thread that writes it.
