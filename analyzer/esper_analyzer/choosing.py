@@ -117,6 +117,14 @@ def many_runs_options(order: str) -> Callable[[_Command], _Command]:
     return add
 
 
+def group_options(command: _Command) -> _Command:
+    """Add `--group-by` and `--no-group`: which runs are seeds of one another."""
+    command = click.option("--no-group", is_flag=True, help="Do not group runs that differ only in the seed.")(command)
+    return click.option(
+        "--group-by", metavar="KEY[,KEY…]", help="Group the runs that have equal values of these hyper-parameters."
+    )(command)
+
+
 MAX_BESIDE = 5
 """A screen draws so many runs over another at most: more could not be told apart."""
 

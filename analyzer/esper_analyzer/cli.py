@@ -21,6 +21,7 @@ from esper_analyzer.choosing import (
     chosen_ranks,
     chosen_run,
     chosen_settings,
+    group_options,
     many_runs_options,
     no_cache_option,
     one_run_options,
@@ -438,10 +439,7 @@ def explain(
     type=click.Choice(["lower", "higher"]),
     help="Which way is better, if the metrics table does not say.",
 )
-@click.option(
-    "--group-by", metavar="KEY[,KEY…]", help="Group the runs that have equal values of these hyper-parameters."
-)
-@click.option("--no-group", is_flag=True, help="Do not group runs that differ only in the seed.")
+@group_options
 @click.option(
     "--format",
     "form",

@@ -10,6 +10,7 @@ import click
 
 from esper_analyzer.choosing import (
     chosen_settings,
+    group_options,
     many_runs_options,
     no_cache_option,
     output_option,
@@ -61,10 +62,7 @@ if TYPE_CHECKING:
     type=click.Choice(get_args(FailOn)),
     help="Exit with 1 if a run reaches this level; `unknown` fails everything that is not healthy.",
 )
-@click.option(
-    "--group-by", metavar="KEY[,KEY…]", help="Group the runs that have equal values of these hyper-parameters."
-)
-@click.option("--no-group", is_flag=True, help="Do not group runs that differ only in the seed.")
+@group_options
 @click.option(
     "--format",
     "form",

@@ -5,25 +5,13 @@ from __future__ import annotations
 import obstore
 import pytest
 from obstore.exceptions import AlreadyExistsError
-from obstore.store import S3Store
-from tests.object_store.servers import BUCKET, Server
-
-
-def _client(server: Server) -> S3Store:
-    variables = server.variables()
-    return S3Store(
-        BUCKET,
-        endpoint=server.endpoint,
-        access_key_id=variables["AWS_ACCESS_KEY_ID"],
-        secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-        region=variables["AWS_REGION"],
-        client_options={"allow_http": True},
-    )
+from tests.object_store.servers import Server
+from tests.object_store.uploads import client
 
 
 def test_put_if_absent(object_store: Server) -> None:
     """Moto refuses to put an object that exists, if it is asked to; s3rver overwrites it."""
-    store = _client(object_store)
+    store = client(object_store)
     obstore.put(store, "a/b", b"first", mode="create")
     if object_store.honours_create:
         with pytest.raises(AlreadyExistsError):
@@ -36,7 +24,7 @@ def test_put_if_absent(object_store: Server) -> None:
 
 def test_kill_and_start(object_store: Server) -> None:
     """A server that was killed starts again on its port; moto has forgotten its objects, s3rver has them."""
-    store = _client(object_store)
+    store = client(object_store)
     obstore.put(store, "a/b", b"first")
     port = object_store.port
     object_store.kill()
