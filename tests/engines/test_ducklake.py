@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,6 +41,11 @@ def program(*further: str, views: Iterable[str] = ()) -> str:
 def shown(*asked: str) -> list[str]:
     """Lines that print the answers to these questions."""
     return [f"show({question!r})" for question in asked]
+
+
+def as_read(row: Iterable[str | None]) -> str:
+    """A row as a text, numbers to twelve digits: in which order threads add them up decides the last ones."""
+    return json.dumps([f"{float(text):.12g}" if text and re.fullmatch(r"-?\d+\.\d+", text) else text for text in row])
 
 
 def digests(root: Path) -> dict[str, str]:
