@@ -110,14 +110,11 @@ EXEMPT: dict[str, dict[str, str]] = {
         "mkdir": "the user's cache folder",
         "os.utime": "when a file of it was used last",
     },
-    "analyzer/esper_analyzer/choosing.py": {
+    "analyzer/esper_analyzer/commands/choosing.py": {
         "write_bytes": "the output that -o names",
     },
-    "analyzer/esper_analyzer/fleet_command.py": {
+    "analyzer/esper_analyzer/commands/fleet.py": {
         "is_dir": "the folder of the output that -o names",
-    },
-    "analyzer/esper_analyzer/cli.py": {
-        "write_text": "the output that -o names",
     },
     "analyzer/esper_analyzer/exporting/export.py": {
         "exists": "the file that is exported to",

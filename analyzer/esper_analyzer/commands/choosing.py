@@ -1,6 +1,6 @@
 """Which run, rank and thresholds a command is asked for: the options that commands share, and what they open.
 
-As in `cli`, a function imports what it needs, so that the options alone load quickly.
+As in the commands, a function imports what it needs, so that the options alone load quickly.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from esper_schemas.arguments import run_argument, runs_argument
+from esper_schemas.arguments import run_argument
 from esper_schemas.console import say
 from esper_schemas.errors import NotARunError, UsageError
 from esper_schemas.run.store import Place, parse_place
@@ -61,6 +61,11 @@ def verify_option(command: _Command) -> _Command:
     )(command)
 
 
+def verify_each_option(command: _Command) -> _Command:
+    """Add `--verify` to a list of runs, which compares no checksums by default."""
+    return click.option("--verify", is_flag=True, help="Also check every sealed file against its checksum.")(command)
+
+
 def run_options(command: _Command) -> _Command:
     """Add RUN, `--run`, `--root` and `--rank`: the run to read."""
     rank = click.option(
@@ -71,16 +76,11 @@ def run_options(command: _Command) -> _Command:
     return run_argument()(root_option(rank(command)))
 
 
-def one_run_options(command: _Command) -> _Command:
-    """Add the options of `run_options` for a screen, which shows one rank at a time."""
-    rank = click.option("--rank", help="Rank to show and to judge.  [default: the first is shown, all are judged]")
-    return run_argument()(root_option(rank(command)))
-
-
-def watched_runs_options(command: _Command) -> _Command:
-    """Add the options of `one_run_options` with several runs; gives `names`."""
-    rank = click.option("--rank", help="Rank to show and to judge.  [default: the first is shown, all are judged]")
-    return runs_argument("[RUN]...")(root_option(rank(command)))
+def rank_to_show_option(command: _Command) -> _Command:
+    """Add `--rank` to a screen, which shows one rank at a time."""
+    return click.option("--rank", help="Rank to show and to judge.  [default: the first is shown, all are judged]")(
+        command
+    )
 
 
 def many_runs_options(order: str) -> Callable[[_Command], _Command]:
@@ -125,18 +125,13 @@ def group_options(command: _Command) -> _Command:
     )(command)
 
 
-MAX_BESIDE = 5
-"""A screen draws so many runs over another at most: more could not be told apart."""
-
-
-def beside(names: Sequence[str]) -> Sequence[str]:
-    """Return the runs to draw over the first of those asked for. Raise UsageError if there are too many."""
-    if len(names) > MAX_BESIDE + 1:
-        raise UsageError(
-            f"tail shows at most {MAX_BESIDE + 1} runs in one chart, found {len(names)};"
-            " `esper-analyze compare --format html` shows any number"
-        )
-    return names[1:]
+def chosen_groups(group_by: str | None, no_group: bool) -> list[str] | None:
+    """Return the hyper-parameters by which runs are grouped; None where they differ only in the seed."""
+    if group_by is None:
+        return None
+    if no_group:
+        raise UsageError("give either --group-by or --no-group, not both")
+    return [key for key in group_by.split(",") if key]
 
 
 def thresholds_option(command: _Command) -> _Command:

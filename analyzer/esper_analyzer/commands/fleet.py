@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, TextIO, get_args
 
 import click
 
-from esper_analyzer.choosing import (
+from esper_analyzer.commands.choosing import (
+    chosen_groups,
     chosen_settings,
     group_options,
     many_runs_options,
     no_cache_option,
     output_option,
     thresholds_option,
+    verify_each_option,
     write_document,
 )
 from esper_analyzer.options import EngineName, FailOn, FleetForm
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
 )
 @thresholds_option
 @no_cache_option
-@click.option("--verify", is_flag=True, help="Also check every sealed file against its checksum.")
+@verify_each_option
 @click.option(
     "--fail-on",
     type=click.Choice(get_args(FailOn)),
@@ -100,14 +102,12 @@ def fleet(
 
     Example: esper-analyze fleet sweeps/2026-11 --format parquet -o fleet.parquet
     """
-    if group_by is not None and no_group:
-        raise UsageError("give either --group-by or --no-group, not both")
+    groups = chosen_groups(group_by, no_group)
     _check_output(form, output)
     from esper_analyzer.engines.opening import engine_of
     from esper_analyzer.listing.listing import Wanted
     from esper_analyzer.reporting.fleet.fleet import judge_fleet
 
-    keys = None if group_by is None else [key for key in group_by.split(",") if key]
     made = judge_fleet(
         _roots(roots, root, listed),
         engine_of(engine_name, address, workers),
@@ -115,7 +115,7 @@ def fleet(
         chosen_settings(thresholds),
         depth="checksums" if verify else "records",
         group=not no_group,
-        group_by=keys,
+        group_by=groups,
     )
     _write(made, form, output)
     return made.exit_code(fail_on)

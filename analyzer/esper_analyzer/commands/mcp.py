@@ -1,0 +1,39 @@
+"""The command `esper-analyze mcp`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from esper_analyzer.commands.choosing import chosen_settings, root_option, thresholds_option
+from esper_schemas.errors import UsageError
+from esper_schemas.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from esper_schemas.run.store import Place
+
+
+@click.command()
+@root_option
+@thresholds_option
+def mcp(root: Place, thresholds: Path | None) -> int:
+    """Answer coding agents by the Model Context Protocol.
+
+    The server speaks on standard input and output. It reads the runs under --root, nothing outside it, and writes
+    nothing. Register this command with the agent, which then starts it; analyzer/README.md shows how. It ends when the
+    agent closes standard input.
+
+    Example: esper-analyze mcp --root runs
+    """
+    from esper_analyzer.serving.runs_folder import RunsFolder
+
+    try:
+        from esper_analyzer.serving.server import serve
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"esper-analyze mcp needs {error.name}, which is not installed: pip install 'mcp>=2.3'"
+        ) from None
+    serve(RunsFolder(root, chosen_settings(thresholds)))
+    return ExitCode.FINE

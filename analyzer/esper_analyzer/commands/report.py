@@ -1,0 +1,107 @@
+"""The command `esper-analyze report`, and the document of each of its formats."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from esper_analyzer.commands.choosing import (
+    chosen_ranks,
+    chosen_settings,
+    no_cache_option,
+    output_option,
+    run_options,
+    run_read,
+    thresholds_option,
+    verify_option,
+    write_document,
+)
+from esper_schemas.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from esper_analyzer.reading.run_index import Ranks, RunIndex
+    from esper_analyzer.reporting.report import Report
+    from esper_analyzer.run import Run
+    from esper_schemas.run.store import Place
+
+
+@click.command()
+@run_options
+@thresholds_option
+@no_cache_option
+@verify_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "html", "markdown"]),
+    default="text",
+    show_default=True,
+    help="html is one page with charts and needs no network; markdown suits an issue or a pull request.",
+)
+@output_option
+def report(
+    run: str | None,
+    root: Place,
+    rank: str | None,
+    thresholds: Path | None,
+    verify: bool,
+    form: str,
+    output: Path | None,
+) -> int:
+    """Report on a run: verdict, losses, alerts, damage.
+
+    RUN is a path, a URL, a name under --root, or the log of another trainer.
+
+    Example: esper-analyze report --run my-run --format html -o my-run.html
+    """
+    ranks = chosen_ranks(rank)
+    with run_read(run, root, chosen_settings(thresholds), verify=verify) as opened:
+        return _report(opened, ranks, form, output)
+
+
+def _report(opened: Run, ranks: Ranks, form: str, output: Path | None) -> int:
+    from esper_analyzer.drawing.style import write_lines
+    from esper_analyzer.drawing.terminal_size import terminal_size
+    from esper_analyzer.reading.errors import quiet_panics
+    from esper_analyzer.reading.run_index import looked_at
+    from esper_analyzer.reporting.text import report_lines
+
+    to_screen = form == "text" and output is None
+    with quiet_panics():
+        made, document = opened.read(
+            looked_at(ranks), lambda found: _document("" if to_screen else form, opened, ranks, found)
+        )
+    if to_screen:
+        write_lines(report_lines(made, opened.settings.thresholds, terminal_size(sys.stdout)[0]))
+    else:
+        write_document(document, output)
+    return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
+
+
+def _document(form: str, run: Run, rank: Ranks, found: RunIndex) -> tuple[Report, str]:
+    """Build a report, and its text in one of the formats; an empty text for an empty format."""
+    from esper_analyzer.caching.judgements import judgements
+    from esper_analyzer.reporting.report import build_report
+
+    judged = judgements(run, found)
+    made = build_report(run, rank, found, judged)
+    if form != "html":
+        return made, _text(form, run, made) if form else ""
+    from esper_analyzer.reporting.html import report_html
+
+    return made, report_html(run, made, rank, found, judged)
+
+
+def _text(form: str, run: Run, made: Report) -> str:
+    if form == "markdown":
+        from esper_analyzer.reporting.markdown import report_markdown
+
+        return report_markdown(made)
+    if form == "json":
+        return made.to_json() + "\n"
+    from esper_analyzer.reporting.text import report_lines
+
+    return "".join(f"{line.plain}\n" for line in report_lines(made, run.settings.thresholds))
