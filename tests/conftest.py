@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.waiting import HANG_SECS
+from tests.waiting import HANG_SECS, set_slow_write_secs
 
 from esper_analyzer.caching.folder import CACHE_DIR
 from esper_analyzer.reading.segment_index import NO_CACHE
@@ -118,8 +118,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture(autouse=True)
 def _no_write_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row is acknowledged however long the machine takes to write it; a test that wants a slow disk says so."""
-    for module in ("writing.background", "recorder"):
-        monkeypatch.setattr(f"esper_recorder.{module}.SLOW_WRITE_SECS", HANG_SECS)
+    set_slow_write_secs(monkeypatch, HANG_SECS)
 
 
 @pytest.fixture(autouse=True)

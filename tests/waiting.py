@@ -8,17 +8,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
+
 HANG_SECS = 300.0
 """Whatever has not happened by then never will."""
 
+_CALLER = ("esper_recorder.recorder", "esper_recorder.writing.unplanned")
+_THREAD = "esper_recorder.writing.background"
+"""The modules that compare the time of a write with `SLOW_WRITE_SECS`."""
+
 PATIENT = f"""
-import esper_recorder.writing.background, esper_recorder.recorder
-for module in (esper_recorder.writing.background, esper_recorder.recorder):
+import {", ".join((*_CALLER, _THREAD))}
+for module in ({", ".join((*_CALLER, _THREAD))}):
     module.SLOW_WRITE_SECS = {HANG_SECS}
-esper_recorder.writing.background.WAIT_SECS = {HANG_SECS}
+{_THREAD}.WAIT_SECS = {HANG_SECS}
 """
 """Beginning of a script whose rows are acknowledged however long a write takes; in the tests' own process, a fixture
 sees to that."""
+
+
+def set_slow_write_secs(patch: pytest.MonkeyPatch, secs: float, *, of_thread: bool = True) -> None:
+    """Take writes that last longer for slow, of the background too if `of_thread`; below 0, every write is slow."""
+    for module in (*_CALLER, *([_THREAD] if of_thread else [])):
+        patch.setattr(f"{module}.SLOW_WRITE_SECS", secs)
 
 
 def wait_until(condition: Callable[[], bool], otherwise: str = "it did not happen") -> None:

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter, time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from esper_recorder.writing import log
-from esper_recorder.writing.background import (
-    MAX_UNSEALED,
-    PATIENCE_SECS,
-    SLOW_WRITE_SECS,
-    BackgroundWriter,
-    UpdateHook,
-)
+from esper_recorder.writing.background import PATIENCE_SECS, SLOW_WRITE_SECS, BackgroundWriter, UpdateHook
 from esper_recorder.writing.black_box import KEPT_MINIBATCHES, BlackBox
 from esper_recorder.writing.breakage import Breakage
-from esper_recorder.writing.device_capture import DeviceCapture, PendingRow, take_device_tensors
-from esper_recorder.writing.ending import close_when_collected, ending_of, text_of
-from esper_recorder.writing.foreign import is_of_signal_handler
+from esper_recorder.writing.ending import close_when_collected, ending_of
+from esper_recorder.writing.foreign import describe, is_of_signal_handler
 from esper_recorder.writing.given import parts_of
 from esper_recorder.writing.journal import Journal, RotationLimits
 from esper_recorder.writing.opening import OpenedRank, Resume, environment_number, open_rank
+from esper_recorder.writing.unplanned import UnplannedRows
 from esper_schemas.errors import PayloadError, UsageError
-from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.metric.payload import METRICS, PPOUpdatePayload, admit
+from esper_schemas.metric.payload import PPOUpdatePayload
 from esper_schemas.run.records import EndStatus, ValueLossDefinition
-from esper_schemas.segment.active import column_types
 from esper_schemas.segment.black_box import MAX_MINIBATCHES
 
 if TYPE_CHECKING:
@@ -69,14 +60,12 @@ class Recorder:
         self._on_update = on_update
         self._strict = strict
         self._fill_in_times = fill_in_times
-        self._next_seq = opened.attempt.first_seq
         self._started = perf_counter()
-        self._known: set[str] = set(column_types())
-        self._capture: DeviceCapture | None = None
         self._upload: UploadBeside | None = None
         journal = Journal(opened.folder, opened.lock, opened.identity, limits)
         self._black_box = BlackBox(black_box_minibatches, self._started)
         self._background = BackgroundWriter(opened, journal, buffer_rows, on_update, self._black_box)
+        self._unplanned = UnplannedRows(self._background, self._started, fill_in_times, strict)
         close_when_collected(self, self._background)
 
     # ------------------------------------------------------------------ opening and closing
@@ -140,16 +129,9 @@ class Recorder:
             RunDamagedError: an earlier attempt left damage that must be looked at first.
             OSError: the run's folder cannot be created.
         """
-        for name, value in (
-            ("segment_rows", segment_rows),
-            ("segment_bytes", segment_bytes),
-            ("segment_secs", segment_secs),
-            ("buffer_rows", buffer_rows),
-        ):
-            if not value > 0:
-                raise UsageError(f"{name} must be greater than 0, found {value}")
-        if segment_bytes > MAX_SEGMENT_BYTES:
-            raise UsageError(f"segment_bytes must be at most {MAX_SEGMENT_BYTES}, found {segment_bytes}")
+        limits = RotationLimits(segment_rows, segment_bytes, segment_secs)
+        if not buffer_rows > 0:
+            raise UsageError(f"buffer_rows must be greater than 0, found {buffer_rows}")
         if not 0 <= black_box_minibatches <= MAX_MINIBATCHES:
             raise UsageError(f"black_box_minibatches must be 0 to {MAX_MINIBATCHES:,}, found {black_box_minibatches}")
         if upload is not None:
@@ -167,7 +149,6 @@ class Recorder:
             described={"config": config, "trainer": trainer, "env": env, "device": device, "git_commit": git_commit},
             value_loss_definition=value_loss_definition,
         )
-        limits = RotationLimits(segment_rows, segment_bytes, segment_secs)
         recorder = cls(
             opened,
             limits=limits,
@@ -221,7 +202,7 @@ class Recorder:
     @property
     def path(self) -> Path:
         """Folder of the run."""
-        return self._background.opened.run.path
+        return self._background.path
 
     @property
     def run_id(self) -> str:
@@ -297,7 +278,7 @@ class Recorder:
         background = self._background
         with background.lock:
             if background.is_recording:
-                return self._refuse_in_handler()
+                return self._unplanned.refuse_in_handler()
             if background.behind:
                 background.wait_until_caught_up()
             background.is_recording = True
@@ -309,21 +290,21 @@ class Recorder:
                     names, values = parts_of(metrics, payload, extras)
                 safe = self._record_as_planned(names, values)
                 if safe is None:
-                    row, safe = self._record_with_care(names, values)
-                seq = self._next_seq - 1  # now, since another thread may record once the lock is free
+                    row, safe = self._unplanned.record(names, values)
+                seq = background.next_seq - 1  # now, since another thread may record once the lock is free
             except PayloadError as error:
-                return self._refuse(error)
+                return self._unplanned.refuse(error)
             except Exception as error:
                 if self._strict or is_of_signal_handler(error):
                     raise
-                return self._refuse(PayloadError(f"{type(error).__name__}: {text_of(error)}"))
+                return self._unplanned.refuse(PayloadError(describe(type(error), error)))
             finally:
                 background.is_recording = False
         if safe and self._black_box.has_minibatches:
             given = dict(zip(names, values, strict=True)) if row is None else row
             background.wait_for_black_box(self._black_box.pull_for(given, seq))
         if safe and self._on_update is not None:
-            self._call_hook(self._as_row(names, values, seq) if row is None else row)
+            self._call_hook(self._unplanned.as_row(names, values, seq) if row is None else row)
         return safe
 
     def note_import(self, imported: Mapping[str, Any]) -> None:
@@ -346,14 +327,14 @@ class Recorder:
         Raises:
             PayloadError: only with `strict=True`.
         """
-        broken, refused = self._black_box.add(self._next_seq, numbers)
+        broken, refused = self._black_box.add(self._background.next_seq, numbers)
         if refused:
             if self._strict:
                 raise PayloadError(next(iter(refused.values())))
             for name, reason in refused.items():
                 self._background.tally.say(f"minibatch: {name}"[:60], f"a number of a minibatch is left out: {reason}")
         if broken and self._background.closed is None:
-            self._background.wait_for_black_box(self._black_box.pull(broken, self._next_seq))
+            self._background.wait_for_black_box(self._black_box.pull(broken, self._background.next_seq))
 
     def dump_black_box(self, reason: str) -> bool:
         """Write the minibatches that are kept now to the run; at most 100 times in an attempt.
@@ -366,7 +347,7 @@ class Recorder:
         """
         if self._background.closed is not None:
             return False
-        written = self._black_box.pull(Breakage("asked", "asked", str(reason)), self._next_seq)
+        written = self._black_box.pull(Breakage("asked", "asked", str(reason)), self._background.next_seq)
         return self._background.wait_for_black_box(written, PATIENCE_SECS)
 
     def _record_as_planned(self, names: tuple[str, ...], values: tuple[Any, ...]) -> bool | None:
@@ -379,7 +360,7 @@ class Recorder:
             return None  # a plan would fill them in
         kind = (names, tuple(map(type, values)))
         plan = writer.plan if kind == writer.kind else writer.plan_for(kind)  # to compare costs less than to hash
-        seq = self._next_seq
+        seq = background.next_seq
         if plan is None or writer.last_seq + 1 != seq:
             return None
         began = perf_counter()
@@ -389,130 +370,17 @@ class Recorder:
             if is_of_signal_handler(error):
                 raise
             return None  # not as usual after all
-        self._next_seq = seq + 1
+        background.next_seq = seq + 1
         try:
             writer.append(message, seq)
         except OSError as error:
-            return self._buffer_after(error, self._as_row(names, values, seq), seq)
+            return self._unplanned.buffer_after(error, self._unplanned.as_row(names, values, seq))
         if writer.is_full:
             background.journal.retire()
             background.notify()
         if perf_counter() - began > SLOW_WRITE_SECS:
             background.take_over()
         return True
-
-    def _record_with_care(self, names: tuple[str, ...], values: tuple[Any, ...]) -> tuple[dict[str, Any], bool]:
-        """Validate and write any other row; it may come from a device, or be the first of its kind.
-
-        Raises:
-            PayloadError: the row cannot be stored.
-        """
-        background = self._background
-        if background.closed is not None:
-            raise PayloadError(f"nothing more can be recorded into {self.path}: {background.closed}")
-        metrics, refused = self._distinct(names, values)
-        tensors = take_device_tensors(metrics)
-        row, of_values = admit(metrics, arriving=tensors)
-        refused |= of_values
-        if refused and self._strict:
-            raise PayloadError(next(iter(refused.values())))
-        pending = self._fetch(row, tensors) if tensors else PendingRow(row)
-        began = perf_counter()
-        if self._fill_in_times:
-            row.setdefault("wall_time", time_ns() // 1000)
-            row.setdefault("elapsed_secs", began - self._started)
-        row["seq"] = self._next_seq
-        self._next_seq += 1
-        for name, reason in refused.items():
-            background.tally.refuse(name, reason)
-        self._warn_of_likely_misspellings(row)
-        if tensors or not background.direct:
-            return row, background.buffer(pending)
-        try:
-            background.journal.append(row)
-        except OSError as error:
-            return row, self._buffer_after(error, row, row["seq"])
-        writer = background.journal.writer
-        if writer is None:
-            background.notify()  # there is a segment to seal
-        elif not refused:
-            writer.learn(names, tuple(map(type, values)))
-        if background.journal.unsealed >= MAX_UNSEALED:
-            background.notify()
-        if perf_counter() - began > SLOW_WRITE_SECS:
-            background.take_over()
-        return row, True
-
-    def _distinct(self, names: Iterable[str], values: Iterable[Any]) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return name → value, and name → reason where a name was given twice."""
-        metrics: dict[str, Any] = {}
-        refused: dict[str, str] = {}
-        for name, value in zip(names, values, strict=True):
-            if value is None:
-                continue
-            if name in metrics:
-                refused[name] = f"{name} was given twice, as a metric and in extras; the extra is left out"
-            else:
-                metrics[name] = value
-        return metrics, refused
-
-    def _as_row(self, names: Iterable[str], values: Iterable[Any], seq: int) -> dict[str, Any]:
-        """Return the row that was just encoded, number `seq`, by column name, with plain numbers."""
-        row, _ = admit(dict(zip(names, values, strict=True)))
-        row.setdefault("wall_time", time_ns() // 1000)
-        row.setdefault("elapsed_secs", perf_counter() - self._started)
-        row["seq"] = seq
-        return row
-
-    def _fetch(self, row: dict[str, Any], tensors: Mapping[str, Any]) -> PendingRow:
-        try:
-            if self._capture is None:
-                self._capture = DeviceCapture()
-            return self._capture.begin(row, tensors)
-        except RuntimeError as error:  # of the device: out of memory, a kernel that failed
-            raise PayloadError(
-                f"values could not be fetched from the device ({' '.join(str(error).split())})"
-            ) from None
-
-    def _warn_of_likely_misspellings(self, row: Mapping[str, Any]) -> None:
-        new = row.keys() - self._known
-        if not new:
-            return
-        import difflib  # seldom needed, so not imported with the package
-
-        for name in new:
-            self._known.add(name)
-            if close := difflib.get_close_matches(name, METRICS, n=1, cutoff=0.85):
-                log.warning("%s: %a is recorded as a metric of its own; did you mean %r?", self.path, name, close[0])
-
-    # ------------------------------------------------------------------ when something goes wrong
-
-    def _refuse(self, error: PayloadError) -> bool:
-        """Drop a row that cannot be stored. It uses up its number, so that the gap shows."""
-        if self._strict:
-            raise error
-        if self._background.closed is None:
-            self._next_seq += 1
-        self._background.tally.drop(str(error))
-        return False
-
-    def _refuse_in_handler(self) -> bool:
-        """Drop a row that a signal handler records while it interrupts another row of the same thread."""
-        error = PayloadError("record() was called by a signal handler while it was at work on another row")
-        if self._strict:
-            raise error
-        self._background.tally.drop(str(error))
-        return False
-
-    def _buffer_after(self, error: OSError, row: dict[str, Any], seq: int) -> bool:
-        """Buffer a row that the disk refused; return True if the row is on the disk all the same."""
-        if self._strict or error.errno is None:  # without a number it is no disk's, but a signal handler's
-            raise error
-        self._background.take_over()
-        self._background.say_disk_trouble(error)
-        if self._background.journal.last_seq >= seq:
-            return True
-        return self._background.buffer(PendingRow(row))
 
     def _call_hook(self, row: Mapping[str, Any]) -> None:
         assert self._on_update is not None
@@ -521,5 +389,5 @@ class Recorder:
         except Exception as error:
             if self._strict or is_of_signal_handler(error):
                 raise
-            self._background.tally.say("hook", f"on_update raised {type(error).__name__}: {text_of(error)}")
+            self._background.tally.say("hook", f"on_update raised {describe(type(error), error)}")
         self._background.wait_for_black_box(self._black_box.pull_if_critical(self._on_update, row["seq"]))

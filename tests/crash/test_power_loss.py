@@ -54,7 +54,7 @@ def _record_run(root: Path, monkeypatch: pytest.MonkeyPatch, attempts: int) -> l
         patched.setattr("esper_recorder.keeping.recovery.seal", marked_seal)
         for _ in range(attempts):
             recorder = Recorder.open(root, run_id="r", resume="allow", segment_rows=4)
-            first = recorder._next_seq  # so that each row's update is its sequence number
+            first = recorder._background.next_seq  # so that each row's update is its sequence number
             for update in range(first, first + ROWS):
                 recorder.minibatch(value_loss=float(update))
                 assert recorder.record(**row_of(update))

@@ -21,8 +21,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
         names = [name for name, value in metrics.items() if isinstance(value, torch.Tensor)]
         return {name: metrics.pop(name) for name in names}
 
-    monkeypatch.setattr("esper_recorder.recorder.take_device_tensors", take)
-    monkeypatch.setattr("esper_recorder.recorder.DeviceCapture", partial(DeviceCapture, pinned=False))
+    monkeypatch.setattr("esper_recorder.writing.unplanned.take_device_tensors", take)
+    monkeypatch.setattr("esper_recorder.writing.unplanned.DeviceCapture", partial(DeviceCapture, pinned=False))
     monkeypatch.setattr("esper_recorder.writing.black_box.tensor_types", tuple)
     monkeypatch.setattr("esper_recorder.writing.black_box.take_device_tensors", take)
     monkeypatch.setattr("esper_recorder.writing.black_box.keep_on_device", partial(keep_on_device, on_cuda=False))

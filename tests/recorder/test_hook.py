@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.waiting import wait_until
+from tests.waiting import set_slow_write_secs, wait_until
 
 from esper_recorder import Recorder
 from esper_schemas import RunDirectory
@@ -31,7 +31,7 @@ def test_hook_sees_every_row_in_order_on_every_path(tmp_path: Path, monkeypatch:
     for i in range(3):
         _put(recorder, i)
     with monkeypatch.context() as slow:
-        slow.setattr("esper_recorder.recorder.SLOW_WRITE_SECS", -1.0)
+        set_slow_write_secs(slow, -1.0, of_thread=False)
         for i in range(3, 6):
             _put(recorder, i, extras={"mine": i})
     recorder.record(update="bad", policy_loss=0.1, value_loss=0.2)
@@ -53,7 +53,7 @@ def test_hook_that_raises_does_no_harm(
     with Recorder.open(tmp_path, run_id="r", on_update=hook) as recorder:
         assert _put(recorder, 0)
         with monkeypatch.context() as slow:
-            slow.setattr("esper_recorder.recorder.SLOW_WRITE_SECS", -1.0)
+            set_slow_write_secs(slow, -1.0, of_thread=False)
             assert _put(recorder, 1)
             _put(recorder, 2)
             _put(recorder, 3)
@@ -62,6 +62,30 @@ def test_hook_that_raises_does_no_harm(
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path / 'r'}: on_update raised ValueError: hook is broken"
     ]
+
+
+class Unreadable(Exception):
+    """An exception whose text cannot be read."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def test_exception_that_has_no_text_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hook whose exception cannot even be read ends neither the caller nor the thread that writes."""
+
+    def hook(row: Mapping[str, float]) -> None:
+        raise Unreadable
+
+    with monkeypatch.context() as slow, Recorder.open(tmp_path, run_id="r", on_update=hook) as recorder:
+        set_slow_write_secs(slow, -1.0, of_thread=False)
+        for i in range(4):
+            _put(recorder, i)
+    assert [row["update"] for row in read_rows(tmp_path / "r")] == [0, 1, 2, 3]
+    assert RunDirectory(tmp_path / "r").rank(0).attempts()[0].status == "finished"
+    assert [record.getMessage() for record in caplog.records] == [f"{tmp_path / 'r'}: on_update raised Unreadable"]
 
 
 def test_strict_hook_raises_in_the_caller(tmp_path: Path, read_rows: ReadRows) -> None:
@@ -94,7 +118,7 @@ def test_hook_may_record_and_close(
             recorder.close("interrupted", "the hook has seen enough")
 
     if background:
-        monkeypatch.setattr("esper_recorder.recorder.SLOW_WRITE_SECS", -1.0)
+        set_slow_write_secs(monkeypatch, -1.0, of_thread=False)
     recorder = Recorder.open(tmp_path, run_id="r", on_update=hook)
     if background:
         assert _put(recorder, 50)  # the next ones are written in the background

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.waiting import PATIENT, wait_until
+from tests.waiting import PATIENT, set_slow_write_secs, wait_until
 
 from esper_recorder import PPOUpdatePayload, Recorder
 from esper_recorder.writing.journal import Journal
@@ -149,8 +149,7 @@ def test_changing_the_folder_changes_nothing(tmp_path: Path, read_rows: ReadRows
 
 def test_a_tight_loop_drops_nothing(tmp_path: Path, read_rows: ReadRows, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every write is taken to be slow, rows wait for the background, and it for none of them in vain."""
-    for module in ("writing.background", "recorder"):
-        monkeypatch.setattr(f"esper_recorder.{module}.SLOW_WRITE_SECS", -1.0)
+    set_slow_write_secs(monkeypatch, -1.0)
     with Recorder.open(tmp_path, run_id="r", buffer_rows=200) as recorder:
         for i in range(20_000):
             put(recorder, i)
@@ -162,7 +161,7 @@ def test_rows_that_wait_are_written_many_at_a_time(
     tmp_path: Path, read_rows: ReadRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backlog costs few writes, and afterwards the caller writes by itself again."""
-    monkeypatch.setattr("esper_recorder.recorder.SLOW_WRITE_SECS", -1.0)
+    set_slow_write_secs(monkeypatch, -1.0, of_thread=False)
     sizes: list[int] = []
     write = os.write
 
@@ -203,8 +202,8 @@ def test_sealing_that_takes_long_is_waited_for(
 ) -> None:
     """On a busy machine it takes longer than patience lasts; it goes on all the same, and few files are open."""
     monkeypatch.setattr("esper_recorder.writing.background.PATIENCE_SECS", 1.0)
-    for module in ("recorder", "writing.background"):
-        monkeypatch.setattr(f"esper_recorder.{module}.MAX_UNSEALED", 8)
+    for module in ("unplanned", "background"):
+        monkeypatch.setattr(f"esper_recorder.writing.{module}.MAX_UNSEALED", 8)
     seal_oldest = Journal.seal_oldest
 
     def slowly(journal: Journal) -> bool:

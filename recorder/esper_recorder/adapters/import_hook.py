@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from esper_recorder.writing import log
-from esper_recorder.writing.ending import describe
+from esper_recorder.writing.foreign import describe
 
 
 class AfterImport(MetaPathFinder):

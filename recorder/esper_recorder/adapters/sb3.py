@@ -16,7 +16,7 @@ from esper_recorder.recorder import Recorder
 from esper_recorder.rollout import rollout_statistics
 from esper_recorder.writing import log
 from esper_recorder.writing.background import UpdateHook
-from esper_recorder.writing.ending import describe
+from esper_recorder.writing.foreign import describe
 from esper_recorder.writing.opening import Resume
 from esper_schemas.errors import UsageError
 from esper_schemas.run.records import EndStatus

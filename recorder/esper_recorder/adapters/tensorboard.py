@@ -21,8 +21,8 @@ from esper_recorder.adapters.written_log import WrittenLog
 from esper_recorder.importing.point_log import Given
 from esper_recorder.importing.targets import with_mapping
 from esper_recorder.writing import log
-from esper_recorder.writing.ending import describe, ending_of
-from esper_recorder.writing.foreign import is_of_signal_handler
+from esper_recorder.writing.ending import ending_of
+from esper_recorder.writing.foreign import describe, is_of_signal_handler
 from esper_schemas.run.records import EndStatus
 
 MODULES = ("torch.utils.tensorboard.writer", "tensorboardX.writer")

@@ -16,8 +16,7 @@ from esper_recorder.importing.tfevents.reader import take_text
 from esper_recorder.importing.updates import Updates
 from esper_recorder.recorder import Recorder
 from esper_recorder.writing import log
-from esper_recorder.writing.ending import describe
-from esper_recorder.writing.foreign import is_of_signal_handler
+from esper_recorder.writing.foreign import describe, is_of_signal_handler
 from esper_recorder.writing.opening import environment_number
 from esper_schemas.errors import EsperError, RunExistsError, UsageError
 from esper_schemas.run.records import EndStatus, check_run_id

@@ -24,6 +24,7 @@ from esper_recorder.train.rollout import EPISODE_WINDOW
 from esper_recorder.train.signals import Signals
 from esper_recorder.train.trainer import Progress, Trainer, resolve_device
 from esper_recorder.train.verdict_stop import StopLevel, StoppedByVerdict, VerdictStop
+from esper_recorder.writing.foreign import describe
 from esper_schemas import ValueLossDefinition
 from esper_schemas.cleaning import printable
 from esper_schemas.console import TRACEBACK
@@ -267,9 +268,9 @@ def _train(
             say(f"stopped by {verdict}")
             return "stopped"
         except Exception as error:
-            recorder.close(status="failed", reason=f"{type(error).__name__}: {error}")
+            recorder.close(status="failed", reason=describe(type(error), error))
             raise TrainingFailedError(
-                f"training failed with {type(error).__name__}: {error}; the updates so far are sealed in"
+                f"training failed with {describe(type(error), error)}; the updates so far are sealed in"
                 f" {recorder.path}; {TRACEBACK}=1 shows the traceback"
             ) from error
         signals.ignore()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
@@ -20,6 +21,7 @@ from esper_recorder.writing import log
 from esper_recorder.writing.black_box import WAIT_SECS, BlackBox, write_due
 from esper_recorder.writing.breakage import Breakage
 from esper_recorder.writing.device_capture import PendingRow
+from esper_recorder.writing.foreign import describe
 from esper_recorder.writing.journal import Journal
 from esper_recorder.writing.opening import OpenedRank
 from esper_recorder.writing.run_queue import RunQueue
@@ -70,6 +72,7 @@ class BackgroundWriter:
         direct: Whether callers write themselves.
         is_recording: Whether the holder of the lock is in the middle of a row.
         closed: Why nothing more is taken, None while open.
+        next_seq: The sequence number of the next row.
         tally: What this attempt has lost so far.
     """
 
@@ -87,7 +90,8 @@ class BackgroundWriter:
         self.direct = True
         self.is_recording = False
         self.closed: str | None = None
-        self.tally = Tally(lambda: self.opened.run.path)
+        self.next_seq = opened.attempt.first_seq
+        self.tally = Tally(lambda: self.path)
         self.behind = False
         self.opened = opened
         self._slow_writes = 0  # in a row, as far as this thread saw
@@ -115,6 +119,11 @@ class BackgroundWriter:
             self._write_attempt()
             opened.close()
             raise
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run; another one once the run was taken away."""
+        return self.opened.run.path
 
     # ------------------------------------------------------------------ called by the recorder, which holds the lock
 
@@ -281,7 +290,7 @@ class BackgroundWriter:
                         kept_house_at = monotonic()
                         self._keep_house()
                 except Exception as error:  # whatever it is, later rows and the end of the run must still be written
-                    self.tally.say("background", f"background work failed: {type(error).__name__}: {error}")
+                    self.tally.say("background", f"background work failed: {describe(type(error), error)}")
             self._finish()
         finally:
             self._run_queue.close()
@@ -343,7 +352,7 @@ class BackgroundWriter:
             except Exception as error:
                 with self.lock:
                     self._pending.remove(pending)
-                    self.tally.drop(f"{type(error).__name__}: {error}")
+                    self.tally.drop(describe(type(error), error))
         return rows
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
@@ -366,7 +375,7 @@ class BackgroundWriter:
                 except Exception as error:
                     rows.remove(row)
                     with self.lock:
-                        self.tally.drop(f"{type(error).__name__}: {error}")
+                        self.tally.drop(describe(type(error), error))
         secs = perf_counter() - began - (self._run_queue.secs() - waited)
         self._slow_writes = 0 if secs <= SLOW_WRITE_SECS else self._slow_writes + 1
 
@@ -381,7 +390,7 @@ class BackgroundWriter:
         try:
             hook(row)
         except BaseException as error:  # SystemExit too: this thread has rows to write
-            self.tally.say("hook", f"on_update raised {type(error).__name__}: {error}")
+            self.tally.say("hook", f"on_update raised {describe(type(error), error)}")
         self._black_box.pull_if_critical(hook, row["seq"])
 
     def _keep_house(self) -> None:

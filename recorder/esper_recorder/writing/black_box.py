@@ -18,6 +18,7 @@ from esper_recorder.keeping import durable
 from esper_recorder.writing import log
 from esper_recorder.writing.breakage import Breakage, broken_by, not_finite
 from esper_recorder.writing.device_capture import OnDevice, fetch_together, keep_on_device, take_device_tensors
+from esper_recorder.writing.foreign import describe
 from esper_recorder.writing.opening import OpenedRank
 from esper_recorder.writing.row_plan import EXACT_AS_FLOAT, tensor_types
 from esper_recorder.writing.tally import Tally
@@ -227,7 +228,7 @@ def write_due(box: BlackBox, opened: OpenedRank, tally: Tally, *, is_end: bool =
             tally.say("black box", f"a black box could not be written ({error}); it is tried again")
             return False
         except Exception as error:
-            tally.say("black box", f"a black box is given up: {type(error).__name__}: {error}")
+            tally.say("black box", f"a black box is given up: {describe(type(error), error)}")
         else:
             for name, reason in refused.items():
                 tally.say(f"minibatch: {name}"[:60], f"a number is left out of the black box: {reason}")

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from esper_recorder.writing.background import BackgroundWriter
+from esper_recorder.writing.foreign import describe
 from esper_schemas.run.records import EndStatus
 
 COLLECTED = "the recorder was garbage-collected, and was never closed"
@@ -72,20 +73,6 @@ def ending_of(kind: type[BaseException] | None, error: BaseException | None) -> 
     if issubclass(kind, KeyboardInterrupt):
         return "interrupted", "KeyboardInterrupt"
     return "failed", describe(kind, error)
-
-
-def describe(kind: type[BaseException], error: BaseException | None) -> str:
-    """Describe an exception in one line, with its text if that can be read."""
-    text = "" if error is None else text_of(error)
-    return f"{kind.__name__}: {text}" if text else kind.__name__
-
-
-def text_of(error: BaseException) -> str:
-    """Return the text of an exception in one line, or an empty text if it cannot be read."""
-    try:
-        return " ".join(str(error).split())
-    except Exception:
-        return ""
 
 
 def _abandon_all_in_child() -> None:

@@ -1,4 +1,4 @@
-"""Tells whether an exception raised while recording a row came from a value or from a signal handler."""
+"""Exceptions of code that is not ours: what they say, and whether a signal handler raised them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import functools
 import signal
 from collections.abc import Iterator
 from types import CodeType, FunctionType
+
+
+def describe(kind: type[BaseException], error: BaseException | None) -> str:
+    """Describe an exception in one line, with its text if that can be read."""
+    text = "" if error is None else _text_of(error)
+    return f"{kind.__name__}: {text}" if text else kind.__name__
+
+
+def _text_of(error: BaseException) -> str:
+    """Return the text of an exception in one line, or an empty text if it cannot be read."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:
+        return ""
 
 
 def is_of_signal_handler(error: BaseException) -> bool:

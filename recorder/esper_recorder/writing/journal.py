@@ -14,7 +14,8 @@ from typing import Any
 from esper_recorder.keeping.lock import RankLock
 from esper_recorder.keeping.sealing import seal
 from esper_recorder.writing.segment_writer import SegmentWriter
-from esper_schemas.limits import MAX_COLUMNS
+from esper_schemas.errors import UsageError
+from esper_schemas.limits import MAX_COLUMNS, MAX_SEGMENT_BYTES
 from esper_schemas.run.files import Folder
 from esper_schemas.segment.active import RowLayout, SegmentIdentity, column_types
 
@@ -24,11 +25,22 @@ MAX_EXTRAS = MAX_COLUMNS - len(column_types()) - 256
 
 @dataclass(frozen=True)
 class RotationLimits:
-    """A segment that reaches one of these limits is sealed, and the next one begins."""
+    """A segment that reaches one of these limits is sealed, and the next one begins.
+
+    Raises:
+        UsageError: a limit is not greater than 0, or `bytes` is greater than the format allows.
+    """
 
     rows: int = 8192
     bytes: int = 64 * 1024 * 1024
     secs: float = 3600.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise UsageError(f"segment_{name} must be greater than 0, found {value}")
+        if self.bytes > MAX_SEGMENT_BYTES:
+            raise UsageError(f"segment_bytes must be at most {MAX_SEGMENT_BYTES}, found {self.bytes}")
 
 
 class Journal:

@@ -18,6 +18,7 @@ from esper_recorder.keeping.lock import RankLock
 from esper_recorder.keeping.recovery import recover
 from esper_recorder.writing import log
 from esper_recorder.writing.config_values import as_json
+from esper_recorder.writing.foreign import describe
 from esper_schemas.errors import EsperError, RunExistsError, UsageError
 from esper_schemas.run.directory import (
     HEADER_NAME,
@@ -285,7 +286,7 @@ def _config(given: object) -> dict[str, Any]:
     except UsageError:
         raise
     except Exception as error:  # the mapping of a caller may raise anything
-        raise UsageError(f"config cannot be read: {type(error).__name__}: {error}") from None
+        raise UsageError(f"config cannot be read: {describe(type(error), error)}") from None
     return config
 
 

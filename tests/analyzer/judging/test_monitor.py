@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from tests.waiting import set_slow_write_secs
 
 from esper_analyzer import Report, live_monitor, open_run, read_settings
 from esper_analyzer.judging.alerts import Alert
@@ -119,7 +120,7 @@ def test_numbers_may_be_of_any_library(
 ) -> None:
     """Scalars of NumPy and 0-d tensors are judged like floats, whichever thread writes the row."""
     if in_background:
-        monkeypatch.setattr("esper_recorder.recorder.SLOW_WRITE_SECS", -1.0)
+        set_slow_write_secs(monkeypatch, -1.0, of_thread=False)
     plain, wrapped = live_monitor(), live_monitor()
     rows = [{"kl_divergence": 0.5 if i % 20 > 10 else 0.001, "nan_grad_count": 2 * (i > 30)} for i in range(45)]
     for i, row in enumerate(rows):

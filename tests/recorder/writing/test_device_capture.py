@@ -75,8 +75,8 @@ def cpu_capture(monkeypatch: pytest.MonkeyPatch) -> None:
         names = [name for name, value in metrics.items() if isinstance(value, torch.Tensor)]
         return {name: metrics.pop(name) for name in names}
 
-    monkeypatch.setattr("esper_recorder.recorder.take_device_tensors", take)
-    monkeypatch.setattr("esper_recorder.recorder.DeviceCapture", partial(DeviceCapture, pinned=False))
+    monkeypatch.setattr("esper_recorder.writing.unplanned.take_device_tensors", take)
+    monkeypatch.setattr("esper_recorder.writing.unplanned.DeviceCapture", partial(DeviceCapture, pinned=False))
 
 
 @pytest.mark.usefixtures("cpu_capture")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.waiting import HANG_SECS, PATIENT, wait_until
+from tests.waiting import HANG_SECS, PATIENT, set_slow_write_secs, wait_until
 
 from esper_recorder import PPOUpdatePayload, Recorder
 from esper_schemas import PayloadError, RunDirectory
@@ -260,7 +260,7 @@ def test_error_behind_a_whole_write_does_not_double_the_row(
 
     with monkeypatch.context() as broken:
         if background:
-            broken.setattr("esper_recorder.recorder.SLOW_WRITE_SECS", -1.0)
+            set_slow_write_secs(broken, -1.0, of_thread=False)
         assert _put(recorder, 0)
         broken.setattr(os, "write", write_and_fail)
         assert _put(recorder, 1) is not background
@@ -296,8 +296,7 @@ def test_slow_disk_moves_writing_to_the_background_and_back(
     """After a slow write the caller no longer writes itself; when writes are quick again, it does."""
     recorder = Recorder.open(tmp_path, run_id="r")
     with monkeypatch.context() as slow:
-        for module in ("recorder", "writing.background"):
-            slow.setattr(f"esper_recorder.{module}.SLOW_WRITE_SECS", -1.0)
+        set_slow_write_secs(slow, -1.0)
         slow.setattr("esper_recorder.writing.background._SLOW_WRITES", 0)  # else two slow writes are forgiven
         answers = [_put(recorder, i) for i in range(30)]
         assert answers == [True] + [False] * 29
