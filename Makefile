@@ -12,7 +12,7 @@ ENGINES ?= ducklake spark # those of `make engines`: the names of tests/engines/
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools stores test hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet engines
+.PHONY: help setup demo tools stores test test-all hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +45,11 @@ tools: $(NODE_READY) ## what the tests need beside Python: Chromium, tmux, and w
 stores: setup ## two object stores for the tests, each in an environment of its own: the servers of moto and s3rver
 	@PYTHON=$(abspath $(BIN)/python) NPM=$(abspath $(BIN)/npm) bash tests/object_store/install.sh $(STORES)
 
-test: setup tools stores ## the whole suite, within about seven and a half minutes on two idle cores
+test: setup tools stores ## the whole suite, within about six and a half minutes on two idle cores (TMPDIR=/var/tmp: on a disk, not in memory)
 	$(PYTEST) -m "not torture and not notebooks and not hostile and not engines" -n $(WORKERS) --dist worksteal
+
+test-all: setup tools stores ## test, hostile and notebooks in one run, which is shorter than three (EVERY=3: a third of each hostile table)
+	$(PYTEST) -m "not torture and not engines" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
 .engines/%/.ready: tests/engines/%.txt
 	$(PYTHON) -m venv .engines/$*

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,12 +19,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.scratch import make_scratch
 from tests.waiting import HANG_SECS, set_slow_write_secs
 
 from esper_analyzer.caching.folder import CACHE_DIR
+from esper_analyzer.cli import main
 from esper_analyzer.reading.segment_index import NO_CACHE
 from esper_schemas import RunDirectory, read_segments
 from esper_schemas.segment.scan import ActiveSegment, SealedSegment
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+"""What the fixture `command` is."""
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background by a shell, as `make test &` is
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,25 +39,41 @@ settings.load_profile("busy")  # other processes may be busy, and no test assert
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--every`, the short form of a long table, and `--from-rows`, against which stored numbers are held."""
+    """Add `--every`, the short form of the hostile tables, and `--from-rows`, against which stored numbers are held."""
     parser.addoption("--from-rows", action="store_true", help="use no stored numbers: all come from the rows")
-    parser.addoption("--every", type=int, default=1, metavar="K", help="run one in K cases of each table, always alike")
+    parser.addoption("--every", type=int, default=1, metavar="K", help="run one in K cases of each hostile table")
 
 
+_SCRATCH = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before the folder of `tmp_path` is chosen
 def pytest_configure(config: pytest.Config) -> None:
-    """Heed `--from-rows`, and keep nothing in the user's own cache: here, and in every process that a test starts."""
+    """Heed `--from-rows`, use one thread for small networks, and write nothing but into a folder of this run.
+
+    All of it counts for the processes that tests start, too. That folder has the user's cache as well.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two would wait for each other most of the time
     if config.getoption("--from-rows"):
         os.environ[NO_CACHE] = "1"
     else:
         os.environ.pop(NO_CACHE, None)
     if not hasattr(config, "workerinput"):  # the workers of xdist share the folder of the process that started them
-        os.environ[CACHE_DIR] = tempfile.mkdtemp(prefix="esper-cache-")
+        scratch = config.stash[_SCRATCH] = make_scratch()
+        config.option.basetemp = config.option.basetemp or str(scratch / "tests")
+        os.environ[CACHE_DIR] = str(scratch / "cache")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keep the folder of this run if a test failed."""
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and _SCRATCH in session.config.stash:
+        del session.config.stash[_SCRATCH]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the cache of this run of the tests."""
-    if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ[CACHE_DIR], ignore_errors=True)
+    """Remove the folder of this run."""
+    if _SCRATCH in config.stash:
+        shutil.rmtree(config.stash[_SCRATCH], ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,9 +90,10 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `--every` leaves out; a test that is no row of a table is always run."""
+    """Leave out what `--every` leaves out, always the same; a hostile test that is no row of a table is always run."""
     every = config.getoption("--every")
-    left_out = {item for item in items if hasattr(item, "callspec") and zlib.crc32(item.nodeid.encode()) % every}
+    rows = (item for item in items if hasattr(item, "callspec") and item.get_closest_marker("hostile"))
+    left_out = {item for item in rows if zlib.crc32(item.nodeid.encode()) % every}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
 
@@ -96,6 +119,24 @@ def read_rows() -> Callable[..., list[dict[str, Any]]]:
         return rows
 
     return read
+
+
+@pytest.fixture
+def command() -> Command:
+    """Run `esper-analyze` with these arguments in this process, its output in pipes, in the folder `cwd`."""
+
+    def _command(
+        *arguments: str | Path, cwd: str | Path = ".", encoding: str = "utf-8"
+    ) -> subprocess.CompletedProcess[str]:
+        given = [str(argument) for argument in arguments]
+        out, talk = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True) for _ in range(2))
+        with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(talk):
+            with pytest.raises(SystemExit) as exited:
+                main(given, prog_name="esper-analyze")
+            said = [stream.buffer.getvalue().decode(encoding) for stream in (out, talk)]
+        return subprocess.CompletedProcess(given, int(exited.value.code or 0), *said)
+
+    return _command
 
 
 @pytest.fixture

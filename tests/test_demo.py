@@ -9,12 +9,13 @@ from pathlib import Path
 import pexpect
 from rich.text import Text
 from tests.colors import red_parts
+from tests.recorder.train.test_learning import check_learned
 from tests.test_docs import PROJECT
 from tests.waiting import HANG_SECS
 
 
 def test_the_demo_shows_a_sound_run_and_catches_a_broken_one(tmp_path: Path) -> None:
-    """No word critical, and nothing red but the number of Lv/Lp, before the broken run; then why it is."""
+    """A run that learns; no word critical, and nothing red but the number of Lv/Lp, before the broken one; then why."""
     ready = f"{sys.prefix}/.ready"
     command = ["-C", str(tmp_path), "-f", str(PROJECT / "Makefile"), f"VENV={sys.prefix}", "-o", ready, "demo"]
     environment = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "MAKEFLAGS", "RANK")}
@@ -24,6 +25,7 @@ def test_the_demo_shows_a_sound_run_and_catches_a_broken_one(tmp_path: Path) -> 
     child.close()
     assert child.exitstatus == 0, said
     sound, broken = said.split("The same with a learning rate of 4e-8 instead of 4e-4")
+    check_learned(Text.from_ansi(sound).plain, next(tmp_path.glob("runs/*/sound")))
     assert "healthy" in sound
     assert "critical" not in sound
     (ratio,) = red_parts(sound)

@@ -43,9 +43,6 @@ NOT_RUN = {
 """How many blocks of each page are not run; each has its reason in the page."""
 
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # others are at work beside this test
-
-
 class Block(NamedTuple):
     """A block of a page.
 
@@ -105,7 +102,7 @@ def run_page(name: str, folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", as_program(RUN[name], name)],
         cwd=folder,
-        env={key: value for key, value in environment.items() if key not in ("RANK", "WORLD_SIZE")} | ONE_THREAD,
+        env={key: value for key, value in environment.items() if key not in ("RANK", "WORLD_SIZE")},
         capture_output=True,
         text=True,
         timeout=HANG_SECS,

@@ -10,7 +10,7 @@ trap 'rm -rf "$place"' EXIT
 pip="$place/venv/bin/python -m pip --quiet --disable-pip-version-check"
 $pip wheel --no-deps --wheel-dir "$place/dist" "$project"
 wheel=$(ls "$place"/dist/*.whl)
-$pip install --constraint "$project/constraints.txt" "$wheel[train]"
+$pip install --no-compile --constraint "$project/constraints.txt" "$wheel[train]" # most of it is never imported here
 
 cd "$place" # nothing of the checkout is on the path here
 export PATH="$place/venv/bin:$PATH"

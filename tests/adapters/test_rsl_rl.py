@@ -95,7 +95,6 @@ def train(folder: Path, updates: int, **options: Any) -> Trained:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Five updates with rsl_rl's defaults: a clipped value loss, and a learning rate that follows the KL divergence."""
-    torch.set_num_threads(1)
     return train(tmp_path_factory.mktemp("trained"), UPDATES)
 
 

@@ -36,9 +36,8 @@ COLUMNS = {
 
 
 def environment(**others: str) -> dict[str, str]:
-    """The environment without the variables of a launcher, and with one thread for small networks."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
-    return kept | {"OMP_NUM_THREADS": "1"} | others
+    """The environment without the variables of a launcher."""
+    return {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")} | others
 
 
 def begin(*arguments: object, folder: Path, **variables: str) -> subprocess.Popen[str]:

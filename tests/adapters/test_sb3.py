@@ -31,7 +31,6 @@ from esper_schemas.errors import UsageError
 def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[dict[str, Any]], PPO]:
     """A run of 8 updates, what SB3's own JSON logger wrote of it (the last update is missing there), the model."""
     place = tmp_path_factory.mktemp("logged")
-    torch.set_num_threads(1)
     model = make_ppo(ent_coef=0.01)
     model.set_logger(configure(str(place / "sb3"), ["json"]))
     model.learn(8 * ROLLOUT, callback=RecorderCallback(place / "runs", run_id="mine"))

@@ -74,7 +74,7 @@ def make_deadly(run: Path, deaths: int | Literal["wait"]) -> Path:
 @contextmanager
 def ray_cluster(environment: Mapping[str, str]) -> Iterator[tuple[str, int]]:
     """A cluster of two nodes with one core each; yields its address, and the group of its processes."""
-    place = tempfile.mkdtemp(prefix="ray-")  # short: it is part of the names of sockets
+    place = tempfile.mkdtemp(prefix="r-")  # short: it is part of the names of sockets
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", CLUSTER],
         stdin=subprocess.PIPE,

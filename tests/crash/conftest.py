@@ -1,8 +1,7 @@
-"""What the crash tests share: the table that they fill, their two lengths, a folder in memory, a nursery."""
+"""What the crash tests share: the table that they fill, their two lengths, folders to write into, a nursery."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.crash.ledger import Ledger
 from tests.crash.nursery import Nursery
+from tests.scratch import DISK
 
 _LEDGER = pytest.StashKey[Ledger]()
 
@@ -39,13 +39,19 @@ def is_long(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
-    """An empty folder, in memory where that can be had: thousands of states are written there."""
-    shared = Path("/dev/shm")
-    if not os.access(shared, os.W_OK):
-        yield tmp_path
-        return
-    folder = Path(tempfile.mkdtemp(prefix="esper-crash-", dir=shared)).resolve()
+def memory() -> Iterator[Path]:
+    """An empty folder that any user can reach, in memory where that can be had: thousands of states are written."""
+    yield from _folder(None)
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """An empty folder on a disk."""
+    yield from _folder(DISK)
+
+
+def _folder(place: Path | None) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="esper-crash-", dir=place)).resolve()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from tests.crash.ledger import Ledger, Line
 from tests.crash.oracle import Outcome, finish_case, row_of
+from tests.live_runs import copy_live_run
 
 from esper_recorder import Recorder
 from esper_schemas import FormatVersionError, RunDamagedError
@@ -32,8 +33,7 @@ class _Image:
         recorder = Recorder.open(folder / "live", run_id="r", strict=True)
         for update in PLAIN:
             recorder.record(**row_of(update))
-        self._path = folder / "image"
-        shutil.copytree(recorder.path, self._path)
+        self._path = copy_live_run(recorder.path, folder / "image", sealed=0)
         recorder.close()
         self._folder = folder
         self._active = Path("rank-0000", "active", "00000000.arrows")

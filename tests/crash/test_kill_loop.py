@@ -116,7 +116,7 @@ class _Run:
             self.halfway[trace] += is_there
 
 
-def test_kill_loop(tmp_path: Path, memory: Path, nursery: Nursery, ledger: Ledger, is_long: bool) -> None:
+def test_kill_loop(disk: Path, memory: Path, nursery: Nursery, ledger: Ledger, is_long: bool) -> None:
     """A thousand writers, killed while they open, recover, record, rotate, seal or close, have lost no row.
 
     Half of the runs are on a disk, half in memory, where sealing takes a smaller part of the time.
@@ -129,7 +129,7 @@ def test_kill_loop(tmp_path: Path, memory: Path, nursery: Nursery, ledger: Ledge
     done = 0
     traces = ("a file written aside", "several active segments")
     while done < kills or not all(halfway[trace] for trace in traces):
-        root = (tmp_path if end.states % 2 else memory) / f"run-{end.states}"
+        root = (disk if end.states % 2 else memory) / f"run-{end.states}"
         root.mkdir()
         run = _Run(nursery, root, rng, halfway=halfway)
         for _ in range(min(40, max(5, kills - done))):

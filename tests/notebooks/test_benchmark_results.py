@@ -60,6 +60,7 @@ def test_the_samples_are_those_that_were_judged() -> None:
     assert results.sampled_when(SAMPLES / "batches", None)["sha256"] == READ.open.sampled["sha256"], hint
 
 
+@pytest.mark.notebooks
 def test_the_bounds_that_ship_are_those_that_the_runs_choose() -> None:
     """The critical bound of each tuned rule is what the script chooses by all sound runs that are not held back."""
     corpus = sampled(SAMPLES).together(public.read())

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from tests.object_store.servers import SERVERS, Server, check_installed
+from tests.object_store.uploads import empty
+
+
+@pytest.fixture(scope="session")
+def idle_servers() -> Iterator[dict[str, Server]]:
+    """Running servers with an empty bucket, by their names: to start one takes longer than most tests of one."""
+    check_installed()
+    idle: dict[str, Server] = {}
+    yield idle
+    for server in idle.values():
+        server.kill()
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
-    """A function that starts a server by its name; all are killed at the end of the test."""
-    check_installed()
-    started: list[Server] = []
+def start_server(
+    idle_servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Server]]:
+    """A function that has a server running, by its name, with an empty bucket.
+
+    At the end of the test, a server that was killed meanwhile, if only to be started again, is killed for good; any
+    other is emptied for the next test. So a test that leaves a server other than it was kills it.
+    """
+    lent: list[tuple[str, Server, subprocess.Popen[bytes] | None]] = []
 
     def start(name: str) -> Server:
-        folder = tmp_path / f"store-{len(started)}"
-        folder.mkdir()
-        server = SERVERS[name](folder)
-        started.append(server)
-        return server.start()
+        server = idle_servers.pop(name, None) or SERVERS[name](tmp_path_factory.mktemp(name)).start()
+        lent.append((name, server, server.process))
+        return server
 
     yield start
-    for server in started:
-        server.kill()
+    for name, server, process in lent:
+        if server.process is not process or name in idle_servers:
+            server.kill()
+        else:
+            empty(server)
+            idle_servers[name] = server
 
 
 @pytest.fixture(params=sorted(SERVERS))
 def object_store(request: pytest.FixtureRequest, start_server: Callable[[str], Server]) -> Server:
-    """A running server of its own; the test runs once with each kind."""
+    """A running server that nobody else uses; the test runs once with each kind."""
     return start_server(request.param)
 
 

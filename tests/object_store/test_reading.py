@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from tests.conftest import Command
 from tests.object_store.proxy import Proxy
 from tests.object_store.servers import Server
 from tests.object_store.stored import analyze, put, put_folder, record, record_rows
@@ -26,7 +27,7 @@ from esper_schemas.run.directory import open_place
 from esper_schemas.run.store import StoreUrl
 from esper_schemas.testing import golden
 
-SEGMENTS = 100
+SEGMENTS = 40
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_the_list_is_that_of_the_folder(near: Server, tmp_path: Path) -> None:
     assert [str(run.path) for run in find_runs(StoreUrl.parse(near.url("runs/resumed/")))] == [near.url("runs/resumed")]
 
 
-def test_commands_take_a_url(near: Server, tmp_path: Path) -> None:
+def test_commands_take_a_url(near: Server, tmp_path: Path, command: Command) -> None:
     """Each command that reads takes a URL as RUN, as --run and as --root, and answers as for the folder."""
     for name in ("finished", "resumed"):
         put_folder(near, golden.RUNS / name, f"golden/{name}")
@@ -106,7 +107,7 @@ def test_commands_take_a_url(near: Server, tmp_path: Path) -> None:
         made = []
         for at, root in enumerate((str(local), url)):
             filled = [word.replace("ROOT", root).replace("OUT", f"out-{at}") for word in words]
-            done = analyze(near.environment(), *filled, cwd=tmp_path)
+            done = command(*filled, cwd=tmp_path)
             assert done.returncode == 0, (words, done.stderr)
             made.append((done.stdout + done.stderr).replace(root, "ROOT").replace(f"out-{at}", "OUT"))
         assert made[0] == made[1], words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import urllib.request
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import Command
 from tests.object_store.proxy import Asked, Proxy
 from tests.object_store.servers import Server
 from tests.object_store.stored import analyze, put_folder, record
@@ -40,11 +40,11 @@ def _is_seal(asked: Asked) -> bool:
 
 
 @pytest.fixture
-def proxy(object_store: Server, tmp_path: Path) -> Iterator[Proxy]:
+def proxy(moto: Server, tmp_path: Path) -> Iterator[Proxy]:
     """A store with two runs behind a proxy."""
     for name in ("mine", "other"):
-        put_folder(object_store, record(tmp_path / "runs", name, 30, 10), f"runs/{name}")
-    with Proxy(object_store) as between:
+        put_folder(moto, record(tmp_path / "runs", name, 30, 10), f"runs/{name}")
+    with Proxy(moto) as between:
         yield between
 
 
@@ -62,12 +62,12 @@ def assert_ends_in_one_line(done: subprocess.CompletedProcess[str], secret: str,
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_connection_that_breaks_in_the_rows(name: str, proxy: Proxy, object_store: Server, tmp_path: Path) -> None:
+def test_a_connection_that_breaks_in_the_rows(name: str, proxy: Proxy, moto: Server, tmp_path: Path) -> None:
     """Half of each answer with rows arrives, again and again: the command gives up after some tries."""
     proxy.trouble = lambda asked: "half" if _is_rows(asked) else None
-    filled = [word.replace("URL", object_store.url("runs")) for word in COMMANDS[name]]
+    filled = [word.replace("URL", moto.url("runs")) for word in COMMANDS[name]]
     done = analyze(proxy.environment(), *filled, cwd=tmp_path)
-    assert_ends_in_one_line(done, object_store.secret, tmp_path, "/rank-0000/segments/")
+    assert_ends_in_one_line(done, moto.secret, tmp_path, "/rank-0000/segments/")
     assert len([asked for asked in proxy.asked if _is_rows(asked)]) < 40
 
 
@@ -130,8 +130,12 @@ def test_a_store_that_is_killed_in_between(object_store: Server, tmp_path: Path)
     assert_ends_in_one_line(done, object_store.secret, tmp_path, "does not answer", f"127.0.0.1:{object_store.port}")
 
 
-def test_what_is_not_there(object_store: Server, tmp_path: Path) -> None:
+def test_what_is_not_there(
+    object_store: Server, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A missing bucket, a missing run, and an empty prefix are told apart, each in one line."""
+    for name, value in object_store.variables().items():
+        monkeypatch.setenv(name, value)
     put_folder(object_store, record(tmp_path / "runs", "mine", 5, 10), "runs/mine")
     for words, said in (
         (["report", "s3://nobody/mine"], "s3://nobody"),
@@ -142,7 +146,7 @@ def test_what_is_not_there(object_store: Server, tmp_path: Path) -> None:
         (["runs", object_store.url("nothing")], "there are no objects below s3://bucket/nothing"),
         (["tail", "--once", object_store.url("mine")], "is not an Esper run"),
     ):
-        done = analyze(object_store.environment(), *words, cwd=tmp_path)
+        done = command(*words)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
         assert said in done.stderr, (words, done.stderr)
         assert object_store.secret not in done.stderr
@@ -156,9 +160,12 @@ def test_wrong_credentials(moto: Server, tmp_path: Path) -> None:
     )
     with urllib.request.urlopen(checking, timeout=HANG_SECS):  # from now on, moto checks keys and signatures
         pass
-    for words in (["report", url], ["runs", moto.url()], ["export", url, "-o", "out.csv"]):
-        done = analyze(moto.environment(), *words, cwd=tmp_path)
-        assert_ends_in_one_line(done, moto.secret, tmp_path, "check the credentials in the environment")
+    try:
+        for words in (["report", url], ["runs", moto.url()], ["export", url, "-o", "out.csv"]):
+            done = analyze(moto.environment(), *words, cwd=tmp_path)
+            assert_ends_in_one_line(done, moto.secret, tmp_path, "check the credentials in the environment")
+    finally:
+        moto.kill()  # it lets nobody in any more
 
 
 @pytest.mark.parametrize(
@@ -172,10 +179,10 @@ def test_wrong_credentials(moto: Server, tmp_path: Path) -> None:
         ("s3://bucket/../mine", "expected a bucket and names in it"),
     ],
 )
-def test_urls_that_name_no_place(url: str, said: str, tmp_path: Path) -> None:
+def test_urls_that_name_no_place(url: str, said: str, command: Command) -> None:
     """They are refused before anything is asked of anybody, and passwords in them are not repeated."""
     for words in (["report", url], ["runs", url], ["report", "mine", "--root", url]):
-        done = analyze(os.environ, *words, cwd=tmp_path)
+        done = command(*words)
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
         assert "password@" not in done.stderr

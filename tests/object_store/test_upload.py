@@ -196,6 +196,8 @@ def test_beginning_of_an_object(object_store: Server, tmp_path: Path) -> None:
 def test_interrupted(object_store: Server, tmp_path: Path) -> None:
     """Ctrl-C ends an upload whose store does not answer, without a traceback; a second upload adds the rest."""
     run = record_run(tmp_path)
+    object_store.kill()
+    object_store.start()  # nobody is connected to it
     assert object_store.process is not None
     os.kill(object_store.process.pid, signal.SIGSTOP)
     process = subprocess.Popen(

@@ -77,6 +77,7 @@ def test_killed_upload(object_store: Server, tmp_path: Path, number: signal.Sign
         process.wait(HANG_SECS)
         record_rows(recorder, 15, 10)
     assert objects(object_store) == files(tmp_path / "mine", "runs/")
+    object_store.kill()  # it may still write what the ended upload had sent
 
 
 @pytest.mark.usefixtures("_here")
@@ -112,17 +113,28 @@ def test_not_waited_for(
 
 
 @pytest.mark.usefixtures("_here")
-def test_nothing_of_it_is_raised(object_store: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A bucket that does not exist, and a run of another recording in the store, are notes in the log."""
-    for url, said in (("s3://nosuchbucket/runs", "no such bucket"), (object_store.url("runs"), "with other bytes")):
-        if "nosuch" not in url:
-            with Recorder.open(tmp_path / "before", run_id="mine", upload=url) as recorder:
-                record_rows(recorder, 0, 5)
-        with Recorder.open(tmp_path / said[:2], run_id="mine", upload=url) as recorder:
+def test_a_run_of_another_recording_is_a_note(
+    object_store: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run of that name that is in the store is left as it is, and nothing is raised."""
+    for name in ("before", "now"):
+        assert caplog.text == ""
+        with Recorder.open(tmp_path / name, run_id="mine", upload=object_store.url("runs")) as recorder:
             record_rows(recorder, 0, 5)
-        assert said in caplog.text
-        assert "esper-rec upload" in caplog.text
-        caplog.clear()
+    assert "with other bytes" in caplog.text
+    assert "esper-rec upload" in caplog.text
+    assert objects(object_store) == files(tmp_path / "before" / "mine", "runs/")
+
+
+@pytest.mark.parametrize("object_store", ["s3rver"], indirect=True)
+@pytest.mark.usefixtures("_here")
+def test_a_missing_bucket_is_a_note(object_store: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is raised, after half a minute in which the bucket might have been made."""
+    with Recorder.open(tmp_path, run_id="mine", upload="s3://nosuchbucket/runs") as recorder:
+        record_rows(recorder, 0, 5)
+    assert "no such bucket" in caplog.text
+    assert "esper-rec upload" in caplog.text
+    assert objects(object_store) == {}
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,7 @@ def _kill_uploads(server: Server, run: Path, times: int) -> None:
 def test_uploads_killed(object_store: Server, tmp_path: Path) -> None:
     """Uploads that SIGKILL ends anywhere leave whole objects; the next one adds what is missing, and nothing else."""
     _kill_uploads(object_store, record_run(tmp_path, rows=ROWS), 5)
+    object_store.kill()  # it may still write what a killed upload had sent
 
 
 @pytest.mark.torture
@@ -173,14 +174,17 @@ def test_server_killed_often(object_store: Server, tmp_path: Path, monkeypatch: 
     _kill_server(object_store, record_run(tmp_path, rows=ROWS), 25, monkeypatch)
 
 
-def test_server_that_stays_away(object_store: Server, tmp_path: Path) -> None:
-    """An upload whose store goes away for good ends with one line, which says what to do."""
+def test_server_that_stays_away(moto: Server, tmp_path: Path) -> None:
+    """An upload whose store goes away for good ends with one line, which says what to do.
+
+    That takes half a minute, the time that an upload waits for its store; of what kind it was is no matter then.
+    """
     run = record_run(tmp_path, rows=ROWS)
     process = subprocess.Popen(
-        upload_command(run, object_store.url("runs")), env=object_store.environment(), stderr=subprocess.PIPE, text=True
+        upload_command(run, moto.url("runs")), env=moto.environment(), stderr=subprocess.PIPE, text=True
     )
-    wait_until(lambda: _count(object_store) > 10 or process.poll() is not None)
-    object_store.kill()
+    wait_until(lambda: _count(moto) > 10 or process.poll() is not None)
+    moto.kill()
     _, said = process.communicate(timeout=HANG_SECS)
     assert process.returncode == 2
     assert said.count("\n") == 2  # that it is tried again, and that it was in vain

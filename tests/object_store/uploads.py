@@ -76,6 +76,13 @@ def objects(server: Server, prefix: str = "") -> dict[str, bytes]:
     return {key: obstore.get(store, key).bytes().to_bytes() for key in keys}
 
 
+def empty(server: Server) -> None:
+    """Delete every object in the bucket."""
+    store = client(server)
+    for some in obstore.list(store):
+        obstore.delete(store, [entry["path"] for entry in some])
+
+
 def put(server: Server, key: str, data: bytes) -> None:
     """Put an object, as somebody else would."""
     obstore.put(client(server), key, data)

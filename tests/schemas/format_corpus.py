@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tests.live_runs import copy_live_run
 from tests.schemas.format_reader import FormatError, FormatReader, Segment, plain
 
 from esper_recorder import Recorder
@@ -217,7 +217,7 @@ def _recorded(root: Path) -> Iterator[Path]:
             for minibatch in range(2):
                 recorder.minibatch(value_loss=-math.inf, **{"température": minibatch / 3} if minibatch else {})
                 assert recorder.dump_black_box("a look")
-            yield Path(shutil.copytree(recorder.path, root / f"copy-{attempt}" / "mine"))
+            yield copy_live_run(recorder.path, root / f"copy-{attempt}" / "mine", sealed=3 + 4 * attempt)
     yield root / "live" / "mine"
 
 

@@ -53,10 +53,16 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def address(environment: dict[str, str]) -> Iterator[str]:
-    """The address of a cluster of two nodes."""
-    with ray_cluster(environment) as (found, _):
+def cluster(environment: dict[str, str]) -> Iterator[tuple[str, int]]:
+    """A cluster of two nodes, whose start takes longer than most tests of it: its address, its group of processes."""
+    with ray_cluster(environment) as found:
         yield found
+
+
+@pytest.fixture
+def address(cluster: tuple[str, int]) -> str:
+    """The address of the cluster."""
+    return cluster[0]
 
 
 def fleet(*arguments: object, environment: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
@@ -144,17 +150,19 @@ def test_workers_with_other_code_are_refused(address: str, environment: dict[str
     assert b"the nodes of the Ray cluster have other code than this machine" in done.stderr
 
 
-def test_a_cluster_that_goes_away_is_one_clear_line(environment: dict[str, str], tmp_path: Path) -> None:
-    """Exit code 2: Ray itself would end the command with 1, which means a verdict."""
+def test_a_cluster_that_goes_away_is_one_clear_line(
+    cluster: tuple[str, int], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Exit code 2: Ray itself would end the command with 1, a verdict. No other test of the cluster may follow."""
+    address, group = cluster
     Recorder.open(tmp_path, run_id="run").close()
     told = make_deadly(tmp_path / "run", "wait")
-    with ray_cluster(environment) as (address, group):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "esper_analyzer", "fleet", tmp_path, "--engine", "ray", "--address", address],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
-        )  # fmt: skip
-        wait_until(lambda: told.read_text() == "idle")
-        os.killpg(group, signal.SIGKILL)
-        out, talk = process.communicate(timeout=HANG_SECS)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "esper_analyzer", "fleet", tmp_path, "--engine", "ray", "--address", address],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+    )  # fmt: skip
+    wait_until(lambda: told.read_text() == "idle")
+    os.killpg(group, signal.SIGKILL)
+    out, talk = process.communicate(timeout=HANG_SECS)
     assert (process.returncode, out) == (2, b"")
     assert f"the Ray cluster at {address} answers no longer (Connection refused)" in talk.decode()

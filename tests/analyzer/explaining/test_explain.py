@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.analyzer.conftest import Command, Record
+from tests.analyzer.conftest import Record
 from tests.analyzer.explaining.sound import rows
+from tests.conftest import Command
 
 from esper_analyzer import Explanation, open_run
 from esper_analyzer.explaining.families import FAMILIES

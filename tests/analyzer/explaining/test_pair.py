@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.analyzer.conftest import Command, Record
+from tests.analyzer.conftest import Record
 from tests.analyzer.explaining.sound import rows
+from tests.conftest import Command
 
 from esper_analyzer import open_run
 

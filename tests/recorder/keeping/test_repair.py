@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from tests.live_runs import copy_live_run
 
 from esper_analyzer import open_run
 from esper_recorder import Recorder
@@ -39,15 +39,10 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recorder = Recorder.open(root / "live", run_id="run", resume="must", segment_rows=10)
     for i in range(25, 55):
         recorder.record(update=i, policy_loss=0.1, value_loss="bad" if i == 30 else i / 4)
-    folder = recorder.path / RANK
-    while len(list((folder / "segments").iterdir())) < 5 or len(list((folder / "active").iterdir())) > 1:
-        time.sleep(0.01)
-    shutil.copytree(recorder.path, root / "run", ignore=shutil.ignore_patterns("*.tmp"))  # the recorder still writes
+    run = copy_live_run(recorder.path, root / "run", sealed=5)
     recorder.close()
-    for leftover in (root / "run").rglob("*.tmp"):
-        leftover.unlink()
-    _edit(_attempt(root / "run", 1), rows=0, dropped_rows=0, last_seq=None)  # as it was written first
-    return root / "run"
+    _edit(_attempt(run, 1), rows=0, dropped_rows=0, last_seq=None)  # as it was written first
+    return run
 
 
 def _active(run: Path) -> Path:

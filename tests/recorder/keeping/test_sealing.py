@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.live_runs import copy_live_run
 from tests.waiting import wait_until
 
 from esper_recorder import Recorder
@@ -32,8 +33,7 @@ def _crash_image(tmp_path: Path, rows: int = 5, tail: bytes = b"half a row") -> 
     """A run as SIGKILL would leave it: one active segment, with the beginning of a row behind its whole ones."""
     recorder = Recorder.open(tmp_path / "live", run_id="r", strict=True)
     _record(recorder, rows)
-    image = tmp_path / "image" / "r"
-    shutil.copytree(tmp_path / "live" / "r", image)
+    image = copy_live_run(recorder.path, tmp_path / "image" / "r", sealed=0)
     recorder.close()
     with next((image / "rank-0000" / "active").glob("*.arrows")).open("ab") as file:
         file.write(tail)

@@ -23,7 +23,6 @@ def test_the_snippets_record_a_training(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(snippets) == 2
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", True)  # rsl_rl turns that off
-    torch.set_num_threads(1)
     names: dict[str, Any] = {"env": Points(), "cfg": make_runner(tmp_path).cfg | {"max_iterations": 2}}
     exec(compile(snippets[0], str(PAGE), "exec"), names)
     run = open_run("runs/mine")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.waiting import wait_until
+from tests.live_runs import copy_live_run
 
 from esper_recorder import Recorder
 from esper_schemas.run.records import Attempt, BlackBoxRecord, RunHeader, Seal
@@ -47,13 +46,9 @@ def _killed(root: Path) -> None:
     with Recorder.open(root / "live", run_id="run", segment_rows=10, git_commit="") as recorder:
         _record(recorder, range(25))
     with Recorder.open(root / "live", run_id="run", resume="must", segment_rows=10, git_commit="") as recorder:
-        rank = recorder.path / "rank-0000"
         _record(recorder, range(25, 40))
         _record(recorder, range(40, 50))
-        wait_until(
-            lambda: len(list((rank / "active").iterdir())) == 1 and len(list((rank / "segments").iterdir())) == 5
-        )
-        shutil.copytree(recorder.path, root / "run")
+        copy_live_run(recorder.path, root / "run", sealed=5)
 
 
 def _two_ranks(root: Path) -> None:

@@ -1,16 +1,19 @@
-"""What the tests in a browser know of the HTML report: a run for it to show, and how to read the page."""
+"""What the tests in a browser know of our HTML pages: a run for them to show, and how to read and check a page."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from playwright.sync_api import FloatRect, Page
 
 NASTY = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>"
 
 Opened = Callable[..., AbstractContextManager[Page]]
+
+AXE = Path(__file__).parent / "axe.min.js"
 
 
 def value_loss(update: int) -> float:
@@ -56,3 +59,26 @@ DRAWN = """
 def pixels(page: Page, chart: str, colour: str) -> int:
     """How many pixels of a chart have a colour of the page."""
     return int(page.locator(f"#{chart} canvas").evaluate(DRAWN, colour))
+
+
+def unfold(page: Page) -> None:
+    """Open everything on the page that can be opened; charts are drawn a moment later, as they come into view."""
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+
+
+def check_accessibility(page: Page, least_passes: int) -> None:
+    """Let axe-core check the page as it is now.
+
+    Raises:
+        AssertionError: axe-core calls a fault serious or critical, or fewer than `least_passes` rules were passed, as
+            on a page that shows nothing.
+    """
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    serious = [
+        (fault["id"], [node["html"][:200] for node in fault["nodes"]])
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+    assert len(found["passes"]) >= least_passes

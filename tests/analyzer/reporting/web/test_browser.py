@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.analyzer.reporting.web.html_page import Opened, pixels
+from tests.analyzer.reporting.web.html_page import Opened, check_accessibility, pixels, unfold
 
 from esper_analyzer import open_run
 from esper_analyzer.reporting.html import report_html
 from esper_recorder import Recorder
 from esper_schemas.metric.catalogue import is_label
 from esper_schemas.metric.payload import METRICS
-
-AXE = Path(__file__).parent / "axe.min.js"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -80,24 +78,16 @@ def test_colours_follow_the_reader(opened: Opened) -> None:
 def test_axe_finds_no_serious_fault(opened: Opened, scheme: str) -> None:
     """With everything unfolded, the page has no fault that axe-core calls serious or critical."""
     with opened(color_scheme=scheme) as page:
-        page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+        unfold(page)
         page.wait_for_function("document.querySelectorAll('#other .u-over').length > 0")
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-        serious = [
-            (fault["id"], [node["html"][:200] for node in fault["nodes"]])
-            for fault in found["violations"]
-            if fault["impact"] in ("serious", "critical")
-        ]
-        assert serious == []
-        assert len(found["passes"]) > 20
+        check_accessibility(page, least_passes=21)
 
 
 @pytest.mark.parametrize("width", [360, 820])
 def test_a_narrow_screen_needs_no_sideways_scrolling(opened: Opened, width: int) -> None:
     """On a phone the page is as wide as the screen, with everything unfolded and long hostile names."""
     with opened(width=width, height=780, is_mobile=True, has_touch=True) as page:
-        page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+        unfold(page)
         page.wait_for_function("document.querySelectorAll('#other .u-over').length > 0")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("window.innerWidth") <= width

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
-from tests.analyzer.reporting.web.html_page import NASTY, Opened, pixels, view
-from tests.analyzer.reporting.web.test_browser import AXE
+from tests.analyzer.reporting.web.html_page import NASTY, Opened, check_accessibility, pixels, unfold, view
 
 from esper_analyzer.cli import main
 from esper_recorder import Recorder
@@ -151,24 +150,16 @@ def test_the_address_keeps_which_runs_are_shown(opened: Opened, few: Path) -> No
 def test_axe_finds_no_serious_fault(opened: Opened, few: Path, scheme: str) -> None:
     """With everything unfolded and every chart made, axe-core calls nothing serious or critical."""
     with opened(file=few, color_scheme=scheme, height=6000) as page:
-        page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+        unfold(page)
         for chart in page.locator(".chart").all():
             chart.locator(".u-over").wait_for()
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-        serious = [
-            (fault["id"], [node["html"][:200] for node in fault["nodes"]])
-            for fault in found["violations"]
-            if fault["impact"] in ("serious", "critical")
-        ]
-        assert serious == []
-        assert len(found["passes"]) > 15
+        check_accessibility(page, least_passes=16)
 
 
 def test_a_phone_needs_no_sideways_scrolling_and_paper_gets_every_chart(opened: Opened, few: Path) -> None:
     """Charts are made as they come into view, and all of them for printing."""
     with opened(file=few, width=360, height=700, is_mobile=True, has_touch=True) as page:
-        page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+        unfold(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.locator(".u-over").count() < page.locator(".chart").count()
         page.locator(".chart").last.scroll_into_view_if_needed()
