@@ -2,7 +2,7 @@
 
     python notebooks/benchmark/plan.py          # prints what is planned, by environment, trainer and kind
 
-The plan depends on this file, `environments.py` and `faults.py` alone. Runs come in an order in which sampling that
+The plan depends on this file, `environments.py` and `faults/` alone. Runs come in an order in which sampling that
 is cut off early holds some of everything.
 """
 

@@ -9,7 +9,8 @@ from time import perf_counter, time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from esper_recorder.writing.background import PATIENCE_SECS, SLOW_WRITE_SECS, BackgroundWriter, UpdateHook
+from esper_recorder.writing.background import SLOW_WRITE_SECS, BackgroundWriter, UpdateHook
+from esper_recorder.writing.backlog import PATIENCE_SECS
 from esper_recorder.writing.black_box import KEPT_MINIBATCHES, BlackBox
 from esper_recorder.writing.breakage import Breakage
 from esper_recorder.writing.ending import close_when_collected, ending_of
@@ -279,7 +280,7 @@ class Recorder:
         with background.lock:
             if background.is_recording:
                 return self._unplanned.refuse_in_handler()
-            if background.behind:
+            if background.backlog.behind:
                 background.wait_until_caught_up()
             background.is_recording = True
             row: dict[str, Any] | None = None

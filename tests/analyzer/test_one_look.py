@@ -27,7 +27,7 @@ from esper_recorder import Recorder
 from esper_schemas.examining import black_boxes as of_black_boxes
 from esper_schemas.examining import rank as examining
 from esper_schemas.examining.segment import Depth, Recording, SegmentExamination, examine_segment
-from esper_schemas.run.files import Storage
+from esper_schemas.run.storage import Storage
 from esper_schemas.segment import black_box, sealed
 
 Record = Callable[..., Path]

@@ -29,12 +29,12 @@ import torch
 from tests.gpu.host_trainer import HostTrainer
 from tests.gpu.sync_trace import count_waits
 
-import esper_recorder.recorder
 from esper_recorder import Recorder
 from esper_recorder.train.config import PPOConfig
 from esper_recorder.train.envs import CartPole
 from esper_recorder.train.losses import masked_mean, value_loss_per_sample
 from esper_recorder.train.trainer import Trainer
+from esper_recorder.writing import unplanned
 from esper_recorder.writing.device_capture import DeviceCapture
 from esper_schemas import RunDirectory, read_segments
 from esper_schemas.segment.scan import ActiveSegment, SealedSegment
@@ -287,8 +287,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def recording(root: Path, run_id: str) -> Iterator[Recorder]:
     """A recorder; on the CPU, one that fetches tensors as from a GPU."""
     if not HAS_GPU:
-        esper_recorder.recorder.take_device_tensors = _take_tensors  # type: ignore[attr-defined]
-        esper_recorder.recorder.DeviceCapture = partial(DeviceCapture, pinned=False)  # type: ignore[assignment,attr-defined]
+        unplanned.take_device_tensors = _take_tensors  # type: ignore[attr-defined]
+        unplanned.DeviceCapture = partial(DeviceCapture, pinned=False)  # type: ignore[assignment,attr-defined]
     with Recorder.open(root, run_id=run_id) as recorder:
         yield recorder
 

@@ -135,13 +135,16 @@ def test_with_block_notes_how_it_ended(
     assert not RunDirectory(tmp_path / "r").rank(0).has_writer()
 
 
-SCRIPT = """
+SCRIPT = (
+    PATIENT
+    + """
 import sys
 from esper_recorder import Recorder
 recorder = Recorder.open(sys.argv[1], run_id="r")
 for i in range(3):
     recorder.record(update=i, policy_loss=0.1, value_loss=0.2)
 """
+)
 
 
 @pytest.mark.parametrize(

@@ -202,8 +202,8 @@ def test_sealing_that_takes_long_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows
 ) -> None:
     """On a busy machine it takes longer than patience lasts; it goes on all the same, and few files are open."""
-    monkeypatch.setattr("esper_recorder.writing.background.PATIENCE_SECS", 1.0)
-    for module in ("unplanned", "background"):
+    monkeypatch.setattr("esper_recorder.writing.backlog.PATIENCE_SECS", 1.0)
+    for module in ("unplanned", "backlog"):
         monkeypatch.setattr(f"esper_recorder.writing.{module}.MAX_UNSEALED", 8)
     seal_oldest = Journal.seal_oldest
 
@@ -236,9 +236,9 @@ def test_close_waits_as_long_as_it_goes_on(
     class Finished(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             """Let one more segment be sealed, and give up."""
-            done = background._done
+            done = background.backlog.done
             turns.release()
-            wait_until(lambda: background._done > done or self.is_set())
+            wait_until(lambda: background.backlog.done > done or self.is_set())
             return self.is_set()
 
     monkeypatch.setattr(Journal, "seal_oldest", in_turn)
@@ -258,7 +258,7 @@ def test_a_disk_that_refuses_is_not_waited_for(tmp_path: Path, monkeypatch: pyte
     with Recorder.open(tmp_path, run_id="r", buffer_rows=50) as recorder:
         assert put(recorder, 0)
         with monkeypatch.context() as broken:
-            broken.setattr("esper_recorder.writing.background.PATIENCE_SECS", 1e9)  # waiting would never end
+            broken.setattr("esper_recorder.writing.backlog.PATIENCE_SECS", 1e9)  # waiting would never end
             broken.setattr(os, "write", _refuse)
             wait_until(lambda: not put(recorder, 1) and recorder._background._is_failing)
             for i in range(200):

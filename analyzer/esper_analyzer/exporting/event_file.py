@@ -14,7 +14,9 @@ from esper_schemas.metric.payload import METRICS
 from esper_schemas.tfevents.protobuf import scalar_prefix, scalars_event, settings_event, version_event
 from esper_schemas.tfevents.records import framed
 
-_ROWS_AT_A_TIME = 4096
+ROWS_AT_A_TIME = 4096
+"""Rows that are turned into text or events at a time."""
+
 _MICROSECONDS = 1e6
 _TIME, _STEP = "wall_time", "update"
 
@@ -39,7 +41,7 @@ def write_event_file(file: BinaryIO, rows: pl.DataFrame, config: Mapping[str, An
     start = began[0] if began else 0.0
     settings = dict(_flat(config))
     file.write(framed([version_event(start), *([settings_event(start, settings)] if settings else [])]))
-    for part in rows.iter_slices(_ROWS_AT_A_TIME):
+    for part in rows.iter_slices(ROWS_AT_A_TIME):
         file.write(framed(list(_events(part, columns, prefixes))))
 
 

@@ -11,14 +11,12 @@ from typing import BinaryIO, Literal
 import polars as pl
 import pyarrow.parquet as pq
 
-from esper_analyzer.exporting.event_file import write_event_file
+from esper_analyzer.exporting.event_file import ROWS_AT_A_TIME, write_event_file
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reading.run_reader import RunReader
 from esper_schemas.errors import UsageError
 
 Form = Literal["parquet", "csv", "tfevents"]
-
-_ROWS_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ def _collected(found: RunIndex) -> tuple[pl.DataFrame, bool]:
 def _write_csv(file: BinaryIO, rows: pl.DataFrame) -> None:
     """Write piece by piece: polars does not say why a file takes no more."""
     file.write(rows.clear().write_csv().encode())
-    for part in rows.iter_slices(_ROWS_AT_A_TIME):
+    for part in rows.iter_slices(ROWS_AT_A_TIME):
         file.write(part.write_csv(include_header=False).encode())
 
 

@@ -23,7 +23,7 @@ from esper_schemas.errors import EsperError, StoreError
 from esper_schemas.examining.segment import Depth
 from esper_schemas.metric.metrics import Level
 from esper_schemas.run.directory import run_at
-from esper_schemas.run.files import SETTLED_NS
+from esper_schemas.run.storage import SETTLED_NS
 from esper_schemas.run.store import Place
 
 _KIND = "runs"

@@ -16,8 +16,9 @@ from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.rank import RankExamination
 from esper_schemas.examining.segment import SegmentExamination
 from esper_schemas.metric.payload import METRICS
-from esper_schemas.run.files import Folder, Storage
+from esper_schemas.run.files import Folder
 from esper_schemas.run.records import Seal
+from esper_schemas.run.storage import Storage
 from esper_schemas.segment import sealed
 from esper_schemas.segment.column_state import ColumnState
 from esper_schemas.segment.holds import Holds, check_columns

@@ -9,7 +9,8 @@ from esper_analyzer.run import Run
 from esper_analyzer.serving.bounds import cleaned
 from esper_schemas.errors import NotARunError, UsageError
 from esper_schemas.run.directory import HEADER_NAME, RunDirectory, StoredRun, open_place
-from esper_schemas.run.files import Folder, Storage
+from esper_schemas.run.files import Folder
+from esper_schemas.run.storage import Storage
 from esper_schemas.run.store import Place, StoreUrl
 
 

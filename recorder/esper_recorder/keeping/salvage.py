@@ -6,18 +6,13 @@ they leave a gap in the sequence numbers.
 
 from __future__ import annotations
 
-import struct
-
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.examining.rank import RankExamination
 from esper_schemas.examining.segment import Recording, SegmentExamination
 from esper_schemas.limits import MAX_SEGMENT_BYTES, MAX_SEQ
 from esper_schemas.run.files import Folder
-from esper_schemas.segment.active import RowLayout, ScanEnd, SegmentIdentity
+from esper_schemas.segment.active import ROW_MARK, SEQ_CELLS, RowLayout, ScanEnd, SegmentIdentity
 from esper_schemas.segment.scan import ActiveSegment, with_identity
-
-_ROW_MARK = b"\xff\xff\xff\xff"  # starts every row; a header has it only at its start
-_SEQ_CELLS = struct.Struct("<qq")  # seq and dropped_before
 
 
 def salvage(
@@ -69,7 +64,7 @@ def _whole_rows(data: bytes, layout: RowLayout) -> tuple[list[bytes], int, int]:
     first_bad, last_good_end = None, len(layout.header)
     for start in range(len(layout.header), len(data) - layout.row_bytes + 1, layout.row_bytes):
         message = data[start : start + layout.row_bytes]
-        seq, dropped = _SEQ_CELLS.unpack_from(message, layout.values_at)
+        seq, dropped = SEQ_CELLS.unpack_from(message, layout.values_at)
         if dropped >= 0 and next_seq <= seq - dropped and seq <= MAX_SEQ and layout.is_whole(message):
             rows.append(message)
             next_seq, last_good_end = seq + 1, start + layout.row_bytes
@@ -80,7 +75,7 @@ def _whole_rows(data: bytes, layout: RowLayout) -> tuple[list[bytes], int, int]:
 
 def _made_anew(data: bytes, number: int, recording: Recording, known: RankExamination) -> RowLayout | None:
     """Rebuild the layout of a file with a damaged header, if its first row is whole with the columns of a neighbour."""
-    header_bytes = data.find(_ROW_MARK, len(_ROW_MARK))
+    header_bytes = data.find(ROW_MARK, len(ROW_MARK))
     held = [entry.holds for entry in known.segments if entry.holds]
     run_id, run_uuid = recording.run_id or "", recording.run_uuid
     for extras in ([], *([*holds.extras] for holds in reversed(held) if holds.extras)):
@@ -88,7 +83,7 @@ def _made_anew(data: bytes, number: int, recording: Recording, known: RankExamin
         message = data[header_bytes : header_bytes + layout.row_bytes]
         if header_bytes < 0 or len(message) < layout.row_bytes:
             continue
-        seq, dropped = _SEQ_CELLS.unpack_from(message, layout.values_at)
+        seq, dropped = SEQ_CELLS.unpack_from(message, layout.values_at)
         if not 0 <= dropped <= seq <= MAX_SEQ or not layout.is_whole(message):
             continue
         attempt = max((a.attempt for a in known.attempts.values() if a.first_seq <= seq), default=0)

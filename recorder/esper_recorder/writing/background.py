@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
-from esper_recorder.keeping import durable
 from esper_recorder.writing import log
+from esper_recorder.writing.attempt_record import AttemptRecord
+from esper_recorder.writing.backlog import Backlog
 from esper_recorder.writing.black_box import WAIT_SECS, BlackBox, write_due
 from esper_recorder.writing.breakage import Breakage
 from esper_recorder.writing.device_capture import PendingRow
@@ -26,10 +24,9 @@ from esper_recorder.writing.journal import Journal
 from esper_recorder.writing.opening import OpenedRank
 from esper_recorder.writing.run_queue import RunQueue
 from esper_recorder.writing.taken import move
-from esper_recorder.writing.tally import MAX_REASON, Tally
+from esper_recorder.writing.tally import Tally
 from esper_schemas.errors import EsperError
-from esper_schemas.run.directory import attempt_name
-from esper_schemas.run.records import EndStatus, now
+from esper_schemas.run.records import EndStatus
 
 SLOW_WRITE_SECS = 0.05
 """After a write slower than this, writing moves to the background until the disk is healthy again."""
@@ -39,15 +36,6 @@ SYNC_INTERVAL_SECS = 1.0
 
 RETRY_SECS = 0.1
 """How long the background waits after a failed write before it tries again."""
-
-PATIENCE_SECS = 5.0
-"""How long `record` waits for the background to catch up while the disk answers; see FORMAT.md."""
-
-MAX_WAITING_ROWS = 1000
-"""So many rows may wait to be written before `record` waits for them."""
-
-MAX_UNSEALED = 32
-"""So many segments may wait to be sealed before `record` waits for them; each is an open file."""
 
 _ROWS_AT_ONCE = 500
 _SLOW_WRITES = 3  # in a row, until the disk is taken to be slow: one may have waited for a processor, or for the GIL
@@ -63,11 +51,12 @@ class BackgroundWriter:
     """One thread, and all that it shares with the callers of `record`.
 
     Whoever holds `lock` may look at and change the attributes. While `direct`, holding it is also owning the journal;
-    otherwise the thread owns the journal, and callers leave their rows in `pending`. `direct` means that nothing
-    is pending, the disk is well and the recorder is open; only the thread sets it.
+    otherwise the thread owns the journal, and callers leave their rows in `backlog`. `direct` means that nothing
+    waits there, the disk is well and the recorder is open; only the thread sets it.
 
     Attributes:
         journal: What is on disk.
+        backlog: What the thread is behind with.
         lock: Re-entrant, so that a signal handler that closes the run cannot lock itself out.
         direct: Whether callers write themselves.
         is_recording: Whether the holder of the lock is in the middle of a row.
@@ -92,30 +81,24 @@ class BackgroundWriter:
         self.closed: str | None = None
         self.next_seq = opened.attempt.first_seq
         self.tally = Tally(lambda: self.path)
-        self.behind = False
+        self.backlog = Backlog(self.lock, buffer_rows)
         self.opened = opened
         self._slow_writes = 0  # in a row, as far as this thread saw
         self._is_failing = False  # the last write did not succeed
         self._cannot_seal = False  # the last segment could not be sealed
         self._cannot_write_black_box = False  # the disk refused the last one
-        self._is_waited_for = True  # waiting for this thread has not been in vain lately
-        self._done = 0  # rows that it has written, and segments that it has sealed
-        self._pending: deque[PendingRow] = deque()
         self._black_box = black_box
-        self._buffer_rows = buffer_rows
-        self._most_waiting = min(buffer_rows, MAX_WAITING_ROWS)
         self._on_update = on_update
-        self._record = opened.attempt  # what stands in attempts/NNNN.json
-        self._end: tuple[EndStatus, str | None] | None = None
+        self._buffer_rows = buffer_rows
+        self._record = AttemptRecord(opened.attempt)
         self._wanted_end: tuple[EndStatus, str] | None = None
         self._work = threading.Condition(self.lock)
-        self._caught_up = threading.Condition(self.lock)
         self._finished = threading.Event()  # a join that a signal interrupts takes the thread for ended (Python 3.11)
         self._thread = threading.Thread(target=self._run, name="esper-recorder", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:  # there are too many
-            self._end = ("failed", "no thread could be started")
+            self._record.set_end("failed", "no thread could be started")
             self._write_attempt()
             opened.close()
             raise
@@ -129,7 +112,7 @@ class BackgroundWriter:
 
     def notify(self) -> None:
         """There is a segment to seal."""
-        self.behind = self.behind or self.journal.unsealed >= MAX_UNSEALED
+        self.backlog.note_unsealed(self.journal.unsealed)
         self._work.notify()
 
     def take_over(self) -> None:
@@ -140,39 +123,18 @@ class BackgroundWriter:
 
     def buffer(self, pending: PendingRow) -> bool:
         """Leave a row to the thread, which then writes all rows until it has caught up; False, as `record` says it."""
-        if len(self._pending) >= self._buffer_rows:
+        if not self.backlog.add(pending):
             self.tally.drop(f"the buffer of {self._buffer_rows} rows is full")
             return False
         self.direct = False
-        if not self._pending:
+        if len(self.backlog.rows) == 1:
             self._work.notify()
-        self._pending.append(pending)
-        self.behind = self.behind or len(self._pending) >= self._most_waiting
         return False
 
     def wait_until_caught_up(self) -> None:
-        """Let the thread catch up before another row comes; not for ever, and not while the disk refuses.
-
-        Where nothing was written or sealed for `PATIENCE_SECS`, nobody waits any more until something is. Other threads
-        may record meanwhile, since the lock is free.
-        """
-        deadline, done = monotonic() + PATIENCE_SECS, self._done
-        while self.behind and self.closed is None and self._is_waited_for and not self._is_failing:
-            if threading.current_thread() is self._thread:
-                return  # a hook that records
-            if not self._wait_for_thread(max(0.0, deadline - monotonic())) and monotonic() >= deadline:
-                self._is_waited_for = self._done > done
-                return
-
-    def _wait_for_thread(self, secs: float) -> bool:
-        """Wait with the lock free, and hold it again even if a signal handler raises while nobody holds it."""
-        try:
-            return self._caught_up.wait(secs)
-        except BaseException:
-            with suppress(RuntimeError):
-                self.lock.release()  # an RLock says whether it is held in no other way
-            self.lock.acquire()
-            raise
+        """Let the thread catch up before another row comes, within a bound, and not while the disk refuses."""
+        if threading.current_thread() is not self._thread:  # where a hook records
+            self.backlog.wait(lambda: self.closed is None and not self._is_failing)
 
     def wait_for_black_box(self, written: threading.Event | None, secs: float | None = None) -> bool:
         """Have a black box written now, and wait for it; not for ever, and not in the thread that writes it.
@@ -215,12 +177,12 @@ class BackgroundWriter:
             cannot_wait = self.is_recording or threading.current_thread() is self._thread
         if cannot_wait:
             return False
-        done = self._done
+        done = self.backlog.done
         while not self._finished.wait(2 * CLOSE_TIMEOUT_SECS):
-            if self._done == done:
+            if self.backlog.done == done:
                 self.tally.say("close", "the disk does not answer; the end of the run could not be written")
                 break
-            done = self._done
+            done = self.backlog.done
         return True
 
     def end_soon(self, status: EndStatus, reason: str) -> None:
@@ -238,16 +200,16 @@ class BackgroundWriter:
             if status != "finished":
                 broken = Breakage(status, status, reason or f"the attempt was closed as {status}")
                 self._black_box.pull(broken, self.journal.last_seq + 1)
-            self._end = (status, " ".join(reason.split())[:MAX_REASON] if reason else None)
+            self._record.set_end(status, reason)
             self.closed = "it is closed"
             self.direct = False
             self._work.notify_all()
-            self._caught_up.notify_all()
+            self.backlog.release()
 
     def note_import(self, imported: Mapping[str, Any]) -> None:
         """Keep in the record of the attempt which log its rows came from; written when the attempt ends."""
         with self.lock:
-            self._record = replace(self._record, imported=dict(imported))
+            self._record.note_import(imported)
 
     @property
     def is_finished(self) -> bool:
@@ -257,11 +219,11 @@ class BackgroundWriter:
     def abandon_in_child(self) -> None:
         """In a forked child: the run belongs to the parent, and so does its lock."""
         self.lock = threading.RLock()
+        self.backlog.abandon(self.lock)
         self._work = threading.Condition(self.lock)
-        self._caught_up = threading.Condition(self.lock)
         self._finished = threading.Event()
         self._finished.set()
-        self.direct = self.is_recording = self.behind = False
+        self.direct = self.is_recording = False
         self.closed = "it belongs to the process that opened it, and this is a forked child"
         self.journal.close_files()
         self.opened.close()
@@ -275,7 +237,7 @@ class BackgroundWriter:
             while self.closed is None:
                 with self.lock:
                     is_in_trouble = self._is_failing or self._cannot_seal or self._cannot_write_black_box
-                    is_idle = not (self._pending or self.behind or self._black_box.has_due)
+                    is_idle = not (self.backlog.rows or self.backlog.behind or self._black_box.has_due)
                     if self.closed is None and (is_in_trouble or is_idle):
                         until_sync = max(0.0, kept_house_at + SYNC_INTERVAL_SECS - monotonic())
                         self._work.wait(RETRY_SECS if is_in_trouble else until_sync)
@@ -302,12 +264,12 @@ class BackgroundWriter:
         """Write what is buffered, many rows at a time, until it is empty or the disk refuses."""
         while True:
             with self.lock:
-                if not self._pending:
+                if not self.backlog.rows:
                     is_well = self._slow_writes < _SLOW_WRITES and not self._is_failing
                     self.direct = is_well and self.closed is None
-                    self._tell_callers()
+                    self.backlog.release_if_caught_up(self.journal.unsealed)
                     return
-                waiting = list(islice(self._pending, _ROWS_AT_ONCE))
+                waiting = list(islice(self.backlog.rows, _ROWS_AT_ONCE))
             rows = self._resolved(waiting)
             count = len(rows)
             try:
@@ -319,29 +281,17 @@ class BackgroundWriter:
                 self.say_disk_trouble(error)
                 self._fetch_waiting()
                 with self.lock:
-                    self._caught_up.notify_all()  # nobody waits for a disk that refuses
+                    self.backlog.release()  # nobody waits for a disk that refuses
                 return
             with self.lock:
                 for _ in range(count):
-                    self._pending.popleft()
+                    self.backlog.rows.popleft()
             self._is_failing = False
-            self._has_done(count)
+            self.backlog.note_progress(count)
             for row in rows:
                 self._black_box.pull_for(row, row["seq"])
                 if self._on_update is not None:
                     self._call_hook(self._on_update, row)
-
-    def _has_done(self, count: int) -> None:
-        """The disk answers: so many rows were written, or segments sealed."""
-        self._done += count
-        self._is_waited_for = True
-
-    def _tell_callers(self) -> None:
-        """Let those go on who wait, where there is nothing left to catch up with; the lock is held."""
-        if self.behind and not self._pending and self.journal.unsealed <= MAX_UNSEALED // 2:
-            self.behind = False
-            self._is_waited_for = True
-            self._caught_up.notify_all()
 
     def _resolved(self, waiting: Iterable[PendingRow]) -> list[dict[str, Any]]:
         """Rows with everything that was on its way; those that can never be written are counted, and wait no longer."""
@@ -351,7 +301,7 @@ class BackgroundWriter:
                 rows.append(pending.resolve())
             except Exception as error:
                 with self.lock:
-                    self._pending.remove(pending)
+                    self.backlog.rows.remove(pending)
                     self.tally.drop(describe(type(error), error))
         return rows
 
@@ -382,7 +332,7 @@ class BackgroundWriter:
     def _fetch_waiting(self) -> None:
         """Fetch what waiting rows still have on the device: its slots are far fewer than the rows that may wait."""
         with self.lock:
-            waiting = list(self._pending)
+            waiting = list(self.backlog.rows)
         for pending in waiting:
             pending.fetch_now()
 
@@ -406,10 +356,10 @@ class BackgroundWriter:
         try:
             while self.journal.seal_oldest():
                 self._cannot_seal = False
-                self._has_done(1)
+                self.backlog.note_progress(1)
                 self._drain()  # rows go before segments
                 with self.lock:
-                    self._tell_callers()
+                    self.backlog.release_if_caught_up(self.journal.unsealed)
                 if monotonic() - synced_at >= SYNC_INTERVAL_SECS:
                     self._sync()
                     synced_at = monotonic()
@@ -417,8 +367,7 @@ class BackgroundWriter:
             if error.errno != errno.ESTALE or not self._go_elsewhere():
                 self._cannot_seal = True
                 self.tally.say("seal", f"sealing failed ({error}) and is tried again; the rows stay readable")
-        lost = (self.tally.dropped_rows, self.tally.refused_values)
-        if lost != (self._record.dropped_rows, self._record.refused_values):
+        if self._record.lacks(self.tally):
             self._write_attempt()
 
     def _sync(self) -> None:
@@ -457,7 +406,8 @@ class BackgroundWriter:
             return False
         with self.lock:
             self.journal.close_files()
-            self.opened, self.journal, self._record = opened, journal, opened.attempt
+            self.opened, self.journal = opened, journal
+            self._record.move(opened.attempt)
             self.journal.on_refused = self._refuse_name
         left.close()
         self.tally.may_say_again("taken")
@@ -473,8 +423,8 @@ class BackgroundWriter:
             if monotonic() > deadline:
                 break
             sleep(RETRY_SECS)
-        if self._pending:
-            for _ in self._pending:
+        if self.backlog.rows:
+            for _ in self.backlog.rows:
                 self.tally.drop("the disk was still in trouble when the run was closed")
             try:
                 self._write_attempt()
@@ -485,13 +435,13 @@ class BackgroundWriter:
         """Write, seal and note what is left; False if it must be tried again."""
         try:
             self._drain()
-            if self._pending:
+            if self.backlog.rows:
                 return False
             write_due(self._black_box, self.opened, self.tally, is_end=True)
             self.journal.retire()
             self._sync()
             while self.journal.seal_oldest():
-                self._has_done(1)
+                self.backlog.note_progress(1)
             self._write_attempt()
         except Exception as error:
             self.tally.say("seal", f"the run could not be sealed ({error}); its rows stay readable as they are")
@@ -499,18 +449,4 @@ class BackgroundWriter:
         return True
 
     def _write_attempt(self) -> None:
-        status, reason = self._end or (None, None)
-        record = replace(
-            self._record,
-            ended=now() if status else None,
-            status=status,
-            reason=reason,
-            last_seq=self.journal.last_seq,
-            rows=self.journal.rows,
-            dropped_rows=self.tally.dropped_rows,
-            last_drop_reason=self.tally.drop_reason,
-            refused_values=dict(self.tally.refused_values),
-        )
-        self.opened.lock.check()
-        durable.replace(self.opened.folder, attempt_name(record.attempt), record.to_bytes())
-        self._record = record
+        self._record.write(self.opened, self.journal, self.tally)

@@ -21,7 +21,7 @@ from esper_recorder.writing.device_capture import OnDevice, fetch_together, keep
 from esper_recorder.writing.foreign import describe
 from esper_recorder.writing.opening import OpenedRank
 from esper_recorder.writing.row_plan import EXACT_AS_FLOAT, tensor_types
-from esper_recorder.writing.tally import Tally
+from esper_recorder.writing.tally import MAX_REASON, Tally
 from esper_schemas.errors import PayloadError
 from esper_schemas.metric.coercion import check_extra_name, coerce
 from esper_schemas.run.directory import BLACK_BOXES, black_box_name, black_box_record_name, new_black_box
@@ -39,8 +39,6 @@ MAX_ASKED = 100
 
 WAIT_SECS = 0.25
 """How long a caller whose numbers broke waits for the black box to be on the disk."""
-
-MAX_REASON = 500
 
 _Minibatch = tuple[int, int, float, Mapping[str, float], OnDevice | None]
 """Sequence number of its update's row, its number in that update, when it came, its numbers, those on a device."""

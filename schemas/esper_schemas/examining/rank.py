@@ -31,8 +31,9 @@ from esper_schemas.run.directory import (
     sealed_name,
     segment_numbers,
 )
-from esper_schemas.run.files import Folder, Storage
+from esper_schemas.run.files import Folder
 from esper_schemas.run.records import Attempt
+from esper_schemas.run.storage import Storage
 from esper_schemas.segment import sealed
 from esper_schemas.segment.holds import Range
 

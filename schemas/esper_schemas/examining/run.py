@@ -26,9 +26,9 @@ from esper_schemas.run.directory import (
     rank_numbers,
     run_at,
 )
-from esper_schemas.run.files import Storage
 from esper_schemas.run.finding import candidates, resolve_run
 from esper_schemas.run.records import RunHeader
+from esper_schemas.run.storage import Storage
 from esper_schemas.run.store import Place
 
 

@@ -17,7 +17,8 @@ MAX_EXACT = 2**53
 """Up to this size every whole number is a float64."""
 
 _INT_BITS = {"int64": 63, "int32": 31, "timestamp": 63}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Times are stored as microseconds since then."""
 
 
 def check_extra_name(name: object) -> None:
@@ -50,7 +51,7 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
         if dtype == "float64":
             return _exact(value)
         if dtype == "timestamp" and isinstance(value, datetime):
-            return (value - _EPOCH) // datetime.resolution
+            return (value - EPOCH) // datetime.resolution
         whole = _whole(value)
     except OSError:  # not from the number: a signal handler that ends a wait raises it (TimeoutError)
         raise

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError
 from esper_schemas.limits import MAX_SEQ
-from esper_schemas.run.files import Folder, Storage
+from esper_schemas.run.files import Folder
 from esper_schemas.run.records import Attempt, RunHeader, Seal
+from esper_schemas.run.storage import Storage
 from esper_schemas.run.store import Place, StoreUrl
 
 HEADER_NAME = "run.json"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.run.bucket import AHEAD_BYTES, Bucket, Listed, Range, Tree, bucket_of
-from esper_schemas.run.files import Fingerprint
+from esper_schemas.run.storage import Fingerprint
 from esper_schemas.run.store import StoreUrl
 
 if TYPE_CHECKING:

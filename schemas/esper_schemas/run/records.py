@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 
 from esper_schemas.errors import FormatVersionError, RunDamagedError, UsageError
 from esper_schemas.limits import FORMAT_VERSION
-from esper_schemas.run.files import Storage
+from esper_schemas.run.storage import Storage
 
 EndStatus = Literal["finished", "failed", "interrupted"]
 Trigger = Literal["not_finite", "skipped", "critical", "failed", "interrupted", "asked"]

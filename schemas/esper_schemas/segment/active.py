@@ -44,7 +44,11 @@ _DTYPE_OF_ARROW = {arrow: dtype for dtype, arrow in ARROW_TYPES.items()}
 
 _PREFIX = struct.Struct("<iI")  # continuation marker −1, length of the metadata that follows
 _CONTINUATION = -1
-_ROW_MARK = b"\xff\xff\xff\xff"  # the continuation marker as bytes; it never occurs inside a header
+ROW_MARK = b"\xff\xff\xff\xff"
+"""The continuation marker as bytes. It starts the header and every row, and never occurs inside a header."""
+
+SEQ_CELLS = struct.Struct("<qq")
+"""`seq` and `dropped_before`, the first two columns of a row."""
 _CELL = 8  # bytes of one validity cell and of one value cell
 _BLOCK_BYTES = 1024 * 1024  # scanned at once: they stay in the processor's cache
 _CHECKSUM_BYTES = 8  # hexadecimal digits, which are never zero bytes
@@ -223,7 +227,7 @@ class RowLayout:
         """
         length = _message_length(data)
         if length > len(data):
-            if _ROW_MARK in data[_PREFIX.size :]:  # rows follow, so the header was complete once
+            if ROW_MARK in data[_PREFIX.size :]:  # rows follow, so the header was complete once
                 raise RunDamagedError("offset 0: the header declares more bytes than it has")
             return None
         header = bytes(data[:length])
@@ -286,7 +290,7 @@ class RowLayout:
             return f"a row of {self.row_bytes} bytes ends after {len(message)}"
         if not self.is_whole(message):
             return "the checksum of a row does not match"
-        seq, dropped = _SEQ_CELLS.unpack_from(message, self.values_at)
+        seq, dropped = SEQ_CELLS.unpack_from(message, self.values_at)
         return f"expected sequence number {next_seq + dropped}, found {seq}"
 
     def _whole_rows(self, block: memoryview, next_seq: int) -> tuple[int, int]:
@@ -325,9 +329,6 @@ class RowLayout:
             buffers = [pa.py_buffer(validity[i]), pa.py_buffer(column)]
             arrays.append(pa.Array.from_buffers(ARROW_TYPES[dtype], rows, buffers))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-
-
-_SEQ_CELLS = struct.Struct("<qq")  # seq and dropped_before are the first two columns
 
 
 def _message_length(data: bytes) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from esper_schemas.metric.catalogue import LOSS_RATIO
+from esper_schemas.metric.coercion import EPOCH
 from esper_schemas.metric.metrics import Bands
 from esper_schemas.metric.severity import (
     DEFAULT_THRESHOLDS,
@@ -39,9 +40,8 @@ At = tuple[Number, int]
 """A value and the sequence number of its row."""
 
 _WITHOUT_STATE = frozenset({"run_id", "rank", "attempt", "seq"})
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_TIME, _LAST_TIME = (
-    (time - _EPOCH) // timedelta(microseconds=1)
+    (time - EPOCH) // timedelta(microseconds=1)
     for time in (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_COLUMNS, MAX_SEQ
-from esper_schemas.metric.coercion import RECORDER_COLUMNS
+from esper_schemas.metric.coercion import EPOCH, RECORDER_COLUMNS
 from esper_schemas.metric.payload import METRICS
 from esper_schemas.segment.active import ARROW_TYPES, SegmentIdentity, column_types
 from esper_schemas.segment.arrays import is_valid, values_of
@@ -20,7 +20,6 @@ from esper_schemas.segment.arrays import is_valid, values_of
 Range = tuple[int, int]
 """First and last number of a range, both inclusive."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPES = {
     "run_id": pa.string(),
     "rank": pa.int32(),
@@ -162,6 +161,6 @@ def _time(batch: pa.RecordBatch) -> str | None:
     if not is_valid(times)[0]:
         return None
     try:
-        return (_EPOCH + timedelta(microseconds=int(values_of(times)[0]))).isoformat()
+        return (EPOCH + timedelta(microseconds=int(values_of(times)[0]))).isoformat()
     except OverflowError:
         return None

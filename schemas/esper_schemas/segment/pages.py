@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.run.files import RangedFile
+from esper_schemas.run.storage import RangedFile
 from esper_schemas.segment.thrift import read_page_header, read_struct
 
 MAX_HEADERS_BYTES = 1024 * 1024

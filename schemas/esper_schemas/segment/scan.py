@@ -15,7 +15,7 @@ import pyarrow as pa
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEGMENT_BYTES
 from esper_schemas.run.directory import StoredRank, active_name, sealed_name, segment_numbers
-from esper_schemas.run.files import Storage
+from esper_schemas.run.storage import Storage
 from esper_schemas.run.store import Place
 from esper_schemas.segment.active import RowLayout, ScanEnd, SegmentIdentity
 from esper_schemas.segment.arrays import repeated

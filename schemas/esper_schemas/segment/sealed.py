@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_ATTEMPTS, MAX_COLUMNS, MAX_SEGMENT_BYTES, MAX_SEQ
-from esper_schemas.run.files import RangedFile
 from esper_schemas.run.records import Seal
+from esper_schemas.run.storage import RangedFile
 from esper_schemas.segment.active import SegmentIdentity
 from esper_schemas.segment.holds import Holds, added_columns
 from esper_schemas.segment.pages import check_pages

@@ -15,8 +15,8 @@ from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEQ
 from esper_schemas.metric.severity import fingerprint
 from esper_schemas.run.directory import states_name
-from esper_schemas.run.files import Storage
 from esper_schemas.run.records import MAX_JSON_BYTES, Seal
+from esper_schemas.run.storage import Storage
 from esper_schemas.segment import digest
 from esper_schemas.segment.active import SegmentIdentity, column_types
 from esper_schemas.segment.column_state import At, ColumnState, Number, Worst, states_of

@@ -21,7 +21,7 @@ from esper_analyzer.terminal.app.app import EsperApp
 from esper_analyzer.wording import count
 from esper_recorder import Recorder
 from esper_schemas.run.directory import RunDirectory
-from esper_schemas.run.files import SETTLED_NS
+from esper_schemas.run.storage import SETTLED_NS
 from esper_schemas.testing.golden import copy_run
 
 

@@ -16,6 +16,7 @@ from esper_analyzer.measuring.drift import (
     Floats,
     Window,
     autoregressive,
+    clipped,
     confidence,
     null_quantiles,
     statistic,
@@ -134,6 +135,17 @@ def test_too_few_values_and_broken_ones_have_no_confidence() -> None:
     found = confidence(windows, np.array([30, 30, 30, 14]), LONG)
     assert np.isnan(found).tolist() == [False, True, True, True]
     assert len(confidence(np.empty((0, 30)), np.empty(0, np.int64), LONG)) == 0
+
+
+@pytest.mark.parametrize("count", [5, 6, 9, 10])
+def test_windows_that_are_not_full_are_clipped_like_full_ones(count: int) -> None:
+    """Padding counts for no median: a window of `count` values is clipped as one that is just so long."""
+    values = np.random.default_rng(9).standard_t(1, (50, 30))
+    counts = np.full(50, count)
+    expected = clipped(values[:, -count:], counts)
+    assert (expected != values[:, -count:]).any()
+    counts[0] = 30  # else the windows would all be of one length
+    assert clipped(values, counts)[1:, -count:].tolist() == expected[1:].tolist()
 
 
 @pytest.mark.parametrize(("window", "count"), [(SHORT, 6), (SHORT, 10), (LONG, 15), (LONG, 30)])

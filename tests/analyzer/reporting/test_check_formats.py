@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,41 +10,13 @@ from xml.etree import ElementTree
 
 import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase
+from tests.analyzer.reporting.checked import BAD, FINE, KL_HIGH, WORN, check_apart, damage
 from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
 from esper_analyzer.drawing.style import Style
 from esper_analyzer.reporting.check import Check, check_report
 from esper_analyzer.reporting.check_formats import as_github, as_json, as_junit, as_text
-
-COMMAND = [sys.executable, "-m", "esper_analyzer", "check"]
-FINE = [
-    {"update": update, "value_loss": 0.1, "return_std": 1.0, "explained_variance": 0.8, "kl_divergence": 0.01}
-    for update in range(60)
-]
-BAD = [*FINE, *({"update": update, "value_loss": math.nan} for update in range(60, 70))]
-WORN = [row for row in FINE if row["update"] not in (20, 21)]
-KL_HIGH = [{**row, "kl_divergence": 0.5 if row["update"] > 40 else 0.01} for row in FINE]
-"""Runs whose verdict is healthy, critical, a warning (missing updates); and healthy with a KL that is critical."""
-
-
-def check_apart(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `esper-analyze check` in a process of its own, with its output in pipes."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=HANG_SECS,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
-        check=False,
-    )
-
-
-def damage(path: Path) -> None:
-    """Cut off the end of a sealed segment."""
-    segment = path / "rank-0000" / "segments" / "00000000.parquet"
-    segment.write_bytes(segment.read_bytes()[:-50])
 
 
 def workflow_commands(text: str) -> list[tuple[str, str, str]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.recorder.keeping.deaths import Crash, dies_after
 from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
@@ -139,33 +138,6 @@ def test_what_was_left_before_the_record_was_in_place_is_removed(unfinished: Pat
     assert kinds(unfinished) == set()
 
 
-class _Crash(BaseException):
-    """The process is gone."""
-
-
-@contextmanager
-def dies_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Everything that reaches the disk stops after so many steps, and nothing that comes later has any effect."""
-    left = steps
-
-    def wrap(name: str) -> None:
-        real = getattr(os, name)
-
-        def step(*args: Any, **kwargs: Any) -> Any:
-            nonlocal left
-            if left <= 0:
-                raise _Crash
-            left -= 1
-            return real(*args, **kwargs)
-
-        patched.setattr(os, name, step)
-
-    with monkeypatch.context() as patched:
-        for name in ("fsync", "rename", "unlink"):
-            wrap(name)
-        yield
-
-
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_recovery_that_dies_anywhere_is_completed(
     unfinished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_whole: bool
@@ -179,7 +151,7 @@ def test_recovery_that_dies_anywhere_is_completed(
             with dies_after(steps, monkeypatch):
                 recover_run(run)
             is_done = True
-        except _Crash:
+        except Crash:
             is_done = False
         assert kinds(run) <= {"note"}
         recover_run(run)

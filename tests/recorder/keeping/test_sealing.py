@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.live_runs import copy_live_run
+from tests.recorder.keeping.deaths import Crash, dies_after
 from tests.waiting import wait_until
 
 from esper_recorder import Recorder
@@ -49,33 +48,6 @@ def _recover(rank: RankDirectory) -> RecoveredRank:
         return recover(folder, None)
 
 
-class _Crash(BaseException):
-    """The process is gone."""
-
-
-@contextmanager
-def _dies_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Everything that reaches the disk stops after so many steps, and nothing that comes later has any effect."""
-    left = steps
-
-    def wrap(name: str) -> None:
-        real = getattr(os, name)
-
-        def step(*args: Any, **kwargs: Any) -> Any:
-            nonlocal left
-            if left <= 0:
-                raise _Crash
-            left -= 1
-            return real(*args, **kwargs)
-
-        patched.setattr(os, name, step)
-
-    with monkeypatch.context() as patched:
-        for name in ("fsync", "rename", "unlink"):
-            wrap(name)
-        yield
-
-
 def test_sealing_may_be_cut_short_between_any_two_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows
 ) -> None:
@@ -89,10 +61,10 @@ def test_sealing_may_be_cut_short_between_any_two_steps(
         shutil.copytree(image, run.path)
         rank = run.rank(0)
         try:
-            with _dies_after(steps, monkeypatch):
+            with dies_after(steps, monkeypatch):
                 _recover(rank)
             done = True
-        except _Crash:
+        except Crash:
             done = False
         assert read_rows(run.path) == expected, steps
         recovered = _recover(rank)

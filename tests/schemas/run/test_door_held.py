@@ -12,7 +12,8 @@ import pytest
 from tests.schemas.run.door import CHANGING, EVERYTHING, LISTING, LOOKING, ON_NAMES, READING, descriptors, lay_out, tree
 
 from esper_schemas import RunDamagedError
-from esper_schemas.run.files import Folder, Storage
+from esper_schemas.run.files import Folder
+from esper_schemas.run.storage import Storage
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tests.waiting import wait_until
 
-from esper_schemas.run.files import SETTLED_NS, Fingerprint, Folder
+from esper_schemas.run.files import Folder
+from esper_schemas.run.storage import SETTLED_NS, Fingerprint
 
 
 def fingerprint(path: Path) -> Fingerprint | None:

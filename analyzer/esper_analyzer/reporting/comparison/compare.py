@@ -23,6 +23,7 @@ from esper_analyzer.reporting.comparison.axis import (
 )
 from esper_analyzer.reporting.comparison.comparison import ComparedRun, Comparison, ShortRun
 from esper_analyzer.reporting.comparison.groups import (
+    SCORES,
     Bootstrap,
     Chance,
     Group,
@@ -46,8 +47,6 @@ from esper_schemas.metric.metrics import Direction
 from esper_schemas.metric.payload import METRICS
 
 _VALUE_LOSSES = ("value_loss", "value_loss_unclipped", LOSS_RATIO)
-_SCORES = ("final", "best", "area")
-"""The metric that is compared by default, where it was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +245,7 @@ def _groups(
     made = []
     for number, members in enumerate(found):
         described = describe_group(members, settings, keys) if len(found) > 1 else {}
-        estimates = {name: estimate(*_scored(members, runs, settings, name), better) for name in _SCORES}
+        estimates = {name: estimate(*_scored(members, runs, settings, name), better) for name in SCORES}
         made.append(Group(group_name(number), members, described, **estimates))
     return made
 
@@ -259,7 +258,7 @@ def _improvement(
 ) -> Improvement:
     first, second = groups
     chances: dict[str, Chance] = {}
-    for name in _SCORES:
+    for name in SCORES:
         one, other = (_scored(group.runs, runs, settings, name) for group in (first, second))
         chances[name] = chance((one[0], other[0]), (one[1], other[1]), better)
     return Improvement(first.name, second.name, **chances)

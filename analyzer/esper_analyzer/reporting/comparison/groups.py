@@ -29,6 +29,9 @@ from esper_analyzer.reporting.comparison.bootstrap import (
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import Direction
 
+SCORES = ("final", "best", "area")
+"""What groups of seeds are compared by: fields of `Group` and of `Improvement`."""
+
 MIN_SEEDS = 3
 """A group with fewer runs than this in any of its environments has no interval."""
 

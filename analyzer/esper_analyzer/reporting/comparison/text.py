@@ -16,7 +16,7 @@ from rich.text import Text
 from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text
 from esper_analyzer.options import By
 from esper_analyzer.reporting.comparison.comparison import ComparedRun, Comparison, ShortRun
-from esper_analyzer.reporting.comparison.groups import Chance, Estimate, Group, Improvement, is_seed
+from esper_analyzer.reporting.comparison.groups import SCORES, Chance, Estimate, Group, Improvement, is_seed
 from esper_analyzer.wording import compact, count, duration
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.levels import LEVELS
@@ -30,7 +30,6 @@ _NUMBERS = {"final": 9, "best": 9, "at": 13, "area": 9}
 _MAX_NAMES = 4
 _MAX_DIFFERENCES = 40
 _CONSOLE = Console(width=MAX_WIDTH)
-_SCORES = ("final", "best", "area")
 _REMARK = "    "
 _HOW_SCORED = "final: median of the last 10; area: mean over the span (trapezoidal rule)"
 _DIFFERENCES = "Differing hyper-parameters"
@@ -266,7 +265,7 @@ def _groups(comparison: Comparison, width: int) -> Iterator[Text]:
 
 
 def _estimates(group: Group) -> Iterator[Text]:
-    for name in _SCORES:
+    for name in SCORES:
         found: Estimate = getattr(group, name)
         if found.iqm is None and name == "best":
             continue  # undefined for a metric without a direction
@@ -285,7 +284,7 @@ def _improvement(found: Improvement, has_direction: bool, width: int) -> Iterato
     yield from _wrapped(
         f"Probability that a run of {found.group} is {better} than one of {found.over}", "  ", "    ", width
     )
-    for name in _SCORES:
+    for name in SCORES:
         chance: Chance = getattr(found, name)
         if chance.probability is None:
             continue
