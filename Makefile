@@ -42,7 +42,7 @@ demo: setup ## train CartPole twice, soundly and with a typo in the learning rat
 tools: $(NODE_READY) ## what the tests need beside Python: Chromium, tmux, and what checks the scripts of the pages
 	bash tests/tools.sh
 
-stores: setup ## two object stores for the tests, each in an environment of its own: the servers of moto and s3rver
+stores: setup ## object stores for the tests, each in an environment of its own: moto, s3rver and azurite
 	@PYTHON=$(abspath $(BIN)/python) NPM=$(abspath $(BIN)/npm) bash tests/object_store/install.sh $(STORES)
 
 test: setup tools stores ## the whole suite, within about six and a half minutes on two idle cores (TMPDIR=/var/tmp: on a disk, not in memory)

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -95,6 +96,27 @@ def test_names_of_runs_are_completed_below_the_root(place: Path) -> None:
     assert completed(place / "runs", "sweep/lr-l") == [("sweep/lr-low", "plain")]
     assert completed(place / "runs", "./ru") == [("./ru", "file")]
     assert completed(place / "absent", "a") == [("a", "file")]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [("report s3://bucket/ru", ""), ("report --root s3://bucket/runs sw", "file,sw")]
+)
+def test_completion_asks_no_object_store(words: str, said: str, place: Path) -> None:
+    """A URL is not completed, and a name under one as a path is; nothing is sent to a store that would answer."""
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        address = f"http://127.0.0.1:{store.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", "from esper_analyzer.cli import main; main(prog_name='esper-analyze')"],
+            env=os.environ
+            | {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+            | {"_ESPER_ANALYZE_COMPLETE": "bash_complete", "COMP_WORDS": f"esper-analyze {words}"}
+            | {"COMP_CWORD": str(len(words.split()))},
+            cwd=place, capture_output=True, text=True, timeout=HANG_SECS, check=False,
+        )  # fmt: skip
+        store.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            store.accept()
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, said, "")
 
 
 @pytest.mark.parametrize("name", ["a b", "$(reboot)", "a;b", "a\nb", "a\x1b[31m", "--help", "`a`", "a'b", "a*", "~a"])

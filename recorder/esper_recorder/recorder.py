@@ -135,12 +135,10 @@ class Recorder:
             raise UsageError(f"buffer_rows must be greater than 0, found {buffer_rows}")
         if not 0 <= black_box_minibatches <= MAX_MINIBATCHES:
             raise UsageError(f"black_box_minibatches must be 0 to {MAX_MINIBATCHES:,}, found {black_box_minibatches}")
-        if upload is not None:
+        if upload is not None or redact:
             from esper_recorder.uploading.beside import check_upload  # not imported without need
 
             check_upload(upload, redact)
-        elif redact:
-            raise UsageError("redact says what is left out of an upload; give upload=URL too")
         opened = open_rank(
             root,
             run_id=run_id,

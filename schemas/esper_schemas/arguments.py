@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import NotARunError, UsageError
 from esper_schemas.run.finding import name_of, run_folders
+from esper_schemas.run.store import is_url
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -85,10 +86,15 @@ def runs_argument(metavar: str = "RUN RUN…") -> Callable[[_Command], _Command]
 
 
 def complete_run(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of a run under `--root`; where none begins so, let the shell complete a path."""
+    """Complete the name of a run under `--root`; where none begins so, let the shell complete a path.
+
+    A URL, and a name under one, are not completed: no key press asks an object store.
+    """
     root = context.params.get("root") or "runs"
+    if is_url(incomplete):
+        return []
     try:
-        names = list(islice(_names(Path(root), incomplete), _MAX_NAMES))
+        names = [] if is_url(root) else list(islice(_names(Path(root), incomplete), _MAX_NAMES))
     except NotARunError:
         names = []
     if names:

@@ -29,6 +29,7 @@ STEPS = 2000
 SEGMENT_ROWS = 100
 SORTED = 30_000
 SEGMENTS = 200
+_FLOOR = "puts alone"
 _PUT_ALL = """
 import sys
 from pathlib import Path
@@ -103,7 +104,9 @@ def beside_training(server: Server, root: Path) -> None:
     print(alone.line("no upload"))
     print(beside.line("upload"))
     ratio = statistics.median(beside.medians) / statistics.median(alone.medians)
-    print(f"  medians: × {ratio:.3f}; each upload of {STEPS // SEGMENT_ROWS} segments took {cpu:.2f} s of a processor")
+    records = statistics.median(beside.records) / statistics.median(alone.records)
+    print(f"  medians: steps × {ratio:.3f}, record() × {records:.3f}")
+    print(f"  each upload of {STEPS // SEGMENT_ROWS} segments took {cpu:.2f} s of a processor")
 
 
 def by_itself(server: Server, root: Path) -> None:
@@ -112,12 +115,17 @@ def by_itself(server: Server, root: Path) -> None:
     with Recorder.open(root, run_id="many", segment_rows=10) as recorder:
         for row in rows:
             recorder.record(**named(row))
-    esper = [sys.executable, "-m", "esper_recorder", "upload", str(root / "many"), server.url("runs")]
-    loop = [sys.executable, "-c", _PUT_ALL, str(root / "many"), server.url()]
-    print(f"the upload of {SEGMENTS} segments, each with seal and column states; s")
-    for name, command in (("esper-rec upload", esper), ("the same again", esper), ("puts alone", loop)):
-        cpu, secs = cpu_of(command)
-        print(f"  {name:18}{secs:7.2f}   processor {cpu:5.2f}")
+    found: dict[str, list[tuple[float, float]]] = {}
+    for number in range(ROUNDS):
+        url = server.url(f"round{number}")
+        esper = [sys.executable, "-m", "esper_recorder", "upload", str(root / "many"), url]
+        loop = [sys.executable, "-c", _PUT_ALL, str(root / "many"), url]
+        for name, command in (("esper-rec upload", esper), ("the same again", esper), (_FLOOR, loop)):
+            found.setdefault(name, []).append(cpu_of(command))
+    print(f"the upload of {SEGMENTS} segments, each with seal and column states; medians of {ROUNDS}, s")
+    medians = {name: [statistics.median(of) for of in zip(*each, strict=True)] for name, each in found.items()}
+    for name, (cpu, secs) in medians.items():
+        print(f"  {name:18}{secs:7.2f} (× {secs / medians[_FLOOR][1]:.2f})   processor {cpu:5.2f}")
 
 
 def main() -> None:

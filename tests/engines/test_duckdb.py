@@ -81,6 +81,22 @@ def test_runs_that_went_critical_are_those_of_the_reports(connect: Connect, read
     assert rows["wall_time"].is_sorted()
 
 
+def test_three_lines_answer_from_the_table_of_the_fleet(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which runs went critical, since when, and the settings that only they have, without a view and without rows."""
+    monkeypatch.chdir(reader)
+    (command,), (lines,) = blocks("Three lines", "sh"), blocks("Three lines")
+    assert lines.count("\n") == 3
+    judged = f"{sys.executable} -m esper_analyzer {command.removeprefix('esper-analyze ')}"
+    subprocess.run(["bash", "-euc", judged], cwd=reader, check=True, timeout=HANG_SECS)
+    which, common = lines.strip().removesuffix(";").split(";\n")
+    with duckdb.connect() as connection:
+        rows = connection.sql(which).pl()
+        found = connection.sql(common).fetchall()
+    assert dict(zip(rows["path"], rows["since"], strict=True)) == _critical(reader)
+    assert sorted(found[:2]) == [("config.lr", "0.03", SEEDS, SEEDS), ("config.schedule", "constant", SEEDS, SEEDS)]
+    assert all(critical < of_runs for _, _, critical, of_runs in found[2:])
+
+
 def test_what_critical_runs_have_in_common_comes_first(connect: Connect, reader: Path) -> None:
     """The learning rate that broke them, and the setting that only they have, before what all runs have."""
     _, common, ranges = blocks("Which runs went critical?")

@@ -16,7 +16,18 @@ SECRET = b"-----BEGIN PRIVATE KEY----- b3BlbnNzaC1rZXkt: nobody else's business\
 ANOTHER = "another/sound"
 """A sound run of every ground, for comparing."""
 
-READERS = ("report", "check", "runs", "tail --once", "verify", "replay", "compare", "explain", "explain two runs")
+READERS = (
+    "report",
+    "check",
+    "runs",
+    "tail --once",
+    "verify",
+    "replay",
+    "compare",
+    "explain",
+    "explain two runs",
+    "mcp",
+)
 WRITERS = ("repair", "record", "train")
 
 
@@ -27,6 +38,7 @@ def call(command: str, run: Path, *more: str | Path) -> Call:
         "report": ("esper-analyze", "report", "--run", run, *more),
         "check": ("esper-analyze", "check", "--run", run, *more),
         "runs": ("esper-analyze", "runs", "--root", root, *more),
+        "mcp": ("ask-tools", root, name),
         "tail --once": ("esper-analyze", "tail", "--once", "--run", run, *more),
         "tail": ("esper-analyze", "tail", "--run", run, *more),
         "replay": ("esper-analyze", "replay", "--speed", "0", "--run", run, *more),

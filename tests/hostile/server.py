@@ -103,6 +103,32 @@ def _esper_analyze(arguments: Sequence[str]) -> None:
     main(arguments, prog_name="esper-analyze")
 
 
+def _ask_tools(arguments: Sequence[str]) -> None:
+    """Ask each tool of the server for agents about the run `arguments[1]` in the folder `arguments[0]`, as `mcp` does.
+
+    The exit code is 2 if one of them answers with an error, and 70 if that is a defect of Esper.
+    """
+    from esper_analyzer.serving.runs_folder import RunsFolder
+    from esper_analyzer.serving.tools import TOOLS, call
+    from esper_schemas.errors import EsperError
+
+    root, run = arguments
+    asked: dict[str, dict[str, object]] = {"runs": {}, "series": {"run": run, "metrics": ["value_loss"]}}
+    code = 0
+    try:
+        folder = RunsFolder(Path(root))
+        for name, tool in TOOLS.items():
+            if name == "compare":  # it needs two runs of one folder
+                continue
+            text, is_error = call(tool, folder, asked.get(name, {"run": run}))
+            print(text)
+            code = max(code, 70 if is_error and "a defect of Esper" in text else 2 * is_error)
+    except EsperError as error:
+        print(ascii(str(error)), file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
 def _record(arguments: Sequence[str]) -> None:
     """Resume the run `arguments[1]` under `arguments[0]` as a script does, record the rest as updates, close."""
     from esper_recorder import Recorder
@@ -161,6 +187,7 @@ def _fuzz(arguments: Sequence[str]) -> None:
 PROGRAMS: dict[str, Callable[[Sequence[str]], None]] = {
     "esper-rec": _esper_rec,
     "esper-analyze": _esper_analyze,
+    "ask-tools": _ask_tools,
     "record": _record,
     "flock": _flock,
     "train-until-killed": _train_until_killed,

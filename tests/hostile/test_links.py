@@ -48,7 +48,8 @@ def test_run_that_is_itself_given_by_a_link(ground: Ground) -> None:
     for command in (*READERS, *WRITERS):
         run, other = ground.copy(), ground.copy()
         link = other.parent.parent / f"linked-{command.replace(' ', '-')}" / other.name
-        if command == "runs":  # it is given the folder of runs, in which no link is followed
+        is_of_folder = command in ("runs", "mcp")
+        if is_of_folder:  # it is given the folder of runs, in which no link is followed
             link.parent.symlink_to(other.parent)
         else:
             link.parent.mkdir()
@@ -58,7 +59,7 @@ def test_run_that_is_itself_given_by_a_link(ground: Ground) -> None:
         assert linked.code == direct.code, linked
         if command != "explain two runs":  # which wraps the two paths, and these differ in length
             assert len(linked.out.splitlines()) == len(direct.out.splitlines()), linked
-        assert (link.parent if command == "runs" else link).is_symlink()
+        assert (link.parent if is_of_folder else link).is_symlink()
 
 
 def test_root_that_is_given_by_a_link(ground: Ground, tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""The object stores of the tests: `object_store` is each of them in turn, `moto` and `s3rver` are one of them."""
+"""The object stores of the tests.
+
+`object_store` is each server of the S3 protocol in turn, `moto` and `s3rver` are one of them; `cloud` is each of the
+other protocols in turn, and `any_store` is each of all.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.object_store.clouds import CLOUDS
 from tests.object_store.servers import SERVERS, Server, check_installed
 from tests.object_store.uploads import empty
 
@@ -32,7 +37,7 @@ def start_server(
     lent: list[tuple[str, Server, subprocess.Popen[bytes] | None]] = []
 
     def start(name: str) -> Server:
-        server = idle_servers.pop(name, None) or SERVERS[name](tmp_path_factory.mktemp(name)).start()
+        server = idle_servers.pop(name, None) or {**SERVERS, **CLOUDS}[name](tmp_path_factory.mktemp(name)).start()
         lent.append((name, server, server.process))
         return server
 
@@ -47,7 +52,19 @@ def start_server(
 
 @pytest.fixture(params=sorted(SERVERS))
 def object_store(request: pytest.FixtureRequest, start_server: Callable[[str], Server]) -> Server:
-    """A running server that nobody else uses; the test runs once with each kind."""
+    """A running server of the S3 protocol, that nobody else uses; the test runs once with each kind."""
+    return start_server(request.param)
+
+
+@pytest.fixture(params=sorted(CLOUDS))
+def cloud(request: pytest.FixtureRequest, start_server: Callable[[str], Server]) -> Server:
+    """The same of a server that stands for Google's or Microsoft's."""
+    return start_server(request.param)
+
+
+@pytest.fixture(params=sorted({**SERVERS, **CLOUDS}))
+def any_store(request: pytest.FixtureRequest, start_server: Callable[[str], Server]) -> Server:
+    """The same of all servers."""
     return start_server(request.param)
 
 

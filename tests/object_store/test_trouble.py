@@ -12,14 +12,15 @@ import pytest
 from tests.conftest import Command
 from tests.object_store.proxy import Asked, Proxy
 from tests.object_store.servers import Server
-from tests.object_store.stored import analyze, put_folder, record
+from tests.object_store.stored import analyze, assert_ends_in_one_line, put_folder, record
 from tests.waiting import HANG_SECS
 
 COMMANDS = {
     "report": ["report", "URL/mine", "--format", "html", "-o", "out.html"],
     "check": ["check", "URL/mine", "--format", "json", "-o", "out.json"],
     "explain": ["explain", "URL/mine", "--update", "20"],
-    "compare": ["compare", "URL/mine", "URL/other"],
+    "compare": ["compare", "URL/mine", "URL/other", "--format", "html", "-o", "out.html"],
+    "fleet": ["fleet", "URL", "--format", "parquet", "-o", "out.parquet"],
     "runs": ["runs", "URL"],
     "tail": ["tail", "URL/mine", "--once"],
     "export": ["export", "URL/mine", "-o", "out.csv"],
@@ -48,26 +49,13 @@ def proxy(moto: Server, tmp_path: Path) -> Iterator[Proxy]:
         yield between
 
 
-def assert_ends_in_one_line(done: subprocess.CompletedProcess[str], secret: str, folder: Path, *words: str) -> None:
-    """Exit code 2, one line on standard error, nothing on standard output, no secret, and no file that was begun."""
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("esper-analyze: s3://bucket"), done.stderr
-    assert "expected" not in done.stderr  # no damage is claimed
-    for word in words:
-        assert word in done.stderr
-    for found in (secret, "S3RVER", "Signature", "Authorization"):
-        assert found not in done.stderr + done.stdout
-    assert [path.name for path in folder.iterdir() if "out" in path.name] == []
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_connection_that_breaks_in_the_rows(name: str, proxy: Proxy, moto: Server, tmp_path: Path) -> None:
     """Half of each answer with rows arrives, again and again: the command gives up after some tries."""
     proxy.trouble = lambda asked: "half" if _is_rows(asked) else None
     filled = [word.replace("URL", moto.url("runs")) for word in COMMANDS[name]]
     done = analyze(proxy.environment(), *filled, cwd=tmp_path)
-    assert_ends_in_one_line(done, moto.secret, tmp_path, "/rank-0000/segments/")
+    assert_ends_in_one_line(done, moto, tmp_path, "/rank-0000/segments/")
     assert len([asked for asked in proxy.asked if _is_rows(asked)]) < 40
 
 
@@ -91,7 +79,7 @@ def test_trouble_of_a_store(name: str, moto: Server, tmp_path: Path) -> None:
     with Proxy(moto) as proxy:
         proxy.trouble = lambda asked: trouble if when(asked) else None
         done = analyze(proxy.environment(), "report", url, cwd=tmp_path)
-        assert_ends_in_one_line(done, moto.secret, tmp_path, said)
+        assert_ends_in_one_line(done, moto, tmp_path, said)
         assert len([asked for asked in proxy.asked if when(asked)]) <= 3 * 3  # three seals, each tried three times
 
 
@@ -125,9 +113,9 @@ def test_a_store_that_is_killed_in_between(object_store: Server, tmp_path: Path)
 
         proxy.trouble = kill
         done = analyze(proxy.environment(), "report", url, cwd=tmp_path)
-    assert_ends_in_one_line(done, object_store.secret, tmp_path, "the connection broke")
+    assert_ends_in_one_line(done, object_store, tmp_path, "the connection broke")
     done = analyze(object_store.environment(), "report", url, cwd=tmp_path)
-    assert_ends_in_one_line(done, object_store.secret, tmp_path, "does not answer", f"127.0.0.1:{object_store.port}")
+    assert_ends_in_one_line(done, object_store, tmp_path, "does not answer", f"127.0.0.1:{object_store.port}")
 
 
 def test_what_is_not_there(
@@ -163,7 +151,7 @@ def test_wrong_credentials(moto: Server, tmp_path: Path) -> None:
     try:
         for words in (["report", url], ["runs", moto.url()], ["export", url, "-o", "out.csv"]):
             done = analyze(moto.environment(), *words, cwd=tmp_path)
-            assert_ends_in_one_line(done, moto.secret, tmp_path, "check the credentials in the environment")
+            assert_ends_in_one_line(done, moto, tmp_path, "check the credentials in the environment")
     finally:
         moto.kill()  # it lets nobody in any more
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-from obstore.store import S3Store
-from tests.object_store.servers import BUCKET, Server
+from obstore.store import ObjectStore, from_url
+from tests.object_store.servers import Server
 from tests.waiting import HANG_SECS
 
 from esper_recorder import Recorder
@@ -56,17 +56,10 @@ def upload(
     )
 
 
-def client(server: Server) -> S3Store:
+def client(server: Server) -> ObjectStore:
     """A client of the server that is none of Esper's."""
-    variables = server.variables()
-    return S3Store(
-        BUCKET,
-        endpoint=server.endpoint,
-        access_key_id=variables["AWS_ACCESS_KEY_ID"],
-        secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-        region=variables["AWS_REGION"],
-        client_options={"allow_http": True},
-    )
+    config = {name.lower(): value for name, value in server.variables().items()}
+    return from_url(server.url(), config=config, client_options={"allow_http": True})  # type: ignore[call-overload,no-any-return]
 
 
 def objects(server: Server, prefix: str = "") -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from esper_analyzer.listing.entry import RunEntry, read_rows
 from esper_analyzer.listing.kept_entries import KeptEntries
 from esper_analyzer.reading.errors import quiet_panics
 from esper_schemas.console import describe_defect
-from esper_schemas.errors import UsageError
+from esper_schemas.errors import StoreError, UsageError
 from esper_schemas.examining.segment import Depth
 from esper_schemas.run.store import StoreUrl
 
@@ -42,6 +42,7 @@ def read_all(
         engine: whose workers do it, each run that there is; without one, processes of this machine where that pays.
 
     Raises:
+        StoreError: an object store does not answer, or refuses.
         UsageError: the settings have rules of the caller's own, which no worker of `engine` can be told.
     """
     read = _read_all([entry for entry in entries if _is_unread(entry)], settings, depth, wanted, engine)
@@ -85,9 +86,15 @@ def _read(entry: RunEntry, settings: Settings, depth: Depth, wanted: Collection[
 
 
 def _read_surely(read: partial[RunEntry], entry: RunEntry) -> RunEntry:
-    """Return the entry of a run, whatever is wrong with it, or with Esper: no run ends the reading of thousands."""
+    """Return the entry of a run, whatever is wrong with it, or with Esper: no run ends the reading of thousands.
+
+    Raises:
+        StoreError: the object store does not answer, or refuses; the other runs are in the same store.
+    """
     try:
         return read(entry)
+    except StoreError:
+        raise
     except Exception as error:
         return replace(entry, error=describe_defect(error))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -122,7 +122,7 @@ class Writer(LogWriter):
         env: name of the environment, if the name that it reports is not the right one.
         resume: as for `Recorder.open`. A runner that has loaded a checkpoint continues behind the last recorded update
             with the iteration of the checkpoint, and supersedes those after it. A runner at iteration 0 begins anew.
-        strict: as for `Recorder.open`.
+        strict, upload, redact: as for `Recorder.open`.
         also: what else gets the scalars: "tensorboard", as without this Writer; None for nothing; or another writer, as
             `cfg["logger"]` would name it (`{"class_name": "WandbLogWriter", …}`).
 
@@ -145,12 +145,15 @@ class Writer(LogWriter):
         env: str | None = None,
         resume: Resume = "never",
         strict: bool = False,
+        upload: str | None = None,
+        redact: Sequence[str] = (),
         also: str | Mapping[str, Any] | None = "tensorboard",
     ) -> None:
         self.path: Path | None = None
         self._log_dir = log_dir
         self._root, self._run_id, self._resume = root, run_id, resume
         self._own_config, self._env_name, self._strict = config or {}, env, strict
+        self._upload, self._redact = upload, redact
         self._also = _make_other(also, log_dir)
         self._recorder: Recorder | None = None
         self._scalars: dict[str, Any] = {}  # of the update in progress
@@ -231,6 +234,8 @@ class Writer(LogWriter):
             resume="must" if is_again else self._resume,
             on_update=past.on_update,
             strict=self._strict,
+            upload=self._upload,
+            redact=self._redact,
         )
         self._recorder, self.path = recorder, recorder.path
         iteration = runner.current_learning_iteration

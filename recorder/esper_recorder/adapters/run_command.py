@@ -27,16 +27,25 @@ FAILED = 1
 """The exit code of Python for a program that ends with an exception."""
 
 
-def run_program(name: str, arguments: Sequence[str], *, is_module: bool, root: Path | None, given: Given) -> int:
+def run_program(
+    name: str,
+    arguments: Sequence[str],
+    *,
+    is_module: bool,
+    root: Path | None,
+    given: Given,
+    upload: str | None,
+    redact: Sequence[str],
+) -> int:
     """Run a script or module, and record its summary writers; return its exit code.
 
     The runs end at exit, after everything that the program does at exit, and what was recorded is said then.
 
     Raises:
-        UsageError: there is nothing to run, or a mapping is not possible; nothing was run.
+        UsageError: there is nothing to run, or an option is not possible; nothing was run.
         SystemExit: as the program raised it.
     """
-    recordings = install(root=root, mapping=given.mapping, definition=given.definition)
+    recordings = install(root=root, mapping=given.mapping, definition=given.definition, upload=upload, redact=redact)
     try:
         program = (Program.of_module if is_module else Program.of_script)(name, arguments)
     except EsperError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -69,10 +69,10 @@ class RecorderCallback(BaseCallback):
         run_id: Name of the run and of its folder; by default it is made from the time.
         config: Your own hyper-parameters, stored in the header beside those of the PPO.
         env: Name of the environment, if the name that the environment reports is not the right one.
-        resume, on_update, strict: As for `Recorder.open`. A resumed run continues with its first recorded update that
-            took more environment steps than `model.num_timesteps`, else behind its last one. A model loaded from a
-            checkpoint therefore supersedes the updates after that checkpoint, and no other, whatever its number of
-            environments or steps.
+        resume, on_update, strict, upload, redact: As for `Recorder.open`. A resumed run continues with its first
+            recorded update that took more environment steps than `model.num_timesteps`, else behind its last one. A
+            model loaded from a checkpoint therefore supersedes the updates after that checkpoint, and no other,
+            whatever its number of environments or steps.
 
     Raises:
         UsageError: `learn` was called on another algorithm, or on a different model than before.
@@ -95,6 +95,8 @@ class RecorderCallback(BaseCallback):
         resume: Resume = "never",
         on_update: UpdateHook | None = None,
         strict: bool = False,
+        upload: str | None = None,
+        redact: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.path: Path | None = None
@@ -105,6 +107,7 @@ class RecorderCallback(BaseCallback):
         self._resume: Resume = resume
         self._on_update = on_update
         self._strict = strict
+        self._upload, self._redact = upload, redact
         self._recorder: Recorder | None = None
         self._recorded_model: PPO | None = None
         self._next_update = 0
@@ -160,6 +163,8 @@ class RecorderCallback(BaseCallback):
             resume=self._resume if is_first else "must",
             on_update=self._on_update,
             strict=self._strict,
+            upload=self._upload,
+            redact=self._redact,
         )
         self.path, self._run_id, self._recorded_model = self._recorder.path, self._recorder.run_id, model
         if is_first:

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +36,8 @@ def install(
     root: str | os.PathLike[str] | None = None,
     mapping: Mapping[str, str] | None = None,
     definition: Mapping[str, Any] | None = None,
+    upload: str | None = None,
+    redact: Sequence[str] = (),
 ) -> Recordings:
     """Record every `SummaryWriter` of this process from now on, torch's and tensorboardX's.
 
@@ -47,20 +49,25 @@ def install(
         root: Folder of runs. By default a run is recorded into the folder that the writer writes to.
         mapping: Tag -> column, as with `--map`; it comes before what is known of the trainer.
         definition: Fields of `ValueLossDefinition` that you know, such as `{"factor": 0.5}`.
+        upload, redact: As for `Recorder.open`, for each run.
 
     Returns:
         All recordings. Used as a context manager, they end with the block, as `Recorder` does.
 
     Raises:
-        UsageError: a column of `mapping` is one that the recorder fills in.
+        UsageError: a column of `mapping` is one that the recorder fills in, or `upload` or `redact` is wrong.
     """
     global _installed
     if _installed is not None:
-        if (root, mapping, definition) != (None, None, None):
+        if (root, mapping, definition, upload) != (None, None, None, None):
             log.warning("install() was called before: its options are ignored this time")
         return _installed
     with_mapping(None, mapping or {})
-    _installed = Recordings(root, Given(mapping or {}, definition or {}))
+    if upload is not None or redact:
+        from esper_recorder.uploading.beside import check_upload  # not imported without need
+
+        check_upload(upload, redact)
+    _installed = Recordings(root, Given(mapping or {}, definition or {}), {"upload": upload, "redact": redact})
     return _installed
 
 
@@ -73,12 +80,12 @@ class Recordings:
         has_seen_writers: Whether there was any `SummaryWriter`.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None, given: Given) -> None:
+    def __init__(self, root: str | os.PathLike[str] | None, given: Given, options: Mapping[str, Any]) -> None:
         self.logs: dict[str, WrittenLog] = {}
         self.on_open: Callable[[WrittenLog], None] | None = None
         self.has_seen_writers = False
         self._root = None if root is None else Path(root).absolute()
-        self._given = given
+        self._given, self._options = given, options
         self._lock = threading.RLock()
         self._logs_of: WeakKeyDictionary[Any, WrittenLog | None] = WeakKeyDictionary()
         self._writers_of: dict[str, WeakSet[Any]] = {}
@@ -227,7 +234,7 @@ class Recordings:
         folder = folder if "://" in folder else os.path.abspath(folder)  # noqa: PTH100 (Path.absolute() keeps a/../b)
         written = self.logs.get(folder)
         if written is None:
-            written = self.logs[folder] = WrittenLog(folder, self._root, self._given)
+            written = self.logs[folder] = WrittenLog(folder, self._root, self._given, self._options)
             self._writers_of[folder] = WeakSet()
         else:
             written.begin_anew()

@@ -38,6 +38,7 @@ class WrittenLog:
         folder: Where the script writes, as an absolute path or a URL.
         root: Folder of runs; None records into `folder` itself.
         given: What a person says about the log.
+        options: Further arguments of `Recorder.open`.
 
     Attributes:
         folder: As above.
@@ -46,12 +47,12 @@ class WrittenLog:
         trouble: Why nothing more is recorded; None while all is well.
     """
 
-    def __init__(self, folder: str, root: Path | None, given: Given) -> None:
+    def __init__(self, folder: str, root: Path | None, given: Given, options: Mapping[str, Any]) -> None:
         self.folder = folder
         self.account = Account()
         self.path: Path | None = None
         self.trouble: str | None = None
-        self._root = root
+        self._root, self._options = root, options
         self._config: dict[str, Any] = {}
         self._updates = Updates(self.account, self._config, given.mapping, given.definition)
         self._recorder: Recorder | None = None
@@ -194,6 +195,7 @@ class WrittenLog:
             rank=rank,
             world_size=max(environment_number("WORLD_SIZE", 1), rank + 1) if rank else 1,
             resume="never" if is_new else "allow",
+            **self._options,
         )
 
     # ------------------------------------------------------------------ the end

@@ -15,6 +15,12 @@ root_option = click.option("--root", default="runs", show_default=True, help="Fo
 
 format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
+upload_option = click.option(
+    "--upload",
+    metavar="URL",
+    help="Upload the run below URL while it is recorded, as `esper-rec upload` does, in a process of its own.",
+)
+
 redact_option = click.option(
     "--redact",
     multiple=True,

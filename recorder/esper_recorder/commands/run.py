@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from esper_recorder.commands.options import definition_option, mapping_option
+from esper_recorder.commands.options import definition_option, mapping_option, redact_option, upload_option
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -16,6 +16,8 @@ from esper_recorder.commands.options import definition_option, mapping_option
 @click.option("--out", "root", default=None, help="Folder to create runs in.  [default: that of the event files]")
 @mapping_option("Record the tag KEY as FIELD, a metric or a name of your own.")
 @definition_option
+@upload_option
+@redact_option
 def run(
     script: str,
     arguments: tuple[str, ...],
@@ -23,6 +25,8 @@ def run(
     root: str | None,
     mapping: tuple[str, ...],
     definition: tuple[str, ...],
+    upload: str | None,
+    redact: tuple[str, ...],
 ) -> int:
     """Run a training script unchanged, and record what it logs.
 
@@ -38,4 +42,4 @@ def run(
 
     given = parse_given(mapping, definition, None)
     where = None if root is None else Path(root)
-    return run_program(script, arguments, is_module=is_module, root=where, given=given)
+    return run_program(script, arguments, is_module=is_module, root=where, given=given, upload=upload, redact=redact)

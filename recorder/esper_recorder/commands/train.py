@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from esper_recorder.commands.options import redact_option
+from esper_recorder.commands.options import redact_option, upload_option
 from esper_recorder.train.config import DEFAULT_ENV, ENV_PRESETS, GYMNASIUM_PRESET, PPOConfig, option_name
 from esper_recorder.train.signals import Signals
 from esper_schemas.console import talk_console, tell
@@ -87,11 +87,7 @@ def describe_presets() -> str:
     type=click.Choice(["warning", "critical"]),
     help="Stop the training when its verdict reaches this level. The run is sealed, and the exit code is 1.",
 )
-@click.option(
-    "--upload",
-    metavar="URL",
-    help="Upload the run below URL while it is recorded, as `esper-rec upload` does, in a process of its own.",
-)
+@upload_option
 @redact_option
 @parameter_options(_HYPERPARAMETERS)
 @click.option("--no-value-clip", is_flag=True, help="Use the unclipped value loss, ½·MSE.")

@@ -26,7 +26,7 @@ def upload(
 ) -> ExitCode:
     """Upload runs to an object store.
 
-    RUN is a path, or a name under --root; URL is s3://BUCKET/PATH, gs://BUCKET/PATH or az://ACCOUNT/CONTAINER/PATH.
+    RUN is a path, or a name under --root; URL is s3://BUCKET/PATH, gs://BUCKET/PATH or az://CONTAINER/PATH.
     The run mine becomes URL/mine, with the same files in it. Only finished files are uploaded, each at most once: an
     object that is there with the same bytes is left as it is, and one with other bytes is an error. So a command that
     was interrupted is simply given again. Credentials come from the environment, such as AWS_ACCESS_KEY_ID. The exit

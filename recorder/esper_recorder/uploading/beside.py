@@ -17,6 +17,7 @@ from pathlib import Path
 
 from esper_recorder.uploading.redaction import Redaction
 from esper_recorder.writing import log
+from esper_schemas.errors import UsageError
 from esper_schemas.exit_codes import ExitCode
 from esper_schemas.run.store import StoreUrl, check_installed
 
@@ -29,12 +30,14 @@ _running: set[subprocess.Popen[str]] = set()
 """The processes that were started here, so that one may go on after its recorder was closed or collected."""
 
 
-def check_upload(url: str, redact: Sequence[str]) -> None:
+def check_upload(url: str | None, redact: Sequence[str]) -> None:
     """Check what can be checked before a run is opened.
 
     Raises:
-        UsageError: the URL, or a key, is not valid, or obstore is not installed.
+        UsageError: the URL, or a key, is not valid, keys are given without a URL, or obstore is not installed.
     """
+    if url is None:
+        raise UsageError("redact says what is left out of an upload; give upload=URL too")
     check_installed(StoreUrl.parse(url))
     Redaction.parse(redact)
 

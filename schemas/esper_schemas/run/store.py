@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from esper_schemas.errors import StoreError, UsageError
@@ -38,7 +38,35 @@ RETRIES, RETRY_SECS = 2, 15
 """A request that fails for a reason that may pass is tried so many times more, and not beyond so many seconds."""
 
 _KEPT_CLIENTS = 8
-_ENVIRONMENT = ("AWS_", "GOOGLE_", "AZURE_")
+
+
+class _Variables(NamedTuple):
+    """The environment variables that obstore reads for the URLs of a scheme.
+
+    Attributes:
+        prefix: what the name of each of them begins with.
+        endpoints: those that have the address of the store, the best known one last.
+        credentials: those that most people set, for messages.
+    """
+
+    prefix: str
+    endpoints: tuple[str, ...]
+    credentials: str
+
+
+_VARIABLES = {
+    "s3": _Variables(
+        "AWS_",
+        ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AWS_ENDPOINT_URL"),
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    ),
+    "gs": _Variables("GOOGLE_", ("GOOGLE_BASE_URL",), "GOOGLE_APPLICATION_CREDENTIALS"),
+    "az": _Variables(
+        "AZURE_",
+        ("AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT"),
+        "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +190,8 @@ def open_store(url: StoreUrl, *, answer_secs: float = READ_SECS, request_secs: f
     Raises:
         UsageError: obstore is not installed, or the environment lacks or has something that makes it unusable.
     """
-    settings = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
+    prefix = _variables_of(url.root).prefix
+    settings = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
     return _open(url.root, answer_secs, request_secs, os.getpid(), tuple(sorted(settings.items())))
 
 
@@ -190,22 +219,23 @@ def _open(
         "read_timeout": timedelta(seconds=answer_secs),
         "timeout": timedelta(seconds=request_secs),
     }
-    if _endpoint(dict(settings)).startswith("http://"):
+    if _endpoint(root, dict(settings)).startswith("http://"):
         options["allow_http"] = True
     retry: Any = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECS), "backoff": retries}
     try:
         opened: ObjectStore = from_url(root, client_options=options, retry_config=retry)  # type: ignore[call-overload]
         return opened
     except (BaseError, ValueError) as error:
-        raise UsageError(f"{root}: {_cause(error)}; {_EXAMPLE}") from None
+        raise UsageError(f"{root}: {_cause(root, error)}; {_EXAMPLE}") from None
 
 
-def _endpoint(settings: Mapping[str, str]) -> str:
-    """The address of the store, if the environment has one."""
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"):
-        if settings.get(name):
-            return settings[name]
-    return ""
+def _variables_of(url: str) -> _Variables:
+    return _VARIABLES[url.partition("://")[0]]
+
+
+def _endpoint(url: str, settings: Mapping[str, str]) -> str:
+    """The address of the store of a URL; empty if the environment has none."""
+    return next((settings[name] for name in _variables_of(url).endpoints if settings.get(name)), "")
 
 
 # ------------------------------------------------------------------ failing
@@ -214,6 +244,9 @@ def _endpoint(settings: Mapping[str, str]) -> str:
 @contextmanager
 def store_errors(where: str) -> Iterator[None]:
     """Turn what obstore raises in the block into errors of one line that name `where`, without parts of a request.
+
+    Args:
+        where: the URL that is asked for.
 
     Raises:
         FileNotFoundError: there is no such object; with `where` as its file name.
@@ -225,21 +258,21 @@ def store_errors(where: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        if "NoSuchBucket" in str(error):
-            raise StoreError(f"{where}: {_cause(error)}") from None
+        if re.search(_NO_BUCKET, str(error)):
+            raise StoreError(f"{where}: {_cause(where, error)}") from None
         raise FileNotFoundError(2, "No such object", where) from None
     except exceptions.AlreadyExistsError:
         raise FileExistsError(17, "Object exists", where) from None
     except (exceptions.BaseError, OSError, ValueError) as error:
-        raise StoreError(f"{where}: {_cause(error)}") from None
+        raise StoreError(f"{where}: {_cause(where, error)}") from None
 
 
+_NO_BUCKET = "<Code>(?:NoSuchBucket|ContainerNotFound)</Code>"
 _REFUSED = "the store refuses access; check the credentials in the environment, and what they allow"
 _CAUSES = (
-    ("NoSuchBucket|ContainerNotFound|bucket does not exist", "there is no such bucket; check its name, and the region"),
+    (f"{_NO_BUCKET}|bucket does not exist", "there is no such bucket; check its name, and the region"),
     ("169\\.254\\.169\\.254|metadata\\.google|[Tt]oken request|MissingAccount|must be specified|[Cc]redential",
-     "no credentials were found; set them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-     " or AZURE_STORAGE_ACCOUNT_NAME"),
+     "no credentials were found; set them in the environment, such as CREDENTIALS"),
     ("status code: 40[13]", _REFUSED),
     ("status code: 301|PermanentRedirect|AuthorizationHeaderMalformed",
      "the bucket is in another region; set AWS_REGION"),
@@ -250,22 +283,24 @@ _CAUSES = (
     ("error decoding response body|error reading a body|body error|unexpected EOF|IncompleteMessage",
      "the connection broke; try again"),
 )  # fmt: skip
+_NAMES = re.compile(r'(?<=://)([^/\s",]+)[^\s",]*|path: "[^"\n]*"')
+"""Where the words of obstore have the name of an object, which may be any word."""
 
 
-def _cause(error: BaseException) -> str:
+def _cause(where: str, error: BaseException) -> str:
     """What is wrong, in words of ours: those of obstore may have parts of a request, or an address with a password."""
     from obstore import exceptions
 
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
         return _REFUSED
-    text = str(error)
+    variables = _variables_of(where)
+    text = _NAMES.sub(lambda found: found[1] or "", str(error))
     for pattern, cause in _CAUSES:
         if re.search(pattern, text):
-            return cause
+            return cause.replace("CREDENTIALS", variables.credentials)
     if "HTTP error" in text or "error sending request" in text or isinstance(error, OSError):
-        address = urlsplit(_endpoint(os.environ)).hostname
-        port = urlsplit(_endpoint(os.environ)).port
-        named = f" at {address}" + (f":{port}" if port else "") if address else ""
-        return f"the store{named} does not answer; check the network, and AWS_ENDPOINT_URL if it is not that of AWS"
+        address = urlsplit(_endpoint(where, os.environ))
+        named = f" at {address.hostname}" + (f":{address.port}" if address.port else "") if address.hostname else ""
+        return f"the store{named} does not answer; check the network, and {variables.endpoints[-1]}"
     status = re.search("status code: ([0-9]{3})", text)
     return f"the store cannot be used (HTTP {status[1]})" if status else "the store cannot be used"
