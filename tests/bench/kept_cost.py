@@ -1,6 +1,9 @@
-"""What a report, a comparison and a list of finished runs cost the first time, and again from the cache folder.
+"""What commands on finished runs cost the first time, and again from the cache folder.
 
 Usage: python tests/bench/kept_cost.py [updates] [runs]   (default: a report of 1,000,000 updates, a list of 1,000 runs)
+
+Every command that takes many runs is measured over sixty, and the list of runs over many more. With 0 updates there is
+no long run: `kept_cost.py 0 1000` prints in a few minutes what many runs cost.
 
 Each figure is of a command in a process of its own, with all that it imports.
 """
@@ -23,7 +26,7 @@ from esper_analyzer.caching.folder import CACHE_DIR
 from esper_recorder import Recorder
 
 LISTED_UPDATES = 1000
-COMPARED = 60
+SIXTY = 60
 EXTRAPOLATED = 10_000
 
 
@@ -46,7 +49,7 @@ def write_runs(root: Path, count: int) -> None:
 
 
 def secs_of(*arguments: object) -> tuple[float, float]:
-    """Seconds that `esper-analyze` takes: by the clock, and of the processor."""
+    """Seconds that `esper-analyze` takes: by the clock, and of the processor, that of its workers included."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "-m", "esper_analyzer", *map(str, arguments)]
     ended = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -57,6 +60,7 @@ def secs_of(*arguments: object) -> tuple[float, float]:
 
 def show(name: str, *arguments: str | Path, factor: float = 1.0) -> None:
     """Print the first and the best of three further times of a command; `factor` extrapolates it, but for the start."""
+    shutil.rmtree(os.environ[CACHE_DIR], ignore_errors=True)
     first, *further = [secs_of(*arguments) for _ in range(4)]
     again = min(further)
     print(f"  {name:44} {first[0]:7.2f} s {first[1]:7.2f} s   {again[0]:7.2f} s {again[1]:7.2f} s")
@@ -72,14 +76,27 @@ def main() -> None:
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
     with tempfile.TemporaryDirectory() as place:
         os.environ[CACHE_DIR] = f"{place}/cache"
-        long = write_run(Path(place) / "long", updates).path
-        write_runs(Path(place) / "many", count)
-        write_runs(Path(place) / "few", 1)
+        root, sixty, few = Path(place) / "many", Path(place) / "sixty", Path(place) / "few"
         print(f"{'':46} {'first':>9}, {'processor':9}   {'again':>8}, {'processor':9}")
-        show(f"report of {updates:,} updates", "report", long)
-        compared = sorted((Path(place) / "many").iterdir())[:COMPARED]
-        show(f"compare of {len(compared)} runs of {LISTED_UPDATES:,} updates", "compare", *compared)
-        show(f"runs over {count:,} runs", "runs", "--root", Path(place) / "many", factor=EXTRAPOLATED / count)
+        if updates:
+            show(f"report of {updates:,} updates", "report", write_run(Path(place) / "long", updates).path)
+        write_runs(sixty, SIXTY)
+        print(f"{SIXTY} runs of {LISTED_UPDATES:,} updates")
+        for command in ways_of_many(sixty):
+            shown = " ".join(str(one) for one in command if not isinstance(one, Path))
+            show(f"{shown}", *command)
+        write_runs(root, count)
+        write_runs(few, 1)
+        show(f"runs over {count:,} runs", "runs", "--root", root, factor=EXTRAPOLATED / count)
+
+
+def ways_of_many(root: Path) -> list[list[str | Path]]:
+    """Every command that takes many runs, in its formats, and those on one or two of them."""
+    runs = sorted(root.iterdir())
+    lists = [["runs", root, "--format", form] for form in ("text", "json", "csv")]
+    fleets = [["fleet", root, "--format", form] for form in ("text", "json")]
+    comparisons = [["compare", *runs, "--format", form] for form in ("text", "json", "html")]
+    return [*lists, *fleets, *comparisons, ["report", runs[0]], ["check", runs[0]], ["explain", runs[0], runs[1]]]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -10,7 +10,9 @@ import polars as pl
 from esper_analyzer.caching.kept import keep, kept, load_kept
 from esper_analyzer.caching.keys import key_of_rows
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.judging.judgement import Judgement, judge_in_steps, judge_ranks
+from esper_analyzer.judging.judgement import Judgement, judge_in_steps, judge_ranks, judge_side_by_side
+from esper_analyzer.judging.plan import Plan
+from esper_analyzer.reading.errors import RUN_ERRORS
 from esper_analyzer.reading.run_index import RunIndex
 
 _KIND = "judgement"
@@ -41,6 +43,76 @@ def judgements(
         return _Judgements([*judge_ranks(run, found, found.frames() if frames is None else frames).items()])
 
     return dict(kept(_KIND, key_of_rows(run, found, found), _Judgements, judge).of_ranks)
+
+
+def judgements_of_short(looks: Sequence[tuple[JudgedRun, RunIndex]]) -> list[dict[int, Judgement] | None]:
+    """As `judgements` of several runs, which are judged side by side as far as they are short.
+
+    Args:
+        looks: runs and the ranks of each, as for `judgements`.
+
+    Returns:
+        None for a run that is left to `judgements`: it has many rows, goes on, cannot be decoded, or has rules of the
+        caller's own.
+    """
+    made: list[dict[int, Judgement] | None] = []
+    group: list[_Held] = []
+    for run, found in looks:
+        key = key_of_rows(run, found, found)
+        there = None if key is None else load_kept(_KIND, key, _Judgements)
+        made.append(None if there is None else dict(there.of_ranks))
+        if key is None or there is not None or not run.settings.can_travel:
+            continue
+        rows = sum(index.rows for index in found.ranks.values())
+        if group and (group[0].run.settings is not run.settings or rows + sum(one.count for one in group) > _MOST_ROWS):
+            _judge_held(group, made)
+            group = []
+        if rows <= _MOST_ROWS and (frames := _frames(run, found)) is not None:
+            group.append(_Held(len(made) - 1, key, run, found, frames))
+    _judge_held(group, made)
+    return made
+
+
+_MOST_ROWS = 65_536
+"""So many rows of several runs are judged side by side, in about 100 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The rows of each rank of a run that is to be judged: its place in the result, and the key to keep that under."""
+
+    place: int
+    key: str
+    run: JudgedRun
+    found: RunIndex
+    rows: dict[int, pl.DataFrame]
+
+    @property
+    def count(self) -> int:
+        return sum(rows.height for rows in self.rows.values())
+
+
+def _frames(run: JudgedRun, found: RunIndex) -> dict[int, pl.DataFrame] | None:
+    """Read the rows of each rank; None if they cannot be decoded."""
+    needed = {*Plan.of(run.settings.rules).columns, "dropped_before"}
+    names = [name for name in found.schema if name in needed]
+    try:
+        return {rank: rows.select(names).collect() for rank, rows in found.frames().items()}
+    except RUN_ERRORS:
+        return None
+
+
+def _judge_held(group: Sequence[_Held], made: list[dict[int, Judgement] | None]) -> None:
+    """Judge and keep what is held of some runs, and put it to its places."""
+    asked = [
+        (one.run, one.found.ranks[rank], rows, one.found.damage_of(rank))
+        for one in group
+        for rank, rows in one.rows.items()
+    ]
+    judged = iter(judge_side_by_side(asked))
+    for one in group:
+        of_ranks = _Judgements([(rank, next(judged)) for rank in one.rows])
+        made[one.place] = dict(keep(_KIND, one.key, _Judgements, of_ranks).of_ranks)
 
 
 def judgement_in_steps(

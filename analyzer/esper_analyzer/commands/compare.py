@@ -102,7 +102,7 @@ def compare(
             rank="first" if number is None else number,
             group=not no_group,
             group_by=groups,
-            with_reports=form == "html",
+            with_summaries=form == "html",
             verify=verify,
         )
         made = found.comparison

@@ -1,12 +1,12 @@
-"""The interface of an engine: a function called for many items by workers, any of which may die.
+"""The interface of an engine: a function called for batches of items by workers, any of which may die.
 
     with open_engine("local") as engine:
         for result in engine.map(function, items):  # in the order of the items, whoever worked on them
             ...
 
-Items are handed out in batches. If a worker dies, its batch is handed out again, each item alone, so that a worker that
-somebody killed costs time and nothing else. An item that is alone with its worker each time that one dies is `Lost` in
-the end; the others go on.
+Items are handed out in batches, and the function returns a result for each item of one. If a worker dies, its batch is
+handed out again, each item alone, so that a worker that somebody killed costs time and nothing else. An item that is
+alone with its worker each time that one dies is `Lost` in the end; the others go on.
 """
 
 from __future__ import annotations
@@ -82,13 +82,16 @@ class Engine(ABC):
     name: ClassVar[str]
     workers: int
 
-    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result | Lost]:
+    def map(
+        self, function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
+    ) -> Iterator[Result | Lost]:
         """Yield the result of each item, in the order of the items.
 
         Args:
-            function: is called for each item, in another process, and should depend on nothing else. It, the items and
-                the results are pickled: a function is named there, so the workers must be able to import it.
-            items: what it is called with.
+            function: is called with a batch of items, in another process, and returns a result for each. The results
+                should depend on nothing else. It, the items and the results are pickled: a function is named there, so
+                the workers must be able to import it.
+            items: what there is to do.
 
         Raises:
             WorkersFailedError: no worker can work.

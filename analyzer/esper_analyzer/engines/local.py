@@ -115,7 +115,7 @@ def _work(pipe: Connection) -> None:
             function, items = pipe.recv()
             results, error = None, None
             try:
-                results = [function(item) for item in items]
+                results = function(items)
             except Exception as raised:
                 error = raised
             pipe.send((results, error))

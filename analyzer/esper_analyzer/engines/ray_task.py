@@ -9,7 +9,7 @@ from esper_analyzer.engines.engine import POLARS_THREADS, WorkersFailedError
 
 
 def answer(sent: bytes, code: str | None) -> bytes:
-    """Call a function for each item of a batch.
+    """Call a function with a batch of items.
 
     Args:
         sent: function and items, pickled.
@@ -31,7 +31,7 @@ def answer(sent: bytes, code: str | None) -> bytes:
     else:
         function, items = pickle.loads(sent)
         try:
-            results = [function(item) for item in items]
+            results = function(items)
         except Exception as raised:
             error = raised
     return pickle.dumps((results, error))

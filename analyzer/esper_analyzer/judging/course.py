@@ -8,6 +8,8 @@ from a few numbers. Both forms give the same; a test holds them against each oth
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 import polars as pl
@@ -277,36 +279,36 @@ class Course:
         row.update(zip(Standstill.NAMES, self._standstill.step(row), strict=True))
 
     def extend(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the next rows of a run with `COLUMNS` (Float64) added."""
-        columns = {name: rolling.floats(rows[name]) for name in READS}
-        last = signals.BASELINE_ROWS[1]
-        if self._rows < last:
-            self._begin(list(rows.select("value_loss", "policy_loss").head(last - self._rows).iter_rows()))
-        first = self._rows
-        known = first + np.arange(rows.height) >= last
+        """Return the next rows of a run with `COLUMNS` added; see `extend_all`."""
+        return extend_all([self], rows, [rows.height])
+
+    def _extend(self, columns: Mapping[str, Floats], usual: Floats, explained: Floats) -> list[Floats]:
+        """The columns of the next rows, in their order, but for `explainable`.
+
+        Args:
+            columns: `READS`, by name.
+            usual, explained: `usual_return_std` and `explained`.
+        """
+        last, first = signals.BASELINE_ROWS[1], self._rows
+        if first < last:
+            losses = (columns[name][: last - first].tolist() for name in ("value_loss", "policy_loss"))
+            self._begin(list(zip(*losses, strict=True)))
+        self._rows += len(usual)
         ratio = math.nan if self._ratio is None else self._ratio
-        self._rows += rows.height
-        usual = self._usual.extend(rolling.floats(rows.select(signals.return_spread()).to_series()))
-        with_usual = rows.with_columns(usual_return_std=pl.Series(usual, nan_to_null=True))
-        explainable = with_usual.select(signals.has_something_to_explain(pl.col("usual_return_std"))).to_series()
-        explained = rolling.floats(rows.select(signals.explained_where_varied(pl.lit(explainable))).to_series())
-        made: list[Floats | pl.Series] = [
+        outcome = self._returns.extend(columns["episode_return_mean"])
+        return [
             usual,
-            explainable,
             explained,
             self._below_floor(explained, first),
             self._past.extend(columns["value_loss"]),
             self._newest.extend(columns["value_loss"]),
             self._relative.extend(columns["entropy"], columns["log_prob_max"]),
             self._motion.extend(columns["kl_divergence"], columns["entropy"]),
-            np.where(known, ratio, np.nan),
+            np.where(first + np.arange(len(usual)) >= last, ratio, np.nan),
             self._mean_rise(columns["return_mean"], columns["episode_return_mean"]),
+            *outcome,
+            *self._standstill.extend({**columns, **dict(zip(Returns.NAMES, outcome, strict=True))}),
         ]
-        outcome = self._returns.extend(columns["episode_return_mean"])
-        made += [*outcome, *self._standstill.extend(columns | dict(zip(Returns.NAMES, outcome, strict=True)))]
-        return rows.hstack(
-            [pl.Series(name, values, nan_to_null=True) for name, values in zip(COLUMNS, made, strict=True)]
-        )
 
     def _below_floor(self, explained: Floats, first: int) -> Floats:
         """The evidence after each row that is judged; NaN in the others, and until the critic has had time to learn."""
@@ -331,3 +333,27 @@ class Course:
         if len(self._beginning) == signals.BASELINE_ROWS[1]:
             self._ratio = steps.loss_ratio_baseline(self._beginning)
             self._beginning = []
+
+
+def extend_all(courses: Sequence[Course], rows: pl.DataFrame, heights: Sequence[int]) -> pl.DataFrame:
+    """Return rows of several runs with `COLUMNS` added; what polars plans is planned once for all of them.
+
+    Args:
+        courses: one for each run.
+        rows: the next rows of the first run, then those of the second, and so on.
+        heights: how many rows of each.
+    """
+    places = [slice(end - height, end) for end, height in zip(accumulate(heights), heights, strict=True)]
+    columns = {name: rolling.floats(rows[name]) for name in READS}
+    spread = rolling.floats(rows.select(signals.return_spread()).to_series())
+    usual = np.concatenate([course._usual.extend(spread[place]) for course, place in zip(courses, places, strict=True)])
+    with_usual = rows.with_columns(usual_return_std=pl.Series(usual, nan_to_null=True))
+    explainable = with_usual.select(signals.has_something_to_explain(pl.col("usual_return_std"))).to_series()
+    explained = rolling.floats(rows.select(signals.explained_where_varied(pl.lit(explainable))).to_series())
+    made = [
+        course._extend({name: values[place] for name, values in columns.items()}, usual[place], explained[place])
+        for course, place in zip(courses, places, strict=True)
+    ]
+    numbers = map(np.concatenate, zip(*made, strict=True)) if len(made) > 1 else iter(made[0])
+    added = [explainable if name == "explainable" else next(numbers) for name in COLUMNS]
+    return rows.hstack([pl.Series(name, one, nan_to_null=True) for name, one in zip(COLUMNS, added, strict=True)])

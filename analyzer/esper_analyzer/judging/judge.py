@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,14 @@ import polars as pl
 
 from esper_analyzer.judging import rolling, signals
 from esper_analyzer.judging.alerts import Episode
-from esper_analyzer.judging.course import READS, TYPES, Course
-from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Change, Hysteresis, Levels, Turns
+from esper_analyzer.judging.course import Course, extend_all
+from esper_analyzer.judging.hysteresis import NOT_FINITE, Change, Hysteresis, Levels, Turns
+from esper_analyzer.judging.plan import ALWAYS, Plan
 from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS
 from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.steps import Step
 from esper_analyzer.judging.stretches import Begun, Stretches, Updates, stretches_of
 from esper_analyzer.judging.watched import PARTS
-from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import SKIP_REASONS
 from esper_schemas.metric.payload import REQUIRED
 
@@ -32,8 +32,6 @@ BATCH_ROWS = 131_072
 
 STEP_ROWS = 256
 """Up to so many rows are judged one by one: a frame takes about 20 ms whatever its length, and a row 0.08 ms."""
-
-_ALWAYS = ("update", "skipped", "skip_reason")
 
 Row = dict[str, Any]
 
@@ -53,25 +51,23 @@ class Judge:
 
     def __init__(self, rules: Iterable[Rule] = RULES.values()) -> None:
         self.rules: Sequence[Rule] = tuple(rules)
-        plan = _Plan.of(self.rules)
+        self._plan = plan = Plan.of(self.rules)
         self.rows = 0
         self.last_update = -1
         self.has_losses = False
         self.in_force: dict[tuple[int, int], Episode] = {}
         self.columns = plan.columns
-        self._bounds, self._frames = plan.bounds, plan.frames
         self._hysteresis = Hysteresis(self.rules)
         self._from_row = [rule.from_row for rule in self.rules]
         self._all_count_from = max(self._from_row)
-        self._measurements = [name for name in self.columns if name not in _ALWAYS]
+        self._measurements = [name for name in self.columns if name not in ALWAYS]
         self._unmeasured = list(self.columns)
         self._unjudged = list(range(len(self.rules)))
         self._updates: deque[int] = deque([0] * self._hysteresis.memory, self._hysteresis.memory)
         self._course = Course()
         self._newest: list[float | None] = [None] * len(self.rules)
-        self._types = plan.types
         # The rows before the next one: as a frame, or as dictionaries with the steps that have seen them.
-        self._context: pl.DataFrame | None = pl.DataFrame(schema=self._types)
+        self._context: pl.DataFrame | None = plan.no_rows
         self._recent: deque[Row] = deque(maxlen=signals.CONTEXT_ROWS)
         self._parts: list[tuple[str, Step]] = []
         self._numbers: list[tuple[str, Step | None]] = []  # of each rule the column that has its number, or the step
@@ -86,28 +82,18 @@ class Judge:
         """
         if rows.height <= STEP_ROWS:
             return [one for row in rows.select(self.columns).iter_rows(named=True) for one in self.step(row)]
-        if rows.columns != self.columns:
-            rows = rows.select(self.columns)
-        batches = map(self._with_course, rows.iter_slices(BATCH_ROWS))
-        return Begun([one for batch in batches for one in self._judge(batch, self._numbers_of(batch))])
+        batches = (advance_side_by_side([(self, batch)])[0] for batch in rows.iter_slices(BATCH_ROWS))
+        return Begun([one for begun in batches for one in begun.stretches])
 
-    def _with_course(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Add the columns of the course to rows that are judged at once, and note what was measured."""
-        rows = rows.rechunk()
-        self._unmeasured = [name for name in self._unmeasured if rows[name].null_count() == rows.height]
-        self.has_losses = any(name not in self._unmeasured for name in REQUIRED)
-        return self._course.extend(_without_skipped(rows))
+    def _judge(self, rows: pl.DataFrame, numbers: pl.DataFrame, levels: Levels) -> list[Stretches]:
+        """As `advance`; the episodes are by rule and severity.
 
-    def _numbers_of(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The number of each rule in rows that have the columns of the course, and follow those of the last call."""
-        before = self._as_frame()
-        frame = before.vstack(rows) if before.height else rows
-        self._context = frame.tail(signals.CONTEXT_ROWS)
-        return _with_parts(frame).select(self._frames).tail(rows.height)
-
-    def _judge(self, rows: pl.DataFrame, numbers: pl.DataFrame) -> list[Stretches]:
-        """As `advance`, for rows with the number of each rule in them; the episodes are by rule and severity."""
-        levels = self._levels(numbers)
+        Args:
+            rows: the rows.
+            numbers: the number of each rule in them.
+            levels: the severities of these.
+        """
+        self._leave_out_early(levels)
         self._note_judged(numbers)
         self._newest = list(numbers.row(-1))
         updates = np.concatenate([self._updates, rows["update"].to_numpy()])
@@ -117,14 +103,12 @@ class Judge:
         self.last_update = int(updates[-1])
         return begun
 
-    def _levels(self, numbers: pl.DataFrame) -> Levels:
-        """The severities of numbers in the next rows, without those that do not count yet."""
-        levels = self._bounds.severities(numbers)
+    def _leave_out_early(self, levels: Levels) -> None:
+        """Remove the severities of the next rows in which a rule does not count yet."""
         if self.rows < self._all_count_from:
             for rule, severities in levels.items():
                 early = severities[: max(self._from_row[rule] - self.rows, 0)]
                 early[early < NOT_FINITE] = 0
-        return levels
 
     def _stretches(
         self, turns: Iterable[Turns], updates: Updates, numbers: pl.DataFrame, reasons: pl.Series
@@ -168,7 +152,7 @@ class Judge:
             row[name] = part(row)
         newest = [row[name] if step is None else step(row) for name, step in self._numbers]
         self._newest = newest
-        levels, beyond = self._bounds.severities_now(newest)
+        levels, beyond = self._plan.bounds.severities_now(newest)
         for rule in beyond[:] if self.rows < self._all_count_from else ():
             if self.rows < self._from_row[rule] and levels[rule] < NOT_FINITE:
                 levels[rule] = 0
@@ -226,7 +210,7 @@ class Judge:
     def _as_frame(self) -> pl.DataFrame:
         """The rows before the next one as a frame."""
         if self._context is None:
-            self._context = pl.DataFrame([*self._recent], schema=self._types)
+            self._context = pl.DataFrame([*self._recent], schema=self._plan.no_rows.schema)
         return self._context
 
     def _take_up(self, context: pl.DataFrame) -> None:
@@ -244,6 +228,11 @@ class Judge:
             self._recent.append(row)
         self._context = None
 
+    def _note_all_measured(self, rows: pl.DataFrame) -> None:
+        """As `_note_measured`, for many rows."""
+        self._unmeasured = [name for name in self._unmeasured if rows[name].null_count() == rows.height]
+        self.has_losses = any(name not in self._unmeasured for name in REQUIRED)
+
     def _note_measured(self, row: Row) -> None:
         """Note which columns were measured for the first time."""
         if self._unmeasured:
@@ -252,10 +241,11 @@ class Judge:
 
     def _note_judged(self, numbers: pl.DataFrame) -> None:
         """Note which rules had a number for the first time in a row that counts."""
+        columns = numbers.get_columns()
         for i in self._unjudged[:]:
-            rule = self.rules[i]
-            counting = numbers[rule.name].tail(max(0, self.rows + numbers.height - rule.from_row))
-            if counting.null_count() < len(counting):
+            early = max(0, self._from_row[i] - self.rows)
+            unknown = columns[i].null_count()
+            if unknown < numbers.height and unknown - columns[i].head(early).null_count() < numbers.height - early:
                 self._unjudged.remove(i)
 
     def _note_judged_now(self, newest: Sequence[float | None]) -> None:
@@ -282,6 +272,56 @@ class Judge:
         return begun
 
 
+def judge_each(portions: Sequence[tuple[Judge, pl.DataFrame]], *, side_by_side: bool) -> list[Sequence[Episode]]:
+    """Call `Judge.advance` with the rows of each of several runs, or do the same side by side, which costs less.
+
+    Args:
+        portions: for each run its judge and its rows; all judges have the same rules.
+        side_by_side: whether the rules are those of the tables, whose windows take a null row for none.
+    """
+    few = [at for at, (_, rows) in enumerate(portions) if 0 < rows.height <= BATCH_ROWS]
+    made: dict[int, Sequence[Episode]] = {}
+    if side_by_side and sum(portions[at][1].height for at in few) > STEP_ROWS:
+        made = dict(zip(few, advance_side_by_side([portions[at] for at in few]), strict=True))
+    return [made[at] if at in made else judge.advance(rows) for at, (judge, rows) in enumerate(portions)]
+
+
+def advance_side_by_side(portions: Sequence[tuple[Judge, pl.DataFrame]]) -> list[Begun]:
+    """As `Judge.advance` for the rows of several runs, whose queries are planned once for all of them.
+
+    Null rows between two runs keep the windows of one from reaching into the other.
+
+    Args:
+        portions: as for `judge_each`, each with a row at least.
+    """
+    first = portions[0][0]
+    frames = [rows if rows.columns == first.columns else rows.select(first.columns) for _, rows in portions]
+    for (judge, _), rows in zip(portions, frames, strict=True):
+        judge._note_all_measured(rows)
+    heights = [rows.height for rows in frames]
+    joined = _without_skipped(pl.concat(frames, rechunk=True))
+    joined = extend_all([judge._course for judge, _ in portions], joined, heights)
+    parts = [joined.slice(end - height, height) for end, height in zip(accumulate(heights), heights, strict=True)]
+    gap = first._plan.gap
+    pieces, places, length = list[pl.DataFrame](), list[tuple[int, int]](), 0
+    for (judge, _), rows in zip(portions, parts, strict=True):
+        before = judge._as_frame()
+        pieces += [gap, before, rows] if pieces else [before, rows]
+        begin = length + (gap.height if length else 0)
+        places.append((begin, begin + before.height))
+        length = begin + before.height + rows.height
+    frame = pl.concat([piece for piece in pieces if piece.height], rechunk=len(portions) > 1)
+    numbers = first._plan.numbers(frame)
+    levels = first._plan.bounds.severities(numbers)
+    found = []
+    for (judge, _), rows, (begin, start) in zip(portions, parts, places, strict=True):
+        end = start + rows.height
+        judge._context = frame.slice(begin, end - begin).tail(signals.CONTEXT_ROWS)
+        own = {rule: part for rule, severities in levels.items() if (part := severities[start:end]).any()}
+        found.append(Begun(judge._judge(rows, numbers.slice(start, rows.height), own)))
+    return found
+
+
 def numbers_of(rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values()) -> pl.DataFrame:
     """Return the number of each rule in each row of a whole run.
 
@@ -292,63 +332,15 @@ def numbers_of(rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values()) -> pl
     Returns:
         One column (Float64) for each rule, by its name; null where it has no number.
     """
-    return _with_parts(Course().extend(_without_skipped(rows))).select(_Plan.of(tuple(rules)).frames)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What follows from the rules alone: a list of many runs judges all of them by the same ones.
-
-    Attributes:
-        rules: what is watched.
-        columns: the columns to read.
-        types: their types, and those of the course.
-        frames: the number of each rule.
-        bounds: the bands of all rules.
-    """
-
-    rules: Sequence[Rule]
-    columns: list[str]
-    types: dict[str, pl.DataType]
-    frames: list[pl.Expr]
-    bounds: Bounds
-
-    @classmethod
-    def of(cls, rules: Sequence[Rule]) -> _Plan:
-        """Return the plan of some rules; that of the same sequence as the last time is kept."""
-        global _newest_plan
-        plan = _newest_plan
-        if plan is None or plan.rules is not rules:
-            columns = sorted({*_ALWAYS, *READS, *_read_by(rules)})
-            types = {name: SCHEMA[name] for name in columns} | TYPES
-            frames = [rule.value.frame.cast(pl.Float64).alias(rule.name) for rule in rules]
-            plan = _newest_plan = cls(rules, columns, types, frames, Bounds([rule.bands for rule in rules]))
-        return plan
-
-
-_newest_plan: _Plan | None = None
-
-
-def _with_parts(frame: pl.DataFrame) -> pl.DataFrame:
-    for parts in PARTS:
-        frame = frame.with_columns_seq(**{name: signal.frame for name, signal in parts.items()})
-    return frame
-
-
-def _read_by(rules: Iterable[Rule]) -> set[str]:
-    """The recorded columns that the numbers of some rules are made from."""
-    parts = {name: signal.frame for part in PARTS for name, signal in part.items()}
-    read = {name for rule in rules for name in rule.value.frame.meta.root_names()}
-    read |= {name for frame in parts.values() for name in frame.meta.root_names()}
-    return read - {*TYPES, *parts}
+    return Plan.of(tuple(rules)).numbers(Course().extend(_without_skipped(rows)))
 
 
 def _without_skipped(rows: pl.DataFrame) -> pl.DataFrame:
     """Remove the measurements of skipped updates."""
     if not rows["skipped"].any():
         return rows
-    measured = pl.when(~pl.col("skipped").fill_null(False)).then(pl.exclude(*_ALWAYS))
-    return rows.select(pl.col(*_ALWAYS), measured).select(rows.columns)
+    measured = pl.when(~pl.col("skipped").fill_null(False)).then(pl.exclude(*ALWAYS))
+    return rows.select(pl.col(*ALWAYS), measured).select(rows.columns)
 
 
 def _detail(rule: Rule, code: int | None) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
 
 from esper_analyzer.judging.alert_log import AlertLog, in_order
 from esper_analyzer.judging.alerts import Alert
-from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.judge import Judge, judge_each
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.trouble import FEWEST_BEFORE, Trouble, TroubleLog
 from esper_analyzer.judging.verdict import (
@@ -90,11 +90,35 @@ def judge_in_steps(
         log.add(begun)
         troubles.add(begun)
         yield judge.rows
-    facts = _facts(run, index, rows, damage)
+    return _judgement(judge, log, troubles, _facts(run, index, rows, damage), (rows, index))
+
+
+def judge_side_by_side(asked: Sequence[tuple[JudgedRun, SegmentIndex, pl.DataFrame, int]]) -> list[Judgement]:
+    """As `judge_rank` of several ranks, which takes a fraction of the time for short runs.
+
+    Args:
+        asked: of each rank the arguments of `judge_rank`, but with rows that were read: those of a `Judge` and
+            `dropped_before`. The settings of all runs have the same rules, which can travel.
+    """
+    judges = [Judge(run.settings.rules) for run, _, _, _ in asked]
+    begun = judge_each([(judge, rows) for judge, (_, _, rows, _) in zip(judges, asked, strict=True)], side_by_side=True)
+    made = []
+    for judge, episodes, (run, index, held, damage) in zip(judges, begun, asked, strict=True):
+        rows = held.lazy()
+        log, troubles = AlertLog(), TroubleLog(update_at(FEWEST_BEFORE + 1, rows, index))
+        log.add(episodes)
+        troubles.add(episodes)
+        made.append(_judgement(judge, log, troubles, _facts(run, index, rows, damage), (rows, index)))
+    return made
+
+
+def _judgement(
+    judge: Judge, log: AlertLog, troubles: TroubleLog, facts: RunFacts, of: tuple[pl.LazyFrame, SegmentIndex]
+) -> Judgement:
     in_force = judge.in_force.values()
     return Judgement(
         rows=judge.rows,
-        first=update_at(0, rows, index),
+        first=update_at(0, *of),
         last=judge.last_update if judge.rows else None,
         has_returns=EPISODE_RETURN in judge.measured,
         missing=list(facts.missing),
@@ -112,10 +136,9 @@ def verdict_on_rank(run: JudgedRun, index: SegmentIndex, rows: pl.DataFrame, dam
 
     Args:
         run, index, damage: as for `judge_rank`.
-        rows: all rows of the rank that count, with the columns of the judge and `dropped_before`.
-        judge: a judge that has seen no rows.
+        rows: all rows of the rank that count, with `update` and `dropped_before`.
+        judge: a judge that has seen these rows.
     """
-    judge.advance(rows)
     return conclude(judge, _facts(run, index, rows.lazy(), damage))
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import polars as pl
+from numpy.lib.stride_tricks import sliding_window_view
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,6 +131,8 @@ def ranked(values: Floats, size: int, ranks: Ranks) -> list[Floats]:
         values: without NaN, at least `size` of them.
     """
     rows = len(values) - size + 1
+    if rows <= _FEW:
+        return list(np.sort(sliding_window_view(values, size), axis=1)[:, ranks[0] - 1 : ranks[1]].T)
     found = np.empty((ranks[1] - ranks[0] + 1, rows))
     for start in range(0, rows, _CHUNK):
         stop = min(start + _CHUNK, rows)

@@ -56,7 +56,7 @@ class Settings:
         """Whether another process can be told them: the rules are those of the tables, with whatever bands."""
         of_tables = (RULES.get(rule.name) for rule in self.rules)
         return all(
-            known is not None and replace(known, bands=rule.bands) == rule
+            known is not None and (known is rule or replace(known, bands=rule.bands) == rule)
             for known, rule in zip(of_tables, self.rules, strict=True)
         )
 

@@ -25,6 +25,9 @@ _MAX_PROCESSES = 8
 _AT_ONCE = 8
 """So many runs in an object store are read at a time."""
 
+_SIDE_BY_SIDE = 20
+"""So many runs are read in this process before the first of them is shown as read."""
+
 
 def read_all(
     entries: Sequence[RunEntry],
@@ -69,9 +72,12 @@ def _read_all(
     if engine is None and is_far:
         # most of the time goes by until an object store answers
         with quiet_panics(), ThreadPoolExecutor(_AT_ONCE) as threads:
-            yield from list(threads.map(partial(read_rows, settings=settings, depth=depth, wanted=wanted), entries))
+            alone = [[entry] for entry in entries]
+            made = threads.map(partial(read_rows, settings=settings, depth=depth, wanted=wanted), alone)
+            yield from [entry for (entry,) in list(made)]
     elif engine is None:
-        yield from map(read, entries)
+        for start in range(0, len(entries), _SIDE_BY_SIDE):
+            yield from read(entries[start : start + _SIDE_BY_SIDE])
     elif entries:
         if not settings.can_travel:
             raise UsageError("rules of your own cannot be sent to other processes; judge without an engine")
@@ -80,23 +86,25 @@ def _read_all(
                 yield _lost(entry, found) if isinstance(found, Lost) else found
 
 
-def _read(entry: RunEntry, settings: Settings, depth: Depth, wanted: Collection[str]) -> RunEntry:
+def _read(entries: Sequence[RunEntry], settings: Settings, depth: Depth, wanted: Collection[str]) -> list[RunEntry]:
     with quiet_panics():  # without checksums, polars may be the first to read a wrong byte
-        return read_rows(entry, settings, depth, wanted)
+        return read_rows(entries, settings, depth, wanted)
 
 
-def _read_surely(read: partial[RunEntry], entry: RunEntry) -> RunEntry:
-    """Return the entry of a run, whatever is wrong with it, or with Esper: no run ends the reading of thousands.
+def _read_surely(read: partial[list[RunEntry]], entries: Sequence[RunEntry]) -> list[RunEntry]:
+    """Return the entries of runs, whatever is wrong with them, or with Esper: no run ends the reading of thousands.
 
     Raises:
         StoreError: the object store does not answer, or refuses; the other runs are in the same store.
     """
     try:
-        return read(entry)
+        return read(entries)
     except StoreError:
         raise
     except Exception as error:
-        return replace(entry, error=describe_defect(error))
+        if len(entries) > 1:  # whichever run it is of
+            return [found for entry in entries for found in _read_surely(read, [entry])]
+        return [replace(entries[0], error=describe_defect(error))]
 
 
 def _lost(entry: RunEntry, lost: Lost) -> RunEntry:

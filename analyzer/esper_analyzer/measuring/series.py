@@ -156,19 +156,31 @@ def _lines(rows: pl.LazyFrame, names: Sequence[str], first: int, width: int) -> 
     lines = {}
     for position, name in enumerate(names):
         line = lines[name] = Line(None)
-        columns = [extremes[f"{part} {position}"] for part in ("low_at", "low", "high_at", "high")]
-        for low_at, low, high_at, high in zip(*columns, strict=True):
-            if low is None:
-                continue
-            points = sorted({(low_at, low), (high_at, high)}) if low != high else [(low_at, low)]
-            line.updates += [at for at, _ in points]
-            line.values += [value for _, value in points]
+        line.updates, line.values = _points(extremes, position)
         if width > 1:
-            known = extremes.filter(pl.col(f"mean {position}").is_finite())
-            line.stretches, line.means = known["stretch"].to_list(), known[f"mean {position}"].to_list()
+            means = extremes[f"mean {position}"].to_numpy()  # null becomes NaN
+            is_known = np.isfinite(means)
+            line.stretches = extremes["stretch"].to_numpy()[is_known].tolist()
+            line.means = means[is_known].tolist()
         if extremes[f"nonfinite {position}"].any():
             line.nonfinite = list(nonfinite_ranges(rows, name))
     return lines
+
+
+def _points(extremes: pl.DataFrame, position: int) -> tuple[list[int], list[float | None]]:
+    """The lowest and the highest point of each stretch, in order; only one where they are equal."""
+    has_none = extremes[f"low {position}"].has_nulls()
+    known = extremes.filter(pl.col(f"low {position}").is_not_null()) if has_none else extremes
+    low_at, low, high_at, high = (
+        known[f"{part} {position}"].to_numpy() for part in ("low_at", "low", "high_at", "high")
+    )
+    turned = high_at < low_at
+    updates = np.column_stack([np.where(turned, high_at, low_at), np.where(turned, low_at, high_at)])
+    values = np.column_stack([np.where(turned, high, low), np.where(turned, low, high)])
+    is_point = np.column_stack([np.ones(len(low), bool), low != high])
+    equal = low == high
+    updates[equal, 0], values[equal, 0] = low_at[equal], low[equal]
+    return updates[is_point].tolist(), values[is_point].tolist()
 
 
 def axes_of(rows: pl.LazyFrame, course: Course) -> list[Axis]:

@@ -82,7 +82,8 @@ def summarise(
     is_long = sum(piece.rows for stretch in stretches for piece in stretch.pieces) >= EXACT_MEDIAN_ROWS
     combinations = {name: Combination(bands_of(name, thresholds)) for name in names}
     schema = pl.Schema({name: dtype for name, dtype in types.items() if name != LOSS_RATIO})
-    needed = [name for name in schema if name in _needed(names, thresholds)]
+    columns = _needed(names, thresholds)
+    needed = [name for name in schema if name in columns]
     for states in _states_of_segments(stretches, schema, needed, thresholds, is_long):
         for name, state in states.items():
             if name in combinations:

@@ -67,7 +67,7 @@ def plot_runs(
     found = compared(
         runs, root=root, settings=DEFAULT_SETTINGS, by=by, metric=metrics[0] if metrics else None, better=None,
         rank="first", group=band is not None, group_by=group_by if band is not None else None,
-        with_reports=True,
+        with_summaries=True,
     )  # fmt: skip
     comparison = found.comparison
     names = _chosen(found, metrics)
@@ -105,7 +105,7 @@ def _chosen(found: Compared, metrics: Sequence[str]) -> list[str]:
     if metrics:
         return list(dict.fromkeys(metrics))
     usual = dict.fromkeys([EPISODE_RETURN, *DEFAULT_PLOTS])
-    return [name for name in usual if any(report.metrics[name].nonfinite is not None for report in found.reports)]
+    return [name for name in usual if any(summaries[name].measured for summaries in found.summaries)]
 
 
 def _lines(reading: Reading, names: Sequence[str], by: By) -> dict[str, tuple[Points, Points]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 import polars as pl
@@ -21,11 +22,16 @@ from esper_schemas.run.files import Folder
 
 
 def schema_of(pieces: Iterable[Piece]) -> pl.Schema:
-    """Return the columns of a run: those of the table, then every metric of the user, in order of appearance."""
-    schema = dict(SCHEMA)
-    for piece in pieces:
-        schema |= {name: pl.Float64() for name in piece.extras if name not in schema}
-    return pl.Schema(schema)
+    """Return the columns of a run: those of the table, then every metric of the user, in order of appearance.
+
+    Runs with the same columns share the result, which nobody may change.
+    """
+    return _schema(tuple(dict.fromkeys(name for piece in pieces for name in piece.extras)))
+
+
+@lru_cache(maxsize=64)
+def _schema(extras: tuple[str, ...]) -> pl.Schema:
+    return pl.Schema({**SCHEMA, **{name: pl.Float64() for name in extras if name not in SCHEMA}})
 
 
 def all_attempts(pieces: Sequence[Piece], schema: pl.Schema) -> pl.LazyFrame:

@@ -252,8 +252,13 @@ class RunReader:
             self._damaged = (self._damaged - set(ranks)) | {number for number in ranks if number in unusable}
         return found
 
-    def read(self, rank: int | None, make: Callable[[RunIndex], Made]) -> Made:
+    def read(self, rank: int | None, make: Callable[[RunIndex], Made], found: RunIndex | None = None) -> Made:
         """Call `make` with one look at the run, or at one rank, and return its result.
+
+        Args:
+            rank: as for `look`.
+            make: is called with a look, and again with a deeper one if the rows cannot be decoded.
+            found: the first look, if that was taken already.
 
         Rows can turn out not to be decodable although their file matches its seal. The run is then examined again, down
         to every row, and such a segment is left out.
@@ -262,7 +267,7 @@ class RunReader:
             As `look`, and what `make` raises.
         """
         try:
-            return make(self.look(rank))
+            return make(self.look(rank) if found is None else found)
         except DATA_ERRORS:
             return make(self.look(rank, "rows"))
         except RunDamagedError:

@@ -7,7 +7,10 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import sub
 from typing import Any
+
+import numpy as np
 
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.settings import Settings
@@ -148,13 +151,46 @@ def pack(data: Mapping[str, Any]) -> str:
     return base64.b64encode(zlib.compress(text.encode(), 6)).decode()
 
 
-def coded(numbers: Iterable[int]) -> list[int]:
+def coded(numbers: Sequence[int]) -> list[int]:
     """Return the first number and then the differences between neighbours, which compress well."""
-    before, differences = 0, []
-    for number in numbers:
-        differences.append(number - before)
-        before = number
-    return differences
+    return [*numbers[:1], *map(sub, numbers[1:], numbers)]
+
+
+def rounded(values: Sequence[float | None], digits: int) -> list[float | None]:
+    """Round to so many significant digits; whole numbers are written without a point, which is shorter.
+
+    Args:
+        values: finite numbers; None is kept.
+        digits: at most 9.
+    """
+    numbers = np.array(values, np.float64)  # None becomes NaN
+    with np.errstate(all="ignore"):
+        exponents = digits - 1 - np.floor(np.log10(np.abs(numbers)))
+        powers = 10.0 ** np.abs(exponents)
+        scaled = np.where(exponents < 0, numbers / powers, numbers * powers)
+        whole = np.rint(scaled)
+        made = np.where(exponents < 0, whole * powers, whole / powers)
+        # Digits and power are exact, so that one product or division is rounded as the text of the number would be.
+        is_sure = (np.abs(exponents) <= _EXACT_POWERS) & (np.abs(np.abs(scaled - whole) - 0.5) > _NEAR_HALF)
+        is_sure &= (np.abs(scaled) >= 10.0 ** (digits - 1)) & (np.abs(scaled) < 10.0**digits)
+    is_zero = numbers == 0.0
+    made, is_sure = np.where(is_zero, numbers, made), is_sure | is_zero
+    found: list[float | None] = made.tolist()
+    for at in np.flatnonzero(~is_sure).tolist():
+        value = values[at]
+        found[at] = None if value is None else float(f"{value:.{digits}g}")
+    for at in np.flatnonzero((made == np.rint(made)) | ~is_sure).tolist():
+        value = found[at]
+        if value and value.is_integer() and abs(value) < 10**digits:
+            found[at] = int(value)
+    return found
+
+
+_EXACT_POWERS = 22
+"""Powers of ten up to this one are floating-point numbers."""
+
+_NEAR_HALF = 1e-4
+"""What is nearer to the middle of two decimal numbers, in units of the last digit, is rounded by its text."""
 
 
 def coded_ranges(ranges: Iterable[tuple[int, ...]]) -> list[int]:

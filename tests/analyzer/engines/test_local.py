@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.analyzer.engines.work import Piece, attempts, double, ends, polars_threads, wait_for_ever
+from tests.analyzer.engines.work import Piece, attempts, double, each, ends, polars_threads, wait_for_ever
 from tests.waiting import wait_until
 
 from esper_analyzer.engines.engine import BATCH, MAX_DEATHS, Lost, WorkersFailedError
@@ -22,7 +23,7 @@ def test_results_come_in_the_order_of_the_items(tmp_path: Path, workers: int, co
     """Each item is worked on once, by whichever worker is free."""
     pieces = [Piece(number, tmp_path / "log") for number in range(count)]
     with LocalEngine(workers) as engine:
-        assert list(engine.map(double, pieces)) == [2 * number for number in range(count)]
+        assert list(engine.map(partial(each, double), pieces)) == [2 * number for number in range(count)]
     assert sorted(attempts(tmp_path / "log")) == list(range(count))
 
 
@@ -31,7 +32,7 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, deaths: int) -> 
     """Its items are worked on again by another, each alone; the first death of an item was not alone."""
     pieces = [Piece(number, tmp_path / "log", dies=deaths if number in (5, 23) else 0) for number in range(40)]
     with LocalEngine(2) as engine:
-        assert list(engine.map(double, pieces)) == [2 * number for number in range(40)]
+        assert list(engine.map(partial(each, double), pieces)) == [2 * number for number in range(40)]
     tried = attempts(tmp_path / "log")
     assert tried.count(5) == tried.count(23) == deaths + 1
     assert max(tried.count(number) for number in range(40) if number not in (5, 23)) <= 2
@@ -41,7 +42,7 @@ def test_an_item_that_kills_every_worker_is_lost_and_no_other(tmp_path: Path) ->
     """Its place has how often a worker died that had nothing else, and how the last one died."""
     pieces = [Piece(number, tmp_path / "log", dies=99 if number == 7 else 0) for number in range(40)]
     with LocalEngine(2) as engine:
-        results = list(engine.map(double, pieces))
+        results = list(engine.map(partial(each, double), pieces))
     assert results.pop(7) == Lost(MAX_DEATHS, "SIGKILL")
     assert results == [2 * number for number in range(40) if number != 7]
 
@@ -50,14 +51,14 @@ def test_workers_that_all_die_are_an_error(tmp_path: Path) -> None:
     """Not every item is tried on a machine on which no worker can work."""
     pieces = [Piece(number, tmp_path / "log", dies=99) for number in range(400)]
     with LocalEngine(2) as engine, pytest.raises(WorkersFailedError, match=r"20 workers died \(SIGKILL\)"):
-        list(engine.map(double, pieces))
+        list(engine.map(partial(each, double), pieces))
     assert len(attempts(tmp_path / "log")) < 40
 
 
 def test_a_worker_that_exits_is_dead_too() -> None:
     """Whatever ended it, the cause says so."""
     with LocalEngine(1) as engine:
-        assert list(engine.map(ends, [3])) == [Lost(MAX_DEATHS, "exit code 3")]
+        assert list(engine.map(partial(each, ends), [3])) == [Lost(MAX_DEATHS, "exit code 3")]
 
 
 def test_what_the_function_raises_is_raised(tmp_path: Path) -> None:
@@ -65,15 +66,15 @@ def test_what_the_function_raises_is_raised(tmp_path: Path) -> None:
     with LocalEngine(2) as engine:
         pieces = [Piece(number, tmp_path / "log", raises=number == 2) for number in range(3)]
         with pytest.raises(ValueError, match="2 cannot be doubled"):
-            list(engine.map(double, pieces))
-        assert list(engine.map(double, pieces[:2])) == [0, 2]
+            list(engine.map(partial(each, double), pieces))
+        assert list(engine.map(partial(each, double), pieces[:2])) == [0, 2]
 
 
 def test_polars_has_one_thread_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is a worker for each core, and this process keeps its own setting."""
     monkeypatch.setenv("POLARS_MAX_THREADS", "2")
     with LocalEngine(1) as engine:
-        assert list(engine.map(polars_threads, [0])) == [1]
+        assert list(engine.map(partial(each, polars_threads), [0])) == [1]
     assert os.environ["POLARS_MAX_THREADS"] == "2"
 
 
@@ -81,7 +82,7 @@ def test_leaving_ends_workers_that_are_at_work(tmp_path: Path) -> None:
     """Nobody waits for what they do, as after Ctrl-C."""
     before = set(multiprocessing.active_children())
     with LocalEngine(2) as engine:
-        assert next(engine.map(wait_for_ever, [tmp_path / "first", None])) is None
+        assert next(engine.map(partial(each, wait_for_ever), [tmp_path / "first", None])) is None
         assert len(set(multiprocessing.active_children()) - before) == 2
     assert set(multiprocessing.active_children()) == before
 

@@ -24,18 +24,19 @@ PROJECT = Path(__file__).parents[3]
 SCRIPT = """
 import json, sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from esper_analyzer.engines.engine import Lost
 from esper_analyzer.engines.on_ray import RayEngine
-from tests.analyzer.engines.work import Piece, double, polars_threads
+from tests.analyzer.engines.work import Piece, double, each, polars_threads
 log = Path(sys.argv[2])
 with RayEngine(sys.argv[1]) as engine:
-    workers, threads = engine.workers, list(engine.map(polars_threads, [0]))
+    workers, threads = engine.workers, list(engine.map(partial(each, polars_threads), [0]))
     print("of no use to anybody")
     pieces = [Piece(number, log, dies={5: 1, 7: 99}.get(number, 0)) for number in range(120)]
-    results = list(engine.map(double, pieces))
+    results = list(engine.map(partial(each, double), pieces))
     try:
-        list(engine.map(double, [Piece(1, log, raises=True)]))
+        list(engine.map(partial(each, double), [Piece(1, log, raises=True)]))
         raised = None
     except ValueError as error:
         raised = str(error)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tests.waiting import HANG_SECS
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Piece(NamedTuple):
@@ -25,6 +29,11 @@ class Piece(NamedTuple):
     log: Path
     dies: int = 0
     raises: bool = False
+
+
+def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Call a function for each item of a batch."""
+    return [function(item) for item in items]
 
 
 def double(piece: Piece) -> int:
@@ -63,7 +72,7 @@ def wait_for_ever(done: Path | None) -> None:
         done.touch()
 
 
-def names_itself(path: Path) -> None:
-    """Write the id of the worker into a file, and wait until somebody ends it."""
-    path.write_text(str(os.getpid()))
+def names_itself(paths: Sequence[Path]) -> None:
+    """Write the id of the worker into the first file, and wait until somebody ends it."""
+    paths[0].write_text(str(os.getpid()))
     time.sleep(HANG_SECS)

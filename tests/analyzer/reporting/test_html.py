@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from markupsafe import escape
 from tests.analyzer.black_box_runs import blown_up, plant
 
 from esper_analyzer import open_run
 from esper_analyzer.measuring.series import MAX_RANKS, axes_of, course_of, nonfinite_ranges
 from esper_analyzer.reporting.html import MAX_REASONS, SCRIPTS, report_html
-from esper_analyzer.reporting.html_charts import coded, coded_ranges, pack
+from esper_analyzer.reporting.html_charts import coded, coded_ranges, pack, rounded
 from esper_recorder import Recorder
 
 Record = Callable[..., Path]
@@ -54,6 +56,22 @@ def ranges_undone(numbers: list[int], size: int) -> list[tuple[int, ...]]:
         found.append((end + first, end + first + length, *rest))
         end += first + length
     return found
+
+
+decimals = st.builds(lambda digits, power: digits / 2 * 10.0**power, st.integers(-(10**7), 10**7), st.integers(-30, 30))
+
+
+@given(
+    values=st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False) | decimals), digits=st.integers(3, 9)
+)
+def test_numbers_are_rounded_as_their_texts(values: list[float | None], digits: int) -> None:
+    """Also in the middle of two, at powers of ten, at zero and at the ends of the range; whole ones have no point."""
+    expected: list[float | None] = []
+    for value in values:
+        near = None if value is None else float(f"{value:.{digits}g}")
+        is_whole = near is not None and near != 0.0 and near.is_integer() and abs(near) < 10**digits
+        expected.append(int(near) if near is not None and is_whole else near)
+    assert list(map(repr, rounded(values, digits))) == list(map(repr, expected))
 
 
 # ---------------------------------------------------------------------- what is drawn

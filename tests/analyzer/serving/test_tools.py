@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,9 @@ def test_runs_that_are_not_shown_are_not_read(tmp_path: Path, monkeypatch: pytes
         golden.copy_run("finished", tmp_path).rename(tmp_path / f"run-{number}")
     read: list[str] = []
 
-    def count(entry: RunEntry, *given: Any) -> RunEntry:
-        read.append(entry.name)
-        return read_rows(entry, *given)
+    def count(entries: Sequence[RunEntry], *given: Any) -> list[RunEntry]:
+        read.extend(entry.name for entry in entries)
+        return read_rows(entries, *given)
 
     monkeypatch.setattr("esper_analyzer.listing.pool.read_rows", count)
     folder = RunsFolder(tmp_path)

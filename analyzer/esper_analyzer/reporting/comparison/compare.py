@@ -12,6 +12,7 @@ from typing import Literal
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
 from esper_analyzer.judging.settings import Settings as JudgedBy
+from esper_analyzer.measuring.summary import Summary
 from esper_analyzer.options import By
 from esper_analyzer.reporting.comparison.axis import (
     Axis,
@@ -40,7 +41,6 @@ from esper_analyzer.reporting.comparison.groups import (
 )
 from esper_analyzer.reporting.comparison.reading import Reading, read_all
 from esper_analyzer.reporting.comparison.scores import Scores, best_first, score
-from esper_analyzer.reporting.report import Report
 from esper_schemas.errors import RunDamagedError, UsageError
 from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO
 from esper_schemas.metric.metrics import Direction
@@ -57,9 +57,9 @@ class Compared:
     readings: dict[str, Reading]
 
     @property
-    def reports(self) -> list[Report]:
-        """The reports on the runs, in the same order; empty if they were not asked for."""
-        return [reading.report for reading in self.readings.values() if reading.report is not None]
+    def summaries(self) -> list[Mapping[str, Summary]]:
+        """The summaries of the metrics of each run, in the same order; empty if they were not asked for."""
+        return [reading.summaries for reading in self.readings.values()]
 
 
 def compare(
@@ -99,7 +99,7 @@ def compare(
     """
     return compared(
         runs, root=root, settings=settings, by=by, metric=metric, better=better, rank=rank, group=group,
-        group_by=group_by, with_reports=False,
+        group_by=group_by, with_summaries=False,
     ).comparison  # fmt: skip
 
 
@@ -114,16 +114,16 @@ def compared(
     rank: int | Literal["first"],
     group: bool,
     group_by: Sequence[str] | None,
-    with_reports: bool,
+    with_summaries: bool,
     verify: bool = False,
 ) -> Compared:
     """Compare runs as `compare` does, and keep what was read of them.
 
     Args:
-        with_reports: whether to make the reports of the runs, too, which takes most of the time.
+        with_summaries: whether to summarise the metrics of each run, too.
         runs, root, settings, by, metric, better, rank, group, group_by: as for `compare`.
     """
-    readings, set_aside = read_all(runs, root, settings, rank, with_reports=with_reports, verifies=verify)
+    readings, set_aside = read_all(runs, root, settings, rank, with_summaries=with_summaries, verifies=verify)
     labels = _labels([reading.run for reading in readings])
     metric = metric or _default_metric(readings)
     known = METRICS.get(metric)

@@ -14,15 +14,15 @@ from markupsafe import Markup
 
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.series import Line, course_of
+from esper_analyzer.measuring.summary import Summary
 from esper_analyzer.options import By
 from esper_analyzer.reporting.comparison.axis import MeasuredRows
 from esper_analyzer.reporting.comparison.compare import Compared
 from esper_analyzer.reporting.comparison.groups import Group
 from esper_analyzer.reporting.comparison.reading import Reading
 from esper_analyzer.reporting.comparison.text import position, ranked_groups
-from esper_analyzer.reporting.html_charts import coded, coded_ranges, pack
+from esper_analyzer.reporting.html_charts import coded, coded_ranges, pack, rounded
 from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
-from esper_analyzer.reporting.report import Report
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import DECLARED, EPISODE_RETURN, LOSS_RATIO, is_label, leading
 
@@ -94,9 +94,9 @@ def comparison_html(found: Compared) -> str:
 def _charted(found: Compared) -> list[str]:
     """Return the metrics to chart: the return, the compared metric, those shown first everywhere, then the others."""
     recorded: dict[str, None] = {}
-    for report in found.reports:
-        recorded |= {name: None for name, metric in report.metrics.items() if metric.nonfinite is not None}
-        recorded |= {LOSS_RATIO: None} if report.ratio.median is not None else {}
+    for summaries in found.summaries:
+        measured = (name for name, one in summaries.items() if one.measured)
+        recorded |= {name: None for name in measured if name != LOSS_RATIO or summaries[name].median is not None}
     own = [name for name in recorded if name not in DECLARED]
     directed = [name for name, metric in DECLARED.items() if metric.better is not None]
     first = [EPISODE_RETURN, found.comparison.metric, *(metric.name for metric in leading())]
@@ -158,7 +158,7 @@ def _data(found: Compared, charts: Sequence[ChartTexts], order: Sequence[str], a
                 "title": printable(chart.title),
                 "main": chart is charts[0],
                 "log": chart.name == LOSS_RATIO,
-                "median": _median(found.reports, chart.name),
+                "median": _median(found.summaries, chart.name),
                 "lines": [
                     line_data(run, of_run[chart.name]) for run, of_run in enumerate(lines) if chart.name in of_run
                 ],
@@ -188,42 +188,33 @@ def line_data(run: int, line: Line) -> dict[str, Any]:
     return {
         "run": run,
         "updates": coded(line.updates),
-        "values": [None if value is None else _rounded(value, _DIGITS) for value in line.values],
+        "values": rounded(line.values, _DIGITS),
         "nonfinite": coded_ranges(line.nonfinite),
         "stretches": coded(line.stretches),
-        "means": [_rounded(mean, 4) for mean in line.means],
+        "means": rounded(line.means, 4),
     }
-
-
-def _rounded(value: float, digits: int) -> float:
-    """Round to so many significant digits; whole numbers are written without a point, which is shorter."""
-    rounded = float(f"{value:.{digits}g}")
-    return int(rounded) if rounded.is_integer() and abs(rounded) < 10**digits and rounded else rounded
 
 
 def _axes(readings: Sequence[Reading]) -> Axes:
     """Return the axes on which every run is, by their names on the page."""
-    every = {name: [_places(reading, by) for reading in readings] for by, name in _AXES.items()}
+    sources = [MeasuredRows(reading.found, None) for reading in readings]
+    every = {name: [_places(source, by) for source in sources] for by, name in _AXES.items()}
     return {name: [place for place in places if place] for name, places in every.items() if all(places)}
 
 
-def _places(reading: Reading, by: By) -> dict[str, Any] | None:
+def _places(source: MeasuredRows, by: By) -> dict[str, Any] | None:
     """Return where some updates of a run are on an axis, which rises; None for a run that is not on it."""
-    rows = MeasuredRows(reading.found, None).rows(by).sort("update").with_columns(pl.col("at").cum_max())
+    rows = source.rows(by).sort("update").with_columns(pl.col("at").cum_max())
     if not rows.height:
         return None
     step = math.ceil(rows.height / _MAX_ANCHORS)
     kept = rows.gather_every(step)
     kept = pl.concat([kept, rows.tail(1)]) if rows.height > 1 else kept
-    return {"updates": coded(kept["update"].to_list()), "values": [_rounded(at, 9) for at in kept["at"]]}
+    return {"updates": coded(kept["update"].to_list()), "values": rounded(kept["at"].to_list(), 9)}
 
 
-def _median(reports: Sequence[Report], name: str) -> float | None:
-    found = [
-        report.ratio.median if name == LOSS_RATIO else report.metrics[name].median
-        for report in reports
-        if name == LOSS_RATIO or name in report.metrics
-    ]
+def _median(runs: Sequence[Mapping[str, Summary]], name: str) -> float | None:
+    found = [summaries[name].median for summaries in runs if name in summaries]
     finite = [float(value) for value in found if isinstance(value, int | float) and math.isfinite(value)]
     return median(finite) if finite else None
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from esper_analyzer.caching.judgements import judgements
+from esper_analyzer.caching.judgements import judgements, judgements_of_short
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import Judgement, together
 from esper_analyzer.judging.settings import Settings
 from esper_analyzer.judging.verdict import Verdict
+from esper_analyzer.measuring.levels import loss_ratio
+from esper_analyzer.measuring.snapshot import metric_names
+from esper_analyzer.measuring.summary import Summary, summarise
 from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error
 from esper_analyzer.reading.gaps import Range
-from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
+from esper_analyzer.reading.run_index import Ranks, RunIndex, joined, looked_at, rows_of
 from esper_analyzer.reading.run_reader import Status, locate_run
-from esper_analyzer.reporting.report import Report, build_report
 from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError, StoreError, UsageError
 from esper_schemas.run.store import Place
 
@@ -33,7 +35,7 @@ class Reading:
         judgement: that on the rank that is compared; None if the run has no rank.
         verdict: on all ranks that are judged.
         is_damaged: whether files of these ranks are damaged.
-        report: the report on these ranks, if somebody needs its sections.
+        summaries: of each metric of the rank that is compared, if somebody needs them; else empty.
     """
 
     run: JudgedRun
@@ -43,7 +45,7 @@ class Reading:
     judgement: Judgement | None
     verdict: Verdict
     is_damaged: bool
-    report: Report | None
+    summaries: Mapping[str, Summary]
 
     @property
     def updates(self) -> int:
@@ -72,7 +74,7 @@ def read_all(
     settings: Settings,
     rank: Ranks,
     *,
-    with_reports: bool,
+    with_summaries: bool,
     verifies: bool = False,
 ) -> tuple[list[Reading], dict[str, str]]:
     """Read each run once. Also return, for each run that cannot be read at all, what is wrong with it.
@@ -80,7 +82,7 @@ def read_all(
     Args:
         runs, root, settings: as for `compare`.
         rank: as for `build_report`.
-        with_reports: whether to make the report on each run, which takes most of the time.
+        with_summaries: whether to summarise the metrics of each run.
         verifies: as for `RunReader`.
 
     Raises:
@@ -93,10 +95,11 @@ def read_all(
     if len(runs) < 2:
         raise UsageError(f"compare needs at least two runs, found {len(runs)}")
     given_once: dict[Place, Place] = {}
+    opened: list[tuple[str, JudgedRun, RunIndex]] = []
     readings: list[Reading] = []
-    set_aside: dict[str, str] = {}
-    any_damaged = False
-    for given in runs:
+    failed: dict[str, BaseException] = {}
+    names = [str(given.path if isinstance(given, JudgedRun) else given) for given in runs]
+    for name, given in zip(names, runs, strict=True):
         try:
             run = (
                 given
@@ -107,21 +110,45 @@ def read_all(
             if path in given_once:
                 raise UsageError(f"the run {given_once[path]} is given more than once; name each run once")
             given_once[path] = run.path
-            readings.append(run.read(looked_at(rank), partial(_reading, run, rank, with_reports)))
-        except (NotARunError, RunUnreadableError, StoreError, UsageError):
+            opened.append((name, run, run.read(looked_at(rank), lambda found: found)))
+        except _NOT_SET_ASIDE:
             raise
         except RUN_ERRORS as error:
-            any_damaged |= isinstance(error, DAMAGE)
-            set_aside[str(given.path if isinstance(given, JudgedRun) else given)] = describe_error(error)
+            failed[name] = error
+    judged = judgements_of_short([(run, found) for _, run, found in opened])
+    for (name, run, found), of_run in zip(opened, judged, strict=True):
+        try:
+            make = partial(_reading, run, rank, with_summaries, None if of_run is None else (found, of_run))
+            readings.append(run.read(looked_at(rank), make, found))
+        except _NOT_SET_ASIDE:
+            raise
+        except RUN_ERRORS as error:
+            failed[name] = error
+    set_aside = {name: describe_error(failed[name]) for name in names if name in failed}
     if len(readings) < 2:
         causes = "; ".join(f"{name}: {cause}" for name, cause in set_aside.items())
         message = f"fewer than two of the {len(runs)} runs can be read: {causes}"
-        raise RunDamagedError(message) if any_damaged else NotARunError(message)
+        raise (
+            RunDamagedError(message)
+            if any(isinstance(one, DAMAGE) for one in failed.values())
+            else NotARunError(message)
+        )
     return readings, set_aside
 
 
-def _reading(run: JudgedRun, rank: Ranks, with_report: bool, found: RunIndex) -> Reading:
-    judged, shown = judgements(run, found), found.shown(rank)
+_NOT_SET_ASIDE = (NotARunError, RunUnreadableError, StoreError, UsageError)
+
+
+def _reading(
+    run: JudgedRun,
+    rank: Ranks,
+    with_summaries: bool,
+    made: tuple[RunIndex, Mapping[int, Judgement]] | None,
+    found: RunIndex,
+) -> Reading:
+    """Make what a comparison needs of a run; `made` are the judgements of a look, if they were made already."""
+    judged = made[1] if made is not None and made[0] is found else judgements(run, found)
+    shown = found.shown(rank)
     compared = shown[0] if len(shown) == 1 else None
     return Reading(
         run=run,
@@ -131,5 +158,11 @@ def _reading(run: JudgedRun, rank: Ranks, with_report: bool, found: RunIndex) ->
         judgement=None if compared is None else judged[compared],
         verdict=together(run, judged)[1],
         is_damaged=found.damage > 0,
-        report=build_report(run, rank, found, judged) if with_report else None,
+        summaries=_summaries(run, found, shown) if with_summaries else {},
     )
+
+
+def _summaries(run: JudgedRun, found: RunIndex, shown: Sequence[int]) -> dict[str, Summary]:
+    rows = joined(rows_of(found.ranks[number], found.schema) for number in shown).with_columns(loss_ratio())
+    names = metric_names(rows.collect_schema())
+    return summarise(found.stretches(shown), rows, names, run.settings.thresholds)

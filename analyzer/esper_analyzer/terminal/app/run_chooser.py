@@ -24,6 +24,9 @@ from esper_analyzer.terminal.choices import is_wanted
 _SHOW_SECS = 0.3
 """Interval between two fillings of the list: each draws all of its lines."""
 
+_AT_ONCE = 8
+"""So many runs are read between two looks whether the list was closed."""
+
 
 class RunChooser(Chooser):
     """A list to choose a run from, by its path; typing leaves the runs whose lines contain it, or that it is true of.
@@ -106,13 +109,14 @@ class RunChooser(Chooser):
 
     def _read_each(self, runs: Sequence[RunEntry]) -> None:
         worker, shown, read = get_current_worker(), time.monotonic(), dict[int, RunEntry]()
-        for place, run in enumerate(runs):
+        unread = [place for place, run in enumerate(runs) if run.level is None]
+        for start in range(0, len(unread), _AT_ONCE):
             if worker.is_cancelled:
                 return
-            if run.level is not None:
-                continue
-            read[place] = read_rows(run, self._settings)
-            self._kept.put(read[place])
+            places = unread[start : start + _AT_ONCE]
+            for place, entry in zip(places, read_rows([runs[at] for at in places], self._settings), strict=True):
+                read[place] = entry
+                self._kept.put(entry)
             if time.monotonic() - shown >= _SHOW_SECS:
                 self.app.call_from_thread(self._take, read)
                 shown, read = time.monotonic(), {}
