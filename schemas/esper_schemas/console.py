@@ -7,6 +7,7 @@ Data goes to standard output and messages go to standard error; `printable` clea
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import sys
@@ -65,6 +66,17 @@ def write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _forget(sys.stdout)
+
+
+def has_reader(stream: TextIO) -> bool:
+    """Whether somebody may still read what is written to a stream; False once the reader of a pipe has left."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # it is no file
+        return True
+    poll = select.poll()
+    poll.register(descriptor, 0)  # a pipe without a reader is reported all the same
+    return not poll.poll(0)
 
 
 def output_width() -> int:

@@ -12,6 +12,7 @@ import pytest
 from tests.waiting import HANG_SECS
 
 from esper_analyzer.cli import main
+from esper_recorder import Recorder
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -172,6 +173,18 @@ def test_a_reader_that_goes_away_is_no_error(record: Callable[..., Path], tmp_pa
     assert process.wait(HANG_SECS) == 0
     assert "Traceback" not in talk
     assert "Broken" not in talk
+
+
+def test_a_reader_that_goes_away_ends_a_tail_that_waits(tmp_path: Path) -> None:
+    """With `| head`, the tail of a run that records nothing more for hours ends all the same."""
+    command = [sys.executable, "-m", "esper_analyzer", "tail", "--root", str(tmp_path / "runs")]
+    with Recorder.open(tmp_path / "runs", run_id="r") as recorder:
+        recorder.record(update=0, policy_loss=0.1, value_loss=0.5)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("update 0")
+        process.stdout.close()
+        assert process.wait(HANG_SECS) == 0
 
 
 def test_ctrl_c_off_a_terminal_exits_130(writer: Callable[..., object], tmp_path: Path) -> None:

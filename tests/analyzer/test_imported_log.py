@@ -19,6 +19,7 @@ from tests.waiting import HANG_SECS, wait_until
 
 from esper_analyzer.cli import main
 from esper_analyzer.reading.imported_log import find_log
+from esper_recorder import Recorder
 
 DATA = Path(__file__).parents[1] / "recorder" / "importing" / "data"
 
@@ -146,9 +147,11 @@ def test_a_log_is_checked_and_reported_on(tmp_path: Path, temporary: Path, monke
     shutil.copy(DATA / "sb3_lunar_progress.csv", "lunar.csv")
     checked = analyze("check", "lunar.csv", "--format", "json", "--gate", "explained_variance")
     assert checked.exit_code == 0
-    assert checked.stderr == (
-        "lunar.csv is the log of another trainer: imported into a temporary run; to keep one, use esper-rec import\n"
+    first, *notes = checked.stderr.splitlines()
+    assert first == (
+        "lunar.csv is the log of another trainer: imported into a temporary run; to keep one, use esper-rec import"
     )
+    assert [note[:24] for note in notes] == ["note: the rollout at ste", "note: learning is not ju"]
     assert json.loads(checked.stdout)["updates"]["rows"] == 29
     (tmp_path / "runs").mkdir()
     (tmp_path / "lunar.csv").rename(tmp_path / "runs" / "lunar.csv")
@@ -193,3 +196,52 @@ def test_a_run_that_is_being_made_is_no_log(tmp_path: Path) -> None:
     assert find_log("log", tmp_path) == log
     (run / "rank-0000" / "LOCK").write_text("")
     assert find_log("later", tmp_path) is None
+
+
+def test_what_the_balance_says_of_the_numbers_is_said(tmp_path: Path, temporary: Path) -> None:
+    """Two trainings in one log, a mean of too many episodes, a torn line: nobody who reads the report misses them."""
+    log = tmp_path / "progress.csv"
+    header, *lines = (DATA / "sb3_learn_twice_progress.csv").read_text().splitlines()
+    log.write_text("\n".join([header, *lines, lines[-1][:5]]))
+    done = analyze("report", log)
+    assert done.exit_code == 0
+    assert "not readable: line" in done.stderr
+    assert (
+        "note: learning is not judged by a sliding mean of returns; if it shall be, import the log with" in done.stderr
+    )
+    assert "note: the value loss is an assumption" not in done.stderr  # the verdict has a remark on it
+    assert "->" not in done.stderr
+
+
+def test_series_of_add_scalars_are_named_where_the_losses_are_missing(tmp_path: Path, temporary: Path) -> None:
+    """Each is a folder in the folder, which is not read; the error says where the losses are, and what is read."""
+    script = (
+        "import sys; from torch.utils.tensorboard import SummaryWriter; writer = SummaryWriter(sys.argv[1])\n"
+        "writer.add_scalars('losses', {'value_loss': 1.0, 'policy_loss': 0.1}, 1)\n"
+        "writer.add_scalar('return', 1.0, 1); writer.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "log")], check=True, timeout=HANG_SECS)
+    done = analyze("report", tmp_path / "log")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert (
+        "not read: the folders in it that have logs: losses_policy_loss, losses_value_loss (add_scalars" in done.stderr
+    )
+
+
+@pytest.mark.parametrize("part", ["run.json", "rank-0000", "rank-0000/attempts/0000.json"])
+def test_a_part_of_a_run_is_no_log(part: str, tmp_path: Path, temporary: Path) -> None:
+    """Who names a file in a run means the run, and is told so."""
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        recorder.record(update=0, policy_loss=0.1, value_loss=0.5)
+    done = analyze("report", tmp_path / "r" / part)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.endswith(f"{part} is a part of the run {tmp_path / 'r'}; pass the run\n")
+
+
+def test_options_that_an_error_names_are_said_to_be_of_the_import(tmp_path: Path, temporary: Path) -> None:
+    """`report` has no --map: a person needs to know which command does."""
+    log = tmp_path / "some.csv"
+    log.write_text("vf_loss,pg_loss\n1,2\n")
+    done = analyze("check", log)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "--map vf_loss=value_loss --map pg_loss=policy_loss (an option of esper-rec import)" in done.stderr

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
 from esper_analyzer.reading.run_reader import GOING_ON, RunReader, locate_run
 from esper_schemas.cleaning import printable
@@ -29,17 +30,21 @@ END_SECS = 30.0
 """How long the process may take to seal its run; then it is killed."""
 
 _LOOK_SECS = 0.05
+_DEEP = 3  # from a segment to its run
 _NAMED = 4  # so many logs of a folder are named in an error
 _SPEAKS_AS = "esper-rec: "
 _HAS_CAUGHT_UP = f"{_SPEAKS_AS}following "
 _NOTICES = (f"{_SPEAKS_AS}waiting: ", ": no update yet: ")
+_OF_BALANCE = ("note: ", "refused: ", "not readable: ")  # what may change how a person takes the numbers
+_SAID_ELSEWHERE = ("the value loss is an assumption", "hyper-parameters", ": none")
 
 
 def find_log(run: str | None, root: Place) -> Path | None:
     """Return the log of another trainer that a person means by RUN; None if it is a run of ours, or nothing at all.
 
     Raises:
-        UsageError: it is a folder of logs, such as a person gives to `tensorboard --logdir`; the message names some.
+        UsageError: it is a part of a run, which the message names; or a folder of logs, such as a person gives to
+            `tensorboard --logdir`, of which the message names some.
     """
     if run is None or is_url(run):  # logs are on this machine
         return None
@@ -49,6 +54,8 @@ def find_log(run: str | None, root: Place) -> Path | None:
         for path in candidates(run, root):
             if isinstance(path, StoreUrl):
                 continue
+            if (whole := _run_around(path)) is not None:
+                raise UsageError(f"{path} is a part of the run {whole}; pass the run") from None
             if _may_be_log(path):
                 return path
             if logs := _logs_in(path):
@@ -59,6 +66,15 @@ def find_log(run: str | None, root: Place) -> Path | None:
         return None
     except EsperError:
         return None  # a run, in whatever state
+    return None
+
+
+def _run_around(path: Path) -> Path | None:
+    """The run of ours that a file or folder is a part of; None if it is of none."""
+    with suppress(OSError):
+        for folder in path.parents[:_DEEP] if path.exists() else ():
+            if (folder / HEADER_NAME).is_file() and any(folder.glob(f"{RANK_PREFIX}*/")):
+                return folder
     return None
 
 
@@ -104,7 +120,7 @@ class LogImport:
         self._process = subprocess.Popen(
             [*command, *options],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if is_followed else subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
@@ -112,12 +128,8 @@ class LogImport:
         )
         self._lines: list[str] = []
         self._said = 0
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def _listen(self) -> None:
-        assert self._process.stderr is not None
-        self._lines.extend(line.rstrip("\n") for line in iter(self._process.stderr.readline, ""))
+        self._balance: list[str] = []
+        self._listeners = [_listen(self._process.stderr, self._lines), _listen(self._process.stdout, self._balance)]
 
     @property
     def is_running(self) -> bool:
@@ -167,7 +179,7 @@ class LogImport:
             UsageError: it ended with an error, which is the message.
         """
         code = self._process.wait(END_SECS)
-        self._listener.join(END_SECS)
+        self._join()
         if code > 0:
             last = self._lines[-1] if self._lines else f"esper-rec ended with exit code {code}"
             raise UsageError(last.removeprefix(_SPEAKS_AS))
@@ -184,9 +196,27 @@ class LogImport:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._listener.join(END_SECS)
-        assert self._process.stderr is not None
-        self._process.stderr.close()
+        self._join()
+        for pipe in (self._process.stderr, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _join(self) -> None:
+        for listener in self._listeners:
+            listener.join(END_SECS)
+
+    def say_what_to_know(self) -> None:
+        """Say what the balance of a finished import has that may change how a person takes the numbers."""
+        for line in self._balance:
+            if line.startswith(_OF_BALANCE) and not any(part in line for part in _SAID_ELSEWHERE):
+                say(line)
+
+
+def _listen(pipe: IO[str] | None, lines: list[str]) -> threading.Thread:
+    """Return a running thread that collects the lines of a pipe; of no pipe, it collects none."""
+    made = threading.Thread(target=lambda: lines.extend(line.rstrip("\n") for line in pipe or ()), daemon=True)
+    made.start()
+    return made
 
 
 @contextmanager
@@ -202,11 +232,14 @@ def imported_log(log: Path, *, is_followed: bool) -> Iterator[tuple[Path, LogImp
             try:
                 path = process.wait_for_run()
             except UsageError as error:
+                option = " (an option of esper-rec import)" if "--map" in str(error) else ""
                 raise UsageError(
-                    f"{log} is not an Esper run (it has no {HEADER_NAME}), nor a log that can be imported: {error}"
+                    f"{log} is not an Esper run (it has no {HEADER_NAME}),"
+                    f" nor a log that can be imported: {error}{option}"
                 ) from None
             kept = "esper-rec import --follow" if is_followed else "esper-rec import"
             say(f"{log} is the log of another trainer: imported into a temporary run; to keep one, use {kept}")
+            process.say_what_to_know()
             yield path, process
         finally:
             process.end()

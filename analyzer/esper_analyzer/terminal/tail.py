@@ -29,7 +29,7 @@ from esper_analyzer.terminal.on_alert import AlertCommand
 from esper_analyzer.terminal.others import Other
 from esper_analyzer.terminal.scene import Chosen, Scene
 from esper_schemas.cleaning import printable
-from esper_schemas.console import say
+from esper_schemas.console import has_reader, say
 from esper_schemas.metric.severity import Thresholds
 from esper_schemas.run.store import Place
 
@@ -201,6 +201,8 @@ def _follow_as_lines(
             _say_notices(alerts)
             if all(one.has_ended for one in followed):
                 break
+            if not has_reader(stream):
+                raise BrokenPipeError  # there may be nothing to write for hours
             time.sleep(max(0.0, interval - (time.monotonic() - began)))
         return max(one.end() for one in followed)
     finally:

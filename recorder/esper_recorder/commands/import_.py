@@ -21,7 +21,11 @@ from esper_schemas.exit_codes import ExitCode
 )
 @mapping_option("Import the key KEY of the log as FIELD, a metric or a name of your own.")
 @definition_option
-@click.option("--source-run", default=None, help="Which run to import from a database of Trackio that has several.")
+@click.option(
+    "--source-run",
+    default=None,
+    help="Which run of a log that has several: its name in Trackio, or its run or seed in a table.",
+)
 @click.option(
     "--follow",
     is_flag=True,

@@ -273,6 +273,30 @@ TIANSHOU = Dialect(
     number="update_step",
 )
 
+TIANSHOU_1 = replace(
+    TIANSHOU,
+    name="Tianshou, 1.x",
+    seen="1.0, read",
+    keys=(
+        *(key for key in TIANSHOU.keys if key.column != "policy_loss"),
+        Key("update/clip_loss/mean", "policy_loss"),
+    ),
+    signature=("update/vf_loss/mean", "update/clip_loss/mean"),
+)
+
+TIANSHOU_0 = replace(
+    TIANSHOU,
+    name="Tianshou, before 1.0",
+    seen="0.4 and 0.5, read",
+    keys=(
+        Key("update/loss/vf", "value_loss", factor=0.5),
+        Key("update/loss/clip", "policy_loss"),
+        Key("update/loss/ent", "entropy", "+H, whatever its name says"),
+    ),
+    signature=("update/loss/vf", "update/loss/clip"),
+    number="gradient_step",
+)
+
 RL_GAMES = Dialect(
     name="rl_games",
     seen="1.6.5",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from esper_recorder.dialects.key import Dialect, Key
 from esper_schemas.run.records import ValueLossDefinition
 
+_K2 = "estimator k2; kl_divergence is k3"
 _K1 = "estimator k1, negative at times; kl_divergence is k3"
 _ACTIVE = "share of tokens whose clipped term counts; clip_fraction counts every ratio beyond the clip range"
 _SOURCE = "0.5 * masked mean(max((V - G)^2, (V_clipped - G)^2)), by tokens or by responses"
@@ -68,4 +71,61 @@ OPENRLHF = Dialect(
     ),
     steps="number",
     number="step",
+)
+
+TRL = Dialect(
+    name="TRL",
+    seen="PPOTrainer of 0.12 and later, read",
+    keys=(
+        Key("loss/value_avg", "value_loss"),
+        Key("loss/policy_avg", "policy_loss"),
+        Key("policy/entropy_avg", "entropy_per_token", "0.06 is ordinary, entropy has other thresholds"),
+        Key("policy/approxkl_avg", "approx_kl_k2", _K2),
+        Key("policy/clipfrac_avg", "clip_active_fraction", _ACTIVE),
+        Key("val/clipfrac_avg", "value_clip_fraction"),
+        Key("val/ratio", "ratio_mean"),
+        Key("lr", "learning_rate"),
+        Key("objective/kl", "kl_to_reference"),
+        Key("objective/scores", "episode_return_mean", "score of a response, without the KL penalty"),
+    ),
+    signature=("loss/value_avg", "loss/policy_avg", "policy/approxkl_avg"),
+    value_loss=ValueLossDefinition(
+        source="0.5 * masked mean(max((V - G)^2, (V_clipped - G)^2))",
+        factor=1.0,
+        clipping="max",
+        reduction="all minibatches",
+    ),
+    steps="number",
+    number="step",
+)
+
+_TRAIN = "train/"
+
+TRL_REPORTED = replace(
+    TRL,
+    name="TRL, as TensorBoard and W&B show it",
+    keys=tuple(key._replace(name=f"{_TRAIN}{key.name}") for key in TRL.keys),
+    signature=tuple(f"{_TRAIN}{name}" for name in TRL.signature),
+)
+
+TRL_OLD = replace(
+    TRL,
+    name="TRL, to 0.11",
+    seen="PPOTrainer.step of 0.4 to 0.11, read",
+    keys=(
+        Key("ppo/loss/value", "value_loss"),
+        Key("ppo/loss/policy", "policy_loss"),
+        Key("ppo/policy/entropy", "entropy_per_token", "0.06 is ordinary, entropy has other thresholds"),
+        Key("ppo/policy/approxkl", "approx_kl_k2", _K2),
+        Key("ppo/policy/policykl", "approx_kl_k1", _K1),
+        Key("ppo/policy/clipfrac", "clip_active_fraction", _ACTIVE),
+        Key("ppo/val/clipfrac", "value_clip_fraction"),
+        Key("ppo/val/mean", "value_mean"),
+        Key("ppo/returns/mean", "return_mean"),
+        Key("ppo/val/var_explained", "explained_variance_while_learning", "explained_variance is that from before"),
+        Key("ppo/learning_rate", "learning_rate"),
+        Key("objective/kl", "kl_to_reference"),
+        Key("ppo/mean_scores", "episode_return_mean", "score of a response, without the KL penalty"),
+    ),
+    signature=("ppo/loss/value", "ppo/loss/policy", "ppo/policy/approxkl"),
 )

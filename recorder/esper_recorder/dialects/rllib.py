@@ -54,6 +54,32 @@ RLLIB = Dialect(
     step_key="training_iteration",
 )
 
+_INFO_LEARNER = "info/learner/{module}"
+
+RLLIB_INFO = replace(
+    RLLIB,
+    name="RLlib, 2.5 to 2.3x",
+    seen="ppo_torch_learner.py of ray 2.5 to 2.9, read",
+    keys=(
+        *(
+            key._replace(
+                name=key.name.replace(_LEARNER, _INFO_LEARNER), remark=key.remark.replace(", last minibatch", "")
+            )
+            for key in RLLIB.keys
+            if key.name.startswith(f"{_LEARNER}/") and "optimizer" not in key.name
+        ),
+        Key(f"{_INFO_LEARNER}/curr_lr", "learning_rate"),
+        Key("num_env_steps_sampled", "env_steps"),
+        Key("episodes_this_iter", "episodes"),
+        Key("episode_reward_mean", SLIDING_RETURN, _SLIDING),
+        Key("episode_len_mean", "episode_length_sliding_mean", _SLIDING),
+        *_OF_TUNE,
+    ),
+    signature=(f"{_INFO_LEARNER}/vf_loss_unclipped", f"{_INFO_LEARNER}/policy_loss"),
+    value_loss=replace(RLLIB.value_loss, reduction="unknown"),
+)
+"""Results of the learners before they moved to `learners/`; some versions name the counts as RLlib does now."""
+
 
 def _clip_of_rllib(
     definition: ValueLossDefinition, config: Mapping[str, Any], _first: Mapping[str, float]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from esper_recorder.dialects import gym, language, rllib
+from esper_recorder.dialects import gym, language, reference, rllib
 from esper_recorder.dialects.key import Dialect, Lossless
+from esper_recorder.dialects.plain import plain_dialect
 
 DIALECTS: tuple[Dialect, ...] = (
     gym.CLEANRL,
@@ -17,11 +18,21 @@ DIALECTS: tuple[Dialect, ...] = (
     gym.RSL_RL_OLD,
     gym.SKRL,
     gym.TIANSHOU,
+    gym.TIANSHOU_1,
+    gym.TIANSHOU_0,
     gym.RL_GAMES,
+    reference.BASELINES,
+    reference.BASELINES_OLD,
+    reference.STABLE_BASELINES_2,
+    reference.SPINNING_UP,
     rllib.RLLIB,
+    rllib.RLLIB_INFO,
     rllib.RLLIB_OLD,
     language.VERL,
     language.OPENRLHF,
+    language.TRL,
+    language.TRL_REPORTED,
+    language.TRL_OLD,
 )
 """Every dialect that is known."""
 
@@ -35,7 +46,7 @@ LOSSLESS: tuple[Lossless, ...] = (
     Lossless("verl", ("actor/pg_loss",), "there is no critic/vf_loss: no critic is trained, as with GRPO, or not yet"),
     Lossless(
         "Stable-Baselines3",
-        ("train/value_loss", "train/policy_loss"),
+        ("train/value_loss", "train/policy_loss", "train/entropy_loss"),
         "train/policy_loss is from A2C, which logs other quantities than PPO",
     ),
     Lossless(
@@ -50,10 +61,18 @@ LOSSLESS: tuple[Lossless, ...] = (
 def find_dialect(names: Collection[str]) -> Dialect | None:
     """Return the dialect that a log with these keys is written in; None if no dialect fits.
 
-    Of several that fit, the one that knows most of the keys is taken.
+    Of several that fit, the one that knows most of the keys is taken. If none fits, a log that names its losses as the
+    metrics table does is read by the names of its keys, unless another algorithm is known to name them so.
     """
     fitting = [found for dialect in DIALECTS if (found := dialect.within(names)) is not None]
-    return max(fitting, key=lambda found: sum(key.name in names for key in found.keys), default=None)
+    if fitting:
+        return max(fitting, key=lambda found: sum(key.name in names for key in found.keys))
+    plain = plain_dialect(names)
+    if plain is None:
+        return None
+    read = {key.name for key in plain.keys}
+    of_others = any(read.intersection(known.signature) for known in LOSSLESS if set(known.signature) <= set(names))
+    return None if of_others else plain
 
 
 def why_lossless(names: Collection[str]) -> str:

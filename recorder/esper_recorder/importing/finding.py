@@ -9,10 +9,11 @@ from pathlib import Path
 
 from esper_recorder.importing.esper_lite import EsperLiteEvents
 from esper_recorder.importing.following import READ_ONCE, Following
-from esper_recorder.importing.json_lines import describe_start
-from esper_recorder.importing.point_log import Given, PointLog
+from esper_recorder.importing.json_document import JsonDocument, has_rows
+from esper_recorder.importing.json_lines import MENDABLE, describe_start
+from esper_recorder.importing.point_log import NOT_READ, Given, PointLog
 from esper_recorder.importing.points import PointReader
-from esper_recorder.importing.records import CONSOLE_LINE, ConsoleLines, CsvTable, JsonLines, ParquetTable
+from esper_recorder.importing.records import CONSOLE_LINE, ConsoleLines, CsvTable, JsonLines, ParquetTable, delimiter_of
 from esper_recorder.importing.run_import import UpdateSource
 from esper_recorder.importing.tfevents.reader import EventFiles
 from esper_recorder.importing.trackio import MAGIC as SQLITE
@@ -27,7 +28,17 @@ _MAX_FILES = 10_000
 
 _EXPECTED = "a log of a PPO: tfevents, CSV, JSON lines, Parquet, W&B offline, Trackio, or the console output of verl"
 
-_KINDS = ("esper-lite events", "JSON lines", "CSV", "console lines", "W&B", "event files", "Parquet", "Trackio")
+_KINDS = (
+    "esper-lite events",
+    "JSON lines",
+    "CSV",
+    "JSON document",
+    "console lines",
+    "W&B",
+    "event files",
+    "Parquet",
+    "Trackio",
+)
 """What a folder can have, the best first. Of one training, text has all digits and event files have 32-bit numbers."""
 
 OUR_OWN = ("run.json", "rank-")
@@ -59,6 +70,8 @@ def kind_of(path: Path) -> str:
     first = start.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0]
     if b"\0" in first or start.startswith(b"\x1f\x8b"):  # further down, a power loss may have left zeros in a text
         return ""
+    if first.startswith((b"{", b"[")) and has_rows(path):
+        return "JSON document"
     if first.startswith(b"{"):
         return "esper-lite events" if _has_events(start) else "JSON lines"
     if CONSOLE_LINE.search(start):
@@ -66,7 +79,7 @@ def kind_of(path: Path) -> str:
     header = first.decode("utf-8", "replace").strip()
     if header.startswith("#"):  # a Monitor of Stable-Baselines3, which logs episodes
         return ""
-    is_table = b"\n" in start and ("," in header or "\t" in header) and header.replace("\t", "").isprintable()
+    is_table = b"\n" in start and delimiter_of(header) in header and header.replace("\t", "").isprintable()
     return "CSV" if is_table else ""
 
 
@@ -111,6 +124,8 @@ def find_source(path: Path, given: Given, following: Following = READ_ONCE) -> U
             raise NothingYetError(f"{path} is {describe_start(start) if not start else 'only begun'}")
         found = describe_start(start)
         raise UsageError(f"{path}: expected {_EXPECTED}; found {found}")
+    if kind == "JSON lines" and following.is_over and _document(path).strip().count(b"\n"):
+        raise UsageError(f"{path}: expected {_EXPECTED}; found one JSON document, without a table that has a loss")
     return _source(path, kind, [path], given, following)
 
 
@@ -137,7 +152,7 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
         hint = f"; import the folders in it: {_shown(inner)}" if (inner := _inner_logs(entries)) else ""
         if not following.is_over:
             raise NothingYetError(f"{folder} has no log of a PPO yet{hint}")
-        raise UsageError(f"{folder}: expected {_EXPECTED}; found none in this folder{hint}")
+        raise UsageError(f"{folder}: expected {_EXPECTED}; found {_found_in(entries)}{hint}")
     if len(files[kind]) > 1 and kind != "event files":
         names = ", ".join(path.name for path in files[kind][:5])
         raise UsageError(f"{folder}: it has {len(files[kind]):,} logs ({names}); name one of them")
@@ -145,13 +160,25 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
     others = [path.name for other, paths in files.items() if other != kind for path in paths]
     others += [path.name for path in settings]
     if inner := _inner_logs(entries):
-        source.account.notes.append(f"not read: the folders in it that have logs: {_shown(inner)}")
+        hint = " (add_scalars makes such folders; what add_scalar writes is read)" if kind == "event files" else ""
+        source.account.notes.append(f"{NOT_READ}the folders in it that have logs: {_shown(inner)}{hint}")
     if others:
         read = ", ".join(path.name for path in files[kind])
         source.account.notes.append(
             f"read from {read}; not read: {', '.join(others)}, which may be of the same training"
         )
     return source
+
+
+def _found_in(entries: Sequence[Path]) -> str:
+    """What is in a folder without a log, as far as a person can do something about it."""
+    for path in entries:
+        if path.is_file():
+            with path.open("rb") as file:
+                start = file.read(4096)
+            if start.startswith(MENDABLE):
+                return f"{path.name}, which is {describe_start(start)}"
+    return "none in this folder"
 
 
 def _inner_logs(entries: Sequence[Path]) -> list[str]:
@@ -177,9 +204,11 @@ def _source(path: Path, kind: str, files: Sequence[Path], given: Given, followin
     if kind == "event files":
         reader = EventFiles(files, path if path.is_dir() else None, following)
     elif kind == "CSV":
-        reader = CsvTable(files[0], following)
+        reader = CsvTable(files[0], following, given.source_run)
     elif kind == "JSON lines":
-        reader = JsonLines(files[0], following)
+        reader = JsonLines(files[0], following, given.source_run)
+    elif kind == "JSON document":
+        reader = JsonDocument(files[0], following, given.source_run)
     elif kind == "Parquet":
         reader = ParquetTable(files[0], following)
     elif kind == "W&B":

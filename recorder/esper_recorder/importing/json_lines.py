@@ -11,6 +11,11 @@ from typing import Any, Protocol
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line is skipped, and never loaded into memory as a whole."""
 
+_GZIP = b"\x1f\x8b"
+
+MENDABLE = (_GZIP, BOM_UTF16_LE, BOM_UTF16_BE)
+"""How files begin that a person can make readable."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -80,7 +85,7 @@ def describe_start(start: bytes) -> str:
         return "an empty file"
     if not start.strip():
         return "blank lines"
-    if start.startswith(b"\x1f\x8b"):
+    if start.startswith(_GZIP):
         return "gzip data; decompress it first"
     if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return "text in UTF-16; save it as UTF-8"

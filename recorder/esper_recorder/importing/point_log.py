@@ -16,6 +16,9 @@ from esper_recorder.importing.updates import Updates
 from esper_schemas.errors import UsageError
 from esper_schemas.run.records import ValueLossDefinition
 
+NOT_READ = "not read: "
+"""How a note begins that names what is beside the log."""
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -84,7 +87,10 @@ class PointLog:
             yield from self._updates.finish()
         except UsageError as error:
             unreadable = self.account.unreadable
-            rest = f"; not readable: {unreadable}" if unreadable.count and not self.account.updates else ""
+            rest = ""
+            if not self.account.updates:
+                rest = f"; not readable: {unreadable}" if unreadable.count else ""
+                rest += "".join(f"; {note}" for note in self.account.notes if note.startswith(NOT_READ))
             raise UsageError(f"{self.path}: {error}{rest}") from None
 
     def _so_far(self) -> Iterator[Row]:

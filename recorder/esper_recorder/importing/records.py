@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 import re
 from collections import Counter
@@ -16,12 +15,17 @@ from esper_recorder.importing.following import READ_ONCE, Following, RewrittenEr
 from esper_recorder.importing.json_lines import MAX_LINE_BYTES, NO_LINE_YET, read_lines
 from esper_recorder.importing.log_file import LogFile
 from esper_recorder.importing.numbering import as_steps
+from esper_recorder.importing.one_run import OneRun
 from esper_recorder.importing.points import NOTHING_YET, Points, of_record
 from esper_recorder.importing.run_import import OnRead
+from esper_recorder.importing.values import as_number, flatten
 from esper_schemas.errors import UsageError
 
-STEP_KEYS = ("step", "_step")
-"""Columns and keys that have the step of a record, in logs of any trainer."""
+STEP_KEYS = ("step", "global_step", "_step")
+"""Columns and keys that have the step of a record, in logs of any trainer; the first of them counts.
+
+`_step` counts the records of W&B. Where W&B was handed the points of TensorBoard, `global_step` is their step.
+"""
 
 TIME_KEYS = ("_timestamp",)
 """Columns and keys that have the time of a record, in seconds since 1970."""
@@ -31,7 +35,6 @@ CONFIG_KEY = "config"
 
 _MAX_COLUMNS = 5000
 _MAX_CELL = 1024 * 1024
-_MAX_DEPTH = 20
 _MAX_GROUP_BYTES = 512 * 1024 * 1024
 
 
@@ -48,23 +51,29 @@ def points_of(values: Mapping[str, float]) -> Points:
 
 
 class CsvTable:
-    """A table with a header, separated by commas or tabs, as a `PointReader`."""
+    """A table with a header, separated by commas, tabs or semicolons, as a `PointReader`.
+
+    Between tabs or semicolons, a number may have a decimal comma.
+    """
 
     what = "numbers"
 
-    def __init__(self, path: Path, following: Following = READ_ONCE) -> None:
+    def __init__(self, path: Path, following: Following = READ_ONCE, source_run: str | None = None) -> None:
         self.path = path
         self._following = following
+        self._source_run = source_run
         self.config: dict[str, Any] = {}
 
     def points(self, on_read: OnRead, account: Account) -> Iterator[Points]:
         """Yield the points of each row; see `PointReader.points`."""
         texts: dict[str, int] = {}
+        one_run = OneRun(self._source_run)
         with LogFile(self.path, self._following) as file:
             lines = _Lines(file, on_read, account)
             first = next(lines, "")
-            delimiter = "\t" if first.count("\t") > first.count(",") else ","
+            delimiter = delimiter_of(first)
             header = _header(first, delimiter, account)
+            is_asked = one_run.is_asked(header)
             rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
             while True:
                 began = lines.number + 1
@@ -84,18 +93,26 @@ class CsvTable:
                 if len(row) > len(header):
                     account.unreadable.add(f"line {lines.number} ({len(row):,} cells, the header has {len(header):,})")
                     continue
+                if is_asked and not one_run.has(dict(zip(header, row, strict=False))):
+                    continue
                 values = {}
                 for name, cell in zip(header, row, strict=False):
                     if cell.strip():
-                        number = as_number(cell)
+                        number = as_number(cell, has_decimal_commas=delimiter != ",")
                         if number is None:
                             texts[name] = texts.get(name, 0) + 1
                         else:
                             values[name] = number
                 if values:
                     yield points_of(values)
+        one_run.check()
         for name, count in texts.items():
             account.left_out.setdefault(name, f"text, in {count:,} rows")
+
+
+def delimiter_of(line: str) -> str:
+    """What separates the cells of a table with this header."""
+    return max(",", "\t", ";", key=line.count)
 
 
 def _header(line: str, delimiter: str, account: Account) -> list[str]:
@@ -153,14 +170,6 @@ class _Lines(Iterator[str]):
         self._file.return_to(offset)
 
 
-def as_number(text: str) -> float | None:
-    """Return the number that a text is, with True and False as 1 and 0; None for another text."""
-    try:
-        return float(text)
-    except ValueError:
-        return {"true": 1.0, "false": 0.0}.get(text.strip().lower())
-
-
 class JsonLines:
     """A JSON object on each line as a `PointReader`; nested keys are joined with `/`.
 
@@ -169,14 +178,16 @@ class JsonLines:
 
     what = "numbers"
 
-    def __init__(self, path: Path, following: Following = READ_ONCE) -> None:
+    def __init__(self, path: Path, following: Following = READ_ONCE, source_run: str | None = None) -> None:
         self.path = path
         self._following = following
+        self._source_run = source_run
         self.config: dict[str, Any] = {}
 
     def points(self, on_read: OnRead, account: Account) -> Iterator[Points]:
         """Yield the points of each line; see `PointReader.points`."""
         others: dict[str, str] = {}
+        one_run = OneRun(self._source_run)
         with LogFile(self.path, self._following) as file:
             for line in read_lines(file):
                 if line is NO_LINE_YET:
@@ -193,39 +204,19 @@ class JsonLines:
                 settings = record.pop(CONFIG_KEY, None)
                 if isinstance(settings, dict) and not self.config:
                     self.config.update(settings)
+                if not one_run.has(record):
+                    continue
                 values: dict[str, float] = {}
                 flatten(record, "", values, others)
                 if values:
                     yield points_of(values)
+        one_run.check()
         if self.config:
             account.notes.append(
                 f"the {len(self.config):,} hyper-parameters under {CONFIG_KEY} are in the run's header"
             )
         for name, kind in list(others.items())[:_MAX_COLUMNS]:
             account.left_out.setdefault(name, kind)
-
-
-_NOT_FINITE = {"nan": math.nan, "infinity": math.inf, "inf": math.inf, "-infinity": -math.inf, "-inf": -math.inf}
-"""Numbers that JSON has no form for, as Trackio and others write them: as text."""
-
-
-def flatten(
-    record: Mapping[str, Any], prefix: str, values: dict[str, float], others: dict[str, str], depth: int = 0
-) -> None:
-    """Collect the numbers of an object by their joined keys, and what the others are."""
-    for key, value in record.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, bool | int | float):
-            try:
-                values[name] = float(value)
-            except OverflowError:
-                others[name] = "a whole number beyond the range of floats"
-        elif isinstance(value, str) and value.lower() in _NOT_FINITE:
-            values[name] = _NOT_FINITE[value.lower()]
-        elif isinstance(value, dict) and depth < _MAX_DEPTH:
-            flatten(value, f"{name}/", values, others, depth + 1)
-        elif value is not None:
-            others[name] = {"str": "text", "list": "a list"}.get(type(value).__name__, "nested too deep")
 
 
 class ParquetTable:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from esper_recorder.dialects.key import Dialect, Key, Kind
+from esper_recorder.dialects.plain import UNKNOWN
 from esper_recorder.importing.account import Account, Mapped
 from esper_schemas.errors import PayloadError, UsageError
 from esper_schemas.metric.coercion import RECORDER_COLUMNS, check_extra_name
@@ -136,15 +137,7 @@ def with_mapping(dialect: Dialect | None, mapping: Mapping[str, str]) -> Dialect
     for column in columns:
         if len(names := [name for name, mapped in mapping.items() if mapped == column]) > 1:
             raise UsageError(f"--map: {' and '.join(names)} would both become {column}; choose one of them")
-    base = dialect or Dialect(
-        name="unknown trainer",
-        seen="",
-        keys=(),
-        signature=(),
-        value_loss=ValueLossDefinition(source="as logged", assumed=True),
-        steps="other",
-        number="step",
-    )
+    base = dialect or UNKNOWN
     given = tuple(
         Key(name, column, GIVEN, kind=_kind_of(name, base)) for name, column in mapping.items() if name != STEP
     )

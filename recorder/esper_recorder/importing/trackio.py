@@ -14,8 +14,8 @@ from urllib.parse import quote
 from esper_recorder.importing.account import Account
 from esper_recorder.importing.following import READ_ONCE, Following, Watched
 from esper_recorder.importing.points import NOTHING_YET, Points, of_record
-from esper_recorder.importing.records import flatten
 from esper_recorder.importing.run_import import OnRead
+from esper_recorder.importing.values import flatten
 from esper_schemas.errors import UsageError
 
 MAGIC = b"SQLite format 3\0"

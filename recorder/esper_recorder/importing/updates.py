@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from esper_recorder.dialects.key import SLIDING_RETURN, Dialect
+from esper_recorder.dialects.plain import describe_losses
 from esper_recorder.dialects.table import why_lossless
 from esper_recorder.importing.account import Account, Mapped, Named
 from esper_recorder.importing.numbering import Numbering, as_steps
@@ -160,11 +161,12 @@ class Updates:
             return f"it has no usable update ({account.refused.count:,} refused); {account.refused.first[0]}"
         keys = self._waiting.keys
         if not keys:
-            texts = f"; {', '.join(sorted(account.left_out)[:5])} hold no numbers" if account.left_out else ""
+            left_out = ", ".join(f"{key[:100]} ({why})" for key, why in sorted(account.left_out.items())[:5])
+            texts = f"; found {left_out}" if left_out else ""
             return f"it has no scalars, so there is no update{texts}"
-        shown = ", ".join(key[:100] for key in sorted(keys)[:5]) + (", …" if len(keys) > 5 else "")
-        why = why_lossless(keys) or "name the losses with --map KEY=value_loss --map KEY=policy_loss"
-        return f"expected the losses of a PPO, found {len(keys):,} keys without ({shown}); {why}"
+        found, options = describe_losses(keys)
+        why = why_lossless(keys) or f"name the losses with {options}"
+        return f"expected the losses of a PPO, found {len(keys):,} keys {found}; {why}"
 
     def _begin(self, dialect: Dialect) -> Iterator[Row]:
         if "factor" in self._given:
@@ -274,6 +276,8 @@ class Updates:
         self._tally.begin()
         row = self._row(values, several)
         self._add_steps(row, step, values, is_final)
+        if is_final and self._rollouts is None and "env_steps" in row:
+            self._note_fall(row["env_steps"])
         if time is not None and 0.0 < time < _MAX_TIME:
             row.setdefault("wall_time", round(time * 1e6))
             if self._first_time is not None:
@@ -345,8 +349,6 @@ class Updates:
                 self._set_step(row, dialect.number, float(known))
         elif known is not None and dialect.steps == "env_steps":
             self._set_step(row, "env_steps", known)
-            if is_final:
-                self._note_fall(row["env_steps"])
         elif known is not None:
             self._set_step(row, dialect.number, float(known))
 
@@ -388,7 +390,9 @@ class Updates:
         account.mapped = [*self._tally.mapped_steps(), *self._mapped_time(), *self._tally.mapped()]
         self._numbering.note(self._number)
         if self._falls.count:
-            account.notes.append(f"the step falls ({self._falls}): a training that was begun anew or continued")
+            account.notes.append(
+                f"the step falls ({self._falls}): a training that was begun anew or continued; all of it is read as one"
+            )
         if self._rollouts is not None:
             self._rollouts.note()
         self._tally.note()
@@ -404,7 +408,7 @@ class Updates:
         returns = {entry.column: entry.key for entry in account.mapped}
         if SLIDING_RETURN in returns and "episode_return_mean" not in returns:
             account.notes.append(
-                "learning is not judged by a sliding mean of returns; if it shall be, give"
+                "learning is not judged by a sliding mean of returns; if it shall be, import the log with"
                 f" --map {shlex.quote(f'{returns[SLIDING_RETURN]}=episode_return_mean')}"
             )
         account.notes += [

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 from esper_recorder.importing.account import Account
 from esper_recorder.importing.following import READ_ONCE, Following, Watched
 from esper_recorder.importing.points import NOTHING_YET, Points
-from esper_recorder.importing.records import flatten, points_of
+from esper_recorder.importing.records import points_of
 from esper_recorder.importing.run_import import OnRead
+from esper_recorder.importing.values import flatten
 from esper_schemas.errors import UsageError
 from esper_schemas.tfevents.protobuf import MalformedError, fields_of
 

@@ -40,7 +40,9 @@ def test_a_word_selects_trainers_keys_and_columns() -> None:
 
 def test_scripts_get_json() -> None:
     """Column, factor and definition of each key; a key that is not imported has no column."""
-    (sb3,) = (entry for entry in json.loads(fields("--format", "json").output) if entry["trainer"].startswith("Stable"))
+    (sb3,) = (
+        entry for entry in json.loads(fields("--format", "json").output) if entry["trainer"] == "Stable-Baselines3"
+    )
     keys = {key["key"]: key for key in sb3["keys"]}
     assert (keys["train/value_loss"]["column"], keys["train/value_loss"]["factor"]) == ("value_loss", 0.5)
     assert keys["train/entropy_loss"]["factor"] == -1.0

@@ -32,8 +32,8 @@ ReadRows = Callable[..., list[dict[str, Any]]]
     ("content", "expected"),
     [
         ("", "found an empty file"),
-        ("update,value_loss\n1,2.0\n", "found 2 keys without (update, value_loss)"),
-        ('{"loss": 1}\n' * 2000 + json.dumps(an_update(1)), "expected the losses of a PPO"),
+        ("update,value_loss\n1,2.0\n", "found 2 keys and not both (value_loss, update); name the losses with"),
+        ('{"loss": 1}\n' * 2000 + '{"data": {"value_loss": 1}}', "expected the losses of a PPO"),
         ("\0\1\2", "found binary data"),
         ("[" * 100_000, "found text that begins '[[[["),
         ('{"event_type": "SEED_CULLED", "data": {}}\n', "found none among 1 events (SEED_CULLED 1)"),

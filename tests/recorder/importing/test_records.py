@@ -168,8 +168,8 @@ def test_console_lines_of_verl(tmp_path: Path, read_rows: ReadRows) -> None:
         ("a.csv", b"\n \n", "found blank lines"),
         (
             "a.jsonl",
-            b'{"vf": "1.5", "pg": "0.1"}\n',
-            "it has no scalars, so there is no update; pg, vf hold no numbers",
+            b'{"vf": "high", "pg": [0.1]}\n',
+            "it has no scalars, so there is no update; found pg (a list), vf (text)",
         ),
         ("0.monitor.csv", b'#{"t_start": 1, "env_id": "a"}\nr,l,t\n1,2,3\n', "found text that begins '#{"),
     ],

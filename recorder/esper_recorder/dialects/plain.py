@@ -1,0 +1,87 @@
+"""Logs of trainers that nobody knows: keys in the words of the metrics table, and what other keys seem to be."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection
+
+from esper_recorder.dialects.key import Dialect, Key
+from esper_schemas.metric.payload import METRICS
+from esper_schemas.run.records import ValueLossDefinition
+
+NAME = "unknown trainer"
+
+_LOSSES = ("value_loss", "policy_loss")
+
+_NOT_READ = frozenset({"update", "wall_time", "skipped", "skip_reason", "episodes"})
+"""Metrics that say too little without their definition: the import counts and times updates itself."""
+
+_AS_NAMED = "named so by the log; nothing says that it is the same number"
+
+UNKNOWN = Dialect(
+    name=NAME,
+    seen="",
+    keys=(),
+    signature=(),
+    value_loss=ValueLossDefinition(source="as logged", assumed=True),
+    steps="other",
+    number="step",
+)
+"""What is known of a log of an unknown trainer: nothing but what a person says of its keys."""
+
+
+def plain_dialect(names: Collection[str]) -> Dialect | None:
+    """Return a dialect for a log that names both losses as the metrics table does; None if it does not.
+
+    A key is such a name, or ends with it behind a slash or a dot, as `losses/value_loss` does. A name that two keys end
+    with is read of neither, and a loss that two keys end with is not known.
+    """
+    found: dict[str, str] = {}
+    ambiguous = set()
+    for name in names:
+        column = re.split(r"[/.]", name)[-1].strip().lower()
+        if column in METRICS and column not in _NOT_READ:
+            if column in found:
+                ambiguous.add(column)
+            found[column] = name
+    keys = tuple(Key(name, column, _AS_NAMED) for column, name in found.items() if column not in ambiguous)
+    if not set(_LOSSES) <= {key.column for key in keys}:
+        return None
+    return Dialect(
+        name=NAME, seen="", keys=keys, signature=(), value_loss=UNKNOWN.value_loss, steps="other", number=UNKNOWN.number
+    )
+
+
+_SUBJECTS = {
+    "value_loss": frozenset({"v", "vf", "value", "critic", "baseline"}),
+    "policy_loss": frozenset({"pi", "pg", "policy", "actor", "surrogate", "objective", "clip"}),
+}
+"""Words that say, beside the word loss, which loss it is."""
+
+_LOSS_WORDS = frozenset({"loss", "losses"})
+_NO_LOSS = frozenset({"delta", "coef", "coeff", "unclipped", "grad", "norm", "min", "max", "std", "target", "q"})
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+
+
+def describe_losses(names: Collection[str]) -> tuple[str, str]:
+    """Say of keys without both losses which they are, likely ones first; and the options that would name the losses."""
+    likely = _likely_losses(names)
+    first = [key for found in likely.values() for key in found[:2]]
+    shown = list(dict.fromkeys([*first, *sorted(names)]))
+    listed = ", ".join(key[:100] for key in shown[:5]) + (", …" if len(shown) > 5 else "")
+    named = {column: found[0] if len(found) == 1 else "KEY" for column, found in likely.items()}
+    options = " ".join(f"--map {shlex.quote(f'{key}={column}')}" for column, key in named.items())
+    return f"{'and not both' if first else 'without'} ({listed})", options
+
+
+def _likely_losses(names: Collection[str]) -> dict[str, list[str]]:
+    """Return the keys that may be the value loss and the policy loss by their words, for a person to choose from."""
+    likely: dict[str, list[str]] = {column: [] for column in _LOSSES}
+    for name in sorted(names):
+        words = {word.lower() for word in _WORD.findall(name)}
+        if words & _LOSS_WORDS and not words & _NO_LOSS:
+            of = [column for column, subjects in _SUBJECTS.items() if words & subjects]
+            if len(of) == 1:
+                likely[of[0]].append(name)
+    return likely
