@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from esper_analyzer.explaining.pair import Parting
     from esper_analyzer.measuring.snapshot import Snapshot
     from esper_analyzer.measuring.summary import Value
-    from esper_analyzer.reading.run_index import Ranks
+    from esper_analyzer.reading.run_index import Ranks, RunIndex
     from esper_analyzer.reporting.report import Report
+    from esper_schemas.examining.segment import Depth
 
 
 def open_run(
@@ -62,6 +63,18 @@ class Run(JudgedRun):
         header: what `run.json` records about who wrote the run, and how.
         settings: thresholds and rules to judge the run by.
     """
+
+    def look(self, rank: int | None = None, depth: Depth | None = None) -> RunIndex:
+        """Examine the run as it is now; see `RunReader.look`.
+
+        What follows from the bytes of a sealed file alone is kept in the cache folder, for files with this checksum.
+        """
+        if depth == "records":  # no file is opened
+            return super().look(rank, depth)
+        from esper_analyzer.caching.footers import kept_footers
+
+        with kept_footers(self):
+            return super().look(rank, depth)
 
     def snapshot(self, rank: int = 0) -> Snapshot:
         """Return the current state: last value, the last 10 values, trend and level of each metric.

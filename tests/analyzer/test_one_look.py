@@ -26,7 +26,7 @@ from esper_analyzer.terminal.app.start import _show
 from esper_recorder import Recorder
 from esper_schemas.examining import black_boxes as of_black_boxes
 from esper_schemas.examining import rank as examining
-from esper_schemas.examining.segment import Depth, Recording, SegmentExamination, examine_segment
+from esper_schemas.examining.segment import CheckedFooters, Depth, Recording, SegmentExamination, examine_segment
 from esper_schemas.run.storage import Storage
 from esper_schemas.segment import black_box, sealed
 
@@ -56,10 +56,10 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     advance = Judge.advance
 
     def _examine(
-        storage: Storage, rank: int, number: int, recording: Recording, depth: Depth
+        storage: Storage, rank: int, number: int, recording: Recording, depth: Depth, footers: CheckedFooters | None
     ) -> SegmentExamination | None:
         made.segments[storage.where(), number, depth] += 1
-        return examine_segment(storage, rank, number, recording, depth)
+        return examine_segment(storage, rank, number, recording, depth, footers)
 
     def _advance(judge: Judge, rows: pl.DataFrame) -> Any:
         made.rows += rows.height

@@ -207,12 +207,17 @@ def badness_of(bands: Bands, value: float) -> float:
         return _NOT_FINITE if bands.nonfinite == "critical" else -1.0
     level = 2 if _is_beyond(value, bands.critical) else 1 if _is_beyond(value, bands.warning) else 0
     limits = bands.critical if level == 2 or not bands.warning else bands.warning
-    excess = max((_excess_of(value, limit) for limit in limits), default=0.0)
+    excess = _excess_of(value, limits[0]) if limits else 0.0
+    for limit in limits[1:]:
+        excess = max(excess, _excess_of(value, limit))
     return 4.0 * level + (math.copysign(1.0, excess) if math.isinf(excess) else excess / (1.0 + abs(excess)))
 
 
 def _is_beyond(value: float, limits: Sequence[Limit]) -> bool:
-    return any(COMPARISONS[limit.comparison](value, limit.bound) for limit in limits)
+    for limit in limits:  # noqa: SIM110  (a generator takes longer than the rest)
+        if COMPARISONS[limit.comparison](value, limit.bound):
+            return True
+    return False
 
 
 def _excess_of(value: float, limit: Limit) -> float:

@@ -259,8 +259,9 @@ class Course:
 
     def step(self, row: Row) -> None:
         """Add `COLUMNS` to the next row, a dictionary of at least `READS`; None is not measured."""
-        row["usual_return_std"] = self._usual.step(steps.return_spread(row))
-        row["explainable"] = steps.has_something_to_explain(row)
+        spread = steps.return_spread(row)
+        row["usual_return_std"] = usual = self._usual.step(spread)
+        row["explainable"] = steps.has_something_to_explain(row, spread, usual)
         row["explained"] = explained = steps.explained_where_varied(row)
         is_judged = explained is not None and self._rows >= LEARNING_UPDATES
         row["below_floor"] = round(self._floor.step(explained), signals.DIGITS) if is_judged else None

@@ -44,19 +44,21 @@ class Bounds:
 
     def __init__(self, bands: Sequence[Bands]) -> None:
         # Of each rule the lowest and highest number within all bounds; neither is infinite, so that inf is beyond.
-        self._within: list[tuple[float, float]] = []
+        self._lows: list[float] = []
+        self._highs: list[float] = []
         # Of each rule the critical bounds, and the severity of what is not finite.
         self._far: list[tuple[float, float, int]] = []
         for band in bands:
             limits = (*band.warning, *band.critical)
-            self._within.append((max(self._bound(limits, "<"), -_LARGEST), min(self._bound(limits, ">"), _LARGEST)))
+            self._lows.append(max(self._bound(limits, "<"), -_LARGEST))
+            self._highs.append(min(self._bound(limits, ">"), _LARGEST))
             not_finite = NOT_FINITE if band.nonfinite == "critical" else 0
             self._far.append((self._bound(band.critical, "<"), self._bound(band.critical, ">"), not_finite))
 
     def severities(self, numbers: pl.DataFrame) -> Levels:
         """Return the severities of numbers, one column for each rule: 0, 1, 2, or `NOT_FINITE`; 0 for null."""
         found: Levels = {}
-        for rule, (number, (low, high)) in enumerate(zip(numbers.get_columns(), self._within, strict=True)):
+        for rule, (number, low, high) in enumerate(zip(numbers.get_columns(), self._lows, self._highs, strict=True)):
             if _are_between(number, low, high):
                 continue
             values = rolling.floats(number)
@@ -79,7 +81,7 @@ class Bounds:
     def severities_now(self, numbers: Sequence[float | None]) -> tuple[list[int], list[int]]:
         """As `severities`, for one row, at a fraction of the cost: its severities, and the columns with one above 0."""
         severities, beyond = [0] * len(numbers), []
-        for column, (value, (low, high)) in enumerate(zip(numbers, self._within, strict=True)):
+        for column, value, low, high in zip(range(len(numbers)), numbers, self._lows, self._highs, strict=True):
             if value is None or low <= value <= high:
                 continue
             far_low, far_high, not_finite = self._far[column]

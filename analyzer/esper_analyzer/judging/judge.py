@@ -70,7 +70,9 @@ class Judge:
         self._context: pl.DataFrame | None = plan.no_rows
         self._recent: deque[Row] = deque(maxlen=signals.CONTEXT_ROWS)
         self._parts: list[tuple[str, Step]] = []
-        self._numbers: list[tuple[str, Step | None]] = []  # of each rule the column that has its number, or the step
+        # Of each rule the column that has its number, or any; where none has it, the rule's position and its step.
+        self._sources = [rule.value.column or "update" for rule in self.rules]
+        self._steps: list[tuple[int, Step]] = []
 
     def advance(self, rows: pl.DataFrame) -> Sequence[Episode]:
         """Judge further rows, and return the episodes that begin in them, in order of updates.
@@ -150,7 +152,9 @@ class Judge:
         self._course.step(row)
         for name, part in self._parts:
             row[name] = part(row)
-        newest = [row[name] if step is None else step(row) for name, step in self._numbers]
+        newest = [row[name] for name in self._sources]
+        for rule, of_rule in self._steps:
+            newest[rule] = of_rule(row)
         self._newest = newest
         levels, beyond = self._plan.bounds.severities_now(newest)
         for rule in beyond[:] if self.rows < self._all_count_from else ():
@@ -165,7 +169,8 @@ class Judge:
         self.last_update = row["update"]
         changes = self._hysteresis.step(levels, beyond)
         for (rule, _), episode in self.in_force.items():
-            if (value := newest[rule]) is not None:
+            value = newest[rule]
+            if levels[rule] and value is not None:  # a number within the bounds is not the worst of an episode
                 episode.follow_one(row["update"], value)
         if not changes:
             return []
@@ -216,15 +221,13 @@ class Judge:
     def _take_up(self, context: pl.DataFrame) -> None:
         """Make new steps, and give them the rows before the next one, which were judged as a frame."""
         self._parts = [(name, signal.step()) for part in PARTS for name, signal in part.items()]
-        self._numbers = [(rule.value.column, rule.value.step()) for rule in self.rules]
-        self._numbers = [(name, None if name else step) for name, step in self._numbers]
+        self._steps = [(i, rule.value.step()) for i, rule in enumerate(self.rules) if not rule.value.column]
         self._recent.clear()
         for row in context.iter_rows(named=True):
             for name, part in self._parts:
                 row[name] = part(row)
-            for _, step in self._numbers:
-                if step is not None:
-                    step(row)
+            for _, of_rule in self._steps:
+                of_rule(row)
             self._recent.append(row)
         self._context = None
 

@@ -27,13 +27,27 @@ from esper_schemas.metric.metrics import Level
 
 OnAlert = Callable[[Alert], object]
 
-_READERS: dict[pl.DataType, Callable[[Any], Any]] = {
-    pl.Float64(): float,
-    pl.Int64(): lambda value: int(np.int64(value)),
-    pl.Int32(): lambda value: int(np.int32(value)),
-    pl.Boolean(): bool,
+
+def _whole(bits: int) -> Callable[[Any], int]:
+    """A converter to whole numbers of so many bits; larger ones raise."""
+    of_numpy: Callable[[Any], Any] = {32: np.int32, 64: np.int64}[bits]
+    end = 2 ** (bits - 1)
+
+    def convert(value: Any) -> int:
+        return value if type(value) is int and -end <= value < end else int(of_numpy(value))
+
+    return convert
+
+
+_READERS: dict[pl.DataType, tuple[type | None, Callable[[Any], Any]]] = {
+    pl.Float64(): (float, float),
+    pl.Int64(): (None, _whole(64)),
+    pl.Int32(): (None, _whole(32)),
+    pl.Boolean(): (bool, bool),
 }
-"""Converters from a trainer's values to numbers of a column's type; integers that are too large raise."""
+"""Of each type of column, what a value is that needs no converter, and the converter of a trainer's other values."""
+
+_update_of = _whole(64)
 
 
 def live_monitor(on_alert: OnAlert | None = None, *, settings: Settings = DEFAULT_SETTINGS) -> LiveMonitor:
@@ -47,7 +61,7 @@ def live_monitor(on_alert: OnAlert | None = None, *, settings: Settings = DEFAUL
 
 
 class LiveMonitor:
-    """Judges the updates of one attempt as they arrive, in some fifty microseconds each, however long the run.
+    """Judges the updates of one attempt as they arrive, in some forty microseconds each, however long the run.
 
     It knows only the rows that it was called with, and nothing on disk: a resumed run starts again with its warm-up,
     and an update that is recorded again counts again. Level, verdict and alerts may be read from any thread.
@@ -57,7 +71,7 @@ class LiveMonitor:
         self._log = AlertLog()
         self._on_alert = on_alert
         self._judge = Judge(settings.rules)
-        self._readers = {name: _READERS[SCHEMA[name]] for name in self._judge.columns}
+        self._readers = [(name, *_READERS[SCHEMA[name]]) for name in self._judge.columns]
         self._numbering = Numbering()
         self._untold: list[Range] = []  # gaps before it is known whether they are the stride
         self._lock = threading.RLock()  # a signal handler may ask for the level
@@ -71,8 +85,12 @@ class LiveMonitor:
             KeyError, TypeError, ValueError, OverflowError: `update` is missing or not a whole number; the row is not
                 judged. An error from `on_alert` is raised after the row was judged.
         """
-        update = int(np.int64(row["update"]))
-        numbers = {name: _read(reader, row.get(name)) for name, reader in self._readers.items()}
+        update = _update_of(row["update"])
+        get = row.get
+        numbers = {
+            name: value if (value := get(name)) is None or type(value) is exact else _read(reader, value)
+            for name, exact, reader in self._readers
+        }
         with self._lock:
             raised = self._judged(update, numbers)
         if self._on_alert is not None:
@@ -123,6 +141,6 @@ class LiveMonitor:
 def _read(reader: Callable[[Any], Any], value: Any) -> Any:
     """Convert a value to a number of its column's type; None if it is not a number."""
     try:
-        return None if value is None else reader(value)
+        return reader(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a tensor of several numbers
         return None

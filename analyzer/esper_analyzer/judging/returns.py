@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from esper_analyzer.judging import rolling, signals, steps
+from esper_analyzer.judging import rolling, signals
+from esper_analyzer.judging.windows import Highest, Window, middle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,7 +118,7 @@ class Returns:
         self._count = 0
         self._keep([], [], [], [])
         self._means: deque[float] = deque(maxlen=SLOW)
-        self._rises: deque[float] = deque(maxlen=LONG)
+        self._rises = Highest(LONG)
         self._start, self._best = math.inf, -math.inf
         self._lowest, self._lowest_mean, self._rise, self._rise_in_noise = math.inf, math.inf, 0.0, 0.0
         self._first, self._is_unmoved = math.nan, True
@@ -127,11 +128,10 @@ class Returns:
     def _keep(self, returns: Values, smoothed: Values, off: Values, changes: Values) -> None:
         """Keep the newest of these values: as they came, in order, and added up, so that one more costs little."""
         self._returns, self._changes, self._off = deque(returns, SLOW), deque(changes, SLOW), deque(off, NOISE_ROWS)
-        self._smoothed, self._lately = deque(smoothed, HELD), deque(smoothed, BELOW)
+        self._smoothed, self._lately = Highest(HELD, smoothed), Highest(BELOW, smoothed)
         self._just_now = deque(smoothed, SMOOTHED)
-        self._in_short, self._in_long = steps.Window(SMOOTHED, returns), steps.Window(LONG, returns)
-        self._ordered_off = steps.Window(NOISE_ROWS, off)
-        self._ordered_changes = steps.Window(NOISE_ROWS, changes)
+        self._in_short, self._in_long = Window(SMOOTHED, returns), Window(LONG, returns)
+        self._ordered_off, self._ordered_changes = Window(NOISE_ROWS, off), Window(NOISE_ROWS, changes)
         self._sum_of_returns, self._sum_of_changes = _SlowSum(returns), _SlowSum(changes)
 
     def step(self, value: float | None) -> tuple[float | None, ...]:
@@ -141,13 +141,18 @@ class Returns:
         return self._newest
 
     def _measured(self, value: float) -> tuple[float | None, ...]:
-        self._count += 1
-        if self._count == 1:
+        # Comparisons are written out, since each call of `min` and `max` costs as much as a whole line here.
+        self._count = count = self._count + 1
+        if count == 1:
             self._first = value
-        self._is_unmoved = self._is_unmoved and value == self._first
-        self._above_lowest += value > self._lowest_return
-        self._lowest_return = min(self._lowest_return, value)
-        if self._returns:
+        elif self._is_unmoved and value != self._first:
+            self._is_unmoved = False
+        if value > self._lowest_return:
+            self._above_lowest += 1
+        elif value < self._lowest_return:
+            self._lowest_return = value
+        changes = self._ordered_changes.ordered
+        if count > 1:
             change = abs(value - self._returns[-1])
             self._changes.append(change)
             self._ordered_changes.push(change)
@@ -155,44 +160,49 @@ class Returns:
         self._returns.append(value)
         self._sum_of_returns.push(value)
         in_short, in_long = self._in_short.push(value), self._in_long.push(value)
-        if len(in_short) < FEWEST:
+        if count < FEWEST:
             return self._beginning()
-        smoothed, level = steps.middle(in_short), steps.middle(in_long)
-        for window in (self._smoothed, self._lately, self._just_now):
-            window.append(smoothed)
+        smoothed, level = middle(in_short), middle(in_long)
+        self._smoothed.push(smoothed)
+        self._lately.push(smoothed)
+        self._just_now.append(smoothed)
         off = abs(value - smoothed)
         self._off.append(off)
-        if self._count <= START_RETURNS:
-            self._start = min(self._start, smoothed)
-        changes = self._ordered_changes.ordered
-        usual = max(steps.middle(self._ordered_off.push(off)), steps.middle(changes) / _SQRT_2) * signals.MAD_TO_STD
-        noise = max(usual, changes[int(TAIL * (len(changes) - 1))] / _SQRT_2 * TAIL_TO_STD)
-        if len(in_short) == SMOOTHED:
-            self._lowest = min(self._lowest, level)
-            risen = max(level - self._lowest, (smoothed - self._start) / QUICK)
-            self._rise = max(self._rise, risen)
-        if self._count < START_RETURNS:
+        if count <= START_RETURNS and smoothed < self._start:
+            self._start = smoothed
+        noise, of_changes = middle(self._ordered_off.push(off)), middle(changes) / _SQRT_2
+        noise = (of_changes if of_changes > noise else noise) * signals.MAD_TO_STD
+        tail = changes[int(TAIL * (len(changes) - 1))] / _SQRT_2 * TAIL_TO_STD
+        if tail > noise:
+            noise = tail
+        if count >= SMOOTHED:
+            if level < self._lowest:
+                self._lowest = level
+            risen, of_smoothed = level - self._lowest, (smoothed - self._start) / QUICK
+            if of_smoothed > risen:
+                risen = of_smoothed
+            if risen > self._rise:
+                self._rise = risen
+        if count < START_RETURNS:
             return self._beginning()
-        if self._count >= START_RETURNS + SMOOTHED:
-            self._best = max(self._best, min(self._just_now))
-        growth = math.sqrt(math.sqrt(math.sqrt(max(self._count / LOOKED_AT, 1.0))))
-        rise, slow_rise = _over(self._rise, noise * growth), self._slow_rise(growth)
+        if count >= START_RETURNS + SMOOTHED and (reached := min(self._just_now)) > self._best:
+            self._best = reached
+        growth = math.sqrt(math.sqrt(math.sqrt(count / LOOKED_AT))) if count > LOOKED_AT else 1.0
+        scale, slow_rise = noise * growth, self._slow_rise(growth)
+        rise, rise_now = _over(self._rise, scale), _over(risen, scale)
         self._rise_in_noise = max(self._rise_in_noise, rise, slow_rise)
-        self._rises.append(max(_over(risen, noise * growth), slow_rise))
-        fall, below, high = self._falls(noise) if self._count >= START_RETURNS + BELOW else (None, None, None)
-        unmoved = self._count if self._is_unmoved else 0
-        stalled = self._above_lowest if self._rise_in_noise < PROGRESS and noise > 0.0 else 0
-        best = self._best if math.isfinite(self._best) else None
+        rise_lately = self._rises.push(slow_rise if slow_rise > rise_now else rise_now)
+        fall, below, high = self._falls(noise) if count >= START_RETURNS + BELOW else (None, None, None)
         return (
             self._start,
-            best,
+            self._best if self._best > -math.inf else None,
             smoothed,
             self._rise_in_noise,
             fall,
             below,
-            float(stalled),
-            float(unmoved),
-            max(self._rises),
+            float(self._above_lowest) if self._rise_in_noise < PROGRESS and noise > 0.0 else 0.0,
+            float(count) if self._is_unmoved else 0.0,
+            rise_lately,
             noise,
             high,
         )
@@ -218,8 +228,8 @@ class Returns:
     def _falls(self, noise: float) -> tuple[float, float, float]:
         gain = self._best - self._start
         is_clear = gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(self._best), abs(self._start)))
-        fall = (self._best - max(self._smoothed)) / gain if is_clear else 0.0
-        size, high = abs(self._start), max(self._lately)
+        fall = (self._best - self._smoothed.highest) / gain if is_clear else 0.0
+        size, high = abs(self._start), self._lately.highest
         below = (self._start - high) / size if size > CLEAR_GAIN * noise else 0.0
         return fall, below, high
 
@@ -252,7 +262,7 @@ class Returns:
         count = self._count + np.arange(1, rows + 1)
         returns = np.concatenate([self._returns, values])
         smoothed = rolling.medians(returns, SMOOTHED)[-rows:]
-        all_smoothed = np.concatenate([self._smoothed, smoothed])
+        all_smoothed = np.concatenate([self._smoothed.values, smoothed])
         changes = np.concatenate([self._changes, np.abs(np.diff(returns))[-rows:]])
         off = np.concatenate([self._off, np.abs(values - smoothed)])
         noise = np.maximum(
@@ -268,7 +278,7 @@ class Returns:
         rise = _so_far(np.maximum, self._rise, risen)
         slow_rises = self._slow_rises(returns, changes, growth)
         in_noise = _so_far(np.maximum, self._rise_in_noise, np.maximum(_all_over(rise, noise * growth), slow_rises))
-        rises = np.concatenate([self._rises, np.maximum(_all_over(risen, noise * growth), slow_rises)])
+        rises = np.concatenate([self._rises.values, np.maximum(_all_over(risen, noise * growth), slow_rises)])
         rise_lately = rolling.extremes(np.maximum, rises, LONG)[-rows:]
         lowest = rolling.extremes(np.minimum, all_smoothed, SMOOTHED)[-rows:]
         best = _so_far(np.maximum, self._best, lowest)
@@ -288,7 +298,7 @@ class Returns:
         self._best, self._rise, self._rise_in_noise = float(best[-1]), float(rise[-1]), float(in_noise[-1])
         self._is_unmoved = bool(is_unmoved[-1])
         self._keep(*(newest[-HELD:].tolist() for newest in (returns, all_smoothed, off, changes)))
-        self._rises.extend(rises[-LONG:].tolist())
+        self._rises = Highest(LONG, rises[-LONG:].tolist())
         of_course = [np.full(rows, self._start), best, smoothed, in_noise, fall, below, stalled, is_unmoved * count]
         return [*of_course, rise_lately, noise, lately]
 
@@ -320,9 +330,10 @@ class _SlowSum:
 
     def push(self, value: float) -> None:
         """Take in a value."""
-        self._ten.append(value)
-        if len(self._ten) == _TEN:
-            self._tens.append(reduce(add, self._ten))
+        ten = self._ten
+        ten.append(value)
+        if len(ten) == _TEN:
+            self._tens.append(reduce(add, ten))
 
     def total(self) -> float:
         """The sum; there must have been enough values."""

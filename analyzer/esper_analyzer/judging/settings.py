@@ -16,11 +16,9 @@ from __future__ import annotations
 import math
 import os
 import re
-import tomllib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +141,8 @@ def _text(path: Path) -> str:
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
@@ -178,6 +178,8 @@ def _table(path: Path, where: str, found: Any, known: tuple[str, ...]) -> Mappin
         raise UsageError(f"{path}: {where} must be a table, found {found!r:.60}")
     for key in found:
         if key not in known:
+            from difflib import get_close_matches
+
             close = get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"the known keys are {', '.join(known)}"
             raise UsageError(f"{path}: {where} has no key {key!r}; {hint}")

@@ -8,9 +8,8 @@ with a window is a class whose objects keep it.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
@@ -28,69 +27,12 @@ from esper_analyzer.judging.signals import (
     TINY,
     WINDOW,
 )
+from esper_analyzer.judging.windows import Lag, Median, Window
 
 Row = Mapping[str, float | None]
 Step = Callable[[Row], float | None]
 
 _isfinite = math.isfinite
-
-
-def middle(ordered: Sequence[float]) -> float:
-    """Median of at least one value, in order; rounded as polars rounds it."""
-    half = len(ordered) // 2
-    upper = ordered[half]
-    if len(ordered) % 2:
-        return upper
-    lower = ordered[half - 1]
-    return lower + (upper - lower) * 0.5
-
-
-class Window:
-    """The last `size` values; those that are known, in order, are `ordered`."""
-
-    def __init__(self, size: int, values: Iterable[float | None] = ()) -> None:
-        self.size = size
-        self.ordered: list[float] = []
-        self._window: deque[float | None] = deque()
-        for value in values:
-            self.push(value)
-
-    def push(self, value: float | None) -> list[float]:
-        """Take in a value, None if there is none; return `ordered`."""
-        window, ordered = self._window, self.ordered
-        window.append(value)
-        if len(window) > self.size:
-            gone = window.popleft()
-            if gone is not None:
-                del ordered[bisect_left(ordered, gone)]
-        if value is not None:
-            insort(ordered, value)
-        return ordered
-
-
-class Median:
-    """Median of the last `size` values, as polars' `rolling_median`: None where fewer than `fewest` have one."""
-
-    def __init__(self, size: int, fewest: int) -> None:
-        self._fewest = fewest
-        self._push = Window(size).push
-
-    def __call__(self, value: float | None) -> float | None:
-        """Take in a value, None if there is none; return the median now."""
-        ordered = self._push(value)
-        return middle(ordered) if len(ordered) >= self._fewest else None
-
-
-class Lag:
-    """The value of so many rows before."""
-
-    def __init__(self, rows: int) -> None:
-        self._window: deque[float | None] = deque([None] * rows)
-
-    def __call__(self, value: float | None) -> float | None:
-        """Take in a value; return the one of `rows` rows before, None if there is none."""
-        self._window.append(value)
-        return self._window.popleft()
 
 
 def column(name: str) -> Step:
@@ -190,9 +132,8 @@ def critic_error(row: Row) -> float | None:
     return 2.0 * loss * (share * share)  # share**2 would raise where it overflows
 
 
-def has_something_to_explain(row: Row) -> bool:
-    """As `signals.has_something_to_explain`."""
-    spread, usual = return_spread(row), row["usual_return_std"]
+def has_something_to_explain(row: Row, spread: float | None, usual: float | None) -> bool:
+    """As `signals.has_something_to_explain`, of a row, its `return_spread`, and the usual one."""
     if spread is not None and (spread <= TINY or (usual is not None and spread < MIN_SPREAD * usual)):
         return False
     std, mean, length = row["return_std"], row["return_mean"], row["episode_length_mean"]

@@ -312,7 +312,7 @@ def _quantiles(window: Window) -> Floats:
 def _p_value(ratios: Floats, counts: Counts, window: Window) -> Floats:
     """Return p of each statistic; log p is linear between the quantiles, and constant beyond them."""
     knots, p = _quantiles(window), np.empty_like(ratios)
-    for count in np.unique(counts):
+    for count in sorted(set(counts.ravel().tolist())):  # `np.unique` would load masked arrays first
         same = counts == count
         p[same] = np.interp(ratios[same], knots[count], _LOG_P)
     return np.exp(p)

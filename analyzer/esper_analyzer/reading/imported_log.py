@@ -71,10 +71,10 @@ def find_log(run: str | None, root: Place) -> Path | None:
 
 def _run_around(path: Path) -> Path | None:
     """The run of ours that a file or folder is a part of; None if it is of none."""
-    with suppress(OSError):
-        for folder in path.parents[:_DEEP] if path.exists() else ():
-            if (folder / HEADER_NAME).is_file() and any(folder.glob(f"{RANK_PREFIX}*/")):
-                return folder
+    for folder in path.parents[:_DEEP] if path.exists() else ():
+        with suppress(EsperError):
+            locate_run(folder)
+            return folder
     return None
 
 

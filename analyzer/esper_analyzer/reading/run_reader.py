@@ -18,7 +18,7 @@ from esper_schemas.cleaning import printable
 from esper_schemas.errors import EsperError, NotARunError, RunDamagedError, StoreError
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.run import count_all_segments, examine_run, find_run
-from esper_schemas.examining.segment import Depth
+from esper_schemas.examining.segment import CheckedFooters, Depth
 from esper_schemas.run.directory import (
     ATTEMPTS,
     HEADER_NAME,
@@ -81,6 +81,7 @@ class RunReader:
         verifies: whether every look compares checksums in an object store too, where this fetches every byte. On a disk
             most looks do.
         header: who wrote the run, and how (`run.json`).
+        footers: of sealed files, those that this object has checked.
 
     Raises:
         NotARunError, RunDamagedError, FormatVersionError: the header is missing, cannot be read, or is newer.
@@ -93,6 +94,7 @@ class RunReader:
         self.verifies = verifies
         self.path = directory.path
         self.header: RunHeader = directory.header()
+        self.footers: CheckedFooters = {}
         self._damaged: set[int] = set()  # ranks
 
     def __repr__(self) -> str:
@@ -241,7 +243,7 @@ class RunReader:
         try:
             with self.directory.open() as folder:
                 name = self.path.resolve().name
-                found = RunIndex.of(examine_run(folder, name, depth, only=rank, boxes=boxes))
+                found = RunIndex.of(examine_run(folder, name, depth, only=rank, boxes=boxes, footers=self.footers))
         except (RunDamagedError, OSError, pa.ArrowException) as error:
             if depth == "records":  # a sealed file does not match its seal
                 return self.look(rank, "checksums")

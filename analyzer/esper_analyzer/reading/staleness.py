@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from statistics import median
 
 import pyarrow as pa
 
@@ -55,6 +54,8 @@ def _usual_gap(rank: Folder) -> float:
             times += _times(rank, number)
     except (EsperError, OSError, ValueError, pa.ArrowException):
         return 0.0
+    from statistics import median
+
     times = times[-_ROWS:]
     return median(after - before for before, after in pairwise(times)) / 1e6 if times[1:] else 0.0
 

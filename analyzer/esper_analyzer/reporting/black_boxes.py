@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from statistics import fmean, median
 
 from rich.cells import cell_len
 
@@ -68,6 +67,8 @@ class Column:
         """Whether the last value left what came before, or is not finite; see `MOVED_STEPS`."""
         if any(self.not_finite):
             return True
+        from statistics import fmean, median
+
         values = [float(value) for value in self.values if isinstance(value, (int, float))]
         if len(values) < 3:
             return False

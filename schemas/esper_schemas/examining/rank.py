@@ -10,7 +10,7 @@ import pyarrow as pa
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.examining.black_boxes import BlackBoxExamination, examine_black_box
 from esper_schemas.examining.faults import Fault, FaultKind, KnownLosses, Loss
-from esper_schemas.examining.segment import Depth, Recording, SegmentExamination, examine_segment
+from esper_schemas.examining.segment import CheckedFooters, Depth, Recording, SegmentExamination, examine_segment
 from esper_schemas.limits import MAX_ATTEMPTS
 from esper_schemas.run.directory import (
     ACTIVE,
@@ -116,6 +116,7 @@ def examine_rank(
     *,
     locked: bool = False,
     boxes: Depth | None = None,
+    footers: CheckedFooters | None = None,
 ) -> RankExamination:
     """Examine one rank completely. All readers and repairs use this examination.
 
@@ -127,6 +128,7 @@ def examine_rank(
         step: called after each segment.
         locked: whether the caller holds the lock, so that nobody else writes.
         boxes: how deep to look at black boxes; by default as deep.
+        footers: see `examine_segment`.
 
     Raises:
         FormatVersionError: a newer Esper wrote a segment.
@@ -137,7 +139,7 @@ def examine_rank(
     before = False if locked else has_writer(storage)
     numbers_of_attempts = _read_attempts(check)
     for number in _uploaded(check, sorted(_all_segment_numbers(check))):
-        segment = examine_segment(storage, rank, number, recording, depth)
+        segment = examine_segment(storage, rank, number, recording, depth, footers)
         if segment is not None:
             check.segments.append(segment)
             if recording.run_id is None and segment.holds:

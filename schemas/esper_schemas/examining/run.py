@@ -15,7 +15,7 @@ from typing import Any
 from esper_schemas.errors import FormatVersionError, NotARunError, RunDamagedError
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.rank import RankExamination, Step, count_segments, examine_rank
-from esper_schemas.examining.segment import Depth, Recording
+from esper_schemas.examining.segment import CheckedFooters, Depth, Recording
 from esper_schemas.run.directory import (
     ACTIVE,
     HEADER_NAME,
@@ -148,6 +148,7 @@ def examine_run(
     *,
     only: int | None = None,
     boxes: Depth | None = None,
+    footers: CheckedFooters | None = None,
 ) -> RunExamination:
     """Examine a run completely.
 
@@ -161,11 +162,12 @@ def examine_run(
         step: called after each segment.
         only: examine this rank alone. If its segments contradict the header, all ranks are examined to decide.
         boxes: how deep to look at black boxes; by default as deep.
+        footers: see `examine_segment`; by default each is checked now.
 
     Raises:
         FormatVersionError: a newer Esper wrote a part of it.
     """
-    examine = partial(examine_rank, depth=depth, boxes=boxes)
+    examine = partial(examine_rank, depth=depth, boxes=boxes, footers=footers)
     header, faults = examine_header(run, name)
     expected = Recording(header.run_id if header else name, header.run_uuid if header else None)
     places = {}
@@ -178,7 +180,7 @@ def examine_run(
     checks = [examine(place, rank, expected, step=step) for rank, place in chosen.items()]
     is_whole = len(chosen) == len(places)
     if any(check.segments for check in checks) and not _recordings(checks) and not is_whole:
-        whole = examine_run(run, name, depth, boxes=boxes)
+        whole = examine_run(run, name, depth, boxes=boxes, footers=footers)
         return replace(whole, ranks=[check for check in whole.ranks if check.rank == only])
     if any(check.segments for check in checks) and not _recordings(checks):
         anyone = [examine(place, rank, Recording(None, None)) for rank, place in places.items()]

@@ -6,6 +6,7 @@ It trusts no file: it checks the size before it reads anything, and reports ever
 from __future__ import annotations
 
 import io
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,6 +41,27 @@ class Recording:
 
     run_id: str | None
     run_uuid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFooter:
+    """What the footer of a sealed file says, after it and the headers of all pages were found to be within bounds.
+
+    It follows from the bytes of the file alone.
+
+    Attributes:
+        identity: which segment the file says it is.
+        rows: number of rows.
+        extras: columns that the user added.
+    """
+
+    identity: SegmentIdentity
+    rows: int
+    extras: list[str]
+
+
+CheckedFooters = MutableMapping[str, CheckedFooter]
+"""Checked footers by the sha256 of their files: whoever passes them on pays for the pages of each file once."""
 
 
 @dataclass(slots=True)
@@ -81,7 +103,7 @@ class SegmentExamination:
 
 
 def examine_segment(
-    storage: Storage, rank: int, number: int, recording: Recording, depth: Depth
+    storage: Storage, rank: int, number: int, recording: Recording, depth: Depth, footers: CheckedFooters | None = None
 ) -> SegmentExamination | None:
     """Examine a segment, sealed or active; None if it does not exist.
 
@@ -91,15 +113,20 @@ def examine_segment(
         number: number of the segment.
         recording: the recording that it must belong to.
         depth: how deep to look. If the seal is missing or wrong, the rows are read at every depth.
+        footers: those that were checked, at depth `checksums`, to which the examination adds. The sha256 of a file is
+            computed from its bytes all the same.
 
     Raises:
         FormatVersionError: a newer Esper wrote it.
     """
-    return _Examiner(storage, rank, recording, depth).examine(number)
+    return _Examiner(storage, rank, recording, depth, {} if footers is None else footers).examine(number)
 
 
 class _Examiner:
-    def __init__(self, storage: Storage, rank: int, recording: Recording, depth: Depth) -> None:
+    def __init__(
+        self, storage: Storage, rank: int, recording: Recording, depth: Depth, footers: CheckedFooters
+    ) -> None:
+        self.footers = footers
         self.storage = storage
         self.rank = rank
         self.recording = recording
@@ -150,15 +177,20 @@ class _Examiner:
         data = self.storage.read(found.name, MAX_SEGMENT_BYTES)  # once, so that what is read is what has the sha256
         if seal is not None and sealed.sha256_of(data) != seal.sha256:
             raise RunDamagedError(f"{where}: its sha256 is not the one in its seal")
+        matched = seal if self.depth == DEPTHS.index("checksums") else None  # else the rows are read in any case
+        if matched is not None and (known := self.footers.get(matched.sha256)) is not None:
+            self._check_identity(found, known.identity)
+            if self._is_as_sealed(found, matched, known):
+                return
         with sealed.open_parquet(io.BytesIO(data), len(data), where) as parquet:
             footer = sealed.read_footer(parquet, where)
             self._check_identity(found, footer.identity)
             extras = self._columns(found, footer.schema)
-            if seal is not None:
-                holds = self._as_sealed(seal, footer.identity)
-                holds.rows, holds.extras = footer.rows, extras
-                if self.depth == DEPTHS.index("checksums") and not sealed.contradictions(seal, holds, rows_seen=False):
-                    found.holds = holds
+            if matched is not None:
+                checked = CheckedFooter(footer.identity, footer.rows, extras)
+                if self._is_as_sealed(found, matched, checked):
+                    if not found.faults:  # a note on its columns is to be said again
+                        self.footers[matched.sha256] = checked
                     return
             rows = list(sealed.batches(parquet))
             holds = summarise(footer.identity, extras, rows)
@@ -170,6 +202,15 @@ class _Examiner:
             self._say(found, "corrupt", f"{self.storage.where(seal_name(found.number))}: {'; '.join(wrong)}")
         elif seal is not None and self.depth == DEPTHS.index("rows"):
             self._check_states(found, seal, pa.Table.from_batches(rows, footer.schema))
+
+    def _is_as_sealed(self, found: SegmentExamination, seal: Seal, footer: CheckedFooter) -> bool:
+        """Whether a footer does not contradict the seal; `found` then holds what both say."""
+        holds = self._as_sealed(seal, footer.identity)
+        holds.rows, holds.extras = footer.rows, list(footer.extras)
+        if sealed.contradictions(seal, holds, rows_seen=False):
+            return False
+        found.holds = holds
+        return True
 
     def _check_states(self, found: SegmentExamination, seal: Seal, rows: pa.Table) -> None:
         """Note what is wrong with the column states; they are a cache, so it is no damage."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from esper_analyzer.judging import rolling
-from esper_analyzer.judging.steps import middle
+from esper_analyzer.judging.windows import middle
 
 LONG = rolling._FEW + 5000
 """More rows than polars gets, and than fit in one group."""

@@ -12,7 +12,7 @@ from tests.schemas.segment.page_headers import PageHeader, column, header_at, nu
 from tests.schemas.segment.segments_of import IDENTITY, rows_of
 
 from esper_schemas import RunDamagedError
-from esper_schemas.segment import thrift
+from esper_schemas.segment import thrift, thrift_shapes
 from esper_schemas.segment.pages import MAX_HEADERS_BYTES, check_pages
 from esper_schemas.segment.sealed import batches, open_parquet, to_parquet
 from esper_schemas.segment.thrift_shapes import match_column, match_page
@@ -281,8 +281,16 @@ def test_byte_changed_anywhere_is_our_error_or_none() -> None:
     assert all(text.startswith("it: ") for text in outcomes if text)
 
 
+def test_nothing_is_compiled_for_a_few_structs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first `FEW` of a process are left to the reading of one byte after another, and all that follow are not."""
+    monkeypatch.setattr(thrift_shapes, "FEW", 3)
+    monkeypatch.setattr(thrift_shapes, "_OF_PAGE", thrift_shapes._Shape(thrift_shapes._PAGE))
+    assert [match_page(PARQUET[4:]) is not None for _ in range(6)] == [False] * 3 + [True] * 3
+
+
 def test_frequent_structs_say_what_their_bytes_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever byte of a footer or a page header is another one, a match as a whole finds just what reading finds."""
+    monkeypatch.setattr(thrift_shapes, "FEW", 0)
     small = to_parquet(pq.read_table(io.BytesIO(PARQUET)).select(SOME).to_batches()[0], IDENTITY)
     start, end = _footer_start(small), len(small) - 8
     assert match_column(small, small.index(b"\x26", small.index(b"\x19\x7c", start))) is not None
