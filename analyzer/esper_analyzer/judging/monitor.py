@@ -61,7 +61,7 @@ def live_monitor(on_alert: OnAlert | None = None, *, settings: Settings = DEFAUL
 
 
 class LiveMonitor:
-    """Judges the updates of one attempt as they arrive, in some forty microseconds each, however long the run.
+    """Judges the updates of one attempt as they arrive, in some fifty microseconds each, however long the run.
 
     It knows only the rows that it was called with, and nothing on disk: a resumed run starts again with its warm-up,
     and an update that is recorded again counts again. Level, verdict and alerts may be read from any thread.

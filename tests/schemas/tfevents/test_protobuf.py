@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_FLOAT, DT_INT32
 
 from esper_schemas.tfevents.protobuf import (
     parse_event,
@@ -32,6 +35,28 @@ def test_scalars_come_back(time: float, step: int, scalars: list[tuple[str, floa
     assert [(value.tag, value.simple_value) for value in found.summary.value] == scalars
     ours = parse_event(data)
     assert (ours.time, ours.step, ours.scalars) == (time, step, scalars)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "scalars"),
+    [
+        (TensorProto(dtype=DT_FLOAT, float_val=[0.25]), [("loss", 0.25)]),
+        (TensorProto(dtype=DT_DOUBLE, double_val=[0.1]), [("loss", 0.1)]),
+        (TensorProto(dtype=DT_FLOAT, tensor_content=struct.pack("<f", 0.25)), [("loss", 0.25)]),
+        (TensorProto(dtype=DT_FLOAT, float_val=[0.25, 0.5]), []),
+        (TensorProto(dtype=DT_DOUBLE, tensor_content=struct.pack("<dd", 0.1, 0.2)), []),
+        (TensorProto(dtype=DT_FLOAT, tensor_content=b"abc"), []),
+        (TensorProto(dtype=DT_INT32, int_val=[1]), []),
+        (TensorProto(dtype=DT_FLOAT), []),
+    ],
+)
+def test_a_tensor_of_one_float_is_a_scalar(tensor: TensorProto, scalars: list[tuple[str, float]]) -> None:
+    """As TensorFlow 2 writes scalars; a tensor of several numbers, or of none, is something else."""
+    event = Event(wall_time=1.0, step=2)
+    event.summary.value.add(tag="loss", tensor=tensor)
+    found = parse_event(event.SerializeToString())
+    assert found.scalars == scalars
+    assert len(found.others) == (0 if scalars else 1)
 
 
 def test_the_first_event_has_the_version() -> None:
