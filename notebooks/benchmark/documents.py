@@ -19,6 +19,9 @@ import click
 import polars as pl
 
 from benchmark import judge, plan, public
+from benchmark.fresh_environments import FRESH_TASKS
+from benchmark.fresh_faults import FRESH_KINDS
+from benchmark.outcomes import LABELS
 from benchmark.rates import Interval, Rates
 from benchmark.results import Results, Section, read
 from benchmark.tables import ALL, Table, counted, rates_table
@@ -36,7 +39,8 @@ TRAINERS: Mapping[str, str] = {
 }
 """The trainers that runs were sampled from, as the project's README calls them."""
 
-REASONS: Mapping[str, str] = {"critic": "the critic fails", "return": "the return fails"}
+RLMUTATION = "rlmutation"
+"""The part that has RLMutation's operators as published."""
 
 HEADS = ("runs", "sound, ever critical", "false alarms per 100,000 updates", "broken, found", "median delay, updates")
 
@@ -45,33 +49,29 @@ FEW = 4
 
 
 def project_block(results: Results) -> str:
-    """What the project's README says of the results."""
+    """What the project's README says of the results; of the fresh runs first, once they were judged."""
     lines = [_row(HEADS), _row(["---"] * len(HEADS)), *(_row(cells) for cells in _main_rows(results))]
-    prose = [_by_trainer(results.open), _less_telemetry(results.open), *_worst(results.open)]
-    if results.held_back is None:
-        environments, kinds = len(plan.HELD_BACK_ENVIRONMENTS), len(plan.HELD_BACK_KINDS)
-        prose.append(
-            f"Still to come: runs of {environments} environments and {kinds} kinds are held back and unjudged."
-        )
+    headline = results.open if results.fresh is None else results.fresh
+    prose = [_by_trainer(headline), _less_telemetry(headline), *_worst(headline)]
+    if results.fresh is None:
+        prose.append("Still to come: fresh runs, on environments and with faults that no rule was made with.")
+    else:
+        prose.insert(0, "The points below are of the fresh runs.")
     listed = [_filled(f"- {text}", 100, "  ") for text in prose]
-    return "\n".join([_filled(_measured(results.open), 100), "", *lines, "", *listed])
+    measured = " ".join(_measured(results))
+    return "\n".join([_filled(measured, 100), "", *lines, "", *listed])
 
 
 def benchmark_block(results: Results) -> str:
     """What the benchmark's README says of the results: where they come from, and every table."""
-    parts = [_filled(_origin(results.open), 100), ""]
-    parts += [table.markdown() for table in tables_of(results.open)]
-    if results.held_back is None:
-        parts.append("What is held back has not been judged yet.")
+    parts: list[str] = []
+    if results.fresh is None:
+        parts += ["The fresh runs have not been judged yet.", ""]
     else:
-        used_up = (
-            "What is held back was judged once, before nine rules were changed or added. These were made after"
-            " its results were known, so it is used up: it is not judged again, and says nothing of them."
-        )
-        parts += [_filled(f"{used_up} It is {_origin(results.held_back)}", 100), ""]
-        parts += [
-            replace(table, title=f"Held back: {table.title}").markdown() for table in tables_of(results.held_back)
-        ]
+        parts += [_filled(f"The fresh runs, judged once: {_origin(results.fresh)}", 100), ""]
+        parts += [replace(table, title=f"Fresh: {table.title}").markdown() for table in fresh_tables(results.fresh)]
+    parts += [_filled(f"The open runs, which the rules were made with: {_origin(results.open)}", 100), ""]
+    parts += [replace(table, title=f"Open: {table.title}").markdown() for table in tables_of(results.open)]
     return "\n".join(parts).rstrip()
 
 
@@ -99,6 +99,7 @@ def tables_of(section: Section) -> Iterator[Table]:
     """Every table of a section, for people; without those of other tools if none has judged."""
     yield from judge.main_tables(section.runs)
     titles = {"telemetry": "Sampled runs, by what is recorded of them"}
+    titles["goals"] = "Sampled runs that know a goal of the return, with it and without"
     titles["left_out"] = "Runs that were left out when the bounds were chosen"
     titles |= {key: f"Tools side by side, {key.removeprefix('tools_')}" for key in section.tables if "tools_" in key}
     for key, title in titles.items():
@@ -112,46 +113,86 @@ def named_rates(section: Section, key: str) -> dict[str, Rates]:
     return {row["group"]: Rates.from_record(row) for row in section.tables.get(key, ())}
 
 
+def novelties(section: Section) -> dict[str, Rates]:
+    """The counts of the fresh runs of the part "main", by what of them is new."""
+    runs = section.runs.filter(pl.col("part") == "main")
+    is_new_task = pl.col("env").is_in([task.name for task in FRESH_TASKS])
+    is_new_kind = pl.col("kind").is_in(list(FRESH_KINDS))
+    groups = {
+        "on new environments": is_new_task,
+        "broken in new ways": is_new_kind,
+        "on new environments, broken in known ways": is_new_task & ~is_new_kind & (pl.col("kind") != plan.SOUND),
+        "on known environments": ~is_new_task,
+        "of more than 1,000 updates": pl.col("rows") > 1000,
+    }
+    return {name: Rates.of(runs.filter(group)) for name, group in groups.items()}
+
+
+def fresh_tables(section: Section) -> Iterator[Table]:
+    """The tables of the fresh runs: that by what is new, and all others."""
+    yield rates_table("novelties", "Sampled runs, by what of them is new", novelties(section))
+    yield from tables_of(section)
+
+
 # ---------------------------------------------------------------------- the project's README
 
 
-def _measured(section: Section) -> str:
-    runs, counts = section.runs, section.counts
+def _measured(results: Results) -> Iterator[str]:
+    if results.fresh is not None:
+        runs, counts = results.fresh.runs, results.fresh.counts
+        tasks = runs.filter(pl.col("env").is_in([task.name for task in FRESH_TASKS]))["env"].n_unique()
+        kinds = runs.filter(pl.col("kind").is_in(list(FRESH_KINDS)))["kind"].n_unique()
+        yield (
+            f"{counts['runs']:,} fresh runs of PPO, {counts['updates']:,} updates, were judged once, after all rules"
+            f" had been made: on {tasks} environments and in {kinds} ways of breaking that no rule had seen, and known"
+            f" ones ({_labelled(counts)})."
+        )
+    runs, counts = results.open.runs, results.open.counts
     samples = runs.filter(pl.col("part") != public.PART)
     kinds = samples.filter(pl.col("kind") != plan.SOUND)["kind"].n_unique()
-    return (
-        f"{counts['runs']:,} runs of PPO, {counts['updates']:,} updates: {len(samples)} sampled from"
-        f" {samples['trainer'].n_unique()} trainers on {samples['env'].n_unique()} environments, sound or broken on"
-        f" purpose in {kinds} ways, and {len(runs) - len(samples)} public ones of other people. What a run achieved"
-        f" beside its control makes it sound ({counts['sound']}), broken ({counts['broken']}) or unclear"
-        f" ({counts['unclear']}, in no rate). Each was judged after every update. Intervals are exact, at 95 %."
+    yield (
+        f"The rules were made with {counts['runs']:,} other runs, {counts['updates']:,} updates: {len(samples)} sampled"
+        f" from {samples['trainer'].n_unique()} trainers on {samples['env'].n_unique()} environments, sound or broken"
+        f" on purpose in {kinds} ways, and {len(runs) - len(samples)} public ones of other people"
+        f" ({_labelled(counts)})."
+    )
+    yield (
+        "What a run achieved beside its control makes it sound, broken or unclear; unclear ones are in no rate. Each"
+        " was judged after every update. Intervals are exact, at 95 %."
     )
 
 
+def _labelled(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{counts[label]} {label}" for label in LABELS)
+
+
 def _main_rows(results: Results) -> Iterator[Sequence[str]]:
+    if results.fresh is not None:
+        parts = named_rates(results.fresh, "parts")
+        yield _cells("**fresh runs, judged once**", parts[ALL])
+        for name, one in novelties(results.fresh).items():
+            yield _cells(f"fresh, {name}", one)
+        if RLMUTATION in parts:
+            yield _cells("fresh, RLMutation's faults, CartPole, SB3", parts[RLMUTATION])
+        yield from _tool_rows(results.fresh, "fresh, ")
     section = results.open
     parts = named_rates(section, "parts")
-    yield _cells("**all**", parts[ALL])
-    titles = {"rlmutation": "RLMutation's faults, CartPole, SB3", public.PART: "public runs"}
+    yield _cells("runs that the rules were made with", parts[ALL])
+    titles = {RLMUTATION: "of these, RLMutation's faults, CartPole, SB3", public.PART: "of these, public runs"}
     for name, title in titles.items():
         if name in parts:
             yield _cells(title, parts[name])
-    for name, one in named_rates(section, "reasons").items():
-        if name in REASONS and one.broken:
-            title, sound, _, *found = _cells(f"sampled, where {REASONS[name]}", one)
-            yield (title, sound, "–", *found)
     for name, one in named_rates(section, "left_out").items():
         yield _cells(f"{name} when bounds were chosen", one)
+    yield from _tool_rows(section)
+
+
+def _tool_rows(section: Section, prefix: str = "") -> Iterator[Sequence[str]]:
     for name, one in named_rates(section, "tools_all").items():
         if name != "Esper":
             judged = one.sound + one.broken + one.unclear
-            title = f"another tool: {name}"
+            title = f"{prefix}another tool: {name}"
             yield _cells(title if judged == section.counts["runs"] else f"{title}, on {judged} runs", one)
-    if results.held_back is not None:
-        yield _cells(
-            "held back, judged once, before the newest rules",
-            named_rates(results.held_back, "parts")[ALL],
-        )
 
 
 def _cells(title: str, one: Rates) -> Sequence[str]:

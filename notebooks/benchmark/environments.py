@@ -290,5 +290,3 @@ TASKS = (
         runs=0.5,
     ),
 )
-
-BY_NAME = {task.name: task for task in TASKS}

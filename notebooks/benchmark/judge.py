@@ -19,6 +19,7 @@ import polars as pl
 
 from benchmark import public
 from benchmark.corpus import Corpus, sampled
+from benchmark.outcomes import FOLDERS
 from benchmark.rates import Rates, cases, rates
 from benchmark.rivals import RIVALS, Rival
 from benchmark.tables import (
@@ -63,6 +64,20 @@ def miss_tables(found: pl.DataFrame) -> Iterator[Table]:
     yield list_table("missed", "Broken and not found", missed, MISSED)
 
 
+def goals_table(corpus: Corpus) -> Table:
+    """The counts of the runs that know a goal, with it and without: by environment, and those of RLMutation."""
+    known = corpus.knowing_goals()
+    found = {"with": known, "without": known.without_goals()}
+    told = {word: cases(one.judged(), known.labels) for word, one in found.items()}
+    groups = [("env", env) for env in sorted(known.labels["env"].unique())] + [("part", "rlmutation")]
+    named = {
+        f"{name}, {word}": Rates.of(judged.filter(pl.col(column) == name))
+        for column, name in groups
+        for word, judged in told.items()
+    }
+    return rates_table("goals", "Sampled runs that know a goal of the return, with it and without", named)
+
+
 def telemetry_table(corpus: Corpus) -> Table:
     """The counts of sampled runs of which less and less is recorded."""
     named = {name: rates(corpus.keeping(columns).judged(), corpus.labels) for name, columns in SETS.items()}
@@ -83,29 +98,30 @@ def rivals_tables(found: pl.DataFrame, corpus: Corpus, rivals: Sequence[Rival]) 
     )
 
 
-def as_json(tables: Iterable[Table], found: pl.DataFrame, *, held_back: bool) -> str:
+def as_json(tables: Iterable[Table], found: pl.DataFrame, of: str) -> str:
     """Everything as one JSON document; intervals are [estimate, low, high] and null where there is none."""
     said = {table.key: table.records for table in tables}
-    whole = {"format": "esper-benchmark/1", "held_back": held_back, "tables": said, "runs": found.to_dicts()}
+    whole = {"format": "esper-benchmark/1", "of": of, "tables": said, "runs": found.to_dicts()}
     return json.dumps(json.loads(json.dumps(whole), parse_constant=lambda _: None), indent=1, allow_nan=False)
 
 
-def read_corpora(out: Path, folder: Path | None, *, held_back: bool) -> tuple[Corpus, Corpus]:
-    """The sampled runs alone, and with the public ones in `folder`, if any.
+def read_corpora(out: Path, public_folder: Path | None, of: str = FOLDERS[0]) -> tuple[Corpus, Corpus]:
+    """The sampled runs in the folder `of` alone, and with the public ones in `public_folder`, if any.
 
     Raises:
         UsageError: one of the folders does not have what is read.
     """
-    name = "held_back" if held_back else "batches"
-    if not list((out / name).glob("*.parquet")):
-        raise UsageError(f"{out / name} has no finished batch; sample.py makes them")
-    samples = sampled(out, held_back=held_back)
-    if folder is None:
+    if not list((out / of).glob("*.parquet")):
+        raise UsageError(f"{out / of} has no finished batch; sample.py makes them")
+    samples = sampled(out, of)
+    if public_folder is None:
         return samples, samples
     for needed in ("runs.parquet", "cases.json"):
-        if not (folder / needed).is_file():
-            raise UsageError(f"{folder} has no {needed}; a folder of public runs has runs.parquet and cases.json")
-    others = public.read(folder)
+        if not (public_folder / needed).is_file():
+            raise UsageError(
+                f"{public_folder} has no {needed}; a folder of public runs has runs.parquet and cases.json"
+            )
+    others = public.read(public_folder)
     for text in public.unknown(others.labels):
         click.echo(f"judge: public.LABELS does not say what {text!r} means; such runs are unclear", err=True)
     return samples, samples.together(others)
@@ -121,8 +137,9 @@ def read_corpora(out: Path, folder: Path | None, *, held_back: bool) -> tuple[Co
     help="Folder of public runs, in place of the extracts that come with the benchmark.",
 )
 @click.option("--no-public", is_flag=True, help="Only what sample.py made.")
-@click.option("--held-back", is_flag=True, help="What is held back, which is judged once, at the very end.")
+@click.option("--of", type=click.Choice(FOLDERS), default=FOLDERS[0], show_default=True, help="Which of them.")
 @click.option("--misses", is_flag=True, help="List every missed and every falsely critical run.")
+@click.option("--goals", is_flag=True, help="Judge runs that know a goal without it, too.")
 @click.option("--telemetry", is_flag=True, help="Judge with less and less recorded, too; takes four times longer.")
 @click.option("--rivals", is_flag=True, help="Judge with the other tools that are installed, too; takes long.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
@@ -131,8 +148,9 @@ def main(
     out: Path,
     public_folder: Path,
     no_public: bool,
-    held_back: bool,
+    of: str,
     misses: bool,
+    goals: bool,
     telemetry: bool,
     rivals: bool,
     form: str | None,
@@ -142,10 +160,11 @@ def main(
     Example: judge.py notebooks/benchmark/samples --misses
     """
     try:
-        samples, corpus = read_corpora(out, None if no_public else public_folder, held_back=held_back)
+        samples, corpus = read_corpora(out, None if no_public else public_folder, of)
         found = cases(corpus.judged(), corpus.labels)
         tables = [*main_tables(found)]
         tables += miss_tables(found) if misses or form == "json" else ()
+        tables += [goals_table(samples)] if goals else []
         tables += [telemetry_table(samples)] if telemetry else []
         if rivals:
             for rival in RIVALS:
@@ -156,7 +175,7 @@ def main(
         click.echo(f"judge: {error}", err=True)
         sys.exit(ExitCode.USAGE)
     if form == "json":
-        click.echo(as_json(tables, found, held_back=held_back))
+        click.echo(as_json(tables, found, of))
         return
     for table in tables:
         click.echo(table.markdown() if form == "markdown" else table.text())

@@ -59,19 +59,20 @@ class Judged:
         return None if math.isnan(taken) else taken
 
 
-def judged(rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values()) -> Judged:
+def judged(rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values(), return_goal: float | None = None) -> Judged:
     """Judge one run.
 
     Args:
         rows: Its updates in order, with those columns of the metrics table that are known; one that is not there was
             not recorded.
         rules: What is watched.
+        return_goal: The goal of the episode return, if the run knows one.
     """
     rules = tuple(rules)
-    judge = Judge(rules)
+    judge = Judge(rules, return_goal)
     taken = completed(rows, judge.columns)
     begun = judge.advance(taken)
-    found = [*begun, *judge.in_force.values(), *_unsaid(begun, taken, rules)]
+    found = [*begun, *judge.in_force.values(), *_unsaid(begun, taken, Judge(rules, return_goal))]
     updates = taken["update"].to_numpy()
     severities = np.zeros(len(updates), np.int8)
     for episode in found:
@@ -112,12 +113,13 @@ def completed(rows: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
     )
 
 
-def _unsaid(found: Iterable[Episode], rows: pl.DataFrame, rules: tuple[Rule, ...]) -> list[Episode]:
+def _unsaid(found: Iterable[Episode], rows: pl.DataFrame, again: Judge) -> list[Episode]:
     """Return the warnings that begin together with a critical episode, which `Judge.advance` leaves out.
 
-    They often outlast it. The judge has them while they are in force, so it is stopped where they begin.
+    They often outlast it. The judge has them while they are in force, so another one, `again`, is stopped where they
+    begin.
     """
-    updates, again, critical = rows["update"].to_numpy(), Judge(rules), [one for one in found if one.severity == 2]
+    updates, critical = rows["update"].to_numpy(), [one for one in found if one.severity == 2]
     said = [one for one in found if one.severity == 1]
     cuts = sorted({one.update for one in critical if not any(_covers(warning, one) for warning in said)})
     ends = [*(int(np.searchsorted(updates, cut, side="right")) for cut in cuts), len(rows)]

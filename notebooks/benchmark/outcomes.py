@@ -24,8 +24,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from benchmark.environments import BY_NAME, Task
-from benchmark.faults import KINDS
+from benchmark.environments import Task
+from benchmark.fresh_environments import EVERY_TASK
+from benchmark.fresh_faults import EVERY_KIND
 from benchmark.plan import SOUND
 from benchmark.storage import read_rows, read_runs
 
@@ -52,6 +53,9 @@ factor of ten, those with rewards that are scaled in one and not in the other by
 
 RLMUTATION_BOUND = 250.0
 """Mean return of ten deterministic episodes of CartPole-v1, below which a run of the part "rlmutation" is broken."""
+
+FOLDERS = ("batches", "held_back", "fresh")
+"""Of the samples: the open ones, those that were held back first, and the fresh ones."""
 
 Label = Literal["sound", "broken", "unclear"]
 ReturnOutcome = Literal["learned", "between", "failed", "not judged"]
@@ -203,7 +207,7 @@ def outcome_of(task: Task, kind: str, facts: Facts, control: Facts | None, *, ha
     elif kind == SOUND:
         is_sound = has_learned or (of_return == "not judged" and of_critic != "fails")
     else:
-        is_hidden = KINDS[kind].area == "critic" and of_critic != "explains"
+        is_hidden = EVERY_KIND[kind].area == "critic" and of_critic != "explains"
         is_sound = has_learned and of_critic != "fails" and not (has_exploded or facts.is_idle or is_hidden)
     return Outcome(label="sound" if is_sound else "unclear", reasons=(), of_return=of_return, of_critic=of_critic)
 
@@ -250,12 +254,12 @@ def label_runs(runs: Sequence[Mapping[str, Any]], rows: pl.DataFrame) -> pl.Data
         elif run["part"] == "rlmutation":
             outcome = rlmutation_outcome(run["evaluation"])
         else:
-            outcome = outcome_of(BY_NAME[run["env"]], run["kind"], facts, control, has_crashed=has_crashed)
+            outcome = outcome_of(EVERY_TASK[run["env"]], run["kind"], facts, control, has_crashed=has_crashed)
         kept = ("run", "name", "part", "env", "trainer", "kind", "is_held_back", "updates", "begins", "ended")
         records.append(
             {name: run[name] for name in kept}
             | {
-                "area": SOUND if run["kind"] == SOUND else KINDS[run["kind"]].area,
+                "area": SOUND if run["kind"] == SOUND else EVERY_KIND[run["kind"]].area,
                 "final_return": facts.final_return,
                 "control_return": None if control is None else control.final_return,
                 "explained": facts.explained,
@@ -270,14 +274,13 @@ def label_runs(runs: Sequence[Mapping[str, Any]], rows: pl.DataFrame) -> pl.Data
     return pl.DataFrame(records, infer_schema_length=None).sort("run")
 
 
-def label_folder(out: Path, folders: Sequence[str] = ("batches",)) -> pl.DataFrame:
-    """The labels of the runs in some folders of `out`; controls are taken from "batches" and from these folders."""
-    wanted = dict.fromkeys(("batches", *folders))
-    runs = [run for folder in wanted for run in read_runs(out / folder)]
-    there = [out / folder for folder in wanted if list((out / folder).glob("*.parquet"))]
-    rows = pl.concat([read_rows(folder).collect() for folder in there])
-    labels = label_runs(runs, rows)
-    return labels if "batches" in folders else labels.filter(pl.col("is_held_back"))
+def label_folder(out: Path, folder: str = "batches") -> pl.DataFrame:
+    """The labels of the runs in one folder of `out`; controls are its sound runs, and those of folders before it."""
+    read = [name for name in FOLDERS[: FOLDERS.index(folder) + 1] if list((out / name).glob("*.parquet"))]
+    runs = {name: read_runs(out / name) for name in read}
+    rows = pl.concat([read_rows(out / name).collect() for name in read])
+    labels = label_runs([run for name in read for run in runs[name]], rows)
+    return labels.filter(pl.col("run").is_in([run["run"] for run in runs[folder]]))
 
 
 def summary(labels: pl.DataFrame, *by: str) -> pl.DataFrame:
@@ -295,17 +298,16 @@ def summary(labels: pl.DataFrame, *by: str) -> pl.DataFrame:
 
 @click.command()
 @click.argument("out", metavar="FOLDER", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--held-back", is_flag=True, help="Those that are held back, which nobody looks at before the end.")
-def main(out: Path, held_back: bool) -> None:
+@click.option("--of", "folder", type=click.Choice(FOLDERS), default=FOLDERS[0], show_default=True, help="Which runs.")
+def main(out: Path, folder: str) -> None:
     """Count the labels of the runs that sample.py put into FOLDER.
 
     Example: outcomes.py notebooks/benchmark/samples
     """
-    folder = "held_back" if held_back else "batches"
     if not list((out / folder).glob("*.parquet")):
         click.echo(f"outcomes: {out / folder} has no finished batch; sample.py makes them", err=True)
         sys.exit(2)
-    labels = label_folder(out, [folder])
+    labels = label_folder(out, folder)
     is_sound = pl.col("kind") == SOUND
     with pl.Config(
         tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True

@@ -21,8 +21,10 @@ if __package__ in (None, ""):  # started as a script
 
 import polars as pl
 
-from benchmark.environments import BY_NAME, TASKS, Task
+from benchmark.environments import TASKS, Task
 from benchmark.faults import KINDS, STRENGTHS, TRAINERS, Fault
+from benchmark.fresh_environments import EVERY_TASK
+from benchmark.fresh_faults import EVERY_KIND
 from benchmark.hyper import Hyper
 
 SOUND = Fault.name
@@ -94,7 +96,7 @@ class Entry:
     @property
     def task(self) -> Task:
         """The environment."""
-        return BY_NAME[self.env]
+        return EVERY_TASK[self.env]
 
     @property
     def name(self) -> str:
@@ -103,7 +105,7 @@ class Entry:
 
     def fault(self) -> Fault:
         """The fault of the run, new."""
-        kind = Fault if self.kind == SOUND else KINDS[self.kind]
+        kind = Fault if self.kind == SOUND else EVERY_KIND[self.kind]
         return kind(seed=self.seed, strength=self.strength)
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,18 +182,18 @@ def _log_uniform(rng: random.Random, low: float, high: float) -> int:
     return round(math.exp(math.log(low) + share * math.log(high / low)))
 
 
-def sound_length(task: Task, rng: random.Random, *, is_long: bool) -> int:
-    """Updates of a sound run, log-uniform. The shortest are stopped before their task is learned."""
+def sound_length(task: Task, rng: random.Random, *, is_long: bool, at_most: int = SHORT_UPDATES) -> int:
+    """Updates of a sound run, log-uniform, `at_most` unless it is long. The shortest end before they have learned."""
     if is_long and task.longest > 1000:
         return _log_uniform(rng, 1001, task.longest)
-    return _log_uniform(rng, max(40, task.shortest // 2), SHORT_UPDATES)
+    return _log_uniform(rng, max(40, task.shortest // 2), at_most)
 
 
-def broken_length(task: Task, rng: random.Random, *, is_later: bool) -> tuple[int, int]:
+def broken_length(task: Task, rng: random.Random, *, is_later: bool, at_most: int = BROKEN_UPDATES) -> tuple[int, int]:
     """Updates of a broken run, log-uniform, and the first broken one. What breaks later has learned before."""
     if not is_later:
-        return _log_uniform(rng, task.shortest, BROKEN_UPDATES), 0
-    updates = _log_uniform(rng, 2 * task.shortest, max(BROKEN_UPDATES * 4 / 3, 2.5 * task.shortest))
+        return _log_uniform(rng, task.shortest, at_most), 0
+    updates = _log_uniform(rng, 2 * task.shortest, max(at_most * 4 / 3, 2.5 * task.shortest))
     return updates, round(updates * rng.uniform(0.5, 0.75))
 
 
@@ -252,7 +254,7 @@ def _broken(rng: random.Random) -> Iterator[Drawn]:
 
 
 def _rlmutation(rng: random.Random) -> Iterator[Drawn]:
-    task = BY_NAME["CartPole-v1"]
+    task = EVERY_TASK["CartPole-v1"]
     for name in (SOUND, *(name for name in KINDS if name.startswith("rlm-"))):
         hyper = RLMUTATION_HYPER if name == SOUND else KINDS[name]().change_hyper(RLMUTATION_HYPER)
         runs = RLMUTATION_SEEDS * (2 if name == SOUND else 1)

@@ -2,9 +2,9 @@
 
     python notebooks/benchmark/results.py notebooks/benchmark/samples
     python notebooks/benchmark/results.py notebooks/benchmark/samples --rivals      # and the tools that are installed
-    python notebooks/benchmark/results.py notebooks/benchmark/samples --held-back   # only what is held back, at the end
+    python notebooks/benchmark/results.py notebooks/benchmark/samples --fresh       # only the fresh runs, judged once
 
-What a call does not judge stays as it was in the file: the rows of other tools, and what is held back.
+What a call does not judge stays as it was in the file: the rows of other tools, and the fresh runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from esper_schemas.errors import EsperError
 from esper_schemas.exit_codes import ExitCode
 
 FILE = Path(__file__).with_name("results.json")
-FORMAT = "esper-benchmark-results/1"
+FORMAT = "esper-benchmark-results/2"
 
 DISTRIBUTIONS = ("esper-recorder", "numpy", "polars", "torch", "gymnasium", "stable-baselines3")
 """Whose versions are noted: those that judge, and those that the runs were sampled with."""
@@ -105,15 +105,15 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The whole file: the runs that are not held back, and those that are, once they were judged."""
+    """The whole file: the open runs, and the fresh ones, once they were judged."""
 
     open: Section
-    held_back: Section | None = None
+    fresh: Section | None = None
 
     def write(self, path: Path = FILE) -> None:
         """Write the file; rows of tables and runs have a line each."""
-        held_back = None if self.held_back is None else self.held_back.to_json()
-        whole = {"format": FORMAT, "open": self.open.to_json(), "held_back": held_back}
+        fresh = None if self.fresh is None else self.fresh.to_json()
+        whole = {"format": FORMAT, "open": self.open.to_json(), "fresh": fresh}
         path.write_text(_dumped(whole) + "\n", encoding="utf-8")
 
 
@@ -126,8 +126,8 @@ def read(path: Path = FILE) -> Results:
     whole = json.loads(path.read_text(encoding="utf-8"))
     if whole.get("format") != FORMAT:
         raise ValueError(f"{path} is {whole.get('format')!r}; {FORMAT} was expected")
-    held_back = None if whole["held_back"] is None else Section.from_json(whole["held_back"])
-    return Results(open=Section.from_json(whole["open"]), held_back=held_back)
+    fresh = None if whole["fresh"] is None else Section.from_json(whole["fresh"])
+    return Results(open=Section.from_json(whole["open"]), fresh=fresh)
 
 
 def runs_of(found: pl.DataFrame) -> pl.DataFrame:
@@ -166,6 +166,8 @@ def judged_section(
     found = runs_of(cases(corpus.judged(), corpus.labels))
     tables = {table.key: table.records for table in judge.main_tables(found)}
     tables |= tool_tables(judge.rivals_tables(found, corpus, rivals), {} if before is None else before.tables)
+    goals = judge.goals_table(samples)
+    tables[goals.key] = goals.records
     telemetry = judge.telemetry_table(samples)
     tables[telemetry.key] = telemetry.records
     of_label = {label: int((found["label"] == label).sum()) for label in LABELS}
@@ -180,17 +182,17 @@ def judged_section(
 
 
 def open_section(out: Path, rivals: Sequence[Rival], before: Section | None) -> Section:
-    """Judge the runs in `out` that are not held back, and public ones; the arguments are as in `judged_section`."""
-    samples, corpus = judge.read_corpora(out, public.FOLDER, held_back=False)
+    """Judge the open runs in `out`, and public ones; the arguments are as in `judged_section`."""
+    samples, corpus = judge.read_corpora(out, public.FOLDER)
     section = judged_section(samples, corpus, out / "batches", rivals, before)
-    left_out = thresholds.left_out_table(corpus, {name: thresholds.reached(rows) for name, rows in corpus.rows.items()})
+    left_out = thresholds.left_out_table(corpus, thresholds.reached_by(corpus))
     return replace(section, tables={**section.tables, left_out.key: left_out.records})
 
 
-def held_back_section(out: Path, rivals: Sequence[Rival], before: Section | None) -> Section:
-    """Judge the runs in `out` that are held back, with the rules as they are."""
-    samples, corpus = judge.read_corpora(out, None, held_back=True)
-    return judged_section(samples, corpus, out / "held_back", rivals, before)
+def fresh_section(out: Path, rivals: Sequence[Rival], before: Section | None) -> Section:
+    """Judge the fresh runs in `out`, with the rules as they are."""
+    samples, corpus = judge.read_corpora(out, None, "fresh")
+    return judged_section(samples, corpus, out / "fresh", rivals, before)
 
 
 def sampled_when(folder: Path, before: Section | None) -> dict[str, Any]:
@@ -229,14 +231,14 @@ def rounded(value: Any) -> Any:
 @click.command()
 @click.argument("out", metavar="FOLDER", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--rivals", is_flag=True, help="Judge with the other tools that are installed, too; takes long.")
-@click.option("--held-back", is_flag=True, help="Judge what is held back, and leave everything else as it is.")
+@click.option("--fresh", is_flag=True, help="Judge the fresh runs, and leave everything else as it is.")
 @click.option(
     "--to",
     type=click.Path(path_type=Path, dir_okay=False),
     default=FILE,
     help="Write another file than results.json.",
 )
-def main(out: Path, rivals: bool, held_back: bool, to: Path) -> None:
+def main(out: Path, rivals: bool, fresh: bool, to: Path) -> None:
     """Judge the runs that sample.py put into FOLDER and public ones, and write results.json.
 
     Example: results.py notebooks/benchmark/samples
@@ -247,13 +249,13 @@ def main(out: Path, rivals: bool, held_back: bool, to: Path) -> None:
             click.echo(f"results: {rival.name} is not installed, its rows stay; see rivals.txt", err=True)
     try:
         before = read(to) if to.exists() else None
-        if held_back:
+        if fresh:
             if before is None:
                 raise ValueError(f"{to} is not there yet; judge the other runs first")
-            results = replace(before, held_back=held_back_section(out, tools, before.held_back))
+            results = replace(before, fresh=fresh_section(out, tools, before.fresh))
         else:
             section = open_section(out, tools, None if before is None else before.open)
-            results = Results(open=section, held_back=None if before is None else before.held_back)
+            results = Results(open=section, fresh=None if before is None else before.fresh)
     except (EsperError, OSError, ValueError, pl.exceptions.PolarsError) as error:
         click.echo(f"results: {error}", err=True)
         sys.exit(ExitCode.USAGE)

@@ -1,9 +1,10 @@
 """Samples the runs of the benchmark, batch by batch; what is there is not sampled again.
 
-    python notebooks/benchmark/sample.py --out FOLDER [--jobs 1] [--minutes N]
+    python notebooks/benchmark/sample.py --out FOLDER [--jobs 1] [--minutes N] [--only fresh]
 
-Every finished batch is one file of rows and one of runs under FOLDER/batches, or under FOLDER/held_back for what is
-held back. Ctrl-C, or a kill, costs the batches in progress and nothing else: the same command goes on from there.
+Every finished batch is one file of rows and one of runs under FOLDER/batches, or under FOLDER/held_back and
+FOLDER/fresh for what is not judged before the end. Ctrl-C, or a kill, costs the batches in progress and nothing else:
+the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ import click
 import numpy as np
 import polars as pl
 
+from benchmark.fresh_plan import make_fresh_batches
+from benchmark.outcomes import FOLDERS
 from benchmark.plan import Batch, Entry, make_batches, make_plan
 from benchmark.running import Clock, Ledger, Policy, Training, evaluate
 from benchmark.storage import batch_path, read_runs, stored_rows, write_batch
@@ -203,14 +206,17 @@ def sample_batches(batches: Sequence[Batch], out: Path, jobs: int, minutes: floa
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the runs.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--only", type=click.Choice(FOLDERS), help="Only the runs of one folder.")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Begin no batch that would end later.")
-def main(out: Path, jobs: int, minutes: float | None) -> None:
+def main(out: Path, jobs: int, only: str | None, minutes: float | None) -> None:
     """Sample the runs of the benchmark that are not there yet.
 
     Example: sample.py --out notebooks/benchmark/samples --jobs 2
     """
     again = f"go on with: python notebooks/benchmark/sample.py --out {out} --jobs {jobs}"
-    batches = make_batches(make_plan())
+    again += f" --only {only}" if only else ""
+    planned = (*make_batches(make_plan()), *make_fresh_batches())
+    batches = [batch for batch in planned if only in (None, batch.folder)]
     total = there = len(batches)
     try:
         with working_folder(out):

@@ -47,6 +47,7 @@ TUNED: Mapping[str, tuple[float, ...]] = {
     "bandit_unrisen": (30, 40, 50, 60, 80, 100),
     "return_at_lowest": (60, 80, 100, 120, 150, 200),
     "return_ignores_policy": (150, 200, 250, 300, 400),
+    "far_from_goal": (40, 50, 60, 70, 80, 100, 120, 150, 200),
     "entropy_at_ceiling": (60, 80, 100, 120, 150, 200),
     "return_below_first": (0.33, 0.4, 0.5, 0.6, 0.75, 1.0),
     "unexplained_for_long": (0.2, 0.15, 0.1, 0.075, 0.05, 0.035, 0.02, 0.0, -0.05, -0.1),
@@ -57,15 +58,21 @@ TUNED: Mapping[str, tuple[float, ...]] = {
 Bounds = Mapping[str, float]
 
 
-def reached(rows: pl.DataFrame) -> dict[str, float]:
+def reached(rows: pl.DataFrame, return_goal: float | None = None) -> dict[str, float]:
     """The bound of each rule of `TUNED` at which it would just have called a run critical; −inf or inf if at none.
 
     Args:
         rows: The updates of the run, in order.
+        return_goal: The goal of the episode return, if the run knows one.
     """
     rules = [RULES[name] for name in TUNED]
-    numbers = numbers_of(completed(rows, Judge(rules).columns), rules)
+    numbers = numbers_of(completed(rows, Judge(rules).columns), rules, return_goal)
     return {rule.name: _reached(rule, numbers[rule.name]) for rule in rules}
+
+
+def reached_by(corpus: Corpus) -> dict[str, dict[str, float]]:
+    """What `reached` returns for each run."""
+    return {name: reached(rows, corpus.goals.get(name)) for name, rows in corpus.rows.items()}
 
 
 def _reached(rule: Rule, numbers: pl.Series) -> float:
@@ -135,7 +142,7 @@ def cross_validated(corpus: Corpus, by: str, of_run: Mapping[str, Mapping[str, f
         rules, of_these = with_bounds(bounds), known.setdefault(tuple(bounds.values()), {})
         for name in left_out["name"]:
             if name not in of_these:
-                of_these[name] = judged(corpus.rows[name], rules)
+                of_these[name] = judged(corpus.rows[name], rules, corpus.goals.get(name))
         found.append(cases({name: of_these[name] for name in left_out["name"]}, left_out))
     return pl.concat(found)
 
@@ -170,7 +177,7 @@ def main(out: Path, public_folder: Path, form: str | None) -> None:
     Example: thresholds.py notebooks/benchmark/samples
     """
     corpus = sampled(out).together(public.read(public_folder))
-    of_run = {name: reached(rows) for name, rows in corpus.rows.items()}
+    of_run = reached_by(corpus)
     sound = corpus.labels.filter(pl.col("label") == "sound")["name"]
     bounds, now = chosen([of_run[name] for name in sound]), shipped()
     for name, bound in bounds.items():

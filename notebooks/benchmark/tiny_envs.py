@@ -221,3 +221,103 @@ class Upright(TinyEnv):
         self.speed += 0.05 * (6.0 * self.angle + 6.0 * torque)
         self.angle += 0.05 * self.speed
         return 1.0, abs(self.angle) > 0.4
+
+
+class Recall(TinyEnv):
+    """Four symbols come one after another, and each pays 1 if it is named; at the end the first one pays 4 more.
+
+    Only the symbol of the step is observed, so that no policy without a memory knows the last answer: 1 of its 4 is
+    what can be had, and chance decides a third of what a good return is made of.
+    """
+
+    limit = 6
+    observation_space = _box(8)
+    action_space = spaces.Discrete(4)
+
+    def start(self) -> None:
+        self.symbols = self.np_random.integers(4, size=self.limit)
+
+    def observe(self) -> Observation:
+        is_last = self.steps >= self.limit - 1
+        shown = self.symbols[min(self.steps, self.limit - 1)]
+        return _one_hot(4, 8) if is_last else _one_hot(int(shown), 8)
+
+    def move(self, action: Any) -> tuple[float, bool]:
+        if self.steps < self.limit:
+            return float(int(action) == self.symbols[self.steps - 1]), False
+        return 4.0 * float(int(action) == self.symbols[0]), True
+
+
+class Marathon(TinyEnv):
+    """A level is kept in a band against a wind that turns slowly: 1 for every step inside, for 160 steps.
+
+    All episodes begin and end together, many updates apart: most updates have no return of an episode.
+    """
+
+    limit = 160
+    observation_space = _box(2)
+    action_space = spaces.Discrete(3)
+
+    def start(self) -> None:
+        self.level, self.wind = self.np_random.uniform(-1, 1, 2)
+
+    def observe(self) -> Observation:
+        return np.array((self.level, self.wind), dtype=np.float32)
+
+    def move(self, action: Any) -> tuple[float, bool]:
+        self.wind = min(1.0, max(-1.0, self.wind + 0.1 * float(self.np_random.standard_normal())))
+        self.level = min(2.0, max(-2.0, self.level + 0.1 * self.wind + 0.2 * (int(action) - 1)))
+        return float(abs(self.level) < 0.4), False
+
+
+class HeavyTails(TinyEnv):
+    """One of three actions is right in each of four contexts and pays 1, for ten steps; noise has Student's t of 2.1.
+
+    Now and then one reward is worth more than all others of its update: means and deviations of returns leap.
+    """
+
+    limit = 10
+    observation_space = _box(4)
+    action_space = spaces.Discrete(3)
+    RIGHT = (1, 0, 2, 1)
+    FREEDOM, NOISE = 2.1, 0.4
+
+    def start(self) -> None:
+        self.context = int(self.np_random.integers(4))
+
+    def observe(self) -> Observation:
+        return _one_hot(self.context, 4)
+
+    def move(self, action: Any) -> tuple[float, bool]:
+        right = float(int(action) == self.RIGHT[self.context])
+        self.context = int(self.np_random.integers(4))
+        return right + self.NOISE * float(self.np_random.standard_t(self.FREEDOM)), False
+
+
+class Tide(TinyEnv):
+    """A target that is never observed goes up and down, once in 4,800 steps; the cost is the square of the distance.
+
+    Time goes on from episode to episode. What was learned is wrong again a hundred updates later: the return falls and
+    rises in a run that is sound.
+    """
+
+    limit = 20
+    PERIOD = 4800
+    observation_space = _box(1)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        if seed is not None:  # only the first episode of a run has one
+            self.age = 0
+        return super().reset(seed=seed, options=options)
+
+    def observe(self) -> Observation:
+        return np.ones(1, np.float32)
+
+    def move(self, action: Any) -> tuple[float, bool]:
+        self.age += 1
+        target = 0.7 * np.sin(2 * np.pi * self.age / self.PERIOD)
+        place = min(1.0, max(-1.0, float(np.asarray(action).flat[0])))
+        return -float((place - target) ** 2), False

@@ -1,7 +1,15 @@
 """A flight recorder for PPO training runs: one payload per update, appended, sealed, never lost."""
 
 from esper_recorder.recorder import Recorder
+from esper_recorder.return_goal import return_goal_of
 from esper_recorder.rollout import rollout_statistics
 from esper_schemas import EsperError, PPOUpdatePayload, ValueLossDefinition
 
-__all__ = ["EsperError", "PPOUpdatePayload", "Recorder", "ValueLossDefinition", "rollout_statistics"]
+__all__ = [
+    "EsperError",
+    "PPOUpdatePayload",
+    "Recorder",
+    "ValueLossDefinition",
+    "return_goal_of",
+    "rollout_statistics",
+]

@@ -82,6 +82,7 @@ class Recorder:
         env: str | None = None,
         device: str | None = None,
         git_commit: str | None = None,
+        return_goal: float | None = None,
         value_loss_definition: ValueLossDefinition | None = None,
         resume: Resume = "never",
         on_update: UpdateHook | None = None,
@@ -105,6 +106,9 @@ class Recorder:
             config: Hyper-parameters, stored in the header as JSON.
             trainer, env, device: Who trains what, where; stored in the header.
             git_commit: Commit of the training code, "" if it is not known; by default that of the working directory.
+            return_goal: Mean episode return from which the task counts as solved, in the environment's own rewards, as
+                `episode_return_mean` must be recorded then; stored in the header. `return_goal_of(env)` takes it from
+                Gymnasium. A resumed run keeps the goal that it was created with.
             value_loss_definition: The trainer's definition of value loss. Undeclared means half the mean
                 squared error, and is marked as assumed.
             resume: "never" refuses a run id that exists, "allow" adds an attempt to it if it does,
@@ -145,7 +149,14 @@ class Recorder:
             resume=resume,
             rank=environment_number("RANK", 0) if rank is None else rank,
             world_size=environment_number("WORLD_SIZE", 1) if world_size is None else world_size,
-            described={"config": config, "trainer": trainer, "env": env, "device": device, "git_commit": git_commit},
+            described={
+                "config": config,
+                "trainer": trainer,
+                "env": env,
+                "device": device,
+                "git_commit": git_commit,
+                "return_goal": return_goal,
+            },
             value_loss_definition=value_loss_definition,
         )
         recorder = cls(

@@ -17,8 +17,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
 from benchmark import cleanrl_style, ours, sb3_runs, tampering
-from benchmark.environments import BY_NAME
 from benchmark.faults import KINDS, STRENGTHS, TRAINERS, Fault
+from benchmark.fresh_environments import EVERY_TASK
+from benchmark.fresh_faults import EVERY_KIND
 from benchmark.hyper import Hyper
 from benchmark.running import Clock, Ledger, Rollout, Training
 
@@ -43,7 +44,7 @@ def trained(trainer: str, fault: Fault, env: str) -> Rows:
     clock = Clock(0, 2)
     hyper = fault.change_hyper(replace(TINY, scale_rewards=trainer == "ours"))
     with tempfile.TemporaryDirectory() as root:
-        training = Training(BY_NAME[env], hyper, fault, clock, Ledger(clock), 3, Path(root), "x")
+        training = Training(EVERY_TASK[env], hyper, fault, clock, Ledger(clock), 3, Path(root), "x")
         try:
             {"ours": ours, "sb3": sb3_runs, "cleanrl": cleanrl_style}[trainer].train(training)
         except (ValueError, RuntimeError):
@@ -138,6 +139,26 @@ CHECKS: dict[str, Check] = {
     "rlm-poc": lambda broken, sound: broken[0]["kl_divergence"] < 0.1 * sound[0]["kl_divergence"],
     "weights-noisy": differs("value_mean", 0),
     "wrong-action-stored": only("kl_divergence", "return_mean"),
+    "gamma-lambda-swapped": only("return_mean", "value_mean"),
+    "last-reward-late": only("return_mean", "value_mean"),
+    "rollout-end-terminal": only("return_mean", "value_mean"),
+    "advantages-across-envs": only("advantage_std", "return_mean"),
+    "dropout-left-on": differs("entropy", 0),
+    "gradient-clip-tiny": lambda broken, sound: broken[0]["kl_divergence"] < 0.1 * sound[0]["kl_divergence"],
+    "optimiser-reset": lambda broken, sound: (
+        broken[0]["kl_divergence"] == sound[0]["kl_divergence"]
+        and broken[1]["kl_divergence"] != sound[1]["kl_divergence"]
+    ),
+    "schedule-ends-early": lambda broken, sound: broken[1]["learning_rate"] == 0 < sound[1]["learning_rate"],
+    "trunk-frozen": both(differs("kl_divergence", 0), differs("value_loss", 0)),
+    "actions-masked": differs("value_mean", 0),
+    "first-env-only": both(differs("return_mean", 0), differs("advantage_mean", 0)),
+    "normaliser-reset": differs("value_mean", 0),
+    "observations-rounded": lambda broken, sound: broken[0]["value_std"] < sound[0]["value_std"],
+    "rewards-inflate": lambda broken, sound: (
+        broken[0]["episode_return_mean"] == sound[0]["episode_return_mean"] < broken[1]["episode_return_mean"]
+    ),
+    "rewards-tiny": times("episode_return_mean", 1e-3),
 }
 """What a run of two updates shows of each kind, beside a sound one with the same seed."""
 
@@ -147,19 +168,19 @@ TASKS = {"rlm-mts": "Reach"}
 
 def test_every_kind_has_a_check() -> None:
     """No kind is without one."""
-    assert CHECKS.keys() == KINDS.keys()
+    assert CHECKS.keys() == EVERY_KIND.keys()
     assert STRENGTHS.keys() <= KINDS.keys()
 
 
 @pytest.mark.parametrize(
-    ("name", "trainer"), [(name, trainer) for name, kind in KINDS.items() for trainer in kind.trainers]
+    ("name", "trainer"), [(name, trainer) for name, kind in EVERY_KIND.items() for trainer in kind.trainers]
 )
 def test_a_fault_shows_in_two_updates(name: str, trainer: str) -> None:
     """The rows of the broken run differ from those of the sound one in what the fault is about."""
     env = TASKS.get(name, "CartPole-v1")
     reference = sound(trainer, env)
     assert len(reference) == 2
-    assert CHECKS[name](trained(trainer, KINDS[name](seed=5), env), reference)
+    assert CHECKS[name](trained(trainer, EVERY_KIND[name](seed=5), env), reference)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
@@ -175,7 +196,7 @@ def test_a_fault_waits_for_its_update() -> None:
     fault = KINDS["rewards-negated"](seed=5)
     clock = Clock(1, 2)
     with tempfile.TemporaryDirectory() as root:
-        training = Training(BY_NAME["CartPole-v1"], TINY, fault, clock, Ledger(clock), 3, Path(root), "x")
+        training = Training(EVERY_TASK["CartPole-v1"], TINY, fault, clock, Ledger(clock), 3, Path(root), "x")
         cleanrl_style.train(training)
         rows = open_run(Path(root) / "x").updates().collect().to_dicts()
     reference = sound("cleanrl", "CartPole-v1")
@@ -260,7 +281,7 @@ def test_the_ledger_knows_what_was_really_paid() -> None:
     clock = Clock(0, 1)
     ledger = Ledger(clock)
     fault = KINDS["rewards-negated"]()
-    training = Training(BY_NAME["ConstantReward"], TINY, fault, clock, ledger, 1, Path(), "x")
+    training = Training(EVERY_TASK["ConstantReward"], TINY, fault, clock, ledger, 1, Path(), "x")
     env = training.make_envs()[0]
     env.reset(seed=1)
     told = sum(float(env.step(0)[1]) for _ in range(20))
@@ -271,7 +292,7 @@ def test_untrue_steps_come_from_the_past() -> None:
     """Repeated, an observation is the one before; drawn at random, it is one that was seen."""
     clock = Clock(0, 1)
     for wrapper in (tampering.Repeated, tampering.Random, tampering.Mangled):
-        inner = BY_NAME["Reach"].make()
+        inner = EVERY_TASK["Reach"].make()
         env = wrapper(inner, clock, seed=1, probability=1.0)
         seen = [env.reset(seed=1)[0].tolist()]
         for _ in range(5):
@@ -285,7 +306,7 @@ def test_untrue_steps_come_from_the_past() -> None:
 def test_an_observation_can_be_the_neighbours() -> None:
     """Each environment shows what the one before it gave last, and the first what the last one gave."""
     clock = Clock(0, 1)
-    training = Training(BY_NAME["Reach"], TINY, KINDS["envs-desynchronised"](), clock, Ledger(clock), 1, Path(), "x")
+    training = Training(EVERY_TASK["Reach"], TINY, KINDS["envs-desynchronised"](), clock, Ledger(clock), 1, Path(), "x")
     envs = training.make_envs()
     for index, env in enumerate(envs):
         env.reset(seed=index)

@@ -393,7 +393,7 @@ def document(samples: Path) -> Any:
 def test_the_json_has_every_run_and_its_counts_add_up(document: Any, sampled: corpus.Corpus) -> None:
     """The tables count the runs that are listed, in each group of runs once."""
     assert {one["name"] for one in document["runs"]} == {*sampled.rows, *PUBLIC.rows}
-    assert not document["held_back"]
+    assert document["of"] == "batches"
     everything = pl.DataFrame(document["runs"], infer_schema_length=None)
     whole = {one["group"]: one for one in document["tables"]["parts"]}
     for part in ("main", "rlmutation", "public", tables.ALL):
@@ -448,20 +448,21 @@ def test_less_telemetry_is_one_table(tmp_path: Path) -> None:
     assert found["losses only"]["critical"] == least.critical
 
 
-def test_held_back_runs_are_judged_only_when_asked_for(tmp_path: Path) -> None:
-    """With `--held-back` exactly these are judged, beside the control of the others; without it they stay closed."""
+@pytest.mark.parametrize("folder", ["held_back", "fresh"])
+def test_held_back_runs_are_judged_only_when_asked_for(tmp_path: Path, folder: str) -> None:
+    """With `--of` exactly these are judged, beside the control of the others; without it they stay closed."""
     out = first_batches(1, tmp_path)
-    (out / "held_back").mkdir()
-    shutil.copy(SAMPLES / "batches" / "0001.parquet", out / "held_back" / "0000.parquet")
+    (out / folder).mkdir()
+    shutil.copy(SAMPLES / "batches" / "0001.parquet", out / folder / "0000.parquet")
     lines = (SAMPLES / "batches" / "0001.runs.jsonl").read_text(encoding="utf-8").splitlines()
     runs = [json.loads(line) | {"is_held_back": True} for line in lines]
-    path = out / "held_back" / "0000.runs.jsonl"
+    path = out / folder / "0000.runs.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in runs), encoding="utf-8")
-    found = json.loads(call(out, "--held-back", "--no-public", "--json").stdout)
-    assert found["held_back"]
+    found = json.loads(call(out, "--of", folder, "--no-public", "--json").stdout)
+    assert found["of"] == folder
     assert {one["name"] for one in found["runs"]} == {one["name"] for one in runs}
     path.unlink()  # whoever opened the folder would miss it
-    assert not json.loads(call(out, "--no-public", "--json").stdout)["held_back"]
+    assert json.loads(call(out, "--no-public", "--json").stdout)["of"] == "batches"
 
 
 def test_another_corpus_is_judged_in_place_of_the_extracts(samples: Path, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
 from benchmark import outcomes
-from benchmark.environments import BY_NAME
+from benchmark.fresh_environments import EVERY_TASK
 from benchmark.outcomes import Facts, RunRows, control_facts, outcome_of, rlmutation_outcome
 
-CARTPOLE = BY_NAME["CartPole-v1"]
+CARTPOLE = EVERY_TASK["CartPole-v1"]
 GOOD = Facts(final_return=450.0, explained=0.8, value_loss=1.0)
 YOUNG = replace(GOOD, final_return=60.0)
 """A control that has not learned yet."""
@@ -26,7 +26,7 @@ YOUNG = replace(GOOD, final_return=60.0)
 def label(kind: str = "policy-frozen", control: Facts | None = GOOD, env: str = "CartPole-v1", **facts: Any) -> Any:
     """Label and reasons of a run that is as good as its control but for `facts`."""
     has_crashed = facts.pop("has_crashed", False)
-    outcome = outcome_of(BY_NAME[env], kind, replace(GOOD, **facts), control, has_crashed=has_crashed)
+    outcome = outcome_of(EVERY_TASK[env], kind, replace(GOOD, **facts), control, has_crashed=has_crashed)
     return outcome.label, *outcome.reasons
 
 

@@ -13,12 +13,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
-from benchmark import plan
+from benchmark import fresh_plan, plan
 from benchmark.environments import TASKS, Task
 from benchmark.faults import KINDS, TRAINERS
+from benchmark.fresh_environments import EVERY_TASK, FRESH_TASKS
+from benchmark.fresh_faults import EVERY_KIND, FRESH_KINDS
 from gymnasium.utils.env_checker import check_env
 
 PLAN = plan.make_plan()
+FRESH = fresh_plan.make_fresh_plan()
 SOUND = [entry for entry in PLAN if entry.kind == plan.SOUND]
 BROKEN = [entry for entry in PLAN if entry.kind != plan.SOUND]
 README = Path(plan.__file__).with_name("README.md").read_text(encoding="utf-8")
@@ -118,15 +121,68 @@ def test_the_readme_has_every_environment_and_kind() -> None:
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:g}".replace("-", "−")
 
-    for task in TASKS:
+    for task in EVERY_TASK.values():
         bounds = " | ".join(map(number, (task.random, task.failed, task.learned, task.good, task.critic_floor)))
         assert f"| `{task.name}` | {task.group} | {bounds} | {task.why} |" in README
-    for kind in KINDS.values():
+    for kind in EVERY_KIND.values():
         assert f"| `{kind.name}` | {kind.area} | {kind.does} | {kind.begins} | {', '.join(kind.trainers)} |" in README
 
 
+# ---------------------------------------------------------------------- the fresh runs
+
+
+def test_the_fresh_plan_is_drawn_the_same_each_time_and_shares_nothing() -> None:
+    """Two plans are equal; numbers, names and seeds are in neither plan twice."""
+    assert fresh_plan.make_fresh_plan() == FRESH
+    both = [*PLAN, *FRESH]
+    for key in ("run", "name", "seed"):
+        assert len({getattr(entry, key) for entry in both}) == len(both), key
+    batches = fresh_plan.make_fresh_batches()
+    assert [entry for batch in batches for entry in batch.entries] == list(FRESH)
+    assert {batch.folder for batch in batches} == {fresh_plan.FOLDER}
+
+
+def test_fresh_runs_are_on_environments_and_of_kinds_that_no_other_run_has() -> None:
+    """Each new environment and each new kind is on all trainers, and in none of the older runs."""
+    new_tasks = {task.name for task in FRESH_TASKS}
+    assert not new_tasks & {entry.env for entry in PLAN}
+    assert not FRESH_KINDS.keys() & {entry.kind for entry in PLAN}
+    assert {(entry.env, entry.trainer) for entry in FRESH if entry.env in new_tasks} == {
+        (name, trainer) for name in new_tasks for trainer in TRAINERS
+    }
+    for name in FRESH_KINDS:
+        of_kind = [entry for entry in FRESH if entry.kind == name]
+        assert {entry.trainer for entry in of_kind} == set(TRAINERS)
+        assert {entry.env in new_tasks for entry in of_kind} == {True, False}
+
+
+def test_a_beginning_of_the_fresh_plan_holds_some_of_everything() -> None:
+    """Half of it has sound runs of each environment and trainer, long ones, and broken ones of each kind."""
+    half = FRESH[: len(FRESH) // 2]
+    sound = [entry for entry in half if entry.kind == plan.SOUND and entry.part == "main"]
+    cells = Counter((entry.env, entry.trainer) for entry in sound if EVERY_TASK[entry.env] in FRESH_TASKS)
+    assert min(cells.values()) >= 3
+    assert len(cells) == len(FRESH_TASKS) * len(TRAINERS)
+    assert sum(entry.updates > 1000 for entry in sound) >= 12
+    kinds = [{entry.kind for entry in entries if entry.part == "main"} for entries in (half, FRESH)]
+    assert kinds[0] == kinds[1]
+
+
+def test_the_readme_has_the_numbers_of_the_fresh_plan() -> None:
+    """Counts are those of the plan."""
+    text = " ".join(README.split())
+    sound = [entry for entry in FRESH if entry.kind == plan.SOUND and entry.part == "main"]
+    new = [entry for entry in sound if EVERY_TASK[entry.env] in FRESH_TASKS]
+    assert f"{len(FRESH)} [fresh runs]" in text
+    assert f"sound runs: {len(new)} on six environments" in text
+    assert f"and {len(sound) - len(new)} on known ones" in text
+    assert f"{len(FRESH_KINDS)} kinds of failure that are in no other part" in text
+    assert f"{len(fresh_plan.KNOWN_KINDS)} known kinds" in text
+    assert sum(entry.updates > 1000 for entry in new) == len(new) / 4
+
+
 @pytest.mark.filterwarnings("ignore:.*observation space")
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: str(task.name))
+@pytest.mark.parametrize("task", EVERY_TASK.values(), ids=lambda task: str(task.name))
 def test_an_environment_is_what_it_says(task: Task) -> None:
     """It passes Gymnasium's checks where it is ours, repeats with its seed, and its bounds are in order."""
     env = task.make()

@@ -15,9 +15,11 @@ from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
-from benchmark import documents, judge, plan, public, results, thresholds
+from benchmark import documents, judge, public, results, thresholds
 from benchmark.corpus import Corpus, sampled
+from benchmark.fresh_plan import make_fresh_batches
 from benchmark.rates import Rates, cases
+from benchmark.sample import missing_batches
 from benchmark.storage import read_runs
 from benchmark.tables import ALL
 
@@ -58,6 +60,17 @@ def test_the_samples_are_those_that_were_judged() -> None:
     """The committed batches have the checksum in the file."""
     hint = "results.json is stale: `make benchmark-results benchmark-tables` makes it again"
     assert results.sampled_when(SAMPLES / "batches", None)["sha256"] == READ.open.sampled["sha256"], hint
+
+
+def test_the_fresh_samples_are_planned_and_those_that_were_judged() -> None:
+    """Each committed fresh run is as the plan has it, and a row of the results; the batches have the checksum there."""
+    assert READ.fresh is not None
+    assert READ.fresh.runs["name"].to_list() == sorted(run["name"] for run in read_runs(SAMPLES / "fresh"))
+    assert results.sampled_when(SAMPLES / "fresh", None)["sha256"] == READ.fresh.sampled["sha256"]
+    planned = make_fresh_batches()
+    there = len(list((SAMPLES / "fresh").glob("*.parquet")))
+    assert len(missing_batches(planned, SAMPLES)) == len(planned) - there
+    assert sum(path.stat().st_size for path in (SAMPLES / "fresh").iterdir()) < 2e6
 
 
 @pytest.mark.notebooks
@@ -106,10 +119,10 @@ def call(*arguments: object) -> Any:
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a few short runs, the sound ones open, and one of them held back as well."""
+    """A folder with a few short runs, the sound ones open, and one of them fresh as well."""
     out = tmp_path_factory.mktemp("samples")
     runs = sorted(read_runs(SAMPLES / "batches"), key=lambda run: int(run["rows"]))[:6]
-    of_folder = {"batches": runs[1:], "held_back": [runs[0] | {"is_held_back": True}]}
+    of_folder = {"batches": runs[1:], "fresh": [runs[0] | {"is_held_back": True}]}
     rows = pl.concat([pl.read_parquet(path) for path in sorted((SAMPLES / "batches").glob("*.parquet"))])
     for folder, some in of_folder.items():
         (out / folder).mkdir()
@@ -127,12 +140,12 @@ def tool_row(document: dict[str, Any]) -> list[str]:
 
 @pytest.mark.notebooks
 def test_each_call_refreshes_what_it_judges_and_keeps_the_rest(samples: Path, tmp_path: Path) -> None:
-    """Other tools that do not judge keep their rows; the held-back runs are judged alone, and stay when others are."""
+    """Other tools that do not judge keep their rows; the fresh runs are judged alone, and stay when others are."""
     to = tmp_path / "results.json"
     done = call(samples, "--to", to)
     assert (done.exit_code, done.stderr) == (0, "")
     first = json.loads(to.read_text(encoding="utf-8"))
-    assert first["held_back"] is None
+    assert first["fresh"] is None
     assert first["open"]["counts"]["runs"] == 5 + len(public.read().rows)
     assert tool_row(first) == ["Esper"]
     assert {"telemetry", "left_out", "environments", "rules"} < set(first["open"]["tables"])
@@ -142,15 +155,15 @@ def test_each_call_refreshes_what_it_judges_and_keeps_the_rest(samples: Path, tm
     first["open"]["tables"]["tools_all"][0] = first["open"]["tables"]["tools_all"][0] | {"found": -1}
     first["open"]["sampled"]["date"] = "2001-01-01"
     to.write_text(json.dumps(first), encoding="utf-8")
-    assert call(samples, "--held-back", "--to", to).exit_code == 0
+    assert call(samples, "--fresh", "--to", to).exit_code == 0
     second = json.loads(to.read_text(encoding="utf-8"))
     assert second["open"] == first["open"]
-    assert second["held_back"]["counts"]["runs"] == 1
-    assert second["held_back"]["sampled"]["batches"] == 1
+    assert second["fresh"]["counts"]["runs"] == 1
+    assert second["fresh"]["sampled"]["batches"] == 1
 
     assert call(samples, "--to", to).exit_code == 0
     third = json.loads(to.read_text(encoding="utf-8"))
-    assert third["held_back"] == second["held_back"]
+    assert third["fresh"] == second["fresh"]
     assert tool_row(third) == ["Esper", "rlwatch"]
     assert third["open"]["tables"]["tools_all"][0]["found"] >= 0
     assert third["open"]["tables"]["tools_all"][1] == row
@@ -171,7 +184,7 @@ def test_what_is_not_there_is_said_in_one_line(samples: Path, tmp_path: Path) ->
     absent = tmp_path / "absent.json"
     for arguments, message in (
         ((tmp_path, "--to", absent), f"{tmp_path / 'batches'} has no finished batch; sample.py makes them"),
-        ((samples, "--held-back", "--to", absent), f"{absent} is not there yet; judge the other runs first"),
+        ((samples, "--fresh", "--to", absent), f"{absent} is not there yet; judge the other runs first"),
         ((samples, "--to", other), f"{other} is 'esper-benchmark/1'; {results.FORMAT} was expected"),
     ):
         done = call(*arguments)
@@ -183,9 +196,9 @@ def test_what_is_not_there_is_said_in_one_line(samples: Path, tmp_path: Path) ->
 
 
 def with_tables(**tables: Any) -> results.Results:
-    """The results with other tables."""
+    """The results with other tables, before fresh runs were judged."""
     section = FIRST["open"] | {"tables": FIRST["open"]["tables"] | tables}
-    return results.Results(open=results.Section.from_json(section), held_back=READ.held_back)
+    return results.Results(open=results.Section.from_json(section))
 
 
 def test_a_tool_on_fewer_runs_says_so() -> None:
@@ -199,16 +212,19 @@ def test_a_tool_on_fewer_runs_says_so() -> None:
     assert "rlwatch" not in documents.project_block(with_tables(tools_all=[all_of_them]))
 
 
-def test_what_is_held_back_is_said_to_be_to_come_until_it_is_judged() -> None:
-    """The sentence goes, and a row comes."""
-    to_come = documents.project_block(results.Results(open=READ.open))
-    held_back = f"{len(plan.HELD_BACK_ENVIRONMENTS)} environments and {len(plan.HELD_BACK_KINDS)} kinds are held back"
-    assert held_back in " ".join(to_come.split())
-    assert "**held back" not in to_come
-    judged = results.Results(open=READ.open, held_back=READ.open)
-    for block in (documents.project_block(judged), documents.benchmark_block(judged)):
-        assert held_back not in " ".join(block.split())
-        assert "held back" in block.lower()
+def test_fresh_runs_are_said_to_be_to_come_until_they_are_judged() -> None:
+    """The sentences go, and rows and tables come; the headline is then of the fresh runs."""
+    to_come = results.Results(open=READ.open)
+    assert "Still to come: fresh runs" in documents.project_block(to_come)
+    assert "have not been judged yet" in documents.benchmark_block(to_come)
+    assert "**fresh runs" not in documents.project_block(to_come)
+    judged = results.Results(open=READ.open, fresh=READ.open)
+    project, benchmark = documents.project_block(judged), documents.benchmark_block(judged)
+    assert "Still to come" not in project
+    assert "have not been judged yet" not in benchmark
+    first = next(line for line in project.splitlines() if line.startswith("| ") and " of " in line)
+    assert first.startswith("| **fresh runs, judged once** |")
+    assert "### Fresh: All runs, by part" in benchmark
 
 
 def test_the_worst_are_named() -> None:

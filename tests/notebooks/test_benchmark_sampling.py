@@ -114,14 +114,14 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(sample, "make_batches", lambda _: tiny_batches())
     monkeypatch.setattr(sample, "sample_batches", interrupted)
-    result = CliRunner().invoke(sample.main, ["--out", str(tmp_path)])
+    result = CliRunner().invoke(sample.main, ["--out", str(tmp_path), "--only", "batches"])
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == (
         "sample: interrupted with 0 of 2 batches;"
-        f" go on with: python notebooks/benchmark/sample.py --out {tmp_path} --jobs 1"
+        f" go on with: python notebooks/benchmark/sample.py --out {tmp_path} --jobs 1 --only batches"
     )
     monkeypatch.setattr(sample, "sample_batches", lambda *_: iter(()))
-    result = CliRunner().invoke(sample.main, ["--out", str(tmp_path), "--minutes", "0"])
+    result = CliRunner().invoke(sample.main, ["--out", str(tmp_path), "--only", "batches", "--minutes", "0"])
     assert (result.exit_code, "0 of 2 batches; go on with" in result.stderr) == (0, True)
 
 

@@ -47,7 +47,8 @@ def _key_of_settings(code: str, settings: Settings) -> str | None:
     rules = [_parts_of(rule) for rule in settings.rules]
     if None in rules:
         return None
-    return key_of(code, sorted((name, repr(bands)) for name, bands in settings.thresholds.items()), rules)
+    bands = sorted((name, repr(bands)) for name, bands in settings.thresholds.items())
+    return key_of(code, bands, rules, sorted(settings.return_goals.items()), settings.return_goal)
 
 
 def key_of_rows(run: JudgedRun, found: RunIndex, frames_of: RunIndex, *asked: object) -> str | None:
@@ -82,7 +83,7 @@ def key_of_rows(run: JudgedRun, found: RunIndex, frames_of: RunIndex, *asked: ob
     if fingerprint is None or judging is None:
         return None
     ranks = [(rank, found.damage_of(rank), *_parts_of_rank(index)) for rank, index in found.ranks.items()]
-    about = (run.remarks, run.value_clip, repr(found.recording), list(frames_of.schema))
+    about = (run.return_goal, run.remarks, run.value_clip, repr(found.recording), list(frames_of.schema))
     return key_of(judging, fingerprint.digest, ranks, about, asked)
 
 

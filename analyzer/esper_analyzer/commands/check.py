@@ -11,11 +11,11 @@ import click
 from esper_analyzer.commands.choosing import (
     chosen_ranks,
     chosen_settings,
+    judging_options,
     no_cache_option,
     output_option,
     run_options,
     run_read,
-    thresholds_option,
     verify_option,
     write_document,
 )
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @run_options
-@thresholds_option
+@judging_options
 @no_cache_option
 @verify_option
 @click.option(
@@ -53,6 +53,7 @@ def check(
     root: Place,
     rank: str | None,
     thresholds: Path | None,
+    return_goal: float | None,
     verify: bool,
     fail_on: FailOn,
     gates: tuple[str, ...],
@@ -74,7 +75,7 @@ def check(
     names = [name.strip() for given in gates for name in given.split(",")]
     if not all(names):
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
-    ranks, settings = chosen_ranks(rank), chosen_settings(thresholds)
+    ranks, settings = chosen_ranks(rank), chosen_settings(thresholds, return_goal)
     with run_read(run, root, settings, verify=verify) as opened, quiet_panics():
         found = check_run(opened, ranks, fail_on=fail_on, gates=names)
     if output is not None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,7 @@ import click
 from esper_schemas.arguments import run_argument
 from esper_schemas.console import say
 from esper_schemas.errors import NotARunError, UsageError
+from esper_schemas.run.records import check_return_goal
 from esper_schemas.run.store import Place, parse_place
 
 if TYPE_CHECKING:
@@ -134,8 +136,16 @@ def chosen_groups(group_by: str | None, no_group: bool) -> list[str] | None:
     return [key for key in group_by.split(",") if key]
 
 
-def thresholds_option(command: _Command) -> _Command:
-    """Add `--thresholds`: a file with the user's own thresholds."""
+def judging_options(command: _Command) -> _Command:
+    """Add `--thresholds` and `--return-goal`: what the user says of how runs are judged."""
+    goal = click.option(
+        "--return-goal",
+        type=float,
+        metavar="RETURN",
+        help="Mean episode return that the task is solved from, in the environment's own rewards."
+        "  [default: that of [return_goals] for the environment, else what the run declares]",
+    )
+    command = goal(command)
     return click.option(
         "--thresholds",
         metavar="FILE",
@@ -188,8 +198,8 @@ def write_document(document: str | bytes, output: Path | None) -> None:
         sys.stdout.buffer.write(data)
 
 
-def chosen_settings(thresholds: Path | None) -> Settings:
-    """Return the thresholds in force. Report the file of the user's own thresholds on standard error."""
+def chosen_settings(thresholds: Path | None, return_goal: float | None = None) -> Settings:
+    """Return the thresholds and goals in force. Report the file of the user's own thresholds on standard error."""
     from esper_analyzer.judging.settings import find_settings, read_settings
 
     if thresholds is None:
@@ -198,7 +208,7 @@ def chosen_settings(thresholds: Path | None) -> Settings:
         settings = read_settings(thresholds)
     if settings.source is not None:
         say(f"thresholds: {settings.source}")
-    return settings
+    return replace(settings, return_goal=check_return_goal(return_goal)) if return_goal is not None else settings
 
 
 def chosen_run(run: str | None, root: Place, settings: Settings | None = None, *, verify: bool = False) -> Run:

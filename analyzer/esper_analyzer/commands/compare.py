@@ -13,10 +13,10 @@ from esper_analyzer.commands.choosing import (
     chosen_rank,
     chosen_settings,
     group_options,
+    judging_options,
     no_cache_option,
     output_option,
     root_option,
-    thresholds_option,
     verify_option,
     write_document,
 )
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.command()
 @runs_argument()
 @root_option
-@thresholds_option
+@judging_options
 @no_cache_option
 @verify_option
 @click.option(
@@ -67,6 +67,7 @@ def compare(
     names: tuple[str, ...],
     root: Place,
     thresholds: Path | None,
+    return_goal: float | None,
     verify: bool,
     rank: str | None,
     by: By | None,
@@ -90,7 +91,7 @@ def compare(
     from esper_analyzer.reporting.comparison.text import PIPED_HEIGHT, compare_lines
 
     groups = chosen_groups(group_by, no_group)
-    number, settings = chosen_rank(rank), chosen_settings(thresholds)
+    number, settings = chosen_rank(rank), chosen_settings(thresholds, return_goal)
     with quiet_panics():
         found = compared(
             names,

@@ -11,10 +11,10 @@ import click
 from esper_analyzer.commands.choosing import (
     chosen_rank,
     chosen_settings,
+    judging_options,
     no_cache_option,
     root_option,
     run_read,
-    thresholds_option,
     verify_option,
 )
 from esper_schemas.arguments import runs_argument
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.command()
 @runs_argument("[RUN [RUN]]")
 @root_option
-@thresholds_option
+@judging_options
 @no_cache_option
 @verify_option
 @click.option("--rank", help="Rank to explain.  [default: the one in trouble; of two runs, rank 0]")
@@ -40,6 +40,7 @@ def explain(
     names: tuple[str, ...],
     root: Place,
     thresholds: Path | None,
+    return_goal: float | None,
     verify: bool,
     rank: str | None,
     update: int | None,
@@ -65,7 +66,7 @@ def explain(
 
     if len(names) > 2:
         raise UsageError("give one run or two, found " + ", ".join(map(ascii, names)))
-    number, settings = chosen_rank(rank), chosen_settings(thresholds)
+    number, settings = chosen_rank(rank), chosen_settings(thresholds, return_goal)
     if len(names) == 2:
         if update is not None:
             raise UsageError("--update is for one run; of two runs all updates that they have in common are compared")

@@ -12,10 +12,10 @@ from esper_analyzer.commands.choosing import (
     chosen_groups,
     chosen_settings,
     group_options,
+    judging_options,
     many_runs_options,
     no_cache_option,
     output_option,
-    thresholds_option,
     verify_each_option,
     write_document,
 )
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="How many processes judge at the same time.  [default: one for each core, of the cluster for ray]",
 )
-@thresholds_option
+@judging_options
 @no_cache_option
 @verify_each_option
 @click.option(
@@ -86,6 +86,7 @@ def fleet(
     address: str | None,
     workers: int | None,
     thresholds: Path | None,
+    return_goal: float | None,
     verify: bool,
     fail_on: FailOn | None,
     group_by: str | None,
@@ -112,7 +113,7 @@ def fleet(
         _roots(roots, root, listed),
         engine_of(engine_name, address, workers),
         Wanted.of(filters, status, sort, is_reversed=reverse),
-        chosen_settings(thresholds),
+        chosen_settings(thresholds, return_goal),
         depth="checksums" if verify else "records",
         group=not no_group,
         group_by=groups,

@@ -11,9 +11,9 @@ from esper_analyzer.commands.choosing import (
     chosen_rank,
     chosen_run,
     chosen_settings,
+    judging_options,
     rank_to_show_option,
     root_option,
-    thresholds_option,
 )
 from esper_schemas.arguments import run_argument
 from esper_schemas.exit_codes import ExitCode
@@ -26,13 +26,20 @@ if TYPE_CHECKING:
 @run_argument()
 @root_option
 @rank_to_show_option
-@thresholds_option
+@judging_options
 @click.option(
     "--speed",
     type=click.FloatRange(0.0),
     help="How many times faster than recorded; 0 is as fast as possible.  [default: the speed that takes 25 seconds]",
 )
-def replay(run: str | None, root: Place, rank: str | None, thresholds: Path | None, speed: float | None) -> int:
+def replay(
+    run: str | None,
+    root: Place,
+    rank: str | None,
+    thresholds: Path | None,
+    return_goal: float | None,
+    speed: float | None,
+) -> int:
     """Show a recorded run from its beginning.
 
     RUN is a path, a URL, or a name under --root.
@@ -41,6 +48,6 @@ def replay(run: str | None, root: Place, rank: str | None, thresholds: Path | No
     """
     from esper_analyzer.terminal import tail as screens
 
-    opened = chosen_run(run, root, chosen_settings(thresholds))
+    opened = chosen_run(run, root, chosen_settings(thresholds, return_goal))
     damage = screens.replay(opened, chosen_rank(rank) or 0, speed=speed, root=root)
     return ExitCode.DAMAGED if damage else ExitCode.FINE

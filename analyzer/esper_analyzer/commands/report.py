@@ -11,11 +11,11 @@ import click
 from esper_analyzer.commands.choosing import (
     chosen_ranks,
     chosen_settings,
+    judging_options,
     no_cache_option,
     output_option,
     run_options,
     run_read,
-    thresholds_option,
     verify_option,
     write_document,
 )
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @run_options
-@thresholds_option
+@judging_options
 @no_cache_option
 @verify_option
 @click.option(
@@ -47,6 +47,7 @@ def report(
     root: Place,
     rank: str | None,
     thresholds: Path | None,
+    return_goal: float | None,
     verify: bool,
     form: str,
     output: Path | None,
@@ -58,7 +59,7 @@ def report(
     Example: esper-analyze report --run my-run --format html -o my-run.html
     """
     ranks = chosen_ranks(rank)
-    with run_read(run, root, chosen_settings(thresholds), verify=verify) as opened:
+    with run_read(run, root, chosen_settings(thresholds, return_goal), verify=verify) as opened:
         return _report(opened, ranks, form, output)
 
 

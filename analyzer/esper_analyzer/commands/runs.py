@@ -10,9 +10,9 @@ import click
 
 from esper_analyzer.commands.choosing import (
     chosen_settings,
+    judging_options,
     many_runs_options,
     no_cache_option,
-    thresholds_option,
     verify_each_option,
 )
 from esper_schemas.console import say
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @many_runs_options("the newest first")
-@thresholds_option
+@judging_options
 @no_cache_option
 @verify_each_option
 @click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True)
@@ -36,6 +36,7 @@ def runs(
     filters: tuple[str, ...],
     status: tuple[str, ...],
     thresholds: Path | None,
+    return_goal: float | None,
     verify: bool,
     form: str,
 ) -> int:
@@ -55,7 +56,7 @@ def runs(
     from esper_analyzer.listing.text import Table
 
     wanted = Wanted.of(filters, status, sort, is_reversed=reverse)
-    settings = chosen_settings(thresholds)
+    settings = chosen_settings(thresholds, return_goal)
     made = list_runs(roots or (root,), wanted, settings, depth="checksums" if verify else "records")
     if form == "text":
         table = Table(made.runs, terminal_size(sys.stdout)[0])

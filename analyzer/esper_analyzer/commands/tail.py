@@ -13,10 +13,10 @@ from esper_analyzer.commands.choosing import (
     awaits_run,
     chosen_rank,
     chosen_settings,
+    judging_options,
     no_cache_option,
     rank_to_show_option,
     root_option,
-    thresholds_option,
     watched_run,
 )
 from esper_analyzer.options import INTERVAL_SECS, By
@@ -35,7 +35,7 @@ MAX_BESIDE = 5
 @runs_argument("[RUN]...")
 @root_option
 @rank_to_show_option
-@thresholds_option
+@judging_options
 @no_cache_option
 @click.option(
     "--interval",
@@ -68,6 +68,7 @@ def tail(
     root: Place,
     rank: str | None,
     thresholds: Path | None,
+    return_goal: float | None,
     interval: float,
     once: bool,
     wait: bool,
@@ -92,7 +93,7 @@ def tail(
         raise UsageError("--on-alert needs a tail that goes on, and --once shows one frame; leave --once out")
     if on_alert is not None and not on_alert.strip():
         raise UsageError("--on-alert must be a command, found an empty one")
-    number, settings = chosen_rank(rank), chosen_settings(thresholds)
+    number, settings = chosen_rank(rank), chosen_settings(thresholds, return_goal)
     with ExitStack() as logs:
         opened = [watched_run(name, root, settings, logs, is_followed=not once) for name in _beside(names)]
         name, is_new = names[0] if names else None, False

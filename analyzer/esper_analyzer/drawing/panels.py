@@ -25,7 +25,7 @@ from esper_analyzer.measuring.places import BY_UPDATE, Ruler
 from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.wording import compact, count, duration, limits, number
 from esper_schemas.cleaning import printable
-from esper_schemas.metric.catalogue import EPISODE_RETURN, leading
+from esper_schemas.metric.catalogue import EPISODE_RETURN, EXPLAINED_VARIANCE, leading
 from esper_schemas.metric.levels import PALETTE
 from esper_schemas.metric.metrics import COMPARISONS, MAX_SHORT, SKIP_REASONS, Limit
 
@@ -53,7 +53,8 @@ def gauges(picture: Picture, width: int, *, columns: int) -> list[Text]:
     """Draw a bar for each metric with a gauge. The bar is dotted where a value would be a warning, densely if critical.
 
     An arrow at an end of the bar marks a value beyond it. Only a value has the colour of a level, so that nothing is
-    red that is not wrong; and none has it before thresholds apply, unless it is not finite.
+    red that is not wrong. A finite value has none before thresholds apply, and no explained variance has one where
+    there is nothing to explain.
     """
     cell = width // columns
     drawn = [_gauge(picture, name, cell - 1) for name in GAUGES]
@@ -70,7 +71,7 @@ def gauges(picture: Picture, width: int, *, columns: int) -> list[Text]:
 def _gauge(picture: Picture, name: str, width: int) -> Text:
     low, high = GAUGES[name]
     value, bands = picture.last(name), bands_of(name, picture.thresholds)
-    style = "" if _is_early(picture, value) else LEVEL_STYLE[picture.levels[name]]
+    style = "" if _says_little(picture, name, value) else LEVEL_STYLE[picture.levels[name]]
     line = Text("  ").append(TITLES[name].ljust(_TITLE_WIDTH)).append(number(value).rjust(7), style=style)
     cells = width - line.cell_len - 2
     if cells < 4:
@@ -93,9 +94,11 @@ def _gauge(picture: Picture, name: str, width: int) -> Text:
     return line
 
 
-def _is_early(picture: Picture, value: float | None) -> bool:
-    """Whether thresholds do not apply yet to this value, which is finite."""
-    return picture.rows <= WARM_UP_UPDATES and value is not None and math.isfinite(value)
+def _says_little(picture: Picture, name: str, value: float | None) -> bool:
+    """Whether thresholds do not apply to this finite value: not yet, or not while there is nothing to explain."""
+    if value is None or not math.isfinite(value):
+        return False
+    return picture.rows <= WARM_UP_UPDATES or (name == EXPLAINED_VARIANCE and not picture.is_explainable)
 
 
 def _beyond(value: float, limits: Iterable[Limit]) -> bool:
@@ -147,7 +150,7 @@ def small_charts(
 
 def _small(picture: Picture, name: str, width: int, height: int, ruler: Ruler, *, unicode: bool) -> list[Text]:
     value, course = picture.last(name), picture.course(name)
-    alarm = "" if _is_early(picture, value) else alarm_style(name, picture.level(name))
+    alarm = "" if _says_little(picture, name, value) else alarm_style(name, picture.level(name))
     head = Text("  ").append(fit(TITLES.get(name, printable(name)), _TITLE_WIDTH))
     head.pad_right(2 + _TITLE_WIDTH - head.cell_len)
     head.append(number(value).rjust(_VALUE_WIDTH), style=alarm).append(" ")

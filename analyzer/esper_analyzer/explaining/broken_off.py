@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -10,6 +10,7 @@ import polars as pl
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.reading.black_boxes import BlackBox
 from esper_analyzer.reading.run_reader import GOING_ON
+from esper_schemas.cleaning import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +51,15 @@ def broken_off(run: JudgedRun, boxes: Iterable[BlackBox], frames: Mapping[int, p
         step = int(last["update"][-1] - last["update"][0]) if last.height == 2 else 1
         found.append(BrokenOff(box, int(last["update"][-1]), int(last["update"][-1]) + max(1, step)))
     return min(found, key=lambda one: one.box.written, default=None)
+
+
+def nothing_recorded(run: JudgedRun, boxes: Sequence[BlackBox]) -> str:
+    """Say that a run has no update to explain, and what there is of its first one."""
+    if not boxes:
+        return f"{run.path} has recorded no updates yet, so there is nothing to explain"
+    box = boxes[-1]
+    kept = f"{box.minibatches:,} minibatch{'es' * (box.minibatches != 1)}"
+    return (
+        f"{run.path} has recorded no update, so there is nothing to explain; but a black box has the last {kept} of the"
+        f" first one ({printable(box.reason)}): `esper-analyze report` shows them"
+    )

@@ -10,7 +10,7 @@ import polars as pl
 
 from esper_analyzer.caching.judgements import judgements
 from esper_analyzer.explaining.band import PAST, find_excursion, has_past
-from esper_analyzer.explaining.broken_off import BrokenOff, broken_off
+from esper_analyzer.explaining.broken_off import BrokenOff, broken_off, nothing_recorded
 from esper_analyzer.explaining.explanation import Chosen, Explanation, Moved
 from esper_analyzer.explaining.families import together
 from esper_analyzer.explaining.minibatches import InMinibatch, excursions_of
@@ -67,9 +67,9 @@ def _explain(
     run: JudgedRun, found: RunIndex, update: int | None, rank: int | None, judged: Mapping[int, Judgement] | None
 ) -> Explanation:
     frames = found.frames()
-    if not any(index.rows for index in found.ranks.values()):
-        raise UsageError(f"{run.path} has recorded no updates yet, so there is nothing to explain")
     boxes = black_boxes_of(run.directory, found)
+    if not any(index.rows for index in found.ranks.values()):
+        raise UsageError(nothing_recorded(run, boxes))
     trouble, broke = None, broken_off(run, boxes, frames)
     if broke is not None and (update not in (None, broke.update) or rank not in (None, broke.box.rank)):
         broke = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from esper_analyzer.judging.rules import RULES
-from esper_analyzer.judging.rules.rule import Rule
+from esper_analyzer.judging.rules.rule import Rule, as_count
 from esper_schemas.metric.levels import level_at
 from esper_schemas.metric.metrics import COMPARISONS, Bands, Level, Limit
 from esper_schemas.metric.payload import METRICS
@@ -148,6 +148,8 @@ class Episode:
         """Describe the number at `update` in one sentence: its value, the bound it is beyond, and since when."""
         rule = self.rule
         since = f" since update {self.since}" if self.since != update else f" at update {update}"
+        if rule.sentence is not None and rule.shown is as_count:  # it says for how long, so that "since" would clash
+            return f"{rule.sentence(self.value)}, as of update {self.update}{self.detail}."
         if rule.sentence is not None:
             return f"{rule.sentence(self.value)}{since}{self.detail}."
         bound = None if value is None else _bound(rule, value, self.severity)

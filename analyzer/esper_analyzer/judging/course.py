@@ -16,6 +16,7 @@ import polars as pl
 
 from esper_analyzer.judging import rolling, signals, steps
 from esper_analyzer.judging.e_detector import EDetector
+from esper_analyzer.judging.goal import GoalCourse
 from esper_analyzer.judging.returns import Floats, Returns
 from esper_analyzer.judging.standstill import Standstill
 
@@ -211,6 +212,7 @@ COLUMNS = (
     "mean_rise",
     *Returns.NAMES,
     *Standstill.NAMES,
+    *GoalCourse.NAMES,
 )
 """The columns that `Course` adds; all are Float64, but for `explainable`.
 
@@ -223,13 +225,14 @@ COLUMNS = (
 - `policy_unmoved`: updates in all of which the policy stayed where it began; 0 once it moved.
 - `loss_ratio_baseline`: Lv/Lp in updates 10 to 29; known after these.
 - `mean_rise`: the rise of `return_mean`, as long as no episode return was measured.
-- those of `Returns` and `Standstill`.
+- those of `Returns`, `Standstill` and `GoalCourse`.
 """
 
 TYPES = dict.fromkeys(COLUMNS, pl.Float64()) | {"explainable": pl.Boolean()}
 """Their types."""
 
 READS = (
+    "update",
     "return_std",
     "return_mean",
     "explained_variance",
@@ -245,15 +248,20 @@ READS = (
 
 
 class Course:
-    """Adds to each row the numbers of the course that were known when it was recorded."""
+    """Adds to each row the numbers of the course that were known when it was recorded.
 
-    def __init__(self) -> None:
+    Args:
+        return_goal: the goal of the episode return, if one was declared.
+    """
+
+    def __init__(self, return_goal: float | None = None) -> None:
         self._rows = 0
         self._usual, self._past, self._newest, self._relative = UsualStd(), PastLoss(), NewestLoss(), RelativeEntropy()
         self._motion = PolicyMotion()
         self._floor = EDetector(floor=CRITIC_FLOOR, low=-1.0, high=1.0)
         self._returns, self._means, self._has_returns = Returns(), Returns(), False
         self._standstill = Standstill()
+        self._goal = GoalCourse(return_goal)
         self._beginning: list[tuple[float | None, float | None]] = []  # losses, until the baseline is made of them
         self._ratio: float | None = None
 
@@ -278,6 +286,7 @@ class Course:
         row["mean_rise"] = None if self._has_returns else self._means.step(row["return_mean"])[_RISE]
         row.update(zip(Returns.NAMES, self._returns.step(earned), strict=True))
         row.update(zip(Standstill.NAMES, self._standstill.step(row), strict=True))
+        row.update(zip(GoalCourse.NAMES, self._goal.step(row), strict=True))
 
     def extend(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the next rows of a run with `COLUMNS` added; see `extend_all`."""
@@ -297,6 +306,7 @@ class Course:
         self._rows += len(usual)
         ratio = math.nan if self._ratio is None else self._ratio
         outcome = self._returns.extend(columns["episode_return_mean"])
+        with_outcome = {**columns, **dict(zip(Returns.NAMES, outcome, strict=True))}
         return [
             usual,
             explained,
@@ -308,7 +318,8 @@ class Course:
             np.where(first + np.arange(len(usual)) >= last, ratio, np.nan),
             self._mean_rise(columns["return_mean"], columns["episode_return_mean"]),
             *outcome,
-            *self._standstill.extend({**columns, **dict(zip(Returns.NAMES, outcome, strict=True))}),
+            *self._standstill.extend(with_outcome),
+            *self._goal.extend(with_outcome),
         ]
 
     def _below_floor(self, explained: Floats, first: int) -> Floats:

@@ -41,16 +41,23 @@ class Judge:
 
     Its size does not depend on the length of the run, and neither does the cost of one more row.
 
+    Args:
+        rules: what is watched.
+        return_goal: the goal of the episode return, if one was declared. Without one, what watches the way to it is
+            left out.
+
     Attributes:
         rules: what is watched.
+        return_goal: as given.
         rows: number of rows so far.
         last_update: update of the newest row; −1 if there is none.
         has_losses: whether any loss has been measured.
         in_force: episodes that still last, by position of the rule and severity.
     """
 
-    def __init__(self, rules: Iterable[Rule] = RULES.values()) -> None:
+    def __init__(self, rules: Iterable[Rule] = RULES.values(), return_goal: float | None = None) -> None:
         self.rules: Sequence[Rule] = tuple(rules)
+        self.return_goal = return_goal
         self._plan = plan = Plan.of(self.rules)
         self.rows = 0
         self.last_update = -1
@@ -64,7 +71,7 @@ class Judge:
         self._unmeasured = list(self.columns)
         self._unjudged = list(range(len(self.rules)))
         self._updates: deque[int] = deque([0] * self._hysteresis.memory, self._hysteresis.memory)
-        self._course = Course()
+        self._course = Course(return_goal)
         self._newest: list[float | None] = [None] * len(self.rules)
         # The rows before the next one: as a frame, or as dictionaries with the steps that have seen them.
         self._context: pl.DataFrame | None = plan.no_rows
@@ -204,6 +211,12 @@ class Judge:
         value = self._recent[-1][column] if self._context is None else self._context[column][-1]
         return None if value is None else float(value)
 
+    @property
+    def goal_reached(self) -> int | None:
+        """The first update after which the smoothed return was at the goal or above; None before, or without a goal."""
+        update = self.measured_now("goal_reached")
+        return None if update is None else int(update)
+
     def signals(self) -> dict[str, float | None]:
         """Return every signal after the newest row, by name: those that rules watch, and those that only inform."""
         values = self.values()
@@ -325,17 +338,20 @@ def advance_side_by_side(portions: Sequence[tuple[Judge, pl.DataFrame]]) -> list
     return found
 
 
-def numbers_of(rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values()) -> pl.DataFrame:
+def numbers_of(
+    rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values(), return_goal: float | None = None
+) -> pl.DataFrame:
     """Return the number of each rule in each row of a whole run.
 
     Args:
         rows: all rows of a run, with the columns that a `Judge` of these rules reads.
         rules: what is watched.
+        return_goal: as for a `Judge`.
 
     Returns:
         One column (Float64) for each rule, by its name; null where it has no number.
     """
-    return Plan.of(tuple(rules)).numbers(Course().extend(_without_skipped(rows)))
+    return Plan.of(tuple(rules)).numbers(Course(return_goal).extend(_without_skipped(rows)))
 
 
 def _without_skipped(rows: pl.DataFrame) -> pl.DataFrame:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.reading.run_reader import RunReader
+from esper_schemas.errors import UsageError
 from esper_schemas.run.directory import StoredRun
+from esper_schemas.run.records import check_return_goal
 
 
 class JudgedRun(RunReader):
@@ -12,8 +15,23 @@ class JudgedRun(RunReader):
 
     Attributes:
         settings: thresholds and rules.
+        return_goal: the goal of the episode return: what the settings say, else what the run declares; None if neither.
     """
 
     def __init__(self, directory: StoredRun, settings: Settings = DEFAULT_SETTINGS, *, verifies: bool = False) -> None:
         super().__init__(directory, verifies=verifies)
         self.settings = settings
+        told = settings.return_goal_of(self.header.env)
+        self.return_goal = _finite(self.header.return_goal) if told is None else told
+
+    def judge(self) -> Judge:
+        """Make a judge of this run, by its settings and its goal, that has seen no rows."""
+        return Judge(self.settings.rules, self.return_goal)
+
+
+def _finite(declared: float | None) -> float | None:
+    """Return a goal as a header has it; None for one that is not a finite number, as another writer may leave it."""
+    try:
+        return check_return_goal(declared)
+    except UsageError:
+        return None

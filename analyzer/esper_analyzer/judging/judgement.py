@@ -36,6 +36,7 @@ class Judgement:
         rows: number of rows that count.
         first, last: their first and last update; None without rows.
         has_returns: whether any of them measured an episode return.
+        goal_reached: the first update after which the smoothed return was at the goal; None before, or without a goal.
         missing: ranges of missing updates between the first and the last.
         stride: the step from one update to the next.
         dropped: number of rows that the recorder dropped.
@@ -49,6 +50,7 @@ class Judgement:
     first: int | None
     last: int | None
     has_returns: bool
+    goal_reached: int | None
     missing: list[Range]
     stride: int
     dropped: int
@@ -84,7 +86,7 @@ def judge_in_steps(
     run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: int
 ) -> Generator[int, None, Judgement]:
     """As `judge_rank`, for a screen that must not stand still: yields the number of rows judged so far."""
-    judge = Judge(run.settings.rules)
+    judge = run.judge()
     log, troubles = AlertLog(), TroubleLog(update_at(FEWEST_BEFORE + 1, rows, index))
     for begun in judge.advance_all(rows):
         log.add(begun)
@@ -100,7 +102,7 @@ def judge_side_by_side(asked: Sequence[tuple[JudgedRun, SegmentIndex, pl.DataFra
         asked: of each rank the arguments of `judge_rank`, but with rows that were read: those of a `Judge` and
             `dropped_before`. The settings of all runs have the same rules, which can travel.
     """
-    judges = [Judge(run.settings.rules) for run, _, _, _ in asked]
+    judges = [run.judge() for run, _, _, _ in asked]
     begun = judge_each([(judge, rows) for judge, (_, _, rows, _) in zip(judges, asked, strict=True)], side_by_side=True)
     made = []
     for judge, episodes, (run, index, held, damage) in zip(judges, begun, asked, strict=True):
@@ -121,6 +123,7 @@ def _judgement(
         first=update_at(0, *of),
         last=judge.last_update if judge.rows else None,
         has_returns=EPISODE_RETURN in judge.measured,
+        goal_reached=judge.goal_reached,
         missing=list(facts.missing),
         stride=facts.stride,
         dropped=facts.dropped,

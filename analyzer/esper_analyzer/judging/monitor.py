@@ -24,6 +24,7 @@ from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude, level_in
 from esper_analyzer.reading.gaps import MIN_STEPS, Numbering, Range
 from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import Level
+from esper_schemas.run.records import check_return_goal
 
 OnAlert = Callable[[Alert], object]
 
@@ -50,14 +51,20 @@ _READERS: dict[pl.DataType, tuple[type | None, Callable[[Any], Any]]] = {
 _update_of = _whole(64)
 
 
-def live_monitor(on_alert: OnAlert | None = None, *, settings: Settings = DEFAULT_SETTINGS) -> LiveMonitor:
+def live_monitor(
+    on_alert: OnAlert | None = None, *, settings: Settings = DEFAULT_SETTINGS, return_goal: float | None = None
+) -> LiveMonitor:
     """Make a callable for `Recorder.open(on_update=...)` that judges each update by the rules of the report.
 
     Args:
         on_alert: called each time a rule is raised, in the thread that recorded the row, before `record` returns.
         settings: thresholds and rules; see `read_settings`.
+        return_goal: the mean episode return that the task is solved from, as in `Recorder.open`.
+
+    Raises:
+        UsageError: `return_goal` is not a finite number.
     """
-    return LiveMonitor(on_alert, settings)
+    return LiveMonitor(on_alert, settings, return_goal)
 
 
 class LiveMonitor:
@@ -67,10 +74,15 @@ class LiveMonitor:
     and an update that is recorded again counts again. Level, verdict and alerts may be read from any thread.
     """
 
-    def __init__(self, on_alert: OnAlert | None = None, settings: Settings = DEFAULT_SETTINGS) -> None:
+    def __init__(
+        self,
+        on_alert: OnAlert | None = None,
+        settings: Settings = DEFAULT_SETTINGS,
+        return_goal: float | None = None,
+    ) -> None:
         self._log = AlertLog()
         self._on_alert = on_alert
-        self._judge = Judge(settings.rules)
+        self._judge = Judge(settings.rules, check_return_goal(return_goal))
         self._readers = [(name, *_READERS[SCHEMA[name]]) for name in self._judge.columns]
         self._numbering = Numbering()
         self._untold: list[Range] = []  # gaps before it is known whether they are the stride

@@ -7,6 +7,9 @@
     [thresholds.critic_error]            # a metric, `loss_ratio`, or a signal that is judged
     critical = "> 3"
 
+    [return_goals]                       # the mean episode return that a task is solved from, by environment
+    "CartPole-v1" = 475
+
 Thresholds that the file does not mention stay as they are; an empty string removes a bound. Values that are not
 finite stay critical where they were, and a metric that is judged only under a condition (`value_std`) keeps it.
 """
@@ -18,7 +21,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +45,20 @@ class Settings:
     Attributes:
         thresholds: bands of the metrics.
         rules: what is watched, and how; their bands include the thresholds.
+        return_goals: goals of the episode return, by the name of the environment; they replace what runs declare.
+        return_goal: the goal of every run; it replaces all others.
         source: the file with the user's thresholds; None if there is no such file.
     """
 
     thresholds: Thresholds
     rules: tuple[Rule, ...]
     source: Path | None = None
+    return_goals: Mapping[str, float] = field(default_factory=dict)
+    return_goal: float | None = None
+
+    def return_goal_of(self, env: str | None) -> float | None:
+        """Return the goal of the episode return that the user has set for runs on an environment; None if none."""
+        return self.return_goals.get(env or "") if self.return_goal is None else self.return_goal
 
     @property
     def can_travel(self) -> bool:
@@ -62,11 +73,12 @@ class Settings:
         """Pickle bands only, since rules have functions; see `can_travel`."""
         if not self.can_travel:
             raise TypeError("settings with rules that are not those of the tables cannot be pickled")
-        return _with_bands, (self.thresholds, {rule.name: rule.bands for rule in self.rules}, self.source)
+        bands = {rule.name: rule.bands for rule in self.rules}
+        return _with_bands, (self.thresholds, bands, self.source, self.return_goals, self.return_goal)
 
 
-def _with_bands(thresholds: Thresholds, bands: Mapping[str, Bands], source: Path | None) -> Settings:
-    return Settings(thresholds, tuple(replace(RULES[name], bands=of_rule) for name, of_rule in bands.items()), source)
+def _with_bands(thresholds: Thresholds, bands: Mapping[str, Bands], *others: Any) -> Settings:
+    return Settings(thresholds, tuple(replace(RULES[name], bands=of_rule) for name, of_rule in bands.items()), *others)
 
 
 DEFAULT_SETTINGS = Settings(DEFAULT_THRESHOLDS, tuple(RULES.values()))
@@ -85,7 +97,10 @@ def read_settings(path: Path) -> Settings:
         return _settings(path, "", document)
     ours = _tool_esper(document)
     if ours is None:
-        raise UsageError(f"{path} sets no thresholds: expected a table [tool.esper.thresholds.NAME]")
+        raise UsageError(
+            f"{path} sets no thresholds and no goals: expected a table [tool.esper.thresholds.NAME] or"
+            " [tool.esper.return_goals]"
+        )
     return _settings(path, "tool.esper.", ours)
 
 
@@ -157,19 +172,30 @@ def _tool_esper(document: Mapping[str, Any]) -> Any:
 
 def _settings(path: Path, prefix: str, document: Any) -> Settings:
     """Make settings from a parsed file; `prefix` is the place of its tables in the file."""
-    tables = _table(path, prefix.rstrip(".") or "the file", document, ("thresholds",)).get("thresholds", {})
+    found = _table(path, prefix.rstrip(".") or "the file", document, ("thresholds", "return_goals"))
+    tables, goals = found.get("thresholds", {}), _goals(path, f"{prefix}return_goals", found.get("return_goals", {}))
     judged = {rule.bands_of: rule.bands for rule in RULES.values() if rule.bands_of}
     defaults = {**judged, **DEFAULT_THRESHOLDS}
     where = f"{prefix}thresholds"
     named = _table(path, where, tables, tuple(defaults))
     overrides = {name: _bands(path, f"{where}.{name}", defaults[name], table) for name, table in named.items()}
     if not overrides:
-        return DEFAULT_SETTINGS
+        return replace(DEFAULT_SETTINGS, source=path, return_goals=goals) if goals else DEFAULT_SETTINGS
     thresholds = {name: overrides.get(name, bands) for name, bands in DEFAULT_THRESHOLDS.items()}
     rules = (
         replace(rule, bands=replace(overrides.get(rule.bands_of, rule.bands), only_if=None)) for rule in RULES.values()
     )
-    return Settings(thresholds, tuple(rules), path)
+    return Settings(thresholds, tuple(rules), path, goals)
+
+
+def _goals(path: Path, where: str, table: Any) -> dict[str, float]:
+    """Return the goals of the episode return by environment."""
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: {where} must be a table, found {table!r:.60}")
+    for env, goal in table.items():
+        if isinstance(goal, bool) or not isinstance(goal, (int, float)) or not math.isfinite(goal):
+            raise UsageError(f"{path}: {where}.{env} must be a finite number, such as 475, found {goal!r:.60}")
+    return {env: float(goal) for env, goal in table.items()}
 
 
 def _table(path: Path, where: str, found: Any, known: tuple[str, ...]) -> Mapping[str, Any]:

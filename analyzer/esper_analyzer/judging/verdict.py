@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.course import LEARNING_UPDATES
+from esper_analyzer.judging.goal import GoalCourse
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.returns import PROGRESS, START_RETURNS
 from esper_analyzer.judging.rules.rule import QUESTIONS, Question, Rule
@@ -267,8 +268,17 @@ def _not_judged(judge: Judge) -> list[NotJudged]:
     return [
         NotJudged(rule.name, [name for name in rule.needs if name not in measured])
         for rule in judge.rules
-        if rule.question is not None and rule.is_asked and rule.name not in judged
+        if rule.question is not None and rule.is_asked and rule.name not in judged and _applies(judge, rule)
     ]
+
+
+def _applies(judge: Judge, rule: Rule) -> bool:
+    """Whether a rule says anything of the run: one on the way to a goal does not where no goal was declared."""
+    return judge.return_goal is not None or not _is_of_goal(rule)
+
+
+def _is_of_goal(rule: Rule) -> bool:
+    return rule.value.column in GoalCourse.NAMES
 
 
 def _remedies(judge: Judge) -> list[str]:
@@ -309,9 +319,13 @@ def _outcome(judge: Judge) -> str:
     if start is None or now is None:
         return "The outcome was judged."
     risen = judge.measured_now("return_rise") or 0.0
-    text = f"The episode return is {compact(now)} at update {judge.last_update}; it began at {compact(start)}"
+    goal, reached = judge.return_goal, judge.goal_reached
+    of_goal = "" if goal is None else f" of {goal:g}, its goal,"
+    text = f"The episode return is {compact(now)}{of_goal} at update {judge.last_update}; it began at {compact(start)}"
     if best is not None and best > now and risen >= 1.0:
         text += f", and its best was {compact(best)}"
+    if reached is not None:
+        text += f"; it reached its goal at update {reached}"
     return f"{text}."
 
 
@@ -325,6 +339,9 @@ def _broken(judge: Judge) -> list[tuple[Rule, Reason]]:
             continue
         level = rule.gives[episode.severity - 1]
         text = episode.describe(values[rule.name], judge.last_update)
+        now = judge.measured_now("return_now")
+        if _is_of_goal(rule) and judge.return_goal is not None and now is not None:
+            text += f" It is {compact(now)}, and the goal is {judge.return_goal:g}."
         found.append((rule, Reason(level, rule.name, rule.metric, None, episode.since, text, rule.meaning)))
     return found
 

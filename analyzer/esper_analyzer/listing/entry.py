@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from esper_analyzer.judging.judge import Judge, judge_each
+from esper_analyzer.judging.judge import judge_each
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import judge_rank, verdict_of_ranks, verdict_on_rank
 from esper_analyzer.judging.plan import Plan
@@ -58,6 +58,8 @@ class RunEntry:
         updates: number of updates that count, of the first rank that has recorded anything; None before its rows were
             read.
         measured: newest measured value of some metrics of that rank, by name; null where one was never measured.
+        return_goal: the goal of the episode return that the run was judged by; None without one, or before.
+        goal_reached: the first update after which that rank's smoothed return was at the goal; None if it never was.
         level: level of the verdict; None before the run was judged.
         since: the update since which the verdict has that level, if a rule gives it.
         rank: of several ranks, the one that gives the verdict.
@@ -76,6 +78,8 @@ class RunEntry:
     config: Mapping[str, Any] = field(default_factory=dict)
     updates: int | None = None
     measured: Mapping[str, float | None] = field(default_factory=dict)
+    return_goal: float | None = None
+    goal_reached: int | None = None
     level: Level | None = None
     since: int | None = None
     rank: int | None = None
@@ -145,6 +149,7 @@ class _Read:
         entry: what its header says, with the error if it cannot be read.
         run, found: the run and the look at it; None if it cannot be read.
         updates, measured: as in its entry.
+        goal_reached: as in its entry; of the first rank that has recorded anything.
         verdicts: the verdicts on its ranks; at first on those with many rows.
         held: the rows of each other rank.
     """
@@ -154,6 +159,7 @@ class _Read:
     found: RunIndex | None = None
     updates: int = 0
     measured: Mapping[str, float | None] = field(default_factory=dict)
+    goal_reached: int | None = None
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     held: dict[int, pl.DataFrame] = field(default_factory=dict)
 
@@ -176,9 +182,11 @@ def _read(entry: RunEntry, settings: Settings, depth: Depth, wanted: Collection[
                 if rank == shown:
                     read.updates, read.measured = read.held[rank].height, _newest(read.held[rank], wanted)
                 continue
-            read.verdicts[rank] = judge_rank(run, index, rows, found.damage_of(rank)).verdict
+            judged = judge_rank(run, index, rows, found.damage_of(rank))
+            read.verdicts[rank] = judged.verdict
             if rank == shown:
                 read.updates, read.measured = _newest_of_many(rows, wanted)
+                read.goal_reached = judged.goal_reached
         return read
     except StoreError:
         raise  # the other runs are in the same store
@@ -188,7 +196,7 @@ def _read(entry: RunEntry, settings: Settings, depth: Depth, wanted: Collection[
 
 def _judged(group: Sequence[_Read], settings: Settings) -> list[RunEntry]:
     """Judge what was read of some runs, and return their entries."""
-    held = [(one, rank, Judge(settings.rules), rows) for one in group for rank, rows in one.held.items()]
+    held = [(one, rank, one.run.judge(), rows) for one in group if one.run for rank, rows in one.held.items()]
     try:
         judge_each([(judge, rows) for _, _, judge, rows in held], side_by_side=settings.can_travel)
         for one, rank, judge, rows in held:
@@ -196,6 +204,8 @@ def _judged(group: Sequence[_Read], settings: Settings) -> list[RunEntry]:
             assert one.found is not None
             damage = one.found.damage_of(rank)
             one.verdicts[rank] = verdict_on_rank(one.run, one.found.ranks[rank], rows, damage, judge)
+            if rank == next(iter(one.found.shown("first"))):
+                one.goal_reached = judge.goal_reached
     except RUN_ERRORS as error:
         if len(group) > 1:  # whichever run it is of
             return [entry for one in group for entry in _judged([one], settings)]
@@ -204,9 +214,16 @@ def _judged(group: Sequence[_Read], settings: Settings) -> list[RunEntry]:
 
 
 def _entry(read: _Read) -> RunEntry:
-    if read.found is None:
+    if read.run is None or read.found is None:
         return read.entry
-    entry = replace(read.entry, updates=read.updates, measured=read.measured, is_damaged=bool(read.found.damage))
+    entry = replace(
+        read.entry,
+        updates=read.updates,
+        measured=read.measured,
+        return_goal=read.run.return_goal,
+        goal_reached=read.goal_reached,
+        is_damaged=bool(read.found.damage),
+    )
     if not read.verdicts:
         return replace(entry, level="unknown")
     verdict = verdict_of_ranks({rank: read.verdicts[rank] for rank in read.found.ranks if rank in read.verdicts})

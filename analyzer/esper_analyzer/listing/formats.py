@@ -63,6 +63,8 @@ def row_of(run: RunEntry) -> dict[str, Any]:
         "env": run.env,
         "trainer": run.trainer,
         "lr": run.learning_rate,
+        "return_goal": run.return_goal,
+        "goal_reached": run.goal_reached,
         "verdict": {"level": run.level, "since": run.since, "rank": run.rank, "reason": run.reason},
         "damaged": run.is_damaged,
         "error": run.error,

@@ -44,6 +44,8 @@ class _Kept:
     config: str
     updates: int | None
     measured: dict[str, float | None]
+    return_goal: float | None
+    goal_reached: int | None
     level: Level | None
     since: int | None
     rank: int | None

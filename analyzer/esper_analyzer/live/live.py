@@ -16,7 +16,6 @@ import polars as pl
 from esper_analyzer.caching.judgements import judgement_in_steps
 from esper_analyzer.judging.alert_log import AlertLog, gap_alert
 from esper_analyzer.judging.alerts import Alert
-from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import Judgement
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
@@ -220,7 +219,7 @@ class LiveFeed(Feed):
         self._attempts: dict[int, int] = {}
         self._log = AlertLog()
         self._gaps_told_to = -1
-        self._judge = Judge(self.run.settings.rules)
+        self._judge = self.run.judge()
         steps = None if found is None else judgement_in_steps(self.run, found, self.rank, rows)
         self._has_ended_before = steps is not None
         self._judgement: Judgement | None = None

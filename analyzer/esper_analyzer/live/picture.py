@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from esper_analyzer.judging import signals
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.measuring.buckets import Buckets
@@ -24,6 +25,9 @@ from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
 
 CHARTED = tuple(metric.name for metric in leading())
 """Metrics whose whole course is always in the picture; the course of any other metric is read on request."""
+
+EXPLAINING = frozenset(signals.has_something_to_explain().meta.root_names())
+"""Columns that say whether there is something to explain."""
 
 RECENT_ROWS = 512
 MAX_EVENTS = 1000
@@ -146,6 +150,16 @@ class Picture:
     def levels(self) -> Mapping[str, Level]:
         """Level of the newest value of each `CHARTED` metric, computed once however often it is drawn."""
         return levels_of({name: self.last(name) for name in CHARTED}, CHARTED, self.thresholds)
+
+    @cached_property
+    def is_explainable(self) -> bool:
+        """Whether a critic could explain anything of the returns of the newest row, beside those of the newest rows.
+
+        After a task was solved it cannot: returns hardly vary, and explained variance says little.
+        """
+        if not self.recent.height or not EXPLAINING.issubset(self.recent.columns):
+            return True
+        return bool(self.recent.select(signals.has_something_to_explain()).to_series()[-1])
 
     def state(self, name: str, length: int = HISTORY_LENGTH) -> MetricState:
         """Return last value, history, trend and level of a `CHARTED` metric, from the newest rows."""

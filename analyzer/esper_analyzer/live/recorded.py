@@ -56,7 +56,7 @@ class RecordedFeed(Feed):
         self._attempts: list[tuple[int, int]] = []
         self._raised: list[int] = []  # the update of each time that an alert was raised so far, in order
         self._numbering = Numbering()
-        self._states: list[_State] = [(Judge(run.settings.rules), AlertLog())]  # after each step
+        self._states: list[_State] = [(run.judge(), AlertLog())]  # after each step
         self._at = _copy(self._states[0])
         self._block = (0, pl.DataFrame())
         self._position, self._shown = 0, -1
@@ -118,7 +118,7 @@ class RecordedFeed(Feed):
         self._raised = [last + 1 for _, last in self._numbering.missing]
         self._shown = -1
         yield
-        judge, log = Judge(self.run.settings.rules), AlertLog()
+        judge, log = self.run.judge(), AlertLog()
         columns = self._frame.select(judge.columns)
         for batch in columns.collect_batches(chunk_size=JUDGED_AT_ONCE, maintain_order=True):
             for start in range(0, batch.height, JUDGED_AT_ONCE):

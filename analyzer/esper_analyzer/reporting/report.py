@@ -39,6 +39,10 @@ class RunSection:
     """Identity and status of the run, from its header and attempts.
 
     Attributes:
+        return_goal: the goal of the episode return that the run was judged by: that of the settings, else the one that
+            the run declares; None if neither.
+        goal_reached: the first update after which the smoothed return was at the goal or above, in the first rank of
+            `rank` that got there; None if none has, or without a goal.
         ranks: the ranks that the report is on: its verdict, alerts, files and black boxes.
         rank: the rank that `updates`, `metrics`, `ratio` and `signals` are of; None if they are of several together.
     """
@@ -50,6 +54,8 @@ class RunSection:
     env: str | None
     device: str | None
     value_loss_definition: Mapping[str, Any]
+    return_goal: float | None
+    goal_reached: int | None
     world_size: int
     attempts: int
     ranks: list[int]
@@ -271,7 +277,7 @@ def _report(run: JudgedRun, rank: Ranks, found: RunIndex, every: RunIndex, judge
     )
     alerts, verdict, signals = together(run, judged)
     return Report(
-        run=_run(run, looked_at(rank), found, shown),
+        run=_run(run, looked_at(rank), found, {number: judged[number] for number in shown}),
         updates=made.updates,
         metrics=made.metrics,
         ratio=made.ratio,
@@ -316,8 +322,8 @@ def _from_rows(
     )
 
 
-def _run(run: JudgedRun, rank: int | None, found: RunIndex, shown: Sequence[int]) -> RunSection:
-    header = run.header
+def _run(run: JudgedRun, rank: int | None, found: RunIndex, shown: Mapping[int, Judgement]) -> RunSection:
+    header, reached = run.header, [one.goal_reached for one in shown.values() if one.goal_reached is not None]
     return RunSection(
         run_id=header.run_id,
         path=str(run.path),
@@ -326,10 +332,12 @@ def _run(run: JudgedRun, rank: int | None, found: RunIndex, shown: Sequence[int]
         env=header.env,
         device=header.device,
         value_loss_definition=dict(header.value_loss_definition),
+        return_goal=run.return_goal,
+        goal_reached=min(reached, default=None),
         world_size=header.world_size,
         attempts=max((index.attempts for index in found.ranks.values()), default=0),
         ranks=list(found.ranks),
-        rank=shown[0] if len(shown) == 1 else None,
+        rank=next(iter(shown)) if len(shown) == 1 else None,
     )
 
 

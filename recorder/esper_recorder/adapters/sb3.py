@@ -19,7 +19,7 @@ from esper_recorder.writing.background import UpdateHook
 from esper_recorder.writing.foreign import describe
 from esper_recorder.writing.opening import Resume
 from esper_schemas.errors import UsageError
-from esper_schemas.run.records import EndStatus
+from esper_schemas.run.records import EndStatus, check_return_goal
 
 try:
     from stable_baselines3 import PPO
@@ -31,6 +31,7 @@ try:
         check_model,
         config_of,
         env_name,
+        published_goal,
         trainer_of,
         value_loss_definition,
     )
@@ -69,13 +70,16 @@ class RecorderCallback(BaseCallback):
         run_id: Name of the run and of its folder; by default it is made from the time.
         config: Your own hyper-parameters, stored in the header beside those of the PPO.
         env: Name of the environment, if the name that the environment reports is not the right one.
+        return_goal: As for `Recorder.open`; by default the goal that Gymnasium publishes for the environment, where all
+            environments are in this process and unchanged; see `return_goal_of`.
         resume, on_update, strict, upload, redact: As for `Recorder.open`. A resumed run continues with its first
             recorded update that took more environment steps than `model.num_timesteps`, else behind its last one. A
             model loaded from a checkpoint therefore supersedes the updates after that checkpoint, and no other,
             whatever its number of environments or steps.
 
     Raises:
-        UsageError: `learn` was called on another algorithm, or on a different model than before.
+        UsageError: `return_goal` is not a finite number; or `learn` was called on another algorithm, or on a different
+            model than before.
         UsageError, RunExistsError, RunLockedError, RunDamagedError, OSError: as `Recorder.open`, from `learn`,
             before the first step.
 
@@ -92,6 +96,7 @@ class RecorderCallback(BaseCallback):
         run_id: str | None = None,
         config: Mapping[str, Any] | None = None,
         env: str | None = None,
+        return_goal: float | None = None,
         resume: Resume = "never",
         on_update: UpdateHook | None = None,
         strict: bool = False,
@@ -104,6 +109,7 @@ class RecorderCallback(BaseCallback):
         self._run_id = run_id
         self._own_config = config or {}
         self._env_name = env
+        self._return_goal = check_return_goal(return_goal)
         self._resume: Resume = resume
         self._on_update = on_update
         self._strict = strict
@@ -159,6 +165,7 @@ class RecorderCallback(BaseCallback):
             trainer=trainer_of(model),
             env=self._env_name or env_name(model),
             device=str(model.device),
+            return_goal=published_goal(model) if self._return_goal is None else self._return_goal,
             value_loss_definition=value_loss_definition(model),
             resume=self._resume if is_first else "must",
             on_update=self._on_update,

@@ -10,7 +10,9 @@ from typing import Any
 import stable_baselines3
 from stable_baselines3 import PPO
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecMonitor
 
+from esper_recorder.return_goal import return_goal_of
 from esper_recorder.writing import log
 from esper_schemas.errors import UsageError
 from esper_schemas.run.records import ValueLossDefinition
@@ -128,6 +130,23 @@ def env_name(model: PPO) -> str | None:
         return None
     found = re.search(r"<([^<>]+)>+$", text)
     return found[1].removesuffix(" instance") if found else None
+
+
+def published_goal(model: PPO) -> float | None:
+    """Return the goal of the episode return that Gymnasium publishes for the environments; None if not of all.
+
+    An environment in another process is not asked: its spec may contain objects that cannot be pickled.
+    """
+    env: Any = model.get_env()
+    while isinstance(env, VecEnvWrapper):
+        if isinstance(env, VecMonitor):
+            return None  # it counts what the wrappers below it made of the rewards
+        env = env.venv
+    try:
+        return return_goal_of(env) if isinstance(env, DummyVecEnv) else None
+    except Exception as error:  # the user's own environment may do anything when it is asked for its spec
+        log.warning("could not read the environment's goal: %s: %s", type(error).__name__, error)
+        return None
 
 
 def _plain(value: Any) -> Any:

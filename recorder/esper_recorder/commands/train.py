@@ -17,6 +17,7 @@ from esper_recorder.train.signals import Signals
 from esper_schemas.console import talk_console, tell
 from esper_schemas.errors import UsageError
 from esper_schemas.exit_codes import ExitCode
+from esper_schemas.run.records import check_return_goal
 
 if TYPE_CHECKING:
     from esper_recorder.train.command import Outcome
@@ -83,6 +84,13 @@ def describe_presets() -> str:
     " --checkpoint-updates can change. A complete run is left as it is.",
 )
 @click.option(
+    "--return-goal",
+    type=float,
+    metavar="RETURN",
+    help="Mean episode return that the environment is solved from; stored in the run.  [default: that of Gymnasium's"
+    " registry, if it names one]",
+)
+@click.option(
     "--stop-on",
     type=click.Choice(["warning", "critical"]),
     help="Stop the training when its verdict reaches this level. The run is sealed, and the exit code is 1.",
@@ -97,6 +105,7 @@ def train(
     device: str,
     root: str,
     run_id: str | None,
+    return_goal: float | None,
     stop_on: StopLevel | None,
     upload: str | None,
     redact: tuple[str, ...],
@@ -115,6 +124,10 @@ def train(
     signals = Signals()
     where = {"device_name": device, "root": Path(root), "run_id": run_id, "stop_on": stop_on}
     where |= {"upload": upload, "redact": redact}
+    if resume and return_goal is not None:
+        raise click.UsageError("--return-goal is for a new run; a run that is resumed keeps its goal")
+    if not resume:
+        where["return_goal"] = check_return_goal(return_goal)
     outcome = None
     with signals.installed():
         try:

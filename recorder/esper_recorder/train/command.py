@@ -18,7 +18,7 @@ from esper_recorder.train.checkpoint import CHECKPOINT_NAME, Checkpoint, unusabl
 from esper_recorder.train.checkpointing import CheckpointWriter
 from esper_recorder.train.config import PPOConfig, spell_option
 from esper_recorder.train.envs import RestorableEnv
-from esper_recorder.train.gym_envs import make_env
+from esper_recorder.train.gym_envs import make_env, published_goal
 from esper_recorder.train.progress import ProgressDisplay, format_number
 from esper_recorder.train.rollout import EPISODE_WINDOW
 from esper_recorder.train.signals import Signals
@@ -89,11 +89,14 @@ def run_training(
     run_id: str | None,
     signals: Signals,
     console: Console,
+    return_goal: float | None = None,
     stop_on: StopLevel | None = None,
     upload: str | None = None,
     redact: Sequence[str] = (),
 ) -> Outcome:
     """Train with `config` and record the run under `root`; messages go to `console`.
+
+    Without a `return_goal`, the goal is the one that Gymnasium publishes for the environment.
 
     A signal, or a verdict as bad as `stop_on`, ends the run properly: it is sealed, with the status `interrupted` and
     a checkpoint.
@@ -105,7 +108,8 @@ def run_training(
     device = resolve_device(device_name)
     with closing(make_env(config.env, config.num_envs, seed=config.seed, device=device)) as env:
         trainer = Trainer(config, env, device)
-        stop = VerdictStop(stop_on) if stop_on else None
+        goal = published_goal(config.env) if return_goal is None else return_goal
+        stop = VerdictStop(stop_on, goal) if stop_on else None
         episodes = "continue" if isinstance(env, RestorableEnv) else "restart"
         try:
             recorder = Recorder.open(
@@ -115,6 +119,7 @@ def run_training(
                 trainer=TRAINER_NAME,
                 env=config.env,
                 device=str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+                return_goal=goal,
                 value_loss_definition=value_loss_definition(config),
                 on_update=stop.monitor if stop else None,
                 upload=upload,
@@ -175,7 +180,7 @@ def resume_training(
         if config.num_updates == done and attempts and attempts[-1].status == "finished":
             _say(console, f"{run.path} is complete with {done} updates; --updates N trains it for longer")
             return Outcome(run.path, None)
-        stop = VerdictStop(stop_on) if stop_on else None
+        stop = VerdictStop(stop_on, header.return_goal) if stop_on else None
         monitor = stop.monitor if stop else None
         try:
             recorder = Recorder.open(

@@ -34,6 +34,12 @@ def make_env(env: str, num_envs: int, *, seed: int, device: torch.device) -> Tra
     return GymnasiumEnv(env.removeprefix("gym:"), num_envs, seed=seed, device=device)
 
 
+def published_goal(env: str) -> float | None:
+    """Return the goal of the episode return that Gymnasium publishes for the id of an environment, if it does."""
+    spec = gymnasium.registry.get(env.removeprefix("gym:").rpartition(":")[2])
+    return None if spec is None or spec.reward_threshold is None else float(spec.reward_threshold)
+
+
 class GymnasiumEnv:
     """`num_envs` Gymnasium environments, stepped on the host, with tensors on `device`.
 

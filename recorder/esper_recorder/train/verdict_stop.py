@@ -26,13 +26,13 @@ class VerdictStop:
         UsageError: polars, which the analyzer needs, is not installed.
     """
 
-    def __init__(self, level: StopLevel) -> None:
+    def __init__(self, level: StopLevel, return_goal: float | None) -> None:
         if find_spec("polars") is None:
             raise UsageError(f"--stop-on {level} needs polars, which is not installed: pip install polars")
         from esper_analyzer import find_settings, live_monitor
 
         self.level = level
-        self.monitor = live_monitor(settings=find_settings(Path()))
+        self.monitor = live_monitor(settings=find_settings(Path()), return_goal=return_goal)
 
     def check(self) -> None:
         """Raise `StoppedByVerdict` if the verdict has reached the level; call this after each row."""

@@ -32,7 +32,15 @@ from esper_schemas.run.directory import (
     segment_numbers,
 )
 from esper_schemas.run.files import Folder
-from esper_schemas.run.records import MAX_JSON_BYTES, Attempt, RunHeader, ValueLossDefinition, check_run_id, now
+from esper_schemas.run.records import (
+    MAX_JSON_BYTES,
+    Attempt,
+    RunHeader,
+    ValueLossDefinition,
+    check_return_goal,
+    check_run_id,
+    now,
+)
 from esper_schemas.segment.active import SegmentIdentity
 from esper_schemas.segment.sealed import load_parquet
 
@@ -269,6 +277,7 @@ def _header(
         trainer=described.get("trainer"),
         env=described.get("env"),
         device=described.get("device"),
+        return_goal=check_return_goal(described.get("return_goal")),
         value_loss_definition=asdict(definition),
         world_size=world_size,
         host=socket.gethostname(),

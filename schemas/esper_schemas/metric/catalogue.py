@@ -11,6 +11,9 @@ LOSS_RATIO = "loss_ratio"
 EPISODE_RETURN = "episode_return_mean"
 """Name of the metric that people look at first, where it was recorded."""
 
+EXPLAINED_VARIANCE = "explained_variance"
+"""Name of the metric that says little where returns hardly vary."""
+
 MIN_POLICY_LOSS = 1e-10
 """The Lv/Lp ratio is null if abs(policy_loss) is smaller than this."""
 

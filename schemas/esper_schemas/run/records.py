@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -39,6 +40,23 @@ def check_run_id(run_id: object) -> str:
             f"a run id is 1 to 128 letters, digits, '.', '_' or '-', starting with a letter or digit; found {run_id!a}"
         )
     return run_id
+
+
+def check_return_goal(goal: object) -> float | None:
+    """Check that a declared goal of the episode return is a finite number, or None; return it as a float.
+
+    Raises:
+        UsageError: it is anything else.
+    """
+    if goal is None:
+        return None
+    try:
+        number = math.nan if isinstance(goal, (bool, str, bytes)) else float(goal)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"return_goal must be a finite number, such as 475, or None, found {goal!a:.60}")
+    return number
 
 
 def read_json(storage: Storage, name: str) -> dict[str, Any]:
@@ -149,8 +167,9 @@ class ValueLossDefinition:
 class RunHeader(_JsonFile):
     """Who recorded the run, and how: `run.json`, written once when the run is created.
 
-    `redacted` names the keys that an upload has left out: `host`, `commit`, `config` and `config.KEY`. It is empty
-    where the run was recorded.
+    `return_goal` is the mean episode return from which the task counts as solved, in the environment's own rewards;
+    None where nobody has declared one. `redacted` names the keys that an upload has left out: `host`, `commit`,
+    `config` and `config.KEY`. It is empty where the run was recorded.
     """
 
     format: int = FORMAT_VERSION
@@ -160,6 +179,7 @@ class RunHeader(_JsonFile):
     trainer: str | None = None
     env: str | None = None
     device: str | None = None
+    return_goal: int | float | None = None
     value_loss_definition: Mapping[str, Any] = field(default_factory=dict)
     world_size: int = 1
     host: str | None = None

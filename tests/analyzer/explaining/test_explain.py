@@ -471,3 +471,15 @@ def test_a_python_mistake_is_told(record: Record) -> None:
         run.explain(31)
     with pytest.raises(UsageError, match="is given twice"):
         run.explain_against(run)
+
+
+def test_a_run_that_died_in_its_first_update_names_what_is_there(tmp_path: Path) -> None:
+    """Its black box, with the number of minibatches and the reason, and the command that shows them."""
+    with suppress(KeyError), Recorder.open(tmp_path, run_id="dead") as recorder:
+        for number in range(3):
+            recorder.minibatch(epoch=1, policy_loss=-0.1, value_loss=1.0 + number)
+        raise KeyError("observation")
+    with pytest.raises(
+        UsageError, match=r"no update, .* the last 3 minibatches of the first one \(.*KeyError.*\): `esp"
+    ):
+        open_run(tmp_path / "dead").explain()

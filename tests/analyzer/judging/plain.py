@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from esper_analyzer.judging import course, returns, standstill
+from esper_analyzer.judging import course, goal, returns, standstill
 from esper_analyzer.judging.e_detector import FRACTIONS
 from esper_analyzer.reading.segment_index import SCHEMA
 
@@ -461,7 +461,8 @@ COURSE: dict[str, Callable[[Columns], list[Value]]] = {
 
 
 def course_of(columns: Columns) -> Columns:
-    """Every column of the course."""
+    """Every column of the course, of a run without a goal; `test_goal` has those with one."""
     outcome = outcome_of(columns["episode_return_mean"])
     made = {name: make(columns) for name, make in COURSE.items()} | outcome | standstill_of(columns, outcome)
-    return {name: made[name] for name in course.COLUMNS}
+    no_goal: Columns = {name: [None] * len(columns["update"]) for name in goal.GoalCourse.NAMES}
+    return {name: (made | no_goal)[name] for name in course.COLUMNS}

@@ -114,6 +114,29 @@ def test_the_first_screen_of_the_application_is_calm(trained: tuple[Path, str], 
     float(reds["value_loss"][0])
 
 
+@pytest.mark.parametrize(("spread", "is_red"), [(1.0, False), (100.0, True)])
+def test_explained_variance_is_red_only_where_there_is_something_to_explain(
+    record: Callable[..., Path], spread: float, is_red: bool
+) -> None:
+    """Once a task was solved and returns hardly vary, an explained variance below 0 has no colour of a level."""
+    rows = [
+        {"update": i, "value_loss": 0.1, "return_mean": 200.0, "return_std": 100.0, "explained_variance": 0.9}
+        for i in range(40)
+    ]
+    rows[-1] |= {"return_std": spread, "explained_variance": -0.5}
+    run = open_run(record(rows))
+    feed = LiveFeed(run, 0)
+    try:
+        picture = feed.finish()
+    finally:
+        feed.close()
+    assert picture.levels["explained_variance"] == "critical"
+    assert picture.is_explainable == is_red
+    lines = draw_frame(run, 0, picture, width=120, height=40, style=Style(color=True, unicode=True))
+    reds = [line for line in lines if any("-0.5" in part for part in red_parts(line))]
+    assert bool(reds) == is_red
+
+
 def test_the_bounds_of_lv_lp_are_never_red(record: Callable[..., Path]) -> None:
     """With all four bounds of Lv/Lp in view, its chart is not red, on the screen, on the page and in a notebook."""
     rows = [{"update": i, "value_loss": 0.004 * 1.2**i, "policy_loss": -0.1} for i in range(34)]

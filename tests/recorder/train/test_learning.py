@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.colors import red_parts
 
-from esper_analyzer import open_run
+from esper_analyzer import Run, open_run
+from esper_analyzer.drawing.style import Style
+from esper_analyzer.live.recorded import RecordedFeed
+from esper_analyzer.terminal.frame import draw_frame
 from esper_recorder.train.config import PPOConfig
 from esper_recorder.train.gym_envs import make_env
 from esper_recorder.train.trainer import Progress, Trainer
@@ -53,6 +57,18 @@ def train(env: str, **overrides: Any) -> tuple[list[dict[str, Any]], list[float]
     return kept.rows, returns
 
 
+def check_calm(run: Run) -> None:
+    """At every fourth update, what `tail` would have shown has no word critical, and nothing red beside Lv/Lp."""
+    feed = RecordedFeed(run, 0, speed=0)
+    while feed.work():
+        pass
+    for position in range(1, feed.total + 1, 4):
+        feed.seek(position)
+        lines = draw_frame(run, 0, feed.picture(), width=100, height=30, style=Style(color=True, unicode=True))
+        assert "critical" not in "\n".join(lines)
+        assert [line for line in lines if "Lv/Lp" not in line and any(red_parts(line))] == []
+
+
 def check_learned(said: str, path: Path) -> None:
     """A run with no option but the seed, which printed `said`, learned, was never critical, and ended healthy."""
     last_100 = re.search(r"^return +(\S+) \(mean of the last 100 episodes\)$", said, re.MULTILINE)
@@ -70,6 +86,7 @@ def check_learned(said: str, path: Path) -> None:
     assert max(row["kl_divergence"] for row in rows) <= 0.03
     assert max(row["clip_fraction"] for row in rows) < 0.25
     assert not any(row["skipped"] for row in rows)
+    check_calm(run)
 
 
 @pytest.mark.torture

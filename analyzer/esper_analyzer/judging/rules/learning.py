@@ -6,7 +6,8 @@ import polars as pl
 
 from esper_analyzer.judging import signals, steps
 from esper_analyzer.judging.course import LEARNING_UPDATES
-from esper_analyzer.judging.rules.rule import DECISIVE, Rule, as_count, as_percent, signal_rule
+from esper_analyzer.judging.goal import FAR
+from esper_analyzer.judging.rules.rule import DECISIVE, WARNS, Rule, as_count, as_percent, signal_rule
 from esper_analyzer.judging.watched import (
     Signal,
     bandit_unrisen,
@@ -163,6 +164,36 @@ def learning_rules() -> list[Rule]:
             sentence=lambda count: (
                 f"The return was exactly the same in {as_count(count)} updates, though episodes differed in length"
             ),
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "far_from_goal",
+            f"Updates in which no return came {as_percent(FAR)} of the way to the goal",
+            of_column("far_from_goal"),
+            Bands(warning=(at_least(50),), critical=(at_least(70),), nonfinite="unknown"),
+            "Nothing has been found that pays; look at exploration, at rewards, and whether the goal can be reached.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=as_count,
+            sentence=lambda count: (
+                f"In {as_count(count)} updates no return came {as_percent(FAR)} of the way to the goal"
+            ),
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "no_nearer_to_goal",
+            "Updates in which the return has come no nearer to its goal",
+            of_column("no_nearer_to_goal"),
+            Bands(warning=(at_least(200),), nonfinite="unknown"),
+            "It is stuck below its goal, or learns slowly; look at the learning rate, at entropy, and at the critic.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
+            gives=WARNS,
+            shown=as_count,
+            sentence=lambda count: f"In {as_count(count)} updates the return has come no nearer to its goal",
             chart="episode_return_mean",
         ),
         signal_rule(

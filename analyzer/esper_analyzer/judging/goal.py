@@ -1,0 +1,129 @@
+"""The way of the return to the goal that somebody declared for the run; part of `course`.
+
+Without a goal all numbers are null. Both forms give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Floats: TypeAlias = "NDArray[np.float64]"
+Row = Mapping[str, float | None]
+
+FAR = 0.15
+"""A return is far from the goal if it came less than this share of the way from the lowest return to the goal."""
+
+FEWEST_RETURNS = 10
+"""Updates count as far from the goal once so many measured returns, one after another, were."""
+
+NEARER, NEAR = 0.05, 0.8
+"""The smoothed return comes nearer to the goal by such steps of the way from its start, and is near at such a share."""
+
+
+class GoalCourse:
+    """How far the return is from the goal, and for how long; the numbers are by `NAMES`.
+
+    - `far_from_goal`: updates, one after another, in none of which a return came `FAR` of the way from the lowest
+      return so far to the goal. Single returns count, not smoothed ones: a policy that is seldom far better by chance
+      has something to learn from. 0 while fewer than `FEWEST_RETURNS` were measured in them; 0 for good once the
+      goal was reached.
+    - `no_nearer_to_goal`: updates since the smoothed return first came as near to the goal as it ever did, in steps of
+      `NEARER` of the way from its start; 0 where it is near the goal now, and for good once the goal was reached.
+      Known after the start.
+    - `goal_reached`: the first update after which the smoothed return was at the goal or above; null before that.
+    """
+
+    NAMES = ("far_from_goal", "no_nearer_to_goal", "goal_reached")
+
+    READS = ("update", "episode_return_mean", "return_start", "return_now")
+    """Columns from which they are made; the last two are of `returns.Returns`."""
+
+    def __init__(self, goal: float | None) -> None:
+        self._goal = math.nan if goal is None else goal
+        self._lowest = math.inf
+        self._far_rows, self._far_returns = 0, 0
+        self._most_steps, self._rows_since = -math.inf, 0
+        self._reached = math.nan
+
+    def step(self, row: Row) -> tuple[float | None, ...]:
+        """Take in one row with `READS`; return the numbers in the order of `NAMES`."""
+        if math.isnan(self._goal):
+            return None, None, None
+        earned, start, now = row["episode_return_mean"], row["return_start"], row["return_now"]
+        self._far_rows += 1
+        if earned is not None and math.isfinite(earned):
+            self._lowest = min(self._lowest, earned)
+            self._far_returns += 1
+            if earned >= min(self._lowest + FAR * (self._goal - self._lowest), self._goal) and earned > self._lowest:
+                self._far_rows, self._far_returns = 0, 0
+        far = float(self._far_rows) if self._far_returns >= FEWEST_RETURNS else 0.0
+        if now is None or start is None:
+            return far, None, None
+        if math.isnan(self._reached) and now >= self._goal:
+            update = row["update"]
+            self._reached = math.nan if update is None else float(update)
+        way = (now - start) / (self._goal - start) if self._goal > start else 1.0
+        steps = way / NEARER
+        steps = float(math.floor(steps)) if math.isfinite(steps) else steps
+        self._rows_since += 1
+        if steps > self._most_steps:
+            self._most_steps, self._rows_since = steps, 0
+        if not math.isnan(self._reached):
+            return 0.0, 0.0, self._reached
+        return far, 0.0 if way >= NEAR else float(self._rows_since), None
+
+    def extend(self, columns: Mapping[str, Floats]) -> list[Floats]:
+        """As `step`, for rows; one array for each of `NAMES`, NaN where there is no number."""
+        rows = len(columns["update"])
+        if math.isnan(self._goal):
+            return [np.full(rows, np.nan)] * len(self.NAMES)
+        update, earned, start, now = (columns[name] for name in self.READS)
+        far = self._all_far(earned)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            is_known = ~(np.isnan(now) | np.isnan(start))
+            way = np.where(self._goal > start, (now - start) / (self._goal - start), 1.0)
+            steps = np.where(is_known, np.floor(way / NEARER), -np.inf)
+            is_there = is_known & (now >= self._goal) & ~np.isnan(update)
+        most = np.maximum.accumulate(np.append(self._most_steps, steps))
+        is_nearer = steps > most[:-1]
+        counted = np.append(self._rows_since, np.where(is_known, 1, 0)).cumsum()[1:]
+        base = np.maximum.accumulate(np.append(0, np.where(is_nearer, counted, 0)))[1:]
+        since = (counted - base).astype(np.float64)
+        self._most_steps, self._rows_since = float(most[-1]), int(since[-1])
+        if math.isnan(self._reached) and is_there.any():
+            first = int(np.argmax(is_there))
+            reached = np.where(np.arange(rows) >= first, update[first], np.nan)
+        else:
+            reached = np.full(rows, self._reached)
+        self._reached = float(reached[-1])
+        was_reached = ~np.isnan(reached)
+        far[was_reached] = 0.0
+        since[was_reached | (way >= NEAR)] = 0.0
+        since[~is_known] = np.nan
+        return [far, since, np.where(is_known, reached, np.nan)]
+
+    def _all_far(self, earned: Floats) -> Floats:
+        is_measured = np.isfinite(earned)
+        lowest = np.minimum.accumulate(np.append(self._lowest, np.where(is_measured, earned, np.inf)))[1:]
+        with np.errstate(invalid="ignore", over="ignore"):
+            bar = np.minimum(lowest + FAR * (self._goal - lowest), self._goal)
+            has_come = is_measured & (earned >= bar) & (earned > lowest)
+        self._lowest = float(lowest[-1])
+        in_rows = _since(has_come, np.ones(len(earned), np.int64), self._far_rows)
+        in_returns = _since(has_come, is_measured.astype(np.int64), self._far_returns)
+        self._far_rows, self._far_returns = int(in_rows[-1]), int(in_returns[-1])
+        return np.where(in_returns >= FEWEST_RETURNS, in_rows, 0).astype(np.float64)
+
+
+def _since(ends: NDArray[np.bool_], weights: NDArray[np.int64], before: int) -> NDArray[np.int64]:
+    """The sum of the weights since the last row that ends a stretch, `before` it in the rows before these."""
+    totals = before + weights.cumsum()
+    bases: NDArray[np.int64] = np.maximum.accumulate(np.where(ends, totals, 0))
+    return np.asarray(totals - bases)

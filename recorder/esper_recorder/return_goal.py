@@ -1,0 +1,83 @@
+"""The goal of the episode return that Gymnasium's registry publishes for an environment, where it holds for it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+COUNTS_RETURNS = ("RecordEpisodeStatistics", "Monitor")
+"""Wrappers of Gymnasium and of Stable-Baselines3 that add up the rewards below them; what is above does not matter."""
+
+_NEVER_MATTERS = ("render_mode",)
+_CHANGES_REWARDS = ("RewardWrapper", "NormalizeReward")
+_LEAVES_REWARDS = ("ObservationWrapper", "ActionWrapper")
+
+
+def return_goal_of(env: Any) -> float | None:
+    """Return the mean episode return from which Gymnasium counts an environment as solved, its `reward_threshold`.
+
+    That number holds for the environment as it is registered. It is not returned for one that was made otherwise, with
+    arguments or a time limit of its own, nor for one whose rewards may be changed below the wrapper that counts its
+    returns: by a `RewardWrapper`, by `NormalizeReward`, or by a wrapper from outside Gymnasium that has a `step`.
+
+    Args:
+        env: a Gymnasium environment with its wrappers, or a vector of them in this process, such as `SyncVectorEnv`;
+            of several, all must have the same goal.
+
+    Returns:
+        The goal, for `Recorder.open(return_goal=...)`; None where the registry names none or it may not hold.
+    """
+    gymnasium = sys.modules.get("gymnasium")  # whoever has such an environment has loaded it
+    if gymnasium is None:
+        return None
+    while not isinstance(env, gymnasium.Env) and not hasattr(env, "envs") and hasattr(env, "env"):
+        env = env.env  # a wrapper of a whole vector
+    goals = {_goal_of_one(gymnasium, one) for one in getattr(env, "envs", None) or (env,)}
+    return goals.pop() if len(goals) == 1 else None
+
+
+def _goal_of_one(gymnasium: Any, env: Any) -> float | None:
+    if not isinstance(env, gymnasium.Env) or not _rewards_are_its_own(gymnasium, env):
+        return None
+    spec: Any = getattr(env, "spec", None)
+    registered = None if spec is None else gymnasium.registry.get(spec.id)
+    if registered is None or spec.max_episode_steps != registered.max_episode_steps:
+        return None
+    if _arguments(spec, env) != _arguments(registered, env):
+        return None
+    goal = registered.reward_threshold
+    return float(goal) if isinstance(goal, (int, float)) and math.isfinite(goal) else None
+
+
+def _rewards_are_its_own(gymnasium: Any, env: Any) -> bool:
+    """Whether nothing changes the rewards on their way to what counts the returns."""
+    chain = []
+    while isinstance(env, gymnasium.Wrapper):
+        chain.append(env)
+        env = env.env
+    counting = max((at for at, one in enumerate(chain) if type(one).__name__ in COUNTS_RETURNS), default=-1)
+    return all(_leaves_rewards(gymnasium, type(one)) for one in chain[counting + 1 :])
+
+
+def _leaves_rewards(gymnasium: Any, wrapper: type) -> bool:
+    names = [one.__name__ for one in wrapper.__mro__]
+    if any(name in names for name in _CHANGES_REWARDS):
+        return False
+    is_known = wrapper.__module__.partition(".")[0] == gymnasium.__name__
+    return is_known or any(name in names for name in _LEAVES_REWARDS) or wrapper.step is gymnasium.Wrapper.step  # type: ignore[attr-defined]
+
+
+def _arguments(spec: Any, env: Any) -> dict[str, Any]:
+    """The arguments of the environment, without those that repeat what it does by itself."""
+    try:
+        own: Mapping[str, inspect.Parameter] = inspect.signature(type(env.unwrapped)).parameters
+    except (TypeError, ValueError):
+        own = {}
+    return {
+        name: value
+        for name, value in spec.kwargs.items()
+        if name not in _NEVER_MATTERS and not (name in own and own[name].default is value)
+    }

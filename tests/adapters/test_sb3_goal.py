@@ -1,0 +1,85 @@
+"""The goal that a run of Stable-Baselines3 declares without being asked, and where it declares none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from gymnasium.wrappers import RecordEpisodeStatistics, TransformReward
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecMonitor, VecNormalize
+from tests.adapters.sb3_runs import ROLLOUT, make_ppo
+
+from esper_analyzer import open_run
+from esper_recorder import return_goal_of
+from esper_recorder.adapters.sb3 import RecorderCallback
+from esper_schemas.errors import UsageError
+
+
+class Doubled(gym.Wrapper[Any, Any, Any, Any]):
+    """Pays twice as much, in a `step` of its own."""
+
+    def step(self, action: Any) -> Any:
+        """Double the reward of the environment."""
+        seen, reward, *rest = self.env.step(action)
+        return seen, 2.0 * float(reward), *rest
+
+
+def doubled(env: Any) -> Any:
+    """Rewards twice as high."""
+    return TransformReward(env, lambda reward: 2.0 * float(reward))
+
+
+VECTORS: dict[str, tuple[Callable[[], VecEnv], float | None]] = {
+    "as registered": (lambda: make_vec_env("CartPole-v1", 2), 475.0),
+    "normalised above Monitor": (lambda: VecNormalize(make_vec_env("CartPole-v1", 2)), 475.0),
+    "without a threshold": (lambda: make_vec_env("Pendulum-v1", 2), None),
+    "changed below Monitor": (lambda: DummyVecEnv([lambda: Monitor(doubled(gym.make("CartPole-v1")))]), None),
+    "changed above Monitor": (lambda: DummyVecEnv([lambda: doubled(Monitor(gym.make("CartPole-v1")))]), 475.0),
+    "counted after wrappers": (lambda: VecMonitor(DummyVecEnv([lambda: gym.make("CartPole-v1")])), None),
+    "in other processes": (lambda: SubprocVecEnv([lambda: Monitor(gym.make("CartPole-v1"))]), None),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_a_run_declares_the_published_goal_where_it_holds(tmp_path: Path, name: str) -> None:
+    """In its header, after real training, for the environments as Gymnasium registers them and no others."""
+    make, goal = VECTORS[name]
+    with closing(make()) as env:
+        make_ppo(env).learn(ROLLOUT, callback=RecorderCallback(tmp_path, run_id="mine"))
+    run = open_run(tmp_path / "mine")
+    assert (run.header.return_goal, run.return_goal) == (goal, goal)
+
+
+def test_a_goal_that_is_given_is_kept(tmp_path: Path) -> None:
+    """In place of the published one; one that is not a number is refused in one line before anything is opened."""
+    make_ppo().learn(ROLLOUT, callback=RecorderCallback(tmp_path, run_id="mine", return_goal=300))
+    assert open_run(tmp_path / "mine").return_goal == 300.0
+    with pytest.raises(UsageError, match=r"^return_goal must be a finite number, such as 475, or None, found nan$"):
+        RecorderCallback(tmp_path, run_id="other", return_goal=float("nan"))
+    assert not (tmp_path / "other").exists()
+
+
+MADE: dict[str, tuple[Callable[[], Any], float | None]] = {
+    "as registered": (lambda: gym.make("CartPole-v1"), 475.0),
+    "drawn": (lambda: gym.make("CartPole-v1", render_mode="rgb_array"), 475.0),
+    "another limit": (lambda: gym.make("CartPole-v1", max_episode_steps=200), None),
+    "with ice": (lambda: gym.make("FrozenLake-v1", is_slippery=True), 0.7),
+    "without ice": (lambda: gym.make("FrozenLake-v1", is_slippery=False), None),
+    "a step of its own": (lambda: Doubled(gym.make("CartPole-v1")), None),
+    "counted below it": (lambda: Doubled(RecordEpisodeStatistics(gym.make("CartPole-v1"))), 475.0),
+    "several": (lambda: gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2), 475.0),
+    "no environment": (object, None),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_registry_speaks_of_the_environment_as_registered(name: str) -> None:
+    """Not of one with another limit, with other arguments, or with rewards that something may have changed."""
+    make, goal = MADE[name]
+    assert return_goal_of(make()) == goal

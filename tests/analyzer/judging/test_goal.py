@@ -1,0 +1,184 @@
+"""The declared goal of the return: what the course says of the way to it, and what the verdict makes of that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esper_analyzer import live_monitor
+from esper_analyzer.judging.course import Course
+from esper_analyzer.judging.goal import FAR, FEWEST_RETURNS, NEAR, NEARER, GoalCourse
+from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.returns import Returns
+from esper_analyzer.judging.verdict import RunFacts, conclude
+from esper_analyzer.reading.segment_index import SCHEMA
+from esper_schemas.errors import UsageError
+
+Value = float | None
+NAN, INF = math.nan, math.inf
+
+
+def plain(returns: Sequence[Value], updates: Sequence[Value], goal: float) -> list[tuple[Value, ...]]:
+    """`GoalCourse` once more, in plain Python, straight from its description."""
+    course, found = Returns(), list[tuple[Value, ...]]()
+    made = [course.step(value)[:3] for value in returns]
+    known = [value if value is not None and math.isfinite(value) else None for value in returns]
+    reached: Value = None
+    for i, (start, _, now) in enumerate(made):
+        came = -1
+        for at, value in enumerate(known[: i + 1]):
+            lowest = min((x for x in known[: at + 1] if x is not None), default=INF)
+            if value is not None and value > lowest and value >= min(lowest + FAR * (goal - lowest), goal):
+                came = at
+        measured = sum(value is not None for value in known[came + 1 : i + 1])
+        far = float(i - came) if measured >= FEWEST_RETURNS else 0.0
+        if start is None or now is None:
+            found.append((far, None, None))
+            continue
+        ways = [
+            (b, (b - a) / (goal - a) if goal > a else 1.0)
+            for a, _, b in made[: i + 1]
+            if a is not None and b is not None
+        ]
+        steps = [way / NEARER for _, way in ways]
+        steps = [float(math.floor(one)) if math.isfinite(one) else one for one in steps]
+        update = updates[i]
+        if reached is None and now >= goal and update is not None and not math.isnan(update):
+            reached = update
+        highest = max(steps)
+        since = float(len(steps) - steps.index(highest) - (highest > -INF))
+        if reached is not None:
+            far = since = 0.0
+        found.append((far, 0.0 if ways[-1][1] >= NEAR else since, reached))
+    return found
+
+
+def frame_of(returns: Sequence[Value], updates: Sequence[Value] | None = None, **more: Sequence[Value]) -> pl.DataFrame:
+    """Rows of a run with these returns, in the columns that a judge reads."""
+    rows = len(returns)
+    columns = {"update": updates or list(range(rows)), "episode_return_mean": returns} | more
+    return pl.DataFrame(
+        {
+            name: pl.Series(columns.get(name, [None] * rows), dtype=SCHEMA[name], strict=False)
+            for name in Judge().columns
+        }
+    )
+
+
+def both_forms(returns: Sequence[Value], goal: float | None, cut: int) -> list[tuple[Value, ...]]:
+    """The numbers row by row, after checking that portions give the same bits."""
+    rows = frame_of(returns)
+    made, found = Course(goal), list[tuple[Value, ...]]()
+    for row in rows.iter_rows(named=True):
+        made.step(row)
+        found.append(tuple(row[name] for name in GoalCourse.NAMES))
+    made = Course(goal)
+    portions = [made.extend(part) for part in (rows[:cut], rows[cut:]) if part.height]
+    in_portions = pl.concat(portions).select(GoalCourse.NAMES).rows() if portions else []
+    assert repr(in_portions) == repr(found)
+    return found
+
+
+RISES = [20.0 + 5.0 * i for i in range(100)]
+STUCK = [20.0 + min(4.0 * i, 180.0) + i % 7 for i in range(300)]
+FLAT = [-500.0] * 120
+
+
+@pytest.mark.parametrize(
+    ("returns", "goal"),
+    [
+        (RISES, 475.0),
+        (STUCK, 475.0),
+        (FLAT, -100.0),
+        ([*RISES, *FLAT], 475.0),
+        ([None, NAN, *STUCK, INF], 475.0),
+        (STUCK, 20.0),
+        (STUCK, -1e308),
+        (STUCK, 1e308),
+        ([None] * 30, 1.0),
+        ([0.0] * 60, 0.0),
+    ],
+)
+def test_both_forms_are_what_plain_python_says(returns: Sequence[Value], goal: float) -> None:
+    """Of runs that rise, get stuck, never move, fall after their goal, and have holes; to the bit."""
+    expected = plain(returns, [float(i) for i in range(len(returns))], goal)
+    assert both_forms(returns, goal, len(returns) // 3) == expected
+
+
+odd = st.sampled_from([None, NAN, INF, -INF, 0.0, 1e-300, 1.7e308, -1.7e308, 5e-324])
+stretches = st.lists(st.floats(-3.0, 3.0) | odd, min_size=1, max_size=4).map(lambda values: values * 8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(stretches, min_size=1, max_size=5), st.floats(-4.0, 4.0) | st.sampled_from([1e308, -1e308, 5e-324]))
+def test_any_returns_and_any_goal(parts: list[list[Value]], goal: float) -> None:
+    """Step form, frame form in two portions and plain Python give the same numbers."""
+    returns = [value for part in parts for value in part][:110]
+    assert both_forms(returns, goal, len(returns) // 2) == plain(returns, [float(i) for i in range(len(returns))], goal)
+
+
+def test_without_a_goal_there_is_nothing() -> None:
+    """All of its numbers are null, and no answer and no list of rules speaks of a goal."""
+    assert set(both_forms(STUCK, None, 50)) == {(None, None, None)}
+    verdict = verdict_on(STUCK, None)
+    assert "goal" not in " ".join([*verdict.reasons, *(one.reason for one in verdict.questions.values())])
+    assert not {"far_from_goal", "no_nearer_to_goal"} & {one.rule for one in verdict.not_judged}
+
+
+def verdict_on(returns: Sequence[Value], goal: float | None):  # type: ignore[no-untyped-def]
+    """The verdict on a run whose mechanics and critic work."""
+    rows = len(returns)
+    sound = {"value_loss": 1.0, "policy_loss": 0.01, "kl_divergence": 0.01, "entropy": 0.6, "explained_variance": 0.9}
+    judge = Judge(return_goal=goal)
+    judge.advance(frame_of(returns, **{name: [value] * rows for name, value in sound.items()}))
+    return conclude(judge, RunFacts())
+
+
+def test_a_return_that_never_comes_near_its_goal_is_critical() -> None:
+    """A run at −500 of −100 for good is critical after 70 updates, and not before; without a goal it is not."""
+    assert verdict_on(FLAT[:69], -100.0).level != "critical"
+    verdict = verdict_on(FLAT, -100.0)
+    assert (verdict.level, verdict.findings[0].rule) == ("critical", "far_from_goal")
+    said = (
+        "In 70 updates no return came 15 % of the way to the goal, as of update 69. It is -500.0, and the goal is -100."
+    )
+    assert verdict.findings[0].text == said
+    assert verdict.questions["learning"].level == "critical"
+    assert verdict_on(FLAT, None).level != "critical"
+
+
+def test_a_return_that_is_stuck_below_its_goal_is_a_warning() -> None:
+    """At 200 of 475 for 200 updates; one that still rises, however slowly, is not."""
+    verdict = verdict_on(STUCK, 475.0)
+    assert (verdict.level, verdict.findings[0].rule) == ("warning", "no_nearer_to_goal")
+    assert verdict_on([20.0 + 1.2 * i + i % 7 for i in range(260)], 475.0).level == "healthy"
+
+
+def test_the_answer_names_the_goal_and_when_it_was_reached() -> None:
+    """While a run rises it is so much of its goal; afterwards, the update at which it reached it."""
+    rising = verdict_on(RISES[:60], 475.0).questions["learning"]
+    assert rising.level == "healthy"
+    assert " of 475, its goal, at update 59" in rising.reason
+    reached = verdict_on([*RISES, *RISES[-1:] * 20], 475.0).questions["learning"]
+    assert "; it reached its goal at update 9" in reached.reason
+
+
+@pytest.mark.parametrize("goal", [NAN, INF, "much", True, 10**400])
+def test_a_goal_that_is_no_number_is_refused(goal: object) -> None:
+    """By the live monitor, in one line that says what was expected and found."""
+    with pytest.raises(UsageError, match=r"^return_goal must be a finite number, such as 475, or None, found .+$"):
+        live_monitor(return_goal=goal)  # type: ignore[arg-type]
+
+
+def test_the_live_monitor_knows_the_goal() -> None:
+    """It raises what the report raises."""
+    monitor = live_monitor(return_goal=-100.0)
+    for update, value in enumerate(FLAT):
+        monitor({"update": update, "value_loss": 1.0, "policy_loss": 0.1, "episode_return_mean": value})
+    assert monitor.level == "critical"
+    assert "far_from_goal" in {alert.rule for alert in monitor.alerts}
