@@ -44,7 +44,6 @@ TUNED: Mapping[str, tuple[float, ...]] = {
     "return_below_start": (0.1, 0.15, 0.2, 0.25, 0.33, 0.5, 0.75, 1.0),
     "return_stalled": (80, 100, 120, 150, 200, 250, 300, 400, 500),
     "policy_wanders": (8, 10, 12, 14, 16, 20, 25, 30),
-    "bandit_unrisen": (30, 40, 50, 60, 80, 100),
     "return_at_lowest": (60, 80, 100, 120, 150, 200),
     "return_ignores_policy": (150, 200, 250, 300, 400),
     "far_from_goal": (40, 50, 60, 70, 80, 100, 120, 150, 200),

@@ -21,6 +21,9 @@ RECOVERS = 0.2
 LITTLE = 0.2
 """A return that has risen by less than this share of its size does not show that its policy moves."""
 
+KNOWN = 15
+"""A return that has not risen in so many measured updates contradicts no other sign of a run that learns nothing."""
+
 FIXED = 0.01
 """Nats of entropy below which a policy tries hardly anything but what it does already."""
 
@@ -86,22 +89,24 @@ _HAS_PROGRESSED = (pl.col("return_rise").fill_null(pl.col("mean_rise")) >= PROGR
 def uncontradicted() -> Signal:
     """Return the explained variance of 20 updates, where neither the newest one nor an outcome contradicts it.
 
-    An outcome contradicts it that has risen and kept its rise, or that is always the same. One that is measured too
-    rarely to know it yet leaves the question open.
+    An outcome contradicts it that has risen and kept its rise, or that is always the same. One that rises, or is
+    measured too rarely to know it yet, leaves the question open: it must not have risen in the last `KNOWN` measured
+    updates.
     """
 
     def step(row: steps.Row) -> float | None:
         fall = row["return_fall"]
         if _has_progressed(row) and not (fall is not None and fall > 0.5):
             return None
-        unmoved, explained = row["return_unmoved"], row["explained"]
-        if unmoved is not None and (unmoved > 0.0 or row["return_start"] is None):
+        unmoved, unrisen, explained = row["return_unmoved"], row["unrisen"], row["explained"]
+        if unmoved is not None and (unmoved > 0.0 or unrisen is None or unrisen < KNOWN):
             return None
         return explained if explained is not None and explained > RECOVERS else row["_explained_long"]
 
     unmoved = pl.col("return_unmoved")
     contradicts = _HAS_PROGRESSED & ~(pl.col("return_fall") > 0.5).fill_null(False)
-    contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | pl.col("return_start").is_null())
+    is_open = (pl.col("unrisen") < KNOWN).fill_null(True)
+    contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | is_open)
     now = pl.when(EXPLAINED > RECOVERS).then(EXPLAINED).otherwise(pl.col("_explained_long"))
     return of_one_row(pl.when(~contradicts).then(now), step)
 

@@ -115,13 +115,13 @@ def explained_long_of(columns: Columns) -> list[Value]:
 
 def explains_nothing_of(columns: Columns) -> list[Value]:
     """That median, or an explained variance that is well above 0, where no outcome contradicts."""
-    names = ("explained", "return_rise", "mean_rise", "return_fall", "return_unmoved", "return_start")
+    names = ("explained", "return_rise", "mean_rise", "return_fall", "return_unmoved", "unrisen")
     found: list[Value] = []
     for row, long in zip(rows_of(columns, *names), explained_long_of(columns), strict=True):
-        explained, of_returns, of_means, fall, unmoved, start = row
+        explained, of_returns, of_means, fall, unmoved, unrisen = row
         rise = of_means if of_returns is None else of_returns
         has_risen = rise is not None and rise >= PROGRESS and (fall is None or fall <= 0.5)
-        says_nothing = unmoved is not None and (unmoved > 0 or start is None)
+        says_nothing = unmoved is not None and (unmoved > 0 or unrisen is None or unrisen < 15)
         if has_risen or says_nothing:
             found.append(None)
         else:

@@ -124,12 +124,12 @@ def learning_rules() -> list[Rule]:
             "bandit_unrisen",
             "Updates of episodes of one step in which the return has not risen beyond its noise",
             bandit_unrisen(),
-            Bands(warning=(at_least(30),), critical=(at_least(40),), nonfinite="unknown"),
+            Bands(warning=(at_least(40),), nonfinite="unknown"),
             "Each action is paid at once, and still nothing is learned; look at advantages, and at stored actions.",
             question="learning",
             needs=("episode_return_mean", "episode_length_mean", "entropy"),
             hold=(1, 1),
-            gives=DECISIVE,
+            gives=WARNS,
             shown=as_count,
             sentence=lambda count: (
                 f"In {as_count(count)} updates of episodes of one step the return has not risen beyond its noise"
