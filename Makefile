@@ -12,7 +12,7 @@ ENGINES ?= ducklake spark # those of `make engines`: the names of tests/engines/
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools stores test test-all hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet engines
+.PHONY: help setup demo tools stores test hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,9 +47,6 @@ stores: setup ## object stores for the tests, each in an environment of its own:
 
 test: setup tools stores ## the whole suite, within about six and a half minutes on two idle cores (TMPDIR=/var/tmp: on a disk, not in memory)
 	$(PYTEST) -m "not torture and not notebooks and not hostile and not engines" -n $(WORKERS) --dist worksteal
-
-test-all: setup tools stores ## test, hostile and notebooks in one run, which is shorter than three (EVERY=3: a third of each hostile table)
-	$(PYTEST) -m "not torture and not engines" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
 .engines/%/.ready: tests/engines/%.txt
 	$(PYTHON) -m venv .engines/$*
