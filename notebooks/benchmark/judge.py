@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 if __package__ in (None, ""):  # started as a script
@@ -32,7 +33,7 @@ from benchmark.tables import (
     rates_table,
     rules_table,
 )
-from benchmark.telemetry import SETS
+from benchmark.telemetry import SETS, SLIDING, with_sliding_means
 from esper_schemas.errors import EsperError, UsageError
 from esper_schemas.exit_codes import ExitCode
 
@@ -81,6 +82,8 @@ def goals_table(corpus: Corpus) -> Table:
 def telemetry_table(corpus: Corpus) -> Table:
     """The counts of sampled runs of which less and less is recorded."""
     named = {name: rates(corpus.keeping(columns).judged(), corpus.labels) for name, columns in SETS.items()}
+    sliding = replace(corpus, rows={name: with_sliding_means(rows) for name, rows in corpus.rows.items()})
+    named[SLIDING] = rates(sliding.judged(), corpus.labels)
     return rates_table("telemetry", "Sampled runs, by what is recorded of them", named)
 
 
@@ -140,7 +143,7 @@ def read_corpora(out: Path, public_folder: Path | None, of: str = FOLDERS[0]) ->
 @click.option("--of", type=click.Choice(FOLDERS), default=FOLDERS[0], show_default=True, help="Which of them.")
 @click.option("--misses", is_flag=True, help="List every missed and every falsely critical run.")
 @click.option("--goals", is_flag=True, help="Judge runs that know a goal without it, too.")
-@click.option("--telemetry", is_flag=True, help="Judge with less and less recorded, too; takes four times longer.")
+@click.option("--telemetry", is_flag=True, help="Judge with less and less recorded, too; takes five times longer.")
 @click.option("--rivals", is_flag=True, help="Judge with the other tools that are installed, too; takes long.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
 @click.option("--json", "form", flag_value="json", help="Print JSON.")

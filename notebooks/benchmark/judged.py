@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.verdict import RunFacts, level_in_force
-from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import Level
 
 LEVELS: tuple[Level, ...] = ("healthy", "warning", "critical")
@@ -109,7 +109,7 @@ def summed_up(
 def completed(rows: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
     """Return `columns` of `rows`, with the types of the format and null where they are missing, as `Judge` needs."""
     return rows.select(
-        (pl.col(name) if name in rows.columns else pl.lit(None)).cast(SCHEMA[name]).alias(name) for name in columns
+        (pl.col(name) if name in rows.columns else pl.lit(None)).cast(READ_TYPES[name]).alias(name) for name in columns
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -151,7 +152,7 @@ def test_a_log_is_checked_and_reported_on(tmp_path: Path, temporary: Path, monke
     assert first == (
         "lunar.csv is the log of another trainer: imported into a temporary run; to keep one, use esper-rec import"
     )
-    assert [note[:24] for note in notes] == ["note: the rollout at ste", "note: learning is not ju"]
+    assert [note[:24] for note in notes] == ["note: the rollout at ste"]
     assert json.loads(checked.stdout)["updates"]["rows"] == 29
     (tmp_path / "runs").mkdir()
     (tmp_path / "lunar.csv").rename(tmp_path / "runs" / "lunar.csv")
@@ -161,6 +162,30 @@ def test_a_log_is_checked_and_reported_on(tmp_path: Path, temporary: Path, monke
     explained = analyze("explain", "lunar.csv", "--update", "28", "--format", "json")
     assert json.loads(explained.stdout)["update"] == 28
     assert list(temporary.iterdir()) == []
+
+
+def test_a_log_with_means_of_the_last_100_episodes_says_whether_the_policy_learned(
+    tmp_path: Path, temporary: Path
+) -> None:
+    """What Stable-Baselines3 logs is enough: a return that rose is healthy, and one that fell for good is critical."""
+    learned = json.loads(analyze("report", DATA / "sb3_lunar_progress.csv", "--format", "json").stdout)["verdict"]
+    assert (learned["level"], learned["questions"]["learning"]["level"]) == ("healthy", "healthy")
+    assert "The mean return of the last 100 episodes is" in learned["questions"]["learning"]["reason"]
+    with (DATA / "sb3_lunar_progress.csv").open(newline="") as file:
+        (first, *records) = csv.DictReader(file)
+    course = [*range(20, 220, 4), *range(220, 20, -8), *[20] * 75]
+    log = tmp_path / "progress.csv"
+    with log.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(first))
+        writer.writeheader()
+        for i, mean in enumerate(course):
+            steps = str(1024 * (i + 1))
+            changed = {"rollout/ep_rew_mean": str(mean + i % 2), "time/total_timesteps": steps}
+            writer.writerow((records[i % len(records)] if i else first) | changed)
+    assert analyze("check", log).exit_code == 1
+    fell = json.loads(analyze("report", log, "--format", "json").stdout)["verdict"]
+    assert fell["questions"]["learning"]["level"] == "critical"
+    assert fell["reasons"][0].startswith("The part of the return's gain that is lost")
 
 
 @pytest.mark.parametrize("command", ["tail", "check", "report"])
@@ -199,16 +224,14 @@ def test_a_run_that_is_being_made_is_no_log(tmp_path: Path) -> None:
 
 
 def test_what_the_balance_says_of_the_numbers_is_said(tmp_path: Path, temporary: Path) -> None:
-    """Two trainings in one log, a mean of too many episodes, a torn line: nobody who reads the report misses them."""
+    """Two trainings in one log, a torn line: nobody who reads the report misses them."""
     log = tmp_path / "progress.csv"
     header, *lines = (DATA / "sb3_learn_twice_progress.csv").read_text().splitlines()
     log.write_text("\n".join([header, *lines, lines[-1][:5]]))
     done = analyze("report", log)
     assert done.exit_code == 0
     assert "not readable: line" in done.stderr
-    assert (
-        "note: learning is not judged by a sliding mean of returns; if it shall be, import the log with" in done.stderr
-    )
+    assert "learn() was called again" in done.stderr
     assert "note: the value loss is an assumption" not in done.stderr  # the verdict has a remark on it
     assert "->" not in done.stderr
 

@@ -10,6 +10,7 @@ import math
 import re
 import shutil
 import sys
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -308,6 +309,21 @@ def test_telemetry_is_taken_away_step_by_step(sampled: corpus.Corpus) -> None:
     assert telemetry.SETS["what SB3 logs"] - telemetry.SETS["what CleanRL logs"] == {"clip_range"}
 
 
+def test_sliding_means_are_those_of_sb3() -> None:
+    """Of the last 100 episodes, however many ended in each update; null before the first, and repeated without one."""
+    counts, means = [0, 4, 0, 90, 8, 300, 0], [None, 1.0, None, 2.0, 4.0, 9.0, None]
+    rows = run(episodes=counts, episode_return_mean=means, episode_length_mean=[None, 5.0, *[None] * 5])
+    buffer: deque[float] = deque(maxlen=100)  # as `ep_info_buffer`
+    expected = []
+    for count, mean in zip(counts, means, strict=True):
+        buffer.extend([mean] * count if mean is not None else [])
+        expected.append(sum(buffer) / len(buffer) if buffer else None)
+    found = telemetry.with_sliding_means(rows)
+    assert found["episode_return_sliding_mean"].to_list() == pytest.approx(expected)
+    assert found["episode_length_sliding_mean"].to_list() == [None, *[5.0] * 6]
+    assert not {"episodes", "episode_return_mean", "episode_length_mean", "return_std"} & set(found.columns)
+
+
 def test_what_is_not_recorded_is_not_seen() -> None:
     """A critic that explains nothing is seen by what is recorded of it, and an impossible loss by the losses alone."""
     rows = run(explained_variance=[-1.0] * 100, value_loss=[math.nan] * 100)
@@ -440,7 +456,7 @@ def test_less_telemetry_is_one_table(tmp_path: Path) -> None:
     sampled = corpus.sampled(samples)
     out = json.loads(call(samples, "--telemetry", "--json").stdout)
     found = {one["group"]: one for one in out["tables"]["telemetry"]}
-    assert list(found) == list(telemetry.SETS)
+    assert list(found) == [*telemetry.SETS, telemetry.SLIDING]
     assert {one["sound"] + one["broken"] + one["unclear"] for one in found.values()} == {len(sampled.rows)}
     parts = {one["group"]: one for one in out["tables"]["parts"]}
     assert found["everything"]["critical"] == parts["main"]["critical"] + parts["rlmutation"]["critical"]

@@ -13,7 +13,6 @@ from esper_analyzer.live.progress import Progress
 from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.wording import compact, count, duration, rate
 from esper_schemas.cleaning import printable
-from esper_schemas.metric.catalogue import EPISODE_RETURN
 
 YOUNG_SECS = 2.0
 """A row younger than this is shown as "< 2 s ago"."""
@@ -54,7 +53,7 @@ def _parts(run: JudgedRun, rank: int, picture: Picture, now: float | None) -> It
         of_all = "" if progress is None else f"{count(progress.done)} of {count(progress.total)}"
         is_steps = progress is not None and progress.is_steps
         yield f"update {picture.last_update}" + f" ({of_all})" * bool(of_all and not is_steps)
-        returned = picture.last(EPISODE_RETURN)
+        returned = picture.last(picture.return_name)
         yield f"return {compact(returned)}" if returned is not None else ""
         yield f"rank {rank} of {max(header.world_size, rank + 1)}" if header.world_size > 1 or rank else ""
         if progress is not None and progress.left_secs is not None and picture.status == "live":

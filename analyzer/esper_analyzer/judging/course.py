@@ -18,7 +18,9 @@ from esper_analyzer.judging import rolling, signals, steps
 from esper_analyzer.judging.e_detector import EDetector
 from esper_analyzer.judging.goal import GoalCourse
 from esper_analyzer.judging.returns import Floats, Returns
+from esper_analyzer.judging.stand_ins import StandIns, with_stand_ins
 from esper_analyzer.judging.standstill import Standstill
+from esper_schemas.metric.catalogue import STAND_INS
 
 Row = dict[str, float | None]
 
@@ -210,6 +212,7 @@ COLUMNS = (
     "policy_unmoved",
     "loss_ratio_baseline",
     "mean_rise",
+    "return_slides",
     *Returns.NAMES,
     *Standstill.NAMES,
     *GoalCourse.NAMES,
@@ -225,6 +228,7 @@ COLUMNS = (
 - `policy_unmoved`: updates in all of which the policy stayed where it began; 0 once it moved.
 - `loss_ratio_baseline`: Lv/Lp in updates 10 to 29; known after these.
 - `mean_rise`: the rise of `return_mean`, as long as no episode return was measured.
+- `return_slides`: 1 where the return is a sliding mean, which stands in for that of the rollout's episodes; else 0.
 - those of `Returns`, `Standstill` and `GoalCourse`.
 """
 
@@ -243,8 +247,9 @@ READS = (
     "entropy",
     "log_prob_max",
     "kl_divergence",
+    *STAND_INS.values(),
 )
-"""Columns from which they are made."""
+"""Columns from which they are made. What stands in for one of them is put there first."""
 
 
 class Course:
@@ -260,13 +265,14 @@ class Course:
         self._motion = PolicyMotion()
         self._floor = EDetector(floor=CRITIC_FLOOR, low=-1.0, high=1.0)
         self._returns, self._means, self._has_returns = Returns(), Returns(), False
-        self._standstill = Standstill()
+        self._standstill, self._stand_ins = Standstill(), StandIns()
         self._goal = GoalCourse(return_goal)
         self._beginning: list[tuple[float | None, float | None]] = []  # losses, until the baseline is made of them
         self._ratio: float | None = None
 
     def step(self, row: Row) -> None:
         """Add `COLUMNS` to the next row, a dictionary of at least `READS`; None is not measured."""
+        row["return_slides"] = self._stand_ins.step(row)
         spread = steps.return_spread(row)
         row["usual_return_std"] = usual = self._usual.step(spread)
         row["explainable"] = steps.has_something_to_explain(row, spread, usual)
@@ -292,12 +298,12 @@ class Course:
         """Return the next rows of a run with `COLUMNS` added; see `extend_all`."""
         return extend_all([self], rows, [rows.height])
 
-    def _extend(self, columns: Mapping[str, Floats], usual: Floats, explained: Floats) -> list[Floats]:
+    def _extend(self, columns: Mapping[str, Floats], usual: Floats, explained: Floats, slides: Floats) -> list[Floats]:
         """The columns of the next rows, in their order, but for `explainable`.
 
         Args:
             columns: `READS`, by name.
-            usual, explained: `usual_return_std` and `explained`.
+            usual, explained, slides: `usual_return_std`, `explained` and `return_slides`.
         """
         last, first = signals.BASELINE_ROWS[1], self._rows
         if first < last:
@@ -317,6 +323,7 @@ class Course:
             self._motion.extend(columns["kl_divergence"], columns["entropy"]),
             np.where(first + np.arange(len(usual)) >= last, ratio, np.nan),
             self._mean_rise(columns["return_mean"], columns["episode_return_mean"]),
+            slides,
             *outcome,
             *self._standstill.extend(with_outcome),
             *self._goal.extend(with_outcome),
@@ -356,6 +363,7 @@ def extend_all(courses: Sequence[Course], rows: pl.DataFrame, heights: Sequence[
         heights: how many rows of each.
     """
     places = [slice(end - height, end) for end, height in zip(accumulate(heights), heights, strict=True)]
+    rows, slides = with_stand_ins([course._stand_ins for course in courses], rows, places)
     columns = {name: rolling.floats(rows[name]) for name in READS}
     spread = rolling.floats(rows.select(signals.return_spread()).to_series())
     usual = np.concatenate([course._usual.extend(spread[place]) for course, place in zip(courses, places, strict=True)])
@@ -363,7 +371,9 @@ def extend_all(courses: Sequence[Course], rows: pl.DataFrame, heights: Sequence[
     explainable = with_usual.select(signals.has_something_to_explain(pl.col("usual_return_std"))).to_series()
     explained = rolling.floats(rows.select(signals.explained_where_varied(pl.lit(explainable))).to_series())
     made = [
-        course._extend({name: values[place] for name, values in columns.items()}, usual[place], explained[place])
+        course._extend(
+            {name: values[place] for name, values in columns.items()}, usual[place], explained[place], slides[place]
+        )
         for course, place in zip(courses, places, strict=True)
     ]
     numbers = map(np.concatenate, zip(*made, strict=True)) if len(made) > 1 else iter(made[0])

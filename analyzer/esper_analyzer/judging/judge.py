@@ -18,7 +18,7 @@ from esper_analyzer.judging import rolling, signals
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.course import Course, extend_all
 from esper_analyzer.judging.hysteresis import NOT_FINITE, Change, Hysteresis, Levels, Turns
-from esper_analyzer.judging.plan import ALWAYS, Plan
+from esper_analyzer.judging.plan import ALWAYS, Plan, chosen
 from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS
 from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.steps import Step
@@ -87,10 +87,11 @@ class Judge:
         If a rule becomes critical at once, only its critical episode is returned.
 
         Args:
-            rows: rows with `columns`, in the order of their updates, later than all previous rows.
+            rows: rows with `columns`, of which extras may be missing, in the order of their updates, later than all
+                previous rows.
         """
         if rows.height <= STEP_ROWS:
-            return [one for row in rows.select(self.columns).iter_rows(named=True) for one in self.step(row)]
+            return [one for row in chosen(rows, self.columns).iter_rows(named=True) for one in self.step(row)]
         batches = (advance_side_by_side([(self, batch)])[0] for batch in rows.iter_slices(BATCH_ROWS))
         return Begun([one for begun in batches for one in begun.stretches])
 
@@ -185,7 +186,7 @@ class Judge:
 
     def advance_all(self, updates: pl.LazyFrame) -> Iterator[Sequence[Episode]]:
         """As `advance`, for a whole run in bounded memory; yields the episodes of each batch of rows."""
-        for batch in updates.select(self.columns).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+        for batch in chosen(updates, self.columns).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
             yield self.advance(batch)
 
     @property
@@ -311,7 +312,7 @@ def advance_side_by_side(portions: Sequence[tuple[Judge, pl.DataFrame]]) -> list
         portions: as for `judge_each`, each with a row at least.
     """
     first = portions[0][0]
-    frames = [rows if rows.columns == first.columns else rows.select(first.columns) for _, rows in portions]
+    frames = [rows if rows.columns == first.columns else chosen(rows, first.columns) for _, rows in portions]
     for (judge, _), rows in zip(portions, frames, strict=True):
         judge._note_all_measured(rows)
     heights = [rows.height for rows in frames]

@@ -19,10 +19,10 @@ import polars as pl
 from esper_analyzer.judging.alert_log import AlertLog, gap_alert
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude, level_in_force
 from esper_analyzer.reading.gaps import MIN_STEPS, Numbering, Range
-from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import Level
 from esper_schemas.run.records import check_return_goal
 
@@ -83,7 +83,7 @@ class LiveMonitor:
         self._log = AlertLog()
         self._on_alert = on_alert
         self._judge = Judge(settings.rules, check_return_goal(return_goal))
-        self._readers = [(name, *_READERS[SCHEMA[name]]) for name in self._judge.columns]
+        self._readers = [(name, *_READERS[READ_TYPES[name]]) for name in self._judge.columns]
         self._numbering = Numbering()
         self._untold: list[Range] = []  # gaps before it is known whether they are the stride
         self._lock = threading.RLock()  # a signal handler may ask for the level

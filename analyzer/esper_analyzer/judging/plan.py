@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import polars as pl
 
@@ -13,6 +14,12 @@ from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.signals import CONTEXT_ROWS
 from esper_analyzer.judging.watched import PARTS
 from esper_analyzer.reading.segment_index import SCHEMA
+from esper_schemas.metric.catalogue import STAND_INS
+
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
+
+READ_TYPES = pl.Schema({**SCHEMA, **dict.fromkeys(STAND_INS.values(), pl.Float64())})
+"""Types of the columns that may be read: every row has those of the table, and only some runs have the extras."""
 
 ALWAYS = ("update", "skipped", "skip_reason")
 """Columns of which skipped updates keep their values; they are always read."""
@@ -45,7 +52,7 @@ class Plan:
         plan = _newest_plan
         if plan is None or plan.rules is not rules:
             columns = sorted({*ALWAYS, *READS, *_read_by(rules)})
-            no_rows = pl.DataFrame(schema={**{name: SCHEMA[name] for name in columns}, **TYPES})
+            no_rows = pl.DataFrame(schema={**{name: READ_TYPES[name] for name in columns}, **TYPES})
             gap = no_rows.clear(CONTEXT_ROWS)
             frames = [rule.value.frame.cast(pl.Float64).alias(rule.name) for rule in rules]
             plan = _newest_plan = cls(rules, columns, no_rows, gap, frames, Bounds([rule.bands for rule in rules]))
@@ -56,6 +63,15 @@ class Plan:
         for parts in PARTS:
             rows = rows.with_columns_seq(**{name: signal.frame for name, signal in parts.items()})
         return rows.select(self.frames)
+
+
+def chosen(rows: Frame, columns: Sequence[str]) -> Frame:
+    """Return `columns` of the rows of a run, with null in the extras that it does not have."""
+    there = rows.collect_schema()
+    return rows.select(
+        pl.col(name) if name in there or name in SCHEMA else pl.lit(None, READ_TYPES[name]).alias(name)
+        for name in columns
+    )
 
 
 _newest_plan: Plan | None = None

@@ -22,6 +22,7 @@ from esper_analyzer.judging.returns import PROGRESS, START_RETURNS
 from esper_analyzer.judging.rules.rule import QUESTIONS, Question, Rule
 from esper_analyzer.reading.gaps import missing_count
 from esper_analyzer.wording import compact, missing
+from esper_schemas.metric.catalogue import EPISODE_RETURN, SLIDING_RETURN
 from esper_schemas.metric.levels import severity_of
 from esper_schemas.metric.metrics import Level
 
@@ -247,7 +248,7 @@ def _lacking(judge: Judge, question: Question) -> str:
         return "Nothing has been recorded yet."
     measured = judge.measured
     rules = [rule for rule in judge.rules if rule.question == question and rule.is_asked]
-    if any(set(rule.needs) <= measured for rule in rules):
+    if any(not rule.lacks(measured) for rule in rules):
         if question == "learning":
             return f"Not judged yet: needs {START_RETURNS} updates in which episodes ended."
         if judge.rows < LEARNING_UPDATES:
@@ -266,7 +267,7 @@ _NEEDED: dict[Question, str] = {
 def _not_judged(judge: Judge) -> list[NotJudged]:
     judged, measured = {rule.name for rule in judge.judged}, judge.measured
     return [
-        NotJudged(rule.name, [name for name in rule.needs if name not in measured])
+        NotJudged(rule.name, rule.lacks(measured))
         for rule in judge.rules
         if rule.question is not None and rule.is_asked and rule.name not in judged and _applies(judge, rule)
     ]
@@ -278,7 +279,7 @@ def _applies(judge: Judge, rule: Rule) -> bool:
 
 
 def _is_of_goal(rule: Rule) -> bool:
-    return rule.value.column in GoalCourse.NAMES
+    return rule.name in GoalCourse.NAMES
 
 
 def _remedies(judge: Judge) -> list[str]:
@@ -288,7 +289,7 @@ def _remedies(judge: Judge) -> list[str]:
     measured, found = judge.measured, []
     if not measured & {"explained_variance", "return_std"}:
         found.append("Whether the critic learns cannot be judged; record return_std or explained_variance.")
-    if "episode_return_mean" not in measured:
+    if not measured & {EPISODE_RETURN, SLIDING_RETURN}:
         found.append("Whether the policy learns cannot be judged; record episode_return_mean.")
     return found
 
@@ -319,9 +320,10 @@ def _outcome(judge: Judge) -> str:
     if start is None or now is None:
         return "The outcome was judged."
     risen = judge.measured_now("return_rise") or 0.0
+    what = "The mean return of the last 100 episodes" if judge.measured_now("return_slides") else "The episode return"
     goal, reached = judge.return_goal, judge.goal_reached
     of_goal = "" if goal is None else f" of {goal:g}, its goal,"
-    text = f"The episode return is {compact(now)}{of_goal} at update {judge.last_update}; it began at {compact(start)}"
+    text = f"{what} is {compact(now)}{of_goal} at update {judge.last_update}; it began at {compact(start)}"
     if best is not None and best > now and risen >= 1.0:
         text += f", and its best was {compact(best)}"
     if reached is not None:

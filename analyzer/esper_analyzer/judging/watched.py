@@ -91,21 +91,23 @@ def uncontradicted() -> Signal:
 
     An outcome contradicts it that has risen and kept its rise, or that is always the same. One that rises, or is
     measured too rarely to know it yet, leaves the question open: it must not have risen in the last `KNOWN` measured
-    updates.
+    updates, or have lost more than half of its gain.
     """
 
     def step(row: steps.Row) -> float | None:
         fall = row["return_fall"]
-        if _has_progressed(row) and not (fall is not None and fall > 0.5):
+        has_fallen = fall is not None and fall > 0.5
+        if _has_progressed(row) and not has_fallen:
             return None
         unmoved, unrisen, explained = row["return_unmoved"], row["unrisen"], row["explained"]
-        if unmoved is not None and (unmoved > 0.0 or unrisen is None or unrisen < KNOWN):
+        if unmoved is not None and (unmoved > 0.0 or not (has_fallen or (unrisen is not None and unrisen >= KNOWN))):
             return None
         return explained if explained is not None and explained > RECOVERS else row["_explained_long"]
 
     unmoved = pl.col("return_unmoved")
-    contradicts = _HAS_PROGRESSED & ~(pl.col("return_fall") > 0.5).fill_null(False)
-    is_open = (pl.col("unrisen") < KNOWN).fill_null(True)
+    has_fallen = (pl.col("return_fall") > 0.5).fill_null(False)
+    contradicts = _HAS_PROGRESSED & ~has_fallen
+    is_open = ~has_fallen & (pl.col("unrisen") < KNOWN).fill_null(True)
     contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | is_open)
     now = pl.when(EXPLAINED > RECOVERS).then(EXPLAINED).otherwise(pl.col("_explained_long"))
     return of_one_row(pl.when(~contradicts).then(now), step)
@@ -125,6 +127,21 @@ def policy_unmoved() -> Signal:
     unmoved, start, now = pl.col("policy_unmoved"), pl.col("return_start"), pl.col("return_now")
     is_little = (now - start < LITTLE * pl.max_horizontal(start.abs(), now.abs())).fill_null(False)
     return of_one_row(pl.when(_HAS_PROGRESSED & ~is_little & unmoved.is_not_null()).then(0.0).otherwise(unmoved), step)
+
+
+def unless_sliding(whole: Signal) -> Signal:
+    """Return a number where the return is that of the rollout's own episodes; null where it is a sliding mean."""
+
+    def make() -> Step:
+        of_row = whole.step()
+
+        def step(row: steps.Row) -> float | None:
+            value = of_row(row)
+            return None if row["return_slides"] else value
+
+        return step
+
+    return Signal(pl.when(pl.col("return_slides") == 0.0).then(whole.frame), make)
 
 
 def fall_for_good() -> Signal:

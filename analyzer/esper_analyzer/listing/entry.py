@@ -21,13 +21,14 @@ from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error
 from esper_analyzer.reading.run_index import RunIndex
 from esper_schemas.errors import StoreError
 from esper_schemas.examining.segment import Depth
+from esper_schemas.metric.catalogue import EPISODE_RETURN, SLIDING_RETURN
 from esper_schemas.metric.metrics import Level
 from esper_schemas.run.directory import run_at
 from esper_schemas.run.store import Place
 
-RETURN, STEPS, LOSS, RATE = "episode_return_mean", "env_steps", "value_loss", "learning_rate"
+STEPS, LOSS, RATE = "env_steps", "value_loss", "learning_rate"
 
-SHOWN = (RETURN, STEPS, LOSS, RATE)
+SHOWN = (EPISODE_RETURN, SLIDING_RETURN, STEPS, LOSS, RATE)
 """The metrics whose newest values a list shows."""
 
 _RATE_KEYS = ("learning_rate", "lr", "learning-rate", "policy_lr", "actor_lr")
@@ -86,6 +87,12 @@ class RunEntry:
     reason: str | None = None
     is_damaged: bool = False
     error: str | None = None
+
+    @property
+    def returned(self) -> float | None:
+        """The newest episode return; of a run that never measured one, the mean return of the last 100 episodes."""
+        own = self.measured.get(EPISODE_RETURN)
+        return self.measured.get(SLIDING_RETURN) if own is None else own
 
     @property
     def learning_rate(self) -> float | None:

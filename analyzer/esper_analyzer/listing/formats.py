@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from esper_analyzer.listing.entry import LOSS, RATE, RETURN, STEPS, RunEntry
+from esper_analyzer.listing.entry import LOSS, RATE, STEPS, RunEntry
 from esper_analyzer.listing.listing import Listing
 from esper_analyzer.strict_json import strict
 from esper_schemas.cleaning import printable
+from esper_schemas.metric.catalogue import EPISODE_RETURN
 
-_SHOWN = {RETURN: "return", STEPS: "steps", LOSS: "loss"}
+_SHOWN = {EPISODE_RETURN: "return", STEPS: "steps", LOSS: "loss"}
 _NOT_ASKED = frozenset({*_SHOWN, RATE})
 
 
@@ -55,7 +56,7 @@ def row_of(run: RunEntry) -> dict[str, Any]:
         "path": str(run.path),
         "status": run.status,
         "updates": run.updates,
-        "return": run.measured.get(RETURN),
+        "return": run.returned,
         "steps": _count(run.measured.get(STEPS)),
         "loss": run.measured.get(LOSS),
         "created": run.created,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from esper_analyzer.listing.entry import LOSS, RETURN, STEPS, RunEntry
+from esper_analyzer.listing.entry import LOSS, STEPS, RunEntry
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.levels import severity_of
 from esper_schemas.metric.metrics import Metric
@@ -49,7 +49,7 @@ KEYS: dict[str, Key] = {
         Key("name", "text", True, lambda run: run.name),
         Key("status", "text", True, lambda run: run.status),
         Key("updates", "number", False, lambda run: _float(run.updates)),
-        _measured("return", RETURN),
+        Key("return", "number", False, lambda run: run.returned),
         _measured("steps", STEPS),
         Key("age", "duration", True, lambda run: run.age_secs),
         Key("env", "text", True, lambda run: run.env),

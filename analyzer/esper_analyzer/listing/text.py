@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text
-from esper_analyzer.listing.entry import LOSS, RETURN, STEPS, RunEntry
+from esper_analyzer.listing.entry import LOSS, STEPS, RunEntry
 from esper_analyzer.wording import MISSING, compact, count
 from esper_schemas.cleaning import printable
 
@@ -82,7 +82,7 @@ def _verdict(run: RunEntry) -> Text:
 _COLUMNS = (
     _Column("status", _status),
     _Column("updates", lambda run: Text(MISSING if run.updates is None else count(run.updates)), 2, is_right=True),
-    _Column("return", lambda run: _number(run.measured.get(RETURN)), is_right=True),
+    _Column("return", lambda run: _number(run.returned), is_right=True),
     _Column("steps", lambda run: _steps(run.measured.get(STEPS)), 3, is_right=True),
     _Column("age", lambda run: Text(age(run.age_secs)), 1, is_right=True),
     _Column("env", lambda run: _text(run.env), 4),

@@ -18,6 +18,7 @@ from esper_analyzer.judging.alert_log import AlertLog, gap_alert
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import Judgement
+from esper_analyzer.judging.plan import chosen
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
 from esper_analyzer.live.feed import JUDGED_AT_ONCE, MANY_ROWS, Feed, end_of, events_of, newest_rows
 from esper_analyzer.live.picture import CHARTED, MAX_EVENTS, RECENT_ROWS, Detail, Picture
@@ -292,7 +293,7 @@ class LiveFeed(Feed):
             self._judgement = yield from self._noting(steps)
             self._not_judged = None
             return
-        for batch in rows.select(self._judge.columns).collect_batches(chunk_size=JUDGED_AT_ONCE, maintain_order=True):
+        for batch in chosen(rows, self._judge.columns).collect_batches(chunk_size=JUDGED_AT_ONCE, maintain_order=True):
             self._advance(batch)
             yield
         while self._not_judged:

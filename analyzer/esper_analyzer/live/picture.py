@@ -19,7 +19,7 @@ from esper_analyzer.measuring.history import History
 from esper_analyzer.measuring.levels import levels_of
 from esper_analyzer.measuring.places import Places
 from esper_analyzer.measuring.snapshot import MetricState, as_number, state_of, steps_per_sec, updates_per_sec
-from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO, leading
+from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO, SLIDING_RETURN, leading
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
 from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
 
@@ -140,6 +140,11 @@ class Picture:
         if not self.recent.height:
             return None
         return int(self.recent["update"][0]), int(self.recent["update"][-1])
+
+    @property
+    def return_name(self) -> str:
+        """The column that has the return: a sliding mean of episodes where the newest rows measured no other."""
+        return SLIDING_RETURN if self.last(EPISODE_RETURN) is None else EPISODE_RETURN
 
     @property
     def has_return(self) -> bool:

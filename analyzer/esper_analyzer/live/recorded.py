@@ -12,6 +12,7 @@ import polars as pl
 from esper_analyzer.judging.alert_log import AlertLog
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
+from esper_analyzer.judging.plan import chosen
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
 from esper_analyzer.live.clock import Clock, replay_times
 from esper_analyzer.live.feed import JUDGED_AT_ONCE, Feed, events_of, newest_rows
@@ -119,7 +120,7 @@ class RecordedFeed(Feed):
         self._shown = -1
         yield
         judge, log = self.run.judge(), AlertLog()
-        columns = self._frame.select(judge.columns)
+        columns = chosen(self._frame, judge.columns)
         for batch in columns.collect_batches(chunk_size=JUDGED_AT_ONCE, maintain_order=True):
             for start in range(0, batch.height, JUDGED_AT_ONCE):
                 begun = judge.advance(batch.slice(start, JUDGED_AT_ONCE))

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from esper_recorder.dialects.key import SLIDING_RETURN, Dialect, Key
+from esper_recorder.dialects.key import Dialect, Key
+from esper_schemas.metric.catalogue import SLIDING_LENGTH, SLIDING_RETURN
 from esper_schemas.run.records import ValueLossDefinition
 
 K1 = "estimator k1, negative at times; kl_divergence is k3"
 LAST_MINIBATCH = "of the last minibatch"
 SLIDING = "mean of the last 100 episodes, not of those that ended in this rollout"
 
-_RETURN, _LENGTH = SLIDING_RETURN, "episode_length_sliding_mean"
+_RETURN, _LENGTH = SLIDING_RETURN, SLIDING_LENGTH
 
 _MAX = "mean(max((V - G)^2, (V_old + clamp(V - V_old, -clip, clip) - G)^2))"
 _MAX_OR_NOT = f"{_MAX}, or mean((V - G)^2) without value clipping; the log does not say which"

@@ -24,9 +24,6 @@ Steps = Literal["env_steps", "number", "other"]
 MODULE = "{module}"
 """In the name of a key: the name of one of several policies, such as `default_policy`."""
 
-SLIDING_RETURN = "episode_return_sliding_mean"
-"""The extra for the mean return of more episodes than those that ended in one rollout."""
-
 Define = Callable[[ValueLossDefinition, Mapping[str, Any], Mapping[str, float]], ValueLossDefinition]
 """Makes a definition more exact, from the hyper-parameters of a log and the values of its first update by key."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from esper_recorder.dialects.gym import K1, SLIDING
-from esper_recorder.dialects.key import SLIDING_RETURN, Dialect, Key
+from esper_recorder.dialects.key import Dialect, Key
+from esper_schemas.metric.catalogue import SLIDING_LENGTH, SLIDING_RETURN
 from esper_schemas.run.records import ValueLossDefinition
 
 _K2 = "estimator k2; kl_divergence is k3"
@@ -26,7 +27,7 @@ BASELINES = Dialect(
         Key("misc/time_elapsed", "elapsed_secs"),
         Key("fps", "steps_per_sec"),
         Key("eprewmean", SLIDING_RETURN, SLIDING),
-        Key("eplenmean", "episode_length_sliding_mean", SLIDING),
+        Key("eplenmean", SLIDING_LENGTH, SLIDING),
     ),
     signature=("loss/value_loss", "loss/policy_loss", "loss/policy_entropy", "misc/total_timesteps"),
     value_loss=ValueLossDefinition(

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from esper_recorder.dialects.key import SLIDING_RETURN, Dialect, Key
+from esper_recorder.dialects.key import Dialect, Key
+from esper_schemas.metric.catalogue import SLIDING_LENGTH, SLIDING_RETURN
 from esper_schemas.run.records import ValueLossDefinition
 
 _LEARNER = "learners/{module}"
@@ -39,7 +40,7 @@ RLLIB = Dialect(
         Key("num_env_steps_sampled_lifetime", "env_steps"),
         Key("env_runners/num_episodes", "episodes"),
         Key("env_runners/episode_return_mean", SLIDING_RETURN, _SLIDING),
-        Key("env_runners/episode_len_mean", "episode_length_sliding_mean", _SLIDING),
+        Key("env_runners/episode_len_mean", SLIDING_LENGTH, _SLIDING),
         *_OF_TUNE,
     ),
     signature=(f"{_LEARNER}/vf_loss_unclipped", f"{_LEARNER}/policy_loss"),
@@ -72,7 +73,7 @@ RLLIB_INFO = replace(
         Key("num_env_steps_sampled", "env_steps"),
         Key("episodes_this_iter", "episodes"),
         Key("episode_reward_mean", SLIDING_RETURN, _SLIDING),
-        Key("episode_len_mean", "episode_length_sliding_mean", _SLIDING),
+        Key("episode_len_mean", SLIDING_LENGTH, _SLIDING),
         *_OF_TUNE,
     ),
     signature=(f"{_INFO_LEARNER}/vf_loss_unclipped", f"{_INFO_LEARNER}/policy_loss"),
@@ -104,7 +105,7 @@ RLLIB_OLD = Dialect(
         Key("num_env_steps_sampled", "env_steps"),
         Key("episodes_this_iter", "episodes"),
         Key("episode_reward_mean", SLIDING_RETURN, _SLIDING),
-        Key("episode_len_mean", "episode_length_sliding_mean", _SLIDING),
+        Key("episode_len_mean", SLIDING_LENGTH, _SLIDING),
         *_OF_TUNE,
     ),
     signature=(f"{_OLD_LEARNER}/vf_loss", f"{_OLD_LEARNER}/policy_loss"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from esper_recorder.dialects.key import SLIDING_RETURN, Dialect
+from esper_recorder.dialects.key import Dialect
 from esper_recorder.dialects.plain import describe_losses
 from esper_recorder.dialects.table import why_lossless
 from esper_recorder.importing.account import Account, Mapped, Named
@@ -404,12 +403,6 @@ class Updates:
             why = dialect.unclear or "what it is multiplied by, and what it clips"
             account.notes.append(
                 f"the value loss is an assumption. Not in the log: {why}; give --value-loss-definition"
-            )
-        returns = {entry.column: entry.key for entry in account.mapped}
-        if SLIDING_RETURN in returns and "episode_return_mean" not in returns:
-            account.notes.append(
-                "learning is not judged by a sliding mean of returns; if it shall be, import the log with"
-                f" --map {shlex.quote(f'{returns[SLIDING_RETURN]}=episode_return_mean')}"
             )
         account.notes += [
             f"--map {key}: the log has no such key"

@@ -11,6 +11,14 @@ LOSS_RATIO = "loss_ratio"
 EPISODE_RETURN = "episode_return_mean"
 """Name of the metric that people look at first, where it was recorded."""
 
+EPISODE_LENGTH = "episode_length_mean"
+
+SLIDING_RETURN, SLIDING_LENGTH = "episode_return_sliding_mean", "episode_length_sliding_mean"
+"""Extras: the means over more episodes than those that ended in one rollout, the last 100 in most trainers' logs."""
+
+STAND_INS = {EPISODE_RETURN: SLIDING_RETURN, EPISODE_LENGTH: SLIDING_LENGTH}
+"""What is read in place of a metric by who needs it, as long as a run has not recorded the metric itself."""
+
 EXPLAINED_VARIANCE = "explained_variance"
 """Name of the metric that says little where returns hardly vary."""
 

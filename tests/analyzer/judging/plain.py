@@ -17,7 +17,9 @@ import pytest
 
 from esper_analyzer.judging import course, goal, returns, standstill
 from esper_analyzer.judging.e_detector import FRACTIONS
+from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.reading.segment_index import SCHEMA
+from esper_schemas.metric.catalogue import STAND_INS
 
 Value = float | None
 Columns = dict[str, list[Value]]
@@ -58,8 +60,10 @@ def messy_run(rows: int, seed: int = 0) -> pl.DataFrame:
         columns[name][start : start + 25] = [None] * len(columns[name][start : start + 25])
     still = rows * 5 // 8
     columns["value_loss"][still : still + 60] = [0.25] * len(columns["value_loss"][still : still + 60])
-    frame = pl.DataFrame(columns, schema_overrides={name: SCHEMA[name] for name in columns}, strict=False)
-    return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in columns)
+    frame = pl.DataFrame(columns, schema_overrides={name: READ_TYPES[name] for name in columns}, strict=False)
+    return frame.with_columns(
+        pl.lit(None, dtype).alias(name) for name, dtype in READ_TYPES.items() if name not in columns
+    )
 
 
 def real_run(rows: int, seed: int = 0, **changed: Sequence[Value]) -> pl.DataFrame:
@@ -95,8 +99,10 @@ def real_run(rows: int, seed: int = 0, **changed: Sequence[Value]) -> pl.DataFra
     columns["episode_return_mean"] = [
         None if i < 3 or i % 7 == 5 else x for i, x in enumerate(columns["episode_return_mean"])
     ]
-    frame = pl.DataFrame(columns, schema_overrides={name: SCHEMA[name] for name in columns}, strict=False)
-    return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in columns)
+    frame = pl.DataFrame(columns, schema_overrides={name: READ_TYPES[name] for name in columns}, strict=False)
+    return frame.with_columns(
+        pl.lit(None, dtype).alias(name) for name, dtype in READ_TYPES.items() if name not in columns
+    )
 
 
 def as_judged(run: pl.DataFrame) -> pl.DataFrame:
@@ -390,6 +396,22 @@ class Outcome:
         )
 
 
+def with_stand_ins(columns: Columns) -> Columns:
+    """The columns with sliding means in place of what was never measured so far, and `return_slides`."""
+    made = dict(columns)
+    for name, sliding in STAND_INS.items():
+        own = finites(columns[name])
+        stands_in = [
+            other is not None and all(x is None for x in own[: i + 1])
+            for i, other in enumerate(finites(columns[sliding]))
+        ]
+        pairs = zip(columns[name], columns[sliding], stands_in, strict=True)
+        made[name] = [other if is_used else value for value, other, is_used in pairs]
+        if name == "episode_return_mean":
+            made["return_slides"] = [float(is_used) for is_used in stands_in]
+    return made
+
+
 def mean_rise_of(columns: Columns) -> list[Value]:
     """`return_rise` of the mean return, in the rows before the first episode return."""
     rise = outcome_of(columns["return_mean"])["return_rise"]
@@ -456,12 +478,14 @@ COURSE: dict[str, Callable[[Columns], list[Value]]] = {
     "policy_unmoved": policy_unmoved_of,
     "loss_ratio_baseline": baseline_of,
     "mean_rise": mean_rise_of,
+    "return_slides": lambda columns: columns["return_slides"],
 }
 """By column of the course; those of the return are made by `outcome_of`."""
 
 
 def course_of(columns: Columns) -> Columns:
     """Every column of the course, of a run without a goal; `test_goal` has those with one."""
+    columns = with_stand_ins(columns)
     outcome = outcome_of(columns["episode_return_mean"])
     made = {name: make(columns) for name, make in COURSE.items()} | outcome | standstill_of(columns, outcome)
     no_goal: Columns = {name: [None] * len(columns["update"]) for name in goal.GoalCourse.NAMES}

@@ -21,10 +21,10 @@ from esper_analyzer.drawing.panels import alert_lines
 from esper_analyzer.judging.alert_log import AlertLog, in_order
 from esper_analyzer.judging.alerts import MAX_TITLE, Episode, badness, ends_a_run
 from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.recorded import RecordedFeed
-from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.metric.metrics import Bands, above, below
 from esper_schemas.metric.severity import badness as badness_of_column
 from esper_schemas.metric.severity import severities
@@ -56,7 +56,7 @@ def flooded(rng: np.random.Generator) -> list[dict[str, Any]]:
 def judged(rows: list[dict[str, Any]], portions: random.Random | None = None) -> list[Alert]:
     """The alerts of rows that are judged in portions of any size, or all at once."""
     judge, log = Judge(), AlertLog()
-    frame = pl.from_dicts(rows, schema={name: SCHEMA[name] for name in judge.columns})
+    frame = pl.from_dicts(rows, schema={name: READ_TYPES[name] for name in judge.columns})
     start = 0
     while start < frame.height:
         size = frame.height if portions is None else portions.choice([1, 1, 2, 7, 300])
@@ -178,7 +178,7 @@ def test_the_log_does_not_grow_with_the_run() -> None:
         rows = [
             {"update": n, "value_loss": math.nan if n % 12 == 0 else 1.0, "policy_loss": 0.1} for n in range(12 * times)
         ]
-        log.add(judge.advance(pl.from_dicts(rows, schema={name: SCHEMA[name] for name in judge.columns})))
+        log.add(judge.advance(pl.from_dicts(rows, schema={name: READ_TYPES[name] for name in judge.columns})))
         (raised,) = [one for name, one in log._raised.items() if name == "impossible_value_loss"]
         assert raised.count == times
         return len({id(one) for one in (raised.shown, raised.worst, *raised.newest.values())})

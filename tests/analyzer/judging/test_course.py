@@ -28,6 +28,7 @@ from tests.analyzer.judging.plain import (
 from esper_analyzer.judging import signals, steps
 from esper_analyzer.judging.course import COLUMNS, READS, TYPES, Course
 from esper_analyzer.judging.goal import GoalCourse
+from esper_schemas.metric.catalogue import STAND_INS
 
 ROWS = 230
 
@@ -85,6 +86,13 @@ RUNS = {
         ROWS,
         episode_return_mean=[100.0 + i % 5 - min(i, 150) / 2.0 for i in range(ROWS)],
         episode_length_mean=[200.0] * ROWS,
+    ),
+    "sliding": real_run(ROWS).rename(STAND_INS | {sliding: name for name, sliding in STAND_INS.items()}),
+    "sliding_at_first": real_run(
+        ROWS,
+        episode_return_sliding_mean=[None, NAN, *(50.0 + i for i in range(ROWS - 2))],
+        episode_return_mean=[None] * 30 + [300.0 + i % 3 - i for i in range(ROWS - 30)],
+        episode_length_sliding_mean=[9.0] * ROWS,
     ),
     "frozen": real_run(90, kl_divergence=[1e-5, None, NAN] * 30, entropy=[0.69] * 80 + [0.6] * 10),
     "nothing": frame_of(value_loss=[None] * 60),

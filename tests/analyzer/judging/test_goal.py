@@ -14,9 +14,9 @@ from esper_analyzer import live_monitor
 from esper_analyzer.judging.course import Course
 from esper_analyzer.judging.goal import FAR, FEWEST_RETURNS, NEAR, NEARER, GoalCourse
 from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.judging.returns import Returns
 from esper_analyzer.judging.verdict import RunFacts, conclude
-from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.errors import UsageError
 
 Value = float | None
@@ -64,7 +64,7 @@ def frame_of(returns: Sequence[Value], updates: Sequence[Value] | None = None, *
     columns = {"update": updates or list(range(rows)), "episode_return_mean": returns} | more
     return pl.DataFrame(
         {
-            name: pl.Series(columns.get(name, [None] * rows), dtype=SCHEMA[name], strict=False)
+            name: pl.Series(columns.get(name, [None] * rows), dtype=READ_TYPES[name], strict=False)
             for name in Judge().columns
         }
     )

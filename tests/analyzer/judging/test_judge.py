@@ -18,11 +18,11 @@ from esper_analyzer.judging.alert_log import AlertLog
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.hysteresis import NOT_FINITE, Bounds, Change, Hysteresis, Levels, Turns
 from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.rules.rule import QUESTIONS, Rule
 from esper_analyzer.judging.steps import column
 from esper_analyzer.judging.watched import Signal
-from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas import METRICS
 from esper_schemas.metric.metrics import Bands, above, at_least, at_most, below
 
@@ -32,8 +32,8 @@ SOUND = {"value_loss": 0.1, "policy_loss": -0.01, "skipped": False}
 def frame_of(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """Rows with the columns of a run; what a row does not give is sound for the losses, else null."""
     full = [{"update": i, **SOUND, "value_loss": 0.1 + 0.01 * (i % 7), **row} for i, row in enumerate(rows)]
-    frame = pl.DataFrame(full, schema_overrides=SCHEMA, infer_schema_length=None)
-    missing = [pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in frame.columns]
+    frame = pl.DataFrame(full, schema_overrides=READ_TYPES, infer_schema_length=None)
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in READ_TYPES.items() if name not in frame.columns]
     return frame.with_columns(missing)
 
 
@@ -156,7 +156,7 @@ def random_run(rows: int, seed: int = 0) -> pl.DataFrame:
     """A run in which a good deal goes wrong: losses of all sizes, nulls, NaN, skipped updates, gaps."""
     rng = np.random.default_rng(seed)
     columns: dict[str, Any] = {"update": np.cumsum(rng.integers(1, 3, rows))}
-    for name, dtype in SCHEMA.items():
+    for name, dtype in READ_TYPES.items():
         if dtype == pl.Float64:
             values = rng.lognormal(-1.0, 1.5, rows).tolist()
             holes = rng.random(rows)
@@ -164,8 +164,10 @@ def random_run(rows: int, seed: int = 0) -> pl.DataFrame:
                 None if hole < 0.1 else math.nan if hole < 0.11 else x for x, hole in zip(values, holes, strict=True)
             ]
     columns["skipped"] = rng.random(rows) < 0.05
-    frame = pl.DataFrame(columns, schema_overrides={name: SCHEMA[name] for name in columns}, strict=False)
-    return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in columns)
+    frame = pl.DataFrame(columns, schema_overrides={name: READ_TYPES[name] for name in columns}, strict=False)
+    return frame.with_columns(
+        pl.lit(None, dtype).alias(name) for name, dtype in READ_TYPES.items() if name not in columns
+    )
 
 
 @pytest.mark.parametrize("portions", [[1], [7], [150], [128, 129], [1, 140, 1, 200, 3]], ids=str)
@@ -319,7 +321,7 @@ def sound_rows(judge: Judge, first: int, last: int) -> list[dict[str, Any]]:
 def test_one_more_update_plans_no_query(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once a judge takes rows one by one, it makes no frame, no series, no expression and no query."""
     judge = Judge()
-    judge.advance(pl.DataFrame(sound_rows(judge, 0, 200), schema={name: SCHEMA[name] for name in judge.columns}))
+    judge.advance(pl.DataFrame(sound_rows(judge, 0, 200), schema={name: READ_TYPES[name] for name in judge.columns}))
     rows = sound_rows(judge, 200, 260)
     judge.step(rows[0])
 
@@ -361,7 +363,7 @@ def test_one_more_update_costs_the_same_however_long_the_run() -> None:
     """The calls of 50 steps after 1,000 rows and after 100,000 rows are equally many."""
     counts, judge = [], Judge()
     for start, length in ((0, 1000), (1050, 100_000)):
-        schema = {name: SCHEMA[name] for name in judge.columns}
+        schema = {name: READ_TYPES[name] for name in judge.columns}
         judge.advance(pl.DataFrame(sound_rows(judge, start, length), schema=schema))
         judge.step(sound_rows(judge, length, length + 1)[0])  # takes up what was judged as a frame
         counts.append(calls_of(judge, sound_rows(judge, length + 1, length + 50)))

@@ -14,10 +14,10 @@ import pytest
 
 from esper_analyzer import find_settings, open_run, read_settings
 from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.measuring.levels import level_of
-from esper_analyzer.reading.segment_index import SCHEMA
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import Limit
 from esper_schemas.metric.payload import METRICS
@@ -375,7 +375,7 @@ def test_rules_and_levels_agree_on_any_bounds(settings_of: Callable[[str], Setti
             settings = settings_of(f'[thresholds.kl_divergence]\nwarning = "{warning}"\ncritical = "{critical}"')
             rule = next(rule for rule in settings.rules if rule.name == "kl_divergence")
             judge = Judge([replace(rule, hold=(1, 1), clear=1, from_row=0)])
-            blank = {name: pl.Series([None], dtype=SCHEMA[name]) for name in judge.columns}
+            blank = {name: pl.Series([None], dtype=READ_TYPES[name]) for name in judge.columns}
             for update, value in enumerate(values):
                 row = {**blank, "update": pl.Series([update]), "kl_divergence": pl.Series([value])}
                 judge.advance(pl.DataFrame(row))

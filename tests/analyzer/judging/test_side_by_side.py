@@ -14,16 +14,16 @@ from tests.analyzer.judging.plain import messy_run, real_run
 
 from esper_analyzer.judging.course import COLUMNS, Course, extend_all
 from esper_analyzer.judging.judge import STEP_ROWS, Judge, judge_each
+from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.judging.verdict import RunFacts, conclude
-from esper_analyzer.reading.segment_index import SCHEMA
 
 SIZES = (STEP_ROWS + 1, 1, 9, 700, 5000, 31, 100, STEP_ROWS)
 
 
 def with_every_column(run: pl.DataFrame) -> pl.DataFrame:
     """A run with the columns of every run."""
-    missing = [pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in run.columns]
-    return run.with_columns(missing).select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in READ_TYPES.items() if name not in run.columns]
+    return run.with_columns(missing).select(pl.col(name).cast(dtype) for name, dtype in READ_TYPES.items())
 
 
 def runs_of(sizes: Sequence[int], seed: int) -> list[pl.DataFrame]:

@@ -120,8 +120,10 @@ def explains_nothing_of(columns: Columns) -> list[Value]:
     for row, long in zip(rows_of(columns, *names), explained_long_of(columns), strict=True):
         explained, of_returns, of_means, fall, unmoved, unrisen = row
         rise = of_means if of_returns is None else of_returns
-        has_risen = rise is not None and rise >= PROGRESS and (fall is None or fall <= 0.5)
-        says_nothing = unmoved is not None and (unmoved > 0 or unrisen is None or unrisen < 15)
+        has_fallen = fall is not None and fall > 0.5
+        has_risen = rise is not None and rise >= PROGRESS and not has_fallen
+        is_open = not has_fallen and (unrisen is None or unrisen < 15)
+        says_nothing = unmoved is not None and (unmoved > 0 or is_open)
         if has_risen or says_nothing:
             found.append(None)
         else:
@@ -150,6 +152,16 @@ def fall_for_good_of(columns: Columns) -> list[Value]:
     """The lost part of the gain where five entropies have a mean below 0.01; 0 where it is higher."""
     pairs = zip(columns["return_fall"], mean_entropy_of(columns), strict=True)
     return [None if a is None or b is None else a if b < 0.01 else 0.0 for a, b in pairs]
+
+
+def unless_sliding(plain: Plain) -> Plain:
+    """The same, but null where the return is a sliding mean."""
+
+    def made(columns: Columns) -> list[Value]:
+        pairs = zip(plain(columns), columns["return_slides"], strict=True)
+        return [None if slides else value for value, slides in pairs]
+
+    return made
 
 
 def stalled_of(columns: Columns) -> list[Value]:
@@ -340,9 +352,9 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "policy_unmoved": (None, unmoved_policy_of),
     "clipped_in_bulk": (signals.clipped_in_bulk(), bulk_of),
     "return_fall": (None, of_course("return_fall")),
-    "fall_for_good": (None, fall_for_good_of),
+    "fall_for_good": (None, unless_sliding(fall_for_good_of)),
     "return_below_start": (None, of_course("return_below_start")),
-    "far_from_goal": (None, of_course("far_from_goal")),
+    "far_from_goal": (None, unless_sliding(of_course("far_from_goal"))),
     "no_nearer_to_goal": (None, of_course("no_nearer_to_goal")),
     "return_stalled": (None, stalled_of),
     "policy_wanders": (None, of_course("path_unrisen")),
@@ -350,7 +362,7 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "return_at_lowest": (None, of_course("return_at_lowest")),
     "return_ignores_policy": (None, ignores_policy_of),
     "entropy_at_ceiling": (None, of_course("entropy_at_ceiling")),
-    "return_below_first": (None, of_course("return_below_first")),
+    "return_below_first": (None, unless_sliding(of_course("return_below_first"))),
     "stalled_unexplained": (None, stalled_unexplained_of),
     "return_unmoved": (None, of_course("return_unmoved")),
     "entropy_collapse_risk": (signals.entropy_collapse_risk(), risk_of),

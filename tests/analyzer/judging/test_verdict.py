@@ -114,6 +114,23 @@ def test_nothing_is_said_before_there_is_anything_to_say() -> None:
     assert verdict([{}] * (LEARNING_UPDATES + 1), before=0).level == "healthy"
 
 
+def test_a_sliding_mean_is_the_return_of_a_run_that_has_no_other() -> None:
+    """As in the logs of most trainers; a rule that does not take it says what it needs, and nothing is asked for."""
+    means = [10.0 + 2.0 * min(i, 60) + i % 3 for i in range(100)]
+    found = verdict([{"episode_return_sliding_mean": mean} for mean in means], before=0)
+    learning = found.questions["learning"]
+    assert (found.level, learning.level) == ("healthy", "healthy")
+    assert learning.reason.startswith("The mean return of the last 100 episodes is 131.0 at update 99; it began at ")
+    assert "return_fall" in found.judged
+    needs = {one.rule: one.needs for one in found.not_judged}
+    assert needs["fall_for_good"] == ["episode_return_mean", "entropy"]
+    assert needs["return_below_first"] == ["episode_return_mean", "episode_length_mean"]
+    assert "return_at_lowest" not in needs
+    assert not any("Whether the policy learns" in reason for reason in found.reasons)
+    both = [{"episode_return_sliding_mean": mean, "episode_return_mean": 500.0 + i} for i, mean in enumerate(means)]
+    assert verdict(both, before=0).questions["learning"].reason.startswith("The episode return is 59")
+
+
 def test_what_cannot_be_judged_is_unknown_and_says_what_to_record() -> None:
     """With losses alone only the mechanics are judged, however long the run is, and whatever the scale of its loss."""
     found = verdict([{"explained_variance": None, "value_loss": 138.0 + i % 7} for i in range(200)], before=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from esper_analyzer.listing.entry import LOSS, RETURN, RunEntry
+from esper_analyzer.listing.entry import LOSS, RunEntry
 from esper_analyzer.listing.filters import parse_filters, statuses
 from esper_schemas.errors import UsageError
 
@@ -27,7 +27,7 @@ RUN = RunEntry(
         "layers": [64, 64],
     },
     updates=60,
-    measured={RETURN: 150.0, LOSS: math.nan, "entropy": 0.5, "my/score": 3.0},
+    measured={"episode_return_mean": 150.0, LOSS: math.nan, "entropy": 0.5, "my/score": 3.0},
     level="warning",
     since=12,
 )

@@ -39,6 +39,6 @@ def test_the_snippets_record_a_training(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_page_names_options_of_the_writer() -> None:
     """Each key that the page names for `cfg["logger"]` is an option of the Writer."""
     text = PAGE.read_text(encoding="utf-8")
-    named = {"root", "run_id", "also", "resume", "config", "env", "strict"}
+    named = {"root", "run_id", "also", "resume", "config", "env", "strict", "upload", "redact"}
     assert all(re.search(rf"[`\"]{name}[`\"=]", text) for name in named)
     assert named == inspect.signature(Writer).parameters.keys() - {"log_dir"}

@@ -15,6 +15,7 @@ from esper_analyzer.judging.watched import (
     of_column,
     stalled,
     stalled_unexplained,
+    unless_sliding,
     unmoved_though_lengths_differ,
 )
 from esper_schemas.metric.metrics import Bands, above, at_least
@@ -39,7 +40,7 @@ def learning_rules() -> list[Rule]:
         signal_rule(
             "fall_for_good",
             "The part of the return's gain that is lost, under a policy without entropy,",
-            fall_for_good(),
+            unless_sliding(fall_for_good()),
             Bands(warning=(above(0.1),), critical=(above(0.15),), nonfinite="unknown"),
             "The policy was better and tries nothing else now; raise the entropy coefficient, or lower the rate.",
             question="learning",
@@ -48,6 +49,7 @@ def learning_rules() -> list[Rule]:
             gives=DECISIVE,
             shown=as_percent,
             chart="episode_return_mean",
+            takes_sliding=False,  # it wavers slowly, and so falls by 15 % of its gain in sound runs
         ),
         signal_rule(
             "return_below_start",
@@ -169,7 +171,7 @@ def learning_rules() -> list[Rule]:
         signal_rule(
             "far_from_goal",
             f"Updates in which no return came {as_percent(FAR)} of the way to the goal",
-            of_column("far_from_goal"),
+            unless_sliding(of_column("far_from_goal")),
             Bands(warning=(at_least(50),), critical=(at_least(70),), nonfinite="unknown"),
             "Nothing has been found that pays; look at exploration, at rewards, and whether the goal can be reached.",
             question="learning",
@@ -181,6 +183,7 @@ def learning_rules() -> list[Rule]:
                 f"In {as_count(count)} updates no return came {as_percent(FAR)} of the way to the goal"
             ),
             chart="episode_return_mean",
+            takes_sliding=False,  # it hides the single returns that are better by chance
         ),
         signal_rule(
             "no_nearer_to_goal",
@@ -215,7 +218,7 @@ def learning_rules() -> list[Rule]:
         signal_rule(
             "return_below_first",
             "The fall of the episode return below its first values, under episodes that are no longer,",
-            of_column("return_below_first"),
+            unless_sliding(of_column("return_below_first")),
             Bands(warning=(above(0.25),), critical=(above(0.4),), nonfinite="unknown"),
             "It was better before it learned; look at advantages, at episode ends, and at the sign of rewards.",
             question="learning",
@@ -224,6 +227,7 @@ def learning_rules() -> list[Rule]:
             gives=DECISIVE,
             shown=as_percent,
             chart="episode_return_mean",
+            takes_sliding=False,  # its first values are of few episodes, and of short ones
         ),
         signal_rule(
             "entropy_collapse_risk",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
 from esper_analyzer.judging.watched import Signal
 from esper_analyzer.wording import compact
+from esper_schemas.metric.catalogue import STAND_INS
 from esper_schemas.metric.metrics import Bands, Level
 from esper_schemas.metric.payload import METRICS
 
@@ -64,6 +65,7 @@ class Rule:
         shown: formats a value.
         sentence: describes a value, without full stop, if "title is value (bound)" does not fit.
         chart: the metric whose chart to look at, if that is not `metric`; else empty.
+        takes_sliding: whether sliding means of episodes will do for the means that it `needs`; see `STAND_INS`.
     """
 
     name: str
@@ -82,6 +84,12 @@ class Rule:
     shown: Callable[[float], str] = field(default=compact)
     sentence: Callable[[float], str] | None = None
     chart: str = ""
+    takes_sliding: bool = True
+
+    def lacks(self, measured: Collection[str]) -> list[str]:
+        """Return which of the columns that it needs are not among those that were measured, nor what stands in."""
+        missing = [name for name in self.needs if name not in measured]
+        return [name for name in missing if not (self.takes_sliding and STAND_INS.get(name) in measured)]
 
     @property
     def is_asked(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from esper_analyzer.listing.entry import RETURN, RunEntry
+from esper_analyzer.listing.entry import RunEntry
 from esper_analyzer.reporting.comparison.groups import (
     Settings,
     describe_group,
@@ -101,7 +101,7 @@ def groups_of(runs: Sequence[RunEntry], by: Sequence[str] | None) -> list[SeedGr
 def _group(members: Sequence[RunEntry], first: Mapping[str, Settings], keys: Sequence[str], groups: int) -> SeedGroup:
     names = [run.name for run in members]
     levels = [run.level for run in members if run.error is None]
-    values = [value for run in members if (value := run.measured.get(RETURN)) is not None and math.isfinite(value)]
+    values = [value for run in members if (value := run.returned) is not None and math.isfinite(value)]
     return SeedGroup(
         name="",
         runs=names,
