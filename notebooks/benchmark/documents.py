@@ -21,6 +21,7 @@ import polars as pl
 from benchmark import judge, plan, public
 from benchmark.fresh_environments import FRESH_TASKS
 from benchmark.fresh_faults import FRESH_KINDS
+from benchmark.fresh_plan import FIRST_LOT, LOTS
 from benchmark.outcomes import LABELS
 from benchmark.rates import Interval, Rates
 from benchmark.results import Results, Section, read
@@ -39,6 +40,11 @@ TRAINERS: Mapping[str, str] = {
 }
 """The trainers that runs were sampled from, as the project's README calls them."""
 
+EARLIER: Mapping[str, str] = {
+    FIRST_LOT: "an earlier lot of fresh runs, judged once before two rules were changed",
+}
+"""What is said of the lots of fresh runs that judged older rules, by folder."""
+
 RLMUTATION = "rlmutation"
 """The part that has RLMutation's operators as published."""
 
@@ -49,14 +55,15 @@ FEW = 4
 
 
 def project_block(results: Results) -> str:
-    """What the project's README says of the results; of the fresh runs first, once they were judged."""
+    """What the project's README says of the results; of the newest fresh runs first, once they were judged."""
     lines = [_row(HEADS), _row(["---"] * len(HEADS)), *(_row(cells) for cells in _main_rows(results))]
-    headline = results.open if results.fresh is None else results.fresh
+    newest = results.newest
+    headline = results.open if newest is None else newest
     prose = [_by_trainer(headline), _less_telemetry(headline), *_worst(headline)]
-    if results.fresh is None:
+    if newest is None:
         prose.append("Still to come: fresh runs, on environments and with faults that no rule was made with.")
     else:
-        prose.insert(0, "The points below are of the fresh runs.")
+        prose.insert(0, "The points below are of the first row.")
     listed = [_filled(f"- {text}", 100, "  ") for text in prose]
     measured = " ".join(_measured(results))
     return "\n".join([_filled(measured, 100), "", *lines, "", *listed])
@@ -65,11 +72,14 @@ def project_block(results: Results) -> str:
 def benchmark_block(results: Results) -> str:
     """What the benchmark's README says of the results: where they come from, and every table."""
     parts: list[str] = []
-    if results.fresh is None:
+    if results.newest is None:
         parts += ["The fresh runs have not been judged yet.", ""]
     else:
-        parts += [_filled(f"The fresh runs, judged once: {_origin(results.fresh)}", 100), ""]
-        parts += [replace(table, title=f"Fresh: {table.title}").markdown() for table in fresh_tables(results.fresh)]
+        parts += [_filled(f"The fresh runs, judged once: {_origin(results.newest)}", 100), ""]
+        parts += [replace(table, title=f"Fresh: {table.title}").markdown() for table in fresh_tables(results.newest)]
+    for name, section in _earlier(results):
+        parts += [_filled(f"{EARLIER[name].capitalize()}: {_origin(section)}", 100), ""]
+        parts += [replace(table, title=f"Earlier lot: {table.title}").markdown() for table in fresh_tables(section)]
     parts += [_filled(f"The open runs, which the rules were made with: {_origin(results.open)}", 100), ""]
     parts += [replace(table, title=f"Open: {table.title}").markdown() for table in tables_of(results.open)]
     return "\n".join(parts).rstrip()
@@ -93,6 +103,11 @@ def replaced(text: str, block: str) -> str:
     if not (begin and end) or BEGIN in old + after or END in before + after:
         raise ValueError(f"{BEGIN} and {END} must be there once each, in this order")
     return f"{before}{BEGIN}\n{block}\n\n{END}{after}"
+
+
+def _earlier(results: Results) -> Iterator[tuple[str, Section]]:
+    """The lots that judged older rules, the newest first."""
+    yield from ((name, results.lots[name]) for name in reversed(LOTS[:-1]) if name in results.lots)
 
 
 def tables_of(section: Section) -> Iterator[Table]:
@@ -138,14 +153,14 @@ def fresh_tables(section: Section) -> Iterator[Table]:
 
 
 def _measured(results: Results) -> Iterator[str]:
-    if results.fresh is not None:
-        runs, counts = results.fresh.runs, results.fresh.counts
+    if results.newest is not None:
+        runs, counts = results.newest.runs, results.newest.counts
         tasks = runs.filter(pl.col("env").is_in([task.name for task in FRESH_TASKS]))["env"].n_unique()
         kinds = runs.filter(pl.col("kind").is_in(list(FRESH_KINDS)))["kind"].n_unique()
         yield (
             f"{counts['runs']:,} fresh runs of PPO, {counts['updates']:,} updates, were judged once, after all rules"
-            f" had been made: on {tasks} environments and in {kinds} ways of breaking that no rule had seen, and known"
-            f" ones ({_labelled(counts)})."
+            f" had been made: on {tasks} environments and in {kinds} ways of breaking that the rules were not made"
+            f" with, and on known ones ({_labelled(counts)})."
         )
     runs, counts = results.open.runs, results.open.counts
     samples = runs.filter(pl.col("part") != public.PART)
@@ -167,14 +182,16 @@ def _labelled(counts: Mapping[str, int]) -> str:
 
 
 def _main_rows(results: Results) -> Iterator[Sequence[str]]:
-    if results.fresh is not None:
-        parts = named_rates(results.fresh, "parts")
-        yield _cells("**fresh runs, judged once**", parts[ALL])
-        for name, one in novelties(results.fresh).items():
+    if (newest := results.newest) is not None:
+        parts = named_rates(newest, "parts")
+        yield _cells("**fresh runs, judged once with these rules**", parts[ALL])
+        for name, one in novelties(newest).items():
             yield _cells(f"fresh, {name}", one)
         if RLMUTATION in parts:
             yield _cells("fresh, RLMutation's faults, CartPole, SB3", parts[RLMUTATION])
-        yield from _tool_rows(results.fresh, "fresh, ")
+        yield from _tool_rows(newest, "fresh, ")
+    for name, section in _earlier(results):
+        yield _cells(EARLIER[name], named_rates(section, "parts")[ALL])
     section = results.open
     parts = named_rates(section, "parts")
     yield _cells("runs that the rules were made with", parts[ALL])

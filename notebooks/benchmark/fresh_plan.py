@@ -1,4 +1,4 @@
-"""The plan of the fresh runs, which judge the rules once: drawn with a fixed seed, before the first one is trained.
+"""The plan of the fresh runs, which judge rules once: drawn with a fixed seed, before the first one is trained.
 
     python notebooks/benchmark/fresh_plan.py          # prints what is planned, by environment, trainer and kind
 
@@ -39,8 +39,12 @@ from benchmark.plan import (
     summary,
 )
 
-FOLDER = "fresh"
-"""Of the samples."""
+FIRST_LOT, SECOND_LOT = LOTS = ("fresh", "fresh_2")
+"""Folders of the samples, the oldest first. A lot judges the rules once; if a rule changes for what it showed, the
+batches that nobody has looked at are the next lot."""
+
+FIRST_LOT_BATCHES = frozenset({*range(11), *range(14, 21), 24, *range(27, 36)})
+"""Numbers of the batches of the first lot: those that were sampled when two rules changed for what they showed."""
 
 FIRST_RUN = 1000
 """Number of the first run; those of `plan` are smaller."""
@@ -177,13 +181,14 @@ def make_fresh_plan() -> tuple[Entry, ...]:
 
 
 def make_fresh_batches() -> tuple[Batch, ...]:
-    """The runs of the plan in batches."""
+    """The runs of the plan in batches, each of one lot."""
     batches: list[Batch] = []
     filling: list[Entry] = []
     for entry in (plan := make_fresh_plan()):
         filling.append(entry)
         if sum(there.updates for there in filling) >= BATCH_UPDATES or entry is plan[-1]:
-            batches.append(Batch(FOLDER, len(batches), tuple(filling)))
+            lot = FIRST_LOT if len(batches) in FIRST_LOT_BATCHES else SECOND_LOT
+            batches.append(Batch(lot, len(batches), tuple(filling)))
             filling = []
     return tuple(batches)
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from benchmark.environments import Task
 from benchmark.fresh_environments import EVERY_TASK
 from benchmark.fresh_faults import EVERY_KIND
+from benchmark.fresh_plan import LOTS
 from benchmark.plan import SOUND
 from benchmark.storage import read_rows, read_runs
 
@@ -54,8 +55,8 @@ factor of ten, those with rewards that are scaled in one and not in the other by
 RLMUTATION_BOUND = 250.0
 """Mean return of ten deterministic episodes of CartPole-v1, below which a run of the part "rlmutation" is broken."""
 
-FOLDERS = ("batches", "held_back", "fresh")
-"""Of the samples: the open ones, those that were held back first, and the fresh ones."""
+FOLDERS = ("batches", "held_back", *LOTS)
+"""Of the samples: the open ones, those that were held back first, and the lots of fresh ones."""
 
 Label = Literal["sound", "broken", "unclear"]
 ReturnOutcome = Literal["learned", "between", "failed", "not judged"]

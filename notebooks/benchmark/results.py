@@ -2,9 +2,9 @@
 
     python notebooks/benchmark/results.py notebooks/benchmark/samples
     python notebooks/benchmark/results.py notebooks/benchmark/samples --rivals      # and the tools that are installed
-    python notebooks/benchmark/results.py notebooks/benchmark/samples --fresh       # only the fresh runs, judged once
+    python notebooks/benchmark/results.py notebooks/benchmark/samples --fresh       # the newest lot of fresh runs alone
 
-What a call does not judge stays as it was in the file: the rows of other tools, and the fresh runs.
+What a call does not judge stays as it was in the file: the rows of other tools, the fresh runs, and older lots.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +28,7 @@ import polars as pl
 
 from benchmark import judge, public, thresholds
 from benchmark.corpus import Corpus
+from benchmark.fresh_plan import LOTS
 from benchmark.outcomes import LABELS
 from benchmark.rates import cases
 from benchmark.rivals import RIVALS, Rival
@@ -105,15 +106,25 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The whole file: the open runs, and the fresh ones, once they were judged."""
+    """The whole file: the open runs, and the lots of fresh ones.
+
+    Attributes:
+        open: The runs that the rules were made with.
+        lots: By folder, in the order of `LOTS`, those that were judged: each once, with the rules of its day.
+    """
 
     open: Section
-    fresh: Section | None = None
+    lots: Mapping[str, Section] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> Section | None:
+        """The lot that the rules of today were judged by; None before it was."""
+        return self.lots.get(LOTS[-1])
 
     def write(self, path: Path = FILE) -> None:
         """Write the file; rows of tables and runs have a line each."""
-        fresh = None if self.fresh is None else self.fresh.to_json()
-        whole = {"format": FORMAT, "open": self.open.to_json(), "fresh": fresh}
+        lots = {name: section.to_json() for name, section in self.lots.items()}
+        whole = {"format": FORMAT, "open": self.open.to_json(), **lots}
         path.write_text(_dumped(whole) + "\n", encoding="utf-8")
 
 
@@ -126,8 +137,8 @@ def read(path: Path = FILE) -> Results:
     whole = json.loads(path.read_text(encoding="utf-8"))
     if whole.get("format") != FORMAT:
         raise ValueError(f"{path} is {whole.get('format')!r}; {FORMAT} was expected")
-    fresh = None if whole["fresh"] is None else Section.from_json(whole["fresh"])
-    return Results(open=Section.from_json(whole["open"]), fresh=fresh)
+    lots = {name: Section.from_json(whole[name]) for name in LOTS if name in whole}
+    return Results(open=Section.from_json(whole["open"]), lots=lots)
 
 
 def runs_of(found: pl.DataFrame) -> pl.DataFrame:
@@ -190,9 +201,9 @@ def open_section(out: Path, rivals: Sequence[Rival], before: Section | None) -> 
 
 
 def fresh_section(out: Path, rivals: Sequence[Rival], before: Section | None) -> Section:
-    """Judge the fresh runs in `out`, with the rules as they are."""
-    samples, corpus = judge.read_corpora(out, None, "fresh")
-    return judged_section(samples, corpus, out / "fresh", rivals, before)
+    """Judge the newest lot of fresh runs in `out`, with the rules as they are."""
+    samples, corpus = judge.read_corpora(out, None, LOTS[-1])
+    return judged_section(samples, corpus, out / LOTS[-1], rivals, before)
 
 
 def sampled_when(folder: Path, before: Section | None) -> dict[str, Any]:
@@ -231,7 +242,7 @@ def rounded(value: Any) -> Any:
 @click.command()
 @click.argument("out", metavar="FOLDER", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--rivals", is_flag=True, help="Judge with the other tools that are installed, too; takes long.")
-@click.option("--fresh", is_flag=True, help="Judge the fresh runs, and leave everything else as it is.")
+@click.option("--fresh", is_flag=True, help="Judge the newest lot of fresh runs, and nothing else.")
 @click.option(
     "--to",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -252,10 +263,11 @@ def main(out: Path, rivals: bool, fresh: bool, to: Path) -> None:
         if fresh:
             if before is None:
                 raise ValueError(f"{to} is not there yet; judge the other runs first")
-            results = replace(before, fresh=fresh_section(out, tools, before.fresh))
+            newest = fresh_section(out, tools, before.newest)
+            results = replace(before, lots={**before.lots, LOTS[-1]: newest})
         else:
             section = open_section(out, tools, None if before is None else before.open)
-            results = Results(open=section, fresh=None if before is None else before.fresh)
+            results = Results(open=section, lots={} if before is None else before.lots)
     except (EsperError, OSError, ValueError, pl.exceptions.PolarsError) as error:
         click.echo(f"results: {error}", err=True)
         sys.exit(ExitCode.USAGE)

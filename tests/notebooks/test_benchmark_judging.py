@@ -22,7 +22,7 @@ from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
-from benchmark import corpus, judge, public, rates, rivals, tables, telemetry
+from benchmark import corpus, judge, outcomes, public, rates, rivals, tables, telemetry
 from benchmark.judged import LEVELS, Judged, completed, judged, summed_up
 
 from esper_analyzer.judging.judge import Judge
@@ -464,7 +464,7 @@ def test_less_telemetry_is_one_table(tmp_path: Path) -> None:
     assert found["losses only"]["critical"] == least.critical
 
 
-@pytest.mark.parametrize("folder", ["held_back", "fresh"])
+@pytest.mark.parametrize("folder", outcomes.FOLDERS[1:])
 def test_held_back_runs_are_judged_only_when_asked_for(tmp_path: Path, folder: str) -> None:
     """With `--of` exactly these are judged, beside the control of the others; without it they stay closed."""
     out = first_batches(1, tmp_path)

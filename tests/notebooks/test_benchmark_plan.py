@@ -139,7 +139,7 @@ def test_the_fresh_plan_is_drawn_the_same_each_time_and_shares_nothing() -> None
         assert len({getattr(entry, key) for entry in both}) == len(both), key
     batches = fresh_plan.make_fresh_batches()
     assert [entry for batch in batches for entry in batch.entries] == list(FRESH)
-    assert {batch.folder for batch in batches} == {fresh_plan.FOLDER}
+    assert {batch.folder for batch in batches} == {*fresh_plan.LOTS}
 
 
 def test_fresh_runs_are_on_environments_and_of_kinds_that_no_other_run_has() -> None:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
 from benchmark import documents, judge, public, results, thresholds
 from benchmark.corpus import sampled
-from benchmark.fresh_plan import make_fresh_batches
+from benchmark.fresh_plan import FIRST_LOT, LOTS, SECOND_LOT, make_fresh_batches
 from benchmark.rates import Rates, cases
 from benchmark.sample import missing_batches
 from benchmark.storage import read_runs
@@ -63,15 +63,22 @@ def test_the_samples_are_those_that_were_judged() -> None:
     assert results.sampled_when(SAMPLES / "batches", None)["sha256"] == READ.open.sampled["sha256"], hint
 
 
-def test_the_fresh_samples_are_planned_and_those_that_were_judged() -> None:
+@pytest.mark.parametrize("lot", LOTS)
+def test_the_fresh_samples_are_planned_and_those_that_were_judged(lot: str) -> None:
     """Each committed fresh run is as the plan has it, and a row of the results; the batches have the checksum there."""
-    assert READ.fresh is not None
-    assert READ.fresh.runs["name"].to_list() == sorted(run["name"] for run in read_runs(SAMPLES / "fresh"))
-    assert results.sampled_when(SAMPLES / "fresh", None)["sha256"] == READ.fresh.sampled["sha256"]
-    planned = make_fresh_batches()
-    there = len(list((SAMPLES / "fresh").glob("*.parquet")))
+    section = READ.lots[lot]
+    assert section.runs["name"].to_list() == sorted(run["name"] for run in read_runs(SAMPLES / lot))
+    assert results.sampled_when(SAMPLES / lot, None)["sha256"] == section.sampled["sha256"]
+    planned = [batch for batch in make_fresh_batches() if batch.folder == lot]
+    there = len(list((SAMPLES / lot).glob("*.parquet")))
     assert len(missing_batches(planned, SAMPLES)) == len(planned) - there
-    assert sum(path.stat().st_size for path in (SAMPLES / "fresh").iterdir()) < 2e6
+    assert sum(path.stat().st_size for path in (SAMPLES / lot).iterdir()) < 2e6
+
+
+def test_no_fresh_run_is_in_two_lots() -> None:
+    """A run that judged older rules judges none of the newer ones."""
+    names = [name for section in READ.lots.values() for name in section.runs["name"]]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.notebooks
@@ -100,14 +107,17 @@ def test_the_documents_say_what_is_in_the_file(path: Path) -> None:
 
 
 @pytest.mark.notebooks
-def test_runs_judged_anew_come_out_as_in_the_file() -> None:
+@pytest.mark.parametrize("of", ["open", "newest"])
+def test_runs_judged_anew_come_out_as_in_the_file(of: str) -> None:
     """A third of the runs, always the same: label, first critical update, rules, and what follows."""
-    corpus = sampled(SAMPLES).together(public.read())
-    names = READ.open.runs["name"].gather_every(EVERY).to_list()
+    section = READ.open if of == "open" else READ.newest
+    assert section is not None
+    corpus = sampled(SAMPLES).together(public.read()) if of == "open" else sampled(SAMPLES, LOTS[-1])
+    names = section.runs["name"].gather_every(EVERY).to_list()
     labels = corpus.labels.filter(pl.col("name").is_in(names))
     third = replace(corpus, labels=labels, rows={name: corpus.rows[name] for name in names})
     anew = results.runs_of(cases(third.judged(), third.labels))
-    before = READ.open.runs.filter(pl.col("name").is_in(names))
+    before = section.runs.filter(pl.col("name").is_in(names))
     wrong = [(new, old) for new, old in zip(anew.to_dicts(), before.to_dicts(), strict=True) if new != old]
     assert wrong == [], "results.json is stale: `make benchmark-results benchmark-tables` makes it again"
 
@@ -122,10 +132,10 @@ def call(*arguments: object) -> Any:
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a few short runs, the sound ones open, and one of them fresh as well."""
+    """A folder with a few short runs: some open, and one of the newest fresh lot."""
     out = tmp_path_factory.mktemp("samples")
     runs = sorted(read_runs(SAMPLES / "batches"), key=lambda run: int(run["rows"]))[:6]
-    of_folder = {"batches": runs[1:], "fresh": [runs[0] | {"is_held_back": True}]}
+    of_folder = {"batches": runs[1:], LOTS[-1]: [runs[0] | {"is_held_back": True}]}
     rows = pl.concat([pl.read_parquet(path) for path in sorted((SAMPLES / "batches").glob("*.parquet"))])
     for folder, some in of_folder.items():
         (out / folder).mkdir()
@@ -143,12 +153,15 @@ def tool_row(document: dict[str, Any]) -> list[str]:
 
 @pytest.mark.notebooks
 def test_each_call_refreshes_what_it_judges_and_keeps_the_rest(samples: Path, tmp_path: Path) -> None:
-    """Other tools that do not judge keep their rows; the fresh runs are judged alone, and stay when others are."""
+    """Other tools that do not judge keep their rows; the newest fresh runs are judged alone, and stay when others are.
+
+    An older lot stays as the rules of its day judged it.
+    """
     to = tmp_path / "results.json"
     done = call(samples, "--to", to)
     assert (done.exit_code, done.stderr) == (0, "")
     first = json.loads(to.read_text(encoding="utf-8"))
-    assert first["fresh"] is None
+    assert not first.keys() & set(LOTS)
     assert first["open"]["counts"]["runs"] == 5 + len(public.read().rows)
     assert tool_row(first) == ["Esper"]
     assert {"telemetry", "left_out", "environments", "rules"} < set(first["open"]["tables"])
@@ -157,16 +170,18 @@ def test_each_call_refreshes_what_it_judges_and_keeps_the_rest(samples: Path, tm
     first["open"]["tables"]["tools_all"].append(row)
     first["open"]["tables"]["tools_all"][0] = first["open"]["tables"]["tools_all"][0] | {"found": -1}
     first["open"]["sampled"]["date"] = "2001-01-01"
+    first[FIRST_LOT] = FIRST[FIRST_LOT]
     to.write_text(json.dumps(first), encoding="utf-8")
     assert call(samples, "--fresh", "--to", to).exit_code == 0
     second = json.loads(to.read_text(encoding="utf-8"))
     assert second["open"] == first["open"]
-    assert second["fresh"]["counts"]["runs"] == 1
-    assert second["fresh"]["sampled"]["batches"] == 1
+    assert second[FIRST_LOT] == first[FIRST_LOT]
+    assert second[SECOND_LOT]["counts"]["runs"] == 1
+    assert second[SECOND_LOT]["sampled"]["batches"] == 1
 
     assert call(samples, "--to", to).exit_code == 0
     third = json.loads(to.read_text(encoding="utf-8"))
-    assert third["fresh"] == second["fresh"]
+    assert {lot: third[lot] for lot in LOTS} == {lot: second[lot] for lot in LOTS}
     assert tool_row(third) == ["Esper", "rlwatch"]
     assert third["open"]["tables"]["tools_all"][0]["found"] >= 0
     assert third["open"]["tables"]["tools_all"][1] == row
@@ -221,13 +236,30 @@ def test_fresh_runs_are_said_to_be_to_come_until_they_are_judged() -> None:
     assert "Still to come: fresh runs" in documents.project_block(to_come)
     assert "have not been judged yet" in documents.benchmark_block(to_come)
     assert "**fresh runs" not in documents.project_block(to_come)
-    judged = results.Results(open=READ.open, fresh=READ.open)
+    judged = results.Results(open=READ.open, lots={SECOND_LOT: READ.open})
     project, benchmark = documents.project_block(judged), documents.benchmark_block(judged)
     assert "Still to come" not in project
     assert "have not been judged yet" not in benchmark
     first = next(line for line in project.splitlines() if line.startswith("| ") and " of " in line)
-    assert first.startswith("| **fresh runs, judged once** |")
+    assert first.startswith("| **fresh runs, judged once with these rules** |")
     assert "### Fresh: All runs, by part" in benchmark
+    assert "earlier lot" not in project
+    assert "Earlier lot:" not in benchmark
+
+
+def test_an_earlier_lot_has_one_row_and_its_tables() -> None:
+    """It is said to have judged older rules, below the newest lot; alone it is no headline."""
+    both = results.Results(open=READ.open, lots={FIRST_LOT: READ.lots[FIRST_LOT], SECOND_LOT: READ.open})
+    rows = [line for line in documents.project_block(both).splitlines() if line.startswith("| ")]
+    (earlier,) = [row for row in rows if documents.EARLIER[FIRST_LOT] in row]
+    assert "| 9 of 131 (" in earlier
+    assert "| 20 of 28 (" in earlier
+    fresh = [index for index, row in enumerate(rows) if row.startswith(("| **fresh", "| fresh"))]
+    assert rows.index(earlier) == max(fresh) + 1
+    assert "### Earlier lot: All runs, by part" in documents.benchmark_block(both)
+    alone = results.Results(open=READ.open, lots={FIRST_LOT: READ.lots[FIRST_LOT]})
+    assert "Still to come: fresh runs" in documents.project_block(alone)
+    assert documents.EARLIER.keys() == set(LOTS[:-1])
 
 
 def test_the_worst_are_named() -> None:

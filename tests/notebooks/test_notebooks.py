@@ -25,7 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("place")
     command = [sys.executable, "-m", "esper_recorder", "train", "--updates", "12", "--run-id", "short"]
     subprocess.run(command, cwd=place, check=True, timeout=HANG_SECS)
-    ignored = shutil.ignore_patterns("held_back", "fresh", "working", "LOCK", "__pycache__")
+    ignored = shutil.ignore_patterns("held_back", "fresh", "fresh_[0-9]", "working", "LOCK", "__pycache__")
     shutil.copytree(FOLDER / "benchmark", place / "notebooks" / "benchmark", ignore=ignored)
     return place
 
