@@ -83,6 +83,14 @@ def kind_of(path: Path) -> str:
     return "CSV" if is_table else ""
 
 
+def _start_of(path: Path) -> bytes:
+    """Return the first 4 kB of a file; nothing of a pipe."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(4096)
+
+
 def _has_events(start: bytes) -> bool:
     """Whether one of the first lines is an event of esper-lite."""
     for line in start.splitlines()[:1000]:
@@ -116,10 +124,9 @@ def find_source(path: Path, given: Given, following: Following = READ_ONCE) -> U
     """
     if path.is_dir():
         return _of_folder(path, given, following)
+    start = _start_of(path)  # before its kind is looked for, as a log that is followed may grow meanwhile
     kind = kind_of(path)
     if not kind:
-        with path.open("rb") as file:
-            start = file.read(4096)
         if not following.is_over and b"\n" not in start and b"\0" not in start and len(start) < 4096:
             raise NothingYetError(f"{path} is {describe_start(start) if not start else 'only begun'}")
         found = describe_start(start)
@@ -174,8 +181,7 @@ def _found_in(entries: Sequence[Path]) -> str:
     """What is in a folder without a log, as far as a person can do something about it."""
     for path in entries:
         if path.is_file():
-            with path.open("rb") as file:
-                start = file.read(4096)
+            start = _start_of(path)
             if start.startswith(MENDABLE):
                 return f"{path.name}, which is {describe_start(start)}"
     return "none in this folder"

@@ -19,6 +19,7 @@ from tests.recorder.importing.esper_lite_events import an_update
 from tests.recorder.importing.followed import followed, rows_of
 from tests.recorder.importing.logs import DATA, import_log, unpacked
 
+from esper_recorder.importing import finding
 from esper_recorder.importing.point_log import Given
 
 CLEANRL = ("losses/value_loss", "losses/policy_loss", "losses/approx_kl", "losses/clipfrac")
@@ -152,6 +153,24 @@ def test_a_csv_that_stable_baselines3_writes_anew_is_the_same_log(tmp_path: Path
         writer.close()
     assert len(attempts(run)) == 1
     assert_as_imported(log, run)
+
+
+def test_a_header_that_is_completed_while_it_is_looked_at_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer may end the first line just after it was read without its end: that is no error, and is read next."""
+    log, run, kind_of = tmp_path / "log.csv", tmp_path / "runs" / "r", finding.kind_of
+    log.write_text("update,policy_lo")
+
+    def kind_then_more(path: Path) -> str:
+        kind = kind_of(path)
+        if not kind:
+            log.write_text("update,policy_loss,value_loss\n0,-0.5,1.5\n")
+        return kind
+
+    monkeypatch.setattr(finding, "kind_of", kind_then_more)
+    with followed(log, run) as found:
+        found.await_rows(1)
 
 
 @pytest.mark.parametrize("how", ["truncated", "replaced"])
