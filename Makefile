@@ -45,7 +45,7 @@ tools: $(NODE_READY) ## what the tests need beside Python: Chromium, tmux, and w
 stores: setup ## object stores for the tests, each in an environment of its own: moto, s3rver and azurite
 	@PYTHON=$(abspath $(BIN)/python) NPM=$(abspath $(BIN)/npm) bash tests/object_store/install.sh $(STORES)
 
-test: setup tools stores ## the whole suite, within about six and a half minutes on two idle cores (TMPDIR=/var/tmp: on a disk, not in memory)
+test: setup tools stores ## the whole suite, within about ten minutes on two idle cores (TMPDIR=/var/tmp: on a disk, not in memory)
 	$(PYTEST) -m "not torture and not notebooks and not hostile and not engines" -n $(WORKERS) --dist worksteal
 
 .engines/%/.ready: tests/engines/%.txt
