@@ -183,6 +183,9 @@ class BackgroundWriter:
                 self.tally.say("close", "the disk does not answer; the end of the run could not be written")
                 break
             done = self.backlog.done
+        else:
+            if self._thread.is_alive():  # what it still frees of Arrow would abort a process that ends meanwhile
+                self._thread.join(CLOSE_TIMEOUT_SECS)
         return True
 
     def end_soon(self, status: EndStatus, reason: str) -> None:
