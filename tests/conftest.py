@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     All of it counts for the processes that tests start, too. That folder has the user's cache as well.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two would wait for each other most of the time
+    os.environ.setdefault("MKL_NUM_THREADS", "1")  # torch: two wait for each other; Arrow keeps its own number
     if config.getoption("--from-rows"):
         os.environ[NO_CACHE] = "1"
     else:
