@@ -100,7 +100,8 @@ def uncontradicted() -> Signal:
         if _has_progressed(row) and not has_fallen:
             return None
         unmoved, unrisen, explained = row["return_unmoved"], row["unrisen"], row["explained"]
-        if unmoved is not None and (unmoved > 0.0 or not (has_fallen or (unrisen is not None and unrisen >= KNOWN))):
+        is_open = not has_fallen and (unrisen is None or unrisen < KNOWN)
+        if unmoved is not None and (unmoved > 0.0 or is_open):
             return None
         return explained if explained is not None and explained > RECOVERS else row["_explained_long"]
 

@@ -259,7 +259,7 @@ class ParquetTable:
                     if size > _MAX_GROUP_BYTES:
                         raise UsageError(f"row group {group} takes {size:,} bytes; the limit is {_MAX_GROUP_BYTES:,}")
                     on_read(0)
-                    for batch in file.iter_batches(1024, row_groups=[group], columns=names):
+                    for batch in file.iter_batches(1024, row_groups=[group], columns=names, use_threads=False):
                         for row in batch.to_pylist():
                             values = {name: float(value) for name, value in row.items() if value is not None}
                             if values:

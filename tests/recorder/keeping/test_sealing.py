@@ -409,6 +409,33 @@ def test_sealing_reads_back_what_it_wrote(
     assert [row["update"] for row in read_rows(tmp_path / "image" / "r")] == list(range(5))
 
 
+THREADS = """
+import pathlib, sys, time
+import numpy  # has threads of its own
+
+from esper_recorder import Recorder
+
+def threads():
+    names = [(task / "comm").read_text().strip() for task in pathlib.Path("/proc/self/task").iterdir()]
+    return len(names) - names.count("jemalloc_bg_thd")  # of Arrow's memory; it does not mind the end of a process
+
+before = threads()
+with Recorder.open(sys.argv[1], segment_rows=10) as recorder:
+    for update in range(95):
+        recorder.record(update=update, policy_loss=0.1, value_loss=0.2)
+until = time.monotonic() + 10
+while threads() > before and time.monotonic() < until:  # one that has ended is there for a moment longer
+    time.sleep(0.01)
+print(threads() - before)
+"""
+
+
+def test_sealing_leaves_no_thread_behind(tmp_path: Path, run_python: Callable[..., Any]) -> None:
+    """A thread of Arrow's pool, or the recorder's own, that still lives when Python ends may abort the process."""
+    done = run_python(THREADS, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
 def test_recorder_that_reads_back_something_else_keeps_the_active_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows, caplog: pytest.LogCaptureFixture
 ) -> None:
