@@ -410,13 +410,16 @@ def test_sealing_reads_back_what_it_wrote(
 
 
 THREADS = """
-import pathlib, sys, time
+import contextlib, pathlib, sys, time
 import numpy  # has threads of its own
 
 from esper_recorder import Recorder
 
 def threads():
-    names = [(task / "comm").read_text().strip() for task in pathlib.Path("/proc/self/task").iterdir()]
+    names = []
+    for task in pathlib.Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            names.append((task / "comm").read_text().strip())
     return len(names) - names.count("jemalloc_bg_thd")  # of Arrow's memory; it does not mind the end of a process
 
 before = threads()
