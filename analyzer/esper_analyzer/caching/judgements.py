@@ -56,20 +56,21 @@ def judgements_of_short(looks: Sequence[tuple[JudgedRun, RunIndex]]) -> list[dic
         caller's own.
     """
     made: list[dict[int, Judgement] | None] = []
-    group: list[_Held] = []
+    group: list[_Short] = []
     for run, found in looks:
         key = key_of_rows(run, found, found)
         there = None if key is None else load_kept(_KIND, key, _Judgements)
         made.append(None if there is None else dict(there.of_ranks))
-        if key is None or there is not None or not run.settings.can_travel:
+        short = _Short(len(made) - 1, key or "", run, found)
+        if key is None or there is not None or not run.settings.can_travel or short.count > _MOST_ROWS:
             continue
-        rows = sum(index.rows for index in found.ranks.values())
-        if group and (group[0].run.settings is not run.settings or rows + sum(one.count for one in group) > _MOST_ROWS):
-            _judge_held(group, made)
+        if group and (
+            group[0].run.settings is not run.settings or short.count + sum(one.count for one in group) > _MOST_ROWS
+        ):
+            _judge_group(group, made)
             group = []
-        if rows <= _MOST_ROWS and (frames := _frames(run, found)) is not None:
-            group.append(_Held(len(made) - 1, key, run, found, frames))
-    _judge_held(group, made)
+        group.append(short)
+    _judge_group(group, made)
     return made
 
 
@@ -78,41 +79,49 @@ _MOST_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """The rows of each rank of a run that is to be judged: its place in the result, and the key to keep that under."""
+class _Short:
+    """A short run that is to be judged: its place in the result, and the key to keep that under."""
 
     place: int
     key: str
     run: JudgedRun
     found: RunIndex
-    rows: dict[int, pl.DataFrame]
 
     @property
     def count(self) -> int:
-        return sum(rows.height for rows in self.rows.values())
+        return sum(index.rows for index in self.found.ranks.values())
+
+    def rows(self) -> dict[int, pl.LazyFrame]:
+        """The rows of each rank, with what is needed to judge them."""
+        needed = {*Plan.of(self.run.settings.rules).columns, "dropped_before"}
+        names = [name for name in self.found.schema if name in needed]
+        return {rank: rows.select(names) for rank, rows in self.found.frames().items()}
 
 
-def _frames(run: JudgedRun, found: RunIndex) -> dict[int, pl.DataFrame] | None:
-    """Read the rows of each rank; None if they cannot be decoded."""
-    needed = {*Plan.of(run.settings.rules).columns, "dropped_before"}
-    names = [name for name in found.schema if name in needed]
+def _judge_group(group: Sequence[_Short], made: list[dict[int, Judgement] | None]) -> None:
+    """Judge and keep the runs of a group, and put that to its places; leave out those that cannot be decoded."""
     try:
-        return {rank: rows.select(names).collect() for rank, rows in found.frames().items()}
+        held = [*zip(group, _read([one.rows() for one in group]), strict=True)]
     except RUN_ERRORS:
-        return None
-
-
-def _judge_held(group: Sequence[_Held], made: list[dict[int, Judgement] | None]) -> None:
-    """Judge and keep what is held of some runs, and put it to its places."""
+        if len(group) > 1:
+            for one in group:
+                _judge_group([one], made)
+        return
     asked = [
         (one.run, one.found.ranks[rank], rows, one.found.damage_of(rank))
-        for one in group
-        for rank, rows in one.rows.items()
+        for one, of_ranks in held
+        for rank, rows in of_ranks.items()
     ]
     judged = iter(judge_side_by_side(asked))
-    for one in group:
-        of_ranks = _Judgements([(rank, next(judged)) for rank in one.rows])
-        made[one.place] = dict(keep(_KIND, one.key, _Judgements, of_ranks).of_ranks)
+    for one, of_ranks in held:
+        found = _Judgements([(rank, next(judged)) for rank in of_ranks])
+        made[one.place] = dict(keep(_KIND, one.key, _Judgements, found).of_ranks)
+
+
+def _read(runs: Sequence[Mapping[int, pl.LazyFrame]]) -> list[dict[int, pl.DataFrame]]:
+    """Read the rows of each rank of each run, all at once."""
+    frames = iter(pl.collect_all([rows for of_ranks in runs for rows in of_ranks.values()]))
+    return [{rank: next(frames) for rank in of_ranks} for of_ranks in runs]
 
 
 def judgement_in_steps(

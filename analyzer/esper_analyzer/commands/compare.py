@@ -103,7 +103,7 @@ def compare(
             rank="first" if number is None else number,
             group=not no_group,
             group_by=groups,
-            with_summaries=form == "html",
+            with_metrics=form == "html",
             verify=verify,
         )
         made = found.comparison

@@ -14,6 +14,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -95,7 +96,6 @@ def course_of(
     names: Sequence[str],
     missing: Sequence[tuple[int, int]] = (),
     stretches: int | None = None,
-    grid: tuple[int, int] | None = None,
 ) -> Course:
     """Compute the course of these metrics over all rows, in bounded memory.
 
@@ -104,8 +104,6 @@ def course_of(
         names: the metrics.
         missing: ranges of missing updates, in order, if the rows are of one rank.
         stretches: how many stretches to divide the updates into; by default as many as suit a report.
-        grid: the first update of the first stretch, at or before that of the rows, and the length of all stretches,
-            where several runs share them. By default the stretches begin with the rows and are as long as needed.
     """
     update = pl.col("update")
     extent = rows.select(first=update.min(), last=update.max(), ranks=pl.col("rank").unique().sort().implode())
@@ -113,10 +111,8 @@ def course_of(
     if first is None:
         return Course(1, None, None, [], {name: [] for name in names}, [], [])
     ranks: list[int | None] = list(found) if len(found) <= MAX_RANKS else [None]
-    if grid is None:
-        wanted = stretches or min(MAX_STRETCHES, max(MIN_STRETCHES, _ALL_STRETCHES // max(1, len(names) * len(ranks))))
-        grid = first, math.ceil((last - first + 1) / wanted)
-    origin, width = grid
+    wanted = stretches or min(MAX_STRETCHES, max(MIN_STRETCHES, _ALL_STRETCHES // max(1, len(names) * len(ranks))))
+    width = math.ceil((last - first + 1) / wanted)
     lines: dict[str, list[Line]] = {name: [] for name in names}
     is_of_one = len(found) == 1
     everywhere = list(missing) if is_of_one else Numbering.of(_distinct(rows)).missing
@@ -125,11 +121,10 @@ def course_of(
         of_rank = rows if rank is None or is_of_one else rows.filter(pl.col("rank") == rank)
         own = everywhere if rank is None or is_of_one else Numbering.of(_distinct(of_rank)).missing
         missing_of.append(own)
-        for name, line in _lines(of_rank, names, origin, width).items():
+        for name, line in lines_of_runs([of_rank], names, [own], (first, width))[0].items():
             line.rank = rank
-            _break(line, [*own, *((a, b) for a, b, _ in line.nonfinite)], width)
             lines[name].append(line)
-    return Course(width, origin, last, ranks, lines, everywhere, missing_of)
+    return Course(width, first, last, ranks, lines, everywhere, missing_of)
 
 
 def _distinct(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -137,11 +132,35 @@ def _distinct(rows: pl.LazyFrame) -> pl.LazyFrame:
     return rows.select(pl.col("update").unique().sort())
 
 
-def _lines(rows: pl.LazyFrame, names: Sequence[str], first: int, width: int) -> dict[str, Line]:
-    """Make the line of each metric, without breaks."""
+def lines_of_runs(
+    runs: Sequence[pl.LazyFrame],
+    names: Sequence[str],
+    missing: Sequence[Sequence[tuple[int, int]]],
+    grid: tuple[int, int],
+) -> list[dict[str, Line]]:
+    """Compute the lines of several runs on the grid that they share, in one query, which is quick for short runs.
+
+    Memory is bounded for one run; the rows of several are held at once.
+
+    Args:
+        runs: the rows of one rank of each run, in order of updates: `update`, and those of the metrics that it has.
+        names: the metrics.
+        missing: ranges of missing updates of each run, in order.
+        grid: the first update of the first stretch, at or before that of all rows, and the length of all stretches.
+    """
+    made = _lines(runs, names, grid)
+    for gaps, lines in zip(missing, made, strict=True):
+        for line in lines.values():
+            _break(line, gaps, grid[1])
+    return made
+
+
+def _lines(runs: Sequence[pl.LazyFrame], names: Sequence[str], grid: tuple[int, int]) -> list[dict[str, Line]]:
+    """Make the lines of each run, without breaks."""
+    first, width = grid
     aggregates: list[pl.Expr] = []
-    for position, name in enumerate(names):  # columns by position, because a name may be any text
-        value = _column(name)
+    for position in range(len(names)):
+        value = pl.col(f"{position}")
         finite = pl.when(value.is_finite()).then(value)
         aggregates += [
             pl.col("update").min_by(finite).alias(f"low_at {position}"),
@@ -151,20 +170,41 @@ def _lines(rows: pl.LazyFrame, names: Sequence[str], first: int, width: int) -> 
             finite.mean().alias(f"mean {position}"),
             (~value.is_finite()).any().alias(f"nonfinite {position}"),
         ]
-    frame = rows.group_by(stretch=(pl.col("update") - first) // width).agg(aggregates).sort("stretch")
-    extremes = frame.collect(engine="streaming")
-    lines = {}
-    for position, name in enumerate(names):
-        line = lines[name] = Line(None)
-        line.updates, line.values = _points(extremes, position)
-        if width > 1:
-            means = extremes[f"mean {position}"].to_numpy()  # null becomes NaN
-            is_known = np.isfinite(means)
-            line.stretches = extremes["stretch"].to_numpy()[is_known].tolist()
-            line.means = means[is_known].tolist()
-        if extremes[f"nonfinite {position}"].any():
-            line.nonfinite = list(nonfinite_ranges(rows, name))
-    return lines
+    rows = pl.concat([_numbered(rows, names).with_columns(run=pl.lit(run)) for run, rows in enumerate(runs)])
+    frame = rows.group_by("run", stretch=(pl.col("update") - first) // width).agg(aggregates).sort("run", "stretch")
+    every = frame.collect(engine="streaming" if len(runs) == 1 else "in-memory")
+    ends = np.searchsorted(every["run"].to_numpy(), np.arange(len(runs) + 1))
+    parts = (every[begin:end] for begin, end in pairwise(ends.tolist()))
+    return [
+        {name: _line(extremes, position, width, rows, name) for position, name in enumerate(names)}
+        for rows, extremes in zip(runs, parts, strict=True)
+    ]
+
+
+def _numbered(rows: pl.LazyFrame, names: Sequence[str]) -> pl.LazyFrame:
+    """Return `update` and the metrics, which are named by their positions, because a name may be any text."""
+    there = rows.collect_schema()
+    return rows.select(
+        "update",
+        *(
+            (_column(name) if name in there else pl.lit(None, pl.Float64)).alias(f"{position}")
+            for position, name in enumerate(names)
+        ),
+    )
+
+
+def _line(extremes: pl.DataFrame, position: int, width: int, rows: pl.LazyFrame, name: str) -> Line:
+    """Make the line of a metric from its extremes and means, and from its rows as far as they are not finite."""
+    line = Line(None)
+    line.updates, line.values = _points(extremes, position)
+    if width > 1:
+        means = extremes[f"mean {position}"].to_numpy()  # null becomes NaN
+        is_known = np.isfinite(means)
+        line.stretches = extremes["stretch"].to_numpy()[is_known].tolist()
+        line.means = means[is_known].tolist()
+    if extremes[f"nonfinite {position}"].any():
+        line.nonfinite = list(nonfinite_ranges(rows, name))
+    return line
 
 
 def _points(extremes: pl.DataFrame, position: int) -> tuple[list[int], list[float | None]]:
@@ -244,8 +284,9 @@ def _column(name: str) -> pl.Expr:
     return selectors.by_name(name).as_expr().cast(pl.Float64)
 
 
-def _break(line: Line, ranges: Iterable[tuple[int, int]], width: int) -> None:
-    """Break the line between two points if a range of at least `width` updates lies between them."""
+def _break(line: Line, missing: Iterable[tuple[int, int]], width: int) -> None:
+    """Break the line where at least `width` updates are missing between two points, or are not finite."""
+    ranges = [*missing, *((first, last) for first, last, _ in line.nonfinite)]
     starts = {bisect_right(line.updates, a): a for a, b in ranges if b - a + 1 >= width}
     updates: list[int] = []
     values: list[float | None] = []

@@ -98,6 +98,21 @@ def summarise(
     }
 
 
+def measured_metrics(stretches: Sequence[Stretch], schema: pl.Schema, names: Sequence[str]) -> list[str]:
+    """Return those of these metrics that have a value in some row, from the column states where there are some.
+
+    Args:
+        stretches: the segments that have the rows, of one rank after another.
+        schema: the columns of the rows.
+        names: the metrics; `loss_ratio` may be one of them, and is measured where it is finite.
+    """
+    found, columns = set[str](), _needed(names, DEFAULT_THRESHOLDS)
+    needed = [name for name in schema if name in columns]
+    for states in _states_of_segments(stretches, schema, needed, DEFAULT_THRESHOLDS, with_digests=False):
+        found |= {name for name, one in states.items() if (one.finite if name == LOSS_RATIO else one.measured)}
+    return [name for name in names if name in found]
+
+
 def _states_of_segments(
     stretches: Sequence[Stretch],
     schema: pl.Schema,

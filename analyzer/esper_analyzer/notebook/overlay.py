@@ -67,7 +67,7 @@ def plot_runs(
     found = compared(
         runs, root=root, settings=DEFAULT_SETTINGS, by=by, metric=metrics[0] if metrics else None, better=None,
         rank="first", group=band is not None, group_by=group_by if band is not None else None,
-        with_summaries=True,
+        with_metrics=True,
     )  # fmt: skip
     comparison = found.comparison
     names = _chosen(found, metrics)
@@ -75,7 +75,10 @@ def plot_runs(
     groups = [group for group in ranked_groups(comparison) if len(group.runs) > 1]
     group_of = {label: at for at, group in enumerate(groups) for label in group.runs}
     alone = [label for label in comparison.best_first if label not in group_of]
-    drawn = {label: _lines(found.readings[label], names, comparison.axis.by) for label in comparison.best_first}
+    drawn = {
+        label: _lines(found.readings[label], found.sources[label], names, comparison.axis.by)
+        for label in comparison.best_first
+    }
     for panel, name in zip(panels, names, strict=True):
         for label, lines in drawn.items():
             if name in lines:
@@ -104,17 +107,16 @@ def _chosen(found: Compared, metrics: Sequence[str]) -> list[str]:
         check_metric(name, [MeasuredRows(reading.found, name) for reading in readings])
     if metrics:
         return list(dict.fromkeys(metrics))
-    usual = dict.fromkeys([EPISODE_RETURN, *DEFAULT_PLOTS])
-    return [name for name in usual if any(summaries[name].measured for summaries in found.summaries)]
+    measured = found.measured
+    return [name for name in dict.fromkeys([EPISODE_RETURN, *DEFAULT_PLOTS]) if name in measured]
 
 
-def _lines(reading: Reading, names: Sequence[str], by: By) -> dict[str, tuple[Points, Points]]:
+def _lines(reading: Reading, source: MeasuredRows, names: Sequence[str], by: By) -> dict[str, tuple[Points, Points]]:
     """Return the line of each metric that the run has measured, on the axis, and the means that its band is made of."""
     rows = reading.found.updates().with_columns(loss_ratio())
     schema = rows.collect_schema()
     course = course_of(rows, [name for name in names if name in schema], reading.missing)
-    placed = MeasuredRows(reading.found, None).rows(by).sort("update")
-    updates, places = placed["update"].to_numpy().astype(np.float64), placed["at"].to_numpy()
+    updates, places = source.places(by)
     lines = {}
     for name, (line, *_) in ((name, of_ranks) for name, of_ranks in course.lines.items() if of_ranks):
         if line.updates and len(updates):

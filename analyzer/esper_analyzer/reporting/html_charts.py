@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -175,15 +176,14 @@ def rounded(values: Sequence[float | None], digits: int) -> list[float | None]:
         is_sure &= (np.abs(scaled) >= 10.0 ** (digits - 1)) & (np.abs(scaled) < 10.0**digits)
     is_zero = numbers == 0.0
     made, is_sure = np.where(is_zero, numbers, made), is_sure | is_zero
-    found: list[float | None] = made.tolist()
     for at in np.flatnonzero(~is_sure).tolist():
         value = values[at]
-        found[at] = None if value is None else float(f"{value:.{digits}g}")
-    for at in np.flatnonzero((made == np.rint(made)) | ~is_sure).tolist():
-        value = found[at]
-        if value and value.is_integer() and abs(value) < 10**digits:
-            found[at] = int(value)
-    return found
+        made[at] = math.nan if value is None else float(f"{value:.{digits}g}")
+    is_whole = (made == np.rint(made)) & (np.abs(made) < 10**digits) & (made != 0.0)
+    found = made.astype(object)
+    found[is_whole] = made[is_whole].astype(np.int64)
+    found[np.isnan(made)] = None
+    return list(found.tolist())
 
 
 _EXACT_POWERS = 22

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from esper_analyzer.cli import main
-from esper_analyzer.measuring.series import course_of
+from esper_analyzer.measuring.series import lines_of_runs
 from esper_analyzer.reporting.comparison.html import line_data, stretch_width
 from esper_analyzer.reporting.html_charts import pack
 from esper_recorder import Recorder
@@ -88,5 +88,5 @@ def test_fifty_runs_are_within_the_size() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=10_000).astype(np.float32).astype(np.float64)
     rows = pl.LazyFrame({"update": range(10_000), "rank": [0] * 10_000, "value_loss": values})
-    line = course_of(rows, ["value_loss"], grid=(0, 34)).lines["value_loss"][0]
+    line = lines_of_runs([rows], ["value_loss"], [[]], (0, 34))[0]["value_loss"]
     assert len(pack(line_data(0, line))) * 600 < 4_500_000  # noise from end to end compresses worst

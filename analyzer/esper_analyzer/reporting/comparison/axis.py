@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -18,10 +18,14 @@ from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.options import By
 from esper_analyzer.reading.run_index import RunIndex
 from esper_schemas.errors import UsageError
+from esper_schemas.examining.current import rises
 from esper_schemas.metric.catalogue import LOSS_RATIO
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Rows: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]"
+"""What a run measured in the order of an axis: update, position and value, of N rows each."""
 
 _MIN_RUNS_FOR_SHORT = 3
 
@@ -52,71 +56,85 @@ class Extent:
 
 
 class MeasuredRows:
-    """The rows of one run that measured a metric, or all its rows. Only the columns that it needs are read.
+    """The rows of one run, with their places on the axes and a metric. Only the columns that it needs are read.
 
     It opens files only while it reads them, because there may be many runs. It holds the rows of a short run, and reads
     those of a long one again for each thing that is asked.
     """
 
-    def __init__(self, found: RunIndex, metric: str | None) -> None:
-        """Take the rows that measured `metric`; None takes every row, with a `value` of 0."""
+    def __init__(self, found: RunIndex, metric: str) -> None:
+        """Take the rows of one rank of a run, and the name of the metric."""
         self._found = found
+        self._held: pl.DataFrame | None = None
         schema = found.schema
         self.names = metric_names(schema)
         self.is_measurable = metric == LOSS_RATIO or metric in self.names
-        if metric is None:
-            value = pl.lit(0.0)
-        else:
-            value = loss_ratio() if metric == LOSS_RATIO else pl.col(metric) if self.is_measurable else pl.lit(None)
-        is_time = metric is not None and metric in schema and schema[metric].is_temporal()
+        value = loss_ratio() if metric == LOSS_RATIO else pl.col(metric) if self.is_measurable else pl.lit(None)
+        is_time = metric in schema and schema[metric].is_temporal()
         self._value = (pl.lit(None) if is_time else value).cast(pl.Float64)
 
-    @cached_property
-    def _every(self) -> pl.LazyFrame:
-        """Every row, with its places on all axes and its `value`."""
-        rows = self._found.updates().select(
-            "attempt", "update", "env_steps", "elapsed_secs", self._value.alias("value")
-        )
-        is_short = sum(index.rows for index in self._found.ranks.values()) <= _HELD_ROWS
-        return rows.collect().lazy() if is_short else rows
+    def _every(self) -> pl.DataFrame:
+        """Every row, with its places on all axes and its `value`; 36 bytes a row."""
+        if self._held is not None:
+            return self._held
+        rows = self._lazy().collect()
+        if rows.height <= _HELD_ROWS:
+            self._held = rows
+        return rows
 
-    @property
-    def _frame(self) -> pl.LazyFrame:
-        """The rows that measured the metric."""
-        return self._every.filter(pl.col("value").is_not_null())
+    def _lazy(self, *, all_attempts: bool = False) -> pl.LazyFrame:
+        columns = ("attempt", "update", "env_steps", "elapsed_secs")
+        return self._found.updates(all_attempts=all_attempts).select(*columns, self._value.alias("value"))
+
+    @cached_property
+    def _secs(self) -> dict[int, float]:
+        """The seconds of training of each attempt."""
+        are_all_there = all(rises(index.pieces) for index in self._found.ranks.values())
+        return secs_of_attempts(self._every().lazy() if are_all_there else self._lazy(all_attempts=True))
+
+    @cached_property
+    def _counts(self) -> tuple[int, int]:
+        """How many rows measured the metric, and how many of these have no environment steps."""
+        rows = self._every()
+        is_measured = rows["value"].is_not_null()
+        return int(is_measured.sum()), int((is_measured & rows["env_steps"].is_null()).sum())
 
     def is_empty(self) -> bool:
         """Whether the metric was never measured."""
-        return self._frame.head(1).select("update").collect().is_empty()
+        return self._counts[0] == 0
 
     def has_steps(self) -> bool:
-        """Whether every row has its environment steps."""
-        return not self._frame.select(pl.col("env_steps").is_null().any()).collect().item()
+        """Whether every row that measured the metric has its environment steps."""
+        return self._counts[1] == 0
 
-    def extent(self, by: By) -> Extent:
-        """Return the first and last position on the axis of what was measured."""
-        return _extent(self._placed(self._frame, by))
+    def extents(self, by: By) -> tuple[Extent, Extent]:
+        """Return the first and last position on the axis of what was measured, and those of all rows."""
+        at, is_measured = self._at(by), self._every()["value"].is_not_null().to_numpy()
+        return _extent(at[is_measured]), _extent(at)
 
-    def whole(self, by: By) -> Extent:
-        """Return the first and last position on the axis of all rows."""
-        return _extent(self._placed(self._every, by))
+    def rows(self, by: By) -> Rows:
+        """Return what was measured and has a position on the axis."""
+        rows, at = self._every(), self._at(by)
+        is_asked = rows["value"].is_not_null().to_numpy() & np.isfinite(at)
+        order = np.flatnonzero(is_asked)[np.argsort(at[is_asked], kind="stable")]
+        return rows["update"].to_numpy()[order], at[order], rows["value"].to_numpy()[order]
 
-    def rows(self, by: By) -> pl.DataFrame:
-        """Return the columns `update`, `at` (ascending) and `value`; 24 bytes a row."""
-        rows = self._placed(self._frame, by).filter(pl.col("at").is_finite()).collect()
-        return rows if rows["at"].is_sorted() else rows.sort("at", maintain_order=True)
+    def places(self, by: By) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the updates, in ascending order, of all rows that have a position on the axis, and these."""
+        updates, at = self._every()["update"].to_numpy(), self._at(by)
+        placed = np.flatnonzero(np.isfinite(at))
+        order = placed[np.argsort(updates[placed], kind="stable")]
+        return updates[order], at[order]
 
-    def _placed(self, rows: pl.LazyFrame, by: By) -> pl.LazyFrame:
-        secs = secs_of_attempts(self._found.updates(all_attempts=True)) if by == "time" else {}
-        return rows.select("update", place(by, secs).alias("at"), "value")
+    def _at(self, by: By) -> NDArray[np.float64]:
+        """Return the position of every row on the axis; NaN where that was not recorded."""
+        return self._every().select(at=place(by, self._secs if by == "time" else {}))["at"].to_numpy()
 
 
-def _extent(placed: pl.LazyFrame) -> Extent:
-    is_placed = pl.col("at").is_finite().fill_null(False)
-    at = pl.col("at").filter(is_placed)
-    rows = placed.select(at.min().alias("first"), at.max().alias("last"), (~is_placed).sum().alias("left"))
-    first, last, unplaced = rows.collect(engine="streaming").row(0)
-    return Extent(first, last, unplaced)
+def _extent(at: NDArray[np.float64]) -> Extent:
+    placed = at[np.isfinite(at)]
+    first, last = (float(placed.min()), float(placed.max())) if len(placed) else (None, None)
+    return Extent(first, last, len(at) - len(placed))
 
 
 def default_axis(sources: Sequence[MeasuredRows]) -> By:

@@ -12,7 +12,6 @@ from typing import Literal
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
 from esper_analyzer.judging.settings import Settings as JudgedBy
-from esper_analyzer.measuring.summary import Summary
 from esper_analyzer.options import By
 from esper_analyzer.reporting.comparison.axis import (
     Axis,
@@ -51,15 +50,16 @@ _VALUE_LOSSES = ("value_loss", "value_loss_unclipped", LOSS_RATIO)
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A comparison with the runs that it was made from, by their labels, short ones last."""
+    """A comparison with what was read of its runs, by their labels, short ones last."""
 
     comparison: Comparison
     readings: dict[str, Reading]
+    sources: dict[str, MeasuredRows]
 
     @property
-    def summaries(self) -> list[Mapping[str, Summary]]:
-        """The summaries of the metrics of each run, in the same order; empty if they were not asked for."""
-        return [reading.summaries for reading in self.readings.values()]
+    def measured(self) -> dict[str, None]:
+        """The metrics that some run has measured, as an ordered set; empty if they were not asked for."""
+        return {name: None for reading in self.readings.values() for name in reading.measured}
 
 
 def compare(
@@ -99,7 +99,7 @@ def compare(
     """
     return compared(
         runs, root=root, settings=settings, by=by, metric=metric, better=better, rank=rank, group=group,
-        group_by=group_by, with_summaries=False,
+        group_by=group_by, with_metrics=False,
     ).comparison  # fmt: skip
 
 
@@ -114,16 +114,16 @@ def compared(
     rank: int | Literal["first"],
     group: bool,
     group_by: Sequence[str] | None,
-    with_summaries: bool,
+    with_metrics: bool,
     verify: bool = False,
 ) -> Compared:
     """Compare runs as `compare` does, and keep what was read of them.
 
     Args:
-        with_summaries: whether to summarise the metrics of each run, too.
+        with_metrics: whether to find out which metrics each run has measured, too.
         runs, root, settings, by, metric, better, rank, group, group_by: as for `compare`.
     """
-    readings, set_aside = read_all(runs, root, settings, rank, with_summaries=with_summaries, verifies=verify)
+    readings, set_aside = read_all(runs, root, settings, rank, with_metrics=with_metrics, verifies=verify)
     labels = _labels([reading.run for reading in readings])
     metric = metric or _default_metric(readings)
     known = METRICS.get(metric)
@@ -134,11 +134,13 @@ def compared(
         if all(source.is_empty() for source in every):
             raise UsageError(f"no run has measured {metric} yet")
         by = by or default_axis(every)
-        places, limit = _short(every, by)
+        measured, whole = zip(*(source.extents(by) for source in every), strict=True)
+        set_apart, limit = short_ends(whole)
+        places = {at: whole[at].last or 0.0 for at in set_apart}
         short = [_short_run(labels[at], readings[at], last, limit) for at, last in places.items()]
         full = {labels[at]: reading for at, reading in enumerate(readings) if at not in places}
         sources = [source for at, source in enumerate(every) if at not in places]
-        extents = [source.extent(by) for source in sources]
+        extents = [extent for at, extent in enumerate(measured) if at not in places]
         if places and all(source.is_empty() for source in sources):
             raise UsageError(f"only runs that end before half the median span have measured {metric}")
         axis = common_span(by, list(full), extents)
@@ -168,7 +170,11 @@ def compared(
         short=short,
         best_first=best_first({run.label: run.scores for run in of_runs}, better),
     )
-    return Compared(comparison, full | {labels[at]: readings[at] for at in places})
+    order = [*full, *(labels[at] for at in places)]
+    sources_of = dict(zip(labels, every, strict=True))
+    return Compared(
+        comparison, full | {labels[at]: readings[at] for at in places}, {label: sources_of[label] for label in order}
+    )
 
 
 def _default_metric(readings: Sequence[Reading]) -> str:
@@ -176,13 +182,6 @@ def _default_metric(readings: Sequence[Reading]) -> str:
     short, _ = short_ends([Extent(*reading.ends, 0) for reading in readings])
     lacking = [at for at, reading in enumerate(readings) if not reading.has_returns]
     return EPISODE_RETURN if len(lacking) < len(readings) and set(lacking) <= set(short) else "value_loss"
-
-
-def _short(every: Sequence[MeasuredRows], by: By) -> tuple[dict[int, float], float]:
-    """Return the last positions of the short runs by their places, and the position that they had to reach."""
-    extents = [source.whole(by) for source in every]
-    short, limit = short_ends(extents)
-    return {at: extents[at].last or 0.0 for at in short}, limit
 
 
 def _short_run(label: str, reading: Reading, last: float, limit: float) -> ShortRun:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
-import polars as pl
+import numpy as np
 from markupsafe import Markup
 
 from esper_analyzer.measuring.levels import loss_ratio
-from esper_analyzer.measuring.series import Line, course_of
-from esper_analyzer.measuring.summary import Summary
+from esper_analyzer.measuring.series import Line, lines_of_runs
 from esper_analyzer.options import By
 from esper_analyzer.reporting.comparison.axis import MeasuredRows
 from esper_analyzer.reporting.comparison.compare import Compared
@@ -32,6 +30,7 @@ MAX_STRETCHES = 2000
 MIN_STRETCHES = 50
 _ALL_STRETCHES = 180_000  # over all lines; 50 runs with 12 metrics have 300 each, and the file about 3 MB
 _MAX_ANCHORS = 200  # places of a run's updates on another axis; between them it rises linearly
+_ROWS_AT_ONCE = 65_536
 _DIGITS = 7  # of a value in the file: all that a float32 has
 _MAX_DIFFERENCES = 40
 _MAX_VALUES = 8
@@ -62,7 +61,7 @@ def comparison_html(found: Compared) -> str:
     comparison = found.comparison
     charts = [_texts(at, name) for at, name in enumerate(_charted(found))]
     order = [*comparison.best_first, *(run.label for run in comparison.short)]
-    axes = _axes([found.readings[label] for label in order])
+    axes = _axes([found.sources[label] for label in order])
     styles, scripts = page_styles("compare.css"), page_scripts(SCRIPTS)
     data = pack(_data(found, charts, order, axes))
     return (
@@ -93,10 +92,7 @@ def comparison_html(found: Compared) -> str:
 
 def _charted(found: Compared) -> list[str]:
     """Return the metrics to chart: the return, the compared metric, those shown first everywhere, then the others."""
-    recorded: dict[str, None] = {}
-    for summaries in found.summaries:
-        measured = (name for name, one in summaries.items() if one.measured)
-        recorded |= {name: None for name in measured if name != LOSS_RATIO or summaries[name].median is not None}
+    recorded = found.measured
     own = [name for name in recorded if name not in DECLARED]
     directed = [name for name, metric in DECLARED.items() if metric.better is not None]
     first = [EPISODE_RETURN, found.comparison.metric, *(metric.name for metric in leading())]
@@ -129,7 +125,7 @@ def _data(found: Compared, charts: Sequence[ChartTexts], order: Sequence[str], a
     first = min((first for first, _ in ends if first is not None), default=0)
     last = max((last for _, last in ends if last is not None), default=0)
     width = stretch_width(last - first + 1, len(charts) * len(readings))
-    lines = [_lines_of(reading, [chart.name for chart in charts], (first, width)) for reading in readings]
+    lines = _lines_of(readings, [chart.name for chart in charts], (first, width))
     groups = [group for group in ranked_groups(comparison) if len(group.runs) > 1]
     group_of = {label: at for at, group in enumerate(groups) for label in group.runs}
     short = {run.label for run in comparison.short}
@@ -158,7 +154,7 @@ def _data(found: Compared, charts: Sequence[ChartTexts], order: Sequence[str], a
                 "title": printable(chart.title),
                 "main": chart is charts[0],
                 "log": chart.name == LOSS_RATIO,
-                "median": _median(found.summaries, chart.name),
+                "median": _median(of_run[chart.name] for of_run in lines if chart.name in of_run),
                 "lines": [
                     line_data(run, of_run[chart.name]) for run, of_run in enumerate(lines) if chart.name in of_run
                 ],
@@ -174,13 +170,25 @@ def stretch_width(updates: int, lines: int) -> int:
     return math.ceil(updates / stretches)
 
 
-def _lines_of(reading: Reading, names: Sequence[str], grid: tuple[int, int]) -> dict[str, Line]:
-    """Return the line of each of these metrics that the run has columns for."""
-    rows = reading.found.updates().with_columns(loss_ratio())
-    schema = rows.collect_schema()
-    known = [name for name in names if name in schema]
-    course = course_of(rows, known, reading.missing, grid=grid)
-    return {name: lines[0] for name, lines in course.lines.items() if lines and (lines[0].values or lines[0].nonfinite)}
+def _lines_of(readings: Sequence[Reading], names: Sequence[str], grid: tuple[int, int]) -> list[dict[str, Line]]:
+    """Return, for each run, the line of each of these metrics that it has measured."""
+    made: list[dict[str, Line]] = []
+    for group in _groups_of(readings):
+        rows = [reading.found.updates().with_columns(loss_ratio()) for reading in group]
+        made += lines_of_runs(rows, names, [reading.missing for reading in group], grid)
+    return [{name: line for name, line in lines.items() if line.values or line.nonfinite} for lines in made]
+
+
+def _groups_of(readings: Sequence[Reading]) -> Iterator[list[Reading]]:
+    """Yield the runs, as many at once as are read together: a long one by itself, because its files stay open."""
+    group: list[Reading] = []
+    for reading in readings:
+        if group and sum(one.updates for one in [*group, reading]) > _ROWS_AT_ONCE:
+            yield group
+            group = []
+        group.append(reading)
+    if group:
+        yield group
 
 
 def line_data(run: int, line: Line) -> dict[str, Any]:
@@ -195,28 +203,28 @@ def line_data(run: int, line: Line) -> dict[str, Any]:
     }
 
 
-def _axes(readings: Sequence[Reading]) -> Axes:
+def _axes(sources: Sequence[MeasuredRows]) -> Axes:
     """Return the axes on which every run is, by their names on the page."""
-    sources = [MeasuredRows(reading.found, None) for reading in readings]
     every = {name: [_places(source, by) for source in sources] for by, name in _AXES.items()}
     return {name: [place for place in places if place] for name, places in every.items() if all(places)}
 
 
 def _places(source: MeasuredRows, by: By) -> dict[str, Any] | None:
     """Return where some updates of a run are on an axis, which rises; None for a run that is not on it."""
-    rows = source.rows(by).sort("update").with_columns(pl.col("at").cum_max())
-    if not rows.height:
+    updates, at = source.places(by)
+    if not len(updates):
         return None
-    step = math.ceil(rows.height / _MAX_ANCHORS)
-    kept = rows.gather_every(step)
-    kept = pl.concat([kept, rows.tail(1)]) if rows.height > 1 else kept
-    return {"updates": coded(kept["update"].to_list()), "values": rounded(kept["at"].to_list(), 9)}
+    kept = np.unique(np.append(np.arange(0, len(updates), math.ceil(len(updates) / _MAX_ANCHORS)), len(updates) - 1))
+    return {
+        "updates": coded(updates[kept].tolist()),
+        "values": rounded(np.maximum.accumulate(at)[kept].tolist(), 9),
+    }
 
 
-def _median(runs: Sequence[Mapping[str, Summary]], name: str) -> float | None:
-    found = [summaries[name].median for summaries in runs if name in summaries]
-    finite = [float(value) for value in found if isinstance(value, int | float) and math.isfinite(value)]
-    return median(finite) if finite else None
+def _median(lines: Iterable[Line]) -> float | None:
+    """Return the median of what is drawn, which stands for that of all values: it only decides on the kind of axis."""
+    drawn = [value for line in lines for value in line.means or line.values if value is not None]
+    return float(np.median(drawn)) if drawn else None
 
 
 def group_title(group: Group) -> str:

@@ -12,14 +12,14 @@ from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import Judgement, together
 from esper_analyzer.judging.settings import Settings
 from esper_analyzer.judging.verdict import Verdict
-from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.snapshot import metric_names
-from esper_analyzer.measuring.summary import Summary, summarise
+from esper_analyzer.measuring.summary import measured_metrics
 from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error
 from esper_analyzer.reading.gaps import Range
-from esper_analyzer.reading.run_index import Ranks, RunIndex, joined, looked_at, rows_of
+from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
 from esper_analyzer.reading.run_reader import Status, locate_run
 from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError, StoreError, UsageError
+from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.run.store import Place
 
 
@@ -35,7 +35,7 @@ class Reading:
         judgement: that on the rank that is compared; None if the run has no rank.
         verdict: on all ranks that are judged.
         is_damaged: whether files of these ranks are damaged.
-        summaries: of each metric of the rank that is compared, if somebody needs them; else empty.
+        measured: the metrics that have a value in the rank that is compared, if somebody needs them; else empty.
     """
 
     run: JudgedRun
@@ -45,7 +45,7 @@ class Reading:
     judgement: Judgement | None
     verdict: Verdict
     is_damaged: bool
-    summaries: Mapping[str, Summary]
+    measured: Sequence[str]
 
     @property
     def updates(self) -> int:
@@ -74,7 +74,7 @@ def read_all(
     settings: Settings,
     rank: Ranks,
     *,
-    with_summaries: bool,
+    with_metrics: bool,
     verifies: bool = False,
 ) -> tuple[list[Reading], dict[str, str]]:
     """Read each run once. Also return, for each run that cannot be read at all, what is wrong with it.
@@ -82,7 +82,7 @@ def read_all(
     Args:
         runs, root, settings: as for `compare`.
         rank: as for `build_report`.
-        with_summaries: whether to summarise the metrics of each run.
+        with_metrics: whether to find out which metrics each run has measured.
         verifies: as for `RunReader`.
 
     Raises:
@@ -118,7 +118,7 @@ def read_all(
     judged = judgements_of_short([(run, found) for _, run, found in opened])
     for (name, run, found), of_run in zip(opened, judged, strict=True):
         try:
-            make = partial(_reading, run, rank, with_summaries, None if of_run is None else (found, of_run))
+            make = partial(_reading, run, rank, with_metrics, None if of_run is None else (found, of_run))
             readings.append(run.read(looked_at(rank), make, found))
         except _NOT_SET_ASIDE:
             raise
@@ -142,7 +142,7 @@ _NOT_SET_ASIDE = (NotARunError, RunUnreadableError, StoreError, UsageError)
 def _reading(
     run: JudgedRun,
     rank: Ranks,
-    with_summaries: bool,
+    with_metrics: bool,
     made: tuple[RunIndex, Mapping[int, Judgement]] | None,
     found: RunIndex,
 ) -> Reading:
@@ -150,6 +150,7 @@ def _reading(
     judged = made[1] if made is not None and made[0] is found else judgements(run, found)
     shown = found.shown(rank)
     compared = shown[0] if len(shown) == 1 else None
+    schema = found.schema
     return Reading(
         run=run,
         found=found if compared is None else found.only(compared),
@@ -158,11 +159,7 @@ def _reading(
         judgement=None if compared is None else judged[compared],
         verdict=together(run, judged)[1],
         is_damaged=found.damage > 0,
-        summaries=_summaries(run, found, shown) if with_summaries else {},
+        measured=measured_metrics(found.stretches(shown), schema, [*metric_names(schema), LOSS_RATIO])
+        if with_metrics
+        else (),
     )
-
-
-def _summaries(run: JudgedRun, found: RunIndex, shown: Sequence[int]) -> dict[str, Summary]:
-    rows = joined(rows_of(found.ranks[number], found.schema) for number in shown).with_columns(loss_ratio())
-    names = metric_names(rows.collect_schema())
-    return summarise(found.stretches(shown), rows, names, run.settings.thresholds)

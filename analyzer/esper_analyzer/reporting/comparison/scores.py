@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import polars as pl
+import numpy as np
 
-from esper_analyzer.reporting.comparison.axis import Axis, mean_over
+from esper_analyzer.reporting.comparison.axis import Axis, Rows, mean_over
 from esper_schemas.metric.metrics import Direction
 
 FINAL_WINDOW = 10
@@ -40,37 +40,37 @@ class Scores:
     area_covered: float | None = None
 
 
-def score(rows: pl.DataFrame, axis: Axis, better: Direction | None) -> Scores:
+def score(rows: Rows, axis: Axis, better: Direction | None) -> Scores:
     """Score a run within the span.
 
     Args:
-        rows: columns `update` (Int64), `at` (Float64, position on the axis, ascending) and `value` (Float64, no nulls).
+        rows: what a run measured, as `MeasuredRows.rows` returns it.
         axis: the axis with the span.
         better: direction of the best value; None for no best value.
     """
-    inside = rows.filter(pl.col("at").is_between(axis.start, axis.end))
-    recent = rows.filter(pl.col("at") <= axis.end)["value"].tail(FINAL_WINDOW)
+    updates, at, values = rows
+    first, end = np.searchsorted(at, axis.start), np.searchsorted(at, axis.end, side="right")
+    recent = values[:end][-FINAL_WINDOW:]
     if not len(recent):
         return Scores()
-    finite = recent.filter(recent.is_finite())
+    is_finite = np.isfinite(values)
+    finite = recent[np.isfinite(recent)]
     has_diverged = 2 * len(finite) <= len(recent)
-    middle = finite.median()
+    inside = slice(first, end)
     scores = Scores(
-        measured=inside.height,
-        nonfinite=int((~inside["value"].is_finite()).sum()),
-        final=math.nan if has_diverged or not isinstance(middle, float) else middle,
+        measured=len(values[inside]),
+        nonfinite=int((~is_finite[inside]).sum()),
+        final=math.nan if has_diverged else float(np.median(finite)),
     )
-    sane = rows.filter(pl.col("value").is_finite())
-    area, covered = mean_over(sane["at"].to_numpy(), sane["value"].to_numpy(), axis.start, axis.end)
+    area, covered = mean_over(at[is_finite], values[is_finite], axis.start, axis.end)
     scores = replace(scores, area=math.nan if has_diverged else area, area_covered=covered)
     if better is None:
         return scores
-    candidates = inside.filter(pl.col("value").is_finite())
-    if not candidates.height:
-        return replace(scores, best=math.nan if inside.height else None)
-    values = candidates["value"]
-    row = candidates.row(int((values.arg_min() if better == "lower" else values.arg_max()) or 0), named=True)
-    return replace(scores, best=row["value"], best_update=row["update"], best_at=row["at"])
+    candidates = first + np.flatnonzero(is_finite[inside])
+    if not len(candidates):
+        return replace(scores, best=math.nan if scores.measured else None)
+    found = candidates[values[candidates].argmin() if better == "lower" else values[candidates].argmax()]
+    return replace(scores, best=float(values[found]), best_update=int(updates[found]), best_at=float(at[found]))
 
 
 def best_first(scores: Mapping[str, Scores], better: Direction | None) -> list[str]:
