@@ -77,6 +77,15 @@ def test_the_first_screen_of_training_is_calm(trained: tuple[Path, str]) -> None
     assert list(red_parts(said)) == []
 
 
+def test_a_frame_in_the_terminal_leaves_a_line_for_the_prompt(all_trained: dict[int, tuple[Path, str]]) -> None:
+    """`tail --once` fills the screen but for its last line, so that the heading is not pushed out of it."""
+    command = ["-m", "esper_analyzer", "tail", str(all_trained[LENGTHS[-1]][0]), "--once"]
+    child = pexpect.spawn(sys.executable, command, dimensions=(24, 80), timeout=HANG_SECS, encoding="utf-8")
+    said = str(child.read())
+    child.close()
+    assert (child.exitstatus, said.count("\n")) == (0, 23)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_the_first_frame_of_tail_is_calm(trained: tuple[Path, str], size: tuple[int, int]) -> None:
     """No "critical", and nothing red but the number of Lv/Lp, which keeps its colour beside the word advisory."""
