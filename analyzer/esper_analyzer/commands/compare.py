@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--metric",
-    help="What to compare: any recorded metric.  [default: the episode return if all runs have it, else value_loss]",
+    help="What to compare: any recorded metric."
+    "  [default: the episode return, or its sliding mean, if all runs have it, else value_loss]",
 )
 @click.option(
     "--better",

@@ -44,7 +44,7 @@ _MANY_EVENTS = 100  # no panel has room for so many over several lines
 
 def losses(picture: Picture, width: int, *, head: bool) -> list[Text]:
     """Draw the return, where it was recorded, V.Loss, P.Loss and Lv/Lp: last value, the last ten, trend and level."""
-    names = {EPISODE_RETURN: TITLES[EPISODE_RETURN]} | LOSSES if picture.has_return else LOSSES
+    names = {picture.return_name: TITLES[EPISODE_RETURN]} | LOSSES if picture.has_return else LOSSES
     rows = [metric_row(name, title, picture.state(name), width, picture.thresholds) for name, title in names.items()]
     return [table_head(width), *rows] if head else rows
 

@@ -148,8 +148,8 @@ class Picture:
 
     @property
     def has_return(self) -> bool:
-        """Whether the return was measured in the newest rows."""
-        return self.last(EPISODE_RETURN) is not None
+        """Whether the newest rows measured the return, or a sliding mean of it."""
+        return self.last(self.return_name) is not None
 
     @cached_property
     def levels(self) -> Mapping[str, Level]:
@@ -167,12 +167,12 @@ class Picture:
         return bool(self.recent.select(signals.has_something_to_explain()).to_series()[-1])
 
     def state(self, name: str, length: int = HISTORY_LENGTH) -> MetricState:
-        """Return last value, history, trend and level of a `CHARTED` metric, from the newest rows."""
+        """Return last value, history, trend and level of a metric, from the newest rows."""
         values, last = [], None
         if name in self.recent.columns and self.recent.height:
             values = self.recent[name].drop_nulls().tail(max(length, LONG.length)).to_list()
             last = self.recent[name][-1]
-        return state_of(name, values, last, "unknown" if last is None else self.levels[name], length)
+        return state_of(name, values, last, "unknown" if last is None else self.level(name), length)
 
     def last(self, name: str) -> float | None:
         """Return the newest measured value of a metric in the newest rows; None if there is none.

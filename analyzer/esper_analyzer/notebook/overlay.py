@@ -20,7 +20,7 @@ from esper_analyzer.reporting.comparison.compare import Compared, check_metric, 
 from esper_analyzer.reporting.comparison.reading import Reading
 from esper_analyzer.reporting.comparison.text import ranked_groups
 from esper_schemas.cleaning import printable
-from esper_schemas.metric.catalogue import EPISODE_RETURN
+from esper_schemas.metric.catalogue import RETURNS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +108,7 @@ def _chosen(found: Compared, metrics: Sequence[str]) -> list[str]:
     if metrics:
         return list(dict.fromkeys(metrics))
     measured = found.measured
-    return [name for name in dict.fromkeys([EPISODE_RETURN, *DEFAULT_PLOTS]) if name in measured]
+    return [name for name in dict.fromkeys([*RETURNS, *DEFAULT_PLOTS]) if name in measured]
 
 
 def _lines(reading: Reading, source: MeasuredRows, names: Sequence[str], by: By) -> dict[str, tuple[Points, Points]]:

@@ -26,7 +26,15 @@ from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scrip
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
 from esper_analyzer.reporting.text import describe_fault, describe_ranks, describe_updates
 from esper_analyzer.wording import compact, duration, missing, trend_words
-from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO, is_label, leading
+from esper_schemas.metric.catalogue import (
+    DECLARED,
+    EPISODE_RETURN,
+    LOSS_RATIO,
+    RETURNS,
+    SLIDING_RETURN,
+    is_label,
+    leading,
+)
 from esper_schemas.metric.metrics import COMPARISONS, Level, Limit
 
 SCRIPTS = (*CHART_SCRIPTS, "report.js")
@@ -178,8 +186,8 @@ def _critic_error(report: Report, rules: Sequence[Rule]) -> Iterator[Tile]:
 
 def _tiles(report: Report, rules: Sequence[Rule]) -> list[Tile]:
     """Return the tiles: the return, which people look at first, then how the critic does, then the rest."""
-    headlines = sorted(_headlines(report), key=lambda tile: tile[0] != EPISODE_RETURN)
-    at = sum(name == EPISODE_RETURN for name, _ in headlines)
+    headlines = sorted(_headlines(report), key=lambda tile: tile[0] not in RETURNS)
+    at = sum(name in RETURNS for name, _ in headlines)
     tiles = [tile for _, tile in headlines]
     return [*tiles[:at], *_critic_error(report, rules), *tiles[at:]]
 
@@ -189,6 +197,13 @@ def _headlines(report: Report) -> Iterator[tuple[str, Tile]]:
         if metric.headline and _is_recorded(found := report.metrics[metric.name]):
             trend = trend_words(metric.name, found.trend).full
             yield metric.name, Tile(metric.title, compact(found.last), found.health.level, trend)
+    sliding = report.metrics.get(SLIDING_RETURN)
+    if sliding is not None and _is_recorded(sliding) and not _is_recorded(report.metrics[EPISODE_RETURN]):
+        trend = trend_words(SLIDING_RETURN, sliding.trend).full
+        yield (
+            SLIDING_RETURN,
+            Tile(f"{DECLARED[EPISODE_RETURN].title}, sliding mean", compact(sliding.last), "unknown", trend),
+        )
 
 
 def _charted(report: Report, sections: Mapping[str, MetricSection | RatioSection]) -> list[str]:
@@ -200,7 +215,8 @@ def _charted(report: Report, sections: Mapping[str, MetricSection | RatioSection
     ]
     if not report.updates.rows:
         return []
-    main = [metric.name for metric in leading() if metric.name in recorded]
+    first = (RETURNS if metric.name == EPISODE_RETURN else (metric.name,) for metric in leading())
+    main = [name for names in first for name in names if name in recorded]
     return main + [name for name in recorded if name not in main]
 
 

@@ -20,7 +20,7 @@ from esper_analyzer.measuring.series import KINDS, Axis, Course, Line
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
 from esper_analyzer.wording import count, level_word, thresholds_of
 from esper_schemas.cleaning import printable
-from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO
+from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, RETURNS
 from esper_schemas.metric.metrics import Bands, Level, Limit
 
 MAX_RANGES = 8
@@ -60,7 +60,7 @@ def chart_of(
         level=level_word(name, section.health.level),
         section=section,
         nonfinite="; ".join(_describe_nonfinite(lines)),
-        is_main=metric is not None and metric.order is not None,
+        is_main=name in RETURNS or (metric is not None and metric.order is not None),
     )
 
 

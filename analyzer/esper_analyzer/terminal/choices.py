@@ -24,7 +24,7 @@ from esper_analyzer.terminal.scene import Chosen
 from esper_analyzer.wording import number
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
-from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO
+from esper_schemas.metric.catalogue import LOSS_RATIO, RETURNS
 from esper_schemas.metric.metrics import HISTORY_LENGTH
 from esper_schemas.run.records import RunHeader
 
@@ -71,7 +71,7 @@ def metric_entries(picture: Picture) -> list[tuple[str, Text]]:
     if not frame.height:
         return []
     numbers = [name for name in metric_names(frame.schema) if frame.schema[name].is_numeric() and name != "update"]
-    names = list(dict.fromkeys([*(name for name in (EPISODE_RETURN, *CHARTED) if name in numbers), *numbers]))
+    names = list(dict.fromkeys([*(name for name in (*RETURNS, *CHARTED) if name in numbers), *numbers]))
     measured = {name: values for name in names if len(values := frame[name].drop_nulls())}
     newest = {name: as_number(values[-1]) for name, values in measured.items()}
     levels = levels_of(newest, measured, picture.thresholds)

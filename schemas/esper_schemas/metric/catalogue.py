@@ -19,6 +19,9 @@ SLIDING_RETURN, SLIDING_LENGTH = "episode_return_sliding_mean", "episode_length_
 STAND_INS = {EPISODE_RETURN: SLIDING_RETURN, EPISODE_LENGTH: SLIDING_LENGTH}
 """What is read in place of a metric by who needs it, as long as a run has not recorded the metric itself."""
 
+RETURNS = (EPISODE_RETURN, SLIDING_RETURN)
+"""The return in either form; whoever shows one return shows the first of these that a run has measured."""
+
 EXPLAINED_VARIANCE = "explained_variance"
 """Name of the metric that says little where returns hardly vary."""
 

@@ -8,8 +8,10 @@ import pytest
 
 from esper_analyzer import open_run
 from esper_analyzer.drawing.heading import heading
+from esper_analyzer.drawing.panels import losses
 from esper_analyzer.live.live import LiveFeed
 from esper_analyzer.live.progress import Progress
+from esper_analyzer.terminal.choices import metric_entries
 from esper_recorder import Recorder
 
 ROWS: list[dict[str, Any]] = [{"update": n, "env_steps": 100 * (n + 1), "elapsed_secs": 0.5 * n} for n in range(47)]
@@ -50,3 +52,14 @@ def test_the_heading_has_return_and_progress_at_every_width(tmp_path: Path, widt
     assert line.plain.startswith(" update 46 (47 of 2 500) · return 348.3 · ETA 0:20:26")
     assert line.cell_len < width
     assert ("200 steps/s" in line.plain) == (width >= 100)
+
+
+def test_a_sliding_mean_is_the_return_where_there_is_no_other(record: Callable[..., Path]) -> None:
+    """Logs of Stable-Baselines3 have no other: it is in the heading, in the panel of losses and first to choose."""
+    run = open_run(record([{**row, "episode_return_sliding_mean": 21.5} for row in ROWS]))
+    feed = LiveFeed(run, 0)
+    picture = feed.finish()
+    feed.close()
+    assert "return 21.5" in heading(run, 0, picture, 80)[1].plain
+    assert losses(picture, 80, head=False)[0].plain.split()[:2] == ["Return", "21.500"]
+    assert metric_entries(picture)[0][0] == "episode_return_sliding_mean"

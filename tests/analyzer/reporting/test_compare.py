@@ -489,6 +489,10 @@ def test_the_return_is_compared_by_default_where_all_have_it(record: Record) -> 
     assert (made.metric, [run.label for run in made.short]) == ("episode_return_mean", ["stub"])
     other = record([{"update": n} for n in range(20)], "other")
     assert (compare([*paths, other]).metric, compare([*paths, other]).better) == ("value_loss", "lower")
+    slides = [{"update": n, "episode_return_sliding_mean": float(n)} for n in range(20)]
+    made = compare([record(slides, "c"), record(slides, "d")])
+    assert (made.metric, made.better, made.runs[0].scores.best) == ("episode_return_sliding_mean", "higher", 19.0)
+    assert compare([*paths, record(slides, "e")]).metric == "value_loss"
 
 
 def test_the_best_run_comes_first(record: Record) -> None:

@@ -384,6 +384,10 @@ def test_the_return_is_the_first_tile(record: Record) -> None:
     rows = [{"update": update, "episode_return_mean": 10.0 + update, "entropy": 0.6} for update in range(30)]
     names = re.findall(r'<span class="name">(.*?)</span>', page_of(record(rows)))
     assert names == ["Episode return", "Value loss", "Entropy"]
+    sliding = [{"update": update, "episode_return_sliding_mean": 10.0 + update} for update in range(30)]
+    page = page_of(record(sliding, name="sliding"))
+    assert re.findall(r'<span class="name">(.*?)</span>', page) == ["Episode return, sliding mean", "Value loss"]
+    assert [chart["name"] for chart in unpacked(page)["charts"]].index("episode_return_sliding_mean") < 4
     without = page_of(record(({"update": update} for update in range(30)), name="without"))
     assert re.findall(r'<span class="name">(.*?)</span>', without) == ["Value loss"]
 

@@ -174,8 +174,7 @@ class Pty:
         end = time.monotonic() + HANG_SECS
         while shown not in self.output[after:]:
             assert time.monotonic() < end, self.output[-2000:]
-            if select.select([self._master], [], [], 0.1)[0]:
-                self.output += os.read(self._master, 65_536)
+            self._read(0.1)
 
     def press(self, keys: bytes) -> None:
         """Press keys."""
@@ -193,10 +192,19 @@ class Pty:
             assert time.monotonic() < deadline, self.output[-2000:]
             if self._master < 0:
                 time.sleep(0.01)
-            elif select.select([self._master], [], [], 0.1)[0]:
-                with contextlib.suppress(OSError):  # Linux says EIO when the last process has left
-                    self.output += os.read(self._master, 65_536)
+            else:
+                self._read(0.1)
+        while self._master >= 0 and self._read(0.0):  # what it wrote last
+            pass
         return self.process.returncode
+
+    def _read(self, secs: float) -> bool:
+        """Read what comes within so many seconds; False if nothing does."""
+        before = len(self.output)
+        if select.select([self._master], [], [], secs)[0]:
+            with contextlib.suppress(OSError):  # Linux says EIO when the last process has left
+                self.output += os.read(self._master, 65_536)
+        return len(self.output) > before
 
     def is_restored(self) -> bool:
         """Whether the modes of the terminal are as they were, and its own screen is back."""

@@ -41,7 +41,7 @@ from esper_analyzer.reporting.comparison.groups import (
 from esper_analyzer.reporting.comparison.reading import Reading, read_all
 from esper_analyzer.reporting.comparison.scores import Scores, best_first, score
 from esper_schemas.errors import RunDamagedError, UsageError
-from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO
+from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO, RETURNS
 from esper_schemas.metric.metrics import Direction
 from esper_schemas.metric.payload import METRICS
 
@@ -85,7 +85,7 @@ def compare(
         settings: thresholds and rules to judge the runs that are not opened yet.
         by: axis to align them by. If None, environment steps if every run has them, else updates.
         metric: any metric of the table, any that the user added, or `loss_ratio`. If None, `episode_return_mean` if
-            every run that is long enough has measured it, else `value_loss`.
+            every run that is long enough has measured it, or its sliding mean, else `value_loss`.
         better: direction of improvement; if None, from the metrics table.
         rank: rank of each run to compare and to judge; by default the first is compared and all are judged.
         group: whether to group runs that differ only in the seed.
@@ -126,7 +126,7 @@ def compared(
     readings, set_aside = read_all(runs, root, settings, rank, with_metrics=with_metrics, verifies=verify)
     labels = _labels([reading.run for reading in readings])
     metric = metric or _default_metric(readings)
-    known = METRICS.get(metric)
+    known = METRICS.get(EPISODE_RETURN if metric in RETURNS else metric)
     better = better or (known.better if known else None)
     every = [MeasuredRows(reading.found, metric) for reading in readings]
     check_metric(metric, every)
@@ -178,10 +178,16 @@ def compared(
 
 
 def _default_metric(readings: Sequence[Reading]) -> str:
-    """Return the episode return if every run has measured it that is not short in updates; else the value loss."""
+    """Return the episode return if every run has measured it that is not short in updates; else the value loss.
+
+    It is a sliding mean where no other form is in all of them.
+    """
     short, _ = short_ends([Extent(*reading.ends, 0) for reading in readings])
-    lacking = [at for at, reading in enumerate(readings) if not reading.has_returns]
-    return EPISODE_RETURN if len(lacking) < len(readings) and set(lacking) <= set(short) else "value_loss"
+    for returns in RETURNS:
+        lacking = [at for at, reading in enumerate(readings) if not reading.has(returns)]
+        if len(lacking) < len(readings) and set(lacking) <= set(short):
+            return returns
+    return "value_loss"
 
 
 def _short_run(label: str, reading: Reading, last: float, limit: float) -> ShortRun:

@@ -22,7 +22,7 @@ from esper_analyzer.reporting.comparison.text import position, ranked_groups
 from esper_analyzer.reporting.html_charts import coded, coded_ranges, pack, rounded
 from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
 from esper_schemas.cleaning import printable
-from esper_schemas.metric.catalogue import DECLARED, EPISODE_RETURN, LOSS_RATIO, is_label, leading
+from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, RETURNS, is_label, leading
 
 SCRIPTS = (*CHART_SCRIPTS, "overlay.js", "compare.js")
 MAX_CHARTS = 12
@@ -95,7 +95,7 @@ def _charted(found: Compared) -> list[str]:
     recorded = found.measured
     own = [name for name in recorded if name not in DECLARED]
     directed = [name for name, metric in DECLARED.items() if metric.better is not None]
-    first = [EPISODE_RETURN, found.comparison.metric, *(metric.name for metric in leading())]
+    first = [*RETURNS, found.comparison.metric, *(metric.name for metric in leading())]
     order = dict.fromkeys([*first, *directed, *own, *DECLARED])
     return [name for name in order if name in recorded and not is_label(name)][:MAX_CHARTS]
 

@@ -19,7 +19,7 @@ from esper_analyzer.reading.gaps import Range
 from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
 from esper_analyzer.reading.run_reader import Status, locate_run
 from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError, StoreError, UsageError
-from esper_schemas.metric.catalogue import LOSS_RATIO
+from esper_schemas.metric.catalogue import LOSS_RATIO, SLIDING_RETURN
 from esper_schemas.run.store import Place
 
 
@@ -62,9 +62,10 @@ class Reading:
         """The ranges of updates that are missing in the rank that is compared."""
         return [] if self.judgement is None else self.judgement.missing
 
-    @property
-    def has_returns(self) -> bool:
-        """Whether the rank that is compared ever measured an episode return."""
+    def has(self, returns: str) -> bool:
+        """Whether the rank that is compared has measured the return in this form, one of `RETURNS`."""
+        if returns == SLIDING_RETURN:
+            return returns in self.found.schema  # an extra, which is a column only where somebody recorded it
         return self.judgement is not None and self.judgement.has_returns
 
 

@@ -296,6 +296,7 @@ def test_values_can_be_read_as_a_table(opened: Opened) -> None:
         page.locator("#to").fill("76")
         page.keyboard.press("Enter")
         page.locator("#chart-0 .values summary").click()
+        page.locator("#chart-0 .values tr").first.wait_for()  # it is made when the details open, after the click
         texts = page.locator("#chart-0 .values tr").all_inner_texts()
         assert texts[:4] == ["updates\tvalue", f"58\t{value_loss(58)}", f"59\t{value_loss(59)}", "60 to 69\tNaN"]
         assert texts[-2:] == ["75\t+∞", "76\t−∞"]
