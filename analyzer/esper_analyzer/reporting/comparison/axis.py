@@ -109,26 +109,29 @@ class MeasuredRows:
 
     def extents(self, by: By) -> tuple[Extent, Extent]:
         """Return the first and last position on the axis of what was measured, and those of all rows."""
-        at, is_measured = self._at(by), self._every()["value"].is_not_null().to_numpy()
-        return _extent(at[is_measured]), _extent(at)
+        rows = self._every()
+        at = self._at(rows, by)
+        return _extent(at[rows["value"].is_not_null().to_numpy()]), _extent(at)
 
     def rows(self, by: By) -> Rows:
         """Return what was measured and has a position on the axis."""
-        rows, at = self._every(), self._at(by)
+        rows = self._every()
+        at = self._at(rows, by)
         is_asked = rows["value"].is_not_null().to_numpy() & np.isfinite(at)
         order = np.flatnonzero(is_asked)[np.argsort(at[is_asked], kind="stable")]
         return rows["update"].to_numpy()[order], at[order], rows["value"].to_numpy()[order]
 
     def places(self, by: By) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the updates, in ascending order, of all rows that have a position on the axis, and these."""
-        updates, at = self._every()["update"].to_numpy(), self._at(by)
+        rows = self._every()
+        updates, at = rows["update"].to_numpy(), self._at(rows, by)
         placed = np.flatnonzero(np.isfinite(at))
         order = placed[np.argsort(updates[placed], kind="stable")]
         return updates[order], at[order]
 
-    def _at(self, by: By) -> NDArray[np.float64]:
+    def _at(self, rows: pl.DataFrame, by: By) -> NDArray[np.float64]:
         """Return the position of every row on the axis; NaN where that was not recorded."""
-        return self._every().select(at=place(by, self._secs if by == "time" else {}))["at"].to_numpy()
+        return rows.select(at=place(by, self._secs if by == "time" else {}))["at"].to_numpy()
 
 
 def _extent(at: NDArray[np.float64]) -> Extent:
