@@ -114,9 +114,6 @@ EXEMPT: dict[str, dict[str, str]] = {
         "mkdir": "the user's cache folder",
         "os.utime": "when a file of it was used last",
     },
-    "analyzer/esper_analyzer/commands/choosing.py": {
-        "write_bytes": "the output that -o names",
-    },
     "analyzer/esper_analyzer/commands/fleet.py": {
         "is_dir": "the folder of the output that -o names",
     },
@@ -124,7 +121,11 @@ EXEMPT: dict[str, dict[str, str]] = {
         "exists": "the file that is exported to",
         "is_dir": "what a person named for it",
         "mkdir": "the folders above it",
-        "open": "the same file under another name, until it is whole",
+    },
+    "analyzer/esper_analyzer/whole_file.py": {
+        "stat": "the output that -o names",
+        "os.access": "the folder of it",
+        "open": "the same file under another name, until it is whole; a pipe or a device in place",
         "replace": "its own name",
         "unlink": "what is left of it after an error",
     },

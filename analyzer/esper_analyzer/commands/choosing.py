@@ -183,16 +183,22 @@ def _restore(name: str, value: str | None) -> None:
 
 def output_option(command: _Command) -> _Command:
     """Add `-o`: write to a file instead of standard output."""
-    return click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write to.")(
-        command
-    )
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="File to write to. One that exists is replaced once the new one is whole.",
+    )(command)
 
 
 def write_document(document: str | bytes, output: Path | None) -> None:
-    """Write a document to a file, or to standard output without one; a text in UTF-8."""
+    """Write a document to a file, which is then whole, or to standard output without one; a text in UTF-8."""
+    from esper_analyzer.whole_file import whole_file
+
     data = document.encode() if isinstance(document, str) else document
     if output is not None:
-        output.write_bytes(data)
+        with whole_file(output) as file:
+            file.write(data)
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)

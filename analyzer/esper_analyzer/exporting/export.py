@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from esper_analyzer.exporting.event_file import ROWS_AT_A_TIME, write_event_file
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reading.run_reader import RunReader
+from esper_analyzer.whole_file import whole_file
 from esper_schemas.errors import UsageError
 
 Form = Literal["parquet", "csv", "tfevents"]
@@ -61,7 +61,7 @@ def export_run(
 
     `.parquet` and `.csv` have the rows and columns of `Run.updates`, of all ranks by default. A name that contains
     `tfevents` makes an event file of TensorBoard with one rank, by default the first; see `write_event_file`. The file
-    is written beside its place and renamed. Missing folders are made.
+    is whole or not there, see `whole_file`. Missing folders are made.
 
     Args:
         run: the run, which may still be recorded.
@@ -83,16 +83,14 @@ def export_run(
     if form == "tfevents" and rank is None:
         rank = next(iter(run.ranks()), 0)
     rows, is_damaged = run.read(rank, _collected)
-
-    def write(file: BinaryIO) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(target) as file:
         if form == "parquet":
             pq.write_table(rows.to_arrow(), file, compression="zstd")
         elif form == "csv":
             _write_csv(file, rows)
         else:
             write_event_file(file, rows, run.header.config)
-
-    _write_beside(target, write)
     return Exported(target, rows.height, run.selected_ranks(rank), is_damaged)
 
 
@@ -105,18 +103,3 @@ def _write_csv(file: BinaryIO, rows: pl.DataFrame) -> None:
     file.write(rows.clear().write_csv().encode())
     for part in rows.iter_slices(ROWS_AT_A_TIME):
         file.write(part.write_csv(include_header=False).encode())
-
-
-def _write_beside(target: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file under another name in the same folder, and give it its own name when it is whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
