@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import os
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +27,14 @@ class Asked(NamedTuple):
 
 
 Trouble = Callable[[Asked], str | None]
-"""What goes wrong with a request: None, `half` (of the body), `silent`, `closed`, or a status such as `503`."""
+"""What goes wrong with a request; None if nothing does.
+
+- `half`, `reset`, `stalled`: half of the body of the answer arrives; then the connection is closed, or is reset, or
+  nothing more comes.
+- `gone`: as `reset`, and from then on connections are refused.
+- `closed`, `silent`: the connection is closed without an answer; no answer comes.
+- a number, such as `503`: that status is the answer.
+"""
 
 
 class Proxy:
@@ -139,10 +149,21 @@ class Proxy:
         length = found.getheader("Content-Length") if client.command == "HEAD" else str(len(content))
         client.send_header("Content-Length", length or "0")
         client.end_headers()
-        if trouble == "half":
+        if trouble in ("half", "reset", "stalled", "gone"):
             client.wfile.write(content[: len(content) // 2])
-            client.wfile.flush()
             client.close_connection = True
+            if trouble == "stalled":
+                threading.Event().wait(SILENT_SECS)
+            elif trouble != "half":
+                _reset(client.connection)
+            if trouble == "gone":
+                threading.Thread(target=self.close).start()  # it waits for the thread that accepts connections
             return
         client.wfile.write(content)
         self.body_bytes += len(content)
+
+
+def _reset(connection: socket.socket) -> None:
+    """Reset a connection, as the system of a server that was killed does."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())  # to close it as a socket says goodbye first

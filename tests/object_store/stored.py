@@ -58,14 +58,15 @@ def analyze(environment: Mapping[str, str], *arguments: object, cwd: Path) -> su
     )
 
 
-def assert_ends_in_one_line(done: subprocess.CompletedProcess[str], server: Server, folder: Path, *words: str) -> None:
-    """Exit code 2, one line on standard error, nothing on standard output, no secret, and no file that was begun."""
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith(f"esper-analyze: {server.scheme}://"), done.stderr
+def assert_ends_in_one_line(
+    done: subprocess.CompletedProcess[str], server: Server, *words: str, program: str = "esper-analyze"
+) -> None:
+    """Exit code 2, one line on standard error, which has the words in it, nothing on standard output, and no secret."""
+    assert (done.returncode, done.stdout) == (2, ""), (done.args, done.stderr)
+    assert done.stderr.count("\n") == 1, (done.args, done.stderr)
+    assert done.stderr.startswith(f"{program}: {server.scheme}://"), (done.args, done.stderr)
     assert "expected" not in done.stderr  # no damage is claimed
     for word in words:
-        assert word in done.stderr
+        assert word in done.stderr, (done.args, done.stderr)
     for found in (server.secret, "S3RVER", "Signature", "Authorization"):
         assert found not in done.stderr + done.stdout
-    assert [path.name for path in folder.iterdir() if "out" in path.name] == []

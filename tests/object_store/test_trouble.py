@@ -5,27 +5,43 @@ from __future__ import annotations
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack, chdir
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tests.conftest import Command
 from tests.object_store.proxy import Asked, Proxy
 from tests.object_store.servers import Server
 from tests.object_store.stored import analyze, assert_ends_in_one_line, put_folder, record
 from tests.waiting import HANG_SECS
 
-COMMANDS = {
-    "report": ["report", "URL/mine", "--format", "html", "-o", "out.html"],
-    "check": ["check", "URL/mine", "--format", "json", "-o", "out.json"],
-    "explain": ["explain", "URL/mine", "--update", "20"],
-    "compare": ["compare", "URL/mine", "URL/other", "--format", "html", "-o", "out.html"],
-    "fleet": ["fleet", "URL", "--format", "parquet", "-o", "out.parquet"],
-    "runs": ["runs", "URL"],
-    "tail": ["tail", "URL/mine", "--once"],
-    "export": ["export", "URL/mine", "-o", "out.csv"],
-    "verified": ["report", "URL/mine", "--verify"],
-}
+from esper_analyzer.cli import main as analyzer
+from esper_recorder.cli import main as recorder
+from esper_schemas.run import bucket
+
+COMMANDS = (
+    ["esper-analyze", "report", "URL/mine", "--format", "html", "-o", "out.html"],
+    ["esper-analyze", "report", "URL/mine", "--verify"],
+    ["esper-analyze", "check", "URL/mine", "--format", "json", "-o", "out.json"],
+    ["esper-analyze", "explain", "URL/mine", "--update", "20"],
+    ["esper-analyze", "explain", "URL/other", "URL/mine"],
+    ["esper-analyze", "compare", "URL/mine", "URL/other", "--format", "html", "-o", "out.html"],
+    ["esper-analyze", "runs", "URL"],
+    ["esper-analyze", "tail", "URL/mine"],
+    ["esper-analyze", "tail", "URL/mine", "--once"],
+    ["esper-analyze", "replay", "URL/mine", "--speed", "0"],
+    ["esper-analyze", "export", "URL/mine", "-o", "out.csv", "--force"],
+    ["esper-analyze", "fleet", "URL", "--format", "parquet", "-o", "out.parquet", "--workers", "1"],
+    ["esper-rec", "verify", "URL/mine"],
+)
+"""Every command that reads rows of a run at a URL; but for `mcp`, which goes on. `upload` has tests of its own."""
+
+CUTS = ("half", "reset", "gone")
+"""Ways in which a store, or the network, ends in the middle of an answer; see `proxy.Trouble`."""
 
 
 def _is_rows(asked: Asked) -> bool:
@@ -36,33 +52,123 @@ def _is_list(asked: Asked) -> bool:
     return "list-type" in asked.path
 
 
+def _is_header(asked: Asked) -> bool:
+    return "/run.json" in asked.path
+
+
+def _is_attempt(asked: Asked) -> bool:
+    return "/attempts/" in asked.path
+
+
 def _is_seal(asked: Asked) -> bool:
     return "/seals/" in asked.path
 
 
+def _is_states(asked: Asked) -> bool:
+    return "/states/" in asked.path
+
+
 @pytest.fixture
-def proxy(moto: Server, tmp_path: Path) -> Iterator[Proxy]:
-    """A store with two runs behind a proxy."""
+def url(moto: Server, tmp_path: Path) -> str:
+    """The URL of a folder with two runs in a store."""
     for name in ("mine", "other"):
         put_folder(moto, record(tmp_path / "runs", name, 30, 10), f"runs/{name}")
-    with Proxy(moto) as between:
-        yield between
+    return moto.url("runs")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_connection_that_breaks_in_the_rows(name: str, proxy: Proxy, moto: Server, tmp_path: Path) -> None:
-    """Half of each answer with rows arrives, again and again: the command gives up after some tries."""
-    proxy.trouble = lambda asked: "half" if _is_rows(asked) else None
-    filled = [word.replace("URL", moto.url("runs")) for word in COMMANDS[name]]
-    done = analyze(proxy.environment(), *filled, cwd=tmp_path)
-    assert_ends_in_one_line(done, moto, tmp_path, "/rank-0000/segments/")
-    assert len([asked for asked in proxy.asked if _is_rows(asked)]) < 40
+def _command(words: list[str], proxy: Proxy, folder: Path) -> subprocess.Popen[str]:
+    """Start a command in a process of its own."""
+    program, *arguments = words
+    module = {"esper-analyze": "esper_analyzer", "esper-rec": "esper_recorder"}[program]
+    environment = {**proxy.environment(), "ESPER_CACHE_DIR": str(folder / "cache")}
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(
+        command, env=environment, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def _ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    out, talk = process.communicate(timeout=HANG_SECS)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, talk)
+
+
+def _ask(words: list[str], proxy: Proxy, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process, with nothing left of another; `fleet`, which starts others, in one of its own."""
+    program, *arguments = words
+    if arguments[0] == "fleet":
+        return _ended(_command(words, proxy, folder))
+    bucket._BUCKETS.clear()
+    main: Any = {"esper-analyze": analyzer, "esper-rec": recorder}[program]
+    variables = {**proxy.variables(), "ESPER_CACHE_DIR": str(folder / "cache")}
+    with chdir(folder):
+        done = CliRunner().invoke(main, arguments, prog_name=program, env=variables)
+    assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+
+class Place:
+    """A folder that a command runs in, with what it is to write over.
+
+    Attributes:
+        folder: the folder.
+        words: the words of the command.
+    """
+
+    def __init__(self, folder: Path, words: list[str], url: str) -> None:
+        folder.mkdir()
+        self.folder, self.words = folder, [word.replace("URL", url) for word in words]
+        self._outputs = [folder / word for word in words if word.startswith("out.")]
+        for output in self._outputs:
+            output.write_text("of yesterday")
+
+    def check(self, done: subprocess.CompletedProcess[str], server: Server, *said: str) -> None:
+        """The command has ended in one line, and the file that `-o` names is what it was."""
+        assert_ends_in_one_line(done, server, *said, program=self.words[0])
+        assert [output.read_text() for output in self._outputs] == ["of yesterday"] * len(self._outputs)
+        assert {path.name for path in self.folder.iterdir()} <= {"cache", *(path.name for path in self._outputs)}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_the_network_is_cut_in_the_rows(cut: str, url: str, moto: Server, tmp_path: Path) -> None:
+    """Half of each answer with rows arrives, again and again: each command gives up after some tries."""
+    for number, words in enumerate(COMMANDS):
+        place = Place(tmp_path / str(number), words, url)
+        with Proxy(moto) as proxy:
+            proxy.trouble = partial(_trouble, cut, _is_rows)
+            done = _ask(place.words, proxy, place.folder)
+            assert 0 < len([asked for asked in proxy.asked if _is_rows(asked)]) < 40
+        place.check(done, moto, "the connection broke" if cut != "gone" else "")
+
+
+def test_a_store_that_falls_silent(url: str, moto: Server, tmp_path: Path) -> None:
+    """In the middle of the rows for each command, or before a list or a seal: each gives up after some tries.
+
+    That takes a quarter of a minute, and so all are asked at once.
+    """
+    cases = [
+        *(("stalled", _is_rows, words) for words in COMMANDS),
+        *(("silent", is_asked, COMMANDS[0]) for is_asked in (_is_list, _is_seal)),
+    ]
+    with ExitStack() as proxies:
+        asked = []
+        for number, (trouble, is_asked, words) in enumerate(cases):
+            place, proxy = Place(tmp_path / str(number), words, url), proxies.enter_context(Proxy(moto))
+            proxy.trouble = partial(_trouble, trouble, is_asked)
+            asked.append((place, _command(place.words, proxy, place.folder), trouble))
+        for place, process, trouble in asked:
+            place.check(_ended(process), moto, "the connection broke" if trouble == "stalled" else "does not answer")
+
+
+def _trouble(trouble: str, is_asked: Callable[[Asked], bool], asked: Asked) -> str | None:
+    return trouble if is_asked(asked) else None
 
 
 TROUBLES: dict[str, tuple[Callable[[Asked], bool], str, str]] = {
     "the list breaks off": (_is_list, "half", "try again"),
-    "no answer to the list": (_is_list, "silent", "does not answer"),
-    "no answer for a seal": (_is_seal, "silent", "does not answer"),
+    "the header breaks off": (_is_header, "half", "try again"),
+    "an attempt is reset": (_is_attempt, "reset", "try again"),
+    "a seal breaks off": (_is_seal, "half", "try again"),
+    "column states are reset": (_is_states, "reset", "try again"),
     "the list is refused": (_is_list, "403", "refuses access"),
     "a seal is refused": (_is_seal, "403", "refuses access"),
     "too many requests": (_is_seal, "503", "fewer requests"),
@@ -71,16 +177,14 @@ TROUBLES: dict[str, tuple[Callable[[Asked], bool], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", TROUBLES)
-def test_trouble_of_a_store(name: str, moto: Server, tmp_path: Path) -> None:
-    """Each ends in one line that says what it is; a store that is silent, after a few tries of a few seconds."""
-    when, trouble, said = TROUBLES[name]
-    url = put_folder(moto, record(tmp_path / "runs", "mine", 30, 10), "mine")
-    with Proxy(moto) as proxy:
-        proxy.trouble = lambda asked: trouble if when(asked) else None
-        done = analyze(proxy.environment(), "report", url, cwd=tmp_path)
-        assert_ends_in_one_line(done, moto, tmp_path, said)
-        assert len([asked for asked in proxy.asked if when(asked)]) <= 3 * 3  # three seals, each tried three times
+def test_trouble_of_a_store(url: str, moto: Server, tmp_path: Path) -> None:
+    """Whatever is asked for, and whatever goes wrong with it, is one line that says what it is, after a few tries."""
+    for number, (when, trouble, said) in enumerate(TROUBLES.values()):
+        place = Place(tmp_path / str(number), COMMANDS[0], url)
+        with Proxy(moto) as proxy:
+            proxy.trouble = partial(_trouble, trouble, when)
+            place.check(_ask(place.words, proxy, place.folder), moto, said)
+            assert 0 < len([asked for asked in proxy.asked if when(asked)]) <= 3 * 3  # three seals, each tried thrice
 
 
 def test_a_store_that_comes_back_is_read_on(moto: Server, tmp_path: Path) -> None:
@@ -113,9 +217,9 @@ def test_a_store_that_is_killed_in_between(object_store: Server, tmp_path: Path)
 
         proxy.trouble = kill
         done = analyze(proxy.environment(), "report", url, cwd=tmp_path)
-    assert_ends_in_one_line(done, object_store, tmp_path, "the connection broke")
+    assert_ends_in_one_line(done, object_store, "the connection broke")
     done = analyze(object_store.environment(), "report", url, cwd=tmp_path)
-    assert_ends_in_one_line(done, object_store, tmp_path, "does not answer", f"127.0.0.1:{object_store.port}")
+    assert_ends_in_one_line(done, object_store, "does not answer", f"127.0.0.1:{object_store.port}")
 
 
 def test_what_is_not_there(
@@ -151,7 +255,8 @@ def test_wrong_credentials(moto: Server, tmp_path: Path) -> None:
     try:
         for words in (["report", url], ["runs", moto.url()], ["export", url, "-o", "out.csv"]):
             done = analyze(moto.environment(), *words, cwd=tmp_path)
-            assert_ends_in_one_line(done, moto, tmp_path, "check the credentials in the environment")
+            assert_ends_in_one_line(done, moto, "check the credentials in the environment")
+        assert list(tmp_path.glob("*out*")) == []
     finally:
         moto.kill()  # it lets nobody in any more
 

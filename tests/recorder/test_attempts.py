@@ -73,6 +73,16 @@ def test_wrong_arguments_are_refused_before_anything_is_created(tmp_path: Path, 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("root", ["s3://me:passw0rd@bucket/runs", Path("gs://bucket/runs"), "file:///tmp/runs"])
+def test_a_url_is_no_folder_to_record_in(root: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody finds their runs in a folder called `s3:`; the error says what uploads them, and repeats no password."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"a folder of this machine, found .*--upload URL") as caught:
+        Recorder.open(root, run_id="r")
+    assert "passw0rd" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_attempts_are_numbered_and_rows_continue(tmp_path: Path, read_rows: ReadRows) -> None:
     """Each opening is an attempt of its own; nothing is overwritten, and sequence numbers go on."""
     for attempt, resume in enumerate(["allow", "allow", "must"]):

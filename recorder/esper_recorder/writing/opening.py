@@ -41,6 +41,7 @@ from esper_schemas.run.records import (
     check_run_id,
     now,
 )
+from esper_schemas.run.store import is_url
 from esper_schemas.segment.active import SegmentIdentity
 from esper_schemas.segment.sealed import load_parquet
 
@@ -116,6 +117,11 @@ def open_rank(
         OSError: a folder or file cannot be created.
     """
     _load_what_recording_needs()
+    if is_url(root):
+        raise UsageError(
+            f"runs are recorded into a folder of this machine, found {str(root).partition(':')[0]}://…; name a folder,"
+            " and the URL as upload=URL (--upload URL), which uploads the run while it is recorded"
+        )
     if resume not in ("never", "allow", "must"):
         raise UsageError(f"resume must be 'never', 'allow' or 'must', found {resume!a}")
     if not 0 <= rank < world_size:
