@@ -38,7 +38,7 @@ COMMANDS = (
     ["esper-analyze", "fleet", "URL", "--format", "parquet", "-o", "out.parquet", "--workers", "1"],
     ["esper-rec", "verify", "URL/mine"],
 )
-"""Every command that reads rows of a run at a URL; but for `mcp`, which goes on. `upload` has tests of its own."""
+"""Every command that reads rows of a run at a URL; but for `mcp`, see `test_agents.py`, and `upload`."""
 
 CUTS = ("half", "reset", "gone")
 """Ways in which a store, or the network, ends in the middle of an answer; see `proxy.Trouble`."""
@@ -126,6 +126,11 @@ class Place:
         assert_ends_in_one_line(done, server, *said, program=self.words[0])
         assert [output.read_text() for output in self._outputs] == ["of yesterday"] * len(self._outputs)
         assert {path.name for path in self.folder.iterdir()} <= {"cache", *(path.name for path in self._outputs)}
+
+
+def test_every_command_is_tried() -> None:
+    """A new command that reads runs gets a row, too."""
+    assert {words[1] for words in COMMANDS if words[0] == "esper-analyze"} | {"mcp"} == set(analyzer.commands)
 
 
 @pytest.mark.parametrize("cut", CUTS)

@@ -64,8 +64,8 @@ class Agent:
 
 
 @contextmanager
-def connected(root: Path, log: Path) -> Iterator[Agent]:
-    """An agent whose server reads the runs below `root`; what the server says on standard error is in `log`."""
+def connected(root: Path | str, log: Path) -> Iterator[Agent]:
+    """An agent whose server reads the runs below `root`, a folder or a URL; its standard error is the file `log`."""
     server = StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], "--root", str(root)], env=dict(os.environ))
     with (
         log.open("w") as told,
