@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple, Self
 
@@ -33,6 +34,8 @@ Trouble = Callable[[Asked], str | None]
   nothing more comes.
 - `gone`: as `reset`, and from then on connections are refused.
 - `closed`, `silent`: the connection is closed without an answer; no answer comes.
+- `unsent`, `sent half`, `unanswered`: nothing of the request gets to the store, or half of its body, or all of it, and
+  the store answers. Then `interrupt` is called, and the connection is reset.
 - a number, such as `503`: that status is the answer.
 """
 
@@ -44,6 +47,9 @@ class Proxy:
         asked: the requests so far, in the order in which they came.
         body_bytes: bytes of the bodies that were sent to clients.
         trouble: what goes wrong with a request.
+        interrupt: see `Trouble`.
+        unanswered: the requests with a body that the store has begun to get, and has not answered.
+        answered: those that it has answered with success.
         together: the largest number of requests that waited for an answer at one time.
         hold: requests for which this is true are not answered before `held` of them wait.
         held: see `hold`.
@@ -54,6 +60,9 @@ class Proxy:
         self.asked: list[Asked] = []
         self.body_bytes = 0
         self.trouble: Trouble = lambda asked: None
+        self.interrupt: Callable[[], None] = lambda: None
+        self.unanswered: list[Asked] = []
+        self.answered: list[Asked] = []
         self.hold: Callable[[Asked], bool] = lambda asked: False
         self.held = 1
         self.together = 0
@@ -120,15 +129,14 @@ class Proxy:
             if self.hold(asked):
                 self._changed.wait_for(lambda: self.together >= self.held, SILENT_SECS)
         try:
-            self._pass_on(client, body, trouble)
+            self._pass_on(client, asked, body, trouble)
         finally:
             with self._changed:
                 self._waiting -= 1
 
-    def _pass_on(self, client: BaseHTTPRequestHandler, body: bytes, trouble: str | None) -> None:
-        if trouble == "silent":
-            threading.Event().wait(SILENT_SECS)
+    def _pass_on(self, client: BaseHTTPRequestHandler, asked: Asked, body: bytes, trouble: str | None) -> None:
         if trouble in ("silent", "closed"):
+            threading.Event().wait(SILENT_SECS if trouble == "silent" else 0)
             client.close_connection = True
             client.connection.close()
             return
@@ -137,11 +145,11 @@ class Proxy:
             client.send_header("Content-Length", "0")
             client.end_headers()
             return
-        upstream = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=HANG_SECS)
-        upstream.request(client.command, client.path, body or None, dict(client.headers))
-        found = upstream.getresponse()
-        content = found.read()
-        upstream.close()
+        if trouble in ("unsent", "sent half", "unanswered"):
+            client.close_connection = True
+            self._interrupt(client, asked, body, trouble)
+            return
+        found, content = self._exchange(client, asked, body)
         client.send_response_only(found.status)
         for name, value in found.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):
@@ -161,6 +169,37 @@ class Proxy:
             return
         client.wfile.write(content)
         self.body_bytes += len(content)
+
+    def _exchange(
+        self, client: BaseHTTPRequestHandler, asked: Asked, body: bytes
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """Send a request to the store; return its answer, and the body of that."""
+        if body:
+            self.unanswered.append(asked)
+        upstream = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=HANG_SECS)
+        with closing(upstream):
+            upstream.request(client.command, client.path, body or None, dict(client.headers))
+            found = upstream.getresponse()
+            content = found.read()
+        if body:
+            self.unanswered.remove(asked)
+            self.answered += [asked] * (found.status < 300)
+        return found, content
+
+    def _interrupt(self, client: BaseHTTPRequestHandler, asked: Asked, body: bytes, trouble: str) -> None:
+        with ExitStack() as stack:
+            if trouble == "unanswered":
+                self._exchange(client, asked, body)
+            elif trouble == "sent half":
+                self.unanswered.append(asked)
+                upstream = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=HANG_SECS)
+                stack.callback(upstream.close)
+                upstream.putrequest(client.command, client.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in client.headers.items():
+                    upstream.putheader(name, value)
+                upstream.endheaders(body[: len(body) // 2])
+            self.interrupt()
+        _reset(client.connection)
 
 
 def _reset(connection: socket.socket) -> None:

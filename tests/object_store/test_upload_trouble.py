@@ -76,7 +76,8 @@ class _Reader:
 
 
 @contextmanager
-def _reading(server: Server, monkeypatch: pytest.MonkeyPatch, key: str = "runs/mine") -> Iterator[_Reader]:
+def reading(server: Server, monkeypatch: pytest.MonkeyPatch, key: str = "runs/mine") -> Iterator[_Reader]:
+    """Read a run again and again while the block is done."""
     for name, value in server.variables().items():
         monkeypatch.setenv(name, value)
     with _Reader(server, key) as reader:
@@ -86,7 +87,7 @@ def _reading(server: Server, monkeypatch: pytest.MonkeyPatch, key: str = "runs/m
 def test_reader_beside(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever reads a run while it is uploaded sees a sound run that grows; nothing that is there in part counts."""
     run = record_run(tmp_path, rows=ROWS)
-    with _reading(object_store, monkeypatch) as reader:
+    with reading(object_store, monkeypatch) as reader:
         assert upload(object_store, run, object_store.url("runs")).returncode == 0
         wait_until(lambda: bool(reader.rows) and reader.rows[-1] == ROWS)
     assert reader.rows == sorted(reader.rows)
@@ -137,7 +138,7 @@ def test_uploads_killed_often(object_store: Server, tmp_path: Path) -> None:
 def _kill_server(server: Server, run: Path, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Upload a run while its server is killed and started so many times."""
     whole = files(run, "runs/")
-    with _reading(server, monkeypatch, f"runs/{run.name}") as reader:
+    with reading(server, monkeypatch, f"runs/{run.name}") as reader:
         process = subprocess.Popen(
             upload_command(run, server.url("runs")), env=server.environment(), stderr=subprocess.PIPE, text=True
         )
@@ -161,16 +162,11 @@ def _kill_server(server: Server, run: Path, times: int, monkeypatch: pytest.Monk
     assert set(reader.rows) <= {10 * segments for segments in range(ROWS // 10 + 1)}
 
 
-def test_server_killed(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that is killed and started in the middle, again and again, has the whole run at the end, and at no moment
-    is a part of an object read as whole.
-    """
-    _kill_server(object_store, record_run(tmp_path, rows=ROWS), 3, monkeypatch)
-
-
 @pytest.mark.torture
 def test_server_killed_often(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same, many times."""
+    """A store that is killed and started again and again has the whole run at the end, and at no moment is a part of an
+    object read as whole. `test_upload_moments.py` kills it at chosen moments.
+    """
     _kill_server(object_store, record_run(tmp_path, rows=ROWS), 25, monkeypatch)
 
 
