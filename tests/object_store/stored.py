@@ -1,19 +1,25 @@
-"""What the tests of reading share: runs that are put into a store, and the command that reads them."""
+"""What the tests of reading share: runs that are put into a store, and the commands that read them."""
 
 from __future__ import annotations
 
 import math
+import os
 import subprocess
-import sys
 from collections.abc import Mapping
+from contextlib import chdir
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import obstore
+from click.testing import CliRunner
 from tests.object_store.servers import Server
 from tests.object_store.uploads import client
-from tests.waiting import HANG_SECS
 
+from esper_analyzer.cli import main as analyzer
 from esper_recorder import Recorder
+from esper_recorder.cli import main as recorder
+from esper_schemas.run.bucket import _BUCKETS
 
 EXTRAS = tuple(f"extra_{number}" for number in range(20))
 
@@ -45,17 +51,22 @@ def put_folder(server: Server, folder: Path, prefix: str) -> str:
     return server.url(prefix)
 
 
-def analyze(environment: Mapping[str, str], *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run `esper-analyze` to its end, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "esper_analyzer", *map(str, arguments)],
-        env={**environment, "ESPER_CACHE_DIR": str(cwd / "cache")},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECS,
-        check=False,
-    )
+def run_here(environment: Mapping[str, str], *words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process, with this environment alone, and nothing left of another; the first word is its
+    name.
+    """
+    program, *arguments = map(str, words)
+    main: Any = {"esper-analyze": analyzer, "esper-rec": recorder}[program]
+    _BUCKETS.clear()
+    with mock.patch.dict(os.environ, {**environment, "ESPER_CACHE_DIR": str(cwd / "cache")}, clear=True), chdir(cwd):
+        done = CliRunner().invoke(main, arguments, prog_name=program)
+    assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
+    return subprocess.CompletedProcess([program, *arguments], done.exit_code, done.stdout, done.stderr)
+
+
+def analyze(environment: Mapping[str, str], *words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `esper-analyze` in this process, see `run_here`."""
+    return run_here(environment, "esper-analyze", *words, cwd=cwd)
 
 
 def assert_ends_in_one_line(

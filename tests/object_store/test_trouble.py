@@ -6,22 +6,18 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
-from contextlib import ExitStack, chdir
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from tests.conftest import Command
 from tests.object_store.proxy import Asked, Proxy
 from tests.object_store.servers import Server
-from tests.object_store.stored import analyze, assert_ends_in_one_line, put_folder, record
+from tests.object_store.stored import analyze, assert_ends_in_one_line, put_folder, record, run_here
 from tests.waiting import HANG_SECS
 
 from esper_analyzer.cli import main as analyzer
-from esper_recorder.cli import main as recorder
-from esper_schemas.run import bucket
 
 COMMANDS = (
     ["esper-analyze", "report", "URL/mine", "--format", "html", "-o", "out.html"],
@@ -76,34 +72,14 @@ def url(moto: Server, tmp_path: Path) -> str:
     return moto.url("runs")
 
 
-def _command(words: list[str], proxy: Proxy, folder: Path) -> subprocess.Popen[str]:
+def _start(words: list[str], proxy: Proxy, folder: Path) -> subprocess.Popen[str]:
     """Start a command in a process of its own."""
-    program, *arguments = words
-    module = {"esper-analyze": "esper_analyzer", "esper-rec": "esper_recorder"}[program]
+    module = {"esper-analyze": "esper_analyzer", "esper-rec": "esper_recorder"}[words[0]]
     environment = {**proxy.environment(), "ESPER_CACHE_DIR": str(folder / "cache")}
-    command = [sys.executable, "-m", module, *arguments]
+    line = [sys.executable, "-m", module, *words[1:]]
     return subprocess.Popen(
-        command, env=environment, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        line, env=environment, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-
-
-def _ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    out, talk = process.communicate(timeout=HANG_SECS)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, talk)
-
-
-def _ask(words: list[str], proxy: Proxy, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in this process, with nothing left of another; `fleet`, which starts others, in one of its own."""
-    program, *arguments = words
-    if arguments[0] == "fleet":
-        return _ended(_command(words, proxy, folder))
-    bucket._BUCKETS.clear()
-    main: Any = {"esper-analyze": analyzer, "esper-rec": recorder}[program]
-    variables = {**proxy.variables(), "ESPER_CACHE_DIR": str(folder / "cache")}
-    with chdir(folder):
-        done = CliRunner().invoke(main, arguments, prog_name=program, env=variables)
-    assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
-    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
 
 class Place:
@@ -140,7 +116,7 @@ def test_the_network_is_cut_in_the_rows(cut: str, url: str, moto: Server, tmp_pa
         place = Place(tmp_path / str(number), words, url)
         with Proxy(moto) as proxy:
             proxy.trouble = partial(_trouble, cut, _is_rows)
-            done = _ask(place.words, proxy, place.folder)
+            done = run_here(proxy.environment(), *place.words, cwd=place.folder)
             assert 0 < len([asked for asked in proxy.asked if _is_rows(asked)]) < 40
         place.check(done, moto, "the connection broke" if cut != "gone" else "")
 
@@ -159,9 +135,11 @@ def test_a_store_that_falls_silent(url: str, moto: Server, tmp_path: Path) -> No
         for number, (trouble, is_asked, words) in enumerate(cases):
             place, proxy = Place(tmp_path / str(number), words, url), proxies.enter_context(Proxy(moto))
             proxy.trouble = partial(_trouble, trouble, is_asked)
-            asked.append((place, _command(place.words, proxy, place.folder), trouble))
+            asked.append((place, _start(place.words, proxy, place.folder), trouble))
         for place, process, trouble in asked:
-            place.check(_ended(process), moto, "the connection broke" if trouble == "stalled" else "does not answer")
+            out, talk = process.communicate(timeout=HANG_SECS)
+            done = subprocess.CompletedProcess(place.words, process.returncode, out, talk)
+            place.check(done, moto, "the connection broke" if trouble == "stalled" else "does not answer")
 
 
 def _trouble(trouble: str, is_asked: Callable[[Asked], bool], asked: Asked) -> str | None:
@@ -188,7 +166,7 @@ def test_trouble_of_a_store(url: str, moto: Server, tmp_path: Path) -> None:
         place = Place(tmp_path / str(number), COMMANDS[0], url)
         with Proxy(moto) as proxy:
             proxy.trouble = partial(_trouble, trouble, when)
-            place.check(_ask(place.words, proxy, place.folder), moto, said)
+            place.check(run_here(proxy.environment(), *place.words, cwd=place.folder), moto, said)
             assert 0 < len([asked for asked in proxy.asked if when(asked)]) <= 3 * 3  # three seals, each tried thrice
 
 
