@@ -126,17 +126,6 @@ def test_a_run_of_another_recording_is_a_note(
     assert objects(object_store) == files(tmp_path / "before" / "mine", "runs/")
 
 
-@pytest.mark.parametrize("object_store", ["s3rver"], indirect=True)
-@pytest.mark.usefixtures("_here")
-def test_a_missing_bucket_is_a_note(object_store: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is raised, after half a minute in which the bucket might have been made."""
-    with Recorder.open(tmp_path, run_id="mine", upload="s3://nosuchbucket/runs") as recorder:
-        record_rows(recorder, 0, 5)
-    assert "no such bucket" in caplog.text
-    assert "esper-rec upload" in caplog.text
-    assert objects(object_store) == {}
-
-
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import threading
@@ -13,7 +14,9 @@ from pathlib import Path
 import obstore
 import pytest
 from obstore.exceptions import BaseError
+from tests.object_store.proxy import Proxy
 from tests.object_store.servers import Server
+from tests.object_store.stored import run_here
 from tests.object_store.uploads import (
     client,
     files,
@@ -135,15 +138,19 @@ def test_uploads_killed_often(object_store: Server, tmp_path: Path) -> None:
         assert objects(object_store, f"runs/run{number}") == whole
 
 
-def _kill_server(server: Server, run: Path, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Upload a run while its server is killed and started so many times."""
+@pytest.mark.torture
+def test_server_killed_often(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is killed and started again and again has the whole run at the end, and at no moment is a part of an
+    object read as whole. `test_upload_moments.py` kills it at chosen moments.
+    """
+    server, run = object_store, record_run(tmp_path, rows=ROWS)
     whole = files(run, "runs/")
-    with reading(server, monkeypatch, f"runs/{run.name}") as reader:
+    with reading(server, monkeypatch) as reader:
         process = subprocess.Popen(
             upload_command(run, server.url("runs")), env=server.environment(), stderr=subprocess.PIPE, text=True
         )
         wait_until(lambda: _count(server) > 0)
-        for _ in range(times):
+        for _ in range(25):
             target = _count(server) + random.randint(1, len(whole) // 3)
             while process.poll() is None and -1 < _count(server) < target:
                 pass
@@ -162,30 +169,32 @@ def _kill_server(server: Server, run: Path, times: int, monkeypatch: pytest.Monk
     assert set(reader.rows) <= {10 * segments for segments in range(ROWS // 10 + 1)}
 
 
-@pytest.mark.torture
-def test_server_killed_often(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that is killed and started again and again has the whole run at the end, and at no moment is a part of an
-    object read as whole. `test_upload_moments.py` kills it at chosen moments.
-    """
-    _kill_server(object_store, record_run(tmp_path, rows=ROWS), 25, monkeypatch)
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload in this process tries again at once, and not in the course of half a minute."""
+    monkeypatch.setattr("esper_recorder.uploading.upload.FIRST_WAIT_SECS", 0.001)
 
 
-def test_server_that_stays_away(moto: Server, tmp_path: Path) -> None:
-    """An upload whose store goes away for good ends with one line, which says what to do.
-
-    That takes half a minute, the time that an upload waits for its store; of what kind it was is no matter then.
-    """
+@pytest.mark.usefixtures("_impatient")
+def test_store_that_stays_away(moto: Server, tmp_path: Path) -> None:
+    """An upload whose store goes away for good ends after some tries, and says what to do."""
     run = record_run(tmp_path, rows=ROWS)
-    process = subprocess.Popen(
-        upload_command(run, moto.url("runs")), env=moto.environment(), stderr=subprocess.PIPE, text=True
-    )
-    wait_until(lambda: _count(moto) > 10 or process.poll() is not None)
-    moto.kill()
-    _, said = process.communicate(timeout=HANG_SECS)
-    assert process.returncode == 2
-    assert said.count("\n") == 2  # that it is tried again, and that it was in vain
-    assert "does not answer" in said
-    assert "the same upload again adds the rest" in said
+    with Proxy(moto) as proxy:
+        proxy.trouble = lambda asked: "gone" if len(proxy.answered) > 10 else None
+        done = run_here(proxy.environment(), "esper-rec", "upload", run, moto.url("runs"), cwd=tmp_path)
+    again, in_vain = done.stderr.splitlines()
+    assert (done.returncode, again.endswith("; it is tried again")) == (2, True)
+    assert "does not answer" in in_vain
+    assert "the same upload again adds the rest" in in_vain
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_bucket_that_is_never_made(moto: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload that follows a run waits for its bucket for a while, as it does for a store that is away."""
+    run = record_run(tmp_path, rows=5)
+    monkeypatch.setattr(os, "nice", lambda _: None)  # the process of the tests keeps its priority
+    done = run_here(moto.environment(), "esper-rec", "upload", run, "s3://nosuchbucket/runs", "--follow", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("no such bucket")) == (2, 2), done.stderr
 
 
 def test_two_uploads_at_once(object_store: Server, tmp_path: Path) -> None:
