@@ -294,32 +294,30 @@ def test_text_fits_its_width_and_the_screen(sweep: Path, width: int, height: int
         assert lines[-1].startswith("left out: ") == (height == 14)
 
 
-def run_fleet(*arguments: object, environment: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
-    """Run the command in a process of its own."""
-    command = [sys.executable, "-m", "esper_analyzer", "fleet", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, timeout=HANG_SECS, check=False, env=environment)
-
-
-def test_a_killed_worker_changes_no_byte(sweep: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_changes_no_byte(
+    command: Command, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run over which every worker dies is a row with that error; a worker that was killed is replaced."""
-    shutil.copytree(sweep, tmp_path / "runs")
-    environment = deadly_environment(tmp_path)
-    make_deadly(tmp_path / "runs" / "empty", 0)
-    given = (tmp_path / "runs", "--no-cache", "--workers", 2, "--format", "json")
-    sound = run_fleet(*given, environment=environment)
+    (tmp_path / "hook").mkdir()
+    monkeypatch.setenv("PYTHONPATH", deadly_environment(tmp_path / "hook")["PYTHONPATH"])
+    for name in ("broken/broken-0", "sound/sound-0"):
+        shutil.copytree(sweep / name, tmp_path / "runs" / name)
+    given = ("fleet", tmp_path / "runs", "--no-cache", "--workers", "1", "--format", "json")
+    told = make_deadly(tmp_path / "runs" / "sound" / "sound-0", 0)
+    sound = command(*given)
     assert sound.returncode == 0, sound.stderr
-    make_deadly(tmp_path / "runs" / "empty", 2)
-    replaced = run_fleet(*given, environment=environment)
-    assert (replaced.returncode, replaced.stdout, replaced.stderr) == (0, sound.stdout, b"")
-    assert int((tmp_path / "runs" / "deadly.deaths").read_text()) < 0  # both deaths took place
-    make_deadly(tmp_path / "runs" / "empty", 99)
-    lost = run_fleet(*given, environment=environment)
+    told.write_text("2")
+    replaced = command(*given)
+    assert (replaced.returncode, replaced.stdout, replaced.stderr) == (0, sound.stdout, "")
+    assert int(told.read_text()) < 0  # both deaths took place
+    told.write_text("99")
+    lost = command(*given)
     assert lost.returncode == 2
     first, *others = json.loads(lost.stdout)["runs"]
-    assert (first["name"], first["verdict"]["level"]) == ("deadly", None)
+    assert (first["name"], first["verdict"]["level"]) == ("sound/deadly", None)
     assert first["error"] == "its process died 3 times while it read this run (SIGKILL); is it out of memory?"
     before = {run["name"]: run["verdict"] for run in json.loads(sound.stdout)["runs"]}
-    del before["deadly"]
+    del before["sound/deadly"]
     assert {run["name"]: run["verdict"] for run in others} == before
 
 
