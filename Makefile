@@ -87,10 +87,10 @@ bench: setup stores ## cost of record() and minibatch(), of reading, of live jud
 	$(BIN)/python tests/bench/kept_cost.py
 	$(BIN)/python tests/bench/growth_cost.py
 	PYTHONPATH=. $(BIN)/python tests/bench/upload_cost.py
-	$(BIN)/python tests/bench/fleet_cost.py 100
+	PYTHONPATH=. $(BIN)/python tests/bench/fleet_cost.py 100
 
 bench-fleet: setup ## what judging 100, 1,000 and 10,000 runs costs, by local processes and on a Ray cluster, some of them killed; about an hour
-	$(BIN)/python tests/bench/fleet_cost.py --ray 100 1000 10000
+	PYTHONPATH=. $(BIN)/python tests/bench/fleet_cost.py --ray 100 1000 10000
 
 gpu: setup ## what only a GPU can answer, as one table; without one the same steps, short, on the CPU
 	PYTHON=$(abspath $(BIN)/python) bash tests/gpu/run.sh gpu.md

@@ -1,10 +1,10 @@
 """What judging a fleet costs per run, by local processes and on a Ray cluster, some of which are killed meanwhile.
 
-Usage: python tests/bench/fleet_cost.py [runs]... [--ray]   (default: 100 and 1,000 runs by local processes)
+Usage: PYTHONPATH=. python tests/bench/fleet_cost.py [runs]... [--ray]   (default: 100 and 1,000 runs, local processes)
 
 Each figure is of `esper-analyze fleet` in a process of its own, with all that it starts; seconds of the processor are
-those of the command and its processes, so there are none for a cluster. A worker is killed with SIGKILL in the middle
-of one command of each kind. The output of every command over the same runs is compared byte by byte.
+those of the command and its processes, and of all processes of the cluster. A worker is killed with SIGKILL in the
+middle of one command of each kind. The output of every command over the same runs must be the same to the byte.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ import tempfile
 import threading
 import time
 import uuid
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
+
+from tests.analyzer.deadly import ray_cluster
 
 from esper_analyzer.caching.folder import CACHE_DIR
 from esper_recorder import Recorder
@@ -34,15 +38,6 @@ TEMPLATES = 8
 SEEDS_PER_GROUP = 5
 
 FLEET = (sys.executable, "-m", "esper_analyzer", "fleet")
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-cluster.add_node(num_cpus=1)
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
 
 
 def record_template(root: Path, number: int) -> Path:
@@ -110,58 +105,101 @@ def ray_workers() -> list[int]:
     return found
 
 
-def judge(root: Path, target: Path, *options: str, kill_after: float | None = None) -> tuple[float, float, int]:
-    """Judge a fleet into a file. Return seconds by the clock and of the processor, and how many workers were killed."""
+def processor_secs(session: int) -> float:
+    """The seconds of the processor that all processes of a session have taken, with those that have ended."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session:
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+class Cost(NamedTuple):
+    """What it cost to judge a fleet.
+
+    Attributes:
+        secs: seconds by the clock.
+        processor: seconds of the processor.
+        killed: how many workers were killed.
+    """
+
+    secs: float
+    processor: float
+    killed: int
+
+    def line(self, name: str, runs: int) -> str:
+        """One line of the table."""
+        each, processor = self.secs / runs * 1e3, self.processor / runs * 1e3
+        killed = f"  {self.killed} killed" if self.killed else ""
+        return f"  {name:28}{self.secs:8.1f} s{each:8.1f} ms per run{processor:8.1f} ms of the processor{killed}"
+
+
+def judge(root: Path, target: Path, *options: str, cluster: int | None, kill_after: float | None = None) -> Cost:
+    """Judge a fleet into a file; `cluster` is the session of the cluster that does it."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [*FLEET, str(root), "--format", "json", "-o", str(target), *options]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    of_cluster = 0.0 if cluster is None else processor_secs(cluster)
+    process = subprocess.Popen(
+        [*FLEET, str(root), "--format", "json", "-o", str(target), *options], stderr=subprocess.DEVNULL
+    )
     killed: list[int] = []
 
     def kill() -> None:
-        workers = ray_workers() if "ray" in options else children(process.pid)
-        if workers:
-            os.kill(workers[-1], signal.SIGKILL)
-            killed.append(workers[-1])
+        time.sleep(kill_after or 0.0)
+        while process.poll() is None and not killed:
+            for worker in (ray_workers() if cluster is not None else children(process.pid))[-1:]:
+                os.kill(worker, signal.SIGKILL)
+                killed.append(worker)
+            time.sleep(0.05)
 
-    timer = threading.Timer(kill_after or 0.0, kill)
+    killer = threading.Thread(target=kill)
     if kill_after is not None:
-        timer.start()
+        killer.start()
     code = process.wait()
-    timer.cancel()
+    if kill_after is not None:
+        killer.join()
     assert code == 0, code
+    assert killed or kill_after is None, "no worker was at work when one was to be killed"
     secs, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return secs, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, len(killed)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if cluster is not None:
+        processor += processor_secs(cluster) - of_cluster
+    return Cost(secs, processor, len(killed))
 
 
-def measure(count: int, place: Path, address: str | None) -> None:
-    """Print one line for each way to judge so many runs."""
-    root, outputs = place / f"{count}" / "runs", set()
+def measure(count: int, place: Path, ray: tuple[str, int] | None) -> None:
+    """Print one line for each way to judge so many runs; `ray` is the address and the session of a cluster."""
+    root = place / f"{count}" / "runs"
     make_fleet(root, count)
-    ways: list[tuple[str, tuple[str, ...]]] = [
-        ("local, 1 process", ("--workers", "1")),
-        ("local, 2 processes", ("--workers", "2")),
+    ways: list[tuple[str, tuple[str, ...], int | None]] = [
+        ("local, 1 process", ("--workers", "1"), None),
+        ("local, 2 processes", ("--workers", "2"), None),
     ]
-    if address is not None:
-        ways.append(("Ray, 2 nodes", ("--engine", "ray", "--address", address)))
-    print(f"{count:,} runs of {UPDATES} updates")
-    for name, options in ways:
-        secs, processor, _ = judge(root, place / "out", *options, "--no-cache")
-        outputs.add((place / "out").read_bytes())
-        on_cluster = "ray" in options
-        cost = "" if on_cluster else f"{processor / count * 1e3:8.1f} ms of the processor"
-        print(f"  {name:32} {secs:8.1f} s {secs / count * 1e3:8.1f} ms per run {cost}")
+    if ray is not None:
+        ways.append(("Ray, 2 nodes", ("--engine", "ray", "--address", ray[0]), ray[1]))
+    print(f"{count:,} runs of {UPDATES} updates", flush=True)
+    expected = b""
+
+    def show(name: str, *options: str, cluster: int | None = None, kill_after: float | None = None) -> Cost:
+        nonlocal expected
+        cost = judge(root, place / "out", *options, cluster=cluster, kill_after=kill_after)
+        output = (place / "out").read_bytes()
+        expected = expected or output
+        assert output == expected, f"{name}: the output differs from that of the first command"
+        print(cost.line(name, count), flush=True)
+        return cost
+
+    for name, options, cluster in ways:
+        alone = show(name, *options, "--no-cache", cluster=cluster)
         if name != ways[0][0]:
-            again, _, killed = judge(root, place / "out", *options, "--no-cache", kill_after=0.6 * secs)
-            outputs.add((place / "out").read_bytes())
-            print(f"  {'  with SIGKILL to a worker':32} {again:8.1f} s {'':19} {killed} killed")
+            show("  a worker killed", *options, "--no-cache", cluster=cluster, kill_after=0.6 * alone.secs)
     os.environ[CACHE_DIR] = str(place / f"cache-{count}")
-    judge(root, place / "out")
-    outputs.add((place / "out").read_bytes())
-    secs, processor, _ = judge(root, place / "out")
-    outputs.add((place / "out").read_bytes())
-    cost = f"{processor / count * 1e3:8.1f} ms of the processor"
-    print(f"  {'again, from the cache':32} {secs:8.1f} s {secs / count * 1e3:8.1f} ms per run {cost}")
-    print(f"  {'outputs':32} {'all the same to the byte' if len(outputs) == 1 else f'{len(outputs)} DIFFERENT ONES'}")
+    show("into the cache")
+    show("from the cache")
+    print("  all outputs are the same to the byte", flush=True)
 
 
 def main() -> None:
@@ -170,22 +208,10 @@ def main() -> None:
     parser.add_argument("runs", type=int, nargs="*", default=[100, 1000])
     parser.add_argument("--ray", action="store_true", help="also on a Ray cluster of two nodes of this machine")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="fleet-") as place:
-        process, address = None, None
-        if given.ray:
-            environment = {**os.environ, "RAY_TMPDIR": tempfile.mkdtemp(prefix="ray-")}
-            process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", CLUSTER], text=True, env=environment,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-            assert process.stdout is not None
-            address = next(line.strip() for line in process.stdout if ":" in line and " " not in line.strip())
-        try:
-            for count in given.runs:
-                measure(count, Path(place), address)
-        finally:
-            if process is not None:
-                process.communicate("")
+    with tempfile.TemporaryDirectory(prefix="fleet-") as place, ExitStack() as clusters:
+        ray = clusters.enter_context(ray_cluster(os.environ)) if given.ray else None
+        for count in given.runs:
+            measure(count, Path(place), ray)
 
 
 if __name__ == "__main__":

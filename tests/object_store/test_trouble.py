@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import urllib.request
@@ -263,6 +264,40 @@ def test_urls_that_name_no_place(url: str, said: str, command: Command) -> None:
         assert said in done.stderr
         assert "password@" not in done.stderr
         assert "=password" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        *(
+            ("AWS_ENDPOINT_URL", text, "must be the address of a store, such as https://HOST:PORT")
+            for text in (
+                "passw0rd",
+                "localhost:9000",
+                "http://",
+                "http://h:99999",
+                "ftp://h",
+                "http://{h}",
+                "http://[::1",
+            )
+        ),
+        *(
+            (name, text, "has a line break or another control character in it")
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
+            for text in ("passw0rd\n", "\x1bpassw0rd")
+        ),
+    ],
+)
+def test_variables_that_no_store_can_be_reached_by(name: str, text: str, said: str, tmp_path: Path) -> None:
+    """A line names the variable and not its text; obstore would end the process in a panic."""
+    given = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    for words in (["esper-analyze", "runs", "s3://bucket"], ["esper-rec", "upload", tmp_path / "mine", "s3://bucket"]):
+        if words[1] == "upload":
+            record(tmp_path, "mine", 5, 10)
+        done = run_here({**os.environ, **given, name: text}, *words, cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        assert f"{name} {said}" in done.stderr
+        assert "passw0rd" not in done.stderr
 
 
 def test_without_obstore(tmp_path: Path) -> None:

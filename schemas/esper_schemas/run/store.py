@@ -219,7 +219,8 @@ def _open(
         "read_timeout": timedelta(seconds=answer_secs),
         "timeout": timedelta(seconds=request_secs),
     }
-    if _endpoint(root, dict(settings)).startswith("http://"):
+    _check_settings(root, dict(settings))
+    if _endpoint(root, dict(settings)).lower().startswith("http://"):
         options["allow_http"] = True
     retry: Any = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECS), "backoff": retries}
     try:
@@ -236,6 +237,31 @@ def _variables_of(url: str) -> _Variables:
 def _endpoint(url: str, settings: Mapping[str, str]) -> str:
     """The address of the store of a URL; empty if the environment has none."""
     return next((settings[name] for name in _variables_of(url).endpoints if settings.get(name)), "")
+
+
+_ADDRESS = re.compile("https?://[!-~]+", re.IGNORECASE)
+_HOST = re.compile("[a-z0-9_.:-]+")
+
+
+def _check_settings(url: str, settings: Mapping[str, str]) -> None:
+    """Check what obstore panics of: an address that is none, and line breaks in what becomes a header of HTTP.
+
+    Raises:
+        UsageError: a variable is wrong; it is named, and its text, which may be a secret, is not.
+    """
+    for name in _variables_of(url).endpoints:
+        text = settings.get(name, "")
+        try:
+            parts = urlsplit(text)
+            is_address = _ADDRESS.fullmatch(text) and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
+        except ValueError:
+            is_address = None
+        if text and not is_address:
+            raise UsageError(f"{name} must be the address of a store, such as https://HOST:PORT, and is another text")
+    for name, text in settings.items():
+        is_document = text.lstrip().startswith("{")  # credentials of Google, as JSON
+        if not (text.isprintable() or is_document):
+            raise UsageError(f"{name} has a line break or another control character in it; set it without")
 
 
 # ------------------------------------------------------------------ failing
