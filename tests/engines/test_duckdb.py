@@ -97,6 +97,23 @@ def test_three_lines_answer_from_the_table_of_the_fleet(reader: Path, monkeypatc
     assert all(critical < of_runs for _, _, critical, of_runs in found[2:])
 
 
+def test_three_lines_see_through_a_random_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that broke most of its many runs comes before each learning rate that only one run had."""
+    monkeypatch.chdir(tmp_path)
+    columns = {
+        "verdict": ["critical" if number % 4 == 0 and number % 40 else "healthy" for number in range(10_000)],
+        "env": ["CartPole-v1"] * 10_000,
+        "config.lr": [1e-4 + 1e-7 * number for number in range(10_000)],
+        "config.clip_range": [5.0 if number % 4 == 0 else 0.2 for number in range(10_000)],
+    }
+    pl.DataFrame(columns).write_parquet("fleet.parquet")
+    _, common = blocks("Three lines")[0].strip().removesuffix(";").split(";\n")
+    with duckdb.connect() as connection:
+        first, *others = connection.sql(common).fetchall()
+    assert first == ("config.clip_range", "5.0", 2250, 2500)
+    assert others[-1] == ("config.clip_range", "0.2", 0, 7500)
+
+
 def test_what_critical_runs_have_in_common_comes_first(connect: Connect, reader: Path) -> None:
     """The learning rate that broke them, and the setting that only they have, before what all runs have."""
     _, common, ranges = blocks("Which runs went critical?")
