@@ -105,17 +105,22 @@ def ray_workers() -> list[int]:
     return found
 
 
-def processor_secs(session: int) -> float:
-    """The seconds of the processor that all processes of a session have taken, with those that have ended."""
-    ticks = 0
+def processor_secs(root: int) -> float:
+    """The seconds of the processor that a process and all that it has started took, with those that have ended."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[3]) == session:
-            ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+        pid = int(path.parent.name)
+        parents[pid], ticks[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+    found, before = {root}, 0
+    while len(found) > before:
+        before = len(found)
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return sum(ticks.get(pid, 0) for pid in found) / os.sysconf("SC_CLK_TCK")
 
 
 class Cost(NamedTuple):
@@ -139,7 +144,7 @@ class Cost(NamedTuple):
 
 
 def judge(root: Path, target: Path, *options: str, cluster: int | None, kill_after: float | None = None) -> Cost:
-    """Judge a fleet into a file; `cluster` is the session of the cluster that does it."""
+    """Judge a fleet into a file; `cluster` is the first process of the cluster that does it."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     of_cluster = 0.0 if cluster is None else processor_secs(cluster)
     process = subprocess.Popen(
@@ -170,7 +175,7 @@ def judge(root: Path, target: Path, *options: str, cluster: int | None, kill_aft
 
 
 def measure(count: int, place: Path, ray: tuple[str, int] | None) -> None:
-    """Print one line for each way to judge so many runs; `ray` is the address and the session of a cluster."""
+    """Print one line for each way to judge so many runs; `ray` is the address of a cluster, and its first process."""
     root = place / f"{count}" / "runs"
     make_fleet(root, count)
     ways: list[tuple[str, tuple[str, ...], int | None]] = [

@@ -156,6 +156,7 @@ TROUBLES: dict[str, tuple[Callable[[Asked], bool], str, str]] = {
     "the list is refused": (_is_list, "403", "refuses access"),
     "a seal is refused": (_is_seal, "403", "refuses access"),
     "too many requests": (_is_seal, "503", "fewer requests"),
+    "an answer that makes no sense": (_is_rows, "409", "the store cannot be used"),
     "an error of the store": (_is_rows, "500", "error of its own"),
     "closed connections": (_is_list, "closed", "the connection broke"),
 }

@@ -173,7 +173,7 @@ class RemoteRun:
         if content_type := _CONTENT_TYPES.get(name[name.rindex(".") :]):
             attributes["Content-Type"] = content_type
         where = self.url / name
-        with store_errors(str(where)):
+        with store_errors(str(where), creates=mode == "create"):
             obstore.put(self._store, where.key, data, mode=mode, attributes=attributes, use_multipart=False)
         self.sizes[name] = len(data)
 

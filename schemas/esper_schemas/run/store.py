@@ -268,15 +268,16 @@ def _check_settings(url: str, settings: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def store_errors(where: str) -> Iterator[None]:
+def store_errors(where: str, *, creates: bool = False) -> Iterator[None]:
     """Turn what obstore raises in the block into errors of one line that name `where`, without parts of a request.
 
     Args:
         where: the URL that is asked for.
+        creates: whether the object is to be created, and must not be there.
 
     Raises:
         FileNotFoundError: there is no such object; with `where` as its file name.
-        FileExistsError: there is one already, and it should have been created.
+        FileExistsError: there is one already, with `creates`.
         StoreError: anything else.
     """
     from obstore import exceptions
@@ -287,7 +288,9 @@ def store_errors(where: str) -> Iterator[None]:
         if re.search(_NO_BUCKET, str(error)):
             raise StoreError(f"{where}: {_cause(where, error)}") from None
         raise FileNotFoundError(2, "No such object", where) from None
-    except exceptions.AlreadyExistsError:
+    except exceptions.AlreadyExistsError as error:
+        if not creates:
+            raise StoreError(f"{where}: {_cause(where, error)}") from None
         raise FileExistsError(17, "Object exists", where) from None
     except (exceptions.BaseError, OSError, ValueError) as error:
         raise StoreError(f"{where}: {_cause(where, error)}") from None
