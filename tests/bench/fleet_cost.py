@@ -3,7 +3,7 @@
 Usage: PYTHONPATH=. python tests/bench/fleet_cost.py [runs]... [--ray]   (default: 100 and 1,000 runs, local processes)
 
 Each figure is of `esper-analyze fleet` in a process of its own, with all that it starts; seconds of the processor are
-those of the command and its processes, and of all processes of the cluster. A worker is killed with SIGKILL in the
+those of the command and its processes, so there are none for a cluster. A worker is killed with SIGKILL in the
 middle of one command of each kind. The output of every command over the same runs must be the same to the byte.
 """
 
@@ -105,48 +105,30 @@ def ray_workers() -> list[int]:
     return found
 
 
-def processor_secs(root: int) -> float:
-    """The seconds of the processor that a process and all that it has started took, with those that have ended."""
-    parents: dict[int, int] = {}
-    ticks: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        pid = int(path.parent.name)
-        parents[pid], ticks[pid] = int(fields[1]), sum(map(int, fields[11:15]))
-    found, before = {root}, 0
-    while len(found) > before:
-        before = len(found)
-        found |= {pid for pid, parent in parents.items() if parent in found}
-    return sum(ticks.get(pid, 0) for pid in found) / os.sysconf("SC_CLK_TCK")
-
-
 class Cost(NamedTuple):
     """What it cost to judge a fleet.
 
     Attributes:
         secs: seconds by the clock.
-        processor: seconds of the processor.
+        processor: seconds of the processor; None on a cluster.
         killed: how many workers were killed.
     """
 
     secs: float
-    processor: float
+    processor: float | None
     killed: int
 
     def line(self, name: str, runs: int) -> str:
         """One line of the table."""
-        each, processor = self.secs / runs * 1e3, self.processor / runs * 1e3
-        killed = f"  {self.killed} killed" if self.killed else ""
-        return f"  {name:28}{self.secs:8.1f} s{each:8.1f} ms per run{processor:8.1f} ms of the processor{killed}"
+        each = f"  {name:28}{self.secs:8.1f} s{self.secs / runs * 1e3:8.1f} ms per run"
+        processor = "" if self.processor is None else f"{self.processor / runs * 1e3:8.1f} ms of the processor"
+        return f"{each}{processor}{f'  {self.killed} killed' if self.killed else ''}"
 
 
-def judge(root: Path, target: Path, *options: str, cluster: int | None, kill_after: float | None = None) -> Cost:
-    """Judge a fleet into a file; `cluster` is the first process of the cluster that does it."""
+def judge(root: Path, target: Path, *options: str, kill_after: float | None = None) -> Cost:
+    """Judge a fleet into a file, and kill one of the workers that are at work after so many seconds."""
+    on_cluster = "ray" in options
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    of_cluster = 0.0 if cluster is None else processor_secs(cluster)
     process = subprocess.Popen(
         [*FLEET, str(root), "--format", "json", "-o", str(target), *options], stderr=subprocess.DEVNULL
     )
@@ -155,7 +137,7 @@ def judge(root: Path, target: Path, *options: str, cluster: int | None, kill_aft
     def kill() -> None:
         time.sleep(kill_after or 0.0)
         while process.poll() is None and not killed:
-            for worker in (ray_workers() if cluster is not None else children(process.pid))[-1:]:
+            for worker in (ray_workers() if on_cluster else children(process.pid))[-1:]:
                 os.kill(worker, signal.SIGKILL)
                 killed.append(worker)
             time.sleep(0.05)
@@ -169,27 +151,25 @@ def judge(root: Path, target: Path, *options: str, cluster: int | None, kill_aft
     assert code == 0, code
     secs, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    if cluster is not None:
-        processor += processor_secs(cluster) - of_cluster
-    return Cost(secs, processor, len(killed))
+    return Cost(secs, None if on_cluster else processor, len(killed))
 
 
-def measure(count: int, place: Path, ray: tuple[str, int] | None) -> None:
-    """Print one line for each way to judge so many runs; `ray` is the address of a cluster, and its first process."""
+def measure(count: int, place: Path, address: str | None) -> None:
+    """Print one line for each way to judge so many runs; `address` is that of a cluster."""
     root = place / f"{count}" / "runs"
     make_fleet(root, count)
-    ways: list[tuple[str, tuple[str, ...], int | None]] = [
-        ("local, 1 process", ("--workers", "1"), None),
-        ("local, 2 processes", ("--workers", "2"), None),
+    ways: list[tuple[str, tuple[str, ...]]] = [
+        ("local, 1 process", ("--workers", "1")),
+        ("local, 2 processes", ("--workers", "2")),
     ]
-    if ray is not None:
-        ways.append(("Ray, 2 nodes", ("--engine", "ray", "--address", ray[0]), ray[1]))
+    if address is not None:
+        ways.append(("Ray, 2 nodes", ("--engine", "ray", "--address", address)))
     print(f"{count:,} runs of {UPDATES} updates", flush=True)
     expected = b""
 
-    def run(name: str, *options: str, cluster: int | None = None, kill_after: float | None = None) -> Cost:
+    def run(name: str, *options: str, kill_after: float | None = None) -> Cost:
         nonlocal expected
-        cost = judge(root, place / "out", *options, cluster=cluster, kill_after=kill_after)
+        cost = judge(root, place / "out", *options, kill_after=kill_after)
         output = (place / "out").read_bytes()
         expected = expected or output
         assert output == expected, f"{name}: the output differs from that of the first command"
@@ -197,11 +177,11 @@ def measure(count: int, place: Path, ray: tuple[str, int] | None) -> None:
             print(cost.line(name, count), flush=True)
         return cost
 
-    for name, options, cluster in ways:
-        secs = run(name, *options, "--no-cache", cluster=cluster).secs
+    for name, options in ways:
+        secs = run(name, *options, "--no-cache").secs
         shares = iter((0.6, 0.3, 0.0))  # the next command over the same runs may be much quicker than the first
         while name != ways[0][0] and (share := next(shares, None)) is not None:
-            if run("  a worker killed", *options, "--no-cache", cluster=cluster, kill_after=share * secs).killed:
+            if run("  a worker killed", *options, "--no-cache", kill_after=share * secs).killed:
                 break
         else:
             assert name == ways[0][0], f"{name}: no worker was ever at work when one was to be killed"
@@ -218,9 +198,9 @@ def main() -> None:
     parser.add_argument("--ray", action="store_true", help="also on a Ray cluster of two nodes of this machine")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fleet-") as place, ExitStack() as clusters:
-        ray = clusters.enter_context(ray_cluster(os.environ)) if given.ray else None
+        address = clusters.enter_context(ray_cluster(os.environ))[0] if given.ray else None
         for count in given.runs:
-            measure(count, Path(place), ray)
+            measure(count, Path(place), address)
 
 
 if __name__ == "__main__":
