@@ -61,7 +61,6 @@ EXEMPT: dict[str, dict[str, str]] = {
         "is_dir": "the log that is imported",
         "is_file": "files of a log",
         "iterdir": "the folder of a log",
-        "open": "the beginning of a log",
     },
     "recorder/esper_recorder/importing/fingerprint.py": {
         "exists": "whether the name of a new run is taken by anything; it is made exclusively all the same",
@@ -72,12 +71,11 @@ EXEMPT: dict[str, dict[str, str]] = {
         "iterdir": "the folder of a log",
         "stat": "whether a file of a log has changed",
     },
-    "recorder/esper_recorder/importing/log_file.py": {
+    "recorder/esper_recorder/importing/text_file.py": {
         "open": "the log that is imported",
     },
     "recorder/esper_recorder/importing/json_document.py": {
-        "open": "the log that is imported",
-        "stat": "its size",
+        "stat": "the size of the log that is imported",
     },
     "recorder/esper_recorder/importing/records.py": {
         "open": "the log that is imported",

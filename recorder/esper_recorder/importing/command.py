@@ -25,7 +25,7 @@ from esper_schemas.run.records import ValueLossDefinition
 PROGRESS_BYTES = 4 * 1024 * 1024
 """A smaller log is imported too fast for a progress bar to be read."""
 
-_ENDINGS = r"\.(jsonl|ndjson|json|csv|tsv|txt|log|parquet|tfevents|db|wandb)$"
+_ENDINGS = r"\.(jsonl|ndjson|json|csv|tsv|txt|log|parquet|tfevents|db|wandb)(\.gz)?$"
 _GENERIC = {"progress", "result", "metrics", "events", "log"}
 """Names that every training of a trainer has; the folder's name tells one training from another."""
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from esper_recorder.importing.esper_lite import EsperLiteEvents
 from esper_recorder.importing.following import READ_ONCE, Following
 from esper_recorder.importing.json_document import JsonDocument, has_rows
-from esper_recorder.importing.json_lines import MENDABLE, describe_start
+from esper_recorder.importing.json_lines import COMPRESSED, describe_start
 from esper_recorder.importing.point_log import NOT_READ, Given, PointLog
 from esper_recorder.importing.points import PointReader
 from esper_recorder.importing.records import CONSOLE_LINE, ConsoleLines, CsvTable, JsonLines, ParquetTable, delimiter_of
 from esper_recorder.importing.run_import import UpdateSource
+from esper_recorder.importing.text_file import TextFile
 from esper_recorder.importing.tfevents.reader import EventFiles
 from esper_recorder.importing.trackio import MAGIC as SQLITE
 from esper_recorder.importing.trackio import TrackioRun
@@ -41,6 +42,9 @@ _KINDS = (
 )
 """What a folder can have, the best first. Of one training, text has all digits and event files have 32-bit numbers."""
 
+_BINARY = {b"PAR1": "Parquet", SQLITE: "Trackio", WANDB: "W&B"}
+"""How logs begin that are no text."""
+
 OUR_OWN = ("run.json", "rank-")
 """How names begin in a folder that a run of ours was recorded into."""
 
@@ -57,18 +61,15 @@ def kind_of(path: Path) -> str:
     """
     if not path.is_file():  # a pipe, from which only a log of esper-lite is read: nothing is taken from it here
         return "esper-lite events"
-    with path.open("rb") as file:
-        start = file.read(_START_BYTES)
+    with TextFile(path) as text:
+        start, packing = text.stream.read(_START_BYTES), text.packing
     if is_start(start[:12]):
-        return "event files"
-    if start.startswith(b"PAR1"):
-        return "Parquet"
-    if start.startswith(SQLITE):
-        return "Trackio"
-    if start.startswith(WANDB):
-        return "W&B"
+        return "" if packing else "event files"
+    for magic, kind in _BINARY.items():
+        if start.startswith(magic):
+            return "" if packing else kind
     first = start.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0]
-    if b"\0" in first or start.startswith(b"\x1f\x8b"):  # further down, a power loss may have left zeros in a text
+    if b"\0" in first:  # further down, a power loss may have left zeros in a text
         return ""
     if first.startswith((b"{", b"[")) and has_rows(path):
         return "JSON document"
@@ -83,12 +84,18 @@ def kind_of(path: Path) -> str:
     return "CSV" if is_table else ""
 
 
-def _start_of(path: Path) -> bytes:
-    """Return the first 4 kB of a file; nothing of a pipe."""
+def _start_of(path: Path) -> tuple[bytes, str]:
+    """Return the first 4 kB of the text of a file, and what it is packed in; nothing of a pipe."""
     if not path.is_file():
-        return b""
-    with path.open("rb") as file:
-        return file.read(4096)
+        return b"", ""
+    with TextFile(path) as text:
+        return text.stream.read(4096), text.packing
+
+
+def _described(start: bytes, packing: str) -> str:
+    """Say what a file is that is no log."""
+    found = describe_start(start)
+    return f"{found} in {packing}; decompress it first" if packing and found == "binary data" else found
 
 
 def _has_events(start: bytes) -> bool:
@@ -106,8 +113,8 @@ def _has_events(start: bytes) -> bool:
 
 def _document(path: Path) -> bytes:
     """Return a file that is a single JSON document, as settings are; nothing of a log with a line for each update."""
-    with path.open("rb") as file:
-        content = file.read(_START_BYTES + 1)
+    with TextFile(path) as text:
+        content = text.stream.read(_START_BYTES + 1)
     try:
         return content if len(content) <= _START_BYTES and json.loads(content) is not None else b""
     except (ValueError, RecursionError):
@@ -124,12 +131,12 @@ def find_source(path: Path, given: Given, following: Following = READ_ONCE) -> U
     """
     if path.is_dir():
         return _of_folder(path, given, following)
-    start = _start_of(path)  # before its kind is looked for, as a log that is followed may grow meanwhile
+    start, packing = _start_of(path)  # before its kind is looked for, as a log that is followed may grow meanwhile
     kind = kind_of(path)
     if not kind:
         if not following.is_over and b"\n" not in start and b"\0" not in start and len(start) < 4096:
             raise NothingYetError(f"{path} is {describe_start(start) if not start else 'only begun'}")
-        found = describe_start(start)
+        found = _described(start, packing)
         raise UsageError(f"{path}: expected {_EXPECTED}; found {found}")
     if kind == "JSON lines" and following.is_over and _document(path).strip().count(b"\n"):
         raise UsageError(f"{path}: expected {_EXPECTED}; found one JSON document, without a table that has a loss")
@@ -181,8 +188,8 @@ def _found_in(entries: Sequence[Path]) -> str:
     """What is in a folder without a log, as far as a person can do something about it."""
     for path in entries:
         if path.is_file():
-            start = _start_of(path)
-            if start.startswith(MENDABLE):
+            start, _ = _start_of(path)
+            if start.startswith(tuple(COMPRESSED)):
                 return f"{path.name}, which is {describe_start(start)}"
     return "none in this folder"
 

@@ -14,6 +14,7 @@ from esper_recorder.importing.one_run import OneRun
 from esper_recorder.importing.points import NOTHING_YET, Points
 from esper_recorder.importing.records import CONFIG_KEY, points_of
 from esper_recorder.importing.run_import import OnRead
+from esper_recorder.importing.text_file import TextFile
 from esper_recorder.importing.values import flatten
 from esper_schemas.errors import UsageError
 
@@ -35,9 +36,9 @@ def has_rows(path: Path) -> bool:
     """
     if path.stat().st_size > MAX_BYTES:
         return False
-    with path.open("rb") as file:
-        first = file.readline(MAX_BYTES)
-        if first.rstrip().endswith(b"}") and file.read(1):
+    with TextFile(path) as text:
+        first = text.stream.readline(MAX_BYTES)
+        if first.rstrip().endswith(b"}") and text.stream.read(1):
             return False  # JSON lines
     values: dict[str, float] = {}
     for row in _rows_in(_load(path))[:_LOOKED_AT]:
@@ -46,8 +47,8 @@ def has_rows(path: Path) -> bool:
 
 
 def _load(path: Path) -> object:
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
+    with TextFile(path) as text:
+        content = text.stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         return None
     try:
@@ -100,8 +101,8 @@ class JsonDocument:
         """Yield the points of each record; see `PointReader.points`."""
         others: dict[str, str] = {}
         one_run = OneRun(self._source_run)
-        with self.path.open("rb") as opened:
-            watched = Watched(self.path, opened, self._following)
+        with TextFile(self.path) as opened:
+            watched = Watched(self.path, opened.file, self._following)
             document = _load(self.path)
             rows = _rows_in(document)
             if not rows:
@@ -117,7 +118,7 @@ class JsonDocument:
                     if values:
                         yield points_of(values)
             one_run.check()
-            watched.note_read(os.fstat(opened.fileno()).st_size)
+            watched.note_read(os.fstat(opened.file.fileno()).st_size)
             while not watched.is_over:
                 yield NOTHING_YET
                 if watched.has_changed():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,10 +10,8 @@ from typing import Any, Protocol
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line is skipped, and never loaded into memory as a whole."""
 
-_GZIP = b"\x1f\x8b"
-
-MENDABLE = (_GZIP, BOM_UTF16_LE, BOM_UTF16_BE)
-"""How files begin that a person can make readable."""
+COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
+"""How files begin that a person can make readable, and what they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +82,9 @@ def describe_start(start: bytes) -> str:
         return "an empty file"
     if not start.strip():
         return "blank lines"
-    if start.startswith(_GZIP):
-        return "gzip data; decompress it first"
-    if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        return "text in UTF-16; save it as UTF-8"
+    for magic, name in COMPRESSED.items():
+        if start.startswith(magic):
+            return f"{name} data; decompress it first"
     text = start.decode(errors="replace")
     if "\0" in text or "\ufffd" in text[:-4]:
         return "binary data"

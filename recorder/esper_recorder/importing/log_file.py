@@ -7,13 +7,14 @@ from types import TracebackType
 from typing import Self
 
 from esper_recorder.importing.following import READ_ONCE, Following, Watched
+from esper_recorder.importing.text_file import TextFile
 
 
 class LogFile:
     """Reads the lines of a file as a context manager; of a log that is followed, only those that have their end.
 
     Attributes:
-        offset: Where the next line begins.
+        offset: Where the next line begins, in the text as UTF-8.
 
     Raises:
         OSError: the file cannot be opened.
@@ -21,8 +22,9 @@ class LogFile:
 
     def __init__(self, path: Path, following: Following = READ_ONCE) -> None:
         self.offset = 0
-        self._file = path.open("rb")
-        self._watched = Watched(path, self._file, following)
+        self._text = TextFile(path)
+        self._stream = self._text.stream
+        self._watched = Watched(path, self._text.file, following)
         self._is_waiting = False
 
     def __enter__(self) -> Self:
@@ -31,7 +33,7 @@ class LogFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._text.__exit__(kind, error, trace)
 
     def readline(self, limit: int) -> bytes | None:
         """Return the next line, or its first `limit` bytes; None if it is not there yet, and nothing at the end.
@@ -43,17 +45,18 @@ class LogFile:
         is_over = self._watched.is_over
         if self._is_waiting and not self._watched.has_changed() and not is_over:
             return None
-        line = self._file.readline(limit)
+        line = self._stream.readline(limit)
         if is_over or line.endswith(b"\n") or len(line) == limit:
             self._is_waiting = False
             self.offset += len(line)
             return line
-        self._file.seek(self.offset)
-        self._watched.note_read(self.offset)
+        read_to = self._text.file.tell() if self._text.packing else self.offset
+        self._stream.seek(self.offset)
+        self._watched.note_read(read_to)
         self._is_waiting = True
         return None
 
     def return_to(self, offset: int) -> None:
         """Read on from an earlier offset, where a line began."""
-        self._file.seek(offset)
+        self._stream.seek(offset)
         self.offset = offset

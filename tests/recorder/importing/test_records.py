@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -159,12 +160,13 @@ def test_console_lines_of_verl(tmp_path: Path, read_rows: ReadRows) -> None:
         ("a.jsonl", b'{"a": {"b": 1}, "c": [1], "d": "x"}\n', "found 1 keys without (a/b)"),
         ("a.jsonl", b'{"a": ' * 200, "it has no scalars"),
         ("a.jsonl", b'{"a": 1' + b"0" * 400 + b"}\n", "it has no scalars"),
-        ("a.gz", b"\x1f\x8b\x08\x00" * 10, "found gzip data; decompress it first"),
+        ("a.gz", b"\x1f\x8b\x08\x00" * 10, "found an empty file"),
+        ("a.gz", gzip.compress(bytes(range(256))), "found binary data in gzip; decompress it first"),
+        ("a.zst", b"\x28\xb5\x2f\xfd" * 10, "found zstd data; decompress it first"),
         ("a.bin", bytes(range(256)) * 10, "found binary data"),
         ("a.txt", b"hello\n", "found text that begins 'hello'"),
         ("a.parquet", b"PAR1" * 10, "it is no readable Parquet file"),
         ("a.out", b"step:1 - a:1\n", "found 1 keys without (a)"),
-        ("a.csv", "vf,pg\n1,2\n".encode("utf-16"), "found text in UTF-16; save it as UTF-8"),
         ("a.csv", b"\n \n", "found blank lines"),
         (
             "a.jsonl",
