@@ -225,6 +225,50 @@ RSL_RL_OLD = replace(
     signature=("Loss/value_function", "Loss/surrogate"),
 )
 
+RSL_RL_PRINTED = replace(
+    RSL_RL,
+    name="rsl_rl, as printed",
+    keys=(
+        Key("Mean value loss", "value_loss", "printed with 4 digits behind the point", factor=0.5),
+        Key("Mean surrogate loss", "policy_loss", "printed with 4 digits behind the point"),
+        Key("Mean entropy loss", "entropy", "+H, whatever its name says"),
+        Key("Mean action std", "policy_std"),
+        Key("Mean reward", _RETURN, SLIDING),
+        Key("Mean episode length", _LENGTH, SLIDING),
+        Key("Total steps", "env_steps"),
+        Key("Steps per second", "steps_per_sec"),
+        Key("Collection time", "rollout_secs"),
+        Key("Learning time", "update_secs"),
+        Key("Iteration time", "secs_per_iteration"),
+    ),
+    signature=("Mean value loss", "Mean surrogate loss"),
+)
+"""The console output, in which the numbers have other names than in the event files."""
+
+_PRINTED_BEFORE = {
+    "Mean value loss": "Mean value_function loss",
+    "Mean action std": "Mean action noise std",
+    "Total steps": "Total timesteps",
+}
+
+RSL_RL_PRINTED_OLD = replace(
+    RSL_RL_PRINTED,
+    name="rsl_rl, as printed to 4.0",
+    seen="2.2 to 4.0, read",
+    keys=tuple(key._replace(name=_PRINTED_BEFORE.get(key.name, key.name)) for key in RSL_RL_PRINTED.keys),
+    signature=("Mean value_function loss", "Mean surrogate loss"),
+)
+
+_PRINTED_AT_FIRST = {"Mean value_function loss": "Value function loss", "Mean surrogate loss": "Surrogate loss"}
+
+RSL_RL_PRINTED_1 = replace(
+    RSL_RL_PRINTED_OLD,
+    name="rsl_rl, as printed to 2.1",
+    seen="1.0.2, read",
+    keys=tuple(key._replace(name=_PRINTED_AT_FIRST.get(key.name, key.name)) for key in RSL_RL_PRINTED_OLD.keys),
+    signature=("Value function loss", "Surrogate loss"),
+)
+
 SKRL = Dialect(
     name="skrl",
     seen="2.1.1",

@@ -7,13 +7,14 @@ from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
 
+from esper_recorder.importing.console import IS_CONSOLE, ConsoleOutput
 from esper_recorder.importing.esper_lite import EsperLiteEvents
 from esper_recorder.importing.following import READ_ONCE, Following
 from esper_recorder.importing.json_document import JsonDocument, has_rows
 from esper_recorder.importing.json_lines import COMPRESSED, describe_start
 from esper_recorder.importing.point_log import NOT_READ, Given, PointLog
 from esper_recorder.importing.points import PointReader
-from esper_recorder.importing.records import CONSOLE_LINE, ConsoleLines, CsvTable, JsonLines, ParquetTable, delimiter_of
+from esper_recorder.importing.records import CsvTable, JsonLines, ParquetTable, delimiter_of
 from esper_recorder.importing.run_import import UpdateSource
 from esper_recorder.importing.text_file import TextFile
 from esper_recorder.importing.tfevents.reader import EventFiles
@@ -27,14 +28,14 @@ from esper_schemas.tfevents.records import is_start
 _START_BYTES = 1024 * 1024
 _MAX_FILES = 10_000
 
-_EXPECTED = "a log of a PPO: tfevents, CSV, JSON lines, Parquet, W&B offline, Trackio, or the console output of verl"
+_EXPECTED = "a log of a PPO: tfevents, CSV, JSON lines, Parquet, W&B offline, Trackio, or the console output of a trainer"
 
 _KINDS = (
     "esper-lite events",
     "JSON lines",
     "CSV",
     "JSON document",
-    "console lines",
+    "console output",
     "W&B",
     "event files",
     "Parquet",
@@ -75,8 +76,8 @@ def kind_of(path: Path) -> str:
         return "JSON document"
     if first.startswith(b"{"):
         return "esper-lite events" if _has_events(start) else "JSON lines"
-    if CONSOLE_LINE.search(start):
-        return "console lines"
+    if IS_CONSOLE.search(start):
+        return "console output"
     header = first.decode("utf-8", "replace").strip()
     if header.startswith("#"):  # a Monitor of Stable-Baselines3, which logs episodes
         return ""
@@ -229,5 +230,5 @@ def _source(path: Path, kind: str, files: Sequence[Path], given: Given, followin
     elif kind == "Trackio":
         reader = TrackioRun(files[0], given.source_run, following)
     else:
-        reader = ConsoleLines(files[0], following)
+        reader = ConsoleOutput(files[0], following)
     return PointLog(path, reader, given, following)

@@ -1,10 +1,9 @@
-"""Logs of records, one line or row each: CSV, JSON lines, Parquet, and the console lines of verl."""
+"""Logs of records, one line or row each: CSV, JSON lines and Parquet."""
 
 from __future__ import annotations
 
 import csv
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -266,48 +265,3 @@ class ParquetTable:
                                 yield points_of(values)
         except pa.ArrowException as error:
             raise UsageError(f"it is no readable Parquet file: {' '.join(str(error).split())[:200]}") from None
-
-
-CONSOLE_LINE = re.compile(rb"(?:^|[\s)])step:(\d+) - ([^\s:]+:[^\s]+(?: - [^\s:]+(?::[^\s:]+)*:[^\s]+)*)")
-"""A line that verl prints for each step, behind whatever a launcher puts before it."""
-
-_CONSOLE_NUMBER = re.compile(r"(?:np\.\w+\()?([-+]?(?:nan|inf|\d[\d.]*(?:e[-+]?\d+)?))\)?", re.IGNORECASE)
-
-
-class ConsoleLines:
-    """What verl printed on a console, `step:N - key:value - …`, as a `PointReader`."""
-
-    what = "numbers"
-
-    def __init__(self, path: Path, following: Following = READ_ONCE) -> None:
-        self.path = path
-        self._following = following
-        self.config: dict[str, Any] = {}
-
-    def points(self, on_read: OnRead, account: Account) -> Iterator[Points]:
-        """Yield the points of each step; see `PointReader.points`."""
-        number = others = 0
-        with LogFile(self.path, self._following) as file:
-            while (line := file.readline(MAX_LINE_BYTES)) != b"":
-                if line is None:
-                    yield NOTHING_YET
-                    continue
-                on_read(len(line))
-                number += 1
-                found = CONSOLE_LINE.search(line)
-                if found is None:
-                    others += bool(line.strip())
-                elif not line.endswith(b"\n"):
-                    account.unreadable.add(f"line {number} (torn: it does not end)")
-                else:
-                    values: dict[str, float] = {}
-                    for part in found[2].decode("utf-8", "replace").split(" - "):
-                        key, _, text = part.rpartition(":")
-                        match = _CONSOLE_NUMBER.match(text)
-                        if match is None or not key:
-                            account.unreadable.add(f"line {number} ({part[:60]!a} is no key with a number)")
-                        else:
-                            values[key] = float(match[1])
-                    yield of_record(values, int(found[1]))
-        if others:
-            account.not_imported["other lines"] = others

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import bz2
 import json
 import math
 from collections.abc import Callable
@@ -153,10 +153,10 @@ def test_the_step_of_a_record_of_wandb_is_that_of_tensorboard(tmp_path: Path, re
 def test_a_folder_whose_files_are_compressed_says_so(tmp_path: Path) -> None:
     """The name of the file, and what to do."""
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "progress.csv.gz").write_bytes(gzip.compress(csv_of(ROWS).encode()))
+    (tmp_path / "logs" / "progress.csv.bz2").write_bytes(bz2.compress(csv_of(ROWS).encode()))
     done = import_log(tmp_path / "logs", root=tmp_path / "runs")
     assert done.exit_code == 2
-    assert "found progress.csv.gz, which is gzip data; decompress it first" in done.stderr
+    assert "found progress.csv.bz2, which is bzip2 data; decompress it first" in done.stderr
 
 
 def test_a_document_without_a_table_is_one_short_line(tmp_path: Path) -> None:
