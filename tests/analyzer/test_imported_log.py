@@ -236,19 +236,23 @@ def test_what_the_balance_says_of_the_numbers_is_said(tmp_path: Path, temporary:
     assert "->" not in done.stderr
 
 
-def test_series_of_add_scalars_are_named_where_the_losses_are_missing(tmp_path: Path, temporary: Path) -> None:
-    """Each is a folder in the folder, which is not read; the error says where the losses are, and what is read."""
+def test_series_of_add_scalars_are_read(tmp_path: Path, temporary: Path) -> None:
+    """Each is a folder in the folder; their points are put in the order of their times."""
     script = (
         "import sys; from torch.utils.tensorboard import SummaryWriter; writer = SummaryWriter(sys.argv[1])\n"
-        "writer.add_scalars('losses', {'value_loss': 1.0, 'policy_loss': 0.1}, 1)\n"
-        "writer.add_scalar('return', 1.0, 1); writer.close()\n"
+        "for step in range(1, 31):\n"
+        "    writer.add_scalars('losses', {'value_loss': 1.0 * step, 'policy_loss': 0.1}, step)\n"
+        "    writer.add_scalar('return', 1.0, step)\n"
+        "writer.close()\n"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "log")], check=True, timeout=HANG_SECS)
-    done = analyze("report", tmp_path / "log")
-    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert (
-        "not read: the folders in it that have logs: losses_policy_loss, losses_value_loss (add_scalars" in done.stderr
-    )
+    done = analyze("report", tmp_path / "log", "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["updates"]["rows"] == 30
+    assert report["metrics"]["value_loss"]["last"] == 30.0
+    assert "return" in done.stdout
+    assert "not read" not in done.stderr
 
 
 @pytest.mark.parametrize("part", ["run.json", "rank-0000", "rank-0000/attempts/0000.json"])

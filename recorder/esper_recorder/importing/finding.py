@@ -7,6 +7,7 @@ from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
 
+from esper_recorder.importing import mlflow
 from esper_recorder.importing.console import IS_CONSOLE, ConsoleOutput
 from esper_recorder.importing.esper_lite import EsperLiteEvents
 from esper_recorder.importing.following import READ_ONCE, Following
@@ -18,6 +19,7 @@ from esper_recorder.importing.records import CsvTable, JsonLines, ParquetTable, 
 from esper_recorder.importing.run_import import UpdateSource
 from esper_recorder.importing.text_file import TextFile
 from esper_recorder.importing.tfevents.reader import EventFiles
+from esper_recorder.importing.tfevents.series import EventFolders, series_in
 from esper_recorder.importing.trackio import MAGIC as SQLITE
 from esper_recorder.importing.trackio import TrackioRun
 from esper_recorder.importing.wandb_offline import MAGIC as WANDB
@@ -28,7 +30,7 @@ from esper_schemas.tfevents.records import is_start
 _START_BYTES = 1024 * 1024
 _MAX_FILES = 10_000
 
-_EXPECTED = "a log of a PPO: tfevents, CSV, JSON lines, Parquet, W&B offline, Trackio, or the console output of a trainer"
+_EXPECTED = "a log of a PPO: tfevents, CSV, JSON lines, Parquet, W&B offline, Trackio, MLflow, or console output"
 
 _KINDS = (
     "esper-lite events",
@@ -131,7 +133,8 @@ def find_source(path: Path, given: Given, following: Following = READ_ONCE) -> U
         OSError: it cannot be read.
     """
     if path.is_dir():
-        return _of_folder(path, given, following)
+        run = mlflow.run_of(path)
+        return _of_folder(path, given, following) if run is None else _of_mlflow(run, given, following)
     start, packing = _start_of(path)  # before its kind is looked for, as a log that is followed may grow meanwhile
     kind = kind_of(path)
     if not kind:
@@ -142,6 +145,10 @@ def find_source(path: Path, given: Given, following: Following = READ_ONCE) -> U
     if kind == "JSON lines" and following.is_over and _document(path).strip().count(b"\n"):
         raise UsageError(f"{path}: expected {_EXPECTED}; found one JSON document, without a table that has a loss")
     return _source(path, kind, [path], given, following)
+
+
+def _of_mlflow(run: Path, given: Given, following: Following) -> UpdateSource:
+    return PointLog(run, mlflow.MlflowRun(run, following), given, following)
 
 
 def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource:
@@ -171,12 +178,16 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
     if len(files[kind]) > 1 and kind != "event files":
         names = ", ".join(path.name for path in files[kind][:5])
         raise UsageError(f"{folder}: it has {len(files[kind]):,} logs ({names}); name one of them")
-    source = _source(folder, kind, files[kind], given, following)
+    series = series_in(folder) if kind == "event files" else {}
+    if series:
+        reader = EventFolders(files[kind], folder, series, following)
+        source: UpdateSource = PointLog(folder, reader, given, following)
+    else:
+        source = _source(folder, kind, files[kind], given, following)
     others = [path.name for other, paths in files.items() if other != kind for path in paths]
     others += [path.name for path in settings]
-    if inner := _inner_logs(entries):
-        hint = " (add_scalars makes such folders; what add_scalar writes is read)" if kind == "event files" else ""
-        source.account.notes.append(f"{NOT_READ}the folders in it that have logs: {_shown(inner)}{hint}")
+    if inner := [name for name in _inner_logs(entries) if folder / name not in series]:
+        source.account.notes.append(f"{NOT_READ}the folders in it that have logs: {_shown(inner)}")
     if others:
         read = ", ".join(path.name for path in files[kind])
         source.account.notes.append(
@@ -206,7 +217,7 @@ def _shown(names: Sequence[str]) -> str:
 
 def _has_log(folder: Path) -> bool:
     try:
-        return any(path.is_file() and kind_of(path) for path in folder.iterdir())
+        return mlflow.run_of(folder) is not None or any(path.is_file() and kind_of(path) for path in folder.iterdir())
     except OSError:
         return False
 

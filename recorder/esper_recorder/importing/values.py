@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ _WORDS = {
 
 _NOT_A_NUMBER = re.compile(r"nan(\(\w*\))?")
 _WRAPPED = re.compile(r"(?:tensor|array|(?:np|numpy|jnp)\.\w+)\(\s*\[?([^\[\](),]+)\]?\s*(?:,.*)?\)", re.DOTALL)
+_LITERAL = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+(?:e[-+]?\d+)?\s*", re.IGNORECASE)
 
 
@@ -47,6 +49,16 @@ def as_number(text: str, *, has_decimal_commas: bool = False) -> float | None:
         return sign * _WORDS[word]
     wrapped = _WRAPPED.fullmatch(word)
     return None if wrapped is None else as_number(wrapped[1])
+
+
+def as_setting(text: str) -> Any:
+    """Return what Python reads a text as: a number, a truth value or None; and any other text as it is."""
+    if text in ("True", "False", "None") or _LITERAL.fullmatch(text):
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+    return text
 
 
 def flatten(

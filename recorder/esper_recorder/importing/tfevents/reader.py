@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from esper_recorder.importing.following import READ_ONCE, Following, RewrittenEr
 from esper_recorder.importing.points import NOTHING_YET, Points
 from esper_recorder.importing.run_import import OnRead
 from esper_recorder.importing.tfevents.scalars import Other, ScalarDecoder
+from esper_recorder.importing.values import as_setting
 from esper_schemas.tfevents.records import Chunk, RecordFile, is_start
 
 NAME = re.compile(r"events\.out\.tfevents\.(\d+)\.")
@@ -159,7 +159,7 @@ def take_text(key: str, text: str, config: dict[str, Any], account: Account) -> 
 def settings_of(text: str) -> dict[str, Any]:
     """Return the hyper-parameters of a Markdown table of two columns, as CleanRL writes it; none for another text.
 
-    A value that Python can read as a number, a truth value or None becomes that, and anything else stays text.
+    A value is what `as_setting` makes of it.
     """
     lines = text.strip().split("\n")
     if len(lines) < 3 or not re.fullmatch(r"\|[^|]*\|[^|]*\|\s*", lines[0]) or set(lines[1].strip()) - set("|-: "):
@@ -168,14 +168,5 @@ def settings_of(text: str) -> dict[str, Any]:
     for line in lines[2:]:
         cells = line.strip().removeprefix("|").removesuffix("|").split("|", 1)
         if len(cells) == 2 and cells[0].strip():
-            found[cells[0].strip()] = _plain(cells[1].strip())
+            found[cells[0].strip()] = as_setting(cells[1].strip())
     return found
-
-
-def _plain(text: str) -> Any:
-    if text in ("True", "False", "None") or re.fullmatch(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return text
-    return text
