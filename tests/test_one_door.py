@@ -81,12 +81,26 @@ EXEMPT: dict[str, dict[str, str]] = {
         "open": "the log that is imported",
         "pq.ParquetFile": "the log that is imported",
     },
-    "recorder/esper_recorder/importing/trackio.py": {
+    "recorder/esper_recorder/importing/database.py": {
         "exists": "the log of SQLite beside the database that is imported",
         "open": "the database that is imported",
         "stat": "its size",
     },
+    "recorder/esper_recorder/importing/mlflow.py": {
+        "is_dir": "the folder of the run of MLflow that is imported",
+        "is_file": "its metrics and parameters",
+        "iterdir": "its parameters",
+        "open": "its metrics and parameters",
+        "rglob": "its metrics",
+        "stat": "whether one of them has shrunk",
+    },
     "recorder/esper_recorder/importing/wandb_offline.py": {
+        "open": "the log that is imported",
+    },
+    "recorder/esper_recorder/importing/tfevents/series.py": {
+        "is_dir": "folders in the folder of a log",
+        "is_file": "files of a log",
+        "iterdir": "the folder of a log",
         "open": "the log that is imported",
     },
     "recorder/esper_recorder/importing/tfevents/reader.py": {

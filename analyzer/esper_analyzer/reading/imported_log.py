@@ -22,8 +22,9 @@ from esper_analyzer.reading.run_reader import GOING_ON, RunReader, locate_run
 from esper_schemas.cleaning import printable
 from esper_schemas.console import say
 from esper_schemas.errors import EsperError, NotARunError, UsageError
-from esper_schemas.run.directory import HEADER_NAME, RANK_PREFIX
+from esper_schemas.run.directory import HEADER_NAME, RANK_PREFIX, open_place
 from esper_schemas.run.finding import candidates
+from esper_schemas.run.records import read_json
 from esper_schemas.run.store import Place, StoreUrl, is_url
 
 END_SECS = 30.0
@@ -32,6 +33,7 @@ END_SECS = 30.0
 _LOOK_SECS = 0.05
 _DEEP = 3  # from a segment to its run
 _NAMED = 4  # so many logs of a folder are named in an error
+_OF_SACRED = {"experiment", "heartbeat", "host", "meta"}  # keys of its run.json
 _SPEAKS_AS = "esper-rec: "
 _HAS_CAUGHT_UP = f"{_SPEAKS_AS}following "
 _NOTICES = (f"{_SPEAKS_AS}waiting: ", ": no update yet: ")
@@ -49,7 +51,8 @@ def find_log(run: str | None, root: Place) -> Path | None:
     if run is None or is_url(run):  # logs are on this machine
         return None
     try:
-        locate_run(run, root)
+        found = locate_run(run, root).path
+        return found if not isinstance(found, StoreUrl) and _is_of_sacred(found) else None
     except NotARunError:
         for path in candidates(run, root):
             if isinstance(path, StoreUrl):
@@ -66,7 +69,6 @@ def find_log(run: str | None, root: Place) -> Path | None:
         return None
     except EsperError:
         return None  # a run, in whatever state
-    return None
 
 
 def _run_around(path: Path) -> Path | None:
@@ -74,8 +76,15 @@ def _run_around(path: Path) -> Path | None:
     for folder in path.parents[:_DEEP] if path.exists() else ():
         with suppress(EsperError):
             locate_run(folder)
-            return folder
+            return None if _is_of_sacred(folder) else folder
     return None
+
+
+def _is_of_sacred(folder: Path) -> bool:
+    """Whether a folder is a run of Sacred, which has a `run.json`, too."""
+    with suppress(EsperError, OSError), open_place(folder) as files:
+        return read_json(files, HEADER_NAME).keys() >= _OF_SACRED
+    return False
 
 
 def _may_be_log(path: Path) -> bool:

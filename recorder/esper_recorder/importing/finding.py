@@ -7,8 +7,10 @@ from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
 
-from esper_recorder.importing import mlflow
+from esper_recorder.importing import mlflow, mlflow_database, trackio
 from esper_recorder.importing.console import IS_CONSOLE, ConsoleOutput
+from esper_recorder.importing.database import MAGIC as SQLITE
+from esper_recorder.importing.database import tables_in
 from esper_recorder.importing.esper_lite import EsperLiteEvents
 from esper_recorder.importing.following import READ_ONCE, Following
 from esper_recorder.importing.json_document import JsonDocument, has_rows
@@ -20,8 +22,6 @@ from esper_recorder.importing.run_import import UpdateSource
 from esper_recorder.importing.text_file import TextFile
 from esper_recorder.importing.tfevents.reader import EventFiles
 from esper_recorder.importing.tfevents.series import EventFolders, series_in
-from esper_recorder.importing.trackio import MAGIC as SQLITE
-from esper_recorder.importing.trackio import TrackioRun
 from esper_recorder.importing.wandb_offline import MAGIC as WANDB
 from esper_recorder.importing.wandb_offline import WandbRun
 from esper_schemas.errors import UsageError
@@ -41,11 +41,11 @@ _KINDS = (
     "W&B",
     "event files",
     "Parquet",
-    "Trackio",
+    "database",
 )
 """What a folder can have, the best first. Of one training, text has all digits and event files have 32-bit numbers."""
 
-_BINARY = {b"PAR1": "Parquet", SQLITE: "Trackio", WANDB: "W&B"}
+_BINARY = {b"PAR1": "Parquet", SQLITE: "database", WANDB: "W&B"}
 """How logs begin that are no text."""
 
 OUR_OWN = ("run.json", "rank-")
@@ -179,14 +179,15 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
         names = ", ".join(path.name for path in files[kind][:5])
         raise UsageError(f"{folder}: it has {len(files[kind]):,} logs ({names}); name one of them")
     series = series_in(folder) if kind == "event files" else {}
-    if series:
+    if series or (kind == "event files" and not following.is_over):
         reader = EventFolders(files[kind], folder, series, following)
         source: UpdateSource = PointLog(folder, reader, given, following)
     else:
         source = _source(folder, kind, files[kind], given, following)
     others = [path.name for other, paths in files.items() if other != kind for path in paths]
     others += [path.name for path in settings]
-    if inner := [name for name in _inner_logs(entries) if folder / name not in series]:
+    inner = [] if kind == "W&B" else [name for name in _inner_logs(entries) if folder / name not in series]
+    if inner:  # W&B keeps messages of its own in a folder beside the run
         source.account.notes.append(f"{NOT_READ}the folders in it that have logs: {_shown(inner)}")
     if others:
         read = ", ".join(path.name for path in files[kind])
@@ -222,6 +223,16 @@ def _has_log(folder: Path) -> bool:
         return False
 
 
+def _in_database(path: Path, given: Given, following: Following) -> PointReader:
+    tables = tables_in(path)
+    if tables >= mlflow_database.TABLES:
+        return mlflow_database.MlflowDatabaseRun(path, given.source_run, following)
+    if tables >= trackio.TABLES:
+        return trackio.TrackioRun(path, given.source_run, following)
+    found = f"tables {_shown(sorted(tables))}" if tables else "no table"
+    raise UsageError(f"{path}: expected a database of Trackio or MLflow, found a SQLite database with {found}")
+
+
 def _source(path: Path, kind: str, files: Sequence[Path], given: Given, following: Following) -> UpdateSource:
     if kind == "esper-lite events":
         return EsperLiteEvents(files[0], following)
@@ -238,8 +249,8 @@ def _source(path: Path, kind: str, files: Sequence[Path], given: Given, followin
         reader = ParquetTable(files[0], following)
     elif kind == "W&B":
         reader = WandbRun(files[0], following)
-    elif kind == "Trackio":
-        reader = TrackioRun(files[0], given.source_run, following)
+    elif kind == "database":
+        reader = _in_database(files[0], given, following)
     else:
         reader = ConsoleOutput(files[0], following)
     return PointLog(path, reader, given, following)

@@ -1,4 +1,4 @@
-"""Reads a table that is one JSON document: a list of records, or an object of columns."""
+"""Reads a table that is one JSON document: a list of records, an object of columns, or an object of series."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 from esper_recorder.importing.account import Account
 from esper_recorder.importing.following import READ_ONCE, Following, RewrittenError, Watched
+from esper_recorder.importing.merging import in_time_order
+from esper_recorder.importing.numbering import as_steps
 from esper_recorder.importing.one_run import OneRun
-from esper_recorder.importing.points import NOTHING_YET, Points
+from esper_recorder.importing.points import NOTHING_YET, Points, of_record
 from esper_recorder.importing.records import CONFIG_KEY, points_of
 from esper_recorder.importing.run_import import OnRead
 from esper_recorder.importing.text_file import TextFile
-from esper_recorder.importing.values import flatten
+from esper_recorder.importing.values import as_number, flatten, utc_of
 from esper_schemas.errors import UsageError
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -41,7 +43,10 @@ def has_rows(path: Path) -> bool:
         if first.rstrip().endswith(b"}") and text.stream.read(1):
             return False  # JSON lines
     values: dict[str, float] = {}
-    for row in _rows_in(_load(path))[:_LOOKED_AT]:
+    document = _load(path)
+    if (series := _series_in(document)) is not None:
+        return any("loss" in key.lower() for key in series.keys)
+    for row in _rows_in(document)[:_LOOKED_AT]:
         flatten(row, "", values, {})
     return any("loss" in key.lower() for key in values)
 
@@ -78,6 +83,26 @@ def _rows_in(document: object) -> Rows:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
+def _series_in(document: object) -> Points | None:
+    """The points of an object of series, in the order of their times; None of another document.
+
+    Sacred writes `{"loss": {"steps": [1, 2], "timestamps": ["2026-11-27T20:54:04.115482", …], "values": [0.5, 0.4]}}`,
+    with times in UTC.
+    """
+    if not isinstance(document, dict) or not document:
+        return None
+    parts = []
+    for key, series in document.items():
+        if not isinstance(series, dict) or not series.keys() >= {"steps", "timestamps", "values"}:
+            return None
+        columns = [_column(series[name]) for name in ("steps", "timestamps", "values")]
+        for step, time, value in zip(*columns, strict=False):
+            values: dict[str, float] = {}
+            flatten({key: value}, "", values, {})
+            parts.append(of_record(values, as_steps(as_number(str(step))), utc_of(time)))
+    return in_time_order(parts)
+
+
 def _column(value: object) -> Sequence[Any]:
     if isinstance(value, list):
         return value
@@ -104,8 +129,11 @@ class JsonDocument:
         with TextFile(self.path) as opened:
             watched = Watched(self.path, opened.file, self._following)
             document = _load(self.path)
-            rows = _rows_in(document)
-            if not rows:
+            series = _series_in(document)
+            rows = _rows_in(document) if series is None else ()
+            if series is not None:
+                yield series
+            elif not rows:
                 raise UsageError("expected a JSON document with a list of records, found none")
             settings = document.get(CONFIG_KEY) if isinstance(document, dict) else None
             if isinstance(settings, dict):

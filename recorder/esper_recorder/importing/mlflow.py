@@ -16,7 +16,11 @@ from esper_recorder.importing.points import NOTHING_YET, Points
 from esper_recorder.importing.run_import import OnRead
 from esper_recorder.importing.values import as_number, as_setting
 
-_METRICS, _PARAMETERS, _OF_SYSTEM = "metrics", "params", "system/"
+_METRICS, _PARAMETERS = "metrics", "params"
+
+OF_SYSTEM = "system/"
+"""How the names of metrics of the machine begin, whose step counts their samples."""
+
 _MAX_SETTINGS = 1000
 _MAX_SETTING_BYTES = 64 * 1024
 _MAX_METRICS = 5000
@@ -85,7 +89,7 @@ class MlflowRun:
                     self._torn[name] = None
                     break
                 end += len(line)
-                if name.startswith(_OF_SYSTEM):
+                if name.startswith(OF_SYSTEM):
                     account.not_imported["metrics of the machine"] += 1
                 elif not _add(points, name, line):
                     account.unreadable.add(

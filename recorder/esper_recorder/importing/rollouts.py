@@ -46,13 +46,14 @@ class Rollouts:
         made._continued, made._falls = Named(), Named()
         return made
 
-    def has(self, key: str) -> bool:
-        """Whether the record that is being read has this key."""
-        return bool(self._logged) and not self._logged[-1].is_complete and key in self._logged[-1].values
+    def has(self, key: str, step: int | None) -> bool:
+        """Whether the record that is being read, which has this step, has this key already."""
+        last = self._logged[-1] if self._logged else None
+        return last is not None and not last.is_complete and last.step == step and key in last.values
 
     def add(self, key: str, step: int | None, value: float) -> None:
         """Take what a record says of its rollout."""
-        if not self._logged or self._logged[-1].is_complete or self._logged[-1].step != step or self.has(key):
+        if not self._logged or self._logged[-1].is_complete or self._logged[-1].step != step or self.has(key, step):
             self._logged.append(_Logged(step))
         self._logged[-1].values[key] = value
 

@@ -228,7 +228,7 @@ class Updates:
         """Whether a point with such a key ends an update that has its value loss."""
         kind = self._targets[key].kind
         if kind == "rollout" and self._rollouts is not None:
-            return step != marked or self._rollouts.has(key)
+            return step != marked or self._rollouts.has(key, step)
         return kind == "episode"
 
     def _took_special(self, key: str, step: int | None, value: float) -> bool:

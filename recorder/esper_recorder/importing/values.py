@@ -6,6 +6,7 @@ import ast
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 _MAX_DEPTH = 20
@@ -49,6 +50,17 @@ def as_number(text: str, *, has_decimal_commas: bool = False) -> float | None:
         return sign * _WORDS[word]
     wrapped = _WRAPPED.fullmatch(word)
     return None if wrapped is None else as_number(wrapped[1])
+
+
+def utc_of(text: object) -> float | None:
+    """Return the seconds since 1970 of a time in ISO 8601, in UTC if it names no zone; None for anything else."""
+    try:
+        time = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    if time is None:
+        return None
+    return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
 
 
 def as_setting(text: str) -> Any:

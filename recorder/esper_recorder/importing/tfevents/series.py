@@ -79,7 +79,14 @@ class EventFolders:
 
     def points(self, on_read: OnRead, account: Account) -> Iterator[Points]:
         """Yield the points that are there, and then those that are new; see `PointReader.points`."""
-        streams = [(self._own.points(on_read, account), "")]
+        own = self._own.points(on_read, account)
+        if not self._series:  # so far
+            for points in own:
+                yield points
+                if points is NOTHING_YET:
+                    self._check()
+            return
+        streams = [(own, "")]
         for inner, key in self._series.items():
             reader = EventFiles(_event_files(inner), inner, self._following)
             streams.append((reader.points(on_read, account), key))
@@ -90,8 +97,16 @@ class EventFolders:
                 yield in_time_order(new)
             if streams:
                 yield NOTHING_YET
-                if series_in(self._folder).keys() != self._series.keys():
-                    raise RewrittenError  # another series has begun
+                self._check()
+
+    def _check(self) -> None:
+        """Check that no other series has begun.
+
+        Raises:
+            RewrittenError: one has.
+        """
+        if not self._following.is_over and series_in(self._folder).keys() != self._series.keys():
+            raise RewrittenError
 
 
 def _read_on(stream: Iterator[Points], key: str, new: list[Points]) -> bool:
