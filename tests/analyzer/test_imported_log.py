@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -208,6 +209,32 @@ def test_what_is_no_log_is_one_line(command: str, tmp_path: Path, monkeypatch: p
         done = analyze(command, *arguments)
         assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
         assert said in done.stderr
+
+
+@pytest.mark.parametrize("where", ["logs", "logs/CartPole-v1", "logs/CartPole-v1/ppo", "exp"])
+def test_the_only_log_in_a_folder_is_meant(where: str, tmp_path: Path, temporary: Path) -> None:
+    """Trainers put the log of a training into folders of its own, below files about all trainings at times."""
+    for folder in ("logs/CartPole-v1/ppo", "exp/trial_1"):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(DATA / "sb3_learn_twice_progress.csv", tmp_path / folder / "progress.csv")
+    (tmp_path / "exp" / "experiment_state.json").write_text('{"lr": 0.1}')
+    (tmp_path / "exp" / "tuner.pkl").write_bytes(bytes(100))
+    done = analyze("report", tmp_path / where, "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["run"]["trainer"] == "Stable-Baselines3"
+
+
+def test_a_run_of_sacred_is_a_log(tmp_path: Path, temporary: Path) -> None:
+    """It has a `run.json` as ours do, with other keys."""
+    folder = tmp_path / "sacred" / "1"
+    folder.mkdir(parents=True)
+    state = dict.fromkeys(("artifacts", "experiment", "heartbeat", "host", "meta", "result", "start_time", "status"))
+    (folder / "run.json").write_text(json.dumps(state))
+    (folder / "metrics.json").write_bytes(gzip.decompress((DATA / "sacred_metrics.json.gz").read_bytes()))
+    for log in (folder, folder / "metrics.json"):
+        done = analyze("report", log, "--format", "json")
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)["updates"]["rows"] == 58
 
 
 def test_a_run_that_is_being_made_is_no_log(tmp_path: Path) -> None:

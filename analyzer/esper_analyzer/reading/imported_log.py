@@ -32,6 +32,7 @@ END_SECS = 30.0
 
 _LOOK_SECS = 0.05
 _DEEP = 3  # from a segment to its run
+_DEEPEST = 4  # folders between what a person names and a log
 _NAMED = 4  # so many logs of a folder are named in an error
 _OF_SACRED = {"experiment", "heartbeat", "host", "meta"}  # keys of its run.json
 _SPEAKS_AS = "esper-rec: "
@@ -61,10 +62,12 @@ def find_log(run: str | None, root: Place) -> Path | None:
                 raise UsageError(f"{path} is a part of the run {whole}; pass the run") from None
             if _may_be_log(path):
                 return path
-            if logs := _logs_in(path):
+            if len(logs := _logs_in(path)) == 1:
+                return logs[0]
+            if logs:
                 raise UsageError(
                     f"{path} is not an Esper run, and holds no log itself; pass one of the folders in it:"
-                    f" {', '.join(logs)}"
+                    f" {', '.join(printable(str(log)) for log in logs)}"
                 ) from None
         return None
     except EsperError:
@@ -102,13 +105,15 @@ def _may_be_log(path: Path) -> bool:
     return path.exists()  # it may not be read, which esper-rec says
 
 
-def _logs_in(folder: Path) -> list[str]:
-    """The first of the folders directly in `folder` that may be logs of other trainers, as a person passes them."""
+def _logs_in(folder: Path, depth: int = 0) -> list[Path]:
+    """The first of the folders in `folder` that may be logs of other trainers; in its only folder, if it has one."""
     with suppress(OSError):
         inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         if any(path.name.startswith(RANK_PREFIX) for path in inside):
             return []  # a run of ours without its header
-        return [printable(str(path)) for path in islice(filter(_may_be_log, inside), _NAMED)]
+        if len(inside) == 1 and depth < _DEEPEST and not _may_be_log(inside[0]):
+            return _logs_in(inside[0], depth + 1)
+        return list(islice(filter(_may_be_log, inside), _NAMED))
     return []
 
 

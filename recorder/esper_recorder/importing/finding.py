@@ -159,9 +159,12 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
     for path in entries:
         if path.is_file() and not path.name.startswith(OUR_OWN) and (kind := kind_of(path)):
             files.setdefault(kind, []).append(path)
+    inner = _inner_logs(entries)
     lines = files.pop("JSON lines", [])
     settings = [path for path in lines if _document(path)]
-    if len(settings) == len(lines) and not files:  # there is nothing else to read; a log may have its first line only
+    if (
+        len(settings) == len(lines) and not files and not inner
+    ):  # there is nothing else to read; a log may have its first line only
         settings = [path for path in settings if not following.is_over and b"\n" in _document(path).strip()]
     if logs := [path for path in lines if path not in settings]:
         files["JSON lines"] = logs
@@ -171,7 +174,9 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
             raise UsageError(
                 f"{folder}: expected {_EXPECTED}; found a run of ours: esper-analyze report --run {folder}"
             )
-        hint = f"; import the folders in it: {_shown(inner)}" if (inner := _inner_logs(entries)) else ""
+        if len(inner) == 1:
+            return find_source(folder / inner[0], given, following)
+        hint = f"; import the folders in it: {_shown(inner)}" if inner else ""
         if not following.is_over:
             raise NothingYetError(f"{folder} has no log of a PPO yet{hint}")
         raise UsageError(f"{folder}: expected {_EXPECTED}; found {_found_in(entries)}{hint}")
@@ -186,8 +191,8 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
         source = _source(folder, kind, files[kind], given, following)
     others = [path.name for other, paths in files.items() if other != kind for path in paths]
     others += [path.name for path in settings]
-    inner = [] if kind == "W&B" else [name for name in _inner_logs(entries) if folder / name not in series]
-    if inner:  # W&B keeps messages of its own in a folder beside the run
+    inner = [name for name in inner if folder / name not in series]
+    if inner and kind != "W&B":  # which keeps messages of its own in a folder beside the run
         source.account.notes.append(f"{NOT_READ}the folders in it that have logs: {_shown(inner)}")
     if others:
         read = ", ".join(path.name for path in files[kind])
