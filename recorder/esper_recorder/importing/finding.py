@@ -22,6 +22,7 @@ from esper_recorder.importing.run_import import UpdateSource
 from esper_recorder.importing.text_file import TextFile
 from esper_recorder.importing.tfevents.reader import EventFiles
 from esper_recorder.importing.tfevents.series import EventFolders, series_in
+from esper_recorder.importing.values import as_number
 from esper_recorder.importing.wandb_offline import MAGIC as WANDB
 from esper_recorder.importing.wandb_offline import WandbRun
 from esper_schemas.errors import UsageError
@@ -29,6 +30,7 @@ from esper_schemas.tfevents.records import is_start
 
 _START_BYTES = 1024 * 1024
 _MAX_FILES = 10_000
+_LOOKED_AT = 100
 
 _EXPECTED = "a log of a PPO: tfevents, CSV, JSON lines, Parquet, W&B offline, Trackio, MLflow, or console output"
 
@@ -80,11 +82,19 @@ def kind_of(path: Path) -> str:
         return "esper-lite events" if _has_events(start) else "JSON lines"
     if IS_CONSOLE.search(start):
         return "console output"
-    header = first.decode("utf-8", "replace").strip()
-    if header.startswith("#"):  # a Monitor of Stable-Baselines3, which logs episodes
-        return ""
-    is_table = b"\n" in start and delimiter_of(header) in header and header.replace("\t", "").isprintable()
-    return "CSV" if is_table else ""
+    return "CSV" if _is_table(start) else ""
+
+
+def _is_table(start: bytes) -> bool:
+    """Whether a text begins with a header, and has a number in a cell of the rows below, as far as there are any."""
+    header, *rows = start.decode("utf-8-sig", "replace").lstrip().split("\n")
+    delimiter = delimiter_of(header)
+    if header.startswith("#") or delimiter not in header or not header.replace("\t", "").strip().isprintable():
+        return False  # a Monitor of Stable-Baselines3 begins with "#", and logs episodes
+    whole = rows[: min(len(rows) - 1, _LOOKED_AT)]  # behind the last end of a line, a row has only begun
+    cells = [cell for row in whole for cell in row.split(delimiter) if cell.strip(' \r"')]
+    is_number = (as_number(cell.strip('" '), has_decimal_commas=delimiter != ",") is not None for cell in cells)
+    return bool(rows) and (not cells or any(is_number))
 
 
 def _start_of(path: Path) -> tuple[bytes, str]:
@@ -97,6 +107,8 @@ def _start_of(path: Path) -> tuple[bytes, str]:
 
 def _described(start: bytes, packing: str) -> str:
     """Say what a file is that is no log."""
+    if b", episodic_return=" in start and b"global_step=" in start:
+        return "the console output of CleanRL, which has no losses; its event files have: pass runs/<name>"
     found = describe_start(start)
     return f"{found} in {packing}; decompress it first" if packing and found == "binary data" else found
 
@@ -174,8 +186,8 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
             raise UsageError(
                 f"{folder}: expected {_EXPECTED}; found a run of ours: esper-analyze report --run {folder}"
             )
-        if len(inner) == 1:
-            return find_source(folder / inner[0], given, following)
+        if len(only := inner or _folders_in(entries)) == 1:
+            return find_source(folder / only[0], given, following)
         hint = f"; import the folders in it: {_shown(inner)}" if inner else ""
         if not following.is_over:
             raise NothingYetError(f"{folder} has no log of a PPO yet{hint}")
@@ -200,6 +212,10 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
             f"read from {read}; not read: {', '.join(others)}, which may be of the same training"
         )
     return source
+
+
+def _folders_in(entries: Sequence[Path]) -> list[str]:
+    return [path.name for path in entries if path.is_dir() and not path.is_symlink()]
 
 
 def _found_in(entries: Sequence[Path]) -> str:

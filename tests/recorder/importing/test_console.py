@@ -155,3 +155,21 @@ def test_a_table_of_something_else_is_no_log_of_a_ppo(tmp_path: Path) -> None:
     done = import_log(log, root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "found 1 keys without (a)" in done.stderr
+
+
+def test_console_output_of_cleanrl_has_no_losses(tmp_path: Path) -> None:
+    """A warning with commas makes no table of it; beside the event files, it does not hide them."""
+    training = tmp_path / "training"
+    (training / "runs" / "CartPole-v1__ppo__1").mkdir(parents=True)
+    log = training / "console.log"
+    log.write_text(
+        "parsers.py:365: UserWarning: The field `a` is annotated with `int`, but its default is `None`, as found\n"
+        "global_step=22, episodic_return=[22.]\nSPS: 512\n"
+    )
+    done = import_log(log, root=tmp_path / "out")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "found the console output of CleanRL, which has no losses" in done.stderr
+    unpacked("cleanrl_ppo_cartpole_gym029.tfevents", training / "runs" / "CartPole-v1__ppo__1")
+    done = import_log(training, root=tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert len(rows_of(tmp_path / "out" / "training")) == 195
