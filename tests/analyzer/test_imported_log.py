@@ -224,6 +224,22 @@ def test_the_only_log_in_a_folder_is_meant(where: str, tmp_path: Path, temporary
     assert json.loads(done.stdout)["run"]["trainer"] == "Stable-Baselines3"
 
 
+def test_a_return_that_stays_where_it_began_makes_no_run_healthy(tmp_path: Path, temporary: Path) -> None:
+    """With a learning rate of 1, and a log that says nothing of the critic: what is not known is not healthy."""
+    log = tmp_path / "train.log"
+    log.write_bytes(gzip.decompress((DATA / "rsl_rl_pendulum_console.log.gz").read_bytes()))
+    verdict = json.loads(analyze("report", log, "--format", "json").stdout)["verdict"]
+    assert verdict["level"] == "unknown"
+    assert "It has not risen beyond its noise yet. The critic could not be judged." in verdict["reasons"][0]
+    assert {name: answer["level"] for name, answer in verdict["questions"].items()} == {
+        "mechanics": "healthy",
+        "critic": "unknown",
+        "learning": "unknown",
+    }
+    assert analyze("check", log).exit_code == 0
+    assert analyze("check", log, "--fail-on", "unknown").exit_code == 1
+
+
 def test_a_run_of_sacred_is_a_log(tmp_path: Path, temporary: Path) -> None:
     """It has a `run.json` as ours do, with other keys."""
     folder = tmp_path / "sacred" / "1"

@@ -197,10 +197,14 @@ def healthy_rank(rank: int) -> Reason:
 
 
 def _can_be_healthy(judge: Judge) -> bool:
-    """Whether enough was judged to call a run healthy: critic or outcome, after the time that both are given."""
+    """Whether enough was judged to call a run healthy: critic or outcome, after the time that both are given.
+
+    An outcome that is where it began answers nothing by itself: without a critic that is judged, too, nothing is known.
+    """
     if not judge.has_losses or judge.rows < LEARNING_UPDATES:
         return False
-    return any(rule.question in ("critic", "learning") for rule in judge.judged)
+    judged = {rule.question for rule in judge.judged}
+    return "critic" in judged or ("learning" in judged and not _is_where_it_began(judge))
 
 
 def _state(judge: Judge) -> Reason:
@@ -214,7 +218,12 @@ def _state(judge: Judge) -> Reason:
     if judge.rows < LEARNING_UPDATES:
         text = f"Only {judge.rows} update{'s' * (judge.rows != 1)} so far"
         return _no_rule("unknown", STATE, f"{text}; critic and outcome are judged from {LEARNING_UPDATES} on.")
+    if any(rule.question == "learning" for rule in judge.judged):
+        return _no_rule("unknown", STATE, f"{_outcome(judge)} {_NOT_RISEN} The critic could not be judged.")
     return _no_rule("unknown", STATE, "Neither the critic nor the outcome could be judged.")
+
+
+_NOT_RISEN = "It has not risen beyond its noise yet."
 
 
 def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reason]]) -> Answer:
@@ -230,7 +239,7 @@ def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reaso
     if question == "mechanics":
         return Answer("healthy", None, "Losses are finite, and updates are applied.")
     if question == "learning" and _is_where_it_began(judge):
-        return Answer("unknown", None, f"{_outcome(judge)} It has not risen beyond its noise yet.")
+        return Answer("unknown", None, f"{_outcome(judge)} {_NOT_RISEN}")
     return Answer("healthy", None, _standing(judge) if question == "critic" else _outcome(judge))
 
 

@@ -296,6 +296,8 @@ SKRL = Dialect(
     " targets; the factor is 0.5 / value_loss_scale",
 )
 
+_AFTER_UPDATE = "of the rollout before the last one; logged every 1,000 environment steps by default"
+
 TIANSHOU = Dialect(
     name="Tianshou",
     seen="2.0.1",
@@ -306,6 +308,8 @@ TIANSHOU = Dialect(
         Key("update/gradient_steps", "minibatches"),
         Key("update/train_time", "update_secs"),
         Key("update/update_step", "update_step", "the trainer's number", kind="number"),
+        Key("training/returns_stat/mean", "episode_return_mean", _AFTER_UPDATE),
+        Key("training/lens_stat/mean", "episode_length_mean", _AFTER_UPDATE),
     ),
     signature=("update/vf_loss/mean", "update/actor_loss/mean"),
     value_loss=ValueLossDefinition(

@@ -46,6 +46,13 @@ ReadRows = Callable[..., list[dict[str, Any]]]
             9,
             {"note": "the value loss is an assumption. Not in the log: value_loss_scale", "step": "timestep"},
         ),
+        (
+            "tianshou_cartpole.tfevents",
+            "Tianshou",
+            35,
+            {"training/returns_stat/mean": "episode_return_mean  (of the rollout before the last one"},
+        ),
+        ("rsl_rl_pendulum_console.log", "rsl_rl, as printed", 30, {"not readable": "none"}),
         ("rllib_tune_result.json", "RLlib", 5, {"learners/default_policy/vf_loss": "each squared error is at most"}),
         ("rllib_tune_progress.csv", "RLlib", 5, {"learners/default_policy/vf_loss": "each squared error is at most"}),
     ],
@@ -58,7 +65,7 @@ def test_each_log_has_its_updates_and_its_trap_in_the_balance(
     assert done.exit_code == 0, done.output
     found = balance(done)
     assert found["trainer"] == trainer
-    first = 1 if trainer == "RLlib" else 0
+    first = 1 if trainer in ("RLlib", "Tianshou") else 0
     rows = read_rows(tmp_path / "runs" / "r")
     assert [row["update"] for row in rows] == list(range(first, first + updates))
     for title, text in traps.items():
