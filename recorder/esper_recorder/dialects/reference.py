@@ -1,4 +1,4 @@
-"""Dialects of the implementations that many others began as: OpenAI Baselines, Stable-Baselines 2, Spinning Up."""
+"""Dialects of implementations that many others began as: Baselines, Stable-Baselines 2, Spinning Up, PFRL."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ STABLE_BASELINES_2 = replace(
 
 SPINNING_UP = Dialect(
     name="Spinning Up",
-    seen="ppo.py of commit 038665d6, read",
+    seen="ppo.py of commit 038665d6",
     keys=(
         Key("LossV", "value_loss", _BEFORE, factor=0.5),
         Key("LossPi", "policy_loss", _BEFORE),
@@ -90,3 +90,29 @@ SPINNING_UP = Dialect(
     number="epoch",
     step_key="TotalEnvInteracts",
 )
+
+_LAST_100 = "mean of the last 100 minibatches"
+_LAST_1000 = "mean of the last 1,000 steps"
+
+PFRL = Dialect(
+    name="PFRL",
+    seen="0.4.0",
+    keys=(
+        Key("average_value_loss", "value_loss", _LAST_100, factor=0.5),
+        Key("average_policy_loss", "policy_loss", _LAST_100),
+        Key("average_entropy", "entropy", _LAST_1000),
+        Key("average_value", "value_mean", _LAST_1000),
+        Key("explained_variance", "explained_variance"),
+        Key("n_updates", "n_updates", "counts minibatches, not updates"),
+        Key("mean", "episode_return_mean", "of the episodes of an evaluation"),
+        Key("steps", "env_steps", kind="step"),
+        Key("elapsed", "elapsed_secs"),
+    ),
+    signature=("average_value_loss", "average_policy_loss", "average_value", "n_updates"),
+    value_loss=ValueLossDefinition(
+        source="mean((V - G)^2), or mean(max((V - G)^2, (V_clipped - G)^2)) with clip_eps_vf", factor=0.5
+    ),
+    steps="env_steps",
+    step_key="steps",
+)
+"""`scores.txt`, with a row for each evaluation, however many updates lie between two of them."""

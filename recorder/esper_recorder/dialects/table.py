@@ -28,6 +28,7 @@ DIALECTS: tuple[Dialect, ...] = (
     reference.BASELINES_OLD,
     reference.STABLE_BASELINES_2,
     reference.SPINNING_UP,
+    reference.PFRL,
     rllib.RLLIB,
     rllib.RLLIB_INFO,
     rllib.RLLIB_OLD,

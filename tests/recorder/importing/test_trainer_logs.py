@@ -52,6 +52,8 @@ ReadRows = Callable[..., list[dict[str, Any]]]
             35,
             {"training/returns_stat/mean": "episode_return_mean  (of the rollout before the last one"},
         ),
+        ("pfrl_cartpole_scores.txt", "PFRL", 24, {"mean": "episode_return_mean  (of the episodes of an evaluation)"}),
+        ("spinning_up_cartpole_progress.txt", "Spinning Up", 18, {"LossV": "value_loss  (× 0.5: of the whole rollout"}),
         ("rsl_rl_pendulum_console.log", "rsl_rl, as printed", 30, {"not readable": "none"}),
         ("rllib_tune_result.json", "RLlib", 5, {"learners/default_policy/vf_loss": "each squared error is at most"}),
         ("rllib_tune_progress.csv", "RLlib", 5, {"learners/default_policy/vf_loss": "each squared error is at most"}),
