@@ -24,7 +24,7 @@ from esper_schemas.exit_codes import ExitCode
 @click.option(
     "--source-run",
     default=None,
-    help="Which run of a log that has several: its name in Trackio, or its run or seed in a table.",
+    help="Which run of a log that has several: its name in Trackio or MLflow, or its run or seed in a table.",
 )
 @click.option(
     "--follow",
@@ -58,8 +58,9 @@ def import_(
 
     Each file or folder PATH becomes a run. What it is follows from its content: event files of TensorBoard (those of
     a folder are joined), progress.csv and progress.json of Stable-Baselines3, result.json of RLlib, metrics.csv of
-    Lightning, JSON lines and console output of verl, offline runs of W&B, databases of Trackio, events.jsonl of
-    esper-lite, and with --map any CSV, JSON lines or Parquet. The command prints what became of each key, and what it
+    Lightning, JSON lines of verl, console output that was kept in a file (of Stable-Baselines3, Spinning Up, rsl_rl
+    and verl), offline runs of W&B, runs of MLflow, Sacred and Trackio, events.jsonl of esper-lite, and with --map any
+    CSV, JSON lines or Parquet. CSV, JSON and console output may be in gzip or UTF-16. The command prints what became of each key, and what it
     did not import. Import a log that has grown again to add what is new, or follow it: each update is then imported
     as soon as it is complete. The exit code is 2 if a PATH could not be imported; the others are still imported.
 

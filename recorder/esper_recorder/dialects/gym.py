@@ -127,27 +127,26 @@ SB3 = Dialect(
     define=_clip_of_sb3,
 )
 
+_OTHER_IN_SBX = ("value_loss", "policy_gradient_loss", "loss", "clip_range_vf", "approx_kl", "entropy_loss")
+
 SBX = Dialect(
     name="SBX",
-    seen="0.28",
+    seen="0.28.0",
     keys=(
-        Key("train/value_loss", "value_loss", f"{LAST_MINIBATCH}; vf_coef may be included", factor=0.5),
-        Key("train/pg_loss", "policy_loss", f"{LAST_MINIBATCH}; −ent_coef·H is included (ent_coef is 0 by default)"),
-        *(key for key in SB3.keys if key.name in ("train/clip_fraction", "train/explained_variance")),
+        Key("train/value_loss", "value_loss", f"{LAST_MINIBATCH}; vf_coef is included"),
+        Key("train/policy_gradient_loss", "policy_loss", LAST_MINIBATCH),
+        Key("train/pg_loss", "policy_loss_with_entropy", f"{LAST_MINIBATCH}; −ent_coef·H is included"),
+        Key("train/entropy_loss", "entropy", LAST_MINIBATCH, factor=-1.0),
         Key("train/approx_kl", "kl_divergence"),
-        *(
-            key
-            for key in SB3.keys
-            if key.name in ("train/learning_rate", "train/clip_range", "train/n_updates", "train/std")
-        ),
-        *(key for key in SB3.keys if key.name.startswith(SB3.of_rollout)),
+        *(key for key in SB3.keys if key.name.rpartition("/")[2] not in _OTHER_IN_SBX),
     ),
-    signature=("train/value_loss", "train/pg_loss", "train/approx_kl"),
+    signature=("train/value_loss", "train/pg_loss", "train/policy_gradient_loss"),
     value_loss=ValueLossDefinition(
-        source="mean((V - G)^2), in some versions times vf_coef",
-        factor=0.5,
+        source="vf_coef * mean((V - G)^2)",
+        factor=1.0,
         clipping="none",
         reduction="last minibatch",
+        coefficient_included=True,
     ),
     steps="env_steps",
     number="logged_at_step",
@@ -156,6 +155,25 @@ SBX = Dialect(
     rollouts_key="time/iterations",
     epochs_key="train/n_updates",
     of_rollout=SB3.of_rollout,
+    unclear="vf_coef, which is included in the value loss; the factor is 0.5 / vf_coef, so 1 with the default of 0.5",
+)
+
+SBX_OLD = replace(
+    SBX,
+    name="SBX, older",
+    seen="read",
+    keys=(
+        Key("train/value_loss", "value_loss", f"{LAST_MINIBATCH}; vf_coef may be included", factor=0.5),
+        Key("train/pg_loss", "policy_loss", f"{LAST_MINIBATCH}; −ent_coef·H is included (ent_coef is 0 by default)"),
+        *SBX.keys[3:],
+    ),
+    signature=("train/value_loss", "train/pg_loss", "train/approx_kl"),
+    value_loss=ValueLossDefinition(
+        source="mean((V - G)^2), in some versions times vf_coef",
+        factor=0.5,
+        clipping="none",
+        reduction="last minibatch",
+    ),
     unclear="whether vf_coef is included in the value loss; if it is, the factor is 0.5 / vf_coef",
 )
 

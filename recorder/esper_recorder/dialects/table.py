@@ -13,6 +13,7 @@ DIALECTS: tuple[Dialect, ...] = (
     gym.PUFFERLIB,
     gym.SB3,
     gym.SBX,
+    gym.SBX_OLD,
     gym.RSL_RL,
     gym.RSL_RL_NOISE,
     gym.RSL_RL_OLD,

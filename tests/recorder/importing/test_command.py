@@ -53,12 +53,17 @@ def test_a_file_without_updates_is_an_error_and_leaves_no_run(content: str, expe
 
 
 def test_a_folder_without_a_log_is_an_error(tmp_path: Path) -> None:
-    """A folder is refused with a hint at the folders in it that have logs."""
-    (tmp_path / "seed-1").mkdir()
-    write(tmp_path / "seed-1" / "events.jsonl", an_update(1))
-    done = run_import(tmp_path, root=tmp_path / "runs")
+    """A folder is refused with a hint at the folders in it that have logs; a single one is the log that is meant."""
+    logs = tmp_path / "logs"
+    for seed in ("seed-1", "seed-2"):
+        (logs / seed).mkdir(parents=True)
+        write(logs / seed / "events.jsonl", an_update(1))
+    done = run_import(logs, root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "import the folders in it: seed-1" in done.stderr
+    assert "import the folders in it: seed-1, seed-2" in done.stderr
+    (logs / "seed-2" / "events.jsonl").unlink()
+    done = run_import(logs, root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
 
 
 def test_a_run_that_exists_is_left_alone(tmp_path: Path, read_rows: ReadRows) -> None:

@@ -236,7 +236,7 @@ def test_a_line_of_any_length_is_skipped_in_pieces() -> None:
     ("start", "kind"),
     [
         (b"", "an empty file"),
-        (b"\x1f\x8b\x08\x00", "gzip data; decompress it first"),
+        (b"BZh91AY&SY", "bzip2 data; decompress it first"),
         (b"PAR1\x15\x00\x15", "binary data"),
         (b"\x89PNG\r\n\xff\xfe\xfa ..........", "binary data"),
         ("time/total,ä\n1,2\n".encode(), "text that begins 'time/total,\\xe4'"),

@@ -52,6 +52,12 @@ ReadRows = Callable[..., list[dict[str, Any]]]
             35,
             {"training/returns_stat/mean": "episode_return_mean  (of the rollout before the last one"},
         ),
+        (
+            "sbx_cartpole_progress.csv",
+            "SBX",
+            39,
+            {"train/value_loss": "value_loss  (of the last minibatch; vf_coef is"},
+        ),
         ("pfrl_cartpole_scores.txt", "PFRL", 24, {"mean": "episode_return_mean  (of the episodes of an evaluation)"}),
         ("spinning_up_cartpole_progress.txt", "Spinning Up", 18, {"LossV": "value_loss  (× 0.5: of the whole rollout"}),
         ("rsl_rl_pendulum_console.log", "rsl_rl, as printed", 30, {"not readable": "none"}),
