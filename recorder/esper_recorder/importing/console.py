@@ -19,7 +19,9 @@ from esper_recorder.importing.values import as_number
 _LINE = re.compile(r"(?:^|[\s)])step:(\d+) - ([^\s:]+:[^\s]+(?: - [^\s:]+(?::[^\s:]+)*:[^\s]+)*)")
 """A line that verl prints for each step, behind whatever a launcher puts before it."""
 
-_RULE = re.compile(r"-{5,}\s*$")
+_RULE = "-----"
+"""How a line above and below a table ends."""
+
 _ROW = re.compile(r"\| ?([^|]*)\|([^|]*)\|\s*$")
 """A row of a table of two columns, which Stable-Baselines3, Baselines and Spinning Up print between two rules."""
 
@@ -30,7 +32,7 @@ _ENTRY = re.compile(r"\s*(\S[^:]*):\s+([-+]?(?:nan|inf|\d[\d.]*(?:e[-+]?\d+)?))s
 _LAST_ENTRY = re.compile(r"\s*ETA:")
 
 IS_CONSOLE = re.compile(
-    rb"(?:^|[\s)])step:\d+ - [^\s:]+:[^\s]+|-{5,}\s*?\n[^\n]*\|[^|\n]+\|[^|\n]*\|[ \t\r]*\n|Learning iteration \d+/\d+"
+    rb"(?:^|[\s)])step:\d+ - [^\s:]+:[^\s]+|-----\s*?\n[^\n]*\|[^|\n]+\|[^|\n]*\|[ \t\r]*\n|Learning iteration \d+/\d+"
 )
 """What none but the console output of a trainer has."""
 
@@ -91,7 +93,7 @@ class ConsoleOutput:
         """Take a line; yield the points of the record that it completes."""
         if row := _ROW.search(text):
             self._add_row(row[1], row[2].strip())
-        elif _RULE.search(text) and self._block is None:
+        elif text.rstrip().endswith(_RULE) and self._block is None:
             yield from self._of_table()
         elif headline := _BLOCK.search(text):
             self._block, self._iteration = {}, int(headline[1])

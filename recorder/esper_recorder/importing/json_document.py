@@ -17,7 +17,7 @@ from esper_recorder.importing.points import NOTHING_YET, Points, of_record
 from esper_recorder.importing.records import CONFIG_KEY, points_of
 from esper_recorder.importing.run_import import OnRead
 from esper_recorder.importing.text_file import TextFile
-from esper_recorder.importing.values import as_number, flatten, utc_of
+from esper_recorder.importing.values import flatten, utc_of
 from esper_schemas.errors import UsageError
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -91,7 +91,7 @@ def _series_in(document: object) -> Points | None:
     """
     if not isinstance(document, dict) or not document:
         return None
-    parts = []
+    found = Points([], [], [], [])
     for key, series in document.items():
         if not isinstance(series, dict) or not series.keys() >= {"steps", "timestamps", "values"}:
             return None
@@ -99,8 +99,17 @@ def _series_in(document: object) -> Points | None:
         for step, time, value in zip(*columns, strict=False):
             values: dict[str, float] = {}
             flatten({key: value}, "", values, {})
-            parts.append(of_record(values, as_steps(as_number(str(step))), utc_of(time)))
-    return in_time_order(parts)
+            for column, more in zip(found[:4], of_record(values, _step_of(step), utc_of(time))[:4], strict=True):
+                assert isinstance(column, list)
+                column += more
+    return in_time_order([found])
+
+
+def _step_of(value: object) -> int | None:
+    try:
+        return as_steps(float(value)) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None
 
 
 def _column(value: object) -> Sequence[Any]:

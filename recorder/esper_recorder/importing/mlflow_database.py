@@ -40,8 +40,9 @@ class MlflowDatabaseRun(DatabaseRun):
         self, database: sqlite3.Connection, run: str, on_read: OnRead, account: Account, others: dict[str, str]
     ) -> Iterator[Points]:
         rows = database.execute(
-            "SELECT rowid, key, step, timestamp, value, is_nan FROM metrics WHERE run_uuid = ? AND rowid > ?"
-            " ORDER BY rowid",
+            "SELECT rowid, key, CAST(step AS REAL), CAST(coalesce(timestamp, 0) AS REAL),"
+            " CAST(coalesce(value, 0) AS REAL), is_nan OR value IS NULL"
+            " FROM metrics WHERE run_uuid = ? AND rowid > ? ORDER BY rowid",
             (run, self._last_row),
         )
         while batch := rows.fetchmany(_BATCH):

@@ -141,6 +141,31 @@ def test_numbers_that_are_not_finite_in_a_database_of_mlflow(tmp_path: Path) -> 
     assert "found 1 keys without (a)" in done.stderr
 
 
+def test_what_no_tracker_writes_is_no_defect(tmp_path: Path) -> None:
+    """A database and a document with other types than they should have: what is usable is read."""
+    log = unpacked("mlflow.db", tmp_path)
+    with sqlite3.connect(log) as database:
+        database.execute("UPDATE metrics SET timestamp = 'soon', value = x'00' WHERE key = 'train/loss'")
+        database.execute("UPDATE metrics SET step = 'x', key = x'ff' WHERE key = 'time/fps'")
+    database.close()
+    done = import_log(log, "--run-id", "database", root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert len(rows_of(tmp_path / "runs" / "database")) > 50
+    series = {
+        "steps": [10**400, None, {}, 3, 4],
+        "timestamps": [1, None, "x", "x", "x"],
+        "values": [1, "a", [], 2.0, 3.0],
+    }
+    document = tmp_path / "metrics.json"
+    document.write_text(json.dumps({"value_loss": series, "policy_loss": series}))
+    done = import_log(document, "--run-id", "document", root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert [row["value_loss"] for row in rows_of(tmp_path / "runs" / "document")] == [1.0, 2.0, 3.0]
+    document.write_text(json.dumps({"value_loss": {"steps": 1, "timestamps": None, "values": "x"}}))
+    done = import_log(document, "--run-id", "none", root=tmp_path / "runs")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+
+
 def test_series_that_begin_while_they_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A series has a folder of its own, which turns up with its first point."""
     monkeypatch.setattr("esper_recorder.importing.following.POLL_SECS", 0.02)
@@ -165,11 +190,11 @@ def test_series_that_begin_while_they_are_followed(tmp_path: Path, monkeypatch: 
 
         write("entropy", range(3))
         wait_until(lambda: log.exists(), "there is no log")
-        with followed(log, run) as found:
-            assert found.await_rows(3)[2]["entropy"] == 0.5
+        with followed(log, run):
+            wait_until(lambda: [row["entropy"] for row in rows_of(run)] == [0.5] * 3, "a series is missing")
             write("clip_fraction", range(3, 6))
             measured = [None] * 3 + [0.5] * 3
-            wait_until(lambda: [row.get("clip_fraction") for row in rows_of(run)] == measured, "a series is missing")
+            wait_until(lambda: [row["clip_fraction"] for row in rows_of(run)] == measured, "a series is missing")
         lines.close()
 
 
