@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,9 @@ _KINDS = (
 
 _BINARY = {b"PAR1": "Parquet", SQLITE: "database", WANDB: "W&B"}
 """How logs begin that are no text."""
+
+_MESSAGES = re.compile(r"debug(-\w+)?\.log")
+"""What W&B names the logs of its own messages, which are JSON lines, too."""
 
 OUR_OWN = ("run.json", "rank-")
 """How names begin in a folder that a run of ours was recorded into."""
@@ -169,7 +173,8 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
     if len(entries) > _MAX_FILES:
         raise UsageError(f"{folder}: it has {len(entries):,} entries; name the log in it")
     for path in entries:
-        if path.is_file() and not path.name.startswith(OUR_OWN) and (kind := kind_of(path)):
+        is_other = path.name.startswith(OUR_OWN) or _MESSAGES.fullmatch(path.name)
+        if path.is_file() and not is_other and (kind := kind_of(path)):
             files.setdefault(kind, []).append(path)
     inner = _inner_logs(entries)
     lines = files.pop("JSON lines", [])
@@ -229,8 +234,11 @@ def _found_in(entries: Sequence[Path]) -> str:
 
 
 def _inner_logs(entries: Sequence[Path]) -> list[str]:
-    """Names of the folders that have a log, as `add_scalars` and `add_hparams` of TensorBoard make them."""
-    return [path.name for path in entries if path.is_dir() and not path.name.startswith(OUR_OWN) and _has_log(path)]
+    """Names of the folders that have a log. A link to another of them, such as `latest-run` of W&B, is left out."""
+    folders = [path for path in entries if path.is_dir() and not path.name.startswith(OUR_OWN)]
+    own = {path.resolve() for path in folders if not path.is_symlink()}
+    inside = [path for path in folders if not path.is_symlink() or path.resolve() not in own]
+    return [path.name for path in inside if _has_log(path)]
 
 
 def _shown(names: Sequence[str]) -> str:

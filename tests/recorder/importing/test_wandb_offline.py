@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -144,3 +145,24 @@ def test_a_file_that_is_no_history_is_one_line(data: bytes, said: str, tmp_path:
     assert (done.exit_code, done.stderr.count("\n"), done.stdout) == (2, 1, "")
     assert said in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_folder_of_wandb_has_messages_beside_its_run(tmp_path: Path) -> None:
+    """Its own messages are JSON lines, and `latest-run` is a link to the run: there is one log all the same."""
+    run = tmp_path / "wandb" / "offline-run-20261127_210201-mav7qsil"
+    (run / "logs").mkdir(parents=True)
+    unpacked("wandb_cleanrl.wandb", run).rename(run / "run-mav7qsil.wandb")
+    for folder in (run / "logs", run.parent):
+        (folder / "debug-internal.log").write_text(
+            '{"time": "2026-11-27", "level": "INFO", "msg": "stream: starting"}\n' * 2
+        )
+    (run.parent / "latest-run").symlink_to(run.name)
+    done = import_log(tmp_path / "wandb", "--run-id", "r", root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert balance(done)["trainer"] == "CleanRL"
+    assert "not read: " not in done.stdout
+    second = run.with_name("offline-run-20261127_220201-a1b2c3d4")
+    shutil.copytree(run, second)
+    done = import_log(tmp_path / "wandb", root=tmp_path / "runs")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert f"import the folders in it: {run.name}, {second.name}" in done.stderr
