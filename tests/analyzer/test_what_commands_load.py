@@ -78,13 +78,16 @@ def test_command_loads_what_it_uses(root: Path, arguments: list[str], further: s
     assert loaded(*given, "--root", str(root)) & SLOW <= ALWAYS | further
 
 
-def test_a_chart_loads_no_manual(root: Path) -> None:
-    """A chart loads plotext without its manual, and leaves it to be imported by whoever wants to read it."""
-    assert not any(name.startswith("plotext._doc.") for name in loaded("tail", "--once", "--root", str(root)))
+def test_a_chart_loads_no_manual_no_tests_and_no_pillow(root: Path) -> None:
+    """A chart loads plotext without its manual, its tests and Pillow, and leaves them to be imported by others."""
+    unused = ("plotext._doc.", "plotext._tests.", "unittest", "PIL.")
+    assert not [name for name in loaded("tail", "--once", "--root", str(root)) if name.startswith(unused)]
     script = (
         "from esper_analyzer.drawing.figure import cleared_figure, marker\n"
         "with cleared_figure() as figure: figure.draw(figure.signal([0, 1], [0, 1], marker=marker('*', 9)))\n"
         "from plotext._doc.doc import docs\n"
-        "assert docs is not None\n"
+        "import plotext, PIL.Image\n"
+        "assert docs is not None and callable(plotext.test)\n"
+        "from plotext._tests.run import test\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -53,7 +53,8 @@ class Plan:
         if plan is None or plan.rules is not rules:
             columns = sorted({*ALWAYS, *READS, *_read_by(rules)})
             no_rows = pl.DataFrame(schema={**{name: READ_TYPES[name] for name in columns}, **TYPES})
-            gap = no_rows.clear(CONTEXT_ROWS)
+            nulls = pl.DataFrame({"update": [None] * CONTEXT_ROWS}, {"update": READ_TYPES["update"]})
+            gap = pl.concat([no_rows, nulls], how="diagonal")  # a tenth of what `clear` takes
             frames = [rule.value.frame.cast(pl.Float64).alias(rule.name) for rule in rules]
             plan = _newest_plan = cls(rules, columns, no_rows, gap, frames, Bounds([rule.bands for rule in rules]))
         return plan
