@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from esper_analyzer.measuring.summary import Value
     from esper_analyzer.reading.run_index import Ranks, RunIndex
     from esper_analyzer.reporting.report import Report
+    from esper_schemas.examining.run import RunExamination
     from esper_schemas.examining.segment import Depth
 
 
@@ -67,14 +68,20 @@ class Run(JudgedRun):
     def look(self, rank: int | None = None, depth: Depth | None = None) -> RunIndex:
         """Examine the run as it is now; see `RunReader.look`.
 
-        What follows from the bytes of a sealed file alone is kept in the cache folder, for files with this checksum.
+        What follows from the bytes of a sealed file alone is kept in the cache folder, for files with this checksum,
+        or at depth `records` in this state.
         """
-        if depth == "records":  # no file is opened
+        if depth == "records":
             return super().look(rank, depth)
         from esper_analyzer.caching.footers import kept_footers
 
         with kept_footers(self):
             return super().look(rank, depth)
+
+    def _index(self, found: RunExamination) -> RunIndex:
+        from esper_analyzer.caching.footers import index_with_kept_bounds
+
+        return index_with_kept_bounds(self, found)
 
     def snapshot(self, rank: int = 0) -> Snapshot:
         """Return the current state: last value, the last 10 values, trend and level of each metric.

@@ -17,7 +17,7 @@ from esper_analyzer.reading.staleness import is_stale
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import EsperError, NotARunError, RunDamagedError, StoreError
 from esper_schemas.examining.faults import Fault
-from esper_schemas.examining.run import count_all_segments, examine_run, find_run
+from esper_schemas.examining.run import RunExamination, count_all_segments, examine_run, find_run
 from esper_schemas.examining.segment import CheckedFooters, Depth
 from esper_schemas.run.directory import (
     ATTEMPTS,
@@ -243,7 +243,7 @@ class RunReader:
         try:
             with self.directory.open() as folder:
                 name = self.path.resolve().name
-                found = RunIndex.of(examine_run(folder, name, depth, only=rank, boxes=boxes, footers=self.footers))
+                found = self._index(examine_run(folder, name, depth, only=rank, boxes=boxes, footers=self.footers))
         except (RunDamagedError, OSError, pa.ArrowException) as error:
             if depth == "records":  # a sealed file does not match its seal
                 return self.look(rank, "checksums")
@@ -253,6 +253,10 @@ class RunReader:
             unusable = {fault.rank for fault in of_segments if fault.kind in ("corrupt", "unreadable")}
             self._damaged = (self._damaged - set(ranks)) | {number for number in ranks if number in unusable}
         return found
+
+    def _index(self, found: RunExamination) -> RunIndex:
+        """Make the index from an examination; raises as `index_of`."""
+        return RunIndex.of(found)
 
     def read(self, rank: int | None, make: Callable[[RunIndex], Made], found: RunIndex | None = None) -> Made:
         """Call `make` with one look at the run, or at one rank, and return its result.

@@ -24,10 +24,13 @@ from esper_schemas.segment.column_state import ColumnState
 from esper_schemas.segment.holds import Holds, check_columns
 from esper_schemas.segment.states import read_states
 
-_FOOTERS: dict[tuple[int, ...], tuple[int, tuple[str, ...]]] = {}
-"""Rows and added columns of sealed files that are known to be within bounds, by `_file_identity`; oldest first."""
+FileState = tuple[int, int, int, int, int]
+"""Device, inode and size of a file on a disk, its mtime and its ctime; only the kernel sets the last one."""
 
-_MAX_FOOTERS = 65_536  # about 20 MB
+_WITHIN_BOUNDS: dict[FileState, tuple[int, tuple[str, ...]]] = {}
+"""Rows and added columns of sealed files whose footers and pages are known to be within bounds; oldest first."""
+
+_MOST_WITHIN_BOUNDS = 65_536  # about 20 MB
 
 NO_CACHE = "ESPER_NO_CACHE"
 """If this environment variable is set, no number that was stored once is used: all come from the rows."""
@@ -72,6 +75,7 @@ class Piece:
         frame: the rows of an active segment; None for a sealed one, which is read when it is needed.
         storage, name: where the file is.
         seal: the seal of a sealed segment, if nothing is wrong with it.
+        state: of a sealed file on a disk that was not compared with its checksum, when it was found within bounds.
     """
 
     number: int
@@ -87,6 +91,7 @@ class Piece:
     storage: Storage
     name: str
     seal: Seal | None = None
+    state: FileState | None = None
 
     def open(self) -> BinaryIO:
         """Open the file of a sealed segment.
@@ -184,9 +189,10 @@ def to_frame(batch: pa.RecordBatch) -> pl.DataFrame:
 
 
 def _piece(check: RankExamination, segment: SegmentExamination, holds: Holds) -> Piece:
-    extras = holds.extras
+    extras: Iterable[str] = holds.extras
+    state = None
     if check.depth == "records" and not segment.rows_seen and not _is_checked_later(check.storage, segment.seal):
-        extras = _extras(check.storage, segment)
+        state, extras = _within_bounds(check.storage, segment)
     assert holds.first_update is not None  # there are rows
     assert holds.last_update is not None
     return Piece(
@@ -203,6 +209,7 @@ def _piece(check: RankExamination, segment: SegmentExamination, holds: Holds) ->
         storage=check.storage,
         name=segment.name,
         seal=None if segment.seal_is_bad else segment.seal,
+        state=state,
     )
 
 
@@ -211,36 +218,35 @@ def _is_checked_later(storage: Storage, seal: Seal | None) -> bool:
     return not isinstance(storage, Folder) and seal is not None and seal.extras is not None
 
 
-def _extras(storage: Storage, segment: SegmentExamination) -> list[str]:
-    """Return the columns that the user added to a sealed file whose seal alone was examined.
+def note_within_bounds(state: FileState, rows: int, extras: Iterable[str]) -> None:
+    """Note that the footer and the pages of a sealed file in this state are within bounds, and what it holds."""
+    while len(_WITHIN_BOUNDS) >= _MOST_WITHIN_BOUNDS:
+        del _WITHIN_BOUNDS[next(iter(_WITHIN_BOUNDS))]
+    _WITHIN_BOUNDS[state] = rows, tuple(extras)
 
-    A file is unpacked only after its footer and its page headers have shown that it is within bounds. A sealed file
-    does not change, so a process reads each of them once; that takes a millisecond.
+
+def _within_bounds(storage: Storage, segment: SegmentExamination) -> tuple[FileState | None, tuple[str, ...]]:
+    """Check that a sealed file whose seal alone was examined is within bounds; return its state and added columns.
+
+    A file is unpacked only after its footer and its page headers have shown that. A sealed file does not change, so
+    each is looked at once as long as its state is the same; that takes a millisecond.
     """
     where = storage.where(segment.name)
-    with storage.open(segment.name) as file:
-        identity = _file_identity(file)
-        known = _FOOTERS.get(identity) if identity is not None else None
-        if known is None:
+    found = storage.stat(segment.name) if isinstance(storage, Folder) else None
+    state = None if found is None else _state_of(found)
+    known = None if state is None else _WITHIN_BOUNDS.get(state)
+    if known is None:
+        with storage.open(segment.name) as file:
+            state = _state_of(os.fstat(file.fileno())) if isinstance(storage, Folder) else None
             with sealed.open_parquet(file, segment.bytes, where) as parquet:
                 known = parquet.metadata.num_rows, tuple(check_columns(parquet.schema_arrow)[0])
-            if identity is not None:
-                while len(_FOOTERS) >= _MAX_FOOTERS:
-                    del _FOOTERS[next(iter(_FOOTERS))]
-                _FOOTERS[identity] = known
+            if state is not None:
+                note_within_bounds(state, *known)
     rows, extras = known
     if segment.holds is not None and segment.holds.rows != rows:
         raise RunDamagedError(f"{where}: expected {segment.holds.rows} rows, found {rows} in its footer")
-    return list(extras)
+    return state, extras
 
 
-def _file_identity(file: BinaryIO) -> tuple[int, ...] | None:
-    """Identify a file and its state; None if it is not on a local disk.
-
-    Only the kernel can set the time of the last change (ctime).
-    """
-    try:
-        found = os.fstat(file.fileno())
-    except (OSError, AttributeError):  # io.UnsupportedOperation is an OSError
-        return None
+def _state_of(found: os.stat_result) -> FileState:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
