@@ -235,7 +235,7 @@ def _within_bounds(storage: Storage, segment: SegmentExamination) -> tuple[FileS
     found = storage.stat(segment.name) if isinstance(storage, Folder) else None
     state = None if found is None else _state_of(found)
     known = None if state is None else _WITHIN_BOUNDS.get(state)
-    if known is None:
+    if known is None or not _is_as_sealed(segment, *known):
         with storage.open(segment.name) as file:
             state = _state_of(os.fstat(file.fileno())) if isinstance(storage, Folder) else None
             with sealed.open_parquet(file, segment.bytes, where) as parquet:
@@ -246,6 +246,12 @@ def _within_bounds(storage: Storage, segment: SegmentExamination) -> tuple[FileS
     if segment.holds is not None and segment.holds.rows != rows:
         raise RunDamagedError(f"{where}: expected {segment.holds.rows} rows, found {rows} in its footer")
     return state, extras
+
+
+def _is_as_sealed(segment: SegmentExamination, rows: int, extras: tuple[str, ...]) -> bool:
+    """Whether what is known of a file does not contradict its seal."""
+    seal = segment.seal
+    return seal is None or (seal.rows == rows and (seal.extras is None or tuple(seal.extras) == extras))
 
 
 def _state_of(found: os.stat_result) -> FileState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -39,6 +40,9 @@ from esper_schemas.segment.holds import Range
 
 Step = Callable[[], None]
 """Called after each segment."""
+
+_MANY_SEGMENTS = 64
+"""The folders of so many segments are held open: opening one for every file takes half as long as reading a seal."""
 
 
 @dataclass(slots=True)
@@ -138,7 +142,12 @@ def examine_rank(
     # A running writer only adds rows, so whatever the records below mention exists when the segments are read.
     before = False if locked else has_writer(storage)
     numbers_of_attempts = _read_attempts(check)
-    for number in _uploaded(check, sorted(_all_segment_numbers(check))):
+    numbers = _uploaded(check, sorted(_all_segment_numbers(check)))
+    if isinstance(storage, Folder) and len(numbers) >= _MANY_SEGMENTS:
+        with suppress(RunDamagedError, OSError):  # reported with the segments
+            for folder in (SEALS, SEGMENTS):
+                storage.hold(folder)
+    for number in numbers:
         segment = examine_segment(storage, rank, number, recording, depth, footers)
         if segment is not None:
             check.segments.append(segment)

@@ -99,8 +99,7 @@ class _JsonFile:
                 f"{path} has format {version}, newer than the {FORMAT_VERSION} that this Esper reads; upgrade Esper"
             )
         known = {key: value for key, value in values.items() if key in types}
-        required = [entry.name for entry in fields(cls) if entry.default is entry.default_factory is MISSING]
-        if missing := [key for key in required if key not in known]:
+        if missing := [key for key in _required(cls) if key not in known]:  # type: ignore[arg-type]  # as above
             raise RunDamagedError(f"{path}: the keys {', '.join(missing)} are missing; Esper did not write this file")
         for key, value in known.items():
             if not _fits(value, types[key]):
@@ -116,6 +115,11 @@ class _JsonFile:
 @cache
 def _types(record: type) -> dict[str, Any]:
     return get_type_hints(record)
+
+
+@cache
+def _required(record: type) -> list[str]:
+    return [entry.name for entry in fields(record) if entry.default is entry.default_factory is MISSING]
 
 
 @cache

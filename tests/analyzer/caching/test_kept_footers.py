@@ -1,10 +1,12 @@
-"""Footers of long runs are checked once for each checksum, and nothing that is kept of them hides damage."""
+"""Footers of long runs are checked once for each checksum, or state of a file, and nothing that is kept hides damage."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,14 @@ from typing import Any
 import pytest
 
 from esper_analyzer import open_run
+from esper_analyzer.caching import footers
 from esper_analyzer.caching.folder import store
 from esper_analyzer.caching.footers import FEWEST
+from esper_analyzer.reading import segment_index
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reading.segment_index import NO_CACHE
 from esper_recorder import Recorder
+from esper_schemas.run.storage import SETTLED_NS
 from esper_schemas.segment import sealed
 
 SEGMENTS = FEWEST + 2
@@ -152,4 +157,110 @@ def test_kept_footers_that_contradict_the_seals_are_not_believed(
     store("footers", path.stem.removeprefix("footers-"), json.dumps(body).encode())
     opened.clear()
     assert seen(look(run)) == first
+    assert len(opened) == SEGMENTS
+
+
+# ---------------------------------------------------------------------- rows that are read without comparing checksums
+
+
+@pytest.fixture
+def as_new(monkeypatch: pytest.MonkeyPatch, opened: list[str]) -> Callable[[], None]:
+    """A function that forgets what this process knows of files, as another process does not know it."""
+
+    def forget() -> None:
+        monkeypatch.setattr(segment_index, "_WITHIN_BOUNDS", {})
+        opened.clear()
+
+    forget()
+    return forget
+
+
+def settle() -> None:
+    """Wait until a file that changes now has another ctime than those that were written before."""
+    time.sleep(2 * SETTLED_NS / 1e9)
+
+
+def rows(run: Path) -> list[tuple[object, ...]]:
+    """The rows of a run, read by an object that has not seen it."""
+    return open_run(run).updates().select("update", "value_loss", "mine").collect().rows()
+
+
+def test_rows_are_read_without_looking_at_files_that_are_as_they_were(
+    run: Path, opened: list[str], as_new: Callable[[], None]
+) -> None:
+    """Another process reads the same rows, and looks at the footer of no file."""
+    settle()
+    first = rows(run)
+    assert len(opened) == SEGMENTS
+    as_new()
+    assert rows(run) == first
+    assert opened == []
+
+
+@pytest.mark.parametrize("how", ["written", "replaced", "touched"])
+def test_a_file_whose_state_changed_is_looked_at_again(
+    run: Path, opened: list[str], as_new: Callable[[], None], how: str
+) -> None:
+    """Also if its size and mtime are those that it had."""
+    settle()
+    first = rows(run)
+    as_new()
+    path = run / "rank-0000/segments/00000003.parquet"
+    before, whole = path.stat(), path.read_bytes()
+    if how == "written":
+        path.write_bytes(whole)
+    elif how == "replaced":
+        path.with_suffix(".aside").write_bytes(whole)
+        path.with_suffix(".aside").replace(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert rows(run) == first
+    assert [Path(one).name for one in opened] == [path.name]
+
+
+def test_pages_that_unpack_to_too_much_are_found_whatever_is_kept(run: Path, as_new: Callable[[], None]) -> None:
+    """A file of the same size whose footer is out of bounds is left out of the rows, as on the first look."""
+    settle()
+    first = rows(run)
+    as_new()
+    path = run / "rank-0000/segments/00000003.parquet"
+    before, whole = path.stat(), path.read_bytes()
+    path.write_bytes(whole[:-8] + (2**31 - 1).to_bytes(4, "little") + whole[-4:])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert rows(run) == [row for row in first if row[0] != 3]
+
+
+def test_files_that_were_just_written_are_not_kept(
+    run: Path, cache: Path, as_new: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written again within a tick of the clock has the same ctime."""
+    monkeypatch.setattr(footers, "SETTLED_NS", 10**12)  # as if this process were fast
+    rows(run)
+    assert [*cache.glob("bounds-*")] == []
+
+
+@pytest.mark.parametrize("change", [{1: 7}, {2: []}], ids=["rows", "extras"])
+def test_kept_states_that_contradict_the_seals_are_not_believed(
+    run: Path, cache: Path, opened: list[str], as_new: Callable[[], None], change: dict[int, Any]
+) -> None:
+    """The files are looked at again, and the same rows are read."""
+    settle()
+    first = rows(run)
+    (path,) = cache.glob("bounds-*.json")
+    body = json.loads(path.read_bytes().partition(b"\n")[2])
+    body["of_files"] = [[change.get(at, part) for at, part in enumerate(parts)] for parts in body["of_files"]]
+    store("bounds", path.stem.removeprefix("bounds-"), json.dumps(body).encode())
+    as_new()
+    assert rows(run) == first
+    assert len(opened) == SEGMENTS
+
+
+def test_no_state_of_a_file_is_used_where_nothing_is_kept(
+    run: Path, cache: Path, opened: list[str], as_new: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without stored numbers, every process looks at every footer."""
+    settle()
+    rows(run)
+    as_new()
+    monkeypatch.setenv(NO_CACHE, "1")
+    rows(run)
     assert len(opened) == SEGMENTS
