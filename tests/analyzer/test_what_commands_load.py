@@ -91,3 +91,19 @@ def test_a_chart_loads_no_manual_no_tests_and_no_pillow(root: Path) -> None:
         "from plotext._tests.run import test\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_command_leaves_no_garbage_that_a_library_names(root: Path) -> None:
+    """A process that has loaded sketches ends without a word on standard error, since it looks for garbage then."""
+    script = (
+        "import datasketches, gc\n"
+        "from esper_analyzer.cli import main\n"
+        "gc.disable()\n"
+        "cycle = [datasketches.tdigest_double(100)]\n"
+        "cycle.append(cycle)\n"
+        "del cycle\n"
+        f"main(['report', '--root', {str(root)!r}, '--run', 'one'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "one" in done.stdout
+    assert done.stderr == ""

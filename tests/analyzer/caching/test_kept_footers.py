@@ -1,4 +1,4 @@
-"""Footers of long runs are checked once for each checksum, or state of a file, and nothing that is kept hides damage."""
+"""Footers of long runs are checked once, by the checksum or the state of a file, and nothing kept hides damage."""
 
 from __future__ import annotations
 
