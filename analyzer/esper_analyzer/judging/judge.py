@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,8 @@ class Judge:
         self._recent: deque[Row] = deque(maxlen=signals.CONTEXT_ROWS)
         self._parts: list[tuple[str, Step]] = []
         # Of each rule the column that has its number, or any; where none has it, the rule's position and its step.
-        self._sources = [rule.value.column or "update" for rule in self.rules]
+        sources = [rule.value.column or "update" for rule in self.rules]
+        self._sources = itemgetter(*sources) if len(sources) > 1 else lambda row: [row[name] for name in sources]
         self._steps: list[tuple[int, Step]] = []
 
     def advance(self, rows: pl.DataFrame) -> Sequence[Episode]:
@@ -160,7 +162,7 @@ class Judge:
         self._course.step(row)
         for name, part in self._parts:
             row[name] = part(row)
-        newest = [row[name] for name in self._sources]
+        newest = list(self._sources(row))
         for rule, of_rule in self._steps:
             newest[rule] = of_rule(row)
         self._newest = newest
