@@ -99,6 +99,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
+def stored_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use numbers that were stored once, whatever `--from-rows` says: for a test of what is stored."""
+    monkeypatch.delenv(NO_CACHE, raising=False)
+
+
+@pytest.fixture
 def read_rows() -> Callable[..., list[dict[str, Any]]]:
     """A function that reads every row of one rank as column → value, without looking for damage.
 

@@ -129,6 +129,7 @@ def test_a_report_of_many_segments_costs_few_requests(proxy: Proxy, moto: Server
     assert not [asked for asked in proxy.asked if "list-type" not in asked.path]
 
 
+@pytest.mark.usefixtures("stored_numbers")
 def test_a_kept_report_reads_no_rows(proxy: Proxy, moto: Server, tmp_path: Path) -> None:
     """A process that finds the report in the user's cache folder asks for records, and for no row."""
     url = put_folder(moto, record(tmp_path / "runs", "many", 40, 10), "many")

@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 
 from esper_analyzer.caching.folder import CACHE_DIR
-from esper_analyzer.reading.segment_index import NO_CACHE
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, stored_numbers: None) -> Path:
     """The cache folder of this test, which does not exist yet."""
     place = tmp_path_factory.mktemp("user") / "made" / "esper"
     monkeypatch.setenv(CACHE_DIR, str(place))
-    monkeypatch.delenv(NO_CACHE, raising=False)
     return place

@@ -26,9 +26,8 @@ from esper_schemas.testing.golden import NAMES, copy_run
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored_numbers: None) -> Path:
     """An empty cache folder of the test."""
-    monkeypatch.delenv(NO_CACHE, raising=False)
     monkeypatch.setenv(CACHE_DIR, str(tmp_path / "cache"))
     return tmp_path / "cache"
 

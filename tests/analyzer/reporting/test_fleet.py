@@ -333,6 +333,7 @@ def test_simulated_fleets_are_sound(command: Command, judged: Callable[..., Any]
     assert {fault.kind for fault in open_run("000/run-00003", tmp_path / "runs").faults()} == set()
 
 
+@pytest.mark.usefixtures("stored_numbers")
 def test_ctrl_c_ends_it_and_what_was_judged_is_kept(sweep: Path, tmp_path: Path) -> None:
     """Exit code 130, nothing on standard output, no traceback, and the next time goes on from there."""
     shutil.copytree(sweep, tmp_path / "runs")
