@@ -23,6 +23,7 @@ from esper_analyzer.reading.run_reader import RunReader
 from esper_analyzer.reading.segment_index import note_within_bounds, uses_stored_numbers
 from esper_schemas.examining.run import RunExamination
 from esper_schemas.examining.segment import CheckedFooter
+from esper_schemas.run.files import Folder
 from esper_schemas.run.storage import SETTLED_NS
 
 FEWEST = 64
@@ -70,22 +71,23 @@ def index_with_kept_bounds(run: RunReader, found: RunExamination) -> RunIndex:
     Raises:
         RunDamagedError, OSError, ArrowException: as `RunIndex.of`.
     """
-    ranks = [check for check in found.ranks if check.depth == "records"]
+    ranks = [check for check in found.ranks if check.depth == "records" and isinstance(check.storage, Folder)]
     is_long = sum(segment.is_sealed for check in ranks for segment in check.segments) >= FEWEST
     code = code_digest() if is_long and uses_stored_numbers() else None
     if code is None:
         return RunIndex.of(found)
     key = key_of(code, str(run.path), run.header.run_id, run.header.run_uuid)
-    kept = load_kept(_KIND_OF_BOUNDS, key, _Bounds)
-    known = {state for state, _, _ in kept.of_files} if kept is not None else set()
-    for state, rows, extras in kept.of_files if kept is not None else ():
+    kept = load_kept(_KIND_OF_BOUNDS, key, _Bounds) or _Bounds([])
+    for state, rows, extras in kept.of_files:
         note_within_bounds(state, rows, extras)
     settled = time.time_ns() - SETTLED_NS  # what changes now may change again at the same time
     index = RunIndex.of(found)
     pieces = [piece for rank in index.ranks.values() for piece in rank.pieces]
-    checked = [(piece.state, piece.rows, [*piece.extras]) for piece in pieces if piece.state is not None]
-    checked = [(state, rows, extras) for state, rows, extras in checked if state[-1] < settled]
-    new = sum(state not in known for state, _, _ in checked)
-    if new >= FEWEST and len(checked) <= _MOST:
-        store(_KIND_OF_BOUNDS, key, to_json(_Bounds(checked)))
+    known = {state: (rows, extras) for state, rows, extras in kept.of_files}  # of other ranks, too
+    before = len(known)
+    known |= {
+        one.state: (one.rows, [*one.extras]) for one in pieces if one.state is not None and one.state[-1] < settled
+    }
+    if len(known) >= before + FEWEST and len(known) <= _MOST:
+        store(_KIND_OF_BOUNDS, key, to_json(_Bounds([(state, *holds) for state, holds in known.items()])))
     return index

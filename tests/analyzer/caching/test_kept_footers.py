@@ -29,9 +29,9 @@ DAMAGE = [(3, "corrupt"), (4, "lost")]
 """A segment that cannot be used, and the rows before the next one that are lost with it."""
 
 
-def record(root: Path, segments: int) -> Path:
-    """A finished run of so many segments of one row."""
-    with Recorder.open(root, run_id="run", segment_rows=1) as recorder:
+def record(root: Path, segments: int, rank: int = 0, world_size: int = 1) -> Path:
+    """A finished run of so many segments of one row, or one rank of it."""
+    with Recorder.open(root, run_id="run", segment_rows=1, rank=rank, world_size=world_size) as recorder:
         for update in range(segments):
             recorder.record(update=update, policy_loss=0.1, value_loss=1.0, extras={"mine": 0.5})
     return root / "run"
@@ -264,3 +264,15 @@ def test_no_state_of_a_file_is_used_where_nothing_is_kept(
     monkeypatch.setenv(NO_CACHE, "1")
     rows(run)
     assert len(opened) == SEGMENTS
+
+
+def test_each_rank_is_kept(tmp_path: Path, opened: list[str], as_new: Callable[[], None]) -> None:
+    """Whoever reads one rank after another keeps what is known of the others."""
+    for rank in range(2):
+        run = record(tmp_path, SEGMENTS, rank, 2)
+    settle()
+    first = [open_run(run).updates(rank).collect().height for rank in range(2)]
+    assert (first, len(opened)) == ([SEGMENTS, SEGMENTS], 2 * SEGMENTS)
+    as_new()
+    assert open_run(run).updates().collect().height == 2 * SEGMENTS
+    assert opened == []
