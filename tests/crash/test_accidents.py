@@ -25,7 +25,7 @@ from esper_recorder.writing import taken
 from esper_schemas import RunDirectory
 from esper_schemas.examining.run import verify_run
 
-SHORT, LONG = 4, 112  # of each accident
+SHORT, LONG = 2, 112  # of each accident
 ROWS = 120
 OTHERS = 10_000
 """The updates of a second recording begin here."""

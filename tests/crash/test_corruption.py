@@ -99,7 +99,7 @@ def test_every_bit(image: _Image, ledger: Ledger, is_long: bool) -> None:
     The scan takes one row after the other, so each flip is scanned in the row that it falls in, and in the header
     with the first row behind it; a sample is scanned in the whole file, and gone through with a recorder.
     """
-    step = 1 if is_long else 97
+    step = 1 if is_long else 293
     with ledger.line("every single bit flipped, 50-row active file") as bits:
         for at in range(0, 8 * image.start, step if is_long else 29):
             broken = bytearray(image.data[: image.start])
@@ -111,7 +111,7 @@ def test_every_bit(image: _Image, ledger: Ledger, is_long: bool) -> None:
     assert not is_long or bits.states == 8 * len(image.data)
     with ledger.line("sampled flips: whole-file scan, reopen, record on") as line:
         rng = random.Random(1)
-        for sample in range(1000 if is_long else 50):
+        for sample in range(1000 if is_long else 30):
             at = rng.randrange(8 * len(image.data)) if sample % 10 else rng.randrange(8 * image.start)
             broken = bytearray(image.data)
             broken[at // 8] ^= 1 << at % 8
@@ -137,7 +137,7 @@ def _flip_row(image: _Image, i: int, step: int, line: Line) -> None:
 
 def test_every_truncation(image: _Image, ledger: Ledger, is_long: bool) -> None:
     """A file cut at any byte gives exactly the rows that are whole, and is never called corrupt."""
-    step = 1 if is_long else 31
+    step = 1 if is_long else 61
     with ledger.line("truncation at every byte, 50-row active file") as line:
         for length in range(0, image.start, step):
             line.count(Outcome(wrong=image.accepted(image.data[:length])), length)
@@ -151,7 +151,7 @@ def test_every_truncation(image: _Image, ledger: Ledger, is_long: bool) -> None:
     with ledger.line("sampled truncations: whole-file scan, reopen, record on") as line:
         rng = random.Random(2)
         lengths = [image.start + k * image.row_bytes + d for k in (0, 1, ROWS - 1) for d in (-1, 0, 1)]
-        for length in [*lengths, *(rng.randrange(len(image.data)) for _ in range(250 if is_long else 10))]:
+        for length in [*lengths, *(rng.randrange(len(image.data)) for _ in range(250 if is_long else 3))]:
             line.count(image.judge(image.data[:length]), length)
             line.count(image.finish(image.data[:length]), length)
     line.check()
@@ -225,10 +225,10 @@ def test_way_of_breaking(image: _Image, ledger: Ledger, is_long: bool, way: str)
     """However the bytes of an active file are broken, all rows before the fault are kept and no wrong one is read."""
     with ledger.line(way) as line:
         for i, data in enumerate(WAYS[way](image)):
-            if not is_long and i % 15:
+            if not is_long and i % 45:
                 continue
             line.count(image.judge(data), i)
-            if i % (25 if is_long else 180) == 0:
+            if i % (25 if is_long else 900) == 0:
                 line.count(image.finish(data), i)
     line.check()
 

@@ -126,7 +126,7 @@ def test_fault_at_every_operation(memory: Path, ledger: Ledger, is_long: bool, n
     points = list(range(counting.done))
     assert counting.done > 20
     with ledger.line(f"{name}: each operation in turn") as line:
-        for at in points if is_long else random.Random(7).sample(points, 4):
+        for at in points if is_long else random.Random(7).sample(points, 2):
             root = memory / "r"
             root.mkdir()
             line.count(_record_through(root, Trouble(root, fault, at)), f"operation {at}")

@@ -121,7 +121,7 @@ def test_kill_loop(disk: Path, memory: Path, nursery: Nursery, ledger: Ledger, i
 
     Half of the runs are on a disk, half in memory, where sealing takes a smaller part of the time.
     """
-    kills = 1000 if is_long else 30
+    kills = 1000 if is_long else 15
     rng = random.Random(8)
     lines = {phase: ledger.begin(f"SIGKILL while {PHASES[phase]}") for phase in (OPENING, RECORDING, CLOSING)}
     end = ledger.begin("runs of killed writers: reopened, recorded on, read")

@@ -141,7 +141,7 @@ def test_power_loss_at_every_operation(
     for words, is_kill in (("power loss", False), ("kill", True)):
         with ledger.line(f"{words} after every file operation of two attempts") as line:
             wanted = [state for state in states if state[3] == is_kill]
-            for state in _sample(wanted, len(wanted) if is_long else 24):
+            for state in _sample(wanted, len(wanted) if is_long else 12):
                 _check_state(memory, line, *state)
         line.check()
     assert not is_long or sum(line.states for line in ledger.lines) >= 150
