@@ -10,8 +10,8 @@ from typing import Any
 
 import obstore
 from obstore.store import ObjectStore, from_url
+from tests.forked import run_forked
 from tests.object_store.servers import Server
-from tests.waiting import HANG_SECS
 
 from esper_recorder import Recorder
 from esper_schemas import RunDirectory
@@ -46,14 +46,8 @@ def upload(
     server: Server, *arguments: object, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `esper-rec upload` to its end."""
-    return subprocess.run(
-        upload_command(*arguments),
-        env={**server.environment(), **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECS,
-        check=False,
-    )
+    environment = {**server.environment(), **(environment or {})}
+    return run_forked("esper_recorder", "upload", *arguments, environment=environment)
 
 
 def client(server: Server) -> ObjectStore:
