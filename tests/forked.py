@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tests.waiting import HANG_SECS
 
@@ -50,7 +51,10 @@ os.chdir(job["cwd"])
 os.environ.clear()
 os.environ.update(job["environment"])
 sys.argv[1:] = job["arguments"]
-runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
+if job["module"] is None:
+    exec(job["code"])
+else:
+    runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
 """
 
 
@@ -91,7 +95,7 @@ def _server(imports: tuple[str, ...]) -> _Server:
     return _Server(imports)
 
 
-def run_forked(
+def run_module(
     module: str,
     *arguments: object,
     imports: tuple[str, ...] = READING,
@@ -113,20 +117,26 @@ def run_forked(
         subprocess.TimeoutExpired: it hangs, and was killed.
     """
     given = [*map(str, arguments)]
+    job = {"module": module, "arguments": given, "cwd": str(cwd or Path.cwd())}
+    return _run({**job, "environment": dict(os.environ if environment is None else environment)}, imports, meanwhile)
+
+
+def run_code(code: str, *arguments: object, imports: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Do what `python -c code arguments` does, see `run_module`, in the folder and environment of this process."""
+    job = {"module": None, "code": code, "arguments": [*map(str, arguments)], "cwd": str(Path.cwd())}
+    return _run({**job, "environment": dict(os.environ)}, imports)
+
+
+def _run(
+    job: dict[str, Any], imports: tuple[str, ...], meanwhile: Callable[[int], object] = lambda pid: None
+) -> subprocess.CompletedProcess[str]:
+    server = _server(imports)
+    command = [job["module"] or "-c", *job["arguments"]]
     with tempfile.TemporaryDirectory(prefix="forked-") as place:
         outputs = [Path(place, name) for name in ("stdout", "stderr")]
         for path in outputs:
             path.touch()
-        server = _server(imports)
-        server.ask(
-            {
-                "module": module,
-                "arguments": given,
-                "environment": dict(os.environ if environment is None else environment),
-                "cwd": str(cwd or Path.cwd()),
-                "files": [os.devnull, *map(str, outputs)],
-            }
-        )
+        server.ask({**job, "files": [os.devnull, *map(str, outputs)]})
         pid = server.number()
         try:
             meanwhile(pid)
@@ -135,7 +145,7 @@ def run_forked(
             os.kill(pid, signal.SIGKILL)
             server.number()
             if isinstance(error, TimeoutError):
-                raise subprocess.TimeoutExpired([module, *given], HANG_SECS) from None
+                raise subprocess.TimeoutExpired(command, HANG_SECS) from None
             raise
         said = [path.read_text(encoding="utf-8") for path in outputs]
-    return subprocess.CompletedProcess([module, *given], code, *said)
+    return subprocess.CompletedProcess(command, code, *said)

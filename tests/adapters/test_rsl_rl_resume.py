@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import polars as pl
 import pytest
 import torch
 from tests.adapters.rsl_rl_runs import ROLLOUT, STEPS, Points, make_runner, rows_of
+from tests.forked import TRAINING, run_code
 
 from esper_analyzer import Run, live_monitor, open_run
 from esper_recorder.adapters.rsl_rl import attach
@@ -116,9 +115,7 @@ def test_rows_are_safe_at_once_and_a_second_learn_takes_the_run_up(tmp_path: Pat
     assert "learn() was called again" in str(found.attempts()[0].reason)
 
 
-def test_ctrl_c_in_a_script_of_a_few_lines(
-    tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
+def test_ctrl_c_in_a_script_of_a_few_lines(tmp_path: Path) -> None:
     """A program that ends by Ctrl-C, with nothing but the Writer, leaves a sealed run that says so."""
     script = """
 import os, signal, sys
@@ -129,7 +126,7 @@ runner = make_runner(Path(sys.argv[1]), {})
 attach(runner, on_update=lambda row: row["update"] == 1 and os.kill(os.getpid(), signal.SIGINT))
 runner.learn(9999)
 """
-    ended = run_python(script, tmp_path)
+    ended = run_code(script, tmp_path, imports=TRAINING)
     assert "KeyboardInterrupt" in ended.stderr
     assert ended.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
     found = opened(tmp_path)

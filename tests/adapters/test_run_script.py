@@ -8,15 +8,16 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.forked import TRAINING, run_module
 from tests.recorder.importing.logs import import_log
-from tests.waiting import HANG_SECS, wait_until
+from tests.waiting import wait_until
 
 from esper_analyzer import Run, open_run
 
@@ -40,18 +41,24 @@ def environment(**others: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")} | others
 
 
-def begin(*arguments: object, folder: Path, **variables: str) -> subprocess.Popen[str]:
-    """Begin `esper-rec run` in a folder."""
-    command = [sys.executable, "-m", "esper_recorder", "run", *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment(**variables))
-
-
 def run(*arguments: object, folder: Path, **variables: str) -> tuple[int, str, str]:
     """Run `esper-rec run` to its end: exit code, standard output and standard error."""
-    process = begin(*arguments, folder=folder, **variables)
-    output, errors = process.communicate(timeout=HANG_SECS)
-    return process.returncode, output, errors
+    command = [sys.executable, "-m", "esper_recorder", "run", *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env=environment(**variables), check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def train(
+    *arguments: object, folder: Path, meanwhile: Callable[[int], object] = lambda pid: None
+) -> tuple[int, str, str]:
+    """The same of a script that trains, in a process that has imported PyTorch already."""
+    done = run_module(
+        "esper_recorder", "run", *arguments,
+        imports=TRAINING, environment=environment(), cwd=folder, meanwhile=meanwhile,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
 
 
 def run_plainly(*arguments: object, folder: Path) -> tuple[int, str, str]:
@@ -107,7 +114,8 @@ def assert_as_written(rows: list[dict[str, Any]], scalars: Mapping[str, list[tup
 )
 def test_a_script_is_recorded_as_its_own_event_file_has_it(script: str, writer: str, env: str, tmp_path: Path) -> None:
     """Every value of every update, the last one too, in the folder of the event file; the exit code is kept."""
-    code, output, errors = run(SCRIPTS / script, "--writer", writer, "--updates", 5, "--exit-code", 7, folder=tmp_path)
+    arguments = ("--writer", writer, "--updates", 5, "--exit-code", 7)
+    code, output, errors = train(SCRIPTS / script, *arguments, folder=tmp_path)
     assert (code, output) == (7, ""), errors
     found = only_run(tmp_path)
     rows = rows_of(found)
@@ -137,17 +145,18 @@ def test_a_script_is_recorded_as_its_own_event_file_has_it(script: str, writer: 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_seals_the_run(number: signal.Signals, code: int, tmp_path: Path) -> None:
     """In the middle of a training: all updates so far are there, and the run says what ended it."""
-    process = begin(SCRIPTS / "ppo.py", "--updates", 1_000_000, "--num-steps", 16, folder=tmp_path)
 
     def has_rows() -> bool:
-        assert process.poll() is None
         active = list(tmp_path.glob("runs/*/rank-0000/active/*.arrows"))
         return bool(active) and len(rows_of(open_run(active[0].parents[2]))) >= 5
 
-    wait_until(has_rows, "no update was recorded")
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=HANG_SECS)
-    assert process.returncode == code, errors
+    def interrupt(pid: int) -> None:
+        wait_until(has_rows, "no update was recorded")
+        os.kill(pid, number)
+
+    arguments = ("--updates", 1_000_000, "--num-steps", 16)
+    ended, _, errors = train(SCRIPTS / "ppo.py", *arguments, folder=tmp_path, meanwhile=interrupt)
+    assert ended == code, errors
     found = only_run(tmp_path)
     assert (found.status(), found.faults()) == ("interrupted", [])
     assert not list(Path(found.path).glob("rank-0000/active/*"))
@@ -163,7 +172,7 @@ def test_a_signal_seals_the_run(number: signal.Signals, code: int, tmp_path: Pat
 def test_a_training_that_raises_is_sealed_as_failed(tmp_path: Path) -> None:
     """With exit code 1, the reason, and every update before."""
     arguments = ("--updates", 4, "--num-steps", 16, "--fail-at", 3)
-    code, output, errors = run(SCRIPTS / "ppo.py", *arguments, folder=tmp_path)
+    code, output, errors = train(SCRIPTS / "ppo.py", *arguments, folder=tmp_path)
     assert (code, output) == (1, "")
     assert "\nRuntimeError: the trainer broke\nesper-rec: " in errors
     found = only_run(tmp_path)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tests.adapters.sb3_runs import ROLLOUT, STEPS, Fixed, RaiseAt, make_ppo, rows_of
+from tests.forked import TRAINING, run_code
 
 from esper_analyzer import open_run
 from esper_recorder.adapters.sb3 import RecorderCallback
@@ -44,9 +43,7 @@ def test_rows_are_safe_at_once_and_a_second_learn_takes_the_run_up(tmp_path: Pat
     assert run.status() == "finished"
 
 
-def test_ctrl_c_in_a_script_of_three_lines(
-    tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
+def test_ctrl_c_in_a_script_of_three_lines(tmp_path: Path) -> None:
     """A program that ends by Ctrl-C, with nothing but the callback, leaves a sealed run that says so."""
     script = """
 import os, signal, sys
@@ -56,7 +53,7 @@ ctrl_c = lambda row: row["update"] == 1 and os.kill(os.getpid(), signal.SIGINT)
 model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1, device="cpu")
 model.learn(9999, callback=RecorderCallback(sys.argv[1], run_id="script", on_update=ctrl_c))
 """
-    ended = run_python(script, tmp_path)
+    ended = run_code(script, tmp_path, imports=TRAINING)
     assert "KeyboardInterrupt" in ended.stderr
     run = open_run(tmp_path / "script")
     assert run.status() == "interrupted"

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.forked import TRAINING, run_code
 from tests.waiting import PATIENT
 
 from esper_schemas import RunDirectory
@@ -71,9 +72,7 @@ def damage(run: Path) -> list[str]:
 
 def test_a_real_training_that_blows_up_and_is_killed(tmp_path: Path) -> None:
     """The minibatch that overflowed is there, and how the loss rose before."""
-    done = subprocess.run(
-        [sys.executable, "-c", BROKEN_TRAINING, tmp_path], check=False, capture_output=True, text=True
-    )
+    done = run_code(BROKEN_TRAINING, tmp_path, imports=TRAINING)
     assert done.returncode == -signal.SIGKILL, done.stderr
     [box] = boxes(tmp_path / "r")
     assert damage(tmp_path / "r") == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import obstore
 from obstore.store import ObjectStore, from_url
-from tests.forked import run_forked
+from tests.forked import run_module
 from tests.object_store.servers import Server
 
 from esper_recorder import Recorder
@@ -47,7 +47,7 @@ def upload(
 ) -> subprocess.CompletedProcess[str]:
     """Run `esper-rec upload` to its end."""
     environment = {**server.environment(), **(environment or {})}
-    return run_forked("esper_recorder", "upload", *arguments, environment=environment)
+    return run_module("esper_recorder", "upload", *arguments, environment=environment)
 
 
 def client(server: Server) -> ObjectStore:
