@@ -34,8 +34,12 @@ def set_slow_write_secs(patch: pytest.MonkeyPatch, secs: float, *, of_thread: bo
 
 
 def wait_until(condition: Callable[[], bool], otherwise: str = "it did not happen") -> None:
-    """Wait until something is so; AssertionError with the text `otherwise` where it hangs."""
-    deadline = time.monotonic() + HANG_SECS
+    """Wait until something is so; AssertionError with the text `otherwise` where it hangs.
+
+    It looks less often the longer it waits, and leaves the processor to what it waits for.
+    """
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.005)
+        waited = time.monotonic() - began
+        assert waited < HANG_SECS, otherwise
+        time.sleep(min(0.2, max(0.005, waited / 20)))

@@ -144,7 +144,7 @@ courses = st.lists(stretches | ramps | st.lists(numbers, max_size=20), min_size=
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     columns=st.fixed_dictionaries(dict.fromkeys(READS, courses)),
     cuts=st.lists(st.integers(0, 130), max_size=5),
@@ -184,7 +184,7 @@ def test_infinite_ratios_are_no_baseline() -> None:
             assert found["loss_ratio_baseline"] == [None] * 30 + [expected] * 10
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_the_baseline_has_the_bits_of_its_expression(seed: int) -> None:
     """Made of 30 rows one by one, Lv/Lp at the start is what its expression gives, to the bit, whatever is among them.

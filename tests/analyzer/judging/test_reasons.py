@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from esper_analyzer import Alert, Reason, Verdict, open_run
+from esper_analyzer.caching.folder import CACHE_DIR
 from esper_analyzer.judging import alert_log as alerts_module
 from esper_analyzer.judging import verdict as verdict_module
 from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.verdict import DAMAGE, DROPPED_ROWS, REMARK, STATE, grouped
-from esper_analyzer.reading.segment_index import NO_CACHE
 from esper_schemas import ValueLossDefinition
 from esper_schemas.metric.levels import LEVELS
 
@@ -164,13 +164,18 @@ def shape(path: Path, command: Command) -> Iterator[Any]:
 
 @pytest.mark.parametrize("make", [remarked, missing, damaged, ranked], ids=lambda make: make.__name__)
 def test_rewording_decides_nothing(
-    make: Callable[[Record], Path], record: Record, command: Command, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[Record], Path],
+    record: Record,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Other words in every reason and alert change no level, order, rule, link, group of ranks or exit code."""
     path = make(record)
-    monkeypatch.setenv(NO_CACHE, "1")  # where the old words would be
+    monkeypatch.setenv(CACHE_DIR, str(tmp_path / "before"))
     before, told = list(shape(path, command)), sentences(path)
 
+    monkeypatch.setenv(CACHE_DIR, str(tmp_path / "after"))
     monkeypatch.setattr(verdict_module, "Reason", reworded)
     monkeypatch.setattr(alerts_module, "Alert", reworded_alert)
     after = list(shape(path, command))
