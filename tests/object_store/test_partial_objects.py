@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 from tests.object_store.servers import BUCKET, S3rver, Server
 from tests.object_store.stored import put_folder
 from tests.object_store.uploads import client, record_rows
+from tests.tables import shortened
 from tests.waiting import HANG_SECS, wait_until
 
 from esper_analyzer import open_run
@@ -63,13 +64,7 @@ def _in_part(server: Server, key: str, data: bytes, count: int) -> Iterator[None
         assert b" 200 " in connection.recv(100)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in ("header", "seal", "segment") else pytest.param(name, marks=pytest.mark.hostile)
-        for name in OBJECTS
-    ],
-)
+@pytest.mark.parametrize("name", shortened(OBJECTS, str))
 def test_object_in_part(name: str, s3rver: S3rver, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever reads the run sees rows of whole segments alone, and all of it as soon as the rest has arrived; also
     where the object was whole before, and is put again.

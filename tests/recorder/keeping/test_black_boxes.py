@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.recorder.keeping.deaths import Crash, dies_after
+from tests.tables import shortened
 from tests.waiting import HANG_SECS
 
 from esper_analyzer import open_run
@@ -184,11 +185,7 @@ def test_black_box_of_a_newer_version_is_left_alone(bases: dict[Base, Path], tmp
 
 # ------------------------------------------------------------------ repair
 
-ROWS = [
-    pytest.param(damage, id=damage.name, marks=() if number % 3 == 0 else pytest.mark.hostile)
-    for number, damage in enumerate(BLACK_BOXES)
-]
-"""Each damage: a third of them always, all in `make hostile`."""
+ROWS = shortened(BLACK_BOXES, lambda damage: damage.name)
 
 
 def folders(run: Path) -> set[str]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from tests.live_runs import copy_live_run
+from tests.tables import shortened
 
 from esper_analyzer import open_run
 from esper_recorder import Recorder
@@ -228,7 +229,7 @@ def _tree(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", shortened(CASES, lambda case: case.name))
 def test_broken_run_is_repaired_and_recorded_on(crashed: Path, tmp_path: Path, case: Case) -> None:
     """Whatever breaks: verify finds it, repair keeps every other row, and the run can be read and recorded on."""
     path = shutil.copytree(crashed, tmp_path / "run")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.forked import TRAINING, run_module
 from torch.utils.tensorboard import SummaryWriter
 
 from esper_analyzer import open_run
@@ -25,8 +23,9 @@ SCRIPT = PROJECT / "tests" / "adapters" / "scripts" / "ppo.py"
 def test_each_command_records_the_script(line: str, tmp_path: Path) -> None:
     """All three updates, into the folder that the page names."""
     (tmp_path / "ppo.py").symlink_to(SCRIPT)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(line.split(), cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    program, *arguments = line.split()
+    assert program == "esper-rec"
+    done = run_module("esper_recorder", *arguments, imports=TRAINING, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / ("recorded" if "--out" in line else "runs")).iterdir()
     assert open_run(run).updates().collect()["update"].to_list() == [0, 1, 2]
