@@ -12,16 +12,15 @@ ENGINES ?= ducklake spark # those of `make engines`: the names of tests/engines/
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools stores test test-all compiled hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet engines
+.PHONY: help setup demo tools stores test further hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Nothing is compiled: most of it is never imported, and Python compiles what is.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing everything into $(VENV)/; this takes some minutes the first time.'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 $(NODE_READY): package.json $(READY)
@@ -59,11 +58,8 @@ engines: setup $(patsubst %,.engines/%/.ready,$(ENGINES)) ## the SQL of analyzer
 	$(if $(filter spark,$(ENGINES)),bash tests/tools.sh java)
 	$(PYTEST) -m engines $(patsubst %,tests/engines/test_%.py,$(ENGINES))
 
-test-all: setup tools stores ## test, hostile and notebooks in one run, as before a change lands (EVERY=3: a third of the hostile tables)
-	$(PYTEST) -m "not torture and not engines" -n $(WORKERS) --dist worksteal --every $(EVERY)
-
-compiled: setup ## compile what the tests import, which else each worker does by itself
-	$(PYTEST) --collect-only --quiet > /dev/null
+further: setup stores ## hostile and notebooks in one run, as before a change lands (EVERY=3: a third of the hostile tables)
+	$(PYTEST) -m "(hostile or notebooks) and not torture" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
 hostile: setup stores ## every command through the tables of damages, failures and harmful folders; four minutes (EVERY=3: a third)
 	$(PYTEST) -m "hostile and not torture" -n $(WORKERS) --dist worksteal --every $(EVERY)
