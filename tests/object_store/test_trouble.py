@@ -118,7 +118,7 @@ def test_the_network_is_cut_in_the_rows(cut: str, url: str, moto: Server, tmp_pa
         with Proxy(moto) as proxy:
             proxy.trouble = partial(_trouble, cut, _is_rows)
             done = run_here(proxy.environment(), *place.words, cwd=place.folder)
-            assert 0 < len([asked for asked in proxy.asked if _is_rows(asked)]) < 40
+            assert 0 < len([asked for asked in proxy.asked if _is_rows(asked)]) < 100  # `compare` has two runs
         place.check(done, moto, "the connection broke" if cut != "gone" else "")
 
 
