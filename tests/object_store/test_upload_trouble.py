@@ -184,7 +184,7 @@ def test_store_that_stays_away(moto: Server, tmp_path: Path) -> None:
         done = run_here(proxy.environment(), "esper-rec", "upload", run, moto.url("runs"), cwd=tmp_path)
     again, in_vain = done.stderr.splitlines()
     assert (done.returncode, again.endswith("; it is tried again")) == (2, True)
-    assert "does not answer" in in_vain
+    assert "does not answer" in in_vain or "the connection broke" in in_vain  # whichever request was on its way
     assert "the same upload again adds the rest" in in_vain
 
 
