@@ -61,8 +61,10 @@ def judgements_of_short(looks: Sequence[tuple[JudgedRun, RunIndex]]) -> list[dic
         key = key_of_rows(run, found, found)
         there = None if key is None else load_kept(_KIND, key, _Judgements)
         made.append(None if there is None else dict(there.of_ranks))
-        short = _Short(len(made) - 1, key or "", run, found)
-        if key is None or there is not None or not run.settings.can_travel or short.count > _MOST_ROWS:
+        if key is None or there is not None or not run.settings.can_travel:
+            continue
+        short = _Short(len(made) - 1, key, run, found)
+        if short.count > _MOST_ROWS:
             continue
         if group and (
             group[0].run.settings is not run.settings or short.count + sum(one.count for one in group) > _MOST_ROWS
