@@ -222,11 +222,7 @@ class Judge:
 
     def signals(self) -> dict[str, float | None]:
         """Return every signal after the newest row, by name: those that rules watch, and those that only inform."""
-        values = self.values()
-        watched = {name: values.get(name) for name in SIGNALS}
-        if not self.rows:
-            return watched | dict.fromkeys(INFORMING)
-        return watched | self._as_frame().select(**INFORMING).row(-1, named=True)
+        return signals_of([self])[0]
 
     def _as_frame(self) -> pl.DataFrame:
         """The rows before the next one as a frame."""
@@ -289,6 +285,28 @@ class Judge:
                 begun.pop()  # a warning that is critical at once
             begun.append(self.in_force[key])
         return begun
+
+
+def signals_of(judges: Sequence[Judge]) -> list[dict[str, float | None]]:
+    """Return `Judge.signals` of each of several judges; those that no rule watches are computed in one query."""
+    frames = [judge._as_frame().select(_INFORMED_BY) for judge in judges if judge.rows]
+    informing = iter(_informing(frames) if frames else ())
+    found = []
+    for judge in judges:
+        values = judge.values()
+        watched = {name: values.get(name) for name in SIGNALS}
+        found.append(watched | (next(informing) if judge.rows else dict.fromkeys(INFORMING)))
+    return found
+
+
+def _informing(frames: Sequence[pl.DataFrame]) -> list[dict[str, float | None]]:
+    """Return the signals that no rule watches in the last row of each of these frames, which have a row at least."""
+    places = pl.Series("", np.repeat(np.arange(len(frames)), [frame.height for frame in frames]))
+    grouped = pl.concat(frames).group_by(places, maintain_order=True)
+    return grouped.agg(**{name: signal.last() for name, signal in INFORMING.items()}).drop("").rows(named=True)
+
+
+_INFORMED_BY = sorted({name for signal in INFORMING.values() for name in signal.meta.root_names()})
 
 
 def judge_each(portions: Sequence[tuple[Judge, pl.DataFrame]], *, side_by_side: bool) -> list[Sequence[Episode]]:

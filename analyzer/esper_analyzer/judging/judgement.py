@@ -9,7 +9,7 @@ import polars as pl
 
 from esper_analyzer.judging.alert_log import AlertLog, in_order
 from esper_analyzer.judging.alerts import Alert
-from esper_analyzer.judging.judge import Judge, judge_each
+from esper_analyzer.judging.judge import Judge, judge_each, signals_of
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.trouble import FEWEST_BEFORE, Trouble, TroubleLog
 from esper_analyzer.judging.verdict import (
@@ -92,7 +92,7 @@ def judge_in_steps(
         log.add(begun)
         troubles.add(begun)
         yield judge.rows
-    return _judgement(judge, log, troubles, _facts(run, index, rows, damage), (rows, index))
+    return _judgement(judge, judge.signals(), log, troubles, _facts(run, index, rows, damage), (rows, index))
 
 
 def judge_side_by_side(asked: Sequence[tuple[JudgedRun, SegmentIndex, pl.DataFrame, int]]) -> list[Judgement]:
@@ -105,17 +105,23 @@ def judge_side_by_side(asked: Sequence[tuple[JudgedRun, SegmentIndex, pl.DataFra
     judges = [run.judge() for run, _, _, _ in asked]
     begun = judge_each([(judge, rows) for judge, (_, _, rows, _) in zip(judges, asked, strict=True)], side_by_side=True)
     made = []
-    for judge, episodes, (run, index, held, damage) in zip(judges, begun, asked, strict=True):
+    of_each = zip(judges, signals_of(judges), begun, asked, strict=True)
+    for judge, signals, episodes, (run, index, held, damage) in of_each:
         rows = held.lazy()
         log, troubles = AlertLog(), TroubleLog(update_at(FEWEST_BEFORE + 1, rows, index))
         log.add(episodes)
         troubles.add(episodes)
-        made.append(_judgement(judge, log, troubles, _facts(run, index, rows, damage), (rows, index)))
+        made.append(_judgement(judge, signals, log, troubles, _facts(run, index, rows, damage), (rows, index)))
     return made
 
 
 def _judgement(
-    judge: Judge, log: AlertLog, troubles: TroubleLog, facts: RunFacts, of: tuple[pl.LazyFrame, SegmentIndex]
+    judge: Judge,
+    signals: dict[str, float | None],
+    log: AlertLog,
+    troubles: TroubleLog,
+    facts: RunFacts,
+    of: tuple[pl.LazyFrame, SegmentIndex],
 ) -> Judgement:
     in_force = judge.in_force.values()
     return Judgement(
@@ -130,7 +136,7 @@ def _judgement(
         alerts=log.alerts(in_force, facts.missing, facts.stride),
         trouble=troubles.trouble(in_force),
         verdict=conclude(judge, facts),
-        signals=judge.signals(),
+        signals=signals,
     )
 
 

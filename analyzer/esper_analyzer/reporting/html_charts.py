@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
-import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import sub
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.settings import Settings
@@ -23,7 +21,13 @@ from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, RETURNS
 from esper_schemas.metric.metrics import Bands, Level, Limit
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 MAX_RANGES = 8
+
+MEAN_DIGITS = 4
+"""Significant digits of the mean of a stretch in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def chart_data(
                         "values": line.values,
                         "nonfinite": coded_ranges(line.nonfinite),
                         "stretches": coded(line.stretches),
-                        "means": [float(f"{mean:.4g}") for mean in line.means],
+                        "means": rounded(line.means, MEAN_DIGITS),
                     }
                     for line in course.lines[chart.name]
                 ],
@@ -147,43 +151,39 @@ def _bands(name: str, bands: Bands | None) -> list[list[Any]]:
 
 
 def pack(data: Mapping[str, Any]) -> str:
-    """Pack data as strict JSON, deflated, in Base64, which contains no character special to HTML."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return base64.b64encode(zlib.compress(text.encode(), 6)).decode()
+    """Pack data as JSON, deflated, in Base64, which contains no character special to HTML; NaN becomes null."""
+    text = orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)
+    return base64.b64encode(zlib.compress(text, 6)).decode()
 
 
-def coded(numbers: Sequence[int]) -> list[int]:
+def coded(numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the first number and then the differences between neighbours, which compress well."""
-    return [*numbers[:1], *map(sub, numbers[1:], numbers)]
+    found: NDArray[np.int64] = np.asarray(numbers, np.int64)
+    return np.concatenate([found[:1], found[1:] - found[:-1]])
 
 
-def rounded(values: Sequence[float | None], digits: int) -> list[float | None]:
-    """Round to so many significant digits; whole numbers are written without a point, which is shorter.
+def rounded(values: Sequence[float | None] | NDArray[np.float64], digits: int) -> NDArray[np.float64]:
+    """Round to so many significant digits, as a text of the number would be.
 
     Args:
-        values: finite numbers; None is kept.
+        values: finite numbers; None, and NaN, become NaN.
         digits: at most 9.
     """
-    numbers = np.array(values, np.float64)  # None becomes NaN
+    numbers: NDArray[np.float64] = np.asarray(values, np.float64)  # None becomes NaN
     with np.errstate(all="ignore"):
         exponents = digits - 1 - np.floor(np.log10(np.abs(numbers)))
         powers = 10.0 ** np.abs(exponents)
         scaled = np.where(exponents < 0, numbers / powers, numbers * powers)
         whole = np.rint(scaled)
-        made = np.where(exponents < 0, whole * powers, whole / powers)
+        made: NDArray[np.float64] = np.where(exponents < 0, whole * powers, whole / powers)
         # Digits and power are exact, so that one product or division is rounded as the text of the number would be.
         is_sure = (np.abs(exponents) <= _EXACT_POWERS) & (np.abs(np.abs(scaled - whole) - 0.5) > _NEAR_HALF)
         is_sure &= (np.abs(scaled) >= 10.0 ** (digits - 1)) & (np.abs(scaled) < 10.0**digits)
     is_zero = numbers == 0.0
-    made, is_sure = np.where(is_zero, numbers, made), is_sure | is_zero
-    for at in np.flatnonzero(~is_sure).tolist():
-        value = values[at]
-        made[at] = math.nan if value is None else float(f"{value:.{digits}g}")
-    is_whole = (made == np.rint(made)) & (np.abs(made) < 10**digits) & (made != 0.0)
-    found = made.astype(object)
-    found[is_whole] = made[is_whole].astype(np.int64)
-    found[np.isnan(made)] = None
-    return list(found.tolist())
+    made[is_zero] = numbers[is_zero]
+    by_text = ~is_sure & ~is_zero & np.isfinite(numbers)
+    made[by_text] = [float(f"{value:.{digits}g}") for value in numbers[by_text].tolist()]
+    return made
 
 
 _EXACT_POWERS = 22

@@ -65,13 +65,9 @@ decimals = st.builds(lambda digits, power: digits / 2 * 10.0**power, st.integers
     values=st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False) | decimals), digits=st.integers(3, 9)
 )
 def test_numbers_are_rounded_as_their_texts(values: list[float | None], digits: int) -> None:
-    """Also in the middle of two, at powers of ten, at zero and at the ends of the range; whole ones have no point."""
-    expected: list[float | None] = []
-    for value in values:
-        near = None if value is None else float(f"{value:.{digits}g}")
-        is_whole = near is not None and near != 0.0 and near.is_integer() and abs(near) < 10**digits
-        expected.append(int(near) if near is not None and is_whole else near)
-    assert list(map(repr, rounded(values, digits))) == list(map(repr, expected))
+    """Also in the middle of two, at powers of ten, at zero and at the ends of the range; None is NaN."""
+    expected = [NAN if value is None else float(f"{value:.{digits}g}") for value in values]
+    assert list(map(repr, rounded(values, digits).tolist())) == list(map(repr, expected))
 
 
 # ---------------------------------------------------------------------- what is drawn

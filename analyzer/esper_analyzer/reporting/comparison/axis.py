@@ -30,7 +30,7 @@ Rows: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.floa
 _MIN_RUNS_FOR_SHORT = 3
 
 _HELD_ROWS = 16_384
-"""The rows of a run of at most so many are held in memory, with 36 bytes each."""
+"""The rows of a run of at most so many are held in memory, with 46 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class MeasuredRows:
         self._value = (pl.lit(None) if is_time else value).cast(pl.Float64)
 
     def _every(self) -> pl.DataFrame:
-        """Every row, with its places on all axes and its `value`; 36 bytes a row."""
+        """Every row, with its places on the axes and its `value`; 46 bytes a row."""
         if self._held is not None:
             return self._held
         rows = self._lazy().collect()
@@ -83,8 +83,13 @@ class MeasuredRows:
         return rows
 
     def _lazy(self, *, all_attempts: bool = False) -> pl.LazyFrame:
-        columns = ("attempt", "update", "env_steps", "elapsed_secs")
-        return self._found.updates(all_attempts=all_attempts).select(*columns, self._value.alias("value"))
+        asked = {
+            "value": self._value,
+            "is_measured": self._value.is_not_null(),
+            "updates": place("updates", {}),
+            "steps": place("steps", {}),
+        }
+        return self._found.updates(all_attempts=all_attempts).select("attempt", "update", "elapsed_secs", **asked)
 
     @cached_property
     def _secs(self) -> dict[int, float]:
@@ -96,8 +101,8 @@ class MeasuredRows:
     def _counts(self) -> tuple[int, int]:
         """How many rows measured the metric, and how many of these have no environment steps."""
         rows = self._every()
-        is_measured = rows["value"].is_not_null()
-        return int(is_measured.sum()), int((is_measured & rows["env_steps"].is_null()).sum())
+        is_measured = rows["is_measured"].to_numpy()
+        return int(is_measured.sum()), int((is_measured & np.isnan(rows["steps"].to_numpy())).sum())
 
     def is_empty(self) -> bool:
         """Whether the metric was never measured."""
@@ -111,13 +116,13 @@ class MeasuredRows:
         """Return the first and last position on the axis of what was measured, and those of all rows."""
         rows = self._every()
         at = self._at(rows, by)
-        return _extent(at[rows["value"].is_not_null().to_numpy()]), _extent(at)
+        return _extent(at[rows["is_measured"].to_numpy()]), _extent(at)
 
     def rows(self, by: By) -> Rows:
         """Return what was measured and has a position on the axis."""
         rows = self._every()
         at = self._at(rows, by)
-        is_asked = rows["value"].is_not_null().to_numpy() & np.isfinite(at)
+        is_asked = rows["is_measured"].to_numpy() & np.isfinite(at)
         order = np.flatnonzero(is_asked)[np.argsort(at[is_asked], kind="stable")]
         return rows["update"].to_numpy()[order], at[order], rows["value"].to_numpy()[order]
 
@@ -131,7 +136,7 @@ class MeasuredRows:
 
     def _at(self, rows: pl.DataFrame, by: By) -> NDArray[np.float64]:
         """Return the position of every row on the axis; NaN where that was not recorded."""
-        return rows.select(at=place(by, self._secs if by == "time" else {}))["at"].to_numpy()
+        return (rows if by != "time" else rows.select(time=place(by, self._secs)))[by].to_numpy()
 
 
 def _extent(at: NDArray[np.float64]) -> Extent:

@@ -19,7 +19,7 @@ from esper_analyzer.reporting.comparison.compare import Compared
 from esper_analyzer.reporting.comparison.groups import Group
 from esper_analyzer.reporting.comparison.reading import Reading
 from esper_analyzer.reporting.comparison.text import position, ranked_groups
-from esper_analyzer.reporting.html_charts import coded, coded_ranges, pack, rounded
+from esper_analyzer.reporting.html_charts import MEAN_DIGITS, coded, coded_ranges, pack, rounded
 from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, RETURNS, is_label, leading
@@ -199,7 +199,7 @@ def line_data(run: int, line: Line) -> dict[str, Any]:
         "values": rounded(line.values, _DIGITS),
         "nonfinite": coded_ranges(line.nonfinite),
         "stretches": coded(line.stretches),
-        "means": rounded(line.means, 4),
+        "means": rounded(line.means, MEAN_DIGITS),
     }
 
 
@@ -216,8 +216,8 @@ def _places(source: MeasuredRows, by: By) -> dict[str, Any] | None:
         return None
     kept = np.unique(np.append(np.arange(0, len(updates), math.ceil(len(updates) / _MAX_ANCHORS)), len(updates) - 1))
     return {
-        "updates": coded(updates[kept].tolist()),
-        "values": rounded(np.maximum.accumulate(at)[kept].tolist(), 9),
+        "updates": coded(updates[kept]),
+        "values": rounded(np.maximum.accumulate(at)[kept], 9),
     }
 
 
