@@ -13,7 +13,7 @@ import pyarrow as pa
 from esper_schemas.errors import EsperError, RunDamagedError, StoreError
 from esper_schemas.examining.black_boxes import BlackBoxExamination
 from esper_schemas.examining.faults import Fault
-from esper_schemas.examining.rank import RankExamination
+from esper_schemas.examining.rank_examination import RankExamination
 from esper_schemas.examining.segment import SegmentExamination
 from esper_schemas.metric.payload import METRICS
 from esper_schemas.run.files import Folder

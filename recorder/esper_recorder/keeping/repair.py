@@ -20,8 +20,10 @@ from esper_recorder.keeping.recovery import recover
 from esper_recorder.keeping.salvage import salvage
 from esper_recorder.keeping.sealing import seal, write_states
 from esper_schemas.errors import RunDamagedError, UsageError
+from esper_schemas.examining.attempts import counts_on_disk
 from esper_schemas.examining.faults import Loss, Repair, repair_names
-from esper_schemas.examining.rank import RankExamination, Step, counts_on_disk, examine_rank
+from esper_schemas.examining.rank import Step, examine_rank
+from esper_schemas.examining.rank_examination import RankExamination
 from esper_schemas.examining.run import RunExamination, Verification, examine_run
 from esper_schemas.examining.segment import Recording, SegmentExamination, examine_segment
 from esper_schemas.limits import MAX_SEGMENT_BYTES, MAX_SEQ

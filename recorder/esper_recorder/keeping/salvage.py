@@ -7,7 +7,7 @@ they leave a gap in the sequence numbers.
 from __future__ import annotations
 
 from esper_schemas.errors import RunDamagedError
-from esper_schemas.examining.rank import RankExamination
+from esper_schemas.examining.rank_examination import RankExamination
 from esper_schemas.examining.segment import Recording, SegmentExamination
 from esper_schemas.limits import MAX_SEGMENT_BYTES, MAX_SEQ
 from esper_schemas.run.files import Folder

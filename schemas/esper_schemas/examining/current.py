@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from esper_schemas.errors import RunDamagedError
-from esper_schemas.examining.rank import RankExamination
+from esper_schemas.examining.rank_examination import RankExamination
 from esper_schemas.examining.segment import SegmentExamination
 from esper_schemas.segment import sealed
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from esper_schemas.errors import FormatVersionError, NotARunError, RunDamagedError
 from esper_schemas.examining.faults import Fault
-from esper_schemas.examining.rank import RankExamination, Step, count_segments, examine_rank
+from esper_schemas.examining.rank import Step, count_segments, examine_rank
+from esper_schemas.examining.rank_examination import RankExamination
 from esper_schemas.examining.segment import CheckedFooters, Depth, Recording
 from esper_schemas.run.directory import (
     ACTIVE,
