@@ -60,10 +60,10 @@ def import_(
     a folder are joined), progress.csv and progress.json of Stable-Baselines3, result.json of RLlib, metrics.csv of
     Lightning, JSON lines of verl, console output that was kept in a file (of Stable-Baselines3, Spinning Up, rsl_rl
     and verl), offline runs of W&B, runs of MLflow, Sacred and Trackio, events.jsonl of esper-lite, and with --map any
-    CSV, JSON lines or Parquet. CSV, JSON and console output may be in gzip or UTF-16. The command prints what became
-    of each key, and what it did not import. Import a log that has grown again to add what is new, or follow it: each
-    update is then imported as soon as it is complete. The exit code is 2 if a PATH could not be imported; the others
-    are still imported.
+    CSV, JSON lines or Parquet. All may be in gzip, and text in UTF-16. The command prints what became of each key, and
+    what it did not import. Import a log that has grown again to add what is new, or follow it: each update is then
+    imported as soon as it is complete. The exit code is 2 if a PATH could not be imported; the others are still
+    imported.
 
     Example: esper-rec import runs/CartPole-v1__ppo__1 --out esper_runs
     """

@@ -23,6 +23,7 @@ from esper_recorder.importing.run_import import UpdateSource
 from esper_recorder.importing.text_file import TextFile
 from esper_recorder.importing.tfevents.reader import EventFiles
 from esper_recorder.importing.tfevents.series import EventFolders, series_in
+from esper_recorder.importing.unpacking import Unpacked
 from esper_recorder.importing.values import as_number
 from esper_recorder.importing.wandb_offline import MAGIC as WANDB
 from esper_recorder.importing.wandb_offline import WandbRun
@@ -51,6 +52,9 @@ _KINDS = (
 _BINARY = {b"PAR1": "Parquet", SQLITE: "database", WANDB: "W&B"}
 """How logs begin that are no text."""
 
+_OF_BYTES = {*_BINARY.values(), "event files"}
+"""Logs whose readers need a file on the disk that is not packed."""
+
 _MESSAGES = re.compile(r"debug(-\w+)?\.log")
 """What W&B names the logs of its own messages, which are JSON lines, too."""
 
@@ -72,11 +76,12 @@ def kind_of(path: Path) -> str:
         return "esper-lite events"
     with TextFile(path) as text:
         start, packing = text.stream.read(_START_BYTES), text.packing
-    if is_start(start[:12]):
-        return "" if packing else "event files"
-    for magic, kind in _BINARY.items():
-        if start.startswith(magic):
-            return "" if packing else kind
+    if packing in ("", "gzip"):
+        if is_start(start[:12]):
+            return "event files"
+        for magic, kind in _BINARY.items():
+            if start.startswith(magic):
+                return kind
     first = start.removeprefix(BOM_UTF8).lstrip().partition(b"\n")[0]
     if b"\0" in first:  # further down, a power loss may have left zeros in a text
         return ""
@@ -173,7 +178,7 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
     if len(entries) > _MAX_FILES:
         raise UsageError(f"{folder}: it has {len(entries):,} entries; name the log in it")
     for path in entries:
-        is_other = path.name.startswith(OUR_OWN) or _MESSAGES.fullmatch(path.name)
+        is_other = path.name.startswith(OUR_OWN) or _MESSAGES.fullmatch(path.name) or _is_copy(path)
         if path.is_file() and not is_other and (kind := kind_of(path)):
             files.setdefault(kind, []).append(path)
     inner = _inner_logs(entries)
@@ -202,8 +207,9 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
         raise UsageError(f"{folder}: it has {len(files[kind]):,} logs ({names}); name one of them")
     series = series_in(folder) if kind == "event files" else {}
     if series or (kind == "event files" and not following.is_over):
-        reader = EventFolders(files[kind], folder, series, following)
-        source: UpdateSource = PointLog(folder, reader, given, following)
+        unpacked = Unpacked(files[kind])
+        reader = EventFolders(unpacked.files, folder, series, following)
+        source: UpdateSource = PointLog(folder, reader, given, following, unpacked)
     else:
         source = _source(folder, kind, files[kind], given, following)
     others = [path.name for other, paths in files.items() if other != kind for path in paths]
@@ -217,6 +223,11 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
             f"read from {read}; not read: {', '.join(others)}, which may be of the same training"
         )
     return source
+
+
+def _is_copy(path: Path) -> bool:
+    """Whether a file in gzip is beside the file that it was made of."""
+    return path.suffix == ".gz" and path.with_suffix("").is_file()
 
 
 def _folders_in(entries: Sequence[Path]) -> list[str]:
@@ -259,27 +270,32 @@ def _in_database(path: Path, given: Given, following: Following) -> PointReader:
     if tables >= trackio.TABLES:
         return trackio.TrackioRun(path, given.source_run, following)
     found = f"tables {_shown(sorted(tables))}" if tables else "no table"
-    raise UsageError(f"{path}: expected a database of Trackio or MLflow, found a SQLite database with {found}")
+    raise UsageError(f"{path.name}: expected a database of Trackio or MLflow, found a SQLite database with {found}")
 
 
 def _source(path: Path, kind: str, files: Sequence[Path], given: Given, following: Following) -> UpdateSource:
     if kind == "esper-lite events":
         return EsperLiteEvents(files[0], following)
+    if kind not in _OF_BYTES:
+        return PointLog(path, _of_text(kind, files[0], given, following), given, following)
+    unpacked = Unpacked(files)
     reader: PointReader
     if kind == "event files":
-        reader = EventFiles(files, path if path.is_dir() else None, following)
-    elif kind == "CSV":
-        reader = CsvTable(files[0], following, given.source_run)
-    elif kind == "JSON lines":
-        reader = JsonLines(files[0], following, given.source_run)
-    elif kind == "JSON document":
-        reader = JsonDocument(files[0], following, given.source_run)
+        reader = EventFiles(unpacked.files, path if path.is_dir() else None, following)
     elif kind == "Parquet":
-        reader = ParquetTable(files[0], following)
+        reader = ParquetTable(unpacked.files[0], following)
     elif kind == "W&B":
-        reader = WandbRun(files[0], following)
-    elif kind == "database":
-        reader = _in_database(files[0], given, following)
+        reader = WandbRun(unpacked.files[0], following)
     else:
-        reader = ConsoleOutput(files[0], following)
-    return PointLog(path, reader, given, following)
+        reader = _in_database(unpacked.files[0], given, following)
+    return PointLog(path, reader, given, following, unpacked)
+
+
+def _of_text(kind: str, path: Path, given: Given, following: Following) -> PointReader:
+    if kind == "CSV":
+        return CsvTable(path, following, given.source_run)
+    if kind == "JSON lines":
+        return JsonLines(path, following, given.source_run)
+    if kind == "JSON document":
+        return JsonDocument(path, following, given.source_run)
+    return ConsoleOutput(path, following)

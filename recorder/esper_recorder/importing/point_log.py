@@ -12,6 +12,7 @@ from esper_recorder.importing.following import READ_ONCE, Following
 from esper_recorder.importing.points import NOTHING_YET, PointReader
 from esper_recorder.importing.rows import Row, SoFar
 from esper_recorder.importing.run_import import OnRead
+from esper_recorder.importing.unpacking import Unpacked
 from esper_recorder.importing.updates import Updates
 from esper_schemas.errors import UsageError
 from esper_schemas.run.records import ValueLossDefinition
@@ -46,8 +47,16 @@ class PointLog:
 
     device = None
 
-    def __init__(self, path: Path, reader: PointReader, given: Given, following: Following = READ_ONCE) -> None:
+    def __init__(
+        self,
+        path: Path,
+        reader: PointReader,
+        given: Given,
+        following: Following = READ_ONCE,
+        unpacked: Unpacked | None = None,
+    ) -> None:
         self.path = path
+        self._unpacked = unpacked  # whose files the reader reads
         self.what = reader.what
         self.account = Account()
         self._reader = reader
