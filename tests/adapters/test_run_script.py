@@ -43,10 +43,7 @@ def environment(**others: str) -> dict[str, str]:
 
 def run(*arguments: object, folder: Path, **variables: str) -> tuple[int, str, str]:
     """Run `esper-rec run` to its end: exit code, standard output and standard error."""
-    command = [sys.executable, "-m", "esper_recorder", "run", *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=environment(**variables), check=False
-    )
+    done = run_module("esper_recorder", "run", *arguments, environment=environment(**variables), cwd=folder)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pexpect
 import pytest
 from matplotlib.colors import to_hex
 from tests.analyzer.app_driver import screen, show, until
 from tests.analyzer.reporting.test_html import page_of, unpacked
 from tests.colors import red_parts
-from tests.waiting import HANG_SECS
+from tests.forked import TRAINING, run_on_terminal
 from textual.pilot import Pilot
 
 from esper_analyzer import open_run
@@ -38,28 +36,18 @@ def red_on(app: EsperApp) -> list[str]:
 
 LENGTHS = (1, 30)
 
-TRAIN = """
-import sys
-from esper_recorder.cli import main
-for updates in sys.argv[2:]:
-    try:
-        main(["train", "--out", sys.argv[1], "--run-id", updates, "--updates", updates])
-    except SystemExit as end:
-        print("ended with", end.code or 0)
-"""
-
 
 @pytest.fixture(scope="module")
 def all_trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Path, str]]:
     """Default runs by their number of updates, and everything that `esper-rec train` wrote to its terminal."""
     root = tmp_path_factory.mktemp("runs")
-    command = ["-c", TRAIN, str(root), *map(str, LENGTHS)]  # one after the other: most of the time is imports
-    child = pexpect.spawn(sys.executable, command, dimensions=(24, 80), timeout=HANG_SECS, encoding="utf-8")
-    said = str(child.read())
-    child.close()
-    *each, end = said.split("ended with 0")
-    assert end.strip() == "", said
-    return {updates: (root / str(updates), text) for updates, text in zip(LENGTHS, each, strict=True)}
+    made = {}
+    for updates in LENGTHS:
+        words = ("train", "--out", root, "--run-id", updates, "--updates", updates)
+        code, said = run_on_terminal("esper_recorder", *words, imports=TRAINING)
+        assert code == 0, said
+        made[updates] = root / str(updates), said
+    return made
 
 
 @pytest.fixture(scope="module", params=LENGTHS)
@@ -79,11 +67,8 @@ def test_the_first_screen_of_training_is_calm(trained: tuple[Path, str]) -> None
 
 def test_a_frame_in_the_terminal_leaves_a_line_for_the_prompt(all_trained: dict[int, tuple[Path, str]]) -> None:
     """`tail --once` fills the screen but for its last line, so that the heading is not pushed out of it."""
-    command = ["-m", "esper_analyzer", "tail", str(all_trained[LENGTHS[-1]][0]), "--once"]
-    child = pexpect.spawn(sys.executable, command, dimensions=(24, 80), timeout=HANG_SECS, encoding="utf-8")
-    said = str(child.read())
-    child.close()
-    assert (child.exitstatus, said.count("\n")) == (0, 23)
+    code, said = run_on_terminal("esper_analyzer", "tail", all_trained[LENGTHS[-1]][0], "--once")
+    assert (code, said.count("\n")) == (0, 23)
 
 
 @pytest.mark.parametrize("size", SIZES)

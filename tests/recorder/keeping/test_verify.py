@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.waiting import HANG_SECS, wait_until
+from tests.forked import run_module
+from tests.waiting import wait_until
 
 from esper_recorder import EsperError, Recorder
 from esper_recorder.cli import main
@@ -200,10 +199,9 @@ def test_pipe_in_place_of_a_file_does_not_make_us_wait(whole: Path, tmp_path: Pa
     """A file that would block its reader for ever is a fault like any other, and is never opened."""
     path = shutil.copytree(whole, tmp_path / "run")
     _pipe(path / name if name == "run.json" else path / RANK / name)
-    code = "import sys; from esper_recorder.cli import main; sys.argv[1:] = ['verify', sys.argv[1]]; main()"
-    ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, timeout=HANG_SECS, check=False)
+    ended = run_module("esper_recorder", "verify", path)
     assert ended.returncode == (0 if name == "LOCK" else 3), ended
-    assert b"Traceback" not in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_names_reach_the_screen_escaped(whole: Path, tmp_path: Path) -> None:

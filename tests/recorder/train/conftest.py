@@ -1,28 +1,23 @@
-"""`esper-rec` in processes of its own, forked from one that has imported torch, for tests that kill it.
-
-Importing torch, and what its optimisers import at their first step, takes five seconds of a processor.
-"""
+"""`esper-rec` in processes of its own, forked from one that has imported torch, for tests that kill it."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
+from tests.forked import TRAINING, run_code, run_module
 
-# Imports what takes seconds once, then forks a process for each command; there `die` sends a signal to itself
-# the n-th time that a place is reached.
-SERVER = """
+HIDDEN = ("RANK", "WORLD_SIZE", "NO_COLOR", "FORCE_COLOR")
+"""Variables of the environment that commands do not get."""
+
+DYING = """
 import json, os, signal, sys
-import torch._dynamo, esper_analyzer.measuring.levels, esper_recorder.train.command
 from esper_recorder import Recorder
 from esper_recorder.keeping import durable
 from esper_recorder.cli import main
@@ -61,28 +56,10 @@ def die(place, count, number):
     durable.write_new, durable.rename = broken_write, broken_rename
     Recorder.record, PPO._step = broken_record, broken_step
 
-for line in sys.stdin:
-    job = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.chdir(job["cwd"])
-        os.environ.update(job["environment"])
-        if job["terminal"]:
-            os.setsid()  # the first terminal that is opened is then its own
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            path = job["terminal"] or job["cwd"] + "/../" + name
-            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | (0 if job["terminal"] else os.O_TRUNC)), number)
-        if job["die"]:
-            die(*job["die"])
-        try:
-            main(job["arguments"])
-        except SystemExit as end:
-            sys.stdout.flush()
-            os._exit(end.code or 0)  # taking apart all that was imported would take most of the time
-    print(child, flush=True)
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
+die(*json.loads(sys.argv.pop(1)))
+main(prog_name="esper-rec")
 """
+"""`esper-rec` that sends a signal to itself the n-th time that a place is reached: [place, n, signal] goes first."""
 
 
 @dataclass(frozen=True)
@@ -95,23 +72,10 @@ class Done:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[subprocess.Popen[str]]:
-    """The process that commands are forked from."""
-    hidden = ("RANK", "WORLD_SIZE", "NO_COLOR", "FORCE_COLOR")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-
-
-@pytest.fixture(scope="session")
-def rec_in(server: subprocess.Popen[str]) -> Callable[..., Done]:
+def rec_in() -> Callable[..., Done]:
     """`esper-rec` as a function of a folder to run in, its arguments, and where it is to die.
 
-    `meanwhile` is called with the process's number once it is there; a terminal takes what it says, in place of files.
+    `meanwhile` is called with the process's number once it is there.
     """
 
     def call(
@@ -119,19 +83,14 @@ def rec_in(server: subprocess.Popen[str]) -> Callable[..., Done]:
         *arguments: str,
         die: tuple[str, int, int] | None = None,
         meanwhile: Callable[[int], object] = lambda pid: None,
-        terminal: str | None = None,
-        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Done:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        job = {"cwd": str(cwd), "arguments": arguments, "die": die, "terminal": terminal}
-        server.stdin.write(json.dumps(job | {"environment": dict(environment)}) + "\n")
-        server.stdin.flush()
-        meanwhile(int(server.stdout.readline()))
-        code = int(server.stdout.readline())
-        if terminal is not None:
-            return Done(code, "", "")
-        return Done(code, (cwd.parent / "stdout").read_text(), (cwd.parent / "stderr").read_text())
+        environment = {name: value for name, value in os.environ.items() if name not in HIDDEN}
+        options: dict[str, Any] = {"imports": TRAINING, "environment": environment, "cwd": cwd, "meanwhile": meanwhile}
+        if die is None:
+            done = run_module("esper_recorder", *arguments, **options)
+        else:
+            done = run_code(DYING, json.dumps(die), *arguments, **options)
+        return Done(done.returncode, done.stdout, done.stderr)
 
     return call
 

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
@@ -20,6 +19,7 @@ import polars as pl
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from tests.forked import TRAINING, run_on_terminal
 from tests.waiting import HANG_SECS, wait_until
 
 from esper_recorder.cli import main
@@ -49,20 +49,20 @@ def attempt_of(run_path: Path) -> dict[str, Any]:
     return loaded
 
 
-def test_a_short_run_records_every_update_and_says_what_to_type_next(tmp_path: Path) -> None:
+def test_a_short_run_records_every_update_and_says_what_to_type_next(rec: Rec, runs: Path) -> None:
     """Summary on stdout, talk on stderr, neither with escape codes; the run is finished and sealed."""
-    done = run("train", "--updates", "3", "--num-envs", "4", "--run-id", "first", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert ESCAPE not in done.stdout + done.stderr
-    assert "updates     3 of 3" in done.stdout
-    assert "esper-analyze report --run runs/first" in done.stdout
-    assert "esper-analyze tail --run runs/first" in done.stdout
-    assert "recording to runs/first" in done.stderr
-    assert "update 3/3" in done.stderr
-    rows = pl.read_parquet(tmp_path / "runs/first/rank-0000/segments/*.parquet")
+    done = rec("train", "--updates", "3", "--num-envs", "4", "--run-id", "first")
+    assert done.code == 0, done.err
+    assert ESCAPE not in done.out + done.err
+    assert "updates     3 of 3" in done.out
+    assert "esper-analyze report --run runs/first" in done.out
+    assert "esper-analyze tail --run runs/first" in done.out
+    assert "recording to runs/first" in done.err
+    assert "update 3/3" in done.err
+    rows = pl.read_parquet(runs / "first/rank-0000/segments/*.parquet")
     assert rows["update"].to_list() == [0, 1, 2]
-    assert attempt_of(tmp_path / "runs/first")["status"] == "finished"
-    header = json.loads((tmp_path / "runs/first/run.json").read_text())
+    assert attempt_of(runs / "first")["status"] == "finished"
+    header = json.loads((runs / "first/run.json").read_text())
     assert header["config"] == PPOConfig(updates=3, num_envs=4).to_dict() | {
         "env_implementation": "CartPole-v1 (built-in)",
         "episodes_on_resume": "continue",
@@ -70,7 +70,7 @@ def test_a_short_run_records_every_update_and_says_what_to_type_next(tmp_path: P
     assert header["value_loss_definition"]["clipping"] == "max"
     assert header["value_loss_definition"]["assumed"] is False
 
-    again = run_here("train", "--updates", "3", "--run-id", "first", cwd=tmp_path)
+    again = run_here("train", "--updates", "3", "--run-id", "first", cwd=runs.parent)
     assert again.exit_code == 2
     assert again.stderr.count("\n") == 1
     assert "first" in again.stderr
@@ -248,26 +248,15 @@ def test_help_names_every_hyperparameter() -> None:
 
 
 @pytest.mark.parametrize("no_color", [False, True])
-def test_a_terminal_gets_a_bar_and_colour_unless_it_wants_none(rec: Rec, no_color: bool) -> None:
+def test_a_terminal_gets_a_bar_and_colour_unless_it_wants_none(tmp_path: Path, no_color: bool) -> None:
     """On a terminal a redrawn bar with speed, value loss, return and health; NO_COLOR takes the colour out."""
-    environment = {"TERM": "xterm-256color", "COLUMNS": "120"} | ({"NO_COLOR": "1"} if no_color else {})
-    ours, theirs = os.openpty()
-    written = bytearray()
-
-    def read() -> None:
-        with contextlib.suppress(OSError):  # all of theirs are closed
-            while data := os.read(ours, 65536):
-                written.extend(data)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    arguments = ["train", "--updates", "8", "--num-envs", "8", "--run-id", "r"]
-    done = rec(*arguments, terminal=os.ttyname(theirs), environment=environment)
-    os.close(theirs)
-    reader.join()
-    os.close(ours)
-    screen = written.decode()
-    assert done.code == 0, screen
+    plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    environment = plain | {"TERM": "xterm-256color"} | ({"NO_COLOR": "1"} if no_color else {})
+    words = ("train", "--updates", "8", "--num-envs", "8", "--run-id", "r")
+    code, screen = run_on_terminal(
+        "esper_recorder", *words, columns=120, imports=TRAINING, environment=environment, cwd=tmp_path
+    )
+    assert code == 0, screen
     assert "update 8/8" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
     assert "value loss" in screen
     assert "steps/s" in screen
