@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +11,7 @@ import pytest
 from tests.object_store.proxy import Asked, Proxy
 from tests.object_store.servers import Server
 from tests.object_store.stored import analyze, assert_ends_in_one_line, put_folder
-from tests.object_store.uploads import faults, files, objects, record_run, upload, upload_command
-from tests.waiting import HANG_SECS
+from tests.object_store.uploads import faults, files, keys, objects, record_run, start_upload, upload
 
 from esper_analyzer.serving.runs_folder import RunsFolder
 from esper_schemas.run.store import StoreUrl
@@ -83,30 +82,27 @@ def test_the_server_for_agents_reads_it(
 
 def test_uploads_that_are_killed(cloud: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each leaves whole objects, and the next one adds what is missing."""
-    run = record_run(tmp_path, rows=200)
+    run = record_run(tmp_path, rows=100)
     whole = files(run, "runs/")
     for _ in range(3):
-        target = len(objects(cloud)) + random.randint(1, len(whole) // 3)
-        process = subprocess.Popen(upload_command(run, cloud.url("runs")), env=cloud.environment())
-        while process.poll() is None and len(objects(cloud)) < target:
-            pass
+        target = len(keys(cloud)) + random.randint(1, len(whole) // 3)
+        process = start_upload(cloud, run, cloud.url("runs"))
+        while process.poll() is None and len(keys(cloud)) < target:
+            time.sleep(0.01)
         process.kill()
         process.wait()
         assert all(data == whole[key] or "/attempts/" in key for key, data in objects(cloud).items())
     assert upload(cloud, run, cloud.url("runs")).returncode == 0
     assert objects(cloud) == whole
-    assert faults(cloud, "runs/mine", monkeypatch) == (200, [])
+    assert faults(cloud, "runs/mine", monkeypatch) == (100, [])
 
 
 def test_two_recordings_at_once(cloud: Server, tmp_path: Path) -> None:
     """Of two recordings of one name, one is there and whole, and the other is refused."""
     runs = [record_run(tmp_path / name, rows=50) for name in ("one", "other")]
-    both = [
-        subprocess.Popen(upload_command(run, cloud.url("runs")), env=cloud.environment(), stderr=subprocess.PIPE)
-        for run in runs
-    ]
-    said = [process.communicate(timeout=HANG_SECS)[1] for process in both]
-    codes = [process.returncode for process in both]
+    both = [start_upload(cloud, run, cloud.url("runs")) for run in runs]
+    said = [process.communicate()[1] for process in both]
+    codes = [process.wait() for process in both]
     assert sorted(codes) == [0, 2], said
     assert objects(cloud) == files(runs[codes.index(0)], "runs/")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.object_store.proxy import Proxy
 from tests.object_store.servers import Server
-from tests.object_store.stored import put, put_folder, record
-from tests.waiting import HANG_SECS
+from tests.object_store.stored import analyze, put, put_folder, record
+from tests.waiting import HANG_SECS, wait_until
 
 from esper_analyzer.serving.runs_folder import RunsFolder
 from esper_recorder import Recorder
@@ -81,14 +81,10 @@ def test_tail_reads_the_rows_of_a_killed_run(object_store: Server, tmp_path: Pat
     recorder = Recorder.open(tmp_path / "runs", run_id="mine", segment_rows=10)
     for update in range(15):
         recorder.record(update=update, policy_loss=0.1, value_loss=0.2)
-    while not (recorder.path / "rank-0000/seals/00000000.json").exists():
-        pass
+    wait_until((recorder.path / "rank-0000/seals/00000000.json").exists)
     url = put_folder(object_store, recorder.path, "mine")
     recorder.close()
-    done = subprocess.run(
-        [sys.executable, "-m", "esper_analyzer", "tail", url, "--once"],
-        env=object_store.environment(), capture_output=True, text=True, timeout=HANG_SECS, check=False,
-    )  # fmt: skip
+    done = analyze(object_store.environment(), "tail", url, "--once", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "update 14" in done.stdout
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,9 @@ from polars.testing import assert_frame_equal
 from tests.conftest import Command
 from tests.object_store.proxy import Proxy
 from tests.object_store.servers import Server
-from tests.object_store.stored import analyze, put, put_folder, record, record_rows
+from tests.object_store.stored import analyze, put, put_folder, record, record_rows, run_here
 from tests.object_store.uploads import upload
-from tests.waiting import HANG_SECS, wait_until
+from tests.waiting import wait_until
 
 from esper_analyzer import open_run
 from esper_recorder import Recorder
@@ -171,10 +169,7 @@ def test_checksums_are_compared_if_asked(near: Server, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (3, "")
     said = f"{url}/rank-0000/segments/00000001.parquet: its sha256 is not the one in its seal"
     assert said in done.stdout
-    verified = subprocess.run(
-        [sys.executable, "-m", "esper_recorder", "verify", url],
-        env=near.environment(), capture_output=True, text=True, timeout=HANG_SECS, check=False,
-    )  # fmt: skip
+    verified = run_here(near.environment(), "esper-rec", "verify", url, cwd=tmp_path)
     assert (verified.returncode, verified.stderr) == (3, "")
     assert said in verified.stdout
 

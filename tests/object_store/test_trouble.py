@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import Command
+from tests.forked import Forked, start_module
 from tests.object_store.proxy import Asked, Proxy
 from tests.object_store.servers import Server
 from tests.object_store.stored import analyze, assert_ends_in_one_line, put_folder, record, run_here
@@ -73,14 +74,11 @@ def url(moto: Server, tmp_path: Path) -> str:
     return moto.url("runs")
 
 
-def _start(words: list[str], proxy: Proxy, folder: Path) -> subprocess.Popen[str]:
+def _start(words: list[str], proxy: Proxy, folder: Path) -> Forked:
     """Start a command in a process of its own."""
     module = {"esper-analyze": "esper_analyzer", "esper-rec": "esper_recorder"}[words[0]]
     environment = {**proxy.environment(), "ESPER_CACHE_DIR": str(folder / "cache")}
-    line = [sys.executable, "-m", module, *words[1:]]
-    return subprocess.Popen(
-        line, env=environment, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    return start_module(module, *words[1:], environment=environment, cwd=folder)
 
 
 class Place:
@@ -138,8 +136,8 @@ def test_a_store_that_falls_silent(url: str, moto: Server, tmp_path: Path) -> No
             proxy.trouble = partial(_trouble, trouble, is_asked)
             asked.append((place, _start(place.words, proxy, place.folder), trouble))
         for place, process, trouble in asked:
-            out, talk = process.communicate(timeout=HANG_SECS)
-            done = subprocess.CompletedProcess(place.words, process.returncode, out, talk)
+            out, talk = process.communicate()
+            done = subprocess.CompletedProcess(place.words, process.wait(), out, talk)
             place.check(done, moto, "the connection broke" if trouble == "stalled" else "does not answer")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,15 @@ from tests.object_store.uploads import (
     ROWS,
     faults,
     files,
+    keys,
     objects,
     put,
     record_rows,
     record_run,
+    start_upload,
     upload,
-    upload_command,
 )
-from tests.waiting import HANG_SECS, PATIENT
+from tests.waiting import HANG_SECS, PATIENT, wait_until
 
 from esper_recorder import Recorder
 
@@ -200,14 +200,8 @@ def test_interrupted(object_store: Server, tmp_path: Path) -> None:
     object_store.start()  # nobody is connected to it
     assert object_store.process is not None
     os.kill(object_store.process.pid, signal.SIGSTOP)
-    process = subprocess.Popen(
-        upload_command(run, object_store.url("runs")),
-        env=object_store.environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not object_store.is_connected():
-        assert process.poll() is None
+    process = start_upload(object_store, run, object_store.url("runs"))
+    wait_until(lambda: object_store.is_connected() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=HANG_SECS)
     assert (process.returncode, said) == (130, "")
@@ -220,14 +214,13 @@ def test_follow(object_store: Server, tmp_path: Path, monkeypatch: pytest.Monkey
     """`--follow` uploads each segment as it is sealed, and ends when the run does."""
     recorder = Recorder.open(tmp_path, run_id="mine", segment_rows=10)
     record_rows(recorder, 0, 5)
-    process = subprocess.Popen(
-        upload_command(tmp_path / "mine", object_store.url("runs"), "--follow"), env=object_store.environment()
-    )
+    process = start_upload(object_store, tmp_path / "mine", object_store.url("runs"), "--follow")
     for first in (5, 25):
         record_rows(recorder, first, 20)
-        while f"runs/mine/rank-0000/segments/{first // 10:08d}.parquet" not in objects(object_store):
-            assert process.poll() is None
+        segment = f"runs/mine/rank-0000/segments/{first // 10:08d}.parquet"
+        wait_until(lambda segment=segment: segment in keys(object_store) or process.poll() is not None)  # type: ignore[misc]
+        assert process.poll() is None
     recorder.close()
-    assert process.wait(HANG_SECS) == 0
+    assert process.wait() == 0
     assert objects(object_store) == files(tmp_path / "mine", "runs/")
     assert faults(object_store, "runs/mine", monkeypatch) == (45, [])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forked import TRAINING, run_module
 from tests.object_store.servers import Server
 from tests.object_store.uploads import files, objects
 from tests.waiting import HANG_SECS
@@ -93,15 +92,13 @@ def test_wrong_option(train: Train, url: str | None, redact: list[str], said: st
 def test_script(moto: Server, tmp_path: Path) -> None:
     """`esper-rec run --upload URL` uploads what an unchanged script records; a wrong URL is one line before it runs."""
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "esper_recorder", "run", "--upload"]
-    done = {
-        url: subprocess.run(
-            [*command, url, "--redact", "host", "--redact", "config.key", "script.py"],
-            cwd=tmp_path, env=moto.environment(), capture_output=True, text=True, timeout=HANG_SECS, check=False,
+    wrong, right = (
+        run_module(
+            "esper_recorder", "run", "--upload", url, "--redact", "host", "--redact", "config.key", "script.py",
+            imports=TRAINING, cwd=tmp_path, environment=moto.environment(),
         )
         for url in ("/mnt", moto.url("runs"))
-    }  # fmt: skip
-    wrong, right = done.values()
+    )  # fmt: skip
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     assert right.returncode == 0, right.stderr
     _check(moto, tmp_path / "mine")

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.forked import TRAINING, run_module
 from tests.object_store.servers import Server
-from tests.object_store.uploads import faults, files, objects, record_rows
+from tests.object_store.uploads import faults, files, keys, objects, record_rows
 from tests.waiting import HANG_SECS, PATIENT, wait_until
 
 from esper_recorder import Recorder
@@ -37,7 +38,7 @@ def test_recorder(object_store: Server, tmp_path: Path, monkeypatch: pytest.Monk
         tmp_path, run_id="mine", segment_rows=10, upload=url, redact=["host", "config.key"], config={"key": "t0ken"}
     ) as recorder:
         record_rows(recorder, 0, 15)
-        wait_until(lambda: "runs/mine/rank-0000/segments/00000000.parquet" in objects(object_store))
+        wait_until(lambda: "runs/mine/rank-0000/segments/00000000.parquet" in keys(object_store))
         record_rows(recorder, 15, 10)
     there = objects(object_store)
     assert there.keys() == files(tmp_path / "mine", "runs/").keys()
@@ -59,7 +60,7 @@ os.kill(os.getpid(), 9)
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path), object_store.url("runs")], check=False)
     assert killed.returncode == -signal.SIGKILL
     record = "runs/mine/rank-0000/attempts/0000.json"
-    wait_until(lambda: any("active/" in key for key in objects(object_store)) and record in objects(object_store))
+    wait_until(lambda: any("active/" in key for key in keys(object_store)) and record in keys(object_store))
     wait_until(lambda: faults(object_store, "runs/mine", monkeypatch)[0] == 25)
 
 
@@ -69,7 +70,7 @@ def test_killed_upload(object_store: Server, tmp_path: Path, number: signal.Sign
     """An upload that a signal ends, as the end of a job does, is started again when the recorder is closed."""
     with Recorder.open(tmp_path, run_id="mine", segment_rows=10, upload=object_store.url("runs")) as recorder:
         record_rows(recorder, 0, 15)
-        wait_until(lambda: "runs/mine/rank-0000/segments/00000000.parquet" in objects(object_store))
+        wait_until(lambda: "runs/mine/rank-0000/segments/00000000.parquet" in keys(object_store))
         assert recorder._upload is not None
         process = recorder._upload._process
         assert process is not None
@@ -161,10 +162,10 @@ def test_train(s3rver: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """`esper-rec train --upload URL` uploads the run that it records, also when it is resumed."""
     for name, value in s3rver.variables().items():
         monkeypatch.setenv(name, value)
-    command = [sys.executable, "-m", "esper_recorder", "train", "--out", str(tmp_path), "--run-id", "mine"]
-    command += ["--upload", s3rver.url("runs"), "--redact", "host"]
+    words = ["train", "--out", tmp_path, "--run-id", "mine", "--upload", s3rver.url("runs"), "--redact", "host"]
     for options in (["--updates", "3"], ["--resume", "--updates", "5"]):
-        subprocess.run([*command, *options], check=True, capture_output=True, timeout=HANG_SECS)
+        done = run_module("esper_recorder", *words, *options, imports=TRAINING)
+        assert done.returncode == 0, done.stderr
     expected = {key for key in files(tmp_path / "mine", "runs/") if not key.endswith("checkpoint.pt")}
     assert objects(s3rver).keys() == expected
     assert faults(s3rver, "runs/mine", monkeypatch) == (5, [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from collections import Counter
 from pathlib import Path
@@ -10,15 +9,16 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 import pytest
+from tests.forked import Forked
 from tests.object_store.proxy import Asked, Proxy
 from tests.object_store.servers import BUCKET, S3rver, Server
 from tests.object_store.test_upload_trouble import reading
-from tests.object_store.uploads import SEGMENT_ROWS, files, objects, record_run, upload_command
+from tests.object_store.uploads import SEGMENT_ROWS, files, objects, record_run, start_upload
 from tests.waiting import HANG_SECS, wait_until
 
 pytestmark = pytest.mark.timeout(4 * HANG_SECS)
 
-ROWS = 200  # of 20 segments
+ROWS = 100  # of 10 segments
 
 
 class Moment(NamedTuple):
@@ -64,7 +64,7 @@ class Killer:
         self._has_come, self._is_over = threading.Event(), threading.Event()
         proxy.trouble, proxy.interrupt = self._trouble, self._wait
 
-    def until_ended(self, process: subprocess.Popen[str]) -> str:
+    def until_ended(self, process: Forked) -> str:
         """Kill the store at each moment until a process has ended; return what that said on standard error."""
         while process.poll() is None:
             if self._has_come.wait(0.05):
@@ -122,9 +122,7 @@ def test_store_killed_at_each_moment(object_store: Server, tmp_path: Path, monke
     whole = files(run, "runs/")
     with Proxy(object_store) as proxy, reading(object_store, monkeypatch) as reader:
         killer = Killer(object_store, proxy, whole)
-        process = subprocess.Popen(
-            upload_command(run, object_store.url("runs")), env=proxy.environment(), stderr=subprocess.PIPE, text=True
-        )
+        process = start_upload(object_store, run, object_store.url("runs"), environment=proxy.environment())
         said = killer.until_ended(process)
         assert (process.returncode, killer.left) == (0, []), said
         wait_until(lambda: bool(reader.rows) and reader.rows[-1] == ROWS)

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import obstore
 import pytest
 from obstore.exceptions import BaseError
 from tests.object_store.proxy import Proxy
 from tests.object_store.servers import Server
 from tests.object_store.stored import run_here
-from tests.object_store.uploads import (
-    client,
-    files,
-    objects,
-    record_run,
-    upload,
-    upload_command,
-)
+from tests.object_store.uploads import files, keys, objects, record_run, start_upload, upload
 from tests.waiting import HANG_SECS, wait_until
 
 from esper_schemas.errors import EsperError
@@ -34,13 +25,14 @@ from esper_schemas.run.store import StoreUrl
 
 pytestmark = pytest.mark.timeout(4 * HANG_SECS)
 
-ROWS = 400  # of 40 segments
+ROWS = 150  # of 15 segments
+MANY_ROWS = 400
 
 
 def _count(server: Server) -> int:
     """The number of objects in a store; −1 if it does not answer."""
     try:
-        return sum(len(some) for some in obstore.list(client(server)))
+        return len(keys(server))
     except BaseError:
         return -1
 
@@ -69,7 +61,7 @@ class _Reader:
         self._thread.join(HANG_SECS)
 
     def _read(self) -> None:
-        while not self._is_over.wait(0.05):
+        while not self._is_over.wait(0.2):
             try:
                 made = examine_run(open_place(self._url), self._url.name, "rows").verification(Path("mine"))
             except (EsperError, OSError):
@@ -104,9 +96,9 @@ def _kill_uploads(server: Server, run: Path, times: int) -> None:
     whole = files(run, "runs/")
     for _ in range(times):
         target = _count(server) + random.randint(0, len(whole) // times)
-        process = subprocess.Popen(upload_command(run, server.url("runs")), env=server.environment())
+        process = start_upload(server, run, server.url("runs"))
         while process.poll() is None and _count(server) < target:
-            pass
+            time.sleep(0.01)
         process.kill()
         process.wait()
         for key, data in objects(server, "runs").items():
@@ -127,11 +119,11 @@ def test_uploads_killed(object_store: Server, tmp_path: Path) -> None:
 def test_uploads_killed_often(object_store: Server, tmp_path: Path) -> None:
     """The same, many times."""
     for number in range(10):
-        run = record_run(tmp_path / str(number), f"run{number}", rows=ROWS)
+        run = record_run(tmp_path / str(number), f"run{number}", rows=MANY_ROWS)
         whole = files(run, "runs/")
         for _ in range(12):
-            process = subprocess.Popen(upload_command(run, object_store.url("runs")), env=object_store.environment())
-            time.sleep(random.uniform(0.2, 1.2))
+            process = start_upload(object_store, run, object_store.url("runs"))
+            time.sleep(random.uniform(0.0, 1.0))
             process.kill()
             process.wait()
         assert upload(object_store, run, object_store.url("runs")).returncode == 0
@@ -143,12 +135,10 @@ def test_server_killed_often(object_store: Server, tmp_path: Path, monkeypatch: 
     """A store that is killed and started again and again has the whole run at the end, and at no moment is a part of an
     object read as whole. `test_upload_moments.py` kills it at chosen moments.
     """
-    server, run = object_store, record_run(tmp_path, rows=ROWS)
+    server, run = object_store, record_run(tmp_path, rows=MANY_ROWS)
     whole = files(run, "runs/")
     with reading(server, monkeypatch) as reader:
-        process = subprocess.Popen(
-            upload_command(run, server.url("runs")), env=server.environment(), stderr=subprocess.PIPE, text=True
-        )
+        process = start_upload(server, run, server.url("runs"))
         wait_until(lambda: _count(server) > 0)
         for _ in range(25):
             target = _count(server) + random.randint(1, len(whole) // 3)
@@ -158,15 +148,12 @@ def test_server_killed_often(object_store: Server, tmp_path: Path, monkeypatch: 
             time.sleep(random.uniform(0.0, 0.5))
             server.start()
             if process.poll() is not None:  # it was through before the server was killed, which moto then forgets
-                process.communicate()
-                process = subprocess.Popen(
-                    upload_command(run, server.url("runs")), env=server.environment(), stderr=subprocess.PIPE, text=True
-                )
+                process = start_upload(server, run, server.url("runs"))
         _, said = process.communicate(timeout=2 * HANG_SECS)
         assert process.returncode == 0, said
-        wait_until(lambda: bool(reader.rows) and reader.rows[-1] == ROWS)
+        wait_until(lambda: bool(reader.rows) and reader.rows[-1] == MANY_ROWS)
     assert objects(server, "runs") == whole
-    assert set(reader.rows) <= {10 * segments for segments in range(ROWS // 10 + 1)}
+    assert set(reader.rows) <= {10 * segments for segments in range(MANY_ROWS // 10 + 1)}
 
 
 @pytest.fixture
@@ -200,29 +187,17 @@ def test_bucket_that_is_never_made(moto: Server, tmp_path: Path, monkeypatch: py
 def test_two_uploads_at_once(object_store: Server, tmp_path: Path) -> None:
     """Two uploads of a run at once both succeed, and the run is there once."""
     run = record_run(tmp_path, rows=ROWS)
-    both = [
-        subprocess.Popen(
-            upload_command(run, object_store.url("runs")), env=object_store.environment(), stderr=subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=HANG_SECS)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    both = [start_upload(object_store, run, object_store.url("runs")) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.wait() for process in both] == [0, 0], said
     assert objects(object_store) == files(run, "runs/")
 
 
 def test_two_recordings_at_once(object_store: Server, tmp_path: Path) -> None:
     """Of two recordings of one name that are uploaded at once, one is there and whole, and the other is refused."""
     runs = [record_run(tmp_path / name, rows=100) for name in ("one", "other")]
-    both = [
-        subprocess.Popen(
-            upload_command(run, object_store.url("runs")), env=object_store.environment(), stderr=subprocess.PIPE
-        )
-        for run in runs
-    ]
-    for process in both:
-        process.communicate(timeout=HANG_SECS)
-    codes = [process.returncode for process in both]
+    both = [start_upload(object_store, run, object_store.url("runs")) for run in runs]
+    codes = [process.wait() for process in both]
     assert 2 in codes
     if object_store.honours_create:
         assert sorted(codes) == [0, 2]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import obstore
 from obstore.store import ObjectStore, from_url
-from tests.forked import run_module
+from tests.forked import Forked, run_module, start_module
 from tests.object_store.servers import Server
 
 from esper_recorder import Recorder
@@ -37,9 +36,9 @@ def record_rows(recorder: Recorder, first: int, rows: int) -> None:
         recorder.record(update=update, policy_loss=0.01 * update, value_loss=1.0 / (update + 1))
 
 
-def upload_command(*arguments: object) -> list[str]:
-    """The command line of an upload."""
-    return [sys.executable, "-m", "esper_recorder", "upload", *map(str, arguments)]
+def start_upload(server: Server, *arguments: object, environment: Mapping[str, str] | None = None) -> Forked:
+    """Start `esper-rec upload` in a process of its own, which finds the server by its environment."""
+    return start_module("esper_recorder", "upload", *arguments, environment=environment or server.environment())
 
 
 def upload(
@@ -56,11 +55,15 @@ def client(server: Server) -> ObjectStore:
     return from_url(server.url(), config=config, client_options={"allow_http": True})  # type: ignore[call-overload,no-any-return]
 
 
+def keys(server: Server, prefix: str = "") -> set[str]:
+    """The keys of the objects below a prefix."""
+    return {entry["path"] for some in obstore.list(client(server), prefix or None) for entry in some}
+
+
 def objects(server: Server, prefix: str = "") -> dict[str, bytes]:
     """The objects below a prefix: key → bytes."""
     store = client(server)
-    keys = [entry["path"] for some in obstore.list(store, prefix or None) for entry in some]
-    return {key: obstore.get(store, key).bytes().to_bytes() for key in keys}
+    return {key: obstore.get(store, key).bytes().to_bytes() for key in keys(server, prefix)}
 
 
 def empty(server: Server) -> None:
