@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.scratch import make_scratch
+from tests.scratch import keep, make_scratch
 from tests.waiting import HANG_SECS, set_slow_write_secs
 
 from esper_analyzer.caching.folder import CACHE_DIR
@@ -65,8 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Keep the folder of this run if a test failed."""
+    """Keep the folder of this run for a day if a test failed."""
     if exitstatus == pytest.ExitCode.TESTS_FAILED and _SCRATCH in session.config.stash:
+        keep(session.config.stash[_SCRATCH])
         del session.config.stash[_SCRATCH]
 
 
