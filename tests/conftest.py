@@ -81,12 +81,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection() -> Iterator[None]:
     """Collect no garbage while modules are imported: there is hardly any, and looking for it takes a third of the time.
 
-    Each worker collects all tests.
+    Each worker collects all tests. What they are stays until the end, and is not looked through again.
     """
     gc.disable()
     try:
         return (yield)
     finally:
+        gc.freeze()
         gc.enable()
 
 
