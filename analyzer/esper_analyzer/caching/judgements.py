@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -26,7 +26,11 @@ class _Judgements:
 
 
 def judgements(
-    run: JudgedRun, found: RunIndex, frames: Mapping[int, pl.LazyFrame] | None = None
+    run: JudgedRun,
+    found: RunIndex,
+    frames: Mapping[int, pl.LazyFrame] | None = None,
+    *,
+    before: Callable[[], object] = lambda: None,
 ) -> dict[int, Judgement]:
     """Return the judgement on each rank that was examined: that which was kept, or one that is made and kept now.
 
@@ -34,12 +38,14 @@ def judgements(
         run: the run.
         found: the ranks, examined at depth `checksums` or `rows`.
         frames: their rows that count, as `found.frames()` returns them, if those are open already.
+        before: is called before rows are judged, unless the judgement was kept.
 
     Raises:
         DATA_ERRORS: rows cannot be decoded although their file matches its seal.
     """
 
     def judge() -> _Judgements:
+        before()
         return _Judgements([*judge_ranks(run, found, found.frames() if frames is None else frames).items()])
 
     return dict(kept(_KIND, key_of_rows(run, found, found), _Judgements, judge).of_ranks)

@@ -85,10 +85,12 @@ def _report(opened: Run, ranks: Ranks, form: str, output: Path | None) -> int:
 def _document(form: str, run: Run, rank: Ranks, found: RunIndex) -> tuple[Report, str]:
     """Build a report, and its text in one of the formats; an empty text for an empty format."""
     from esper_analyzer.caching.judgements import judgements
+    from esper_analyzer.reporting.beside import WholeBeside
     from esper_analyzer.reporting.report import build_report
 
-    judged = judgements(run, found)
-    made = build_report(run, rank, found, judged)
+    with WholeBeside(run, rank, found) as beside:
+        judged = judgements(run, found, before=beside.begin)
+        made = build_report(run, rank, found, judged, beside.whole)
     if form != "html":
         return made, _text(form, run, made) if form else ""
     from esper_analyzer.reporting.html import report_html

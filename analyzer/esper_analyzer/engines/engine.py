@@ -85,7 +85,7 @@ class Engine(ABC):
     def map(
         self, function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
     ) -> Iterator[Result | Lost]:
-        """Yield the result of each item, in the order of the items.
+        """Begin to work, and yield the result of each item when it is asked for, in the order of the items.
 
         Args:
             function: is called with a batch of items, in another process, and returns a result for each. The results
@@ -98,16 +98,29 @@ class Engine(ABC):
             Exception: what the function raises for one of the items. It should raise nothing that is to be survived.
         """
         waiting = self._batches(len(items))
-        done: dict[int, Result | Lost] = {}
+        begun = self._begin_some(function, items, waiting, 0)
+        return self._results(function, items, waiting, begun)
+
+    def _begin_some(
+        self, function: Callable[[Any], Any], items: Sequence[Any], waiting: deque[range], begun: int
+    ) -> int:
+        """Begin as many of the waiting batches as may be worked on at once; return how many are begun now."""
+        while waiting and begun < self._at_once:
+            batch = waiting.popleft()
+            self._begin(function, items[batch.start : batch.stop], batch)
+            begun += 1
+        return begun
+
+    def _results(
+        self, function: Callable[[Any], Any], items: Sequence[Any], waiting: deque[range], begun: int
+    ) -> Iterator[Any]:
+        done: dict[int, Any] = {}
         deaths: Counter[int] = Counter()
-        begun = died = 0
+        died = 0
         has_result = False
         for place in range(len(items)):
             while place not in done:
-                while waiting and begun < self._at_once:
-                    batch = waiting.popleft()
-                    self._begin(function, items[batch.start : batch.stop], batch)
-                    begun += 1
+                begun = self._begin_some(function, items, waiting, begun)
                 ended, begun = self._wait(), begun - 1
                 first = ended.batch.start
                 if ended.results is not None:

@@ -18,7 +18,7 @@ from esper_analyzer.judging.rules import CHART_OF
 from esper_analyzer.measuring.levels import bands_of, loss_ratio
 from esper_analyzer.measuring.series import KINDS, Line, course_of
 from esper_analyzer.measuring.snapshot import chartable_names
-from esper_analyzer.measuring.summary import column
+from esper_analyzer.measuring.whole import column
 from esper_analyzer.notebook.svg_chart import is_log, limits_of
 from esper_analyzer.reading.gaps import numbering_of_index
 from esper_analyzer.reading.run_index import rows_of

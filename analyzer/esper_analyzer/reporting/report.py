@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,8 +16,9 @@ from esper_analyzer.judging.judgement import Judgement, together
 from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.measuring.levels import loss_ratio
 from esper_analyzer.measuring.snapshot import MetricState, metric_names, take_snapshot
-from esper_analyzer.measuring.summary import Summary, Value, column, summarise
+from esper_analyzer.measuring.summary import Summary, Value, summarise
 from esper_analyzer.measuring.trends import Trend
+from esper_analyzer.measuring.whole import Whole, column
 from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
 from esper_analyzer.reading.gaps import Range, missing_count
 from esper_analyzer.reading.run_index import Ranks, RunIndex, joined, looked_at, rows_of
@@ -225,6 +226,7 @@ def build_report(
     rank: Ranks = "first",
     found: RunIndex | None = None,
     judged: Mapping[int, Judgement] | None = None,
+    whole: Callable[[], Whole | None] = lambda: None,
 ) -> Report:
     """Report on the ranks of a run.
 
@@ -233,13 +235,14 @@ def build_report(
         rank: which ranks are judged, and which the numbers are of.
         found: the index that `run.look(looked_at(rank))` returned; by default the run is examined now.
         judged: what `judgements(run, found)` returned; by default it is asked for.
+        whole: returns what `whole_of` would return of the numbers of the report, if that is known already.
 
     Raises:
         NotARunError: the run has no such rank.
         FormatVersionError: a segment was written by a newer Esper.
     """
     found = found or run.look(looked_at(rank))
-    return _report(run, rank, found, found, judgements(run, found) if judged is None else judged)
+    return _report(run, rank, found, found, judgements(run, found) if judged is None else judged, whole)
 
 
 def build_reports(run: JudgedRun, found: RunIndex, rank: Ranks = None) -> tuple[Report, dict[int, Report]]:
@@ -261,7 +264,14 @@ class _FromRows:
     approximate_medians: list[str]
 
 
-def _report(run: JudgedRun, rank: Ranks, found: RunIndex, every: RunIndex, judged: Mapping[int, Judgement]) -> Report:
+def _report(
+    run: JudgedRun,
+    rank: Ranks,
+    found: RunIndex,
+    every: RunIndex,
+    judged: Mapping[int, Judgement],
+    whole: Callable[[], Whole | None] = lambda: None,
+) -> Report:
     """Build the report on ranks that were examined.
 
     Args:
@@ -269,11 +279,15 @@ def _report(run: JudgedRun, rank: Ranks, found: RunIndex, every: RunIndex, judge
         found: these ranks.
         every: at least these ranks; the columns of the rows are theirs.
         judged: the judgement on at least these ranks.
+        whole: as for `build_report`.
     """
     indices, shown = found.ranks.values(), found.shown(rank)
     judged = {number: judged[number] for number in found.ranks}
     made = kept(
-        "report", key_of_rows(run, found, every, rank), _FromRows, lambda: _from_rows(run, found, shown, every, judged)
+        "report",
+        key_of_rows(run, found, every, rank),
+        _FromRows,
+        lambda: _from_rows(run, found, shown, every, judged, whole()),
     )
     alerts, verdict, signals = together(run, judged)
     return Report(
@@ -298,7 +312,12 @@ def _report(run: JudgedRun, rank: Ranks, found: RunIndex, every: RunIndex, judge
 
 
 def _from_rows(
-    run: JudgedRun, found: RunIndex, shown: Sequence[int], every: RunIndex, judged: Mapping[int, Judgement]
+    run: JudgedRun,
+    found: RunIndex,
+    shown: Sequence[int],
+    every: RunIndex,
+    judged: Mapping[int, Judgement],
+    whole: Whole | None,
 ) -> _FromRows:
     schema = every.schema
     rows = joined(rows_of(found.ranks[number], schema) for number in shown).with_columns(loss_ratio())
@@ -306,7 +325,8 @@ def _from_rows(
         rows = rows.sort("update", "rank")
     names = metric_names(rows.collect_schema())
     thresholds = run.settings.thresholds
-    summaries = summarise(found.stretches(shown), rows, list(dict.fromkeys([*names, "skipped"])), thresholds)
+    asked = list(dict.fromkeys([*names, "skipped"]))
+    summaries = summarise(found.stretches(shown), rows, asked, thresholds, whole)
     snapshot = take_snapshot(rows.select(map(column, names)), thresholds=thresholds, summaries=summaries)
     sections = {name: _metric(snapshot[name], summaries[name]) for name in names}
     ratio = sections.pop(LOSS_RATIO)

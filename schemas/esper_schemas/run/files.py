@@ -18,7 +18,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -65,6 +65,10 @@ class Folder:
             FileNotFoundError, NotADirectoryError, OSError: it does not exist, is not a folder, or cannot be opened.
         """
         return cls(os.open(path, _FOLDER_FLAGS), path)
+
+    def __reduce__(self) -> tuple[Callable[[Path], Folder], tuple[Path]]:
+        """Another process opens what is at the same path then."""
+        return Folder.at, (self.path,)
 
     def __enter__(self) -> Self:
         return self

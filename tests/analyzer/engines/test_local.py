@@ -27,6 +27,14 @@ def test_results_come_in_the_order_of_the_items(tmp_path: Path, workers: int, co
     assert sorted(attempts(tmp_path / "log")) == list(range(count))
 
 
+def test_work_begins_before_a_result_is_asked_for(tmp_path: Path) -> None:
+    """Whoever hands it out can do something else meanwhile."""
+    with LocalEngine(1) as engine:
+        results = engine.map(partial(each, wait_for_ever), [tmp_path / "first"])
+        wait_until((tmp_path / "first").exists)
+        assert list(results) == [None]
+
+
 @pytest.mark.parametrize("deaths", [1, MAX_DEATHS])
 def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, deaths: int) -> None:
     """Its items are worked on again by another, each alone; the first death of an item was not alone."""

@@ -12,7 +12,7 @@ import pytest
 
 from esper_analyzer import open_run
 from esper_analyzer.caching.folder import CACHE_DIR
-from esper_analyzer.measuring import levels
+from esper_analyzer.measuring import levels, whole
 from esper_analyzer.measuring import summary as summaries
 from esper_analyzer.measuring.snapshot import metric_names, take_snapshot
 from esper_analyzer.reading.run_index import dropped_rows
@@ -65,7 +65,7 @@ def source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("is_long", [False, True])
 def test_numbers_are_those_of_the_rows(run: Path, is_long: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers are those of the rows."""
-    monkeypatch.setattr(summaries, "EXACT_MEDIAN_ROWS", 1000 if is_long else 10**9)
+    monkeypatch.setattr(whole, "EXACT_MEDIAN_ROWS", 1000 if is_long else 10**9)
     report = open_run(run).report()
     rows = open_run(run).updates().collect()
     assert report.updates.rows == rows.height == 5400
@@ -88,7 +88,7 @@ def test_numbers_are_those_of_the_rows(run: Path, is_long: bool, monkeypatch: py
 @pytest.mark.parametrize("is_long", [False, True])
 def test_states_and_rows_say_the_same(run: Path, is_long: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """States and rows say the same."""
-    monkeypatch.setattr(summaries, "EXACT_MEDIAN_ROWS", 1000 if is_long else 10**9)
+    monkeypatch.setattr(whole, "EXACT_MEDIAN_ROWS", 1000 if is_long else 10**9)
     monkeypatch.delenv(NO_CACHE, raising=False)
     from_states = open_run(run).report().to_json()
     monkeypatch.setenv(NO_CACHE, "1")
@@ -97,7 +97,7 @@ def test_states_and_rows_say_the_same(run: Path, is_long: bool, monkeypatch: pyt
 
 def test_approximate_medians_are_marked_for_people(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Approximate medians are marked for people."""
-    monkeypatch.setattr(summaries, "EXACT_MEDIAN_ROWS", 1000)
+    monkeypatch.setattr(whole, "EXACT_MEDIAN_ROWS", 1000)
     report = open_run(run).report()
     assert "median ≈" in report_markdown(report)
     lines = [line.plain for line in report_lines(report)]

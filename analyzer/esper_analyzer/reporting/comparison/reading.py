@@ -13,7 +13,7 @@ from esper_analyzer.judging.judgement import Judgement, together
 from esper_analyzer.judging.settings import Settings
 from esper_analyzer.judging.verdict import Verdict
 from esper_analyzer.measuring.snapshot import metric_names
-from esper_analyzer.measuring.summary import measured_metrics
+from esper_analyzer.measuring.whole import measured_metrics
 from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error
 from esper_analyzer.reading.gaps import Range
 from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
