@@ -45,6 +45,11 @@ EXEMPT: dict[str, dict[str, str]] = {
         "open": "the script that is run",
         "os.path.realpath": "its folder, which Python looks for modules in",
     },
+    "analyzer/esper_analyzer/caching/code.py": {
+        "is_dir": "the source of the packages",
+        "os.scandir": "the source of the packages",
+        "io.FileIO": "the source of the packages, of which a digest is made",
+    },
     "analyzer/esper_analyzer/reading/imported_log.py": {
         "exists": "the log of another trainer that a person named",
         "is_dir": "the log of another trainer that a person named",
@@ -175,7 +180,7 @@ _OF_OS = frozenset(
 _BY_PATH = {
     ("pq", "read_table"), ("pq", "read_schema"), ("pq", "read_metadata"), ("pq", "write_table"), ("pq", "ParquetFile"),
     ("pl", "read_parquet"), ("pl", "scan_parquet"), ("pl", "read_ipc"), ("pl", "scan_ipc"), ("pl", "read_ipc_stream"),
-    ("pa", "memory_map"), ("pa", "OSFile"), ("ds", "dataset"), ("tempfile", "mkdtemp"),
+    ("pa", "memory_map"), ("pa", "OSFile"), ("ds", "dataset"), ("tempfile", "mkdtemp"), ("io", "FileIO"),
 }  # fmt: skip
 """Functions that take a path, or what is open already; where it is the latter, `_HANDED_OVER` says so."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -12,12 +14,9 @@ import polars
 import pyarrow
 
 import esper_schemas
-from esper_schemas.errors import EsperError
-from esper_schemas.run.files import Folder
 
 _ANALYZER = Path(__file__).parent.parent
 _SCHEMAS = Path(esper_schemas.__file__).parent
-_MAX_BYTES = 16 * 1024 * 1024
 
 
 @cache
@@ -30,19 +29,20 @@ def code_digest() -> str | None:
     digest = hashlib.sha256(repr(versions).encode())
     try:
         for package in (_ANALYZER, _SCHEMAS):
-            with Folder.at(package) as folder:
-                _add(digest, folder)
-    except (OSError, EsperError):
+            _add(digest, package)
+    except OSError:
         return None
     return digest.hexdigest()
 
 
-def _add(digest: hashlib._Hash, folder: Folder) -> None:
-    for name in folder.names():
-        if name.endswith(".py"):
-            source = folder.read(name, _MAX_BYTES)
-            digest.update(f"{name} {len(source)}\n".encode() + source)
-        elif not name.startswith(("_", ".")) and folder.is_folder(name):
-            digest.update(f"{name}/\n".encode())
-            with folder.folder(name) as inner:
-                _add(digest, inner)
+def _add(digest: hashlib._Hash, folder: str | Path) -> None:
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.endswith(".py"):
+            with io.FileIO(entry.path) as file:  # in less time than a `Path` takes, of hundreds of files
+                source = file.readall()
+            digest.update(f"{entry.name} {len(source)}\n".encode() + source)
+        elif not entry.name.startswith(("_", ".")) and entry.is_dir():
+            digest.update(f"{entry.name}/\n".encode())
+            _add(digest, entry.path)

@@ -16,6 +16,7 @@ import polars as pl
 from esper_analyzer.caching.judgements import judgement_in_steps
 from esper_analyzer.judging.alert_log import AlertLog, gap_alert
 from esper_analyzer.judging.alerts import Alert
+from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import Judgement
 from esper_analyzer.judging.plan import chosen
@@ -220,7 +221,7 @@ class LiveFeed(Feed):
         self._attempts: dict[int, int] = {}
         self._log = AlertLog()
         self._gaps_told_to = -1
-        self._judge = self.run.judge()
+        self._judge_made: Judge | None = None
         steps = None if found is None else judgement_in_steps(self.run, found, self.rank, rows)
         self._has_ended_before = steps is not None
         self._judgement: Judgement | None = None
@@ -300,6 +301,13 @@ class LiveFeed(Feed):
             self._advance(self._not_judged.pop(0))
             yield
         self._not_judged = None
+
+    @property
+    def _judge(self) -> Judge:
+        """The judge, which is made when it is needed: the judgement on a finished run may be one that was kept."""
+        if self._judge_made is None:
+            self._judge_made = self.run.judge()
+        return self._judge_made
 
     def _noting(self, steps: Generator[int, None, Judgement]) -> Generator[None, None, Judgement]:
         """Note how many rows are judged after each step."""

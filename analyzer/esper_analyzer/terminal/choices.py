@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 import polars as pl
 from rich.text import Text
@@ -12,8 +12,6 @@ from rich.text import Text
 from esper_analyzer.drawing.sparklines import sparkline
 from esper_analyzer.drawing.style import alarm_style, fit
 from esper_analyzer.judging.judged_run import JudgedRun
-from esper_analyzer.listing.entry import RunEntry
-from esper_analyzer.listing.filters import parse_filters
 from esper_analyzer.live.picture import CHARTED, Picture
 from esper_analyzer.measuring.levels import levels_of
 from esper_analyzer.measuring.snapshot import as_number, chartable_names, metric_names
@@ -27,6 +25,9 @@ from esper_schemas.errors import UsageError
 from esper_schemas.metric.catalogue import LOSS_RATIO, RETURNS
 from esper_schemas.metric.metrics import HISTORY_LENGTH
 from esper_schemas.run.records import RunHeader
+
+if TYPE_CHECKING:
+    from esper_analyzer.listing.entry import RunEntry
 
 _NAME_WIDTH = 28
 _OPERATOR = re.compile(r"[<>=~]")
@@ -53,6 +54,8 @@ def chosen_to_see(run: JudgedRun, rank: int | None, metrics: Sequence[str], by: 
         if not name:
             raise UsageError("--metric must name metrics, found an empty name")
         if len(known) > 1 and name not in known:
+            from difflib import get_close_matches
+
             near = get_close_matches(name, known, 3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"for example {', '.join(CHARTED[:3])}"
             raise UsageError(f"{run.path} has recorded no metric {name!r}; {hint}")
@@ -110,6 +113,8 @@ def is_wanted(text: str, name: str, shown: str, run: RunEntry) -> bool:
     """
     part = text.strip()
     if _OPERATOR.search(part):
+        from esper_analyzer.listing.filters import parse_filters
+
         try:
             return all(condition.holds(run) for condition in parse_filters([part]))
         except UsageError:
