@@ -22,7 +22,7 @@ from esper_analyzer.commands.runs import runs
 from esper_analyzer.commands.tail import tail
 from esper_schemas.console import command_group
 
-_GARBAGE_THRESHOLD = 50_000
+_GARBAGE_THRESHOLD = 150_000
 """Objects that are made before garbage is looked for: nothing that a command imports is, and to look takes 70 ms."""
 
 _NAMING_LEFTOVERS = frozenset({"datasketches", "duckdb"})
