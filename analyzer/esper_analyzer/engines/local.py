@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,10 +41,10 @@ class LocalEngine(Engine):
         self._busy: dict[Connection, tuple[_Worker, range]] = {}
 
     def _begin(self, function: Callable[[Any], Any], items: Sequence[Any], batch: range) -> None:
+        work = bytes(ForkingPickler.dumps((function, items)))
         worker = self._idle.pop() if self._idle else _Worker()
         self._busy[worker.pipe] = worker, batch
-        with suppress(OSError):  # it has died meanwhile, and `_wait` finds that out
-            worker.pipe.send((function, items))
+        worker.begin(work)
 
     def _wait(self) -> Ended:
         pipe = wait(list(self._busy))[0]
@@ -74,9 +75,19 @@ class _Worker:
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
+        self._sending: threading.Thread | None = None
         self._process = context.Process(target=_work, args=(theirs,), daemon=True)
         with theirs, _one_thread_each():
             self._process.start()
+
+    def begin(self, work: bytes) -> None:
+        """Send it work, which takes until the process has started if it is more than fits into the pipe."""
+        self._sending = threading.Thread(target=self._send, args=(work,), daemon=True)
+        self._sending.start()
+
+    def _send(self, work: bytes) -> None:
+        with suppress(OSError):  # it has died meanwhile, and `_wait` finds that out
+            self.pipe.send_bytes(work)
 
     def cause_of_death(self) -> str:
         """Return how the process ended, once nothing comes from it any more."""
@@ -87,9 +98,11 @@ class _Worker:
 
     def kill(self) -> None:
         """End the process, whatever it does."""
-        self.pipe.close()
         self._process.kill()
         self._process.join()
+        if self._sending is not None:
+            self._sending.join()  # nobody is left to read what it writes
+        self.pipe.close()
 
 
 @contextmanager
