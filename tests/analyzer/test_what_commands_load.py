@@ -94,6 +94,11 @@ def test_command_loads_what_it_uses(root: Path, arguments: list[str], further: s
     assert loaded_beside(*given, "--root", str(root)) & SLOW <= ALWAYS | further
 
 
+def test_a_short_report_loads_nothing_to_start_processes(root: Path) -> None:
+    """Only a long report has a second process."""
+    assert "multiprocessing.connection" not in loaded_beside("report", "--root", str(root))
+
+
 def test_a_chart_loads_no_manual_no_tests_and_no_pillow(root: Path) -> None:
     """A chart loads plotext without its manual, its tests and Pillow, and leaves them to be imported by others."""
     unused = ("plotext._doc.", "plotext._tests.", "unittest", "PIL.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -10,7 +11,6 @@ from typing import Self
 import polars as pl
 
 from esper_analyzer.engines.engine import Lost, WorkersFailedError
-from esper_analyzer.engines.local import LocalEngine, cores
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.measuring.whole import Whole, whole_of
@@ -37,25 +37,28 @@ class WholeBeside:
 
     def __init__(self, run: JudgedRun, rank: Ranks, found: RunIndex) -> None:
         self._asked = _asked(run, rank, found)
-        self._engine = LocalEngine(1)
+        self._until_left = ExitStack()
         self._results: Iterator[Whole | Lost | None] | None = None
 
     def __enter__(self) -> Self:
-        self._engine.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._engine.__exit__(kind, error, trace)
+        self._until_left.close()
 
     def begin(self) -> None:
         """Start the process, if that pays."""
-        if self._asked is not None:
-            try:
-                self._results = self._engine.map(_each, [self._asked])
-            except OSError:  # no process can be started
-                self._asked = None
+        if self._asked is None:
+            return
+        from esper_analyzer.engines import local  # a short report needs no `multiprocessing`
+
+        if local.cores() < 2:
+            return
+        engine = self._until_left.enter_context(local.LocalEngine(1))
+        with suppress(OSError):  # no process can be started
+            self._results = engine.map(_each, [self._asked])
 
     def whole(self) -> Whole | None:
         """Wait for what `whole_of` returns in the process; None if there is none, and it is to be asked here."""
@@ -82,7 +85,7 @@ def _asked(run: JudgedRun, rank: Ranks, found: RunIndex) -> _Asked | None:
     stretches = found.stretches(found.shown(rank))
     segments = sum(len(stretch.pieces) for stretch in stretches)
     is_near = not isinstance(run.path, StoreUrl)
-    if segments < FEWEST or not is_near or run.settings.thresholds != DEFAULT_THRESHOLDS or cores() < 2:
+    if segments < FEWEST or not is_near or run.settings.thresholds != DEFAULT_THRESHOLDS:
         return None
     return _Asked(stretches, found.schema, [*metric_names(found.schema), LOSS_RATIO])
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from esper_analyzer import Run, open_run, read_settings
 from esper_analyzer.caching.folder import CACHE_DIR
 from esper_analyzer.cli import main
+from esper_analyzer.engines import local
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.measuring.whole import Whole, whole_of
@@ -42,7 +43,7 @@ def long_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """Every run is long enough for a second process, there are cores for it, and nothing is kept."""
     monkeypatch.setenv(CACHE_DIR, str(tmp_path / "cache"))
     monkeypatch.setattr(beside, "FEWEST", 2)
-    monkeypatch.setattr(beside, "cores", lambda: 2)
+    monkeypatch.setattr(local, "cores", lambda: 2)
 
 
 def here(run: Run, found: RunIndex) -> Whole:
@@ -136,7 +137,7 @@ def test_no_process_is_started_where_it_does_not_pay(
     (tmp_path / "mine.toml").write_text("[thresholds.value_loss]\ncritical = '> 30'\n")
     settings = read_settings(tmp_path / "mine.toml") if why_not == "thresholds of the user" else DEFAULT_SETTINGS
     monkeypatch.setattr(beside, "FEWEST", 6 if why_not == "few segments" else 2)
-    monkeypatch.setattr(beside, "cores", lambda: 1 if why_not == "one core" else 2)
+    monkeypatch.setattr(local, "cores", lambda: 1 if why_not == "one core" else 2)
     run = open_run(path, settings=settings)
     with WholeBeside(run, "first", run.look()) as process:
         process.begin()
