@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import stat
 from collections.abc import Iterator
@@ -26,6 +27,17 @@ def folder(root: Path) -> Iterator[Folder]:
     """The same, held."""
     with Folder.at(root) as held:
         yield held
+
+
+def test_a_folder_travels_as_its_path(folder: Folder, root: Path) -> None:
+    """Another process opens what is there by then, and fails where nothing is."""
+    sent = pickle.dumps(folder)
+    with pickle.loads(sent) as held:
+        assert held.read("file", 100) == b"inside"
+        assert held.descriptor != folder.descriptor
+    root.rename(root.with_name("elsewhere"))
+    with pytest.raises(FileNotFoundError):
+        pickle.loads(sent)
 
 
 # ---------------------------------------------------------------------- links
