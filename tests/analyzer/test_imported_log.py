@@ -202,7 +202,7 @@ def test_what_is_no_log_is_one_line(command: str, tmp_path: Path, monkeypatch: p
         (("a.txt",), "a.txt is not an Esper run (it has no run.json), nor a log that can be imported"),
         (("a", "--run", "b"), "no run b under runs" if command == "tail" else twice),
         (("nothing",), "no run nothing under runs"),
-        (("logs",), "logs is not an Esper run, and holds no log itself; pass one of the folders in it: logs/a, logs/b"),
+        (("logs",), "found none in this folder; pass one of the folders in it: a, b"),
     ):
         if command == "tail" and "--run" in arguments:
             continue  # it takes several runs

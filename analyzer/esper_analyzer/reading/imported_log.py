@@ -14,12 +14,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from esper_analyzer.reading.run_reader import GOING_ON, RunReader, locate_run
-from esper_schemas.cleaning import printable
 from esper_schemas.console import say
 from esper_schemas.errors import EsperError, NotARunError, UsageError
 from esper_schemas.run.directory import HEADER_NAME, RANK_PREFIX, open_place
@@ -32,8 +30,8 @@ END_SECS = 30.0
 
 _LOOK_SECS = 0.05
 _DEEP = 3  # from a segment to its run
-_DEEPEST = 4  # folders between what a person names and a log
-_NAMED = 4  # so many logs of a folder are named in an error
+_DEEPEST = 5  # folders between what a person names and that of a log
+_MOST_FOLDERS = 100  # of a folder, so many are looked into
 _OF_SACRED = {"experiment", "heartbeat", "host", "meta"}  # keys of its run.json
 _SPEAKS_AS = "esper-rec: "
 _HAS_CAUGHT_UP = f"{_SPEAKS_AS}following "
@@ -46,8 +44,7 @@ def find_log(run: str | None, root: Place) -> Path | None:
     """Return the log of another trainer that a person means by RUN; None if it is a run of ours, or nothing at all.
 
     Raises:
-        UsageError: it is a part of a run, which the message names; or a folder of logs, such as a person gives to
-            `tensorboard --logdir`, of which the message names some.
+        UsageError: it is a part of a run, which the message names.
     """
     if run is None or is_url(run):  # logs are on this machine
         return None
@@ -60,15 +57,8 @@ def find_log(run: str | None, root: Place) -> Path | None:
                 continue
             if (whole := _run_around(path)) is not None:
                 raise UsageError(f"{path} is a part of the run {whole}; pass the run") from None
-            if _may_be_log(path):
+            if _may_be_log(path) or _may_have_logs(path):
                 return path
-            if len(logs := _logs_in(path)) == 1:
-                return logs[0]
-            if logs:
-                raise UsageError(
-                    f"{path} is not an Esper run, and holds no log itself; pass one of the folders in it:"
-                    f" {', '.join(printable(str(log)) for log in logs)}"
-                ) from None
         return None
     except EsperError:
         return None  # a run, in whatever state
@@ -105,16 +95,16 @@ def _may_be_log(path: Path) -> bool:
     return path.exists()  # it may not be read, which esper-rec says
 
 
-def _logs_in(folder: Path, depth: int = 0) -> list[Path]:
-    """The first of the folders in `folder` that may be logs of other trainers; in its only folder, if it has one."""
+def _may_have_logs(folder: Path, depth: int = 0) -> bool:
+    """Whether there may be a log of another trainer in a folder below it; esper-rec looks into their files."""
     with suppress(OSError):
-        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        inside = [path for path in folder.iterdir() if path.is_dir()]
         if any(path.name.startswith(RANK_PREFIX) for path in inside):
-            return []  # a run of ours without its header
-        if len(inside) == 1 and depth < _DEEPEST and not _may_be_log(inside[0]):
-            return _logs_in(inside[0], depth + 1)
-        return list(islice(filter(_may_be_log, inside), _NAMED))
-    return []
+            return False  # a run of ours without its header
+        return any(map(_may_be_log, inside)) or (
+            depth < _DEEPEST and any(_may_have_logs(path, depth + 1) for path in inside[:_MOST_FOLDERS])
+        )
+    return False
 
 
 class LogImport:

@@ -33,6 +33,10 @@ from esper_schemas.tfevents.records import is_start
 _START_BYTES = 1024 * 1024
 _MAX_FILES = 10_000
 _LOOKED_AT = 100
+_DEEPEST = 6
+"""So many folders below a folder its log is looked for; trainers that use Hydra put it four or five deep."""
+
+_MAX_FOLDERS = 500
 
 _EXPECTED = "a log of a PPO: tfevents, CSV, JSON lines, Parquet, W&B offline, Trackio, MLflow, or console output"
 
@@ -184,10 +188,8 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
     inner = _inner_logs(entries)
     lines = files.pop("JSON lines", [])
     settings = [path for path in lines if _document(path)]
-    if (
-        len(settings) == len(lines) and not files and not inner
-    ):  # there is nothing else to read; a log may have its first line only
-        settings = [path for path in settings if not following.is_over and b"\n" in _document(path).strip()]
+    if len(settings) == len(lines) and not files and not inner:  # nothing else to read: a log may have one line only
+        settings = [path for path in settings if b"\n" in _document(path).strip()]
     if logs := [path for path in lines if path not in settings]:
         files["JSON lines"] = logs
     kind = next((kind for kind in _KINDS if kind in files), "")
@@ -196,11 +198,13 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
             raise UsageError(
                 f"{folder}: expected {_EXPECTED}; found a run of ours: esper-analyze report --run {folder}"
             )
-        if len(only := inner or _folders_in(entries)) == 1:
-            return find_source(folder / only[0], given, following)
-        hint = f"; import the folders in it: {_shown(inner)}" if inner else ""
-        if not following.is_over:
-            raise NothingYetError(f"{folder} has no log of a PPO yet{hint}")
+        below = _logs_below(folder)
+        if len(below) == 1:
+            return find_source(below[0], given, following)
+        names = [path.relative_to(folder).as_posix() for path in below]
+        hint = f"; pass one of the folders in it: {_shown(names)}" if names else ""
+        if not following.is_over and not hint:
+            raise NothingYetError(f"{folder} has no log of a PPO yet")
         raise UsageError(f"{folder}: expected {_EXPECTED}; found {_found_in(entries)}{hint}")
     if len(files[kind]) > 1 and kind != "event files":
         names = ", ".join(path.name for path in files[kind][:5])
@@ -230,10 +234,6 @@ def _is_copy(path: Path) -> bool:
     return path.suffix == ".gz" and path.with_suffix("").is_file()
 
 
-def _folders_in(entries: Sequence[Path]) -> list[str]:
-    return [path.name for path in entries if path.is_dir() and not path.is_symlink()]
-
-
 def _found_in(entries: Sequence[Path]) -> str:
     """What is in a folder without a log, as far as a person can do something about it."""
     for path in entries:
@@ -245,11 +245,36 @@ def _found_in(entries: Sequence[Path]) -> str:
 
 
 def _inner_logs(entries: Sequence[Path]) -> list[str]:
-    """Names of the folders that have a log. A link to another of them, such as `latest-run` of W&B, is left out."""
+    """Names of the folders that have a log."""
+    return [path.name for path in _folders_of(entries) if _has_log(path)]
+
+
+def _folders_of(entries: Sequence[Path]) -> list[Path]:
+    """The folders among them. A link to another of them, such as `latest-run` of W&B, is left out."""
     folders = [path for path in entries if path.is_dir() and not path.name.startswith(OUR_OWN)]
     own = {path.resolve() for path in folders if not path.is_symlink()}
-    inside = [path for path in folders if not path.is_symlink() or path.resolve() not in own]
-    return [path.name for path in inside if _has_log(path)]
+    return [path for path in folders if not path.is_symlink() or path.resolve() not in own]
+
+
+def _logs_below(folder: Path) -> list[Path]:
+    """The folders below one that have a log, the highest of each branch, in the order of their names."""
+    found: list[Path] = []
+    level = [folder]
+    looked_at = 0
+    for _ in range(_DEEPEST):
+        inside = [path for one in level for path in _folders_of(_sorted_entries(one))][: _MAX_FOLDERS - looked_at]
+        looked_at += len(inside)
+        logs = list(filter(_has_log, inside))
+        found += logs
+        level = [path for path in inside if path not in logs]
+    return sorted(found)
+
+
+def _sorted_entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _shown(names: Sequence[str]) -> str:
@@ -258,9 +283,15 @@ def _shown(names: Sequence[str]) -> str:
 
 def _has_log(folder: Path) -> bool:
     try:
-        return mlflow.run_of(folder) is not None or any(path.is_file() and kind_of(path) for path in folder.iterdir())
+        return mlflow.run_of(folder) is not None or any(map(_is_log, folder.iterdir()))
     except OSError:
         return False
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a file is a log; one JSON document, as settings are, is none."""
+    kind = kind_of(path) if path.is_file() else ""
+    return bool(kind) and not (kind == "JSON lines" and b"\n" in _document(path).strip())
 
 
 def _in_database(path: Path, given: Given, following: Following) -> PointReader:

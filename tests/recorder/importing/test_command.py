@@ -60,7 +60,7 @@ def test_a_folder_without_a_log_is_an_error(tmp_path: Path) -> None:
         write(logs / seed / "events.jsonl", an_update(1))
     done = run_import(logs, root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "import the folders in it: seed-1, seed-2" in done.stderr
+    assert "pass one of the folders in it: seed-1, seed-2" in done.stderr
     (logs / "seed-2" / "events.jsonl").unlink()
     done = run_import(logs, root=tmp_path / "runs")
     assert done.exit_code == 0, done.output

@@ -108,7 +108,7 @@ def test_the_folder_of_an_experiment_names_its_runs(tmp_path: Path) -> None:
     shutil.copy(log / "meta.yaml", log.parent)
     done = import_log(log.parent, root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "import the folders in it: ca32, d417" in done.stderr
+    assert "pass one of the folders in it: ca32, d417" in done.stderr
 
 
 def test_numbers_that_are_not_finite_in_a_database_of_mlflow(tmp_path: Path) -> None:

@@ -165,4 +165,4 @@ def test_the_folder_of_wandb_has_messages_beside_its_run(tmp_path: Path) -> None
     shutil.copytree(run, second)
     done = import_log(tmp_path / "wandb", root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert f"import the folders in it: {run.name}, {second.name}" in done.stderr
+    assert f"pass one of the folders in it: {run.name}, {second.name}" in done.stderr
