@@ -62,7 +62,7 @@ def _parts(run: JudgedRun, rank: int, picture: Picture, now: float | None) -> It
         yield f"attempt {attempt}" if attempt else ""
         yield f"{rate(picture.updates_per_sec)}/s" if picture.updates_per_sec is not None else ""
         age = picture.age_secs(now)
-        yield f"{_age(age)} ago" if age is not None and picture.status in GOING_ON else ""
+        yield f"{_age(age)} ago" if age is not None and picture.status in (*GOING_ON, "imported") else ""
         yield f"{rate(picture.steps_per_sec)} steps/s" if picture.steps_per_sec is not None else ""
         steps, secs = picture.last("env_steps"), picture.last("elapsed_secs")
         yield f"{of_all if is_steps else count(int(steps))} steps" if steps is not None else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from esper_analyzer.engines.engine import Engine
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
@@ -13,6 +14,7 @@ from esper_analyzer.listing.filters import Condition, parse_filters, statuses
 from esper_analyzer.listing.kept_entries import KeptEntries
 from esper_analyzer.listing.keys import Key, check_config, key_of, order_of
 from esper_analyzer.listing.pool import MIN_POOLED, read_all
+from esper_analyzer.reading.imported_log import find_log
 from esper_schemas.console import progress
 from esper_schemas.errors import NotARunError
 from esper_schemas.examining.segment import Depth
@@ -148,8 +150,13 @@ def list_runs(
     """
     wanted = wanted or Wanted()
     kept = KeptEntries(roots, settings, depth, wanted.columns)
-    found = headers(roots, kept, skip_bad=engine is not None and len(roots) > 1)
+    try:
+        found = headers(roots, kept, skip_bad=engine is not None and len(roots) > 1)
+    except NotARunError:
+        _check_no_log(roots)
+        raise
     if not found:
+        _check_no_log(roots)
         named = ", ".join(map(str, roots))
         raise NotARunError(f"there are no runs in {named}; record one, or name the folder of runs with --root")
     wanted.check(found)
@@ -168,6 +175,14 @@ def list_runs(
     finally:  # whoever interrupts a list of thousands finds what was read when they come back
         kept.save([run.name for run in found])
     return Listing(runs if wanted.is_early else wanted.in_order(runs)[part], len(found))
+
+
+def _check_no_log(roots: Sequence[Place]) -> None:
+    """Raise NotARunError if the only place may be the log of another trainer, which other commands read."""
+    if len(roots) == 1 and find_log(str(roots[0]), Path()) is not None:
+        raise NotARunError(
+            f"there are no runs in {roots[0]}; if it is the log of another trainer, use esper-analyze report {roots[0]}"
+        )
 
 
 def headers(roots: Sequence[Place], kept: KeptEntries | None = None, *, skip_bad: bool = False) -> list[RunEntry]:

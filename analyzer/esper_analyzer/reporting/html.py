@@ -24,7 +24,7 @@ from esper_analyzer.reporting.html_charts import Chart, chart_data, chart_of, pa
 from esper_analyzer.reporting.moment import moment_of
 from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
-from esper_analyzer.reporting.text import describe_fault, describe_ranks, describe_updates
+from esper_analyzer.reporting.text import describe_end, describe_fault, describe_ranks, describe_updates
 from esper_analyzer.wording import compact, duration, missing, trend_words
 from esper_schemas.metric.catalogue import (
     DECLARED,
@@ -149,6 +149,7 @@ def report_html(
                 for number, box in enumerate(report.black_boxes)
             ],
             updates=describe_updates(report.updates),
+            end=describe_end(report.run.status, report.metrics["wall_time"].max),
             missing=missing(report.updates.missing, report.updates.stride, MAX_MISSING),
             recorded={
                 name: metric for name, metric in report.metrics.items() if _is_recorded(metric) and not is_label(name)

@@ -9,7 +9,7 @@ from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import Verdict, beside, grouped
 from esper_analyzer.reporting.black_boxes import Column, file_line, has_table, heading, main_columns, moved_line
 from esper_analyzer.reporting.report import BlackBoxSection, IntegritySection, MetricSection, Report, UpdatesSection
-from esper_analyzer.reporting.text import describe_fault, describe_ranks, describe_updates
+from esper_analyzer.reporting.text import describe_end, describe_fault, describe_ranks, describe_updates
 from esper_analyzer.wording import compact, count, is_advisory, level_word, size, trend_words
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import LOSS_RATIO, leading
@@ -77,6 +77,9 @@ def _heading(report: Report) -> Iterator[str]:
     parts += [f"{run.attempts} attempts"] if run.attempts != 1 else []
     parts += [f"thresholds from {plain(report.thresholds)}"] if report.thresholds is not None else []
     yield " · ".join(part for part in [*parts, describe_updates(report.updates)] if part)
+    if end := describe_end(run.status, report.metrics["wall_time"].max):
+        yield ""
+        yield end
 
 
 def _reasons(reasons: Sequence[str]) -> Iterator[str]:

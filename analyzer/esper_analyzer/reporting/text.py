@@ -15,6 +15,7 @@ from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import Verdict, beside, grouped
 from esper_analyzer.measuring.snapshot import MetricState, as_number
 from esper_analyzer.measuring.trends import Trend
+from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.reporting.black_boxes import GAP, Column, file_line, has_table, heading, main_columns, moved_line
 from esper_analyzer.reporting.report import (
     BlackBoxSection,
@@ -95,6 +96,21 @@ def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, Met
         parts.append(f"{begun:%Y-%m-%d %H:%M} UTC, {duration((ended - begun).total_seconds())}")
     yield from _wrapped(" · ".join(part for part in parts if part), "  ", "  ")
     yield from _wrapped(describe_updates(updates), "  ", "  ")
+    if end := describe_end(run.status, ended):
+        yield from _wrapped(end, "  ", "  ", style="dim")
+
+
+def describe_end(status: Status, last: object) -> str:
+    """Say what is known of the end of a training of which there is a log only; empty for a run that was recorded.
+
+    Args:
+        status: of the run.
+        last: time of the last row, where it has one.
+    """
+    if status != "imported":
+        return ""
+    where = f" ends at {last:%Y-%m-%d %H:%M} UTC" if isinstance(last, datetime) else " has no times"
+    return f"The log{where}; whether the training finished is unknown."
 
 
 def describe_ranks(run: RunSection) -> str:
