@@ -315,3 +315,37 @@ def test_options_that_an_error_names_are_said_to_be_of_the_import(tmp_path: Path
     done = analyze("check", log)
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "--map vf_loss=value_loss --map pg_loss=policy_loss (an option of esper-rec import)" in done.stderr
+
+
+def test_how_the_training_of_a_log_ended_is_unknown(tmp_path: Path, temporary: Path) -> None:
+    """A log that SIGKILL ended has no mark of it: every format says imported, and when its last row is from."""
+    log = tmp_path / "torchrl.tfevents"
+    log.write_bytes(gzip.decompress((DATA / "torchrl_pendulum.tfevents.gz").read_bytes()))
+    said = "The log ends at 2026-11-28 00:39 UTC; whether the training finished is unknown."
+    for form in ("text", "markdown", "html"):
+        assert said in " ".join(analyze("report", log, "--format", form).stdout.split()), form
+    assert json.loads(analyze("report", log, "--format", "json").stdout)["run"]["status"] == "imported"
+    assert "imported" in analyze("tail", log, "--once").stdout
+    runs = tmp_path / "runs"
+    subprocess.run([sys.executable, "-m", "esper_recorder", "import", log, "--out", runs, "--run-id", "r"], check=True)
+    listed = json.loads(analyze("runs", runs, "--status", "imported", "--format", "json").stdout)
+    assert [(run["name"], run["status"]) for run in listed["runs"]] == [("r", "imported")]
+
+
+def test_a_log_that_has_no_times_says_so(tmp_path: Path, temporary: Path) -> None:
+    """CSV of Stable-Baselines3 has no times."""
+    done = analyze("report", DATA / "sb3_lunar_progress.csv")
+    assert "The log has no times; whether the training finished is unknown." in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", ["runs", "fleet"])
+def test_a_log_is_no_folder_of_runs(command: str, tmp_path: Path) -> None:
+    """A list of runs points to the report of a log, be it a file or a folder; what does not exist is none."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    shutil.copy(DATA / "sb3_lunar_progress.csv", folder)
+    for log in (folder, folder / "sb3_lunar_progress.csv"):
+        done = analyze(command, log)
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert f"if it is the log of another trainer, use esper-analyze report {log}" in done.stderr
+    assert "is not a folder of runs" in analyze(command, tmp_path / "nothing").stderr

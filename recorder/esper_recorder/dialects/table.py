@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from esper_recorder.dialects import gym, language, reference, rllib
+from esper_recorder.dialects import frameworks, gym, language, reference, rllib
 from esper_recorder.dialects.key import Dialect, Lossless
 from esper_recorder.dialects.plain import plain_dialect
 
@@ -25,6 +25,11 @@ DIALECTS: tuple[Dialect, ...] = (
     gym.TIANSHOU_1,
     gym.TIANSHOU_0,
     gym.RL_GAMES,
+    frameworks.SAMPLE_FACTORY,
+    frameworks.SHEEPRL,
+    frameworks.TORCHRL,
+    frameworks.DI_ENGINE,
+    frameworks.BRAX,
     reference.BASELINES,
     reference.BASELINES_OLD,
     reference.STABLE_BASELINES_2,

@@ -105,9 +105,11 @@ def _is_table(start: bytes) -> bool:
     if header.startswith("#") or delimiter not in header or not header.replace("\t", "").strip().isprintable():
         return False  # a Monitor of Stable-Baselines3 begins with "#", and logs episodes
     whole = rows[: min(len(rows) - 1, _LOOKED_AT)]  # behind the last end of a line, a row has only begun
-    cells = [cell for row in whole for cell in row.split(delimiter) if cell.strip(' \r"')]
-    is_number = (as_number(cell.strip('" '), has_decimal_commas=delimiter != ",") is not None for cell in cells)
-    return bool(rows) and (not cells or any(is_number))
+    widest = header.count(delimiter)  # a row with more cells is no row of this table
+    likely = [row for row in whole if row.count(delimiter) <= widest or '"' in row]
+    cells = (cell.strip('" ') for row in likely for cell in row.split(delimiter))
+    is_number = any(as_number(cell, has_decimal_commas=delimiter != ",") is not None for cell in cells)
+    return bool(rows) and (is_number or not any(row.strip(f' \r"{delimiter}') for row in whole))
 
 
 def _start_of(path: Path) -> tuple[bytes, str]:
@@ -201,8 +203,8 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
         below = _logs_below(folder)
         if len(below) == 1:
             return find_source(below[0], given, following)
-        names = [path.relative_to(folder).as_posix() for path in below]
-        hint = f"; pass one of the folders in it: {_shown(names)}" if names else ""
+        shown = _shown([path.relative_to(folder).as_posix() for path in below])
+        hint = f"; pass one of the folders in it: {shown}" if below else ""
         if not following.is_over and not hint:
             raise NothingYetError(f"{folder} has no log of a PPO yet")
         raise UsageError(f"{folder}: expected {_EXPECTED}; found {_found_in(entries)}{hint}")

@@ -110,7 +110,7 @@ def test_a_number_that_is_no_metric_says_how_it_differs() -> None:
 def test_what_no_log_tells_is_said_to_be_unclear() -> None:
     """skrl multiplies by a scale that it does not log, so its factor must not be guessed."""
     unclear = {dialect.name: dialect.unclear for dialect in DIALECTS if dialect.unclear}
-    assert set(unclear) == {"skrl", "SBX", "SBX, older"}
+    assert set(unclear) == {"skrl", "SBX", "SBX, older", "Sample Factory", "TorchRL", "Brax"}
     assert all(option in unclear["skrl"] for option in ("value_loss_scale", "value_preprocessor"))
     sbx = {key.name: key for key in BY_NAME["SBX, older"].keys}
     assert "−ent_coef·H is included" in sbx["train/pg_loss"].remark  # it logs no other policy loss

@@ -1,0 +1,162 @@
+"""Dialects of frameworks with many algorithms: Sample Factory, SheepRL, TorchRL, DI-engine, Brax."""
+
+from __future__ import annotations
+
+from esper_recorder.dialects.gym import K1, LAST_MINIBATCH
+from esper_recorder.dialects.key import Dialect, Key
+from esper_schemas.metric.catalogue import SLIDING_LENGTH, SLIDING_RETURN
+from esper_schemas.run.records import ValueLossDefinition
+
+_MAX = "mean(max((V - G)^2, (V_old + clamp(V - V_old, -clip, clip) - G)^2))"
+_ONE = "of one minibatch"
+_SINCE = "mean of the episodes that ended since the last row"
+
+SAMPLE_FACTORY = Dialect(
+    name="Sample Factory",
+    seen="2.1.1",
+    keys=(
+        Key("train/value_loss", "value_loss", f"{_ONE}; value_loss_coeff is included"),
+        Key("train/policy_loss", "policy_loss", _ONE),
+        Key("train/entropy", "entropy", _ONE),
+        Key("train/kl_divergence", "kl_of_trainer", f"KL(new ‖ old), {LAST_MINIBATCH}; kl_divergence is KL(old ‖ new)"),
+        Key("train/fraction_clipped", "clip_fraction", LAST_MINIBATCH),
+        Key("train/ratio_mean", "ratio_deviation_mean", f"mean of |1 − ratio|, {LAST_MINIBATCH}"),
+        Key("train/ratio_min", "ratio_min", LAST_MINIBATCH),
+        Key("train/ratio_max", "ratio_max", LAST_MINIBATCH),
+        Key("train/grad_norm", "grad_norm_clipped", f"{_ONE}, after clipping; grad_norm is the norm before"),
+        Key("train/lr", "learning_rate"),
+        Key("train/actual_lr", "learning_rate_of_minibatch", "lowered where samples of the minibatch are invalid"),
+        Key("train/exploration_loss", "exploration_loss", "−exploration_loss_coeff·H; the log has no coefficient"),
+        Key("reward/reward", SLIDING_RETURN, "mean of the last stats_avg episodes (100)"),
+        Key("len/len", SLIDING_LENGTH, "mean of the last stats_avg episodes (100)"),
+        Key("perf/_fps", "steps_per_sec"),
+    ),
+    signature=("train/value_loss", "train/policy_loss", "train/exploration_loss", "train/actual_lr"),
+    value_loss=ValueLossDefinition(
+        source=f"value_loss_coeff * {_MAX}; V and G are normalised with normalize_returns",
+        factor=1.0,
+        clipping="max",
+        coefficient_included=True,
+    ),
+    steps="env_steps",
+    unclear="value_loss_coeff, which is included in the value loss, and whether normalize_returns standardises the"
+    " targets (both by default); the factor is 0.5 / value_loss_coeff, so 1 with the default of 0.5",
+)
+"""It logs every few seconds, and not every update."""
+
+SHEEPRL = Dialect(
+    name="SheepRL",
+    seen="0.8.4",
+    keys=(
+        Key("Loss/value_loss", "value_loss", factor=0.5),
+        Key("Loss/policy_loss", "policy_loss"),
+        Key("Loss/entropy_loss", "entropy", factor=-1.0),
+        Key("Info/learning_rate", "learning_rate"),
+        Key("Info/clip_coef", "clip_range"),
+        Key("Info/ent_coef", "entropy_coef"),
+        Key("Rewards/rew_avg", "episode_return_mean", _SINCE),
+        Key("Game/ep_len_avg", "episode_length_mean", _SINCE),
+        Key("Time/sps_env_interaction", "rollout_steps_per_sec", "of the rollouts alone"),
+    ),
+    signature=("Loss/value_loss", "Loss/policy_loss", "Loss/entropy_loss"),
+    value_loss=ValueLossDefinition(
+        source=f"mean((V - G)^2), or {_MAX} with clip_vloss",
+        factor=0.5,
+        clipping="unknown",
+        reduction="all minibatches",
+    ),
+    steps="env_steps",
+)
+"""It logs every `metric.log_every` steps; a row has the means of all updates since the last one."""
+
+TORCHRL = Dialect(
+    name="TorchRL",
+    seen="0.14.1, sota-implementations/ppo",
+    keys=(
+        Key("train/loss_critic", "value_loss", "critic_coeff is included", factor=0.5),
+        Key("train/loss_objective", "policy_loss"),
+        Key("train/loss_entropy", "entropy_loss", "−entropy_coeff·H; the log does not have the coefficient"),
+        Key("train/lr", "learning_rate"),
+        Key("train/clip_epsilon", "clip_range"),
+        Key("train/reward", "episode_return_mean"),
+        Key("train/episode_length", "episode_length_mean"),
+        Key("time/speed", "steps_per_sec", "since the beginning of the training"),
+    ),
+    signature=("train/loss_critic", "train/loss_objective"),
+    value_loss=ValueLossDefinition(
+        source="critic_coeff * mean((V - G)^2), or of smooth_l1 errors",
+        factor=0.5,
+        clipping="unknown",
+        reduction="all minibatches",
+        coefficient_included=True,
+    ),
+    steps="env_steps",
+    unclear="critic_coeff, which is included in the value loss (1.0 by default, 0.25 in ppo_mujoco.py), and"
+    " loss_critic_type; with l2 the factor is 0.5 / critic_coeff",
+)
+
+_MEAN = "mean of the last minibatches"
+
+DI_ENGINE = Dialect(
+    name="DI-engine",
+    seen="0.5.3",
+    keys=(
+        Key("learner_step/value_loss_avg", "value_loss", _MEAN),
+        Key("learner_step/policy_loss_avg", "policy_loss", _MEAN),
+        Key("learner_step/entropy_loss_avg", "entropy", f"+H, whatever its name says; {_MEAN}"),
+        Key("learner_step/approx_kl_avg", "approx_kl_k1", K1),
+        Key("learner_step/clipfrac_avg", "clip_fraction", _MEAN),
+        Key("learner_step/value_mean_avg", "value_mean", _MEAN),
+        Key("learner_step/cur_lr_avg", "learning_rate"),
+        Key("collector_step/reward_mean", "episode_return_mean", _SINCE),
+        Key("collector_step/avg_envstep_per_episode", "episode_length_mean", _SINCE),
+        *(
+            Key(f"learner_iter/{name}_avg", "", f"learner_step/{name}_avg again", kind="again")
+            for name in (
+                "value_loss",
+                "policy_loss",
+                "entropy_loss",
+                "approx_kl",
+                "clipfrac",
+                "value_mean",
+                "value_max",
+                "adv_mean",
+                "adv_max",
+                "cur_lr",
+                "total_loss",
+            )
+        ),
+    ),
+    signature=("learner_step/value_loss_avg", "learner_step/policy_loss_avg", "learner_step/clipfrac_avg"),
+    value_loss=ValueLossDefinition(
+        source=f"0.5 * {_MAX}; V and G are divided by the spread of G with value_norm", factor=1.0, clipping="max"
+    ),
+    steps="env_steps",
+)
+"""It logs every 100 minibatches, and not every update."""
+
+BRAX = Dialect(
+    name="Brax",
+    seen="0.14.2",
+    keys=(
+        Key("training/v_loss", "value_loss", "the coefficient is included", factor=2.0),
+        Key("training/policy_loss", "policy_loss"),
+        Key("training/entropy_loss", "entropy_loss", "−entropy_cost·H; the log does not have the cost"),
+        Key("training/kl_mean", "kl_of_trainer", "of Gaussians before the tanh"),
+        Key("training/sps", "steps_per_sec"),
+        Key("eval/episode_reward", "episode_return_mean", "of the episodes of an evaluation"),
+        Key("eval/avg_episode_length", "episode_length_mean", "of the episodes of an evaluation"),
+    ),
+    signature=("training/v_loss", "training/policy_loss", "training/entropy_loss"),
+    value_loss=ValueLossDefinition(
+        source="0.5 * vf_coefficient * mean((V - G)^2)",
+        factor=2.0,
+        clipping="unknown",
+        reduction="all minibatches",
+        coefficient_included=True,
+    ),
+    steps="env_steps",
+    unclear="vf_coefficient, which is included in the value loss; the factor is 1 / vf_coefficient, so 2 with the"
+    " default of 0.5",
+)
+"""What its `progress_fn` is handed at each evaluation, under the names it has there."""
