@@ -98,11 +98,19 @@ EXEMPT: dict[str, dict[str, str]] = {
     },
     "recorder/esper_recorder/importing/mlflow.py": {
         "is_dir": "the folder of the run of MLflow that is imported",
-        "is_file": "its metrics and parameters",
+        "is_file": "its description and parameters",
         "iterdir": "its parameters",
-        "open": "its metrics and parameters",
-        "rglob": "its metrics",
+        "open": "its parameters",
+    },
+    "recorder/esper_recorder/importing/number_files.py": {
+        "is_dir": "the folder of files that is imported, one for each number",
+        "is_file": "its files",
+        "open": "its files",
+        "rglob": "its files",
         "stat": "whether one of them has shrunk",
+    },
+    "recorder/esper_recorder/importing/torchrl_csv.py": {
+        "is_dir": "the folder of TorchRL that is imported",
     },
     "recorder/esper_recorder/importing/wandb_offline.py": {
         "open": "the log that is imported",

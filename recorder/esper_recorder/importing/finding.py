@@ -8,7 +8,7 @@ from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
 
-from esper_recorder.importing import mlflow, mlflow_database, trackio
+from esper_recorder.importing import mlflow, mlflow_database, torchrl_csv, trackio
 from esper_recorder.importing.console import IS_CONSOLE, ConsoleOutput
 from esper_recorder.importing.database import MAGIC as SQLITE
 from esper_recorder.importing.database import tables_in
@@ -16,6 +16,7 @@ from esper_recorder.importing.esper_lite import EsperLiteEvents
 from esper_recorder.importing.following import READ_ONCE, Following
 from esper_recorder.importing.json_document import JsonDocument, has_rows
 from esper_recorder.importing.json_lines import COMPRESSED, describe_start
+from esper_recorder.importing.number_files import NumberFiles
 from esper_recorder.importing.point_log import NOT_READ, Given, PointLog
 from esper_recorder.importing.points import PointReader
 from esper_recorder.importing.records import CsvTable, JsonLines, ParquetTable, delimiter_of
@@ -160,8 +161,9 @@ def find_source(path: Path, given: Given, following: Following = READ_ONCE) -> U
         OSError: it cannot be read.
     """
     if path.is_dir():
-        run = mlflow.run_of(path)
-        return _of_folder(path, given, following) if run is None else _of_mlflow(run, given, following)
+        if (reader := _of_number_files(path, following)) is not None:
+            return PointLog(reader.folder, reader, given, following)
+        return _of_folder(path, given, following)
     start, packing = _start_of(path)  # before its kind is looked for, as a log that is followed may grow meanwhile
     kind = kind_of(path)
     if not kind:
@@ -174,8 +176,12 @@ def find_source(path: Path, given: Given, following: Following = READ_ONCE) -> U
     return _source(path, kind, [path], given, following)
 
 
-def _of_mlflow(run: Path, given: Given, following: Following) -> UpdateSource:
-    return PointLog(run, mlflow.MlflowRun(run, following), given, following)
+def _of_number_files(folder: Path, following: Following) -> NumberFiles | None:
+    """Return the reader of a folder that has a file for each number; None if it is no such folder."""
+    if (run := mlflow.run_of(folder)) is not None:
+        return mlflow.MlflowRun(run, following)
+    experiment = torchrl_csv.experiment_of(folder)
+    return None if experiment is None else torchrl_csv.TorchrlExperiment(experiment, following)
 
 
 def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource:
@@ -285,7 +291,7 @@ def _shown(names: Sequence[str]) -> str:
 
 def _has_log(folder: Path) -> bool:
     try:
-        return mlflow.run_of(folder) is not None or any(map(_is_log, folder.iterdir()))
+        return _of_number_files(folder, READ_ONCE) is not None or any(map(_is_log, folder.iterdir()))
     except OSError:
         return False
 

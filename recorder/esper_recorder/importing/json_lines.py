@@ -13,6 +13,8 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
 """How files begin that a person can make readable, and what they are."""
 
+_ZIP = b"PK\x03\x04"  # a checkpoint of PyTorch begins so, too
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -85,6 +87,8 @@ def describe_start(start: bytes) -> str:
     for magic, name in COMPRESSED.items():
         if start.startswith(magic):
             return f"{name} data; decompress it first"
+    if start.startswith(_ZIP):
+        return "a zip archive; unpack it first"
     text = start.decode(errors="replace")
     if "\0" in text or "\ufffd" in text[:-4]:
         return "binary data"
