@@ -349,3 +349,16 @@ def test_a_log_is_no_folder_of_runs(command: str, tmp_path: Path) -> None:
         assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert f"if it is the log of another trainer, use esper-analyze report {log}" in done.stderr
     assert "is not a folder of runs" in analyze(command, tmp_path / "nothing").stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [("sheeprl_cartpole.tfevents", {"healthy"}), ("torchrl_pendulum.tfevents", {"unknown", "healthy"})],
+)
+def test_a_sound_training_of_another_trainer_is_not_critical(
+    name: str, levels: set[str], tmp_path: Path, temporary: Path
+) -> None:
+    """CartPole that is learned, and the beginning of Pendulum, which does not learn yet."""
+    log = tmp_path / name
+    log.write_bytes(gzip.decompress((DATA / f"{name}.gz").read_bytes()))
+    assert json.loads(analyze("report", log, "--format", "json").stdout)["verdict"]["level"] in levels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -65,3 +66,12 @@ def test_settings_alone_are_no_log(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{\n  "seed": 1\n}\n')
     with pytest.raises(UsageError, match="found none in this folder"):
         find_source(tmp_path, Given({}, {}, None))
+
+
+def test_a_zip_archive_is_named_as_one(tmp_path: Path) -> None:
+    """ClearML and Comet keep their offline runs as such."""
+    log = tmp_path / "offline.zip"
+    with ZipFile(log, "w") as archive:
+        archive.writestr("metrics.jsonl", "{}")
+    with pytest.raises(UsageError, match=r"found a zip archive; unpack it first$"):
+        find_source(log, Given({}, {}, None))

@@ -67,6 +67,12 @@ ReadRows = Callable[..., list[dict[str, Any]]]
             {"train/ratio_mean": "ratio_deviation_mean  (extra: mean of |1 − ratio|"},
         ),
         (
+            "sheeprl_cartpole.tfevents",
+            "SheepRL",
+            48,
+            {"Rewards/rew_avg": "episode_return_mean  (mean of the episodes that ended since the last row"},
+        ),
+        (
             "torchrl_pendulum.tfevents",
             "TorchRL",
             49,
