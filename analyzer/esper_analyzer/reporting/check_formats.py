@@ -35,7 +35,7 @@ def summary(check: Check) -> str:
         line = f"damaged: {printable(check.run.run_id)} has damaged files, {describe_updates(check.updates)}"
     if failed:
         line += f"; --fail-on {check.fail_on} reached by {', '.join(failed)}"
-    return f"{line}; a run that is too short to judge does not fail" if check.outcome == "unknown" else line
+    return f"{line}; a run that cannot be judged does not fail" if check.outcome == "unknown" else line
 
 
 def write_check(check: Check, form: CheckForm, style: Style, width: int) -> str:

@@ -167,5 +167,5 @@ def test_text_says_what_failed(record: Callable[..., Path]) -> None:
     assert first(record(KL_HIGH, "kl"), gates=["kl_divergence"]).endswith(
         "; --fail-on critical reached by kl_divergence"
     )
-    assert first(record(FINE[:3], "few")).endswith("; a run that is too short to judge does not fail")
+    assert first(record(FINE[:3], "few")).endswith("; a run that cannot be judged does not fail")
     assert "critical" in as_text(report_of(record(BAD, "bad")), Style(color=True, unicode=True), 80)
