@@ -11,7 +11,7 @@ from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.picture import Picture
 from esper_analyzer.live.progress import Progress
 from esper_analyzer.reading.run_reader import GOING_ON
-from esper_analyzer.wording import compact, count, duration, rate
+from esper_analyzer.wording import compact, count, duration, rate, status_word
 from esper_schemas.cleaning import printable
 
 YOUNG_SECS = 2.0
@@ -28,7 +28,8 @@ def heading(run: JudgedRun, rank: int, picture: Picture, width: int, now: float 
         width: cells there are.
         now: seconds since 1970; by default the time now.
     """
-    status = Text(f"● {picture.status}", style=STATUS_STYLE.get(picture.status, "bold"))
+    word = status_word(picture.status, is_imported=run.is_imported)
+    status = Text(f"● {word}", style=STATUS_STYLE.get(picture.status, "bold"))
     name = Text(" ").append(fit(printable(run.header.run_id), width - 3 - status.cell_len), style="bold")
     first = name.append(" " * (width - 1 - name.cell_len - status.cell_len)).append_text(status)
     return [first, _fitting([part for part in _parts(run, rank, picture, now) if part], width)]
@@ -62,7 +63,7 @@ def _parts(run: JudgedRun, rank: int, picture: Picture, now: float | None) -> It
         yield f"attempt {attempt}" if attempt else ""
         yield f"{rate(picture.updates_per_sec)}/s" if picture.updates_per_sec is not None else ""
         age = picture.age_secs(now)
-        yield f"{_age(age)} ago" if age is not None and picture.status in (*GOING_ON, "imported") else ""
+        yield f"{_age(age)} ago" if age is not None and (run.is_imported or picture.status in GOING_ON) else ""
         yield f"{rate(picture.steps_per_sec)} steps/s" if picture.steps_per_sec is not None else ""
         steps, secs = picture.last("env_steps"), picture.last("elapsed_secs")
         yield f"{of_all if is_steps else count(int(steps))} steps" if steps is not None else ""

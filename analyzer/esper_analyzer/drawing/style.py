@@ -26,7 +26,6 @@ STATUS_STYLE: dict[str, str] = {
     "live": "green",
     "stale": "yellow",
     "finished": "cyan",
-    "imported": "cyan",
     "failed": "bold red",
     "interrupted": "yellow",
     "crashed": "bold red",

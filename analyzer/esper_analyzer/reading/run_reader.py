@@ -32,7 +32,7 @@ from esper_schemas.run.finding import resolve_run
 from esper_schemas.run.records import Attempt, RunHeader
 from esper_schemas.run.store import StoreUrl, parse_place
 
-Status = Literal["live", "stale", "finished", "imported", "failed", "interrupted", "crashed", "unknown"]
+Status = Literal["live", "stale", "finished", "failed", "interrupted", "crashed", "unknown"]
 
 Made = TypeVar("Made")
 
@@ -47,16 +47,7 @@ _CLIPPED = {
 """Remarks on what a trainer clips in its value loss, by `ValueLossDefinition.clipping`."""
 """How many ranks a remark names."""
 
-_WORST_FIRST: tuple[Status, ...] = (
-    "crashed",
-    "failed",
-    "unknown",
-    "stale",
-    "live",
-    "interrupted",
-    "imported",
-    "finished",
-)
+_WORST_FIRST: tuple[Status, ...] = ("crashed", "failed", "unknown", "stale", "live", "interrupted", "finished")
 
 
 def locate_run(run: str | os.PathLike[str] | None, root: str | os.PathLike[str] | StoreUrl = "runs") -> StoredRun:
@@ -124,8 +115,7 @@ class RunReader:
         `live` and `stale` mean that a process holds the lock. A rank is `stale` if nothing was written for longer than
         60 s and 10 times the usual gap between updates. `crashed` and `unknown` mean that the last attempt has no end:
         the rank is `crashed` if nobody holds the lock, and `unknown` if the lock cannot be checked, as in an object
-        store. `imported` means that the log of another trainer was read to its end. How the training ended, no log
-        says.
+        store. Of the log of another trainer, `finished` means that it was read to its end; see `is_imported`.
         """
         if rank is None:
             found = {self.status(number) for number in self.ranks()} or {"crashed"}
@@ -147,9 +137,16 @@ class RunReader:
         status = attempts[-1].status if attempts else None
         if status not in _WORST_FIRST:  # not a status of an attempt that has ended
             status = None
-        if status == "finished" and attempts[-1].imported:
-            return "imported"
         return status or ("crashed" if is_written is False else "unknown")
+
+    @cached_property
+    def is_imported(self) -> bool:
+        """Whether this is the log of another trainer, read to its end. How the training ended, no log says."""
+        try:
+            attempts = self.attempts()
+        except (EsperError, OSError):
+            return False  # an examination reports this fault
+        return bool(attempts) and attempts[-1].status == "finished" and bool(attempts[-1].imported)
 
     def updates(self, rank: int | None = None, *, all_attempts: bool = False) -> pl.LazyFrame:
         """Return the recorded updates, one row each, from sealed and active segments.

@@ -25,7 +25,7 @@ from esper_analyzer.reporting.moment import moment_of
 from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
 from esper_analyzer.reporting.text import describe_end, describe_fault, describe_ranks, describe_updates
-from esper_analyzer.wording import compact, duration, missing, trend_words
+from esper_analyzer.wording import compact, duration, missing, status_word, trend_words
 from esper_schemas.metric.catalogue import (
     DECLARED,
     EPISODE_RETURN,
@@ -124,6 +124,7 @@ def report_html(
         .get_template("report.html.jinja")
         .render(
             report=report,
+            status=status_word(report.run.status, is_imported=report.run.is_imported),
             ranks_shown=describe_ranks(report.run),
             since=report.verdict.since,
             reasons=_reasons(report.verdict.findings, {link: by_id[at] for link, at in links.items()}),
@@ -149,7 +150,7 @@ def report_html(
                 for number, box in enumerate(report.black_boxes)
             ],
             updates=describe_updates(report.updates),
-            end=describe_end(report.run.status, report.metrics["wall_time"].max),
+            end=describe_end(report.run, report.metrics["wall_time"].max),
             missing=missing(report.updates.missing, report.updates.stride, MAX_MISSING),
             recorded={
                 name: metric for name, metric in report.metrics.items() if _is_recorded(metric) and not is_label(name)

@@ -10,7 +10,7 @@ from esper_analyzer.judging.verdict import Verdict, beside, grouped
 from esper_analyzer.reporting.black_boxes import Column, file_line, has_table, heading, main_columns, moved_line
 from esper_analyzer.reporting.report import BlackBoxSection, IntegritySection, MetricSection, Report, UpdatesSection
 from esper_analyzer.reporting.text import describe_end, describe_fault, describe_ranks, describe_updates
-from esper_analyzer.wording import compact, count, is_advisory, level_word, size, trend_words
+from esper_analyzer.wording import compact, count, is_advisory, level_word, size, status_word, trend_words
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import LOSS_RATIO, leading
 from esper_schemas.metric.levels import PALETTE
@@ -71,13 +71,16 @@ def _heading(report: Report) -> Iterator[str]:
     beginning = f" since update {since}" if since is not None else ""
     yield f"### {_level(report.verdict.level)}{beginning}: {plain(run.run_id)}"
     yield ""
-    parts = [run.status, " on ".join(plain(part) for part in (run.trainer, run.env) if part)]
+    parts = [
+        status_word(run.status, is_imported=run.is_imported),
+        " on ".join(plain(part) for part in (run.trainer, run.env) if part),
+    ]
     parts += [plain(run.device)] if run.device else []
     parts += [describe_ranks(run)] if describe_ranks(run) else []
     parts += [f"{run.attempts} attempts"] if run.attempts != 1 else []
     parts += [f"thresholds from {plain(report.thresholds)}"] if report.thresholds is not None else []
     yield " · ".join(part for part in [*parts, describe_updates(report.updates)] if part)
-    if end := describe_end(run.status, report.metrics["wall_time"].max):
+    if end := describe_end(run, report.metrics["wall_time"].max):
         yield ""
         yield end
 

@@ -40,6 +40,7 @@ class RunSection:
     """Identity and status of the run, from its header and attempts.
 
     Attributes:
+        is_imported: whether it is the log of another trainer, of whose end nothing is known.
         return_goal: the goal of the episode return that the run was judged by: that of the settings, else the one that
             the run declares; None if neither.
         goal_reached: the first update after which the smoothed return was at the goal or above, in the first rank of
@@ -51,6 +52,7 @@ class RunSection:
     run_id: str
     path: str
     status: Status
+    is_imported: bool
     trainer: str | None
     env: str | None
     device: str | None
@@ -348,6 +350,7 @@ def _run(run: JudgedRun, rank: int | None, found: RunIndex, shown: Mapping[int, 
         run_id=header.run_id,
         path=str(run.path),
         status=run.status(rank),
+        is_imported=run.is_imported,
         trainer=header.trainer,
         env=header.env,
         device=header.device,

@@ -15,7 +15,6 @@ from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import Verdict, beside, grouped
 from esper_analyzer.measuring.snapshot import MetricState, as_number
 from esper_analyzer.measuring.trends import Trend
-from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.reporting.black_boxes import GAP, Column, file_line, has_table, heading, main_columns, moved_line
 from esper_analyzer.reporting.report import (
     BlackBoxSection,
@@ -25,7 +24,7 @@ from esper_analyzer.reporting.report import (
     RunSection,
     UpdatesSection,
 )
-from esper_analyzer.wording import compact, count, duration, is_advisory, missing, size, trend_words
+from esper_analyzer.wording import compact, count, duration, is_advisory, missing, size, status_word, trend_words
 from esper_schemas.cleaning import printable
 from esper_schemas.examining.faults import Fault
 from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, is_label
@@ -83,7 +82,7 @@ def _after(head: Text, indent: int, text: str) -> Iterator[Text]:
 
 
 def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
-    status = Text(run.status, style=STATUS_STYLE[run.status])
+    status = Text(status_word(run.status, is_imported=run.is_imported), style=STATUS_STYLE[run.status])
     yield Text().append(fit(printable(run.run_id), WIDTH - 14), style="bold").append("  ").append_text(status)
     yield from _wrapped(printable(run.path), "  ", "  ", style="dim")
     parts = [" on ".join(printable(part) for part in (run.trainer, run.env) if part)]
@@ -96,18 +95,18 @@ def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, Met
         parts.append(f"{begun:%Y-%m-%d %H:%M} UTC, {duration((ended - begun).total_seconds())}")
     yield from _wrapped(" · ".join(part for part in parts if part), "  ", "  ")
     yield from _wrapped(describe_updates(updates), "  ", "  ")
-    if end := describe_end(run.status, ended):
+    if end := describe_end(run, ended):
         yield from _wrapped(end, "  ", "  ", style="dim")
 
 
-def describe_end(status: Status, last: object) -> str:
+def describe_end(run: RunSection, last: object) -> str:
     """Say what is known of the end of a training of which there is a log only; empty for a run that was recorded.
 
     Args:
-        status: of the run.
+        run: the run.
         last: time of the last row, where it has one.
     """
-    if status != "imported":
+    if not run.is_imported:
         return ""
     where = f" ends at {last:%Y-%m-%d %H:%M} UTC" if isinstance(last, datetime) else " has no times"
     return f"The log{where}; whether the training finished is unknown."

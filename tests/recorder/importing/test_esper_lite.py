@@ -78,7 +78,7 @@ def test_the_report_reads_an_imported_run(tmp_path: Path) -> None:
 
     run_import(GAP, "--run-id", "gap", root=tmp_path)
     report = open_run(tmp_path / "gap").report().to_dict()
-    assert (report["run"]["status"], report["run"]["trainer"]) == ("imported", "esper-lite")
+    assert (report["run"]["status"], report["run"]["trainer"]) == ("finished", "esper-lite")
     assert [tuple(gap) for gap in report["updates"]["missing"]] == [(20, 20)]
     assert (report["updates"]["rows"], report["updates"]["first"], report["updates"]["last"]) == (23, 1, 24)
     definition = report["run"]["value_loss_definition"]

@@ -256,7 +256,7 @@ def test_imported_runs_are_whole_and_can_be_reported(name: str, tmp_path: Path) 
     import_log(unpacked(name, tmp_path), "--run-id", "r", root=tmp_path / "runs")
     assert not verify_run(find_run("r", tmp_path / "runs")).faults
     report = open_run(tmp_path / "runs" / "r").report().to_dict()
-    assert report["run"]["status"] == "imported"
+    assert (report["run"]["status"], report["run"]["is_imported"]) == ("finished", True)
     assert not report["integrity"]["faults"]
     assert report["updates"]["missing"] == []
 
