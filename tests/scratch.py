@@ -20,8 +20,7 @@ DISK = Path("/var/tmp")
 
 _NEEDED_BYTES = 2 * 1024**3  # a container often has only 64 MiB there; a run of the suite uses some hundred
 
-
-_PREFIX = "esper-suite-"
+_PREFIX = "est-"  # Ray's sockets are 90 characters below it, of the 107 that a name may have
 _KEPT = "kept"
 _KEPT_SECS = 24 * 60 * 60.0
 
