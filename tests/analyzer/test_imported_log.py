@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import json
 import os
 import shutil
@@ -359,3 +360,19 @@ def test_a_sound_training_of_another_trainer_is_not_critical(
     log = tmp_path / name
     log.write_bytes(gzip.decompress((DATA / f"{name}.gz").read_bytes()))
     assert json.loads(analyze("report", log, "--format", "json").stdout)["verdict"]["level"] in levels
+
+
+def test_a_large_tree_without_a_log_is_not_searched_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who names the folder of all projects by mistake is told so after some hundred folders."""
+    for place in itertools.product("abcdefgh", repeat=4):
+        tmp_path.joinpath(*place).mkdir(parents=True)
+    listed: list[Path] = []
+    list_folder = Path.iterdir
+
+    def _list(folder: Path) -> Iterator[Path]:
+        listed.append(folder)
+        return list_folder(folder)
+
+    monkeypatch.setattr(Path, "iterdir", _list)
+    assert find_log(str(tmp_path), tmp_path) is None
+    assert 50 < len(set(listed)) < 700

@@ -31,7 +31,7 @@ END_SECS = 30.0
 _LOOK_SECS = 0.05
 _DEEP = 3  # from a segment to its run
 _DEEPEST = 5  # folders between what a person names and that of a log
-_MOST_FOLDERS = 100  # of a folder, so many are looked into
+_MOST_FOLDERS = 500  # so many below a folder are looked into, as esper-rec does
 _OF_SACRED = {"experiment", "heartbeat", "host", "meta"}  # keys of its run.json
 _SPEAKS_AS = "esper-rec: "
 _HAS_CAUGHT_UP = f"{_SPEAKS_AS}following "
@@ -95,15 +95,20 @@ def _may_be_log(path: Path) -> bool:
     return path.exists()  # it may not be read, which esper-rec says
 
 
-def _may_have_logs(folder: Path, depth: int = 0) -> bool:
+def _may_have_logs(folder: Path) -> bool:
     """Whether there may be a log of another trainer in a folder below it; esper-rec looks into their files."""
-    with suppress(OSError):
-        inside = [path for path in folder.iterdir() if path.is_dir()]
-        if any(path.name.startswith(RANK_PREFIX) for path in inside):
-            return False  # a run of ours without its header
-        return any(map(_may_be_log, inside)) or (
-            depth < _DEEPEST and any(_may_have_logs(path, depth + 1) for path in inside[:_MOST_FOLDERS])
-        )
+    level, looked_at = [folder], 0
+    for _ in range(_DEEPEST + 1):
+        below: list[Path] = []
+        for one in level:
+            with suppress(OSError):
+                inside = [path for path in one.iterdir() if path.is_dir()]
+                if any(path.name.startswith(RANK_PREFIX) for path in inside):
+                    continue  # a run of ours without its header
+                below += inside[: _MOST_FOLDERS - looked_at - len(below)]
+        if any(map(_may_be_log, below)):
+            return True
+        level, looked_at = below, looked_at + len(below)
     return False
 
 
