@@ -21,7 +21,7 @@ import polars as pl
 from benchmark import judge, plan, public
 from benchmark.fresh_environments import FRESH_TASKS
 from benchmark.fresh_faults import FRESH_KINDS
-from benchmark.fresh_plan import FIRST_LOT, LOTS
+from benchmark.fresh_plan import FIRST_LOT, LOTS, SECOND_LOT
 from benchmark.outcomes import LABELS
 from benchmark.rates import Interval, Rates
 from benchmark.results import Results, Section, read
@@ -41,9 +41,13 @@ TRAINERS: Mapping[str, str] = {
 """The trainers that runs were sampled from, as the project's README calls them."""
 
 EARLIER: Mapping[str, str] = {
-    FIRST_LOT: "an earlier lot of fresh runs, judged once before two rules were changed",
+    FIRST_LOT: "the first lot of fresh runs, judged once before two rules were changed",
+    SECOND_LOT: "the second lot of fresh runs, judged once before warnings, health and falls were judged anew",
 }
 """What is said of the lots of fresh runs that judged older rules, by folder."""
+
+TITLES: Mapping[str, str] = {FIRST_LOT: "First lot", SECOND_LOT: "Second lot"}
+"""What the tables of these lots are called."""
 
 RLMUTATION = "rlmutation"
 """The part that has RLMutation's operators as published."""
@@ -59,7 +63,7 @@ def project_block(results: Results) -> str:
     lines = [_row(HEADS), _row(["---"] * len(HEADS)), *(_row(cells) for cells in _main_rows(results))]
     newest = results.newest
     headline = results.open if newest is None else newest
-    prose = [_by_trainer(headline), _less_telemetry(headline), *_worst(headline)]
+    prose = [_by_trainer(headline), _by_warning(headline), _less_telemetry(headline), *_worst(headline)]
     if newest is None:
         prose.append("Still to come: fresh runs, on environments and with faults that no rule was made with.")
     else:
@@ -79,7 +83,7 @@ def benchmark_block(results: Results) -> str:
         parts += [replace(table, title=f"Fresh: {table.title}").markdown() for table in fresh_tables(results.newest)]
     for name, section in _earlier(results):
         parts += [_filled(f"{EARLIER[name].capitalize()}: {_origin(section)}", 100), ""]
-        parts += [replace(table, title=f"Earlier lot: {table.title}").markdown() for table in fresh_tables(section)]
+        parts += [replace(table, title=f"{TITLES[name]}: {table.title}").markdown() for table in fresh_tables(section)]
     parts += [_filled(f"The open runs, which the rules were made with: {_origin(results.open)}", 100), ""]
     parts += [replace(table, title=f"Open: {table.title}").markdown() for table in tables_of(results.open)]
     return "\n".join(parts).rstrip()
@@ -233,6 +237,19 @@ def _by_trainer(section: Section) -> str:
         for name, one in named_rates(section, "trainers").items()
     ]
     return f"Sampled sound runs critical and broken ones found, by trainer: {'; '.join(said)}."
+
+
+def _by_warning(section: Section) -> str:
+    (table,) = [one for one in judge.main_tables(section.runs) if one.key == "levels"]
+    found = {row["group"]: row for row in table.records}
+    sound, broken = (
+        f"{found[label]['warning']} of {found[label]['runs']} {label} runs" for label in ("sound", "broken")
+    )
+    unknown = f"{found['sound']['unknown']} and {found['broken']['unknown']}"
+    return (
+        f"What a warning is worth: {sound} and {broken} ended with a warning; {unknown} ended unknown, and"
+        f" {found['broken']['healthy']} broken ones healthy."
+    )
 
 
 def _less_telemetry(section: Section) -> str:

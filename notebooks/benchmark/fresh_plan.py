@@ -39,12 +39,15 @@ from benchmark.plan import (
     summary,
 )
 
-FIRST_LOT, SECOND_LOT = LOTS = ("fresh", "fresh_2")
+FIRST_LOT, SECOND_LOT, THIRD_LOT = LOTS = ("fresh", "fresh_2", "fresh_3")
 """Folders of the samples, the oldest first. A lot judges the rules once; if a rule changes for what it showed, the
 batches that nobody has looked at are the next lot."""
 
 FIRST_LOT_BATCHES = frozenset({*range(11), *range(14, 21), 24, *range(27, 36)})
 """Numbers of the batches of the first lot: those that were sampled when two rules changed for what they showed."""
+
+SECOND_LOT_BATCHES = frozenset({*range(11, 14), *range(21, 24), 25})
+"""Those of the second lot, which judged the rules before warnings, health and falls were judged anew."""
 
 FIRST_RUN = 1000
 """Number of the first run; those of `plan` are smaller."""
@@ -187,10 +190,15 @@ def make_fresh_batches() -> tuple[Batch, ...]:
     for entry in (plan := make_fresh_plan()):
         filling.append(entry)
         if sum(there.updates for there in filling) >= BATCH_UPDATES or entry is plan[-1]:
-            lot = FIRST_LOT if len(batches) in FIRST_LOT_BATCHES else SECOND_LOT
-            batches.append(Batch(lot, len(batches), tuple(filling)))
+            batches.append(Batch(_lot_of(len(batches)), len(batches), tuple(filling)))
             filling = []
     return tuple(batches)
+
+
+def _lot_of(batch: int) -> str:
+    if batch in FIRST_LOT_BATCHES:
+        return FIRST_LOT
+    return SECOND_LOT if batch in SECOND_LOT_BATCHES else THIRD_LOT
 
 
 def main() -> None:

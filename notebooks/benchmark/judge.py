@@ -29,6 +29,7 @@ from benchmark.tables import (
     alarms_table,
     by_reason,
     grouped,
+    levels_table,
     list_table,
     rates_table,
     rules_table,
@@ -48,6 +49,7 @@ def main_tables(found: pl.DataFrame) -> Iterator[Table]:
     parts = grouped(found, "part", total=True)
     yield rates_table("parts", "All runs, by part", parts)
     yield alarms_table("alarms", "False alarms of sound runs, and of broken ones before they broke", parts)
+    yield levels_table("levels", "What a warning is worth: all runs, by their verdict", found)
     yield rates_table("environments", "Sampled runs, by environment", grouped(of_samples, "env"))
     yield rates_table("trainers", "Sampled runs, by trainer", grouped(of_samples, "trainer"))
     yield rates_table("kinds", "Sampled runs, by what was done to them", grouped(of_samples, "kind"))

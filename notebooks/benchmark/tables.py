@@ -126,6 +126,22 @@ def rules_table(key: str, title: str, cases: pl.DataFrame) -> Table:
     return Table(key, title, records, [{heads[name]: str(value) for name, value in row.items()} for row in records])
 
 
+VERDICTS = ("healthy", "unknown", "warning", "critical")
+"""The levels of a verdict, for people to read in this order."""
+
+
+def levels_table(key: str, title: str, cases: pl.DataFrame) -> Table:
+    """What was said of the runs of each label in the end, and how many were ever at warning or worse."""
+    records: list[dict[str, Any]] = []
+    for label in ("sound", "broken", "unclear"):
+        runs = cases.filter(pl.col("label") == label)
+        ended = {level: int((runs["last"] == level).sum()) for level in VERDICTS}
+        records.append({"group": label, "runs": len(runs)} | ended | {"ever": runs["first_warning"].count()})
+    heads = {"group": "", "runs": "runs"} | {level: f"{level} in the end" for level in VERDICTS}
+    heads["ever"] = "ever warning or worse"
+    return Table(key, title, records, [{heads[name]: str(row[name]) for name in heads} for row in records])
+
+
 def list_table(key: str, title: str, cases: pl.DataFrame, columns: Sequence[str]) -> Table:
     """Each run on a line of its own."""
     records = cases.select(columns).to_dicts()

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
 from benchmark import documents, judge, public, results, thresholds
 from benchmark.corpus import sampled
-from benchmark.fresh_plan import FIRST_LOT, LOTS, SECOND_LOT, make_fresh_batches
+from benchmark.fresh_plan import FIRST_LOT, LOTS, THIRD_LOT, make_fresh_batches
 from benchmark.rates import Rates, cases
 from benchmark.sample import missing_batches
 from benchmark.storage import read_runs
@@ -176,12 +176,13 @@ def test_each_call_refreshes_what_it_judges_and_keeps_the_rest(samples: Path, tm
     second = json.loads(to.read_text(encoding="utf-8"))
     assert second["open"] == first["open"]
     assert second[FIRST_LOT] == first[FIRST_LOT]
-    assert second[SECOND_LOT]["counts"]["runs"] == 1
-    assert second[SECOND_LOT]["sampled"]["batches"] == 1
+    assert second[THIRD_LOT]["counts"]["runs"] == 1
+    assert second[THIRD_LOT]["sampled"]["batches"] == 1
 
     assert call(samples, "--to", to).exit_code == 0
     third = json.loads(to.read_text(encoding="utf-8"))
-    assert {lot: third[lot] for lot in LOTS} == {lot: second[lot] for lot in LOTS}
+    assert third.keys() == second.keys()
+    assert all(third[lot] == second[lot] for lot in LOTS if lot in second)
     assert tool_row(third) == ["Esper", "rlwatch"]
     assert third["open"]["tables"]["tools_all"][0]["found"] >= 0
     assert third["open"]["tables"]["tools_all"][1] == row
@@ -236,27 +237,27 @@ def test_fresh_runs_are_said_to_be_to_come_until_they_are_judged() -> None:
     assert "Still to come: fresh runs" in documents.project_block(to_come)
     assert "have not been judged yet" in documents.benchmark_block(to_come)
     assert "**fresh runs" not in documents.project_block(to_come)
-    judged = results.Results(open=READ.open, lots={SECOND_LOT: READ.open})
+    judged = results.Results(open=READ.open, lots={THIRD_LOT: READ.open})
     project, benchmark = documents.project_block(judged), documents.benchmark_block(judged)
     assert "Still to come" not in project
     assert "have not been judged yet" not in benchmark
     first = next(line for line in project.splitlines() if line.startswith("| ") and " of " in line)
     assert first.startswith("| **fresh runs, judged once with these rules** |")
     assert "### Fresh: All runs, by part" in benchmark
-    assert "earlier lot" not in project
-    assert "Earlier lot:" not in benchmark
+    assert "first lot" not in project
+    assert "First lot:" not in benchmark
 
 
 def test_an_earlier_lot_has_one_row_and_its_tables() -> None:
     """It is said to have judged older rules, below the newest lot; alone it is no headline."""
-    both = results.Results(open=READ.open, lots={FIRST_LOT: READ.lots[FIRST_LOT], SECOND_LOT: READ.open})
+    both = results.Results(open=READ.open, lots={FIRST_LOT: READ.lots[FIRST_LOT], THIRD_LOT: READ.open})
     rows = [line for line in documents.project_block(both).splitlines() if line.startswith("| ")]
     (earlier,) = [row for row in rows if documents.EARLIER[FIRST_LOT] in row]
     assert "| 9 of 131 (" in earlier
     assert "| 20 of 28 (" in earlier
     fresh = [index for index, row in enumerate(rows) if row.startswith(("| **fresh", "| fresh"))]
     assert rows.index(earlier) == max(fresh) + 1
-    assert "### Earlier lot: All runs, by part" in documents.benchmark_block(both)
+    assert "### First lot: All runs, by part" in documents.benchmark_block(both)
     alone = results.Results(open=READ.open, lots={FIRST_LOT: READ.lots[FIRST_LOT]})
     assert "Still to come: fresh runs" in documents.project_block(alone)
     assert documents.EARLIER.keys() == set(LOTS[:-1])

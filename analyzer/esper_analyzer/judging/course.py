@@ -19,16 +19,13 @@ from esper_analyzer.judging.e_detector import EDetector
 from esper_analyzer.judging.goal import GoalCourse
 from esper_analyzer.judging.returns import Floats, Returns
 from esper_analyzer.judging.stand_ins import StandIns, with_stand_ins
-from esper_analyzer.judging.standstill import Standstill
+from esper_analyzer.judging.standstill import PolicyMotion, Standstill
 from esper_schemas.metric.catalogue import STAND_INS
 
 Row = dict[str, float | None]
 
 EXPLOSION_DECADES = 3.0
 """A value loss so many decades above its own past is not counted as its past."""
-
-MOVED_KL, MOVED_ENTROPY = 5e-4, 1e-3
-"""Nats of KL divergence in all, or of entropy, that a policy moves in far fewer than 40 updates if it is trained."""
 
 LEARNING_UPDATES = 28
 """A critic has this many updates to learn before it is judged by what it explains."""
@@ -157,47 +154,6 @@ class RelativeEntropy:
         return found.astype(np.float64)
 
 
-class PolicyMotion:
-    """Updates in all of which the policy stayed where it began, so far; 0 once it moved.
-
-    Only updates count in which KL divergence and entropy were measured. The policy moved once the KL divergences add up
-    to `MOVED_KL`, or the entropy is `MOVED_ENTROPY` away from its first value.
-    """
-
-    def __init__(self) -> None:
-        self._count, self._moved, self._first, self._has_moved = 0, 0.0, math.nan, False
-
-    def step(self, kl: float | None, entropy: float | None) -> float | None:
-        """Take in one row; return the number, None in a row that does not count."""
-        if kl is None or entropy is None or not (math.isfinite(kl) and math.isfinite(entropy)):
-            return None
-        if not self._count:
-            self._first = entropy
-        self._count += 1
-        self._moved += abs(kl)
-        self._has_moved = self._has_moved or self._moved >= MOVED_KL or abs(entropy - self._first) >= MOVED_ENTROPY
-        return 0.0 if self._has_moved else float(self._count)
-
-    def extend(self, kl: Floats, entropy: Floats) -> Floats:
-        """As `step`, for rows; NaN in those that do not count."""
-        found = np.full(len(kl), np.nan)
-        rows = np.flatnonzero(np.isfinite(kl) & np.isfinite(entropy))
-        if not len(rows):
-            return found
-        if self._has_moved:
-            found[rows] = 0.0
-            return found
-        if not self._count:
-            self._first = float(entropy[rows[0]])
-        with np.errstate(over="ignore"):
-            moved = np.concatenate([[self._moved], np.abs(kl[rows])]).cumsum()[1:]
-            far = np.abs(entropy[rows] - self._first) >= MOVED_ENTROPY
-        has_moved = np.logical_or.accumulate(np.concatenate([[self._has_moved], (moved >= MOVED_KL) | far]))[1:]
-        found[rows] = np.where(has_moved, 0.0, self._count + np.arange(1, len(rows) + 1))
-        self._count, self._moved, self._has_moved = self._count + len(rows), float(moved[-1]), bool(has_moved[-1])
-        return found
-
-
 _RISE = Returns.NAMES.index("return_rise")
 
 
@@ -247,6 +203,7 @@ READS = (
     "entropy",
     "log_prob_max",
     "kl_divergence",
+    "clip_fraction",
     *STAND_INS.values(),
 )
 """Columns from which they are made. What stands in for one of them is put there first."""
@@ -282,7 +239,7 @@ class Course:
         row["past_value_loss"] = self._past.step(row["value_loss"])
         row["newest_value_loss"] = self._newest.step(row["value_loss"])
         row["is_relative"] = self._relative.step(row["entropy"], row["log_prob_max"])
-        row["policy_unmoved"] = self._motion.step(row["kl_divergence"], row["entropy"])
+        row["policy_unmoved"] = self._motion.step(row)
         if self._rows < signals.BASELINE_ROWS[1]:
             self._begin([(row["value_loss"], row["policy_loss"])])
         row["loss_ratio_baseline"] = self._ratio if self._rows >= signals.BASELINE_ROWS[1] else None
@@ -320,7 +277,7 @@ class Course:
             self._past.extend(columns["value_loss"]),
             self._newest.extend(columns["value_loss"]),
             self._relative.extend(columns["entropy"], columns["log_prob_max"]),
-            self._motion.extend(columns["kl_divergence"], columns["entropy"]),
+            self._motion.extend(columns),
             np.where(first + np.arange(len(usual)) >= last, ratio, np.nan),
             self._mean_rise(columns["return_mean"], columns["episode_return_mean"]),
             slides,

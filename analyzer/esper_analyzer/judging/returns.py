@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from functools import reduce
+from itertools import islice
 from operator import add
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Floats: TypeAlias = "NDArray[np.float64]"
+Rows: TypeAlias = "NDArray[np.int64]"
 Values = Sequence[float]
 _TEN = 10
 _SQRT_2 = math.sqrt(2.0)
@@ -31,8 +34,8 @@ SMOOTHED, FEWEST = 10, 5
 LONG = 30
 """Progress is looked for in the median of so many measured updates, and of at least `SMOOTHED`."""
 
-HELD = 60
-"""A return has fallen if it was lower, smoothed, in so many measured updates one after another."""
+HELD, HELD_MEASURED = 60, 20
+"""A return has fallen if it was lower, smoothed, in so many updates, in so many of which at least it was measured."""
 
 BELOW = 25
 """It is below its start if it was lower, smoothed, in so many measured updates one after another."""
@@ -83,8 +86,8 @@ class Returns:
       measured updates / `LOOKED_AT` once that is above 1; its maximum so far. 0 until the start is known. Or
       `SLOW_WEIGHT` times how far the mean of `SLOW` is above the lowest one that shares no update with it, if that is
       more, in units of a noise made from the mean change in these updates.
-    - `return_fall`: the part of the gain, best − start, that is lost: (best − highest of the last `HELD`) / gain. 0
-      where the gain is not beyond doubt.
+    - `return_fall`: the part of the gain, best − start, that is lost: (best − highest of the last `HELD` updates, or of
+      as many more as it takes to have `HELD_MEASURED` returns) / gain. 0 where the gain is not beyond doubt.
     - `return_below_start`: (start − highest of the last `BELOW`) / |start|; 0 where the start is not well above noise.
     - `return_stalled`: measured updates without progress since the start of the run; 0 once there was progress, and for
       a return that does not vary. Updates at the lowest return so far do not count, since where a goal is seldom
@@ -115,8 +118,8 @@ class Returns:
     )
 
     def __init__(self) -> None:
-        self._count = 0
-        self._keep([], [], [], [])
+        self._count, self._rows = 0, 0
+        self._keep([], [], [], [], [])
         self._means: deque[float] = deque(maxlen=SLOW)
         self._rises = Highest(LONG)
         self._start, self._best = math.inf, -math.inf
@@ -125,8 +128,9 @@ class Returns:
         self._lowest_return, self._above_lowest = math.inf, 0  # measured updates above the lowest return before
         self._newest: tuple[float | None, ...] = (None,) * len(self.NAMES)
 
-    def _keep(self, returns: Values, smoothed: Values, off: Values, changes: Values) -> None:
+    def _keep(self, returns: Values, smoothed: Values, at: Sequence[int], off: Values, changes: Values) -> None:
         """Keep the newest of these values: as they came, in order, and added up, so that one more costs little."""
+        self._smoothed_at = deque(at, HELD)  # the row of each smoothed return
         self._returns, self._changes, self._off = deque(returns, SLOW), deque(changes, SLOW), deque(off, NOISE_ROWS)
         self._smoothed, self._lately = Highest(HELD, smoothed), Highest(BELOW, smoothed)
         self._just_now = deque(smoothed, SMOOTHED)
@@ -136,11 +140,12 @@ class Returns:
 
     def step(self, value: float | None) -> tuple[float | None, ...]:
         """Take in one row; return the numbers in the order of `NAMES`."""
+        self._rows += 1
         if value is not None and math.isfinite(value):
-            self._newest = self._measured(min(max(value, -LARGEST_RETURN), LARGEST_RETURN))
+            self._newest = self._measured(min(max(value, -LARGEST_RETURN), LARGEST_RETURN), self._rows)
         return self._newest
 
-    def _measured(self, value: float) -> tuple[float | None, ...]:
+    def _measured(self, value: float, row: int) -> tuple[float | None, ...]:
         # Comparisons are written out, since each call of `min` and `max` costs as much as a whole line here.
         self._count = count = self._count + 1
         if count == 1:
@@ -164,6 +169,7 @@ class Returns:
             return self._beginning()
         smoothed, level = middle(in_short), middle(in_long)
         self._smoothed.push(smoothed)
+        self._smoothed_at.append(row)
         self._lately.push(smoothed)
         self._just_now.append(smoothed)
         off = abs(value - smoothed)
@@ -228,35 +234,59 @@ class Returns:
     def _falls(self, noise: float) -> tuple[float, float, float]:
         gain = self._best - self._start
         is_clear = gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(self._best), abs(self._start)))
-        fall = (self._best - self._smoothed.highest) / gain if is_clear else 0.0
+        fall = (self._best - self._highest_held()) / gain if is_clear else 0.0
         size, high = abs(self._start), self._lately.highest
         below = (self._start - high) / size if size > CLEAR_GAIN * noise else 0.0
         return fall, below, high
+
+    def _highest_held(self) -> float:
+        """The highest smoothed return of the last `HELD` rows and of at least `HELD_MEASURED` measured ones."""
+        at = self._smoothed_at
+        if at[-1] - at[0] < HELD:
+            return self._smoothed.highest
+        first = min(bisect_right(at, at[-1] - HELD + 1) - 1, len(at) - HELD_MEASURED)
+        return max(islice(self._smoothed.values, first, None))
+
+    def _highest_held_in(self, smoothed: Floats, at: Rows) -> Floats:
+        """As `_highest_held`, for each smoothed return, in the rows `at`; NaN for the first ones."""
+        if at[-1] - at[0] + 1 == len(at):  # measured in every row
+            return rolling.extremes(np.maximum, smoothed, HELD)
+        first = np.minimum(np.searchsorted(at, at - HELD + 1, side="right"), np.arange(len(at)) - HELD_MEASURED + 2)
+        return rolling.highest_since(smoothed, first - 1, HELD)
 
     def extend(self, values: Floats) -> list[Floats]:
         """As `step`, for values [rows]; one array for each of `NAMES`, NaN where there is no number yet."""
         is_measured = np.isfinite(values)
         measured = np.clip(values[is_measured], -LARGEST_RETURN, LARGEST_RETURN)
         before = [math.nan if one is None else one for one in self._newest]
-        found = [np.concatenate(parts) for parts in zip(*self._measured_all(before, measured), strict=True)]
+        at = self._rows + 1 + np.flatnonzero(is_measured)
+        self._rows += len(values)
+        found = [np.concatenate(parts) for parts in zip(*self._measured_all(before, measured, at), strict=True)]
         self._newest = tuple(None if math.isnan(one[-1]) else float(one[-1]) for one in found)
         if len(measured) == len(values):
             return [one[1:] for one in found]
         newest = is_measured.cumsum()
         return [one[newest] for one in found]
 
-    def _measured_all(self, before: list[float], values: Floats) -> list[Sequence[Floats]]:
-        """The numbers before and after each further measured value, by name, in parts that follow each other."""
+    def _measured_all(self, before: list[float], values: Floats, at: Rows) -> list[Sequence[Floats]]:
+        """The numbers before and after each further measured value, by name, in parts that follow each other.
+
+        Args:
+            before: the numbers before.
+            values: the measured values.
+            at: their rows, from 1.
+        """
         head = values[: max(0, START_RETURNS + HELD - self._count)]  # where windows are not full, one by one
         found = [before]
-        found += [[math.nan if one is None else one for one in self.step(value)] for value in head.tolist()]
+        for value, row in zip(head.tolist(), at.tolist(), strict=False):
+            found.append([math.nan if one is None else one for one in self._measured(value, row)])
         rest = values[len(head) :]
         if not len(rest):
             return [[*np.array(found).T]]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return [[*np.array(found).T], self._rest(rest)]
+            return [[*np.array(found).T], self._rest(rest, at[len(head) :])]
 
-    def _rest(self, values: Floats) -> list[Floats]:
+    def _rest(self, values: Floats, at: Rows) -> list[Floats]:
         """The numbers after each further measured value, by name, where all windows are full."""
         rows = len(values)
         count = self._count + np.arange(1, rows + 1)
@@ -282,7 +312,8 @@ class Returns:
         rise_lately = rolling.extremes(np.maximum, rises, LONG)[-rows:]
         lowest = rolling.extremes(np.minimum, all_smoothed, SMOOTHED)[-rows:]
         best = _so_far(np.maximum, self._best, lowest)
-        highest = rolling.extremes(np.maximum, all_smoothed, HELD)[-rows:]
+        all_at = np.concatenate([self._smoothed_at, at])
+        highest = self._highest_held_in(all_smoothed, all_at)[-rows:]
         gain, size = best - self._start, abs(self._start)
         least = np.maximum(CLEAR_GAIN * noise, LEAST_GAIN * np.maximum(np.abs(best), size))
         fall = np.where(gain > least, (best - highest) / gain, 0.0)
@@ -297,7 +328,7 @@ class Returns:
         self._lowest = float(lowest_level[-1])
         self._best, self._rise, self._rise_in_noise = float(best[-1]), float(rise[-1]), float(in_noise[-1])
         self._is_unmoved = bool(is_unmoved[-1])
-        self._keep(*(newest[-HELD:].tolist() for newest in (returns, all_smoothed, off, changes)))
+        self._keep(*(newest[-HELD:].tolist() for newest in (returns, all_smoothed, all_at, off, changes)))
         self._rises = Highest(LONG, rises[-LONG:].tolist())
         of_course = [np.full(rows, self._start), best, smoothed, in_noise, fall, below, stalled, is_unmoved * count]
         return [*of_course, rise_lately, noise, lately]

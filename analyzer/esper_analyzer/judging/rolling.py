@@ -124,6 +124,24 @@ def extremes(of_two: np.ufunc, values: Floats, size: int) -> Floats:
     return found
 
 
+def highest_since(values: Floats, first: NDArray[np.int64], most: int) -> Floats:
+    """Return the highest value from `first` on up to each of them: a window whose size differs; NaN where that is < 0.
+
+    Args:
+        values: [n], without NaN.
+        first: index of the first value of each window [n].
+        most: the largest size of a window.
+    """
+    last, found, size = np.arange(len(values)), np.full(len(values), np.nan), 1
+    while size <= most:  # two windows of `size` that overlap cover those of `size` to twice as many
+        fits = np.flatnonzero((first >= 0) & (last - first + 1 >= size) & (last - first + 1 < 2 * size))
+        if len(fits):
+            of_size = extremes(np.maximum, values, size)
+            found[fits] = np.maximum(of_size[first[fits] + size - 1], of_size[fits])
+        size *= 2
+    return found
+
+
 def ranked(values: Floats, size: int, ranks: Ranks) -> list[Floats]:
     """Return the values of these ranks in each window of `size` values: for n values, arrays of n − size + 1.
 

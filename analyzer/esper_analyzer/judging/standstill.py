@@ -1,4 +1,4 @@
-"""What does not move: for how long, and how far, a run goes on while its return does not rise; part of `course`.
+"""What does not move: how long, and how far, a run goes on while its return or its policy stays; part of `course`.
 
 Each number is a sum over the updates since the last one that ended such a stretch. Both forms give the same bits.
 """
@@ -40,6 +40,12 @@ DIFFERING = 1.1
 
 STANDS_OUT = 4.0
 """A fall below the first returns counts if it is so many times the noise."""
+
+MOVED_KL, MOVED_ENTROPY = 5e-4, 1e-3
+"""Nats of KL divergence in all, or of entropy, that a policy moves in far fewer than 40 updates if it is trained."""
+
+IDLE_LOSS = 1e-6
+"""The size of a policy loss up to which ratios of 1 and normalised advantages explain it: nothing was applied."""
 
 
 class SumWhile:
@@ -230,3 +236,60 @@ class Standstill:
         fall, size = self._first - high, abs(self._first)
         stands_out = fall > STANDS_OUT * noise and self._length <= SAME_LENGTH * self._first_length
         return fall / size if stands_out and size > 0.0 else 0.0
+
+
+class PolicyMotion:
+    """Updates in all of which the policy stayed where it began, so far; 0 once it moved.
+
+    Only updates count in which KL divergence and entropy were measured. The policy moved once the KL divergences add up
+    to `MOVED_KL`, or the entropy is `MOVED_ENTROPY` away from its first value. In an *idle* update the entropy says
+    nothing, since some trainers estimate it from the sampled actions, as SB3 does under gSDE. An update is idle if KL
+    divergence is exactly 0, nothing was clipped, and the policy loss is at most `IDLE_LOSS`: that of ratios of 1. A KL
+    divergence of 0 alone may be one that the trainer does not compute.
+    """
+
+    READS = ("kl_divergence", "entropy", "clip_fraction", "policy_loss")
+
+    def __init__(self) -> None:
+        self._count, self._moved, self._first, self._has_moved = 0, 0.0, math.nan, False
+
+    def step(self, row: Row) -> float | None:
+        """Take in one row with `READS`; return the number, None in a row that does not count."""
+        kl, entropy = row["kl_divergence"], row["entropy"]
+        if kl is None or entropy is None or not (math.isfinite(kl) and math.isfinite(entropy)):
+            return None
+        if not self._count:
+            self._first = entropy
+        self._count += 1
+        if not self._has_moved:
+            self._moved += abs(kl)
+            is_far = abs(entropy - self._first) >= MOVED_ENTROPY
+            self._has_moved = self._moved >= MOVED_KL or (is_far and not (kl == 0.0 and _is_idle(row)))
+        return 0.0 if self._has_moved else float(self._count)
+
+    def extend(self, columns: Mapping[str, Floats]) -> Floats:
+        """As `step`, for rows; NaN in those that do not count."""
+        kl, entropy, clipped, loss = (columns[name] for name in self.READS)
+        found = np.full(len(kl), np.nan)
+        rows = np.flatnonzero(np.isfinite(kl) & np.isfinite(entropy))
+        if not len(rows):
+            return found
+        if self._has_moved:
+            found[rows] = 0.0
+            return found
+        if not self._count:
+            self._first = float(entropy[rows[0]])
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = np.concatenate([[self._moved], np.abs(kl[rows])]).cumsum()[1:]
+            is_idle = (kl[rows] == 0.0) & (clipped[rows] == 0.0) & (np.abs(loss[rows]) <= IDLE_LOSS)
+            far = (np.abs(entropy[rows] - self._first) >= MOVED_ENTROPY) & ~is_idle
+        has_moved = np.logical_or.accumulate((moved >= MOVED_KL) | far)
+        found[rows] = np.where(has_moved, 0.0, self._count + np.arange(1, len(rows) + 1))
+        self._count, self._moved, self._has_moved = self._count + len(rows), float(moved[-1]), bool(has_moved[-1])
+        return found
+
+
+def _is_idle(row: Row) -> bool:
+    """Whether nothing was clipped, and the policy loss is that of ratios of 1."""
+    loss = row["policy_loss"]
+    return row["clip_fraction"] == 0.0 and loss is not None and abs(loss) <= IDLE_LOSS

@@ -199,12 +199,11 @@ def healthy_rank(rank: int) -> Reason:
 def _can_be_healthy(judge: Judge) -> bool:
     """Whether enough was judged to call a run healthy: critic or outcome, after the time that both are given.
 
-    An outcome that is where it began answers nothing by itself: without a critic that is judged, too, nothing is known.
+    While an outcome is measured and is where it began, a run is not known to be healthy, whatever its critic explains.
     """
-    if not judge.has_losses or judge.rows < LEARNING_UPDATES:
+    if not judge.has_losses or judge.rows < LEARNING_UPDATES or _is_where_it_began(judge):
         return False
-    judged = {rule.question for rule in judge.judged}
-    return "critic" in judged or ("learning" in judged and not _is_where_it_began(judge))
+    return any(rule.question in ("critic", "learning") for rule in judge.judged)
 
 
 def _state(judge: Judge) -> Reason:
@@ -219,11 +218,22 @@ def _state(judge: Judge) -> Reason:
         text = f"Only {judge.rows} update{'s' * (judge.rows != 1)} so far"
         return _no_rule("unknown", STATE, f"{text}; critic and outcome are judged from {LEARNING_UPDATES} on.")
     if any(rule.question == "learning" for rule in judge.judged):
-        return _no_rule("unknown", STATE, f"{_outcome(judge)} {_NOT_RISEN} The critic could not be judged.")
+        few = judge.measured_now("return_start") is None
+        return _no_rule("unknown", STATE, f"The outcome is unknown. {_not_risen(judge)}" if few else _not_risen(judge))
     return _no_rule("unknown", STATE, "Neither the critic nor the outcome could be judged.")
 
 
-_NOT_RISEN = "It has not risen beyond its noise yet."
+_FEW_RETURNS = f"Not judged yet: needs {START_RETURNS} updates in which episodes ended."
+
+
+def _not_risen(judge: Judge) -> str:
+    """Say that a return is where it began, and what would tell whether that is good enough."""
+    if judge.measured_now("return_start") is None:
+        return _FEW_RETURNS
+    text = f"{_outcome(judge)} It has not risen beyond its noise yet."
+    if judge.return_goal is not None:
+        return text
+    return f"{text} Declare the return that counts as solved (return_goal), or compare with a sound run, to judge it."
 
 
 def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reason]]) -> Answer:
@@ -239,16 +249,17 @@ def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reaso
     if question == "mechanics":
         return Answer("healthy", None, "Losses are finite, and updates are applied.")
     if question == "learning" and _is_where_it_began(judge):
-        return Answer("unknown", None, f"{_outcome(judge)} {_NOT_RISEN}")
+        return Answer("unknown", None, _not_risen(judge))
     return Answer("healthy", None, _standing(judge) if question == "critic" else _outcome(judge))
 
 
 def _is_where_it_began(judge: Judge) -> bool:
-    """Whether the return has never risen beyond its noise, and is not above its start by more than that now."""
-    start, now, noise = (judge.measured_now(name) for name in ("return_start", "return_now", "return_noise"))
-    if start is None or now is None or noise is None:
+    """Whether the return is measured, and is not known to have risen beyond its noise, nor to have reached a goal."""
+    if judge.measured_now("return_unmoved") is None or judge.goal_reached is not None:
         return False
-    return (judge.measured_now("return_rise") or 0.0) < PROGRESS and now - start <= noise
+    start, now, noise = (judge.measured_now(name) for name in ("return_start", "return_now", "return_noise"))
+    is_above = start is not None and now is not None and noise is not None and now - start > noise
+    return (judge.measured_now("return_rise") or 0.0) < PROGRESS and not is_above
 
 
 def _lacking(judge: Judge, question: Question) -> str:
@@ -259,7 +270,7 @@ def _lacking(judge: Judge, question: Question) -> str:
     rules = [rule for rule in judge.rules if rule.question == question and rule.is_asked]
     if any(not rule.lacks(measured) for rule in rules):
         if question == "learning":
-            return f"Not judged yet: needs {START_RETURNS} updates in which episodes ended."
+            return _FEW_RETURNS
         if judge.rows < LEARNING_UPDATES:
             return f"Not judged yet: needs {LEARNING_UPDATES} updates."
         return "Not judged: there was nothing that a critic could explain."

@@ -130,6 +130,20 @@ def policy_unmoved() -> Signal:
     return of_one_row(pl.when(_HAS_PROGRESSED & ~is_little & unmoved.is_not_null()).then(0.0).otherwise(unmoved), step)
 
 
+def entropy_unrisen() -> Signal:
+    """Return the entropy of discrete actions, unless the return has risen and kept more than half of its gain.
+
+    A policy that has learned its task is sure of what it does, and needs no warning.
+    """
+
+    def step(row: steps.Row) -> float | None:
+        fall = row["return_fall"]
+        return None if _has_progressed(row) and (fall is None or fall <= 0.5) else row["_entropy"]
+
+    contradicts = _HAS_PROGRESSED & (pl.col("return_fall") <= 0.5).fill_null(True)
+    return of_one_row(pl.when(~contradicts).then(pl.col("_entropy")), step)
+
+
 def unless_sliding(whole: Signal) -> Signal:
     """Return a number where the return is that of the rollout's own episodes; null where it is a sliding mean."""
 

@@ -105,7 +105,6 @@ class PPOUpdatePayload:
         order=7,
         headline=True,
         gauge=(0.0, 1.5),
-        symptom=True,
         meaning="The policy hardly explores any more; unless the task is solved, raise the entropy coefficient.",
     )
     entropy_coef: float | None = _setting("entropy coefficient in force")
@@ -181,7 +180,6 @@ class PPOUpdatePayload:
         short="Grad",
         order=8,
         headline=True,
-        symptom=True,
         meaning="The gradient is far above what clipping lets through; look at the scale of the losses.",
     )
     grad_norm: float | None = _gradient("global L2 norm of the gradient after clipping", trend=0.25)

@@ -279,16 +279,24 @@ def relative_of(columns: Columns) -> list[Value]:
 
 
 def policy_unmoved_of(columns: Columns) -> list[Value]:
-    """Updates with KL divergence and entropy, until KL adds up to 0.0005 or the entropy is 0.001 from its first."""
-    pairs = list(zip(finites(columns["kl_divergence"]), finites(columns["entropy"]), strict=True))
+    """Updates with KL divergence and entropy, until KL adds up to 0.0005 or the entropy is 0.001 from its first.
+
+    The entropy does not count where KL and clip fraction are 0 and the policy loss is below a millionth.
+    """
+    names = ("kl_divergence", "entropy", "clip_fraction", "policy_loss")
+    rows = list(zip(*(finites(columns[name]) for name in names), strict=True))
     found: list[Value] = []
-    for i, (kl, entropy) in enumerate(pairs):
+    for i, (kl, entropy, _, _) in enumerate(rows):
         if kl is None or entropy is None:
             found.append(None)
             continue
-        seen = [(abs(a), b) for a, b in pairs[: i + 1] if a is not None and b is not None]
-        stays = sum(a for a, _ in seen) < 5e-4 and all(abs(b - seen[0][1]) < 1e-3 for _, b in seen)
-        found.append(float(len(seen)) if stays else 0.0)
+        seen = [row for row in rows[: i + 1] if row[0] is not None and row[1] is not None]
+        first = seen[0][1]
+        far = [
+            abs(b - first) >= 1e-3 and not (a == 0 and clip == 0 and loss is not None and abs(loss) <= 1e-6)
+            for a, b, clip, loss in seen
+        ]
+        found.append(float(len(seen)) if sum(abs(a) for a, *_ in seen) < 5e-4 and not any(far) else 0.0)
     return found
 
 
@@ -311,9 +319,9 @@ def outcome_of(values: Sequence[Value]) -> Columns:
     """The numbers of `returns.Returns` for each row."""
     found: Columns = {name: [] for name in returns.Returns.NAMES}
     outcome, numbers = Outcome(), dict.fromkeys(found)
-    for value in values:
+    for row, value in enumerate(values):
         if (number := finite(value)) is not None:
-            numbers = outcome.after(min(max(number, -1e300), 1e300))
+            numbers = outcome.after(min(max(number, -1e300), 1e300), row)
         for name, of_name in found.items():
             of_name.append(numbers[name])
     return found
@@ -324,6 +332,7 @@ class Outcome:
 
     def __init__(self) -> None:
         self.measured: list[float] = []
+        self.rows: list[int] = []
         self.smoothed: dict[int, float] = {}
         self.level: dict[int, float] = {}
         self.noise: dict[int, float] = {}
@@ -331,10 +340,11 @@ class Outcome:
         self.in_noise: dict[int, float] = {}
         self.rises: list[float] = []
 
-    def after(self, value: float) -> dict[str, Value]:
+    def after(self, value: float, row: int) -> dict[str, Value]:
         """The numbers after one more measured return."""
         measured, smoothed = self.measured, self.smoothed
         measured.append(value)
+        self.rows.append(row)
         n = len(measured)
         found: dict[str, Value] = dict.fromkeys(returns.Returns.NAMES)
         found["return_unmoved"] = float(n if all(x == measured[0] for x in measured) else 0)
@@ -366,7 +376,10 @@ class Outcome:
         found["return_best"] = best = max(held, default=None)
         if n >= returns.START_RETURNS + returns.BELOW and best is not None:
             of_all = list(smoothed.values())
-            highest, lately, gain = max(of_all[-returns.HELD :]), max(of_all[-returns.BELOW :]), best - start
+            lately, gain = max(of_all[-returns.BELOW :]), best - start
+            # The shortest end of the run with 60 rows and 20 measured returns.
+            ends = [k for k in smoothed if row - self.rows[k - 1] + 1 >= 60 and n - k + 1 >= 20]
+            highest = max(smoothed[k] for k in smoothed if k >= max(ends, default=0))
             is_clear = gain > returns.CLEAR_GAIN * noise and gain > returns.LEAST_GAIN * max(abs(best), abs(start))
             found["return_fall"] = (best - highest) / gain if is_clear else 0.0
             stands_out = abs(start) > returns.CLEAR_GAIN * noise

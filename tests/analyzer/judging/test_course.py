@@ -94,6 +94,12 @@ RUNS = {
         episode_return_mean=[None] * 30 + [300.0 + i % 3 - i for i in range(ROWS - 30)],
         episode_length_sliding_mean=[9.0] * ROWS,
     ),
+    "falls_in_long_episodes": real_run(
+        ROWS, episode_return_mean=[min(i, 100) + i % 5 - 90.0 * (i > 120) if i % 2 else None for i in range(ROWS)]
+    ),
+    "idle": real_run(
+        60, kl_divergence=[0.0] * 60, clip_fraction=[0.0] * 60, policy_loss=[1e-8] * 30 + [-1e-6] * 20 + [2e-6] * 10
+    ),
     "frozen": real_run(90, kl_divergence=[1e-5, None, NAN] * 30, entropy=[0.69] * 80 + [0.6] * 10),
     "nothing": frame_of(value_loss=[None] * 60),
 }

@@ -135,7 +135,8 @@ def verdict_on(returns: Sequence[Value], goal: float | None):  # type: ignore[no
     rows = len(returns)
     sound = {"value_loss": 1.0, "policy_loss": 0.01, "kl_divergence": 0.01, "entropy": 0.6, "explained_variance": 0.9}
     judge = Judge(return_goal=goal)
-    judge.advance(frame_of(returns, **{name: [value] * rows for name, value in sound.items()}))
+    columns = {name: [value] * rows for name, value in sound.items()}
+    judge.advance(frame_of(returns, **columns | {"entropy": [0.6 + 0.01 * (i % 2) for i in range(rows)]}))
     return conclude(judge, RunFacts())
 
 

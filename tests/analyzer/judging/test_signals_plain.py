@@ -136,6 +136,15 @@ def rise_of(columns: Columns) -> list[Value]:
     return [b if a is None else a for a, b in rows_of(columns, "return_rise", "mean_rise")]
 
 
+def entropy_unrisen_of(columns: Columns) -> list[Value]:
+    """The entropy of discrete actions where the return has not risen, or has lost more than half of its gain."""
+    found: list[Value] = []
+    for entropy, rise, fall in zip(discrete_of(columns), rise_of(columns), columns["return_fall"], strict=True):
+        has_risen = rise is not None and rise >= PROGRESS and not (fall is not None and fall > 0.5)
+        found.append(None if has_risen else entropy)
+    return found
+
+
 def unmoved_policy_of(columns: Columns) -> list[Value]:
     """For how many updates the policy has not moved; 0 where the return has risen by more than a little."""
     found: list[Value] = []
@@ -350,6 +359,7 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "losses_are_zero": (signals.losses_are_zero(past, newest), zeros_of),
     "explosion": (signals.explosion(past), explosion_of),
     "policy_unmoved": (None, unmoved_policy_of),
+    "entropy_unrisen": (None, entropy_unrisen_of),
     "clipped_in_bulk": (signals.clipped_in_bulk(), bulk_of),
     "return_fall": (None, of_course("return_fall")),
     "fall_for_good": (None, unless_sliding(fall_for_good_of)),

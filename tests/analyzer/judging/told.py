@@ -53,17 +53,18 @@ class Told:
         return {finding.rule for verdict in self.verdicts for finding in verdict.findings} & RULES.keys()
 
 
-def told(facts: RunFacts | None = None, **columns: Column) -> Told:
+def told(facts: RunFacts | None = None, return_goal: float | None = None, **columns: Column) -> Told:
     """Judge a run, update by update.
 
     Args:
         facts: what is known besides the rows.
+        return_goal: the goal of the episode return, if one was declared.
         columns: what was measured, in each update or one number for all; small losses unless given.
     """
     facts = RunFacts() if facts is None else facts
     rows = next(len(column) for column in columns.values() if isinstance(column, Sequence))
     given = {"policy_loss": -0.01, "value_loss": [0.1 + 0.01 * (i % 7) for i in range(rows)], **columns}
-    judge, verdicts = Judge(), []
+    judge, verdicts = Judge(return_goal=return_goal), []
     for update in range(rows):
         row: dict[str, Any] = dict.fromkeys(judge.columns)
         for name, column in given.items():

@@ -71,6 +71,7 @@ def test_a_report_is_the_same_with_two_processes(path: Path, tmp_path: Path, mon
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.usefixtures("stored_numbers")
 def test_a_report_that_was_kept_starts_no_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second time there is nothing left to do."""
     first = CliRunner().invoke(main, ["report", str(path)])

@@ -253,7 +253,7 @@ def test_a_rollback_raises_nothing_again(tmp_path: Path) -> None:
         rows(recorder, range(40), kl_divergence=0.5, entropy=0.69)
         assert (12, "kl_divergence") in raised()
         rows(recorder, range(40, 45), entropy=0.01)
-        assert {metric for _, metric in raised()} == {"entropy", "entropy_collapse_risk"}
+        assert {metric for _, metric in raised()} == {"entropy", "entropy_collapse_risk", "entropy_unrisen"}
         assert raised() == []
     with Recorder.open(tmp_path, run_id="run", resume="allow") as recorder:
         rows(recorder, range(30, 32), kl_divergence=0.5)

@@ -67,7 +67,6 @@ def test_parameters_of_mlflow_are_in_the_header(tmp_path: Path) -> None:
 def test_a_run_of_mlflow_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points come into many files; a line without its end is waited for, metrics of the machine change nothing."""
     monkeypatch.setattr("esper_recorder.importing.following.POLL_SECS", 0.02)
-    monkeypatch.setattr("esper_recorder.importing.following.QUIET_SECS", 0.2)
     whole = mlflow_run(tmp_path / "whole")
     log, run = tmp_path / "log", tmp_path / "runs" / "r"
     shutil.copytree(whole, log)

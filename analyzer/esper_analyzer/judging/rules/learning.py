@@ -28,7 +28,7 @@ def learning_rules() -> list[Rule]:
             "return_fall",
             "The part of the return's gain that is lost",
             of_column("return_fall"),
-            Bands(warning=(above(0.5),), critical=(above(0.8),), nonfinite="unknown"),
+            Bands(warning=(above(0.5),), critical=(above(0.85),), nonfinite="unknown"),
             "The policy was better and has unlearned it; look at what moved first: KL, entropy, gradients, losses.",
             question="learning",
             needs=("episode_return_mean",),

@@ -17,11 +17,12 @@ from esper_analyzer.judging.rules.rule import (
 )
 from esper_analyzer.judging.watched import (
     Signal,
+    entropy_unrisen,
     of_column,
     of_one_row,
     policy_unmoved,
 )
-from esper_schemas.metric.metrics import Bands, above, at_least, below
+from esper_schemas.metric.metrics import Bands, above, at_least, at_most, below
 from esper_schemas.metric.payload import METRICS
 
 
@@ -133,5 +134,16 @@ def mechanics_rules() -> list[Rule]:
             gives=WARNS,
             shown=as_percent,
             chart="clip_fraction",
+        ),
+        signal_rule(
+            "entropy_unrisen",
+            "Entropy, while no rise of the return is known,",
+            entropy_unrisen(),
+            Bands(warning=(at_most(0.1),), nonfinite="unknown"),
+            "The policy hardly explores any more, and no return shows that it learned; raise the entropy coefficient.",
+            question="mechanics",
+            needs=("entropy",),
+            gives=WARNS,
+            chart="entropy",
         ),
     ]

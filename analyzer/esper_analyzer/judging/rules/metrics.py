@@ -37,7 +37,7 @@ def metric_rules() -> list[Rule]:
     ]
 
 
-_QUESTION_OF: dict[str, Question] = {"critic": "critic", "policy": "mechanics", "gradients": "mechanics"}
+_QUESTION_OF: dict[str, Question] = {"critic": "critic", "policy": "mechanics"}
 """The question that a symptom belongs to, by the group of its metric."""
 
 
