@@ -54,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     All of it counts for the processes that tests start, too. That folder has the user's cache as well.
     """
     os.environ.setdefault("MKL_NUM_THREADS", "1")  # torch: two wait for each other; Arrow keeps its own number
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy: they spin for a tenth of a second in each process
     if config.getoption("--from-rows"):
         os.environ[NO_CACHE] = "1"
     else:

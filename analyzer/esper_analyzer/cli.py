@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 
 from esper_analyzer.commands.check import check
@@ -24,6 +25,9 @@ from esper_schemas.console import command_group
 
 _GARBAGE_THRESHOLD = 150_000
 """Objects that are made before garbage is looked for: nothing that a command imports is, and to look takes 70 ms."""
+
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+"""The environment variable that says how many threads NumPy's linear algebra starts as it is loaded: one per core."""
 
 _NAMING_LEFTOVERS = frozenset({"datasketches", "duckdb"})
 """Libraries that name on standard error, as the process ends, every object of theirs that nobody has collected."""
@@ -42,6 +46,10 @@ def main() -> None:
     Example: esper-analyze report --run my-run
     """
     gc.set_threshold(_GARBAGE_THRESHOLD)
+    if _BLAS_THREADS not in os.environ and "numpy" not in sys.modules:
+        # Nothing here multiplies matrices, and its threads spin for 100 ms of the processor. `os.environ` stays as it
+        # was: it is what commands of the user get.
+        os.putenv(_BLAS_THREADS, "1")
     atexit.register(_leave_garbage)
 
 

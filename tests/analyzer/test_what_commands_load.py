@@ -128,3 +128,27 @@ def test_a_command_leaves_no_garbage_that_a_library_names(root: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "one" in done.stdout
     assert done.stderr == ""
+
+
+THREADS = """
+import os
+from contextlib import suppress
+from esper_analyzer.cli import main
+with suppress(SystemExit):
+    main(["report", "--help"])
+before = len(os.listdir("/proc/self/task"))
+import numpy
+print(len(os.listdir("/proc/self/task")) - before, os.environ.get("OPENBLAS_NUM_THREADS"))
+"""
+"""How many threads NumPy starts in a command, and what a process that the command starts is told."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the threads of a process in /proc")
+@pytest.mark.parametrize(("wanted", "threads"), [(None, 0), ("2", min(2, os.cpu_count() or 1) - 1)])
+def test_linear_algebra_starts_no_threads_unless_the_user_wants_them(wanted: str | None, threads: int) -> None:
+    """They spin for a tenth of a second of the processor, and no command multiplies matrices."""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment |= {} if wanted is None else {"OPENBLAS_NUM_THREADS": wanted}
+    command = [sys.executable, "-c", THREADS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == f"{threads} {wanted}"

@@ -21,11 +21,14 @@ from esper_analyzer.reading.segment_index import SCHEMA
 
 Columns = dict[str, NDArray[Any]]
 
+TYPES = {name: SCHEMA.get(name, pl.Float64) for name in Judge().columns}
+"""The columns that are judged: those of the metrics table, and the extras that stand in for some."""
+
 
 def storm(updates: int) -> Columns:
     """Noise of all sizes in every column: a hundred alerts in a thousand updates."""
     rng = np.random.default_rng(0)
-    return {name: rng.lognormal(size=updates) for name in Judge().columns if SCHEMA[name] == pl.Float64}
+    return {name: rng.lognormal(size=updates) for name, kind in TYPES.items() if kind == pl.Float64}
 
 
 def sound(updates: int) -> Columns:
@@ -71,10 +74,10 @@ def judge_secs(updates: int) -> dict[str, tuple[float, int]]:
         for make in (storm, sound, sparse):
             columns: Columns = {"update": np.arange(updates), **make(updates)}
             made = [
-                pl.Series(name, columns[name], SCHEMA[name], nan_to_null=True)
+                pl.Series(name, columns[name], kind, nan_to_null=True)
                 if name in columns
-                else pl.Series(name, [None], SCHEMA[name]).new_from_index(0, updates)
-                for name in Judge().columns
+                else pl.Series(name, [None], kind).new_from_index(0, updates)
+                for name, kind in TYPES.items()
             ]
             path = Path(place) / f"{make.__name__}.parquet"
             pl.DataFrame(made).write_parquet(path)

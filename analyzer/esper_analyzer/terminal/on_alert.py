@@ -147,6 +147,7 @@ class AlertCommand:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
+            env=os.environ,  # and not what this process has told its libraries by `os.putenv`
             start_new_session=True,
         ) as process:
             self._process = process

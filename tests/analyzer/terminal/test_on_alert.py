@@ -145,6 +145,17 @@ def test_the_alert_is_one_line_of_json(command: Callable[..., AlertCommand], tmp
     assert not (tmp_path / "pwned").exists()
 
 
+def test_the_command_gets_the_environment_of_the_user(command: Callable[..., AlertCommand], tmp_path: Path) -> None:
+    """What a process has set for its own libraries, past `os.environ`, is not handed on."""
+    os.putenv("ESPER_OF_A_LIBRARY", "1")
+    try:
+        with command('echo "$HOME-$ESPER_OF_A_LIBRARY" > got') as alerts:
+            alerts.put([ALERT])
+    finally:
+        os.unsetenv("ESPER_OF_A_LIBRARY")
+    assert (tmp_path / "got").read_text() == f"{os.environ.get('HOME', '')}-\n"
+
+
 def test_commands_run_one_at_a_time_in_order(command: Callable[..., AlertCommand], tmp_path: Path) -> None:
     """A slow command holds up the next one, and never whoever raises alerts."""
     slow = "while ! test -e go; do sleep 0.02; done"
