@@ -1,9 +1,9 @@
-"""Dialects of frameworks with many algorithms: Sample Factory, SheepRL, TorchRL, DI-engine, Brax."""
+"""Dialects of frameworks with many algorithms, from Sample Factory to XuanCe."""
 
 from __future__ import annotations
 
 from esper_recorder.dialects.gym import K1, LAST_MINIBATCH
-from esper_recorder.dialects.key import Dialect, Key
+from esper_recorder.dialects.key import ANY, Dialect, Key
 from esper_schemas.metric.catalogue import SLIDING_LENGTH, SLIDING_RETURN
 from esper_schemas.run.records import ValueLossDefinition
 
@@ -160,3 +160,71 @@ BRAX = Dialect(
     " default of 0.5",
 )
 """What its `progress_fn` is handed at each evaluation, under the names it has there."""
+
+_LAST_50 = "mean of the last 50 episodes, not of those that ended in this rollout"
+
+OMNISAFE = Dialect(
+    name="OmniSafe",
+    seen="0.5.0",
+    keys=(
+        Key("Loss/Loss_reward_critic", "value_loss", "critic_norm_coef times the squared weights is added", factor=0.5),
+        Key(
+            "Loss/Loss_cost_critic", "cost_value_loss", "of the critic of the costs, with the same addition", factor=0.5
+        ),
+        Key("Loss/Loss_pi", "policy_loss", "−entropy_coef·H is included (entropy_coef is 0 by default)"),
+        Key("Train/Entropy", "entropy_of_dimension", "mean of the dimensions of an action; entropy is their sum"),
+        Key("Train/KL", "kl_divergence", "exact KL(old ‖ new) of the whole rollout, after the last epoch"),
+        Key("Train/PolicyRatio", "ratio_mean"),
+        Key("Train/PolicyStd", "policy_std"),
+        Key("Train/StopIter", "epochs_run"),
+        Key("Train/LR", "learning_rate_of_next", "of the update after this one"),
+        Key("Train/Epoch", "epoch", "the trainer's number", kind="number"),
+        Key("TotalEnvSteps", "env_steps"),
+        Key("Metrics/EpRet", SLIDING_RETURN, _LAST_50),
+        Key("Metrics/EpLen", SLIDING_LENGTH, _LAST_50),
+        Key("Metrics/EpCost", "episode_cost_sliding_mean", _LAST_50),
+        Key("Value/reward", "value_mean"),
+        Key("Value/cost", "cost_value_mean", "of the critic of the costs"),
+        Key("Time/Total", "elapsed_secs"),
+        Key("Time/Rollout", "rollout_secs"),
+        Key("Time/Update", "update_secs"),
+        Key("Time/Epoch", "secs_per_iteration"),
+        Key("Time/FPS", "steps_per_sec"),
+    ),
+    signature=("Loss/Loss_reward_critic", "Loss/Loss_pi", "Train/KL", "Metrics/EpRet"),
+    value_loss=ValueLossDefinition(
+        source="mean((V - G)^2) + critic_norm_coef * sum of the squared weights of the critic",
+        factor=0.5,
+        clipping="none",
+        reduction="all minibatches",
+    ),
+    steps="number",
+    number="epoch",
+    step_key="Train/Epoch",
+    unclear="critic_norm_coef (0.001 by default), by which the squared weights of the critic are added to the loss",
+)
+"""Its other on-policy algorithms log the same keys; nothing in the log tells them from PPO and PPOLag."""
+
+XUANCE = Dialect(
+    name="XuanCe",
+    seen="1.4.4",
+    keys=(
+        Key("critic_loss", "value_loss", LAST_MINIBATCH, factor=0.5),
+        Key("actor_loss", "policy_loss", LAST_MINIBATCH),
+        Key("entropy", "entropy", LAST_MINIBATCH),
+        Key("clip_ratio", "clip_fraction", LAST_MINIBATCH),
+        Key("predict_value", "value_mean_after", "while the critic learns; value_mean is that from before"),
+        Key("learning_rate", "learning_rate"),
+        Key(f"Train-Episode-Rewards/{ANY}", "episode_return_mean", "mean of the points", kind="episode"),
+        Key(f"Episode-Steps/{ANY}", "episode_length_mean", "mean of the points", kind="episode"),
+    ),
+    signature=("critic_loss", "actor_loss", "clip_ratio", "predict_value"),
+    value_loss=ValueLossDefinition(
+        source="mean((V - G)^2); rewards are divided by the spread of the returns with use_rewnorm",
+        factor=0.5,
+        clipping="none",
+        reduction="last minibatch",
+    ),
+    steps="env_steps",
+)
+"""Each environment has a key of its own for its episodes."""

@@ -24,6 +24,9 @@ Steps = Literal["env_steps", "number", "other"]
 MODULE = "{module}"
 """In the name of a key: the name of one of several policies, such as `default_policy`."""
 
+ANY = "{any}"
+"""At the end of the name of a key for each episode: any name, such as that of one of several environments."""
+
 Define = Callable[[ValueLossDefinition, Mapping[str, Any], Mapping[str, float]], ValueLossDefinition]
 """Makes a definition more exact, from the hyper-parameters of a log and the values of its first update by key."""
 
@@ -32,7 +35,8 @@ class Key(NamedTuple):
     """One key of a log: the column that it becomes, and how the two differ.
 
     Attributes:
-        name: As the trainer writes it; `{module}` stands for the name of a policy.
+        name: As the trainer writes it; `{module}` stands for the name of a policy. `{any}` at its end stands for any
+            name: the points of all such keys are those of one.
         column: A metric of the table, or an extra.
         remark: How the trainer's number differs from the column, or why it is only an extra.
         factor: What the number is multiplied by to become the column.
@@ -46,6 +50,10 @@ class Key(NamedTuple):
     factor: float = 1.0
     kind: Kind = "update"
     zero_is_null: bool = False
+
+    def fits(self, name: str) -> bool:
+        """Whether a key of a log with this name is meant."""
+        return name == self.name or (self.name.endswith(ANY) and name.startswith(self.name.removesuffix(ANY)))
 
 
 class Lossless(NamedTuple):
@@ -97,17 +105,20 @@ class Dialect:
         """The key that comes once for each update: the value loss."""
         return next(key for key in self.keys if key.column == "value_loss")
 
-    def within(self, names: Collection[str]) -> Dialect | None:
+    def within(self, names: Collection[str], asked: Collection[str] = ()) -> Dialect | None:
         """Return the dialect if a log with these keys is written in it, with the name of a policy filled in.
 
-        Of several policies, `default_policy` is read, or else the first by name.
+        Of several policies, that of the keys which are `asked` for is read; or else `default_policy`, or the first by
+        name.
         """
         found: Dialect | None = self
-        if MODULE in self.marker.name:
-            before, after = self.marker.name.split(MODULE)
+        if several := [name for name in self.signature if MODULE in name]:
+            before, after = several[0].split(MODULE)
             pattern = re.compile(f"{re.escape(before)}([^/]+){re.escape(after)}")
             modules = sorted({match[1] for name in names if (match := pattern.fullmatch(name))})
-            module = "default_policy" if "default_policy" in modules else next(iter(modules), None)
+            own = [key.name for key in self.keys if MODULE in key.name]
+            wanted = [one for one in modules if any(name.replace(MODULE, one) in asked for name in own)]
+            module = next(iter([*wanted, *(one for one in modules if one == "default_policy"), *modules]), None)
             found = None if module is None else self._of(module)
         return found if found is not None and all(name in names for name in found.signature) else None
 

@@ -17,6 +17,9 @@ _LOSSES = ("value_loss", "policy_loss")
 _NOT_READ = frozenset({"update", "wall_time", "skipped", "skip_reason", "episodes"})
 """Metrics that say too little without their definition: the import counts and times updates itself."""
 
+_SEPARATORS = re.compile(r"[\s_-]+")
+"""What may stand between the words of a name, as in `Value Loss`."""
+
 _AS_NAMED = "named so by the log; nothing says that it is the same number"
 
 UNKNOWN = Dialect(
@@ -34,13 +37,13 @@ UNKNOWN = Dialect(
 def plain_dialect(names: Collection[str]) -> Dialect | None:
     """Return a dialect for a log that names both losses as the metrics table does; None if it does not.
 
-    A key is such a name, or ends with it behind a slash or a dot, as `losses/value_loss` does. A name that two keys end
-    with is read of neither, and a loss that two keys end with is not known.
+    A key is such a name, or ends with it behind a slash or a dot, as `losses/value_loss` and `Losses/Value Loss` do. A
+    name that two keys end with is read of neither, and a loss that two keys end with is not known.
     """
     found: dict[str, str] = {}
     ambiguous = set()
     for name in names:
-        column = re.split(r"[/.]", name)[-1].strip().lower()
+        column = _SEPARATORS.sub("_", re.split(r"[/.]", name)[-1].strip().lower())
         if column in METRICS and column not in _NOT_READ:
             if column in found:
                 ambiguous.add(column)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from esper_recorder.dialects import frameworks, gym, language, reference, rllib
+from esper_recorder.dialects import frameworks, gym, language, multi_agent, reference, rllib
 from esper_recorder.dialects.key import Dialect, Lossless
 from esper_recorder.dialects.plain import plain_dialect
 
@@ -30,6 +30,12 @@ DIALECTS: tuple[Dialect, ...] = (
     frameworks.TORCHRL,
     frameworks.DI_ENGINE,
     frameworks.BRAX,
+    frameworks.OMNISAFE,
+    frameworks.XUANCE,
+    multi_agent.ON_POLICY,
+    multi_agent.ON_POLICY_SEPARATED,
+    multi_agent.HARL,
+    multi_agent.ML_AGENTS,
     reference.BASELINES,
     reference.BASELINES_OLD,
     reference.STABLE_BASELINES_2,
@@ -52,6 +58,7 @@ LOSSLESS: tuple[Lossless, ...] = (
         ("training/returns_stat/mean",),
         "its default logger writes losses (update/…) only every 1,000 updates; make it with update_interval=1",
     ),
+    Lossless("ML-Agents", ("Losses/Q1 Loss", "Losses/Policy Loss"), "its trainer is SAC, not PPO"),
     Lossless("LeanRL", ("gn", "logprobs", "advantages"), "its PPO scripts log no losses"),
     Lossless("verl", ("actor/pg_loss",), "there is no critic/vf_loss: no critic is trained, as with GRPO, or not yet"),
     Lossless(
@@ -68,13 +75,14 @@ LOSSLESS: tuple[Lossless, ...] = (
 """Logs that are known and have no losses of PPO; the first that fits says why."""
 
 
-def find_dialect(names: Collection[str]) -> Dialect | None:
+def find_dialect(names: Collection[str], asked: Collection[str] = ()) -> Dialect | None:
     """Return the dialect that a log with these keys is written in; None if no dialect fits.
 
-    Of several that fit, the one that knows most of the keys is taken. If none fits, a log that names its losses as the
-    metrics table does is read by the names of its keys, unless another algorithm is known to name them so.
+    Of several that fit, the one that knows most of the keys is taken; of several policies in it, that of the keys which
+    are `asked` for. If none fits, a log that names its losses as the metrics table does is read by the names of its
+    keys, unless another algorithm is known to name them so.
     """
-    fitting = [found for dialect in DIALECTS if (found := dialect.within(names)) is not None]
+    fitting = [found for dialect in DIALECTS if (found := dialect.within(names, asked)) is not None]
     if fitting:
         return max(fitting, key=lambda found: sum(key.name in names for key in found.keys))
     plain = plain_dialect(names)

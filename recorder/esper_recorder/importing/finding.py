@@ -106,6 +106,8 @@ def _is_table(start: bytes) -> bool:
     if header.startswith("#") or delimiter not in header or not header.replace("\t", "").strip().isprintable():
         return False  # a Monitor of Stable-Baselines3 begins with "#", and logs episodes
     whole = rows[: min(len(rows) - 1, _LOOKED_AT)]  # behind the last end of a line, a row has only begun
+    if all(as_number(cell.strip('" ')) is not None for cell in header.split(delimiter)):
+        return False  # columns without names, as HARL writes its evaluations
     widest = header.count(delimiter)  # a row with more cells is no row of this table
     likely = [row for row in whole if row.count(delimiter) <= widest or '"' in row]
     cells = (cell.strip('" ') for row in likely for cell in row.split(delimiter))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from esper_recorder.dialects.key import Dialect, Key, Kind
+from esper_recorder.dialects.key import ANY, Dialect, Key, Kind
 from esper_recorder.dialects.plain import UNKNOWN
 from esper_recorder.importing.account import Account, Mapped
 from esper_schemas.errors import PayloadError, UsageError
@@ -32,6 +32,7 @@ class Target(NamedTuple):
     """What one key of a log becomes.
 
     Attributes:
+        key: The key; of keys that are alike, such as the return in each of several environments, the one for all.
         column: A metric or an extra; empty if the key is left out.
         kind: As for `Key`; `further` for a key that is not known.
         is_whole: Whether the column stores whole numbers.
@@ -58,6 +59,7 @@ class Targets(dict[str, Target]):
         self.updates_with: Counter[str] = Counter()
         self._account = account
         self._known = {key.name: key for key in dialect.keys}
+        self._alike = [key for key in dialect.keys if key.name.endswith(ANY)]
         columns = (key.column for key in dialect.keys)
         self._taken = {*METRICS, *RECORDER_COLUMNS, "extras", dialect.number, *columns} - {""}
         self._prefix = "".join(c if c.isalnum() else "_" for c in dialect.name.lower()) + "_"
@@ -65,7 +67,7 @@ class Targets(dict[str, Target]):
         self._further = 0
 
     def __missing__(self, key: str) -> Target:
-        known = self._known.get(key)
+        known = self._known.get(key) or next((alike for alike in self._alike if alike.fits(key)), None)
         target = self[key] = self._of_unknown(key) if known is None else _of_known(known)
         if known is not None and known.kind == "again":
             self._account.left_out[key] = known.remark
@@ -75,7 +77,7 @@ class Targets(dict[str, Target]):
         """What became of each key, for the account."""
         made = []
         for name, target in self.items():
-            if target.column and target.kind != "step":
+            if target.column and target.kind != "step" and target.key == name:
                 known = self._known.get(name)
                 remark = _remark(known) if known else "extra: its definition is unknown"
                 made.append(Mapped(name, target.column, remark, self.updates_with[name]))
@@ -114,7 +116,7 @@ def _remark(key: Key) -> str:
 
 def _kind_of(name: str, dialect: Dialect) -> Kind:
     """What a key says, under whatever name: it stays a number of its rollout, or one for each episode."""
-    known: Kind = next((key.kind for key in dialect.keys if key.name == name), "update")
+    known: Kind = next((key.kind for key in dialect.keys if key.fits(name)), "update")
     if known in ("rollout", "episode"):
         return known
     return "rollout" if dialect.of_rollout and name.startswith(dialect.of_rollout) else "update"

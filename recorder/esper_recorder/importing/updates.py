@@ -204,6 +204,7 @@ class Updates:
                     values, at, marked = self._values, self._at, self._marked
                 if self._took_special(key, step, value):
                     continue
+                key = self._targets[key].key  # one for all that are alike
             elif marked is not None and (step != marked[0] or at.get(key) == step):
                 yield from self._completed()
                 values, at, marked = self._values, self._at, self._marked

@@ -45,7 +45,7 @@ class Waiting:
         known = len(self.keys)
         self.keys.update(points.keys)
         if len(self.keys) > known:
-            self.found = with_mapping(find_dialect(self.keys), self._mapping)
+            self.found = with_mapping(find_dialect(self.keys, self._mapping), self._mapping)
         last = self.points[-1] if self.points else None
         if last is None or points.begins_anew or points.steps[0] is None or last.steps[0] is None:
             keys, steps, times, values, begins_anew = points

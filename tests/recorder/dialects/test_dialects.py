@@ -68,6 +68,16 @@ def test_of_several_policies_the_default_one_is_read() -> None:
     assert found.marker.name == "learners/default_policy/vf_loss_unclipped"
 
 
+def test_of_several_agents_the_first_one_is_read() -> None:
+    """Where each has a critic, as where all have one; the keys of the others are none that the dialect knows."""
+    agents = [f"{agent}/{key}" for agent in ("agent1", "agent0") for key in ("policy_loss", "dist_entropy", "ratio")]
+    for critics in (["agent1/value_loss", "agent0/value_loss"], ["critic/value_loss"]):
+        found = find_dialect([*agents, *critics, "agent0/individual_rewards"])
+        assert found is not None
+        assert found.marker.name == critics[-1]
+        assert {key.name for key in found.keys} & set(agents) == {name for name in agents if name.startswith("agent0")}
+
+
 def test_other_algorithms_are_not_taken_for_ppo() -> None:
     """A2C of Stable-Baselines3 has a key train/value_loss too; the reason for having no losses names it."""
     a2c = ["train/value_loss", "train/policy_loss", "train/entropy_loss", "rollout/ep_rew_mean"]
@@ -75,6 +85,9 @@ def test_other_algorithms_are_not_taken_for_ppo() -> None:
     assert "A2C" in why_lossless(a2c)
     assert find_dialect(["actor/pg_loss", "actor/ppo_kl"]) is None
     assert "GRPO" in why_lossless(["actor/pg_loss", "actor/ppo_kl"])
+    sac = ["Losses/Value Loss", "Losses/Policy Loss", "Losses/Q1 Loss", "Policy/Learning Rate"]
+    assert find_dialect(sac) is None
+    assert "SAC" in why_lossless(sac)
     assert why_lossless(["a", "b"]) == ""
     assert all(known.why for known in LOSSLESS)
 
@@ -110,7 +123,18 @@ def test_a_number_that_is_no_metric_says_how_it_differs() -> None:
 def test_what_no_log_tells_is_said_to_be_unclear() -> None:
     """skrl multiplies by a scale that it does not log, so its factor must not be guessed."""
     unclear = {dialect.name: dialect.unclear for dialect in DIALECTS if dialect.unclear}
-    assert set(unclear) == {"skrl", "SBX", "SBX, older", "Sample Factory", "TorchRL", "Brax"}
+    assert set(unclear) == {
+        "skrl",
+        "SBX",
+        "SBX, older",
+        "Sample Factory",
+        "TorchRL",
+        "Brax",
+        "OmniSafe",
+        "on-policy (MAPPO)",
+        "on-policy (MAPPO), separated",
+        "HARL",
+    }
     assert all(option in unclear["skrl"] for option in ("value_loss_scale", "value_preprocessor"))
     sbx = {key.name: key for key in BY_NAME["SBX, older"].keys}
     assert "−ent_coef·H is included" in sbx["train/pg_loss"].remark  # it logs no other policy loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import tarfile
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -14,7 +15,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def unpacked(name: str, folder: Path) -> Path:
-    """Copy a log into a folder; a folder of logs as a folder, and compressed files uncompressed."""
+    """Copy a log into a folder; a folder of logs as a folder, and what is packed unpacked."""
     source = DATA / name
     if source.is_dir():
         target = folder / name
@@ -23,6 +24,10 @@ def unpacked(name: str, folder: Path) -> Path:
             (target / inner.name.removesuffix(".gz")).write_bytes(gzip.decompress(inner.read_bytes()))
         return target
     target = folder / name
+    if (packed := DATA / f"{name}.tar.gz").exists():
+        with tarfile.open(packed) as archive:
+            archive.extractall(folder, filter="data")
+        return target
     if source.exists():
         shutil.copyfile(source, target)
     else:

@@ -75,3 +75,17 @@ def test_a_zip_archive_is_named_as_one(tmp_path: Path) -> None:
         archive.writestr("metrics.jsonl", "{}")
     with pytest.raises(UsageError, match=r"found a zip archive; unpack it first$"):
         find_source(log, Given({}, {}, None))
+
+
+def test_numbers_without_the_names_of_columns_are_no_log(tmp_path: Path) -> None:
+    """HARL writes steps and returns of its evaluations beside its log; their first line is no header."""
+    log = tmp_path / "logs" / "progress.csv"
+    log.parent.mkdir()
+    log.write_bytes((DATA / "sb3_lunar_progress.csv").read_bytes())
+    evaluations = tmp_path / "progress.txt"
+    evaluations.write_text("500,-94.7388817074826\n1000,-104.4\n")
+    found = find_source(tmp_path, Given({}, {}, None))
+    assert isinstance(found, PointLog)
+    assert found.path == log.parent
+    with pytest.raises(UsageError, match="found text"):
+        find_source(evaluations, Given({}, {}, None))

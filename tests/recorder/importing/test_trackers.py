@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import shutil
@@ -163,6 +164,28 @@ def test_what_no_tracker_writes_is_no_defect(tmp_path: Path) -> None:
     document.write_text(json.dumps({"value_loss": {"steps": 1, "timestamps": None, "values": "x"}}))
     done = import_log(document, "--run-id", "none", root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("module", ["torch.utils.tensorboard", "tensorboardX"])
+@pytest.mark.parametrize(
+    ("tag", "key"),
+    [("losses", "losses/{}"), ("agent0/losses", "agent0/losses/{}"), ("the losses", "the losses/{}"), ("", "{}")],
+)
+def test_series_of_add_scalars_are_found_whatever_their_tag(module: str, tag: str, key: str, tmp_path: Path) -> None:
+    """PyTorch joins tag and name with `_`, tensorboardX makes folders in folders; without a tag each is its own."""
+    names = ("agent1/value_loss", "policy_loss", "some thing")
+    with importlib.import_module(module).SummaryWriter(str(tmp_path / "log")) as writer:
+        for step in (1, 2, 3):
+            for name in names:
+                writer.add_scalars(tag or name, {name: 0.5 * step}, step)
+    keys = [key.format(name) for name in names]
+    if module == "tensorboardX":  # it replaces what is no word in a tag, and not in the name of a folder
+        keys = [made.replace("the losses", "the_losses") if tag else made.replace(" ", "_") for made in keys]
+    mapping = ["--map", f"{keys[0]}=value_loss", "--map", f"{keys[1]}=policy_loss"]
+    done = import_log(tmp_path / "log", *mapping, "--run-id", "r", root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert set(keys) <= set(balance(done))
+    assert [row["value_loss"] for row in rows_of(tmp_path / "runs" / "r")] == [0.5, 1.0, 1.5]
 
 
 def test_series_that_begin_while_they_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

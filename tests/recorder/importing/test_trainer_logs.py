@@ -84,6 +84,48 @@ ReadRows = Callable[..., list[dict[str, Any]]]
             4,
             {"keys left out": "learner_iter/value_loss_avg (learner_step/value_loss_avg again)"},
         ),
+        (
+            "omnisafe_ppolag_progress.csv",
+            "OmniSafe",
+            20,
+            {
+                "Loss/Loss_cost_critic": "cost_value_loss  (× 0.5; extra: of the critic of the costs",
+                "Train/Entropy": "entropy_of_dimension  (extra: mean of the dimensions",
+                "note": "the value loss is an assumption. Not in the log: critic_norm_coef",
+            },
+        ),
+        ("xuance_cartpole", "XuanCe", 46, {"Train-Episode-Rewards/{any}": "episode_return_mean  (mean of the points"}),
+        (
+            "on_policy_spread",
+            "on-policy (MAPPO)",
+            30,
+            {
+                "average_episode_rewards": "episode_return_mean",
+                "agent1/individual_rewards": "agent1/individual_rewards",
+            },
+        ),
+        (
+            "on_policy_separated",
+            "on-policy (MAPPO), separated",
+            30,
+            {"agent0/value_loss": "value_loss", "agent1/value_loss": "agent1/value_loss  (extra"},
+        ),
+        (
+            "harl_spread",
+            "HARL",
+            40,
+            {
+                "critic/value_loss": "value_loss",
+                "train_episode_rewards/aver_rewards": "episode_return_mean",
+                "eval_max_episode_rewards": "eval_max_episode_rewards  (extra: its definition is unknown; in 8 of 40",
+            },
+        ),
+        (
+            "ml_agents_ball.tfevents",
+            "ML-Agents",
+            30,
+            {"Losses/Policy Loss": "policy_loss  (of the absolute values", "not imported": "histograms 30"},
+        ),
         ("rsl_rl_pendulum_console.log", "rsl_rl, as printed", 30, {"not readable": "none"}),
         ("rllib_tune_result.json", "RLlib", 5, {"learners/default_policy/vf_loss": "each squared error is at most"}),
         ("rllib_tune_progress.csv", "RLlib", 5, {"learners/default_policy/vf_loss": "each squared error is at most"}),
@@ -204,6 +246,41 @@ def test_every_value_of_cleanrl_arrives(tmp_path: Path, read_rows: ReadRows) -> 
     assert (definition["reduction"], definition["assumed"]) == ("last minibatch", False)
     assert (header["trainer"], header["env"]) == ("CleanRL", "CartPole-v1")
     assert header["config"]["clip_vloss"] is True
+
+
+def test_episodes_of_all_environments_are_those_of_one_key(tmp_path: Path, read_rows: ReadRows) -> None:
+    """XuanCe writes those of each environment into a series of its own; a row has the mean and the count of all."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    log = unpacked("xuance_cartpole", tmp_path)
+    import_log(log, "--run-id", "r", root=tmp_path / "runs")
+    returns = [
+        (event.wall_time, value.simple_value)
+        for path in sorted(log.glob("Train-Episode-Rewards_*/events*"))
+        for event in LegacyEventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    ]
+    rows = read_rows(tmp_path / "runs" / "r")
+    before = 0.0
+    for row in rows:
+        of_rollout = [value for time, value in returns if before < time < row["wall_time"].timestamp()]
+        before = row["wall_time"].timestamp()
+        assert (row["episodes"] or 0) == len(of_rollout)
+        if of_rollout:
+            assert row["episode_return_mean"] == pytest.approx(sum(of_rollout) / len(of_rollout))
+    assert len({path.parent for path in log.glob("Train-Episode-Rewards_*/events*")}) == 4
+    assert sum(row["episodes"] or 0 for row in rows) == len(returns) - 2  # which ended after the last update
+
+
+def test_a_mapped_key_says_which_agent_is_read(tmp_path: Path) -> None:
+    """Losses of one agent beside the entropy and the returns of another would be no row of any."""
+    log = unpacked("on_policy_separated", tmp_path)
+    done = import_log(log, "--map", "agent1/policy_loss=policy_loss", root=tmp_path / "runs")
+    found = balance(done)
+    assert found["agent1/value_loss"] == "value_loss"
+    assert found["agent1/dist_entropy"].startswith("entropy")
+    assert found["agent1/average_episode_rewards"].startswith("episode_return_mean")
+    assert found["agent0/value_loss"].startswith("agent0/value_loss  (extra")
 
 
 def test_rllib_has_the_loss_before_the_errors_are_clipped(tmp_path: Path, read_rows: ReadRows) -> None:

@@ -35,6 +35,12 @@ def columns_of(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 TABLES = {
     "plain.csv": csv_of(ROWS),
     "prefix.csv": csv_of(ROWS, "losses/"),
+    "words.csv": csv_of(
+        [{key.replace("_", " ").title(): cell for key, cell in row.items()} for row in ROWS], "Losses/"
+    ),
+    "dashes.jsonl": "".join(
+        json.dumps({key.replace("_", "-"): cell for key, cell in row.items()}) + "\n" for row in ROWS
+    ),
     "semicolons.csv": csv_of(ROWS, delimiter=";"),
     "commas.csv": csv_of(ROWS, delimiter=";").replace(".", ","),
     "tensors.csv": csv_of([{**row, "value_loss": f"tensor({row['value_loss']})"} for row in ROWS]),

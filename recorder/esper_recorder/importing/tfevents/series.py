@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +18,57 @@ from esper_recorder.importing.tfevents.reader import EventFiles
 from esper_recorder.importing.tfevents.scalars import ScalarDecoder
 from esper_schemas.tfevents.records import RecordFile, is_start
 
+_DEEPEST = 6
+"""So many folders below a folder its series are looked for: a tag and the name of a series may both have slashes."""
+
+_MAX_FOLDERS = 2_000
+
+_INVALID = re.compile(r"[^-/\w.]")
+"""What tensorboardX replaces in a tag, but not in the name of a folder."""
+
 
 def series_in(folder: Path) -> dict[Path, str]:
-    """Return the folders in `folder` that `add_scalars` made, with the key of each series.
+    """Return the folders below `folder` that `add_scalars` made, with the key of each series.
 
-    `add_scalars("losses", {"value": 0.5})` writes the tag `losses` into the folder `losses_value`; its key is
-    `losses/value`.
+    PyTorch writes `add_scalars("losses", {"value": 0.5})` as the tag `losses` into the folder `losses_value`,
+    tensorboardX into `losses/value`; the key is `losses/value`. A series that is named after its tag, as in
+    `add_scalars("agent0/ratio", {"agent0/ratio": 1.0})`, has the tag as its key.
     """
     found = {}
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):
+    for inner in _folders_below(folder):
         tag = _tag_in(inner)
-        prefix = f"{tag.replace('/', '_')}_"
-        if tag and inner.name.startswith(prefix) and inner.name != prefix:
-            found[inner] = f"{tag}/{inner.name.removeprefix(prefix)}"
+        name = _series_name(inner.relative_to(folder).as_posix(), tag) if tag else ""
+        if name:
+            found[inner] = tag if _INVALID.sub("_", name) == _INVALID.sub("_", tag) else f"{tag}/{name}"
     return found
+
+
+def _series_name(path: str, tag: str) -> str:
+    """The name of the series in a folder with this tag; an empty text if `add_scalars` did not make the folder."""
+    cleaned = _INVALID.sub("_", path)
+    for prefix in (f"{tag}/", f"{tag.replace('/', '_')}_"):
+        if cleaned.startswith(_INVALID.sub("_", prefix)):
+            return path[len(prefix) :]
+    return ""
+
+
+def _folders_below(folder: Path) -> list[Path]:
+    """The folders below a folder, those of each folder in the order of their names; links are left out."""
+    found: list[Path] = []
+    level = [folder]
+    for _ in range(_DEEPEST):
+        level = [inner for one in level for inner in _folders_in(one)][: _MAX_FOLDERS - len(found)]
+        found += level
+    return found
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder; none if it cannot be read, or is gone meanwhile."""
+    try:
+        with os.scandir(folder) as entries:  # it knows what is a folder without asking for each file
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
 
 
 def _tag_in(folder: Path) -> str:
@@ -43,12 +83,14 @@ def _tag_in(folder: Path) -> str:
 
 
 def _event_files(folder: Path) -> list[Path]:
+    """The event files in a folder, by their names, which both writers give them, and by how they begin."""
     found = []
-    for path in sorted(folder.iterdir()):
-        if path.is_file():
-            with path.open("rb") as file:
-                if is_start(file.read(12)):
-                    found.append(path)
+    for path in sorted(folder.glob("*tfevents*")):
+        with suppress(OSError):  # it cannot be read, or is gone meanwhile
+            if path.is_file():
+                with path.open("rb") as file:
+                    if is_start(file.read(12)):
+                        found.append(path)
     return found
 
 
