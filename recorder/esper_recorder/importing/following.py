@@ -81,10 +81,14 @@ class Following:
             self._say(line)
 
     def wait(self) -> None:
-        """Wait until it is time to look again, or until the log is over."""
+        """Note that everything there was has been read; wait until it is time to look again, or the log is over."""
         if not self.has_caught_up:
             self.has_caught_up = True
             self.on_caught_up()
+        self.pause()
+
+    def pause(self) -> None:
+        """Wait as `wait` does, while some of what was there at first is kept back."""
         if not self._is_asked_to_end():
             time.sleep(POLL_SECS)
         idle = time.monotonic() - self._grew_at

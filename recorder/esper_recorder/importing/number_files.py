@@ -10,7 +10,7 @@ from typing import Any
 from esper_recorder.importing.account import Account
 from esper_recorder.importing.following import READ_ONCE, Following, RewrittenError
 from esper_recorder.importing.json_lines import MAX_LINE_BYTES
-from esper_recorder.importing.merging import in_time_order
+from esper_recorder.importing.merging import Gathering
 from esper_recorder.importing.points import NOTHING_YET, Points
 from esper_recorder.importing.run_import import OnRead
 
@@ -43,14 +43,20 @@ class NumberFiles(ABC):
     def points(self, on_read: OnRead, account: Account) -> Iterator[Points]:
         """Yield the points that are there, and then those that are new; see `PointReader.points`."""
         self.config.update(self.settings(account))
+        gathering = Gathering()
         while True:
             is_over = self._following.is_over
-            new = [self._new_points(path, name, on_read, account) for name, path in self._files()]
-            if any(part.keys for part in new):
-                yield in_time_order(new)
+            for name, path in self._files():
+                new = self._new_points(path, name, on_read, account)
+                if not self.kind_left_out(name):
+                    gathering.add(name, new)
+            yield from gathering.due(is_over=is_over)
             if is_over:
                 break
-            yield NOTHING_YET
+            if gathering.is_beginning:
+                self._following.pause()
+            else:
+                yield NOTHING_YET
         for name in self._torn:
             account.unreadable.add(f"{name} (torn: its last line does not end)")
 

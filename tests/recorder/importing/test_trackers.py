@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,24 @@ def test_a_run_of_mlflow_can_be_followed(tmp_path: Path, monkeypatch: pytest.Mon
         found.await_rows(58)
     assert found.account.unreadable.count == 0
     assert found.account.not_imported == {"metrics of the machine": 1}
+
+
+def test_files_that_are_flushed_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look in between finds the newest updates in some files only; the others still belong to them."""
+    monkeypatch.setattr("esper_recorder.importing.following.POLL_SECS", 0.02)
+    monkeypatch.setattr("esper_recorder.importing.following.QUIET_SECS", 5.0)
+    whole = mlflow_run(tmp_path / "whole")
+    log, run = tmp_path / "log", tmp_path / "runs" / "r"
+    shutil.copytree(whole, log)
+    late = [path for path in (log / "metrics").rglob("*") if path.is_file() and path.name != "value_loss"]
+    for path in late:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with followed(log, run) as found:
+        time.sleep(0.3)  # many looks
+        for path in late:
+            path.write_bytes((whole / path.relative_to(log)).read_bytes())
+        found.await_rows(58)
+    assert found.account.refused.count == 0
 
 
 def test_lines_of_mlflow_that_are_none_are_named(tmp_path: Path) -> None:
@@ -196,7 +215,7 @@ def test_series_that_begin_while_they_are_followed(
     monkeypatch.setattr("esper_recorder.importing.following.POLL_SECS", 0.02)
     monkeypatch.setattr("esper_recorder.importing.following.QUIET_SECS", 0.2)
     script = (
-        f"import sys; from {module} import SummaryWriter; writer = SummaryWriter(sys.argv[1])\n"
+        f"import sys; from {module} import SummaryWriter; writer = SummaryWriter(sys.argv[1], flush_secs=0)\n"
         "for line in sys.stdin:\n"
         "    name, step = line.split()\n"
         "    writer.add_scalars('losses', {'value_loss': 1.0, 'policy_loss': 0.1, name: 0.5}, int(step))\n"

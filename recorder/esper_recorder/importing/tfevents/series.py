@@ -11,7 +11,7 @@ from typing import Any
 
 from esper_recorder.importing.account import Account
 from esper_recorder.importing.following import READ_ONCE, Following, RewrittenError
-from esper_recorder.importing.merging import in_time_order
+from esper_recorder.importing.merging import Gathering
 from esper_recorder.importing.points import NOTHING_YET, Points
 from esper_recorder.importing.run_import import OnRead
 from esper_recorder.importing.tfevents.reader import EventFiles
@@ -132,14 +132,15 @@ class EventFolders:
         for inner, key in self._series.items():
             reader = EventFiles(_event_files(inner), inner, self._following)
             streams.append((reader.points(on_read, account), key))
+        gathering = Gathering()
         while streams:
-            new: list[Points] = []
-            streams = [stream for stream in streams if not _read_on(*stream, new)]
-            if new:
-                yield in_time_order(new)
-            if streams:
+            streams = [stream for stream in streams if not _read_on(*stream, gathering)]
+            yield from gathering.due(is_over=not streams)
+            if gathering.is_beginning:
+                self._following.pause()
+            elif streams:
                 yield NOTHING_YET
-                self._check()
+            self._check()
 
     def _check(self) -> None:
         """Check that no other series has begun.
@@ -151,10 +152,10 @@ class EventFolders:
             raise RewrittenError
 
 
-def _read_on(stream: Iterator[Points], key: str, new: list[Points]) -> bool:
-    """Add the points of a stream that are there; return whether it is over."""
+def _read_on(stream: Iterator[Points], key: str, gathering: Gathering) -> bool:
+    """Gather the points of a stream that are there; return whether it is over."""
     for points in stream:
+        gathering.add(key, points._replace(keys=[key] * len(points.keys)) if key else points)
         if points is NOTHING_YET:
             return False
-        new.append(points._replace(keys=[key] * len(points.keys)) if key else points)
     return True
