@@ -116,10 +116,11 @@ EXEMPT: dict[str, dict[str, str]] = {
         "open": "the log that is imported",
     },
     "recorder/esper_recorder/importing/tfevents/series.py": {
+        "glob": "event files in the folder of a log",
         "is_dir": "folders in the folder of a log",
         "is_file": "files of a log",
-        "iterdir": "the folder of a log",
         "open": "the log that is imported",
+        "os.scandir": "folders in the folder of a log",
     },
     "recorder/esper_recorder/importing/tfevents/reader.py": {
         "is_file": "files of a log",
