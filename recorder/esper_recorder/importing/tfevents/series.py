@@ -22,6 +22,7 @@ _DEEPEST = 6
 """So many folders below a folder its series are looked for: a tag and the name of a series may both have slashes."""
 
 _MAX_FOLDERS = 2_000
+"""So many are looked into at most, since a log that is followed is looked at again and again."""
 
 _INVALID = re.compile(r"[^-/\w.]")
 """What tensorboardX replaces in a tag, but not in the name of a folder."""
