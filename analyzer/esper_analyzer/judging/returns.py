@@ -34,7 +34,7 @@ SMOOTHED, FEWEST = 10, 5
 LONG = 30
 """Progress is looked for in the median of so many measured updates, and of at least `SMOOTHED`."""
 
-HELD, HELD_MEASURED = 60, 20
+HELD, HELD_MEASURED = 70, 20
 """A return has fallen if it was lower, smoothed, in so many updates, in so many of which at least it was measured."""
 
 BELOW = 25
@@ -63,6 +63,9 @@ LOOKED_AT = 60
 CLEAR_GAIN, LEAST_GAIN = 8.0, 0.1
 """A gain of the return is beyond doubt if it is so many times the noise, and such a share of the return's size."""
 
+CLEAR_LOSS = 2.0
+"""What is lost of a gain counts if it is so many times the noise, which a fall often raises."""
+
 PROGRESS = 1.7
 """The return has made progress once it has risen by so many times its noise."""
 
@@ -87,7 +90,9 @@ class Returns:
       `SLOW_WEIGHT` times how far the mean of `SLOW` is above the lowest one that shares no update with it, if that is
       more, in units of a noise made from the mean change in these updates.
     - `return_fall`: the part of the gain, best − start, that is lost: (best − highest of the last `HELD` updates, or of
-      as many more as it takes to have `HELD_MEASURED` returns) / gain. 0 where the gain is not beyond doubt.
+      as many more as it takes to have `HELD_MEASURED` returns) / gain. 0 until the gain was beyond doubt once, and
+      where the loss is not well above the noise.
+    - `return_falling`: the same of the last `SMOOTHED` measured updates, so that it shows sooner.
     - `return_below_start`: (start − highest of the last `BELOW`) / |start|; 0 where the start is not well above noise.
     - `return_stalled`: measured updates without progress since the start of the run; 0 once there was progress, and for
       a return that does not vary. Updates at the lowest return so far do not count, since where a goal is seldom
@@ -109,6 +114,7 @@ class Returns:
         "return_now",
         "return_rise",
         "return_fall",
+        "return_falling",
         "return_below_start",
         "return_stalled",
         "return_unmoved",
@@ -122,7 +128,7 @@ class Returns:
         self._keep([], [], [], [], [])
         self._means: deque[float] = deque(maxlen=SLOW)
         self._rises = Highest(LONG)
-        self._start, self._best = math.inf, -math.inf
+        self._start, self._best, self._has_gained = math.inf, -math.inf, False
         self._lowest, self._lowest_mean, self._rise, self._rise_in_noise = math.inf, math.inf, 0.0, 0.0
         self._first, self._is_unmoved = math.nan, True
         self._lowest_return, self._above_lowest = math.inf, 0  # measured updates above the lowest return before
@@ -198,13 +204,14 @@ class Returns:
         rise, rise_now = _over(self._rise, scale), _over(risen, scale)
         self._rise_in_noise = max(self._rise_in_noise, rise, slow_rise)
         rise_lately = self._rises.push(slow_rise if slow_rise > rise_now else rise_now)
-        fall, below, high = self._falls(noise) if count >= START_RETURNS + BELOW else (None, None, None)
+        fall, falling, below, high = self._falls(noise) if count >= START_RETURNS + BELOW else (None,) * 4
         return (
             self._start,
             self._best if self._best > -math.inf else None,
             smoothed,
             self._rise_in_noise,
             fall,
+            falling,
             below,
             float(self._above_lowest) if self._rise_in_noise < PROGRESS and noise > 0.0 else 0.0,
             float(count) if self._is_unmoved else 0.0,
@@ -216,7 +223,7 @@ class Returns:
     def _beginning(self) -> tuple[float | None, ...]:
         """The numbers while the start is not known."""
         unmoved = float(self._count if self._is_unmoved else 0)
-        return None, None, None, 0.0, None, None, None, unmoved, None, None, None
+        return None, None, None, 0.0, None, None, None, None, unmoved, None, None, None
 
     def _slow_rise(self, growth: float) -> float:
         """Take in the mean of the newest measured updates; return how far it has risen, in units of noise."""
@@ -231,13 +238,15 @@ class Returns:
         noise = self._sum_of_changes.total() / SLOW * MEAN_CHANGE_TO_STD
         return _over(SLOW_WEIGHT * (mean - self._lowest_mean), noise * growth)
 
-    def _falls(self, noise: float) -> tuple[float, float, float]:
-        gain = self._best - self._start
-        is_clear = gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(self._best), abs(self._start)))
-        fall = (self._best - self._highest_held()) / gain if is_clear else 0.0
+    def _falls(self, noise: float) -> tuple[float, float, float, float]:
+        best, gain = self._best, self._best - self._start
+        if gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(best), abs(self._start))):
+            self._has_gained = True
+        least = CLEAR_LOSS * noise if self._has_gained else math.inf
+        lost, lost_lately = best - self._highest_held(), best - max(self._just_now)
         size, high = abs(self._start), self._lately.highest
         below = (self._start - high) / size if size > CLEAR_GAIN * noise else 0.0
-        return fall, below, high
+        return lost / gain if lost > least else 0.0, lost_lately / gain if lost_lately > least else 0.0, below, high
 
     def _highest_held(self) -> float:
         """The highest smoothed return of the last `HELD` rows and of at least `HELD_MEASURED` measured ones."""
@@ -315,8 +324,12 @@ class Returns:
         all_at = np.concatenate([self._smoothed_at, at])
         highest = self._highest_held_in(all_smoothed, all_at)[-rows:]
         gain, size = best - self._start, abs(self._start)
-        least = np.maximum(CLEAR_GAIN * noise, LEAST_GAIN * np.maximum(np.abs(best), size))
-        fall = np.where(gain > least, (best - highest) / gain, 0.0)
+        is_clear = gain > np.maximum(CLEAR_GAIN * noise, LEAST_GAIN * np.maximum(np.abs(best), size))
+        has_gained = _so_far(np.maximum, float(self._has_gained), is_clear.astype(np.float64)) > 0.0
+        lost, lost_lately = best - highest, best - rolling.extremes(np.maximum, all_smoothed, SMOOTHED)[-rows:]
+        least = np.where(has_gained, CLEAR_LOSS * noise, np.inf)
+        fall = np.where(lost > least, lost / gain, 0.0)
+        falling = np.where(lost_lately > least, lost_lately / gain, 0.0)
         lately = rolling.extremes(np.maximum, all_smoothed, BELOW)[-rows:]
         below = np.where(size > CLEAR_GAIN * noise, (self._start - lately) / size, 0.0)
         is_unmoved = _so_far(np.minimum, float(self._is_unmoved), (values == self._first).astype(np.float64)) > 0.0
@@ -327,11 +340,11 @@ class Returns:
         self._count = int(count[-1])
         self._lowest = float(lowest_level[-1])
         self._best, self._rise, self._rise_in_noise = float(best[-1]), float(rise[-1]), float(in_noise[-1])
-        self._is_unmoved = bool(is_unmoved[-1])
+        self._is_unmoved, self._has_gained = bool(is_unmoved[-1]), bool(has_gained[-1])
         self._keep(*(newest[-HELD:].tolist() for newest in (returns, all_smoothed, all_at, off, changes)))
         self._rises = Highest(LONG, rises[-LONG:].tolist())
-        of_course = [np.full(rows, self._start), best, smoothed, in_noise, fall, below, stalled, is_unmoved * count]
-        return [*of_course, rise_lately, noise, lately]
+        of_best = [np.full(rows, self._start), best, smoothed, in_noise, fall, falling, below]
+        return [*of_best, stalled, is_unmoved * count, rise_lately, noise, lately]
 
     def _slow_rises(self, returns: Floats, changes: Floats, growth: Floats) -> Floats:
         """As `_slow_rise`, for as many rows as `growth` has, the last ones of `returns` and `changes`."""

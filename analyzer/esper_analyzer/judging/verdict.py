@@ -32,6 +32,12 @@ DAMAGE = "damage"
 REMARK = "remark"
 """With `MISSING_UPDATES`, the names in `Reason.rule` of reasons that no rule gives."""
 
+CLEAR_RISE, CLEARLY_ABOVE = 3.0, 2.0
+"""A run can be healthy once its return has risen by so many times its noise, or is above its start by so many times.
+
+It is more than `PROGRESS`, from which on a return counts as moving: chance, or a task learned in small part, reach that.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -199,9 +205,9 @@ def healthy_rank(rank: int) -> Reason:
 def _can_be_healthy(judge: Judge) -> bool:
     """Whether enough was judged to call a run healthy: critic or outcome, after the time that both are given.
 
-    While an outcome is measured and is where it began, a run is not known to be healthy, whatever its critic explains.
+    While an outcome is measured and is about where it began, a run is not known to be healthy, whatever its critic explains.
     """
-    if not judge.has_losses or judge.rows < LEARNING_UPDATES or _is_where_it_began(judge):
+    if not judge.has_losses or judge.rows < LEARNING_UPDATES or _is_about_where_it_began(judge):
         return False
     return any(rule.question in ("critic", "learning") for rule in judge.judged)
 
@@ -230,7 +236,8 @@ def _not_risen(judge: Judge) -> str:
     """Say that a return is where it began, and what would tell whether that is good enough."""
     if judge.measured_now("return_start") is None:
         return _FEW_RETURNS
-    text = f"{_outcome(judge)} It has not risen beyond its noise yet."
+    has_risen = (judge.measured_now("return_rise") or 0.0) >= PROGRESS
+    text = f"{_outcome(judge)} It has {'hardly' if has_risen else 'not'} risen beyond its noise yet."
     if judge.return_goal is not None:
         return text
     return f"{text} Declare the return that counts as solved (return_goal), or compare with a sound run, to judge it."
@@ -248,18 +255,18 @@ def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reaso
         return Answer("unknown", None, _lacking(judge, question))
     if question == "mechanics":
         return Answer("healthy", None, "Losses are finite, and updates are applied.")
-    if question == "learning" and _is_where_it_began(judge):
+    if question == "learning" and _is_about_where_it_began(judge):
         return Answer("unknown", None, _not_risen(judge))
     return Answer("healthy", None, _standing(judge) if question == "critic" else _outcome(judge))
 
 
-def _is_where_it_began(judge: Judge) -> bool:
-    """Whether the return is measured, and is not known to have risen beyond its noise, nor to have reached a goal."""
+def _is_about_where_it_began(judge: Judge) -> bool:
+    """Whether the return is measured, and has not clearly risen beyond its noise, nor reached a goal."""
     if judge.measured_now("return_unmoved") is None or judge.goal_reached is not None:
         return False
     start, now, noise = (judge.measured_now(name) for name in ("return_start", "return_now", "return_noise"))
-    is_above = start is not None and now is not None and noise is not None and now - start > noise
-    return (judge.measured_now("return_rise") or 0.0) < PROGRESS and not is_above
+    is_above = start is not None and now is not None and noise is not None and now - start > CLEARLY_ABOVE * noise
+    return (judge.measured_now("return_rise") or 0.0) < CLEAR_RISE and not is_above
 
 
 def _lacking(judge: Judge, question: Question) -> str:

@@ -339,6 +339,7 @@ class Outcome:
         self.risen: dict[int, float] = {}
         self.in_noise: dict[int, float] = {}
         self.rises: list[float] = []
+        self.was_clear = False
 
     def after(self, value: float, row: int) -> dict[str, Value]:
         """The numbers after one more measured return."""
@@ -377,11 +378,14 @@ class Outcome:
         if n >= returns.START_RETURNS + returns.BELOW and best is not None:
             of_all = list(smoothed.values())
             lately, gain = max(of_all[-returns.BELOW :]), best - start
-            # The shortest end of the run with 60 rows and 20 measured returns.
-            ends = [k for k in smoothed if row - self.rows[k - 1] + 1 >= 60 and n - k + 1 >= 20]
+            # The shortest end of the run with 70 rows and 20 measured returns.
+            ends = [k for k in smoothed if row - self.rows[k - 1] + 1 >= 70 and n - k + 1 >= 20]
             highest = max(smoothed[k] for k in smoothed if k >= max(ends, default=0))
             is_clear = gain > returns.CLEAR_GAIN * noise and gain > returns.LEAST_GAIN * max(abs(best), abs(start))
-            found["return_fall"] = (best - highest) / gain if is_clear else 0.0
+            self.was_clear = self.was_clear or is_clear
+            for name, high in (("return_fall", highest), ("return_falling", max(of_all[-returns.SMOOTHED :]))):
+                is_lost = self.was_clear and best - high > returns.CLEAR_LOSS * noise
+                found[name] = (best - high) / gain if is_lost else 0.0
             stands_out = abs(start) > returns.CLEAR_GAIN * noise
             found["return_below_start"] = (start - lately) / abs(start) if stands_out else 0.0
             found["return_high"] = lately

@@ -362,6 +362,7 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "entropy_unrisen": (None, entropy_unrisen_of),
     "clipped_in_bulk": (signals.clipped_in_bulk(), bulk_of),
     "return_fall": (None, of_course("return_fall")),
+    "return_falling": (None, of_course("return_falling")),
     "fall_for_good": (None, unless_sliding(fall_for_good_of)),
     "return_below_start": (None, of_course("return_below_start")),
     "far_from_goal": (None, unless_sliding(of_course("far_from_goal"))),
@@ -461,6 +462,11 @@ RUNS["bandit"] = real_run(
     explained_variance=[0.0] * 120,
     episode_length_mean=[1.0] * 120,
     episode_return_mean=[1.0 + 0.1 * (7 * i % 5) for i in range(120)],
+)
+RUNS["fallen"] = real_run(
+    240,
+    episode_return_mean=[None if i % 3 == 0 else 20.0 + i % 2 + 180.0 * (40 <= i < 90) for i in range(240)],
+    entropy=[max(0.69 - 0.005 * i, 1e-9) for i in range(240)],
 )
 RUNS["never_paid"] = real_run(120, episode_return_mean=[0.0] * 120)
 RUNS["fixed"] = real_run(240, entropy=[max(0.69 - 0.005 * i, 1e-9) for i in range(240)])
