@@ -16,6 +16,7 @@ import polars as pl
 
 from esper_analyzer.judging import rolling, signals, steps
 from esper_analyzer.judging.e_detector import EDetector
+from esper_analyzer.judging.error_growth import ErrorGrowth
 from esper_analyzer.judging.goal import GoalCourse
 from esper_analyzer.judging.returns import Floats, Returns
 from esper_analyzer.judging.stand_ins import StandIns, with_stand_ins
@@ -164,6 +165,7 @@ COLUMNS = (
     "below_floor",
     "past_value_loss",
     "newest_value_loss",
+    "error_beyond_returns",
     "is_relative",
     "policy_unmoved",
     "loss_ratio_baseline",
@@ -180,6 +182,7 @@ COLUMNS = (
 - `explained`: the explained variance where it could.
 - `below_floor`: the evidence of an e-detector that explained variance stays below `CRITIC_FLOOR`.
 - `past_value_loss`, `newest_value_loss`: the highest level, and the newest value loss above 0, before this row.
+- `error_beyond_returns`: by how many decades the critic's error has outgrown episodes; see `ErrorGrowth`.
 - `is_relative`: 1 once the entropy has shown that its size says nothing; see `signals.is_relative`; else 0.
 - `policy_unmoved`: updates in all of which the policy stayed where it began; 0 once it moved.
 - `loss_ratio_baseline`: Lv/Lp in updates 10 to 29; known after these.
@@ -199,6 +202,7 @@ READS = (
     "episode_return_mean",
     "episode_length_mean",
     "value_loss",
+    "value_target_scale",
     "policy_loss",
     "entropy",
     "log_prob_max",
@@ -219,7 +223,7 @@ class Course:
     def __init__(self, return_goal: float | None = None) -> None:
         self._rows = 0
         self._usual, self._past, self._newest, self._relative = UsualStd(), PastLoss(), NewestLoss(), RelativeEntropy()
-        self._motion = PolicyMotion()
+        self._motion, self._growth = PolicyMotion(), ErrorGrowth()
         self._floor = EDetector(floor=CRITIC_FLOOR, low=-1.0, high=1.0)
         self._returns, self._means, self._has_returns = Returns(), Returns(), False
         self._standstill, self._stand_ins = Standstill(), StandIns()
@@ -238,6 +242,7 @@ class Course:
         row["below_floor"] = round(self._floor.step(explained), signals.DIGITS) if is_judged else None
         row["past_value_loss"] = self._past.step(row["value_loss"])
         row["newest_value_loss"] = self._newest.step(row["value_loss"])
+        row["error_beyond_returns"] = self._growth.step(row)
         row["is_relative"] = self._relative.step(row["entropy"], row["log_prob_max"])
         row["policy_unmoved"] = self._motion.step(row)
         if self._rows < signals.BASELINE_ROWS[1]:
@@ -276,6 +281,7 @@ class Course:
             self._below_floor(explained, first),
             self._past.extend(columns["value_loss"]),
             self._newest.extend(columns["value_loss"]),
+            self._growth.extend(columns),
             self._relative.extend(columns["entropy"], columns["log_prob_max"]),
             self._motion.extend(columns),
             np.where(first + np.arange(len(usual)) >= last, ratio, np.nan),

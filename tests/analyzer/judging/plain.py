@@ -484,6 +484,26 @@ def first_of(holds: Sequence[bool]) -> int:
     return max((i + 1 for i, one in enumerate(holds) if not one), default=0)
 
 
+def error_beyond_returns_of(columns: Columns) -> list[Value]:
+    """Decades of √(2·Lv) over the largest return so far, above 1 and above the highest of the first 20."""
+    found: list[Value] = []
+    shares: list[float] = []
+    largest = 0.0
+    for loss, scale, earned in rows_of(columns, "value_loss", "value_target_scale", "episode_return_mean"):
+        loss, scale, earned = finite(loss), finite(scale), finite(earned)
+        largest = max(largest, abs(earned or 0.0))
+        share = NAN
+        if loss is not None and loss >= 0.0 and largest > 0.0:
+            share = math.sqrt(loss) * math.sqrt(2.0) * (1.0 if scale is None else scale) / largest
+        if not math.isfinite(share):
+            found.append(None)
+            continue
+        shares.append(share)
+        usual = max(1.0, *shares[:20])
+        found.append(None if len(shares) <= 20 else math.log10(share / usual) if share > usual else 0.0)
+    return found
+
+
 COURSE: dict[str, Callable[[Columns], list[Value]]] = {
     "usual_return_std": usual_of,
     "explainable": explainable_of,
@@ -491,6 +511,7 @@ COURSE: dict[str, Callable[[Columns], list[Value]]] = {
     "below_floor": below_floor_of,
     "past_value_loss": past_loss_of,
     "newest_value_loss": newest_loss_of,
+    "error_beyond_returns": error_beyond_returns_of,
     "is_relative": relative_of,
     "policy_unmoved": policy_unmoved_of,
     "loss_ratio_baseline": baseline_of,

@@ -239,6 +239,7 @@ def test_what_ends_a_run_is_first_then_the_worst_then_the_earliest() -> None:
     order = [alert.rule for alert in in_order(alerts)]
     assert order == ["policy_loss", "skipped", "value_spread", "critic_error", "entropy", "kl_divergence"]
     ends = {"impossible_value_loss", "policy_loss", "skipped", "losses_are_zero", "explosion", "policy_unmoved"}
+    ends.add("error_beyond_returns")
     assert {rule for rule in RULES if ends_a_run(rule)} == ends
 
 

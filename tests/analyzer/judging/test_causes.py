@@ -515,6 +515,35 @@ def test_one_spike_is_no_explosion() -> None:
     assert "critical" not in run.levels
 
 
+@pytest.mark.parametrize("recorded", ["everything", "losses and returns"])
+def test_a_critic_that_diverges_with_its_own_targets_is_critical(recorded: str) -> None:
+    """A value loss that grows fourfold with each update, and bootstrapped targets with it: no decade stands out.
+
+    The critic explains them all the same; only the returns of episodes stay where they were.
+    """
+    growth = [4.0 ** max(0, i - 60) for i in range(90)]
+    columns: dict[str, Any] = {"value_loss": [0.5 * g for g in growth], "episode_return_mean": around(20.0, 1.0, 90)}
+    if recorded == "everything":
+        columns |= {"return_std": [5.0 * g**0.5 for g in growth], "explained_variance": 0.9}
+    run = told(**columns)
+    assert 61 + 11 <= (run.first("critical") or 0) <= 61 + 15
+    assert run.last.findings[0].rule == "error_beyond_returns"
+    assert run.last.questions["mechanics"].level == "critical"
+
+
+@pytest.mark.parametrize("earned", [20.0, 1e-4], ids=["rewards_grow", "rewards_are_scaled"])
+def test_an_error_that_is_large_beside_returns_from_the_start_is_none_that_grows(earned: float) -> None:
+    """Rewards that grow, or that the trainer scales up, make a large error, and no critic that diverges."""
+    grown = line((0, 1.0), (40, 1.0), (80, 1e3)) if earned == 20.0 else [1.0] * 80
+    run = told(
+        value_loss=[50.0 * g**2 for g in grown],
+        episode_return_mean=[earned * g for g in grown],
+        return_std=[10.0 * g for g in grown],
+        explained_variance=0.3,
+    )
+    assert "error_beyond_returns" not in run.rules()
+
+
 # ---------------------------------------------------------------------- 8: too early
 
 

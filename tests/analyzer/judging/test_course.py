@@ -66,7 +66,7 @@ def agree(found: Columns, expected: Columns) -> None:
     assert list(found) == list(expected)
     for name in found:
         try:
-            same(found[name], expected[name], 1.1e-9 if name == "below_floor" else 1e-14)
+            same(found[name], expected[name], 1.1e-9 if name in ("below_floor", "error_beyond_returns") else 1e-14)
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from None
 
@@ -96,6 +96,12 @@ RUNS = {
     ),
     "falls_in_long_episodes": real_run(
         ROWS, episode_return_mean=[min(i, 100) + i % 5 - 90.0 * (i > 120) if i % 2 else None for i in range(ROWS)]
+    ),
+    "diverges": real_run(
+        60,
+        value_loss=[1.0 if i < 30 else 3.0 ** (i - 30) for i in range(60)],
+        episode_return_mean=[None, NAN, *(10.0 + i % 3 for i in range(58))],
+        value_target_scale=[2.0, None, NAN] * 20,
     ),
     "idle": real_run(
         60, kl_divergence=[0.0] * 60, clip_fraction=[0.0] * 60, policy_loss=[1e-8] * 30 + [-1e-6] * 20 + [2e-6] * 10

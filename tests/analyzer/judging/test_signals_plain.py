@@ -358,6 +358,7 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "skipped": (signals.skipped_of_three(), skips_of),
     "losses_are_zero": (signals.losses_are_zero(past, newest), zeros_of),
     "explosion": (signals.explosion(past), explosion_of),
+    "error_beyond_returns": (None, of_course("error_beyond_returns")),
     "policy_unmoved": (None, unmoved_policy_of),
     "entropy_unrisen": (None, entropy_unrisen_of),
     "clipped_in_bulk": (signals.clipped_in_bulk(), bulk_of),
@@ -420,7 +421,7 @@ FROM_THE_BEGINNING |= {"critic_error", "value_spread", "value_collapse"}
 FROM_THE_BEGINNING |= {"entropy", "mean_entropy", "entropy_velocity", "entropy_collapse_risk"}
 """Signals with a part that the judge takes from the course, since it reaches back to the first row."""
 
-ROUNDED = {"explosion", "critic_below_floor"}
+ROUNDED = {"explosion", "error_beyond_returns", "critic_below_floor"}
 """Signals that are rounded to 9 decimals."""
 
 RUNS = {"messy": messy_run(400), "messier": messy_run(170, seed=1), "real": real_run(240)}
@@ -467,6 +468,9 @@ RUNS["fallen"] = real_run(
     240,
     episode_return_mean=[None if i % 3 == 0 else 20.0 + i % 2 + 180.0 * (40 <= i < 90) for i in range(240)],
     entropy=[max(0.69 - 0.005 * i, 1e-9) for i in range(240)],
+)
+RUNS["diverges"] = real_run(
+    60, value_loss=[3.0 ** max(0, i - 30) for i in range(60)], episode_return_mean=[10.0 + i % 3 for i in range(60)]
 )
 RUNS["never_paid"] = real_run(120, episode_return_mean=[0.0] * 120)
 RUNS["fixed"] = real_run(240, entropy=[max(0.69 - 0.005 * i, 1e-9) for i in range(240)])
