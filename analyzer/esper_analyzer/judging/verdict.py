@@ -35,7 +35,7 @@ REMARK = "remark"
 CLEAR_RISE, CLEARLY_ABOVE = 3.0, 2.0
 """A run can be healthy once its return has risen by so many times its noise, or is above its start by so many times.
 
-It is more than `PROGRESS`, from which on a return counts as moving: chance, or a task of which little is learned, reach it.
+It is more than `PROGRESS`, from which on a return counts as moving: chance, or a little of the task, can reach that.
 """
 
 
@@ -205,7 +205,7 @@ def healthy_rank(rank: int) -> Reason:
 def _can_be_healthy(judge: Judge) -> bool:
     """Whether enough was judged to call a run healthy: critic or outcome, after the time that both are given.
 
-    A run whose outcome is measured, and is about where it began, is not known to be healthy, whatever its critic explains.
+    A run whose outcome is measured, and is about where it began, is not known to be healthy, whatever its critic says.
     """
     if not judge.has_losses or judge.rows < LEARNING_UPDATES or _is_about_where_it_began(judge):
         return False
