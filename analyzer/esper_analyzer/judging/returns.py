@@ -240,8 +240,8 @@ class Returns:
 
     def _falls(self, noise: float) -> tuple[float, float, float, float]:
         best, gain = self._best, self._best - self._start
-        if gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(best), abs(self._start))):
-            self._has_gained = True
+        if not self._has_gained:
+            self._has_gained = gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(best), abs(self._start)))
         least = CLEAR_LOSS * noise if self._has_gained else math.inf
         lost, lost_lately = best - self._highest_held(), best - max(self._just_now)
         size, high = abs(self._start), self._lately.highest
