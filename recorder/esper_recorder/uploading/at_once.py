@@ -9,6 +9,9 @@ from typing import TypeVar
 PATIENCE_SECS = 0.5
 """Ctrl-C waits so long for each call that is under way."""
 
+_LOOK_SECS = 0.2
+"""Ctrl-C is seen this often at the latest: where Polars was imported, the system goes on with a wait without an end."""
+
 _Answer = TypeVar("_Answer")
 
 
@@ -32,7 +35,8 @@ def at_once(calls: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
         thread.start()
     try:
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(_LOOK_SECS)
     except BaseException:
         for thread in threads:
             thread.join(PATIENCE_SECS)  # one that gets its answer while Python ends would abort the process
