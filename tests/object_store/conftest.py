@@ -14,6 +14,9 @@ from tests.object_store.clouds import CLOUDS
 from tests.object_store.servers import SERVERS, Server, check_installed
 from tests.object_store.uploads import empty
 
+ONE_KIND = pytest.mark.parametrize("object_store", ["moto"], indirect=True)
+"""Mark of a test whose fixtures take `object_store`, and to which the kind of the store does not matter."""
+
 
 @pytest.fixture(scope="session")
 def idle_servers() -> Iterator[dict[str, Server]]:

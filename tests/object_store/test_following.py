@@ -38,22 +38,22 @@ def _until(process: subprocess.Popen[str], update: int) -> None:
     pytest.fail(process.stderr.read())
 
 
-def test_tail_shows_segments_as_they_come(object_store: Server, tmp_path: Path) -> None:
+def test_tail_shows_segments_as_they_come(moto: Server, tmp_path: Path) -> None:
     """Each new segment is shown once it is there, the last ones with the end of the run, and then tail ends."""
     folder = record(tmp_path / "runs", "mine", 40, 10)
     rank = "rank-0000"
     ended = (folder / rank / "attempts/0000.json").read_bytes()
     begun = ended.replace(b'"finished"', b"null")
-    put(object_store, "mine/run.json", (folder / "run.json").read_bytes())
-    put(object_store, f"mine/{rank}/attempts/0000.json", begun)
+    put(moto, "mine/run.json", (folder / "run.json").read_bytes())
+    put(moto, f"mine/{rank}/attempts/0000.json", begun)
     process = None
     for number in range(4):
         for name in (f"segments/{number:08d}.parquet", f"seals/{number:08d}.json"):
-            put(object_store, f"mine/{rank}/{name}", (folder / rank / name).read_bytes())
-        process = process or _tail(object_store.environment(), object_store.url("mine"))
+            put(moto, f"mine/{rank}/{name}", (folder / rank / name).read_bytes())
+        process = process or _tail(moto.environment(), moto.url("mine"))
         _until(process, 10 * number + 9)
     assert process is not None
-    put(object_store, f"mine/{rank}/attempts/0000.json", ended)
+    put(moto, f"mine/{rank}/attempts/0000.json", ended)
     _, errors = process.communicate(timeout=HANG_SECS)
     assert process.returncode == 0, errors
     assert errors.splitlines() == ["mine: unknown", "mine: finished", "mine: verdict unknown"]
@@ -76,30 +76,30 @@ def test_tail_ends_with_its_store(moto: Server, tmp_path: Path) -> None:
     assert error.startswith(f"esper-analyze: {url}")
 
 
-def test_tail_reads_the_rows_of_a_killed_run(object_store: Server, tmp_path: Path) -> None:
+def test_tail_reads_the_rows_of_a_killed_run(moto: Server, tmp_path: Path) -> None:
     """The rows that a killed recorder left in an active file are read, too, if somebody copied it."""
     recorder = Recorder.open(tmp_path / "runs", run_id="mine", segment_rows=10)
     for update in range(15):
         recorder.record(update=update, policy_loss=0.1, value_loss=0.2)
     wait_until((recorder.path / "rank-0000/seals/00000000.json").exists)
-    url = put_folder(object_store, recorder.path, "mine")
+    url = put_folder(moto, recorder.path, "mine")
     recorder.close()
-    done = analyze(object_store.environment(), "tail", url, "--once", cwd=tmp_path)
+    done = analyze(moto.environment(), "tail", url, "--once", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "update 14" in done.stdout
 
 
-def test_runs_of_a_server_for_agents(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_of_a_server_for_agents(moto: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`mcp --root URL` reads the runs below the URL by their names, and nothing beside them."""
-    for name, value in object_store.variables().items():
+    for name, value in moto.variables().items():
         monkeypatch.setenv(name, value)
-    put_folder(object_store, record(tmp_path / "runs", "mine", 20, 10), "runs/sweep/mine")
-    put_folder(object_store, tmp_path / "runs/mine", "other/mine")
-    folder = RunsFolder(StoreUrl.parse(object_store.url("runs")))
+    put_folder(moto, record(tmp_path / "runs", "mine", 20, 10), "runs/sweep/mine")
+    put_folder(moto, tmp_path / "runs/mine", "other/mine")
+    folder = RunsFolder(StoreUrl.parse(moto.url("runs")))
     assert folder.run("sweep/mine").updates().collect().height == 20
     with pytest.raises(UsageError, match="absolute paths and"):
         folder.run("../other/mine")
     with pytest.raises(NotARunError, match="there is no run 'mine'"):
         folder.run("mine")
     with pytest.raises(UsageError, match="is a run"):
-        RunsFolder(StoreUrl.parse(object_store.url("other/mine")))
+        RunsFolder(StoreUrl.parse(moto.url("other/mine")))

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from tests.conftest import Command
+from tests.object_store.conftest import ONE_KIND
 from tests.object_store.proxy import Proxy
 from tests.object_store.servers import Server
 from tests.object_store.stored import analyze, put, put_folder, record, record_rows, run_here
@@ -58,6 +59,7 @@ def _plain(document: str, place: object) -> Any:
     return made
 
 
+@ONE_KIND
 def test_the_report_is_that_of_the_folder(near: Server) -> None:
     """The report of each golden run, and all its rows, are the same from the store and from the disk."""
     for name in golden.NAMES:
@@ -157,6 +159,7 @@ def test_a_column_is_read_alone(proxy: Proxy, moto: Server, tmp_path: Path) -> N
     assert count == 10
 
 
+@ONE_KIND
 def test_checksums_are_compared_if_asked(near: Server, tmp_path: Path) -> None:
     """A changed byte of a value is found with --verify and by esper-rec verify, and reported as on a disk."""
     folder = record(tmp_path / "runs", "mine", 30, 10)
@@ -174,6 +177,7 @@ def test_checksums_are_compared_if_asked(near: Server, tmp_path: Path) -> None:
     assert said in verified.stdout
 
 
+@ONE_KIND
 def test_rows_that_cannot_be_decoded_are_damage(near: Server, tmp_path: Path) -> None:
     """Without --verify, too: the segment is left out, named, and the exit code is 3."""
     folder = record(tmp_path / "runs", "mine", 30, 10)

@@ -78,7 +78,7 @@ def test_run_goes_on(object_store: Server, tmp_path: Path, monkeypatch: pytest.M
     assert faults(object_store, "runs/mine", monkeypatch) == (45, [])
 
 
-def test_attempts_ranks_and_black_boxes(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_ranks_and_black_boxes(moto: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several attempts and ranks, and black boxes, are all there; `--rank` puts one rank alone."""
     for attempt in range(2):
         for rank in (1, 0):
@@ -89,18 +89,18 @@ def test_attempts_ranks_and_black_boxes(object_store: Server, tmp_path: Path, mo
                 record_rows(recorder, 20 * attempt, 25)
                 recorder.dump_black_box("asked")
     run = tmp_path / "mine"
-    assert upload(object_store, run, object_store.url("one"), "--rank", 1).returncode == 0
+    assert upload(moto, run, moto.url("one"), "--rank", 1).returncode == 0
     of_rank = {key: data for key, data in files(run, "one/").items() if "rank-0000" not in key}
-    assert objects(object_store) == of_rank
-    assert upload(object_store, run, object_store.url("runs")).returncode == 0
-    assert objects(object_store, "runs") == files(run, "runs/")
+    assert objects(moto) == of_rank
+    assert upload(moto, run, moto.url("runs")).returncode == 0
+    assert objects(moto, "runs") == files(run, "runs/")
     assert any("blackbox/" in key for key in of_rank)
-    assert faults(object_store, "runs/mine", monkeypatch) == (100, [])
-    refused = upload(object_store, run, object_store.url("one"), "--rank", 7)
+    assert faults(moto, "runs/mine", monkeypatch) == (100, [])
+    refused = upload(moto, run, moto.url("one"), "--rank", 7)
     assert (refused.returncode, "has no rank 7" in refused.stderr) == (2, True)
 
 
-def test_killed_run(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_python) -> None:  # type: ignore[no-untyped-def]
+def test_killed_run(moto: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_python) -> None:  # type: ignore[no-untyped-def]
     """The rows that a killed process left in an active file are uploaded too; after a resume, their segment is."""
     script = f"""{PATIENT}
 import os, sys
@@ -112,39 +112,39 @@ os.kill(os.getpid(), 9)
 """
     assert run_python(script, tmp_path).returncode == -signal.SIGKILL
     run = tmp_path / "mine"
-    assert upload(object_store, run, object_store.url("runs")).returncode == 0
-    assert objects(object_store) == {key: data for key, data in files(run, "runs/").items() if ".tmp" not in key}
-    rows, _ = faults(object_store, "runs/mine", monkeypatch)
+    assert upload(moto, run, moto.url("runs")).returncode == 0
+    assert objects(moto) == {key: data for key, data in files(run, "runs/").items() if ".tmp" not in key}
+    rows, _ = faults(moto, "runs/mine", monkeypatch)
     assert rows == 25
     with Recorder.open(tmp_path, run_id="mine", resume="must", segment_rows=10) as recorder:
         record_rows(recorder, 25, 5)
-    assert upload(object_store, run, object_store.url("runs")).returncode == 0
-    there = objects(object_store)
+    assert upload(moto, run, moto.url("runs")).returncode == 0
+    there = objects(moto)
     assert {key: there.get(key) for key in files(run, "runs/")} == files(run, "runs/")
-    rows, found = faults(object_store, "runs/mine", monkeypatch)
+    rows, found = faults(moto, "runs/mine", monkeypatch)
     assert (rows, [fault for fault in found if not fault.startswith("note")]) == (30, [])
 
 
-def test_no_rows(object_store: Server, tmp_path: Path) -> None:
+def test_no_rows(moto: Server, tmp_path: Path) -> None:
     """Of a run without rows nothing is uploaded, since the next recording under its name is another one."""
     run = record_run(tmp_path, rows=0)
-    done = upload(object_store, run, object_store.url("runs"))
+    done = upload(moto, run, moto.url("runs"))
     assert (done.returncode, "no row has been recorded" in done.stdout) == (0, True)
-    assert objects(object_store) == {}
+    assert objects(moto) == {}
 
 
-def test_several_runs(object_store: Server, tmp_path: Path) -> None:
+def test_several_runs(moto: Server, tmp_path: Path) -> None:
     """Each run gets a place of its own; one that cannot be uploaded does not keep the others from being uploaded."""
     for name in ("first", "second", "third"):
         record_run(tmp_path, name)
     segment = tmp_path / "second/rank-0000/segments/00000001.parquet"
     segment.write_bytes(segment.read_bytes()[:-1] + b"?")
-    done = upload(object_store, "first", "second", "third", object_store.url("runs"), "--root", tmp_path)
+    done = upload(moto, "first", "second", "third", moto.url("runs"), "--root", tmp_path)
     assert done.returncode == 3
     assert "00000001.parquet: its sha256 is not the one in its record" in done.stderr
-    assert objects(object_store, "runs/first") == files(tmp_path / "first", "runs/")
-    assert objects(object_store, "runs/third") == files(tmp_path / "third", "runs/")
-    assert not any("00000001.parquet" in key for key in objects(object_store, "runs/second"))
+    assert objects(moto, "runs/first") == files(tmp_path / "first", "runs/")
+    assert objects(moto, "runs/third") == files(tmp_path / "third", "runs/")
+    assert not any("00000001.parquet" in key for key in objects(moto, "runs/second"))
 
 
 @pytest.mark.parametrize("change", [bytes.upper, lambda data: data + b"more", lambda data: data[::-1]])
@@ -193,34 +193,34 @@ def test_beginning_of_an_object(object_store: Server, tmp_path: Path) -> None:
         assert (done.returncode, objects(object_store)) == (0, whole)
 
 
-def test_interrupted(object_store: Server, tmp_path: Path) -> None:
+def test_interrupted(s3rver: Server, tmp_path: Path) -> None:
     """Ctrl-C ends an upload whose store does not answer, without a traceback; a second upload adds the rest."""
     run = record_run(tmp_path)
-    object_store.kill()
-    object_store.start()  # nobody is connected to it
-    assert object_store.process is not None
-    os.kill(object_store.process.pid, signal.SIGSTOP)
-    process = start_upload(object_store, run, object_store.url("runs"))
-    wait_until(lambda: object_store.is_connected() or process.poll() is not None)
+    s3rver.kill()
+    s3rver.start()  # nobody is connected to it
+    assert s3rver.process is not None
+    os.kill(s3rver.process.pid, signal.SIGSTOP)
+    process = start_upload(s3rver, run, s3rver.url("runs"))
+    wait_until(lambda: s3rver.is_connected() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=HANG_SECS)
     assert (process.returncode, said) == (130, "")
-    os.kill(object_store.process.pid, signal.SIGCONT)
-    assert upload(object_store, run, object_store.url("runs")).returncode == 0
-    assert objects(object_store) == files(run, "runs/")
+    os.kill(s3rver.process.pid, signal.SIGCONT)
+    assert upload(s3rver, run, s3rver.url("runs")).returncode == 0
+    assert objects(s3rver) == files(run, "runs/")
 
 
-def test_follow(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_follow(moto: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--follow` uploads each segment as it is sealed, and ends when the run does."""
     recorder = Recorder.open(tmp_path, run_id="mine", segment_rows=10)
     record_rows(recorder, 0, 5)
-    process = start_upload(object_store, tmp_path / "mine", object_store.url("runs"), "--follow")
+    process = start_upload(moto, tmp_path / "mine", moto.url("runs"), "--follow")
     for first in (5, 25):
         record_rows(recorder, first, 20)
         segment = f"runs/mine/rank-0000/segments/{first // 10:08d}.parquet"
-        wait_until(lambda segment=segment: segment in keys(object_store) or process.poll() is not None)  # type: ignore[misc]
+        wait_until(lambda segment=segment: segment in keys(moto) or process.poll() is not None)  # type: ignore[misc]
         assert process.poll() is None
     recorder.close()
     assert process.wait() == 0
-    assert objects(object_store) == files(tmp_path / "mine", "runs/")
-    assert faults(object_store, "runs/mine", monkeypatch) == (45, [])
+    assert objects(moto) == files(tmp_path / "mine", "runs/")
+    assert faults(moto, "runs/mine", monkeypatch) == (45, [])

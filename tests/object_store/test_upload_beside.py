@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.forked import TRAINING, run_module
+from tests.object_store.conftest import ONE_KIND
 from tests.object_store.servers import Server
 from tests.object_store.uploads import faults, files, keys, objects, record_rows
 from tests.waiting import HANG_SECS, PATIENT, wait_until
@@ -30,6 +31,7 @@ def _here(object_store: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beside, "WAIT_SECS", HANG_SECS)
 
 
+@ONE_KIND
 @pytest.mark.usefixtures("_here")
 def test_recorder(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments are there while the run is recorded, and the whole run when the recorder is closed."""
@@ -46,6 +48,7 @@ def test_recorder(object_store: Server, tmp_path: Path, monkeypatch: pytest.Monk
     assert faults(object_store, "runs/mine", monkeypatch) == (25, [])
 
 
+@ONE_KIND
 @pytest.mark.usefixtures("_here")
 def test_killed_trainer(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row of a trainer that is killed by SIGKILL gets into the store, those of the unsealed segment too."""
@@ -64,6 +67,7 @@ os.kill(os.getpid(), 9)
     wait_until(lambda: faults(object_store, "runs/mine", monkeypatch)[0] == 25)
 
 
+@ONE_KIND
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.usefixtures("_here")
 def test_killed_upload(object_store: Server, tmp_path: Path, number: signal.Signals) -> None:
@@ -99,6 +103,7 @@ def test_store_in_trouble(
     assert [record.levelno for record in notes] == [logging.WARNING]
 
 
+@ONE_KIND
 @pytest.mark.usefixtures("_here")
 def test_not_waited_for(
     object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -113,6 +118,7 @@ def test_not_waited_for(
     wait_until(lambda: objects(object_store) == files(tmp_path / "mine", "runs/"))
 
 
+@ONE_KIND
 @pytest.mark.usefixtures("_here")
 def test_a_run_of_another_recording_is_a_note(
     object_store: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -144,6 +150,7 @@ def test_wrong_argument(tmp_path: Path, wrong: dict[str, object], said: str) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@ONE_KIND
 @pytest.mark.usefixtures("_here")
 def test_forked_child(object_store: Server, tmp_path: Path) -> None:
     """A forked child of the trainer has nothing to do with the upload: it neither waits for it nor ends it."""

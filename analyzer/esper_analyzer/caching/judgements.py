@@ -14,6 +14,7 @@ from esper_analyzer.judging.judgement import Judgement, judge_in_steps, judge_ra
 from esper_analyzer.judging.plan import Plan
 from esper_analyzer.reading.errors import RUN_ERRORS
 from esper_analyzer.reading.run_index import RunIndex
+from esper_schemas.errors import StoreError
 
 _KIND = "judgement"
 
@@ -60,6 +61,9 @@ def judgements_of_short(looks: Sequence[tuple[JudgedRun, RunIndex]]) -> list[dic
     Returns:
         None for a run that is left to `judgements`: it has many rows, goes on, cannot be decoded, or has rules of the
         caller's own.
+
+    Raises:
+        StoreError: an object store does not answer, or refuses.
     """
     made: list[dict[int, Judgement] | None] = []
     group: list[_Short] = []
@@ -110,6 +114,8 @@ def _judge_group(group: Sequence[_Short], made: list[dict[int, Judgement] | None
     """Judge and keep the runs of a group, and put that to its places; leave out those that cannot be decoded."""
     try:
         held = [*zip(group, _read([one.rows() for one in group]), strict=True)]
+    except StoreError:
+        raise  # each request was tried several times already, and the next run would wait as long
     except RUN_ERRORS:
         if len(group) > 1:
             for one in group:
