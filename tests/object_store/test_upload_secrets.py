@@ -21,7 +21,7 @@ CONFIG = {"lr": 1e-3, "logger": {"token": "t0ken", "entity": "us"}, "env.path": 
     ids=["line", "traceback"],
     indirect=["object_store"],
 )
-def test_credentials_nowhere(moto: Server, tmp_path: Path, traceback: dict[str, str]) -> None:
+def test_credentials_nowhere(object_store: Server, tmp_path: Path, traceback: dict[str, str]) -> None:
     """Keys and tokens of the environment stand in no file, no object, no output and no error, nor does a password."""
     run = record_run(tmp_path)
     given = {"AWS_SESSION_TOKEN": "s3ssiont0ken"} | traceback
@@ -32,23 +32,23 @@ def test_credentials_nowhere(moto: Server, tmp_path: Path, traceback: dict[str, 
         "s3://user:passw0rd@bucket/runs",
         "s3://bucket/?k=passw0rd",
     ):
-        done = upload(moto, run, url, "--format", "json", environment=given)
+        done = upload(object_store, run, url, "--format", "json", environment=given)
         said += [done.stdout, done.stderr]
-    wrong = {"AWS_ACCESS_KEY_ID": "AKIAWR0NG", "AWS_ENDPOINT_URL": moto.endpoint}
-    done = upload(moto, run, "s3://bucket/wrong", environment=given | wrong)
+    wrong = {"AWS_ACCESS_KEY_ID": "AKIAWR0NG", "AWS_ENDPOINT_URL": object_store.endpoint}
+    done = upload(object_store, run, "s3://bucket/wrong", environment=given | wrong)
     said += [done.stdout, done.stderr]
-    with_password = moto.endpoint.replace("//", "//me:passw0rd@")
-    moto.kill()
-    for endpoint in (moto.endpoint, with_password):
-        done = upload(moto, run, "s3://bucket/runs", environment=given | {"AWS_ENDPOINT_URL": endpoint})
+    with_password = object_store.endpoint.replace("//", "//me:passw0rd@")
+    object_store.kill()
+    for endpoint in (object_store.endpoint, with_password):
+        done = upload(object_store, run, "s3://bucket/runs", environment=given | {"AWS_ENDPOINT_URL": endpoint})
         assert done.returncode == 2
         said += [done.stdout, done.stderr]
-    moto.start()
-    done = upload(moto, run, "s3://bucket/runs", environment=given)
+    object_store.start()
+    done = upload(object_store, run, "s3://bucket/runs", environment=given)
     said += [done.stdout, done.stderr]
-    everything = {**{str(number): text.encode() for number, text in enumerate(said)}, **objects(moto)}
+    everything = {**{str(number): text.encode() for number, text in enumerate(said)}, **objects(object_store)}
     everything |= {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for secret in (moto.secret, "s3ssiont0ken", "passw0rd", "AKIAWR0NG"):
+    for secret in (object_store.secret, "s3ssiont0ken", "passw0rd", "AKIAWR0NG"):
         found = [name for name, data in everything.items() if secret.encode() in data]
         assert found == [], f"{secret} is in {[everything[name] for name in found]}"
 
