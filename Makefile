@@ -9,10 +9,11 @@ STORES := .stores
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every process that a test starts compiles anew
 DEMO := runs/demo-$(shell date +%H%M%S)
 ENGINES ?= ducklake spark # those of `make engines`: the names of tests/engines/*.txt
+WITH ?= # further: what `make test` leaves out, too
 EVERY ?= 1 # one in so many cases of each hostile table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools stores test further hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet engines
+.PHONY: help setup demo tools stores test hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +46,8 @@ tools: $(NODE_READY) ## what the tests need beside Python: Chromium, tmux, and w
 stores: setup ## object stores for the tests, each in an environment of its own: moto, s3rver and azurite
 	@PYTHON=$(abspath $(BIN)/python) NPM=$(abspath $(BIN)/npm) bash tests/object_store/install.sh $(STORES)
 
-test: setup tools stores ## the whole suite, within about ten minutes on two idle cores (TMPDIR=/var/tmp: on a disk, not in memory)
-	$(PYTEST) -m "not torture and not notebooks and not hostile and not engines" -n $(WORKERS) --dist worksteal
+test: setup tools stores ## the whole suite, within about ten minutes on two idle cores (TMPDIR=/var/tmp: on a disk, not in memory; WITH=further: as before a change lands, hostile and notebooks in the same run)
+	$(PYTEST) -m "not torture and not engines$(if $(WITH),, and not notebooks and not hostile)" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
 .engines/%/.ready: tests/engines/%.txt
 	$(PYTHON) -m venv .engines/$*
@@ -57,9 +58,6 @@ test: setup tools stores ## the whole suite, within about ten minutes on two idl
 engines: setup $(patsubst %,.engines/%/.ready,$(ENGINES)) ## the SQL of analyzer/SQL.md on engines in environments of their own; some minutes, Spark needs Java (ENGINES=ducklake: half a minute)
 	$(if $(filter spark,$(ENGINES)),bash tests/tools.sh java)
 	$(PYTEST) -m engines $(patsubst %,tests/engines/test_%.py,$(ENGINES))
-
-further: setup stores ## hostile and notebooks in one run, as before a change lands (EVERY=3: a third of the hostile tables)
-	$(PYTEST) -m "(hostile or notebooks) and not torture" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
 hostile: setup stores ## every command through the tables of damages, failures and harmful folders; four minutes (EVERY=3: a third)
 	$(PYTEST) -m "hostile and not torture" -n $(WORKERS) --dist worksteal --every $(EVERY)
