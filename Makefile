@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NODE_READY := node_modules/.ready
 STORES := .stores
+ENVIRONMENTS := notebooks/benchmark/environments.txt
+ENVIRONMENTS_READY := $(VENV)/.environments-ready
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every process that a test starts compiles anew
 DEMO := runs/demo-$(shell date +%H%M%S)
 ENGINES ?= ducklake spark # those of `make engines`: the names of tests/engines/*.txt
@@ -22,6 +24,10 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing everything into $(VENV)/; this takes some minutes the first time.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(ENVIRONMENTS_READY): $(ENVIRONMENTS) $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement $(ENVIRONMENTS)
 	touch $@
 
 $(NODE_READY): package.json $(READY)
@@ -46,7 +52,7 @@ tools: $(NODE_READY) ## what the tests need beside Python: Chromium, tmux, and w
 stores: setup ## object stores for the tests, each in an environment of its own: moto, s3rver and azurite
 	@PYTHON=$(abspath $(BIN)/python) NPM=$(abspath $(BIN)/npm) bash tests/object_store/install.sh $(STORES)
 
-test: setup tools stores ## the whole suite, within about ten minutes on two idle cores (TMPDIR=/var/tmp: on a disk, not in memory; WITH=further: as before a change lands, hostile and notebooks in the same run)
+test: setup tools stores $(if $(WITH),$(ENVIRONMENTS_READY)) ## the whole suite, within about ten minutes on two idle cores (TMPDIR=/var/tmp: on a disk, not in memory; WITH=further: as before a change lands, hostile and notebooks in the same run)
 	$(PYTEST) -m "not torture and not engines$(if $(WITH),, and not notebooks and not hostile)" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
 .engines/%/.ready: tests/engines/%.txt
@@ -62,7 +68,7 @@ engines: setup $(patsubst %,.engines/%/.ready,$(ENGINES)) ## the SQL of analyzer
 hostile: setup stores ## every command through the tables of damages, failures and harmful folders; four minutes (EVERY=3: a third)
 	$(PYTEST) -m "hostile and not torture" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
-notebooks: setup ## run the notebooks, the blocks of the documents, and the tests of the benchmark, which judge a third of its runs anew; about three minutes
+notebooks: setup $(ENVIRONMENTS_READY) ## run the notebooks, the blocks of the documents, and the tests of the benchmark, which judge a third of its runs anew; about three minutes
 	$(PYTEST) -m notebooks -n $(WORKERS) --dist worksteal
 
 lint: setup lint-js ## ruff, mypy --strict, the import contract, and lint-js
@@ -111,10 +117,10 @@ pictures: setup ## make the pictures of the README again, from a real run
 benchmark: setup ## judge the runs of the benchmark that are there, and the public ones; about a minute
 	$(BIN)/python notebooks/benchmark/judge.py notebooks/benchmark/samples
 
-benchmark-runs: setup ## sample the runs of the benchmark that are not there yet; some three hours of one core in all
+benchmark-runs: setup $(ENVIRONMENTS_READY) ## sample the runs of the benchmark that are not there yet; some three hours of one core in all
 	$(BIN)/python notebooks/benchmark/sample.py --out notebooks/benchmark/samples
 
-benchmark-results: setup ## judge the benchmark anew for notebooks/benchmark/results.json; some five minutes (ALSO="--rivals": half an hour more)
+benchmark-results: setup $(ENVIRONMENTS_READY) ## judge the benchmark anew for notebooks/benchmark/results.json; some five minutes (ALSO="--rivals": half an hour more)
 	$(BIN)/python notebooks/benchmark/results.py notebooks/benchmark/samples $(ALSO)
 
 benchmark-tables: setup ## write the tables of the READMEs from notebooks/benchmark/results.json

@@ -21,7 +21,7 @@ import polars as pl
 from benchmark import judge, plan, public
 from benchmark.fresh_environments import FRESH_TASKS
 from benchmark.fresh_faults import FRESH_KINDS
-from benchmark.fresh_plan import FIRST_LOT, LOTS, SECOND_LOT
+from benchmark.fresh_plan import FIRST_LOT, LOTS, SECOND_LOT, THIRD_LOT
 from benchmark.outcomes import LABELS
 from benchmark.rates import Interval, Rates
 from benchmark.results import Results, Section, read
@@ -43,10 +43,11 @@ TRAINERS: Mapping[str, str] = {
 EARLIER: Mapping[str, str] = {
     FIRST_LOT: "the first lot of fresh runs, judged once before two rules were changed",
     SECOND_LOT: "the second lot of fresh runs, judged once before warnings, health and falls were judged anew",
+    THIRD_LOT: "the third lot of fresh runs, judged once with the rules of its day",
 }
 """What is said of the lots of fresh runs that judged older rules, by folder."""
 
-TITLES: Mapping[str, str] = {FIRST_LOT: "First lot", SECOND_LOT: "Second lot"}
+TITLES: Mapping[str, str] = {FIRST_LOT: "First lot", SECOND_LOT: "Second lot", THIRD_LOT: "Third lot"}
 """What the tables of these lots are called."""
 
 RLMUTATION = "rlmutation"
@@ -111,7 +112,9 @@ def replaced(text: str, block: str) -> str:
 
 def _earlier(results: Results) -> Iterator[tuple[str, Section]]:
     """The lots that judged older rules, the newest first."""
-    yield from ((name, results.lots[name]) for name in reversed(LOTS[:-1]) if name in results.lots)
+    yield from (
+        (name, results.lots[name]) for name in reversed(LOTS) if name in results.lots and name != results.newest_lot
+    )
 
 
 def tables_of(section: Section) -> Iterator[Table]:
@@ -144,7 +147,8 @@ def novelties(section: Section) -> dict[str, Rates]:
         "on known environments": ~is_new_task,
         "of more than 1,000 updates": pl.col("rows") > 1000,
     }
-    return {name: Rates.of(runs.filter(group)) for name, group in groups.items()}
+    there = {name: runs.filter(group) for name, group in groups.items()}
+    return {name: Rates.of(some) for name, some in there.items() if len(some)}
 
 
 def fresh_tables(section: Section) -> Iterator[Table]:

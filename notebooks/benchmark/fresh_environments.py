@@ -1,6 +1,7 @@
-"""The environments of the fresh runs: none had been used when a rule was made. `environments` says what bounds are.
+"""The environments of the first plan of fresh runs, and every environment by name. `environments` says what bounds are.
 
-Their random and good returns were measured on a few short runs, of which nothing was judged.
+None had been used when a rule was made. Their random and good returns were measured on a few short runs, of which
+nothing was judged.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from benchmark import environments, tiny_envs
 from benchmark.environments import OneHot, Task
 from benchmark.hyper import Hyper
+from benchmark.second_environments import SECOND_TASKS
 
 
 class Hand(gymnasium.ObservationWrapper[NDArray[np.float32], Any, Any]):
@@ -37,7 +39,7 @@ def _taxi() -> gymnasium.Env[Any, Any]:
     return OneHot(gymnasium.make("Taxi-v4", disable_env_checker=True))
 
 
-FRESH_TASKS = (
+FIRST_TASKS = (
     Task(
         name="Blackjack-v1",
         group="toy",
@@ -123,7 +125,10 @@ FRESH_TASKS = (
         hyper=Hyper(num_envs=16, rollout_steps=8, epochs=3, learning_rate=5e-3, gamma=0.9, anneal=False),
     ),
 )
-"""Environments that are in the fresh runs alone."""
+"""Environments that are in the fresh runs of the first plan alone."""
+
+FRESH_TASKS = (*FIRST_TASKS, *SECOND_TASKS)
+"""Environments that are in fresh runs alone: each in one plan."""
 
 EVERY_TASK = {task.name: task for task in (*environments.TASKS, *FRESH_TASKS)}
 """Every environment by name."""

@@ -1,4 +1,7 @@
-"""Ways of breaking a run that no rule was made with: they break fresh runs alone. `faults` says what a kind is."""
+"""Ways of breaking that the first plan of fresh runs has, and every one by name. `faults` says what a kind is.
+
+No rule was made with them: they break fresh runs alone.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from benchmark.faults.data import ObservationsZero
 from benchmark.faults.fault import Env
 from benchmark.hyper import Hyper
 from benchmark.running import Clock, Learner, Rollout
+from benchmark.second_faults import SECOND_KINDS
 
 # ---------------------------------------------------------------------- wrappers
 
@@ -187,7 +191,7 @@ class ActionsMasked(ObservationsZero):
     wrapper = MaskedActions
 
 
-FRESH_KINDS = {
+FIRST_KINDS: dict[str, type[Fault]] = {
     kind.name: kind
     for kind in (
         GammaLambdaSwapped,
@@ -207,7 +211,10 @@ FRESH_KINDS = {
         RewardsTiny,
     )
 }
-"""The kinds that are in the fresh runs alone, by name."""
+"""The kinds of the first plan, by name."""
+
+FRESH_KINDS: dict[str, type[Fault]] = FIRST_KINDS | SECOND_KINDS
+"""The kinds that are in fresh runs alone, by name: each in one plan."""
 
 EVERY_KIND: dict[str, type[Fault]] = KINDS | FRESH_KINDS
 """Every kind by name."""

@@ -1,18 +1,21 @@
-"""The plan of the fresh runs, which judge rules once: drawn with a fixed seed, before the first one is trained.
+"""The plans of the fresh runs, which judge rules once: drawn with fixed seeds, before the first one is trained.
 
     python notebooks/benchmark/fresh_plan.py          # prints what is planned, by environment, trainer and kind
 
 They are on environments, and broken in ways, that were in no run when a rule was made. Known kinds on these
-environments and the new kinds on known ones are among them, and RLMutation's operators with new seeds. The plan depends
-on this file, `fresh_environments.py`, `fresh_faults.py` and on what it takes from `plan.py`.
+environments are among them, in the first plan also the new kinds on known environments, and RLMutation's operators with
+new seeds. When the runs of one plan have changed a rule, the next plan has environments and kinds of its own.
+
+The plans depend on this file, on `fresh_environments.py`, `fresh_faults.py`, `second_environments.py`,
+`second_faults.py`, and on what they take from `plan.py`.
 """
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 if __package__ in (None, ""):  # started as a script
@@ -22,8 +25,8 @@ import polars as pl
 
 from benchmark.environments import Task
 from benchmark.faults import STRENGTHS, TRAINERS
-from benchmark.fresh_environments import EVERY_TASK, FRESH_TASKS
-from benchmark.fresh_faults import EVERY_KIND, FRESH_KINDS
+from benchmark.fresh_environments import EVERY_TASK, FIRST_TASKS
+from benchmark.fresh_faults import EVERY_KIND, FIRST_KINDS
 from benchmark.hyper import Hyper
 from benchmark.plan import (
     LONG_SHARE,
@@ -38,78 +41,140 @@ from benchmark.plan import (
     sound_length,
     summary,
 )
+from benchmark.second_environments import SECOND_TASKS
+from benchmark.second_faults import SECOND_KINDS
 
-FIRST_LOT, SECOND_LOT, THIRD_LOT = LOTS = ("fresh", "fresh_2", "fresh_3")
+FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT = LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4")
 """Folders of the samples, the oldest first. A lot judges the rules once; if a rule changes for what it showed, the
 batches that nobody has looked at are the next lot."""
 
-FIRST_LOT_BATCHES = frozenset({*range(11), *range(14, 21), 24, *range(27, 36)})
-"""Numbers of the batches of the first lot: those that were sampled when two rules changed for what they showed."""
-
-SECOND_LOT_BATCHES = frozenset({*range(11, 14), *range(21, 24), 25})
-"""Those of the second lot, which judged the rules before warnings, health and falls were judged anew."""
-
-FIRST_RUN = 1000
-"""Number of the first run; those of `plan` are smaller."""
-
-SOUND_RUNS, KNOWN_SOUND_RUNS = 6, 2
-"""Sound runs of each trainer on each new and on each known environment."""
-
-SHORT_UPDATES, BROKEN_UPDATES = 220, 250
-"""Sound runs that are not long, and broken ones, have at most so many updates."""
-
 EARLY = 0.7
 """Sound runs of new environments are done after this share of the plan, since others are labelled beside them."""
-
-KNOWN_TASKS = ("SparseCorridor", "Upright", "Reach", "TinyRegulator", "FrozenLake", "CliffWalking", "ContextualBandit")
-"""Known environments whose updates take least."""
-
-KNOWN_KINDS = (
-    "advantages-noise",
-    "advantages-zero",
-    "clip-zero",
-    "critic-explodes",
-    "critic-rate-low",
-    "ends-ignored",
-    "envs-desynchronised",
-    "log-probs-stale",
-    "nan-in-returns",
-    "observations-nan",
-    "policy-reset",
-    "rate-jumps",
-    "rewards-delayed",
-    "rewards-negated",
-    "rewards-stop",
-    "rlm-ilf",
-    "rlm-msu",
-    "rlm-nr",
-    "rlm-pac",
-    "rlm-poc",
-    "rlm-ra",
-    "weights-noisy",
-)
-"""Kinds that broke at least half of their runs in the batches, by their labels: others leave few broken runs."""
-
-FRESH_KIND_RUNS, KNOWN_KIND_RUNS = (4, 2), 3
-"""Runs of each new kind on new and on known environments, and of each known kind on new ones."""
-
-RLMUTATION_SEEDS = 2
-"""New seeds of each of RLMutation's operators; three times as many are sound."""
 
 BATCH_UPDATES = 1200
 """A batch is full when its runs have so many updates, so that little is lost where sampling is cut off."""
 
 
-def fresh_hyper(task: Task, trainer: str, rng: random.Random, *, is_long: bool = False) -> Hyper:
-    """As `draw_hyper`, with the small rollouts of the new environments, and few minibatches where a run is long."""
-    hyper = draw_hyper(task, trainer, rng)
-    if task in FRESH_TASKS:
-        hyper = replace(hyper, num_envs=16, rollout_steps=16 if hyper.rollout_steps > 16 else 8)
-    else:
-        hyper = replace(hyper, num_envs=16, rollout_steps=16)
-    if is_long:
-        hyper = replace(hyper, epochs=2, minibatches=1)
-    return replace(hyper, anneal=hyper.anneal and task.hyper.anneal)
+@dataclass(frozen=True, kw_only=True, eq=False)  # a plan is itself alone
+class FreshPlan:
+    """What a plan of fresh runs is drawn from.
+
+    Attributes:
+        seed: Of all that is drawn.
+        first_run, first_seed: Number of its first run, those of other plans being smaller; and the least seed of a run.
+        tasks, kinds: Environments and names of kinds that are in no older part.
+        known_tasks, known_kinds: Those that are, and are in this plan, too.
+        sound_runs: Sound runs of each trainer on each new environment, and on each known one.
+        kind_runs: Runs of each new kind on new environments, and on known ones.
+        known_kind_runs: Runs of each known kind, on new environments.
+        rlmutation_runs: Runs of each of RLMutation's operators on CartPole-v1, and sound ones.
+        shortest, longest: Updates of a sound run that is not long.
+        broken_longest: Most updates of a run that is broken from the start; one that breaks later has a third more.
+        left: Least updates of a broken run, from the first broken one on.
+        small_rollouts: Rollouts have 16 environments and 8 or 16 steps; else those of the environment.
+        lot: Folder of its batches, but for those of `older_lots`, by number.
+    """
+
+    seed: str
+    first_run: int
+    first_seed: int
+    tasks: Sequence[Task]
+    kinds: Sequence[str]
+    known_tasks: Sequence[str] = ()
+    known_kinds: Sequence[str]
+    sound_runs: tuple[int, int]
+    kind_runs: tuple[int, int]
+    known_kind_runs: int
+    rlmutation_runs: tuple[int, int]
+    shortest: int = 40
+    longest: int
+    broken_longest: int
+    left: int = 0
+    small_rollouts: bool = False
+    lot: str
+    older_lots: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Every run, in the order in which to sample them: any beginning of it holds some of everything."""
+        rng = random.Random(self.seed)
+        drawn = sorted([*self._sound(rng), *self._broken(rng), *self._rlmutation(rng)], key=lambda pair: pair[0])
+        seeds = rng.sample(range(self.first_seed, 2 * self.first_seed), len(drawn))
+        return tuple(
+            replace(entry, run=self.first_run + number, seed=seeds[number]) for number, (_, entry) in enumerate(drawn)
+        )
+
+    def batches(self) -> tuple[Batch, ...]:
+        """The runs in batches, each of one lot."""
+        batches: list[Batch] = []
+        filling: list[Entry] = []
+        for entry in (entries := self.entries()):
+            filling.append(entry)
+            if sum(there.updates for there in filling) >= BATCH_UPDATES or entry is entries[-1]:
+                batches.append(Batch(self._lot_of(len(batches)), len(batches), tuple(filling)))
+                filling = []
+        return tuple(batches)
+
+    def _lot_of(self, batch: int) -> str:
+        return next((lot for lot, numbers in self.older_lots.items() if batch in numbers), self.lot)
+
+    def _hyper(self, task: Task, trainer: str, rng: random.Random, *, is_long: bool = False) -> Hyper:
+        """As `draw_hyper`, with the small rollouts of the new environments, and few minibatches where a run is long."""
+        hyper = draw_hyper(task, trainer, rng)
+        if not self.small_rollouts:
+            hyper = replace(hyper, num_envs=task.hyper.num_envs, rollout_steps=task.hyper.rollout_steps)
+        elif task in self.tasks:
+            hyper = replace(hyper, num_envs=16, rollout_steps=16 if hyper.rollout_steps > 16 else 8)
+        else:
+            hyper = replace(hyper, num_envs=16, rollout_steps=16)
+        if is_long:
+            hyper = replace(hyper, epochs=2, minibatches=1)
+        return replace(hyper, anneal=hyper.anneal and task.hyper.anneal)
+
+    def _sound(self, rng: random.Random) -> Iterator[Drawn]:
+        known = [EVERY_TASK[name] for name in self.known_tasks]
+        cells = [(task, trainer) for task in (*self.tasks, *known) for trainer in TRAINERS]
+        for cell, (task, trainer) in enumerate(cells):
+            is_new = task in self.tasks
+            runs = self.sound_runs[0 if is_new else 1]
+            for index in range(runs):
+                is_long = is_new and (index + cell) % LONG_SHARE == 0
+                updates = sound_length(task, rng, is_long=is_long, at_least=self.shortest, at_most=self.longest)
+                hyper = self._hyper(task, trainer, rng, is_long=is_long)
+                place = (index + rng.random()) / runs * (EARLY if is_new and not is_long else 1.0)
+                yield place, _entry(task, trainer, SOUND, rng, updates, 0, hyper)
+
+    def _broken(self, rng: random.Random) -> Iterator[Drawn]:
+        known = [EVERY_TASK[name] for name in self.known_tasks]
+        for name in (*self.kinds, *self.known_kinds):
+            kind = EVERY_KIND[name]
+            if name in self.kinds:
+                new, old = self.kind_runs
+                tasks = rng.sample(self.tasks, new) + rng.sample(known, old)
+            else:
+                tasks = rng.sample(self.tasks, self.known_kind_runs)
+            rng.shuffle(tasks)
+            first = rng.randrange(len(kind.trainers))
+            for index, task in enumerate(tasks):
+                trainer = kind.trainers[(first + index) % len(kind.trainers)]
+                is_later = kind.begins == "later" or (kind.begins == "either" and index % 2 == 1)
+                updates, begins = broken_length(
+                    task, rng, is_later=is_later, at_most=self.broken_longest, left=self.left
+                )
+                hyper = kind().change_hyper(self._hyper(task, trainer, rng))
+                yield (index + rng.random()) / len(tasks), _entry(task, trainer, name, rng, updates, begins, hyper)
+
+    def _rlmutation(self, rng: random.Random) -> Iterator[Drawn]:
+        task = EVERY_TASK["CartPole-v1"]
+        for name in (SOUND, *(name for name in EVERY_KIND if name.startswith("rlm-"))):
+            hyper = RLMUTATION_HYPER if name == SOUND else EVERY_KIND[name]().change_hyper(RLMUTATION_HYPER)
+            runs = self.rlmutation_runs[1 if name == SOUND else 0]
+            strengths = STRENGTHS.get(name, (1.0,))
+            for index in range(runs):
+                entry = _entry(task, "sb3", name, rng, RLMUTATION_UPDATES, 0, hyper)
+                yield (
+                    (index + rng.random()) / runs,
+                    replace(entry, part="rlmutation", strength=strengths[-1 - index % len(strengths)]),
+                )
 
 
 def _entry(task: Task, trainer: str, kind: str, rng: random.Random, updates: int, begins: int, hyper: Hyper) -> Entry:
@@ -128,85 +193,116 @@ def _entry(task: Task, trainer: str, kind: str, rng: random.Random, updates: int
     )
 
 
-def _sound(rng: random.Random) -> Iterator[Drawn]:
-    known = [EVERY_TASK[name] for name in KNOWN_TASKS]
-    cells = [(task, trainer) for task in (*FRESH_TASKS, *known) for trainer in TRAINERS]
-    for cell, (task, trainer) in enumerate(cells):
-        is_new = task in FRESH_TASKS
-        runs = SOUND_RUNS if is_new else KNOWN_SOUND_RUNS
-        for index in range(runs):
-            is_long = is_new and (index + cell) % LONG_SHARE == 0
-            updates = sound_length(task, rng, is_long=is_long, at_most=SHORT_UPDATES)
-            hyper = fresh_hyper(task, trainer, rng, is_long=is_long)
-            place = (index + rng.random()) / runs * (EARLY if is_new and not is_long else 1.0)
-            yield place, _entry(task, trainer, SOUND, rng, updates, 0, hyper)
+FIRST_PLAN = FreshPlan(
+    seed="the fresh runs of the benchmark",
+    first_run=1000,
+    first_seed=2**20,
+    tasks=FIRST_TASKS,
+    kinds=tuple(FIRST_KINDS),
+    # Known environments whose updates take least.
+    known_tasks=(
+        "SparseCorridor",
+        "Upright",
+        "Reach",
+        "TinyRegulator",
+        "FrozenLake",
+        "CliffWalking",
+        "ContextualBandit",
+    ),
+    # Kinds that broke at least half of their runs in the batches, by their labels: others leave few broken runs.
+    known_kinds=(
+        "advantages-noise",
+        "advantages-zero",
+        "clip-zero",
+        "critic-explodes",
+        "critic-rate-low",
+        "ends-ignored",
+        "envs-desynchronised",
+        "log-probs-stale",
+        "nan-in-returns",
+        "observations-nan",
+        "policy-reset",
+        "rate-jumps",
+        "rewards-delayed",
+        "rewards-negated",
+        "rewards-stop",
+        "rlm-ilf",
+        "rlm-msu",
+        "rlm-nr",
+        "rlm-pac",
+        "rlm-poc",
+        "rlm-ra",
+        "weights-noisy",
+    ),
+    sound_runs=(6, 2),
+    kind_runs=(4, 2),
+    known_kind_runs=3,
+    rlmutation_runs=(2, 6),
+    longest=220,
+    broken_longest=250,
+    small_rollouts=True,
+    lot=THIRD_LOT,
+    older_lots={
+        # Those that were sampled when two rules changed for what they showed.
+        FIRST_LOT: frozenset({*range(11), *range(14, 21), 24, *range(27, 36)}),
+        # Those that judged the rules before warnings, health and falls were judged anew.
+        SECOND_LOT: frozenset({*range(11, 14), *range(21, 24), 25}),
+    },
+)
 
+SECOND_PLAN = FreshPlan(
+    seed="the second plan of fresh runs",
+    first_run=2000,
+    first_seed=2**21,
+    tasks=SECOND_TASKS,
+    kinds=tuple(SECOND_KINDS),
+    # Of those of the first plan, the ones that break most runs.
+    known_kinds=(
+        "advantages-noise",
+        "envs-desynchronised",
+        "nan-in-returns",
+        "observations-nan",
+        "policy-reset",
+        "rate-jumps",
+        "rewards-negated",
+        "rewards-stop",
+        "rlm-ilf",
+        "rlm-msu",
+        "rlm-poc",
+        "weights-noisy",
+    ),
+    sound_runs=(4, 0),
+    kind_runs=(3, 0),
+    known_kind_runs=2,
+    rlmutation_runs=(1, 4),
+    shortest=200,
+    longest=700,
+    broken_longest=600,
+    left=150,
+    lot=FOURTH_LOT,
+)
 
-def _broken(rng: random.Random) -> Iterator[Drawn]:
-    known = [EVERY_TASK[name] for name in KNOWN_TASKS]
-    for name in (*FRESH_KINDS, *KNOWN_KINDS):
-        kind = EVERY_KIND[name]
-        if name in FRESH_KINDS:
-            new, old = FRESH_KIND_RUNS
-            tasks = rng.sample(FRESH_TASKS, new) + rng.sample(known, old)
-        else:
-            tasks = rng.sample(FRESH_TASKS, KNOWN_KIND_RUNS)
-        rng.shuffle(tasks)
-        first = rng.randrange(len(kind.trainers))
-        for index, task in enumerate(tasks):
-            trainer = kind.trainers[(first + index) % len(kind.trainers)]
-            is_later = kind.begins == "later" or (kind.begins == "either" and index % 2 == 1)
-            updates, begins = broken_length(task, rng, is_later=is_later, at_most=BROKEN_UPDATES)
-            hyper = kind().change_hyper(fresh_hyper(task, trainer, rng))
-            yield (index + rng.random()) / len(tasks), _entry(task, trainer, name, rng, updates, begins, hyper)
-
-
-def _rlmutation(rng: random.Random) -> Iterator[Drawn]:
-    task = EVERY_TASK["CartPole-v1"]
-    for name in (SOUND, *(name for name in EVERY_KIND if name.startswith("rlm-"))):
-        hyper = RLMUTATION_HYPER if name == SOUND else EVERY_KIND[name]().change_hyper(RLMUTATION_HYPER)
-        runs = RLMUTATION_SEEDS * (3 if name == SOUND else 1)
-        strengths = STRENGTHS.get(name, (1.0,))
-        for index in range(runs):
-            entry = _entry(task, "sb3", name, rng, RLMUTATION_UPDATES, 0, hyper)
-            yield (
-                (index + rng.random()) / runs,
-                replace(entry, part="rlmutation", strength=strengths[-1 - index % len(strengths)]),
-            )
+PLANS = (FIRST_PLAN, SECOND_PLAN)
 
 
 def make_fresh_plan() -> tuple[Entry, ...]:
-    """Every fresh run, in the order in which to sample them: any beginning of it holds some of everything."""
-    rng = random.Random("the fresh runs of the benchmark")
-    drawn = sorted([*_sound(rng), *_broken(rng), *_rlmutation(rng)], key=lambda pair: pair[0])
-    seeds = rng.sample(range(2**20, 2**21), len(drawn))
-    return tuple(replace(entry, run=FIRST_RUN + number, seed=seeds[number]) for number, (_, entry) in enumerate(drawn))
+    """The runs of all plans, the oldest first."""
+    return tuple(entry for plan in PLANS for entry in plan.entries())
 
 
 def make_fresh_batches() -> tuple[Batch, ...]:
-    """The runs of the plan in batches, each of one lot."""
-    batches: list[Batch] = []
-    filling: list[Entry] = []
-    for entry in (plan := make_fresh_plan()):
-        filling.append(entry)
-        if sum(there.updates for there in filling) >= BATCH_UPDATES or entry is plan[-1]:
-            batches.append(Batch(_lot_of(len(batches)), len(batches), tuple(filling)))
-            filling = []
-    return tuple(batches)
-
-
-def _lot_of(batch: int) -> str:
-    if batch in FIRST_LOT_BATCHES:
-        return FIRST_LOT
-    return SECOND_LOT if batch in SECOND_LOT_BATCHES else THIRD_LOT
+    """The batches of all plans, the oldest first."""
+    return tuple(batch for plan in PLANS for batch in plan.batches())
 
 
 def main() -> None:
-    """Print the plan."""
-    plan = make_fresh_plan()
-    with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
-        print(summary(plan))
-    print(f"{len(plan)} runs, {sum(entry.updates for entry in plan):,} updates, {len(make_fresh_batches())} batches")
+    """Print the plans."""
+    for plan in PLANS:
+        entries = plan.entries()
+        with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
+            print(summary(entries))
+        updates = sum(entry.updates for entry in entries)
+        print(f"{len(entries)} runs, {updates:,} updates, {len(plan.batches())} batches")
 
 
 if __name__ == "__main__":

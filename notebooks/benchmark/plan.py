@@ -182,19 +182,27 @@ def _log_uniform(rng: random.Random, low: float, high: float) -> int:
     return round(math.exp(math.log(low) + share * math.log(high / low)))
 
 
-def sound_length(task: Task, rng: random.Random, *, is_long: bool, at_most: int = SHORT_UPDATES) -> int:
+def sound_length(
+    task: Task, rng: random.Random, *, is_long: bool, at_least: int = 40, at_most: int = SHORT_UPDATES
+) -> int:
     """Updates of a sound run, log-uniform, `at_most` unless it is long. The shortest end before they have learned."""
     if is_long and task.longest > 1000:
         return _log_uniform(rng, 1001, task.longest)
-    return _log_uniform(rng, max(40, task.shortest // 2), at_most)
+    return _log_uniform(rng, max(at_least, task.shortest // 2), at_most)
 
 
-def broken_length(task: Task, rng: random.Random, *, is_later: bool, at_most: int = BROKEN_UPDATES) -> tuple[int, int]:
-    """Updates of a broken run, log-uniform, and the first broken one. What breaks later has learned before."""
+def broken_length(
+    task: Task, rng: random.Random, *, is_later: bool, at_most: int = BROKEN_UPDATES, left: int = 0
+) -> tuple[int, int]:
+    """Updates of a broken run, log-uniform, and the first broken one, after which at least `left` are left.
+
+    What breaks later has learned before.
+    """
     if not is_later:
-        return _log_uniform(rng, task.shortest, at_most), 0
-    updates = _log_uniform(rng, 2 * task.shortest, max(at_most * 4 / 3, 2.5 * task.shortest))
-    return updates, round(updates * rng.uniform(0.5, 0.75))
+        return _log_uniform(rng, max(left, task.shortest), at_most), 0
+    shortest = max(2 * task.shortest, task.shortest + left)
+    updates = _log_uniform(rng, shortest, max(at_most * 4 / 3, 2.5 * task.shortest))
+    return updates, min(round(updates * rng.uniform(0.5, 0.75)), updates - left)
 
 
 # ---------------------------------------------------------------------- the plan

@@ -117,9 +117,14 @@ class Results:
     lots: Mapping[str, Section] = field(default_factory=dict)
 
     @property
+    def newest_lot(self) -> str | None:
+        """Folder of the newest lot that judged the rules; None before one did."""
+        return next((name for name in reversed(LOTS) if name in self.lots), None)
+
+    @property
     def newest(self) -> Section | None:
-        """The lot that the rules of today were judged by; None before it was."""
-        return self.lots.get(LOTS[-1])
+        """What the newest lot that judged the rules said of them; None before one did."""
+        return None if self.newest_lot is None else self.lots[self.newest_lot]
 
     def write(self, path: Path = FILE) -> None:
         """Write the file; rows of tables and runs have a line each."""
@@ -263,7 +268,7 @@ def main(out: Path, rivals: bool, fresh: bool, to: Path) -> None:
         if fresh:
             if before is None:
                 raise ValueError(f"{to} is not there yet; judge the other runs first")
-            newest = fresh_section(out, tools, before.newest)
+            newest = fresh_section(out, tools, before.lots.get(LOTS[-1]))
             results = replace(before, lots={**before.lots, LOTS[-1]: newest})
         else:
             section = open_section(out, tools, None if before is None else before.open)

@@ -159,11 +159,29 @@ CHECKS: dict[str, Check] = {
         broken[0]["episode_return_mean"] == sound[0]["episode_return_mean"] < broken[1]["episode_return_mean"]
     ),
     "rewards-tiny": times("episode_return_mean", 1e-3),
+    "critic-ascends": differs("value_mean"),
+    "gamma-zero": only("return_mean", "value_mean"),
+    "next-episode-bootstrapped": only("return_mean", "value_mean"),
+    "acting-stale": both(differs("kl_divergence"), lambda broken, sound: broken[0]["entropy"] == sound[0]["entropy"]),
+    "clip-missing-rate-high": both(
+        equals("clip_range", 1e3), lambda broken, sound: broken[0]["kl_divergence"] > 3 * sound[0]["kl_divergence"]
+    ),
+    "entropy-bonus-negative": both(equals("entropy_coef", -0.2), differs("entropy")),
+    "epochs-many": equals("epochs_run", 40),
+    "gradients-accumulate": differs("kl_divergence"),
+    "log-probs-wrong-axis": only("kl_divergence", "return_mean"),
+    "units-dead": equals("value_std", 0, within=1e-6),
+    "weights-huge": lambda broken, sound: broken[0]["value_std"] > 5 * sound[0]["value_std"],
+    "actions-late": differs("value_mean", 0),
+    "batch-padded": lambda broken, sound: broken[0]["return_mean"] < 0.6 * sound[0]["return_mean"],
+    "normaliser-in-training-only": only("kl_divergence", "return_mean"),
+    "penalties-lost": lambda broken, sound: sound[0]["episode_return_mean"] < 0 == broken[0]["episode_return_mean"],
+    "rewards-flip": lambda broken, sound: abs(broken[0]["episode_return_mean"]) < 0.5 * sound[0]["episode_return_mean"],
 }
 """What a run of two updates shows of each kind, beside a sound one with the same seed."""
 
-TASKS = {"rlm-mts": "Reach"}
-"""Environments other than CartPole-v1: this one has episodes that are truncated within a rollout."""
+TASKS = {"rlm-mts": "Reach", "penalties-lost": "Reach"}
+"""Environments other than CartPole-v1: episodes are truncated within a rollout there, and rewards are negative."""
 
 
 def test_every_kind_has_a_check() -> None:

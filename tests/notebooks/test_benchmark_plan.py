@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import sys
 from collections import Counter
@@ -18,13 +20,15 @@ from benchmark.environments import TASKS, Task
 from benchmark.faults import KINDS, TRAINERS
 from benchmark.fresh_environments import EVERY_TASK, FRESH_TASKS
 from benchmark.fresh_faults import EVERY_KIND, FRESH_KINDS
+from benchmark.fresh_plan import FIRST_PLAN, SECOND_PLAN, FreshPlan
 from gymnasium.utils.env_checker import check_env
 
 PLAN = plan.make_plan()
-FRESH = fresh_plan.make_fresh_plan()
+FRESH = {drawn: drawn.entries() for drawn in fresh_plan.PLANS}
 SOUND = [entry for entry in PLAN if entry.kind == plan.SOUND]
 BROKEN = [entry for entry in PLAN if entry.kind != plan.SOUND]
 README = Path(plan.__file__).with_name("README.md").read_text(encoding="utf-8")
+ENVIRONMENTS = Path(plan.__file__).with_name("environments.txt")
 
 
 def test_the_plan_is_drawn_the_same_each_time() -> None:
@@ -131,56 +135,110 @@ def test_the_readme_has_every_environment_and_kind() -> None:
 # ---------------------------------------------------------------------- the fresh runs
 
 
-def test_the_fresh_plan_is_drawn_the_same_each_time_and_shares_nothing() -> None:
-    """Two plans are equal; numbers, names and seeds are in neither plan twice."""
-    assert fresh_plan.make_fresh_plan() == FRESH
-    both = [*PLAN, *FRESH]
+def digest(drawn: FreshPlan) -> str:
+    """A checksum of every batch of a plan."""
+    batches = [(batch.folder, batch.number, [entry.to_dict() for entry in batch.entries]) for batch in drawn.batches()]
+    return hashlib.sha256(json.dumps(batches).encode()).hexdigest()
+
+
+def test_the_first_fresh_plan_is_the_one_that_was_sampled() -> None:
+    """Its batches are, byte for byte, those that its three lots were sampled by."""
+    assert digest(FIRST_PLAN) == "93897a51e7ea85652a9e45c978ad23fe15f3f5a0d329acfc13deb11c1f99fd84"
+
+
+def test_fresh_plans_are_drawn_the_same_each_time_and_share_nothing() -> None:
+    """Two drawings are equal; numbers, names, seeds, environments and kinds of one plan are in no other twice."""
+    assert all(drawn.entries() == entries for drawn, entries in FRESH.items())
+    assert fresh_plan.make_fresh_plan() == tuple(entry for entries in FRESH.values() for entry in entries)
+    every = [*PLAN, *fresh_plan.make_fresh_plan()]
     for key in ("run", "name", "seed"):
-        assert len({getattr(entry, key) for entry in both}) == len(both), key
+        assert len({getattr(entry, key) for entry in every}) == len(every), key
     batches = fresh_plan.make_fresh_batches()
-    assert [entry for batch in batches for entry in batch.entries] == list(FRESH)
+    assert [entry for batch in batches for entry in batch.entries] == list(fresh_plan.make_fresh_plan())
     assert {batch.folder for batch in batches} == {*fresh_plan.LOTS}
+    assert len({(batch.folder, batch.number) for batch in batches}) == len(batches)
+    assert sorted(task.name for drawn in FRESH for task in drawn.tasks) == sorted(task.name for task in FRESH_TASKS)
+    assert sorted(kind for drawn in FRESH for kind in drawn.kinds) == sorted(FRESH_KINDS)
+    assert len(EVERY_TASK) == len(TASKS) + len(FRESH_TASKS)
+    assert len(EVERY_KIND) == len(KINDS) + len(FRESH_KINDS)
 
 
-def test_fresh_runs_are_on_environments_and_of_kinds_that_no_other_run_has() -> None:
-    """Each new environment and each new kind is on all trainers, and in none of the older runs."""
-    new_tasks = {task.name for task in FRESH_TASKS}
-    assert not new_tasks & {entry.env for entry in PLAN}
-    assert not FRESH_KINDS.keys() & {entry.kind for entry in PLAN}
-    assert {(entry.env, entry.trainer) for entry in FRESH if entry.env in new_tasks} == {
+@pytest.mark.parametrize("drawn", FRESH, ids=lambda drawn: str(drawn.lot))
+def test_fresh_runs_are_on_environments_and_of_kinds_that_no_other_run_has(drawn: FreshPlan) -> None:
+    """Each new environment is with all trainers, and each new kind with all of its; neither is in an older run."""
+    new_tasks = {task.name for task in drawn.tasks}
+    others = [*PLAN, *(entry for other, entries in FRESH.items() if other is not drawn for entry in entries)]
+    assert not new_tasks & {entry.env for entry in others}
+    assert not {*drawn.kinds} & {entry.kind for entry in others}
+    assert {(entry.env, entry.trainer) for entry in FRESH[drawn] if entry.env in new_tasks} == {
         (name, trainer) for name in new_tasks for trainer in TRAINERS
     }
-    for name in FRESH_KINDS:
-        of_kind = [entry for entry in FRESH if entry.kind == name]
-        assert {entry.trainer for entry in of_kind} == set(TRAINERS)
-        assert {entry.env in new_tasks for entry in of_kind} == {True, False}
+    for name in drawn.kinds:
+        of_kind = [entry for entry in FRESH[drawn] if entry.kind == name]
+        assert {entry.trainer for entry in of_kind} == set(EVERY_KIND[name].trainers)
+        assert {entry.env in new_tasks for entry in of_kind} == ({True, False} if drawn.kind_runs[1] else {True})
 
 
-def test_a_beginning_of_the_fresh_plan_holds_some_of_everything() -> None:
+@pytest.mark.parametrize("drawn", FRESH, ids=lambda drawn: str(drawn.lot))
+def test_a_beginning_of_a_fresh_plan_holds_some_of_everything(drawn: FreshPlan) -> None:
     """Half of it has sound runs of each environment and trainer, long ones, and broken ones of each kind."""
-    half = FRESH[: len(FRESH) // 2]
+    half = FRESH[drawn][: len(FRESH[drawn]) // 2]
     sound = [entry for entry in half if entry.kind == plan.SOUND and entry.part == "main"]
-    cells = Counter((entry.env, entry.trainer) for entry in sound if EVERY_TASK[entry.env] in FRESH_TASKS)
-    assert min(cells.values()) >= 3
-    assert len(cells) == len(FRESH_TASKS) * len(TRAINERS)
-    assert sum(entry.updates > 1000 for entry in sound) >= 12
-    kinds = [{entry.kind for entry in entries if entry.part == "main"} for entries in (half, FRESH)]
-    assert kinds[0] == kinds[1]
+    cells = Counter((entry.env, entry.trainer) for entry in sound if entry.task in drawn.tasks)
+    assert min(cells.values()) >= drawn.sound_runs[0] // 2
+    assert len(cells) == len(drawn.tasks) * len(TRAINERS)
+    long = [[entry for entry in entries if entry.updates > 1000] for entries in (half, FRESH[drawn])]
+    assert len(long[0]) >= len(long[1]) / 3
+    kinds = [{entry.kind for entry in entries if entry.part == "main"} for entries in (half, FRESH[drawn])]
+    assert {*drawn.kinds} <= kinds[0]
+    assert len(kinds[0]) >= 0.8 * len(kinds[1])
 
 
-def test_the_readme_has_the_numbers_of_the_fresh_plan() -> None:
+def test_runs_of_the_second_fresh_plan_are_as_long_as_people_train() -> None:
+    """Sound runs have 200 updates or more, broken ones 150 to 800, of which 150 are broken; some are longer."""
+    main = [entry for entry in FRESH[SECOND_PLAN] if entry.part == "main"]
+    sound = [entry for entry in main if entry.kind == plan.SOUND]
+    assert all(200 <= entry.updates <= 700 or 1000 < entry.updates <= entry.task.longest for entry in sound)
+    assert sum(entry.updates > 1000 for entry in sound) >= len(sound) / 7
+    broken = [entry for entry in main if entry.kind != plan.SOUND]
+    assert all(150 <= entry.updates - entry.begins <= entry.updates <= 800 for entry in broken)
+    assert all(entry.begins >= entry.task.shortest for entry in broken if entry.begins)
+    assert {entry.begins > 0 for entry in broken if EVERY_KIND[entry.kind].begins == "either"} == {True, False}
+
+
+@pytest.mark.parametrize("drawn", FRESH, ids=lambda drawn: str(drawn.lot))
+def test_the_readme_has_the_numbers_of_a_fresh_plan(drawn: FreshPlan) -> None:
     """Counts are those of the plan."""
     text = " ".join(README.split())
-    sound = [entry for entry in FRESH if entry.kind == plan.SOUND and entry.part == "main"]
-    new = [entry for entry in sound if EVERY_TASK[entry.env] in FRESH_TASKS]
-    assert f"{len(FRESH)} [fresh runs]" in text
-    assert f"sound runs: {len(new)} on six environments" in text
-    assert f"and {len(sound) - len(new)} on known ones" in text
-    assert f"{len(FRESH_KINDS)} kinds of failure that are in no other part" in text
-    assert f"{len(fresh_plan.KNOWN_KINDS)} known kinds" in text
-    assert sum(entry.updates > 1000 for entry in new) == len(new) / 4
+    entries = FRESH[drawn]
+    sound = [entry for entry in entries if entry.kind == plan.SOUND and entry.part == "main"]
+    new = [entry for entry in sound if entry.task in drawn.tasks]
+    long = sum(entry.updates > 1000 for entry in new)
+    assert f"{len(fresh_plan.make_fresh_plan())} [fresh runs]" in text
+    counts = f"{len(entries)} runs with {round(sum(entry.updates for entry in entries), -3):,} updates"
+    assert f"{counts} in {len(drawn.batches())} batches" in text
+    number = {6: "six", 7: "seven"}[len(drawn.tasks)]
+    assert f"sound runs: {len(new)} on {number} environments that are in no other part, {long} of them longer" in text
+    if known := len(sound) - len(new):
+        assert f"and {known} on known ones" in text
+    assert f"{len(drawn.kinds)} kinds of failure that are in no other part" in text
+    assert f"{len(drawn.known_kinds)} known kinds" in text
 
 
+def test_an_environment_that_is_not_installed_says_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the environment, the package and the command."""
+    monkeypatch.setitem(sys.modules, "mujoco", None)  # as if it were not there
+    expected = (
+        "Reacher-v5 needs mujoco, which is not installed; install what sampling needs with:"
+        " python -m pip install -r notebooks/benchmark/environments.txt"
+    )
+    with pytest.raises(ModuleNotFoundError, match=re.escape(expected)):
+        EVERY_TASK["Reacher-v5"].make()
+    names = [line.partition("==")[0] for line in ENVIRONMENTS.read_text(encoding="utf-8").splitlines()[1:]]
+    assert names == ["imageio", "minigrid", "mujoco"]
+
+
+@pytest.mark.notebooks  # `make notebooks` installs what some of the environments need
 @pytest.mark.filterwarnings("ignore:.*observation space")
 @pytest.mark.parametrize("task", EVERY_TASK.values(), ids=lambda task: str(task.name))
 def test_an_environment_is_what_it_says(task: Task) -> None:
