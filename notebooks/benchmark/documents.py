@@ -43,7 +43,7 @@ TRAINERS: Mapping[str, str] = {
 EARLIER: Mapping[str, str] = {
     FIRST_LOT: "the first lot of fresh runs, judged once before two rules were changed",
     SECOND_LOT: "the second lot of fresh runs, judged once before warnings, health and falls were judged anew",
-    THIRD_LOT: "the third lot of fresh runs, judged once with the rules of its day",
+    THIRD_LOT: "the third lot of fresh runs, judged once before falls and diverging critics were judged anew",
 }
 """What is said of the lots of fresh runs that judged older rules, by folder."""
 
