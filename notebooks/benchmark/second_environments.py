@@ -50,16 +50,34 @@ class View(gymnasium.ObservationWrapper[NDArray[np.float32], Any, Any]):
         return np.concatenate((seen, np.eye(4, dtype=np.float32)[int(observation["direction"])]))
 
 
-def _made(env_id: str, package: str, wrapper: Callable[[Any], gymnasium.Env[Any, Any]]) -> Callable[[], Any]:
+def _package(name: str, env_id: str) -> Any:
+    """The module `name`, which an environment needs, and which registers it.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message says what installs it.
+    """
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ModuleNotFoundError(
+            f"{env_id} needs {name}, which is not installed; install what sampling needs with:"
+            " python -m pip install -r notebooks/benchmark/environments.txt"
+        ) from None
+
+
+def _mujoco(env_id: str) -> Callable[[], gymnasium.Env[Any, Any]]:
     def make() -> gymnasium.Env[Any, Any]:
-        try:
-            import_module(package)  # which registers the environments of MiniGrid
-        except ImportError:
-            raise ModuleNotFoundError(
-                f"{env_id} needs {package}, which is not installed; install what sampling needs with:"
-                " python -m pip install -r notebooks/benchmark/environments.txt"
-            ) from None
-        return wrapper(gymnasium.make(env_id, disable_env_checker=True))
+        # Else it writes MUJOCO_LOG.TXT into the working folder, for each NaN that a fault makes of an action.
+        _package("mujoco", env_id).set_mju_user_warning(lambda message: None)
+        return Single(gymnasium.make(env_id, disable_env_checker=True))
+
+    return make
+
+
+def _minigrid(env_id: str) -> Callable[[], gymnasium.Env[Any, Any]]:
+    def make() -> gymnasium.Env[Any, Any]:
+        _package("minigrid", env_id)
+        return View(gymnasium.make(env_id, disable_env_checker=True))
 
     return make
 
@@ -69,7 +87,7 @@ SECOND_TASKS = (
         name="InvertedPendulum-v5",
         group="continuous",
         why="a solved episode has 1,000 steps, sixty updates: returns are rare when they are good, and frequent before",
-        make=_made("InvertedPendulum-v5", "mujoco", Single),
+        make=_mujoco("InvertedPendulum-v5"),
         random=7.2,
         good=1000.0,
         learned=600.0,
@@ -83,7 +101,7 @@ SECOND_TASKS = (
         name="Reacher-v5",
         group="continuous",
         why="every episode has 50 steps, all end together, and all rewards are negative",
-        make=_made("Reacher-v5", "mujoco", Single),
+        make=_mujoco("Reacher-v5"),
         random=-61.4,
         good=-6.0,
         learned=-28.2,
@@ -104,7 +122,7 @@ SECOND_TASKS = (
         name="MiniGrid-Empty-Random-6x6",
         group="discrete",
         why="a random policy earns a third of what can be had, and 0 or much by chance",
-        make=_made("MiniGrid-Empty-Random-6x6-v0", "minigrid", View),
+        make=_minigrid("MiniGrid-Empty-Random-6x6-v0"),
         random=0.27,
         good=0.96,
         learned=0.68,
@@ -118,7 +136,7 @@ SECOND_TASKS = (
         name="MiniGrid-LavaGapS5",
         group="discrete",
         why="the return stands for long at a third or two thirds: one gap in the lava of three is known, or two",
-        make=_made("MiniGrid-LavaGapS5-v0", "minigrid", View),
+        make=_minigrid("MiniGrid-LavaGapS5-v0"),
         random=0.043,
         good=0.95,
         learned=0.59,

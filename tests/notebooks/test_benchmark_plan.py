@@ -239,6 +239,16 @@ def test_an_environment_that_is_not_installed_says_what_installs_it(monkeypatch:
 
 
 @pytest.mark.notebooks  # `make notebooks` installs what some of the environments need
+def test_a_simulation_that_a_fault_breaks_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MuJoCo has a log of its own for actions that are NaN, in the working folder; it stays empty."""
+    monkeypatch.chdir(tmp_path)
+    env = EVERY_TASK["InvertedPendulum-v5"].make()
+    env.reset(seed=1)
+    env.step(np.full(1, np.nan, np.float32))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.notebooks  # `make notebooks` installs what some of the environments need
 @pytest.mark.filterwarnings("ignore:.*observation space")
 @pytest.mark.parametrize("task", EVERY_TASK.values(), ids=lambda task: str(task.name))
 def test_an_environment_is_what_it_says(task: Task) -> None:
