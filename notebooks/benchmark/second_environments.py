@@ -51,7 +51,7 @@ class View(gymnasium.ObservationWrapper[NDArray[np.float32], Any, Any]):
 
 
 def _package(name: str, env_id: str) -> Any:
-    """The module `name`, which an environment needs, and which registers it.
+    """The module `name`, imported, since MiniGrid registers its environments then.
 
     Raises:
         ModuleNotFoundError: it is not installed; the message says what installs it.

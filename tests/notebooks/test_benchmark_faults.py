@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -292,6 +293,44 @@ def test_steps_are_scaled_where_they_are_said_to_be() -> None:
     fast = moved(lambda learner: learner.scale_steps(learner.actor_parameters(), lambda: 30.0))
     assert fast == pytest.approx((-3e-2, -1e-3), rel=1e-3)
     assert moved(lambda learner: learner.step_plainly()) == pytest.approx((-1e-3, -5e-3), rel=1e-3)
+
+
+def test_stale_weights_act_and_new_ones_are_trained() -> None:
+    """A rollout is collected with the weights of 40 updates ago; when it is trained on, those of now are back."""
+    from benchmark.running import Learner
+    from torch import nn
+
+    network = nn.Linear(1, 1, bias=False)
+    sequence = nn.Sequential(network)
+    learner = Learner(sequence, nn.Sequential(nn.Linear(1, 1)), None, torch.optim.Adam(sequence.parameters()), float)
+    clock, fault = Clock(45, 60), EVERY_KIND["acting-stale"]()
+    acting, training = [], []
+    for update in range(60):
+        clock.tick()
+        nn.init.constant_(network.weight, update)
+        fault.before_update(learner, clock)
+        acting.append(network.weight.item())
+        fault.change_rollout(rollout(), clock, 0.99, 0.95)
+        training.append(network.weight.item())
+    assert acting == [*range(45), *range(5, 20)]
+    assert training == list(range(60))
+
+
+def test_actions_can_be_late() -> None:
+    """An action is carried out ten steps after it was chosen, and each episode begins anew."""
+    done: list[float] = []
+
+    class Noting(gymnasium.Wrapper[Any, Any, Any, Any]):
+        def step(self, action: Any) -> Any:
+            done.append(float(action[0]))
+            return self.env.step(action)
+
+    env = EVERY_KIND["actions-late"]().wrap(Noting(EVERY_TASK["Reach"].make()), Clock(0, 1), 0, {})
+    for _ in range(2):
+        env.reset(seed=1)
+        for step in range(14):
+            env.step(np.array((step / 100, 0), np.float32))
+    assert done == pytest.approx(2 * [*10 * [0.0], 0.0, 0.01, 0.02, 0.03])
 
 
 def test_the_ledger_knows_what_was_really_paid() -> None:
