@@ -69,7 +69,7 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 def describe_losses(names: Collection[str]) -> tuple[str, str]:
     """Say of keys without both losses which they are, likely ones first; and the options that would name the losses."""
-    likely = _likely_losses(names)
+    likely = likely_losses(names)
     first = [key for found in likely.values() for key in found[:2]]
     shown = list(dict.fromkeys([*first, *sorted(names)]))
     listed = ", ".join(key[:100] for key in shown[:5]) + (", …" if len(shown) > 5 else "")
@@ -78,12 +78,18 @@ def describe_losses(names: Collection[str]) -> tuple[str, str]:
     return f"{'and not both' if first else 'without'} ({listed})", options
 
 
-def _likely_losses(names: Collection[str]) -> dict[str, list[str]]:
+def is_loss(name: str) -> bool:
+    """Whether a key seems to be a loss by its words: `Value Loss` and `v_loss`, and not `value_loss_coef`."""
+    words = {word.lower() for word in _WORD.findall(name)}
+    return bool(words & _LOSS_WORDS) and not words & _NO_LOSS
+
+
+def likely_losses(names: Collection[str]) -> dict[str, list[str]]:
     """Return the keys that may be the value loss and the policy loss by their words, for a person to choose from."""
     likely: dict[str, list[str]] = {column: [] for column in _LOSSES}
     for name in sorted(names):
-        words = {word.lower() for word in _WORD.findall(name)}
-        if words & _LOSS_WORDS and not words & _NO_LOSS:
+        if is_loss(name):
+            words = {word.lower() for word in _WORD.findall(name)}
             of = [column for column, subjects in _SUBJECTS.items() if words & subjects]
             if len(of) == 1:
                 likely[of[0]].append(name)

@@ -19,6 +19,7 @@ from esper_recorder.importing.json_lines import COMPRESSED, describe_start
 from esper_recorder.importing.number_files import NumberFiles
 from esper_recorder.importing.point_log import NOT_READ, Given, PointLog
 from esper_recorder.importing.points import PointReader
+from esper_recorder.importing.printed_lines import PrintedLines, has_losses
 from esper_recorder.importing.records import CsvTable, JsonLines, ParquetTable, delimiter_of
 from esper_recorder.importing.run_import import UpdateSource
 from esper_recorder.importing.text_file import TextFile
@@ -53,6 +54,9 @@ _KINDS = (
     "database",
 )
 """What a folder can have, the best first. Of one training, text has all digits and event files have 32-bit numbers."""
+
+_PRINTED = "printed lines"
+"""What only a file that is named is read as: source code and notes, which a folder may have, look like it."""
 
 _BINARY = {b"PAR1": "Parquet", SQLITE: "database", WANDB: "W&B"}
 """How logs begin that are no text."""
@@ -92,7 +96,7 @@ def kind_of(path: Path) -> str:
         return ""
     if first.startswith((b"{", b"[")) and has_rows(path):
         return "JSON document"
-    if first.startswith(b"{"):
+    if first.startswith(b"{") and not first.startswith(b"{'"):  # as Python prints a dict
         return "esper-lite events" if _has_events(start) else "JSON lines"
     if IS_CONSOLE.search(start):
         return "console output"
@@ -167,7 +171,7 @@ def find_source(path: Path, given: Given, following: Following = READ_ONCE) -> U
             return PointLog(reader.folder, reader, given, following)
         return _of_folder(path, given, following)
     start, packing = _start_of(path)  # before its kind is looked for, as a log that is followed may grow meanwhile
-    kind = kind_of(path)
+    kind = kind_of(path) or (_PRINTED if has_losses(path) else "")
     if not kind:
         if not following.is_over and b"\n" not in start and b"\0" not in start and len(start) < 4096:
             raise NothingYetError(f"{path} is {describe_start(start) if not start else 'only begun'}")
@@ -339,4 +343,6 @@ def _of_text(kind: str, path: Path, given: Given, following: Following) -> Point
         return JsonLines(path, following, given.source_run)
     if kind == "JSON document":
         return JsonDocument(path, following, given.source_run)
+    if kind == _PRINTED:
+        return PrintedLines(path, following)
     return ConsoleOutput(path, following)

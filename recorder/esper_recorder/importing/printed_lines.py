@@ -1,0 +1,122 @@
+"""The lines that a training loop prints: keys with numbers, as `value_loss: 0.5 | policy_loss: -0.01`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from esper_recorder.dialects.plain import is_loss, likely_losses
+from esper_recorder.importing.account import Account
+from esper_recorder.importing.following import READ_ONCE, Following
+from esper_recorder.importing.json_lines import MAX_LINE_BYTES
+from esper_recorder.importing.log_file import LogFile
+from esper_recorder.importing.points import NOTHING_YET, Points
+from esper_recorder.importing.records import points_of
+from esper_recorder.importing.run_import import OnRead
+from esper_recorder.importing.text_file import TextFile
+
+_START_BYTES = 1024 * 1024
+_LONGEST = 64 * 1024  # of a line, in characters: a longer one is no line for a person
+_LEAST_LINES = 2  # with the same loss: settings have one
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_LEVEL = r"(?:DEBUG|INFO|WARNING|ERROR)\b"  # what `logging` puts before a text
+_WORD = r"[A-Za-z_][\w./()-]{0,60}"
+_NUMBER = r"[-+]?(?:nan|inf(?:inity)?|\d{1,3}(?:,\d{3})+(?:\.\d*)?|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
+
+_PAIR = re.compile(
+    rf"(?<![\w.])(?!{_LEVEL})(?P<key>{_WORD}(?: (?!{_LEVEL}){_WORD}){{0,3}})"
+    rf"(?:[\"']?\s*[:=]\s*|(?P<gap>\s+))[\"']?"
+    rf"(?:(?P<wrapped>(?:tensor|array|Array|np\.\w+)\(\[?))?(?P<number>{_NUMBER})(?(wrapped)\]?(?:,\s*[a-z][^()]*)?\))"
+    r"(?P<unit>[%kKMB]|s)?(?=[\s|;:/)\]}\"']|,(?!\d)|$)",
+    re.IGNORECASE,
+)
+"""A key, a number, and the unit behind it. Between them is `:` or `=`, or only a gap."""
+
+_UNITS = {"%": 0.01, "k": 1e3, "m": 1e6, "b": 1e9}
+
+
+class PrintedLines:
+    """What a training loop printed in words of its own, kept in a file, as a `PointReader`.
+
+    A line has keys and numbers: `key: 0.5`, `key=0.5`, `'key': 0.5`, and if it has a loss also `key 0.5`. A percentage
+    becomes a fraction, and `1.5M` is 1,500,000. Other lines are counted. A record is one line or several: it ends
+    behind a line with both losses, or else where a key comes again.
+    """
+
+    what = "numbers"
+
+    def __init__(self, path: Path, following: Following = READ_ONCE) -> None:
+        self.path = path
+        self._following = following
+        self.config: dict[str, Any] = {}
+
+    def points(self, on_read: OnRead, account: Account) -> Iterator[Points]:
+        """Yield the points of each line; see `PointReader.points`."""
+        others = number = 0
+        repeated: set[str] = set()
+        record: dict[str, float] = {}
+        with LogFile(self.path, self._following) as file:
+            while (line := file.readline(MAX_LINE_BYTES)) != b"":
+                if line is None:
+                    yield NOTHING_YET
+                    continue
+                on_read(len(line))
+                number += 1
+                if not line.endswith(b"\n"):
+                    account.unreadable.add(f"line {number} (torn: it does not end)")
+                    continue
+                text = line.decode("utf-8", "replace")
+                pairs = list(_pairs(text))
+                others += not pairs and bool(text.strip())
+                values = dict(pairs)
+                repeated.update(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+                if not record.keys().isdisjoint(values):
+                    yield points_of(record)
+                    record = {}
+                record |= values
+                if _has_both(tuple(values)):
+                    yield points_of(record)
+                    record = {}
+        if record:
+            yield points_of(record)
+        if others:
+            account.not_imported["other lines"] = others
+        if repeated:
+            keys = ", ".join(sorted(repeated)[:10])
+            account.notes.append(f"several times on one line, where the last one counts: {keys}")
+
+
+def has_losses(path: Path) -> bool:
+    """Whether the first MiB of a text has lines with keys and numbers, and a loss among them more than once.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with TextFile(path) as text:
+        start = text.stream.read(_START_BYTES)
+    if b"loss" not in start.lower():
+        return False
+    lines = start.decode("utf-8", "replace").split("\n")
+    losses = Counter(key for line in lines if "loss" in line.lower() for key in {key for key, _ in _pairs(line)})
+    return any(count >= _LEAST_LINES and is_loss(key) for key, count in losses.items())
+
+
+@lru_cache
+def _has_both(keys: tuple[str, ...]) -> bool:
+    return all(likely_losses(keys).values())
+
+
+def _pairs(line: str) -> Iterator[tuple[str, float]]:
+    """Yield the keys on a line with their numbers. What a progress bar wrote before the last `\\r` is passed over."""
+    text = _ESCAPE.sub("", line.rstrip("\r\n").rpartition("\r")[2])
+    if len(text) > _LONGEST:
+        return
+    has_loss = "loss" in text.lower()
+    for match in _PAIR.finditer(text):
+        if match["gap"] is None or has_loss:
+            unit = (match["unit"] or "").lower()
+            yield match["key"], float(match["number"].replace(",", "")) * _UNITS.get(unit, 1.0)
