@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from esper_recorder.importing.account import Account
+from esper_recorder.importing.account import Account, Named
 from esper_recorder.importing.following import READ_ONCE, Following, RewrittenError, Watched
 from esper_recorder.importing.json_lines import MAX_LINE_BYTES, NO_LINE_YET, read_lines
 from esper_recorder.importing.log_file import LogFile
@@ -52,7 +52,8 @@ def points_of(values: Mapping[str, float]) -> Points:
 class CsvTable:
     """A table with a header, separated by commas, tabs or semicolons, as a `PointReader`.
 
-    Between tabs or semicolons, a number may have a decimal comma.
+    Between tabs or semicolons, a number may have a decimal comma. Where the header comes again, as in files that were
+    joined or in a log whose trainer was started again, the rows below are read by it, also if it has other columns.
     """
 
     what = "numbers"
@@ -66,6 +67,7 @@ class CsvTable:
     def points(self, on_read: OnRead, account: Account) -> Iterator[Points]:
         """Yield the points of each row; see `PointReader.points`."""
         texts: dict[str, int] = {}
+        headers = Named()
         one_run = OneRun(self._source_run)
         with LogFile(self.path, self._following) as file:
             lines = _Lines(file, on_read, account)
@@ -89,6 +91,11 @@ class CsvTable:
                     where = f"line {began}" if began == lines.number else f"lines {began} to {lines.number}"
                     account.unreadable.add(f"{where} ({error})")
                     continue
+                if _is_header(row, header):
+                    header = [name.strip() for name in row[:_MAX_COLUMNS]]
+                    is_asked = one_run.is_asked(header)
+                    headers.add(f"line {lines.number}")
+                    continue
                 if len(row) > len(header):
                     account.unreadable.add(f"line {lines.number} ({len(row):,} cells, the header has {len(header):,})")
                     continue
@@ -105,8 +112,19 @@ class CsvTable:
                 if values:
                     yield points_of(values)
         one_run.check()
+        if headers.count:
+            account.notes.append(f"the header comes again: {headers}; the rows below are read by it")
         for name, count in texts.items():
             account.left_out.setdefault(name, f"text, in {count:,} rows")
+
+
+def _is_header(row: list[str], header: list[str]) -> bool:
+    """Whether a row is a header again: no number in it, and at least two names and half of those of the header."""
+    if not any(cell.strip()[:1].isalpha() for cell in (*row[:1], *row[-1:])):
+        return False  # of nearly all rows, which has to be cheap
+    names = {name.strip() for name in row} - {""}
+    known = len(names.intersection(header))
+    return known >= max(2, len(header) / 2) and all(as_number(name) is None for name in names)
 
 
 def delimiter_of(line: str) -> str:
@@ -148,7 +166,7 @@ class _Lines(Iterator[str]):
         while line := self._read():
             self.number += 1
             if line.endswith(b"\n"):
-                return line.decode("utf-8-sig" if self.number == 1 else "utf-8", "replace").replace("\0", "\ufffd")
+                return line.decode("utf-8-sig", "replace").replace("\0", "\ufffd")
             is_long = len(line) == MAX_LINE_BYTES
             why = f"longer than {MAX_LINE_BYTES:,} bytes" if is_long else "torn: it does not end"
             while line and not line.endswith(b"\n"):

@@ -261,3 +261,38 @@ def test_options_that_mean_nothing_are_one_line(options: list[str], expected: st
     assert (done.exit_code, done.stderr.count("\n"), done.stdout) == (2, 1, "")
     assert expected in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("again", "rows", "header"),
+    [
+        ("vf,pg,note\n3.5,0.3,c\n", "3.5,0.3", "line 4"),
+        ("\ufeffvf,pg,note\n3.5,0.3,c\n", "3.5,0.3", "line 4"),
+        ("kl,pg,vf,note,lr\n9,0.3,3.5,c,1e-4\n", "3.5,0.3", "line 4"),
+        ("pg,vf\n0.3,3.5\n", "3.5,0.3", "line 4"),
+    ],
+    ids=["the same", "behind a byte-order mark", "more columns in another order", "fewer columns"],
+)
+def test_a_header_that_comes_again_names_the_rows_below(
+    again: str, rows: str, header: str, tmp_path: Path, read_rows: ReadRows
+) -> None:
+    """Two tables in one file are read one after another, each by its own header."""
+    log = tmp_path / "log.csv"
+    log.write_text(CSV + again, encoding="utf-8")
+    done = import_log(log, "--run-id", "r", *MAPPING, root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    vf, pg = map(float, rows.split(","))
+    found = [(row["value_loss"], row["policy_loss"]) for row in read_rows(tmp_path / "runs" / "r")]
+    assert found == [(1.5, 0.1), (2.5, 0.2), (vf, pg)]
+    assert balance(done)["not readable"] == "none"
+    assert f"the header comes again: {header}" in balance(done)["note"]
+
+
+def test_texts_in_a_row_are_no_header(tmp_path: Path, read_rows: ReadRows) -> None:
+    """A row whose cells are words, or the names of one column, is only a row without numbers."""
+    log = tmp_path / "log.csv"
+    log.write_text(CSV + "note,a,b\n3.5,0.3,note\n")
+    done = import_log(log, "--run-id", "r", *MAPPING, root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert [row["value_loss"] for row in read_rows(tmp_path / "runs" / "r")] == [1.5, 2.5, 3.5]
+    assert "the header comes again" not in balance(done).get("note", "")
