@@ -27,14 +27,18 @@ _LEVEL = r"(?:DEBUG|INFO|WARNING|ERROR)\b"  # what `logging` puts before a text
 _WORD = r"[A-Za-z_][\w./()-]{0,60}"
 _NUMBER = r"[-+]?(?:nan|inf(?:inity)?|\d{1,3}(?:,\d{3})+(?:\.\d*)?|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
 
+_KEY = rf"(?<![\w.])(?!{_LEVEL})(?P<key>{_WORD}(?: (?!{_LEVEL}){_WORD}){{0,3}})"
+
 _PAIR = re.compile(
-    rf"(?<![\w.])(?!{_LEVEL})(?P<key>{_WORD}(?: (?!{_LEVEL}){_WORD}){{0,3}})"
-    rf"(?:[\"']?\s*[:=]\s*|(?P<gap>\s+))[\"']?"
+    rf"{_KEY}(?:[\"']?\s*[:=]\s*|(?P<gap>\s+))[\"']?"
     rf"(?:(?P<wrapped>(?:tensor|array|Array|np\.\w+)\(\[?))?(?P<number>{_NUMBER})(?(wrapped)\]?(?:,\s*[a-z][^()]*)?\))"
     r"(?P<unit>[%kKMB]|s)?(?=[\s|;:/)\]}\"']|,(?!\d)|$)",
     re.IGNORECASE,
 )
 """A key, a number, and the unit behind it. Between them is `:` or `=`, or only a gap."""
+
+_BEGUN = re.compile(rf"{_KEY}[\"']?\s*[:=]\s*[\"']?[-+]?\.?\d", re.IGNORECASE)
+"""A key, and what begins like its number: `0,5` and `12ms` are none that is read."""
 
 _UNITS = {"%": 0.01, "k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -43,8 +47,8 @@ class PrintedLines:
     """What a training loop printed in words of its own, kept in a file, as a `PointReader`.
 
     A line has keys and numbers: `key: 0.5`, `key=0.5`, `'key': 0.5`, and if it has a loss also `key 0.5`. A percentage
-    becomes a fraction, and `1.5M` is 1,500,000. Other lines are counted. A record is one line or several: it ends
-    behind a line with both losses, or else where a key comes again.
+    becomes a fraction, and `1.5M` is 1,500,000. Other lines are counted, and so are numbers in other forms. A record is
+    one line or several: it ends behind a line with both losses, or else where a key comes again.
     """
 
     what = "numbers"
@@ -58,6 +62,7 @@ class PrintedLines:
         """Yield the points of each line; see `PointReader.points`."""
         others = number = 0
         repeated: set[str] = set()
+        unread: Counter[str] = Counter()
         record: dict[str, float] = {}
         with LogFile(self.path, self._following) as file:
             while (line := file.readline(MAX_LINE_BYTES)) != b"":
@@ -73,6 +78,7 @@ class PrintedLines:
                 pairs = list(_pairs(text))
                 others += not pairs and bool(text.strip())
                 values = dict(pairs)
+                unread.update(_unread(text) - values.keys() if pairs else ())
                 repeated.update(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
                 if not record.keys().isdisjoint(values):
                     yield points_of(record)
@@ -85,6 +91,8 @@ class PrintedLines:
             yield points_of(record)
         if others:
             account.not_imported["other lines"] = others
+        for key, count in sorted(unread.items()):
+            account.left_out.setdefault(key, f"numbers in a form that is not read, on {count:,} lines")
         if repeated:
             keys = ", ".join(sorted(repeated)[:10])
             account.notes.append(f"several times on one line, where the last one counts: {keys}")
@@ -110,9 +118,20 @@ def _has_both(keys: tuple[str, ...]) -> bool:
     return all(likely_losses(keys).values())
 
 
+def _unread(line: str) -> set[str]:
+    """The keys on a line behind which something begins like a number."""
+    text = _shown(line)
+    return {match["key"] for match in _BEGUN.finditer(text)} if len(text) <= _LONGEST else set()
+
+
+def _shown(line: str) -> str:
+    """What a terminal shows of a line: without colours, and without what a progress bar wrote before the last `\\r`."""
+    return _ESCAPE.sub("", line.rstrip("\r\n").rpartition("\r")[2])
+
+
 def _pairs(line: str) -> Iterator[tuple[str, float]]:
-    """Yield the keys on a line with their numbers. What a progress bar wrote before the last `\\r` is passed over."""
-    text = _ESCAPE.sub("", line.rstrip("\r\n").rpartition("\r")[2])
+    """Yield the keys on a line with their numbers."""
+    text = _shown(line)
     if len(text) > _LONGEST:
         return
     has_loss = "loss" in text.lower()

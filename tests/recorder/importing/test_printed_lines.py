@@ -137,3 +137,13 @@ def test_printed_lines_can_be_followed(tmp_path: Path, monkeypatch: pytest.Monke
             file.write(text)
         found.await_rows(6)
     assert found.account.unreadable.count == 0
+
+
+def test_numbers_in_other_forms_are_left_out_by_name(tmp_path: Path) -> None:
+    """A decimal comma, or a unit that nobody declared, is half read by none; the balance names the key."""
+    log = tmp_path / "train.log"
+    log.write_text("value_loss=0.5 policy_loss=0.1 kl=0,5 took: 12ms return=3.0\n" * 3)
+    done = import_log(log, root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    why = "(numbers in a form that is not read, on 3 lines)"
+    assert balance(done)["keys left out"] == f"kl {why}, took {why}"
