@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from esper_recorder.dialects.gym import K1, LAST_MINIBATCH
+from esper_recorder.dialects.gym import K1, LAST_MINIBATCH, MAX
 from esper_recorder.dialects.key import ANY, Dialect, Key
 from esper_schemas.metric.catalogue import SLIDING_LENGTH, SLIDING_RETURN
 from esper_schemas.run.records import ValueLossDefinition
 
-_MAX = "mean(max((V - G)^2, (V_old + clamp(V - V_old, -clip, clip) - G)^2))"
 _ONE = "of one minibatch"
 _SINCE = "mean of the episodes that ended since the last row"
 
@@ -33,7 +32,7 @@ SAMPLE_FACTORY = Dialect(
     ),
     signature=("train/value_loss", "train/policy_loss", "train/exploration_loss", "train/actual_lr"),
     value_loss=ValueLossDefinition(
-        source=f"value_loss_coeff * {_MAX}; V and G are normalised with normalize_returns",
+        source=f"value_loss_coeff * {MAX}; V and G are normalised with normalize_returns",
         factor=1.0,
         clipping="max",
         coefficient_included=True,
@@ -60,7 +59,7 @@ SHEEPRL = Dialect(
     ),
     signature=("Loss/value_loss", "Loss/policy_loss", "Loss/entropy_loss"),
     value_loss=ValueLossDefinition(
-        source=f"mean((V - G)^2), or {_MAX} with clip_vloss",
+        source=f"mean((V - G)^2), or {MAX} with clip_vloss",
         factor=0.5,
         clipping="unknown",
         reduction="all minibatches",
@@ -129,7 +128,7 @@ DI_ENGINE = Dialect(
     ),
     signature=("learner_step/value_loss_avg", "learner_step/policy_loss_avg", "learner_step/clipfrac_avg"),
     value_loss=ValueLossDefinition(
-        source=f"0.5 * {_MAX}; V and G are divided by the spread of G with value_norm", factor=1.0, clipping="max"
+        source=f"0.5 * {MAX}; V and G are divided by the spread of G with value_norm", factor=1.0, clipping="max"
     ),
     steps="env_steps",
 )

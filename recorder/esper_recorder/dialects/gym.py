@@ -16,69 +16,8 @@ SLIDING = "mean of the last 100 episodes, not of those that ended in this rollou
 
 _RETURN, _LENGTH = SLIDING_RETURN, SLIDING_LENGTH
 
-_MAX = "mean(max((V - G)^2, (V_old + clamp(V - V_old, -clip, clip) - G)^2))"
-_MAX_OR_NOT = f"{_MAX}, or mean((V - G)^2) without value clipping; the log does not say which"
-
-
-def _clip_of_cleanrl(
-    definition: ValueLossDefinition, config: Mapping[str, Any], _first: Mapping[str, float]
-) -> ValueLossDefinition:
-    """Read `clip_vloss` and `clip_coef`, which CleanRL writes as a table of text."""
-    is_clipped, width = config.get("clip_vloss"), config.get("clip_coef")
-    if is_clipped is True and isinstance(width, float):
-        return replace(definition, source=f"0.5 * {_MAX}", clipping="max", clip_range=width)
-    if is_clipped is False:
-        return replace(definition, source="0.5 * mean((V - G)^2)", clipping="none")
-    return definition
-
-
-CLEANRL = Dialect(
-    name="CleanRL",
-    seen="ppo.py of commit fe8d8a03",
-    keys=(
-        Key("losses/value_loss", "value_loss", LAST_MINIBATCH),
-        Key("losses/policy_loss", "policy_loss", LAST_MINIBATCH),
-        Key("losses/entropy", "entropy", LAST_MINIBATCH),
-        Key("losses/approx_kl", "kl_divergence", LAST_MINIBATCH),
-        Key("losses/old_approx_kl", "approx_kl_k1", f"{K1}; {LAST_MINIBATCH}"),
-        Key("losses/clipfrac", "clip_fraction"),
-        Key("losses/explained_variance", "explained_variance", "NaN where the returns do not vary"),
-        Key("charts/learning_rate", "learning_rate"),
-        Key("charts/episodic_return", "episode_return_mean", "mean of the points", kind="episode"),
-        Key("charts/episodic_length", "episode_length_mean", "mean of the points", kind="episode"),
-        Key("charts/SPS", "steps_per_sec", "since the beginning of the training"),
-    ),
-    signature=("losses/value_loss", "losses/policy_loss", "losses/approx_kl", "losses/clipfrac"),
-    value_loss=ValueLossDefinition(
-        source=f"0.5 * {_MAX_OR_NOT}", factor=1.0, clipping="unknown", reduction="last minibatch"
-    ),
-    steps="env_steps",
-    define=_clip_of_cleanrl,
-)
-
-PUFFERLIB = Dialect(
-    name="PufferLib",
-    seen="3.0",
-    keys=(
-        Key("losses/value_loss", "value_loss"),
-        Key("losses/policy_loss", "policy_loss", "advantages are weighted by their priority"),
-        Key("losses/entropy", "entropy"),
-        Key("losses/approx_kl", "kl_divergence"),
-        Key("losses/old_approx_kl", "approx_kl_k1", K1),
-        Key("losses/clipfrac", "clip_fraction"),
-        Key("losses/importance", "ratio_mean"),
-        Key("losses/explained_variance", "explained_variance_after_update", "of the values as the update left them"),
-        Key("learning_rate", "learning_rate"),
-        Key("agent_steps", "env_steps", kind="step"),
-        Key("epoch", "epoch", "the trainer's number; it logs four times a second, not every update", kind="number"),
-        Key("SPS", "steps_per_sec"),
-    ),
-    signature=("losses/value_loss", "losses/policy_loss", "losses/importance", "SPS"),
-    value_loss=ValueLossDefinition(source=f"0.5 * {_MAX}", factor=1.0, clipping="max", reduction="all minibatches"),
-    steps="env_steps",
-    number="epoch",
-    step_key="agent_steps",
-)
+MAX = "mean(max((V - G)^2, (V_old + clamp(V - V_old, -clip, clip) - G)^2))"
+MAX_OR_NOT = f"{MAX}, or mean((V - G)^2) without value clipping; the log does not say which"
 
 
 def _clip_of_sb3(
@@ -184,7 +123,7 @@ def _clip_of_rsl_rl(
     """Read `use_clipped_value_loss` and `clip_param`, which the algorithm knows and the log does not tell."""
     is_clipped, width = config.get("use_clipped_value_loss"), config.get("clip_param")
     if is_clipped is True and isinstance(width, float):
-        return replace(definition, source=_MAX, clipping="max", clip_range=width)
+        return replace(definition, source=MAX, clipping="max", clip_range=width)
     if is_clipped is False:
         return replace(definition, source="mean((V - G)^2)", clipping="none")
     return definition
@@ -209,7 +148,7 @@ RSL_RL = Dialect(
     ),
     signature=("Loss/value", "Loss/surrogate"),
     value_loss=ValueLossDefinition(
-        source=_MAX_OR_NOT,
+        source=MAX_OR_NOT,
         factor=0.5,
         clipping="unknown",
         reduction="all minibatches",
@@ -331,7 +270,7 @@ TIANSHOU = Dialect(
     ),
     signature=("update/vf_loss/mean", "update/actor_loss/mean"),
     value_loss=ValueLossDefinition(
-        source=f"{_MAX_OR_NOT}; G is divided by its spread with return_scaling",
+        source=f"{MAX_OR_NOT}; G is divided by its spread with return_scaling",
         factor=0.5,
         clipping="unknown",
         reduction="all minibatches",
@@ -390,7 +329,7 @@ RL_GAMES = Dialect(
     ),
     signature=("losses/c_loss", "losses/a_loss"),
     value_loss=ValueLossDefinition(
-        source=f"{_MAX_OR_NOT}; V and G are normalised with normalize_value",
+        source=f"{MAX_OR_NOT}; V and G are normalised with normalize_value",
         factor=0.5,
         clipping="unknown",
         reduction="all minibatches",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from esper_recorder.dialects import frameworks, gym, language, multi_agent, reference, rllib
+from esper_recorder.dialects import cleanrl, frameworks, gym, language, multi_agent, reference, rllib
 from esper_recorder.dialects.key import Dialect, Lossless
 from esper_recorder.dialects.plain import plain_dialect
 
 DIALECTS: tuple[Dialect, ...] = (
-    gym.CLEANRL,
-    gym.PUFFERLIB,
+    cleanrl.CLEANRL,
+    cleanrl.PUFFERLIB,
+    cleanrl.PUFFERLIB_2,
     gym.SB3,
     gym.SBX,
     gym.SBX_OLD,

@@ -174,7 +174,7 @@ class Updates:
                 for key in dialect.keys
             ]
             dialect = replace(dialect, keys=tuple(keys))
-        self.dialect = dialect
+        dialect = self.dialect = self._waiting.with_steps(dialect, self._account)
         self._targets = Targets(dialect, self._account)
         self._tally = Tally(self._targets, self._account)
         self._marker = dialect.marker.name

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from esper_recorder.dialects.key import Dialect
 from esper_recorder.dialects.table import find_dialect
+from esper_recorder.importing.account import Account
 from esper_recorder.importing.points import Points
-from esper_recorder.importing.targets import with_mapping
+from esper_recorder.importing.targets import STEP, with_mapping
 
 
 class Waiting:
@@ -33,6 +35,33 @@ class Waiting:
     def updates(self) -> int:
         """How many updates have their value loss; 0 if no dialect is found."""
         return 0 if self.found is None else self.keys[self.found.marker.name]
+
+    def with_steps(self, dialect: Dialect, account: Account) -> Dialect:
+        """Return the dialect without the steps of the log as `env_steps` if the first update is at step 0 or 1.
+
+        No update comes after so few environment steps: W&B counts what it was handed from 0, whoever named the keys. A
+        key that has the steps then gives them itself. The account says what was found.
+        """
+        has_column = any(
+            key.column == "env_steps" and key.kind != "step" and self.keys[key.name] for key in dialect.keys
+        )
+        if dialect.steps != "env_steps" or dialect.lags or has_column or STEP in self._mapping:
+            return dialect
+        marker = dialect.marker.name
+        of_updates = (
+            step for points in self.points for key, step in zip(points.keys, points.steps, strict=True) if key == marker
+        )
+        first = next(of_updates, None)
+        if first not in (0, 1):
+            return dialect
+        keys = tuple(key._replace(kind="update") if key.kind == "step" else key for key in dialect.keys)
+        advice = (
+            "" if any(key.kind == "step" and self.keys[key.name] for key in dialect.keys) else "; --map KEY=env_steps"
+        )
+        account.notes.append(
+            f"the step of the first update is {first}: it counts records or updates, and no environment steps{advice}"
+        )
+        return replace(dialect, keys=keys, steps="other", number=dialect.number or STEP)
 
     def add(self, points: Points) -> None:
         """Keep some more points, which may come one by one.

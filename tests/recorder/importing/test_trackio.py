@@ -21,7 +21,7 @@ def test_one_of_several_runs_is_chosen_by_name(tmp_path: Path, read_rows: ReadRo
     log = unpacked("trackio_cleanrl.db", tmp_path)
     with sqlite3.connect(log) as database:
         losses = b'{"losses/value_loss": 2.0, "losses/policy_loss": 0.1, "losses/approx_kl": 0, "losses/clipfrac": 0}'
-        for step, metrics in ((1, losses), (2, b"[1]"), (3, losses), (4, b"{")):
+        for step, metrics in ((128, losses), (200, b"[1]"), (256, losses), (300, b"{")):
             database.execute(ADD, ("2", "2026-11-26T09:00:00", "second", step, metrics))
     database.close()
     done = import_log(log, root=tmp_path / "runs")
@@ -29,7 +29,7 @@ def test_one_of_several_runs_is_chosen_by_name(tmp_path: Path, read_rows: ReadRo
     assert "it has 2 runs (r, second); choose one with esper-rec import --source-run" in done.stderr
     done = import_log(log, "--source-run", "second", root=tmp_path / "runs")
     assert done.exit_code == 0, done.output
-    assert [row["env_steps"] for row in read_rows(tmp_path / "runs" / "trackio_cleanrl")] == [1, 3]
+    assert [row["env_steps"] for row in read_rows(tmp_path / "runs" / "trackio_cleanrl")] == [128, 256]
     assert "row 2 of run second (its metrics are no JSON object), row 4" in balance(done)["not readable"]
     done = import_log(log, "--source-run", "third", root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)

@@ -472,3 +472,43 @@ def test_what_is_told_of_a_trainer_that_logs_a_rollout_late_is_its_row(tmp_path:
     rows += updates.finish()
     assert repr(rows) == repr(told) == repr(expected)
     assert account.lines() == expected_account.lines()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_count_of_records_is_not_taken_for_environment_steps(first: int) -> None:
+    """W&B counts what it is handed, also under the names of CleanRL; a mapped key has the steps then."""
+    counted = [points(*an_update(first + place, charts__frames=128.0 * (place + 1))) for place in range(3)]
+    rows, account, _ = rows_of(*counted)
+    assert [(row.get("env_steps"), row["step"]) for row in rows] == [(None, first + place) for place in range(3)]
+    assert [note for note in account.notes if f"the step of the first update is {first}" in note]
+    rows, account, _ = rows_of(*counted, mapping={"charts/frames": "env_steps"})
+    assert [row["env_steps"] for row in rows] == [128, 256, 384]
+    assert not [note for note in account.notes if "the step of the first update" in note]
+    rows, _, _ = rows_of(*counted, mapping={"step": "env_steps"})
+    assert [row["env_steps"] for row in rows] == [first, first + 1, first + 2]
+
+
+def test_pufferlib_2_has_its_own_steps_and_not_the_count_of_wandb() -> None:
+    """Its losses are named as those of CleanRL, and its steps are a key beside them."""
+    shared = {"0verview/epoch": 7.0, "0verview/learning_rate": 0.002, "losses/explained_variance": 0.5}
+    records = [
+        of_record({**dict.fromkeys(LOSSES, 0.25), **shared, "0verview/agent_steps": 4096.0 * (place + 1)}, place)
+        for place in range(3)
+    ]
+    rows, _, updates = rows_of(*records)
+    assert updates.dialect is not None
+    assert updates.dialect.name == "PufferLib, to 2.0"
+    assert [row["env_steps"] for row in rows] == [4096, 8192, 12288]
+    assert (rows[0]["value_loss"], rows[0]["learning_rate"], rows[0]["explained_variance"]) == (0.25, 0.002, 0.5)
+
+
+def test_a_key_has_the_environment_steps_where_the_step_counts_records() -> None:
+    """Baselines handed to W&B: `_step` comes with each record, and the key with the steps is not passed over."""
+    names = ("loss/value_loss", "loss/policy_loss", "loss/policy_entropy")
+    records = [
+        of_record({**dict.fromkeys(names, 0.25), "misc/total_timesteps": 2048.0 * (place + 1)}, place)
+        for place in range(3)
+    ]
+    rows, account, _ = rows_of(*records)
+    assert [row["env_steps"] for row in rows] == [2048, 4096, 6144]
+    assert not [note for note in account.notes if "--map KEY=env_steps" in note]
