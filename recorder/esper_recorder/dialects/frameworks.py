@@ -227,3 +227,44 @@ XUANCE = Dialect(
     steps="env_steps",
 )
 """Each environment has a key of its own for its episodes."""
+
+_LAST_10 = "mean of the last 10 episodes, not of those that ended in this rollout"
+
+TF_AGENTS = Dialect(
+    name="TF-Agents",
+    seen="0.19.0",
+    keys=(
+        Key("Losses/value_estimation_loss", "value_loss", "mean of the epochs; value_pred_loss_coef is included"),
+        Key("Losses/policy_gradient_loss", "policy_loss", "mean of the epochs"),
+        Key("Losses/entropy", "entropy", "of the first epoch after the update, so on the next rollout"),
+        Key(
+            "Losses/entropy_regularization_loss",
+            "entropy_loss",
+            "−entropy_regularization·H; the log has no coefficient",
+        ),
+        Key("LearningRate/learning_rate", "learning_rate"),
+        Key("Metrics/EnvironmentSteps", "env_steps"),
+        Key("Metrics/NumberOfEpisodes", "episodes_so_far"),
+        Key("Metrics/AverageReturn", SLIDING_RETURN, _LAST_10),
+        Key("Metrics/AverageEpisodeLength", SLIDING_LENGTH, _LAST_10),
+        *(
+            Key(f"Metrics_vs_{steps}/{name}", "", f"Metrics/{name} again, with another step", kind="again")
+            for steps in ("EnvironmentSteps", "NumberOfEpisodes")
+            for name in ("EnvironmentSteps", "NumberOfEpisodes", "AverageReturn", "AverageEpisodeLength")
+            if name != steps
+        ),
+    ),
+    signature=("Losses/value_estimation_loss", "Losses/policy_gradient_loss"),
+    value_loss=ValueLossDefinition(
+        source="value_pred_loss_coef * mean((V - G)^2), with value_clipping of the larger of both errors",
+        factor=1.0,
+        clipping="unknown",
+        reduction="all minibatches",
+        coefficient_included=True,
+    ),
+    steps="other",
+    number="train_step",
+    unclear="value_pred_loss_coef, which is included in the value loss (the factor is 0.5 / value_pred_loss_coef, so 1"
+    " with the default of 0.5), value_clipping (off by default), and whether rewards are normalised (by default)",
+)
+"""The step counts epochs, or minibatches."""

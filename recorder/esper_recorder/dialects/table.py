@@ -33,6 +33,7 @@ DIALECTS: tuple[Dialect, ...] = (
     frameworks.BRAX,
     frameworks.OMNISAFE,
     frameworks.XUANCE,
+    frameworks.TF_AGENTS,
     multi_agent.ON_POLICY,
     multi_agent.ON_POLICY_SEPARATED,
     multi_agent.HARL,

@@ -14,6 +14,7 @@ COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
 """How files begin that a person can make readable, and what they are."""
 
 _ZIP = b"PK\x03\x04"  # a checkpoint of PyTorch begins so, too
+_NUMPY = b"\x93NUMPY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ def describe_start(start: bytes) -> str:
             return f"{name} data; decompress it first"
     if start.startswith(_ZIP):
         return "a zip archive; unpack it first"
+    if start.startswith(_NUMPY):
+        return "an array of NumPy, whose columns have no names; write it as CSV with a header"
     text = start.decode(errors="replace")
     if "\0" in text or "\ufffd" in text[:-4]:
         return "binary data"

@@ -94,6 +94,16 @@ ReadRows = Callable[..., list[dict[str, Any]]]
                 "note": "the value loss is an assumption. Not in the log: critic_norm_coef",
             },
         ),
+        (
+            "tf_agents_cartpole.tfevents",
+            "TF-Agents",
+            20,
+            {
+                "keys left out": "Metrics_vs_EnvironmentSteps/AverageReturn (Metrics/AverageReturn again",
+                "Metrics/EnvironmentSteps": "env_steps",
+                "note": "the value loss is an assumption. Not in the log: value_pred_loss_coef",
+            },
+        ),
         ("xuance_cartpole", "XuanCe", 46, {"Train-Episode-Rewards/{any}": "episode_return_mean  (mean of the points"}),
         (
             "on_policy_spread",
@@ -270,6 +280,20 @@ def test_episodes_of_all_environments_are_those_of_one_key(tmp_path: Path, read_
             assert row["episode_return_mean"] == pytest.approx(sum(of_rollout) / len(of_rollout))
     assert len({path.parent for path in log.glob("Train-Episode-Rewards_*/events*")}) == 4
     assert sum(row["episodes"] or 0 for row in rows) == len(returns) - 2  # which ended after the last update
+
+
+def test_returns_stay_with_their_update_where_they_are_logged_with_two_steps(
+    tmp_path: Path, read_rows: ReadRows
+) -> None:
+    """TF-Agents logs each metric again with the episodes as step, between the numbers of one update."""
+    log = unpacked("tf_agents_cartpole.tfevents", tmp_path)
+    assert import_log(log, "--run-id", "r", root=tmp_path / "runs").exit_code == 0
+    rows = read_rows(tmp_path / "runs" / "r")
+    assert [row["train_step"] for row in rows] == [5.0 * (place + 1) for place in range(20)]
+    assert [row["episodes_so_far"] for row in rows] == [5.0 * (place + 1) for place in range(20)]
+    first = rows[0]  # five episodes, of which the means are known
+    assert first["env_steps"] == pytest.approx(5 * first["episode_length_sliding_mean"])
+    assert first["episode_return_sliding_mean"] == first["episode_length_sliding_mean"]  # 1 for each step of CartPole
 
 
 def test_a_mapped_key_says_which_agent_is_read(tmp_path: Path) -> None:

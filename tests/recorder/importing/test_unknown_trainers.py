@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.recorder.importing.logs import balance, import_log
 
@@ -181,3 +182,12 @@ def test_settings_are_no_table(tmp_path: Path) -> None:
     (tmp_path / "logs" / "progress.csv").write_text(csv_of(ROWS))
     done = import_log(tmp_path / "logs", root=tmp_path / "runs")
     assert done.exit_code == 0, done.output
+
+
+def test_an_array_without_names_says_what_to_do(tmp_path: Path) -> None:
+    """ElegantRL keeps its numbers in `recorder.npy`."""
+    log = tmp_path / "recorder.npy"
+    np.save(log, np.arange(12.0).reshape(2, 6))
+    done = import_log(log, root=tmp_path / "runs")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "an array of NumPy, whose columns have no names; write it as CSV with a header" in done.stderr
