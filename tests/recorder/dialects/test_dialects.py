@@ -131,6 +131,7 @@ def test_what_no_log_tells_is_said_to_be_unclear() -> None:
         "TorchRL",
         "Brax",
         "OmniSafe",
+        "TF-Agents",
         "on-policy (MAPPO)",
         "on-policy (MAPPO), separated",
         "HARL",
