@@ -21,7 +21,7 @@ import polars as pl
 from benchmark import judge, plan, public
 from benchmark.fresh_environments import FRESH_TASKS
 from benchmark.fresh_faults import FRESH_KINDS
-from benchmark.fresh_plan import FIRST_LOT, LOTS, SECOND_LOT, THIRD_LOT
+from benchmark.fresh_plan import FIRST_LOT, FOURTH_LOT, LOTS, SECOND_LOT, THIRD_LOT, USED_UP
 from benchmark.outcomes import LABELS
 from benchmark.rates import Interval, Rates
 from benchmark.results import Results, Section, read
@@ -44,10 +44,16 @@ EARLIER: Mapping[str, str] = {
     FIRST_LOT: "the first lot of fresh runs, judged once before two rules were changed",
     SECOND_LOT: "the second lot of fresh runs, judged once before warnings, health and falls were judged anew",
     THIRD_LOT: "the third lot of fresh runs, judged once before falls and diverging critics were judged anew",
+    FOURTH_LOT: "the fourth lot of fresh runs, judged once before two rules were changed for it",
 }
 """What is said of the lots of fresh runs that judged older rules, by folder."""
 
-TITLES: Mapping[str, str] = {FIRST_LOT: "First lot", SECOND_LOT: "Second lot", THIRD_LOT: "Third lot"}
+TITLES: Mapping[str, str] = {
+    FIRST_LOT: "First lot",
+    SECOND_LOT: "Second lot",
+    THIRD_LOT: "Third lot",
+    FOURTH_LOT: "Fourth lot",
+}
 """What the tables of these lots are called."""
 
 RLMUTATION = "rlmutation"
@@ -167,8 +173,8 @@ def _measured(results: Results) -> Iterator[str]:
         kinds = runs.filter(pl.col("kind").is_in(list(FRESH_KINDS)))["kind"].n_unique()
         yield (
             f"{counts['runs']:,} fresh runs of PPO, {counts['updates']:,} updates, were judged once, after all rules"
-            f" had been made: on {tasks} environments and in {kinds} ways of breaking that the rules were not made"
-            f" with, and on known ones ({_labelled(counts)})."
+            f" had been made{_since(results)}: on {tasks} environments and in {kinds} ways of breaking that the rules"
+            f" were not made with, and on known ones ({_labelled(counts)})."
         )
     runs, counts = results.open.runs, results.open.counts
     samples = runs.filter(pl.col("part") != public.PART)
@@ -185,6 +191,10 @@ def _measured(results: Results) -> Iterator[str]:
     )
 
 
+def _since(results: Results) -> str:
+    return " (two were changed for what they showed)" if results.newest_lot in USED_UP else ""
+
+
 def _labelled(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[label]} {label}" for label in LABELS)
 
@@ -192,9 +202,11 @@ def _labelled(counts: Mapping[str, int]) -> str:
 def _main_rows(results: Results) -> Iterator[Sequence[str]]:
     if (newest := results.newest) is not None:
         parts = named_rates(newest, "parts")
-        yield _cells("**fresh runs, judged once with these rules**", parts[ALL])
-        for name, one in novelties(newest).items():
-            yield _cells(f"fresh, {name}", one)
+        name = results.newest_lot
+        title = EARLIER[name] if name in USED_UP else "fresh runs, judged once with these rules"
+        yield _cells(f"**{title}**", parts[ALL])
+        for group, one in novelties(newest).items():
+            yield _cells(f"fresh, {group}", one)
         if RLMUTATION in parts:
             yield _cells("fresh, RLMutation's faults, CartPole, SB3", parts[RLMUTATION])
         yield from _tool_rows(newest, "fresh, ")

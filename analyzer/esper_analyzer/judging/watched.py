@@ -24,6 +24,9 @@ LITTLE = 0.2
 KNOWN = 15
 """A return that has not risen in so many measured updates contradicts no other sign of a run that learns nothing."""
 
+ENOUGH = 40
+"""The way of a policy says nothing where so few measured updates did not rise: returns may be rare."""
+
 FIXED = 0.01
 """Nats of entropy below which a policy tries hardly anything but what it does already."""
 
@@ -142,6 +145,29 @@ def entropy_unrisen() -> Signal:
 
     contradicts = _HAS_PROGRESSED & (pl.col("return_fall") <= 0.5).fill_null(True)
     return of_one_row(pl.when(~contradicts).then(pl.col("_entropy")), step)
+
+
+def far_from_goal() -> Signal:
+    """Return for how long no return came a part of the way to the goal; 0 where the return has risen all the same."""
+
+    def step(row: steps.Row) -> float | None:
+        far = row["far_from_goal"]
+        return 0.0 if far is not None and _has_progressed(row) else far
+
+    far = pl.col("far_from_goal")
+    return of_one_row(pl.when(_HAS_PROGRESSED & far.is_not_null()).then(0.0).otherwise(far), step)
+
+
+def path_unrisen() -> Signal:
+    """Return how far the policy has moved while the return did not rise; 0 until that is known of enough returns."""
+
+    def step(row: steps.Row) -> float | None:
+        path, unrisen = row["path_unrisen"], row["unrisen"]
+        return 0.0 if path is not None and (unrisen is None or unrisen < ENOUGH) else path
+
+    path = pl.col("path_unrisen")
+    is_early = path.is_not_null() & (pl.col("unrisen") < ENOUGH).fill_null(True)
+    return of_one_row(pl.when(is_early).then(0.0).otherwise(path), step)
 
 
 def unless_sliding(whole: Signal) -> Signal:

@@ -153,6 +153,16 @@ def test_a_return_that_never_comes_near_its_goal_is_critical() -> None:
     assert verdict_on(FLAT, None).level != "critical"
 
 
+def test_a_return_that_rises_is_not_lost_though_its_goal_is_far() -> None:
+    """From 7 to 60 of 950 in 100 updates is slow, and learning; row by row it is the same."""
+    rising = [7.0 + 0.5 * i + i % 5 for i in range(110)]
+    assert verdict_on(rising, 950.0).level == "healthy"
+    monitor = live_monitor(return_goal=950.0)
+    for update, value in enumerate(rising):
+        monitor({"update": update, "value_loss": 1.0, "policy_loss": 0.1, "episode_return_mean": value})
+        assert monitor.level != "critical"
+
+
 def test_a_return_that_is_stuck_below_its_goal_is_a_warning() -> None:
     """At 200 of 475 for 200 updates; one that still rises, however slowly, is not."""
     verdict = verdict_on(STUCK, 475.0)

@@ -163,6 +163,18 @@ def fall_for_good_of(columns: Columns) -> list[Value]:
     return [None if a is None or b is None else a if b < 0.01 else 0.0 for a, b in pairs]
 
 
+def far_from_goal_of(columns: Columns) -> list[Value]:
+    """Updates far from the goal; 0 once the return has risen beyond its noise."""
+    pairs = zip(columns["far_from_goal"], rise_of(columns), strict=True)
+    return [0.0 if far is not None and rise is not None and rise >= PROGRESS else far for far, rise in pairs]
+
+
+def policy_wanders_of(columns: Columns) -> list[Value]:
+    """The way of the policy; 0 until 40 measured returns did not rise."""
+    pairs = rows_of(columns, "path_unrisen", "unrisen")
+    return [0.0 if path is not None and (unrisen is None or unrisen < 40) else path for path, unrisen in pairs]
+
+
 def unless_sliding(plain: Plain) -> Plain:
     """The same, but null where the return is a sliding mean."""
 
@@ -366,10 +378,10 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "return_falling": (None, of_course("return_falling")),
     "fall_for_good": (None, unless_sliding(fall_for_good_of)),
     "return_below_start": (None, of_course("return_below_start")),
-    "far_from_goal": (None, unless_sliding(of_course("far_from_goal"))),
+    "far_from_goal": (None, unless_sliding(far_from_goal_of)),
     "no_nearer_to_goal": (None, of_course("no_nearer_to_goal")),
     "return_stalled": (None, stalled_of),
-    "policy_wanders": (None, of_course("path_unrisen")),
+    "policy_wanders": (None, policy_wanders_of),
     "bandit_unrisen": (None, bandit_unrisen_of),
     "return_at_lowest": (None, of_course("return_at_lowest")),
     "return_ignores_policy": (None, ignores_policy_of),
