@@ -234,16 +234,16 @@ def test_a_writer_that_goes_on_after_its_end_goes_on_with_the_run(install_here: 
     """Closed and used again, or made anew for the same folder: further updates of the same run."""
     install_here()
     writer = SummaryWriter("runs/again")
-    write(writer, 1)
-    write(writer, 2)
+    write(writer, 128)
+    write(writer, 256)
     writer.close()
-    write(writer, 3)
+    write(writer, 384)
     writer.close()
     with SummaryWriter("runs/again") as writer:
-        write(writer, 3, own=1.0)  # the same step once more is a further update
+        write(writer, 384, own=1.0)  # the same step once more is a further update
     rows = rows_of("runs/again")
     assert [(row["update"], row["env_steps"], row["attempt"]) for row in rows] == [
-        (0, 1, 0), (1, 2, 0), (2, 3, 1), (3, 3, 2)
+        (0, 128, 0), (1, 256, 0), (2, 384, 1), (3, 384, 2)
     ]  # fmt: skip
 
 
