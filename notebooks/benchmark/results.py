@@ -28,7 +28,7 @@ import polars as pl
 
 from benchmark import judge, public, thresholds
 from benchmark.corpus import Corpus
-from benchmark.fresh_plan import LOTS
+from benchmark.fresh_plan import LOTS, USED_UP
 from benchmark.outcomes import LABELS
 from benchmark.rates import cases
 from benchmark.rivals import RIVALS, Rival
@@ -268,6 +268,8 @@ def main(out: Path, rivals: bool, fresh: bool, to: Path) -> None:
         if fresh:
             if before is None:
                 raise ValueError(f"{to} is not there yet; judge the other runs first")
+            if LOTS[-1] in before.lots and LOTS[-1] in USED_UP:
+                raise ValueError(f"{LOTS[-1]} has judged older rules, once; the rules of today need another plan")
             newest = fresh_section(out, tools, before.lots.get(LOTS[-1]))
             results = replace(before, lots={**before.lots, LOTS[-1]: newest})
         else:

@@ -80,6 +80,17 @@ def test_the_fresh_samples_are_planned(lot: str) -> None:
     assert sum(path.stat().st_size for path in (SAMPLES / lot).glob("*")) < 3e6
 
 
+def test_a_lot_that_judged_older_rules_is_not_judged_again(tmp_path: Path) -> None:
+    """What it said once stays in the file."""
+    to = tmp_path / "results.json"
+    READ.write(to)
+    before = to.read_bytes()
+    done = call(SAMPLES, "--fresh", "--to", to)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert f"{LOTS[-1]} has judged older rules, once" in done.stderr
+    assert to.read_bytes() == before
+
+
 def test_no_fresh_run_is_in_two_lots() -> None:
     """A run that judged older rules judges none of the newer ones."""
     names = [name for section in READ.lots.values() for name in section.runs["name"]]

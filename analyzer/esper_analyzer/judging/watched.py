@@ -24,8 +24,8 @@ LITTLE = 0.2
 KNOWN = 15
 """A return that has not risen in so many measured updates contradicts no other sign of a run that learns nothing."""
 
-ENOUGH = 40
-"""The way of a policy says nothing where so few measured updates did not rise: returns may be rare."""
+ENOUGH_UNRISEN = 40
+"""The way of a policy counts once the return did not rise in so many measured updates: returns may be rare."""
 
 FIXED = 0.01
 """Nats of entropy below which a policy tries hardly anything but what it does already."""
@@ -163,10 +163,10 @@ def path_unrisen() -> Signal:
 
     def step(row: steps.Row) -> float | None:
         path, unrisen = row["path_unrisen"], row["unrisen"]
-        return 0.0 if path is not None and (unrisen is None or unrisen < ENOUGH) else path
+        return 0.0 if path is not None and (unrisen is None or unrisen < ENOUGH_UNRISEN) else path
 
     path = pl.col("path_unrisen")
-    is_early = path.is_not_null() & (pl.col("unrisen") < ENOUGH).fill_null(True)
+    is_early = path.is_not_null() & (pl.col("unrisen") < ENOUGH_UNRISEN).fill_null(True)
     return of_one_row(pl.when(is_early).then(0.0).otherwise(path), step)
 
 
