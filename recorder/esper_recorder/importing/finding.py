@@ -10,6 +10,7 @@ from pathlib import Path
 
 from esper_recorder.importing import mlflow, mlflow_database, torchrl_csv, trackio
 from esper_recorder.importing.console import IS_CONSOLE, ConsoleOutput
+from esper_recorder.importing.csv_table import CsvTable
 from esper_recorder.importing.database import MAGIC as SQLITE
 from esper_recorder.importing.database import tables_in
 from esper_recorder.importing.esper_lite import EsperLiteEvents
@@ -20,21 +21,19 @@ from esper_recorder.importing.number_files import NumberFiles
 from esper_recorder.importing.point_log import NOT_READ, Given, PointLog
 from esper_recorder.importing.points import PointReader
 from esper_recorder.importing.printed_lines import PrintedLines, has_losses
-from esper_recorder.importing.records import CsvTable, JsonLines, ParquetTable, delimiter_of
+from esper_recorder.importing.records import JsonLines, ParquetTable
 from esper_recorder.importing.run_import import UpdateSource
+from esper_recorder.importing.table_layout import START_BYTES, layout_of
 from esper_recorder.importing.text_file import TextFile
 from esper_recorder.importing.tfevents.reader import EventFiles
 from esper_recorder.importing.tfevents.series import EventFolders, series_in
 from esper_recorder.importing.unpacking import Unpacked
-from esper_recorder.importing.values import as_number
 from esper_recorder.importing.wandb_offline import MAGIC as WANDB
 from esper_recorder.importing.wandb_offline import WandbRun
 from esper_schemas.errors import UsageError
 from esper_schemas.tfevents.records import is_start
 
-_START_BYTES = 1024 * 1024
 _MAX_FILES = 10_000
-_LOOKED_AT = 100
 _DEEPEST = 6
 """So many folders below a folder its log is looked for; trainers that use Hydra put it four or five deep."""
 
@@ -84,7 +83,7 @@ def kind_of(path: Path) -> str:
     if not path.is_file():  # a pipe, from which only a log of esper-lite is read: nothing is taken from it here
         return "esper-lite events"
     with TextFile(path) as text:
-        start, packing = text.stream.read(_START_BYTES), text.packing
+        start, packing = text.stream.read(START_BYTES), text.packing
     if packing in ("", "gzip"):
         if is_start(start[:12]):
             return "event files"
@@ -100,23 +99,7 @@ def kind_of(path: Path) -> str:
         return "esper-lite events" if _has_events(start) else "JSON lines"
     if IS_CONSOLE.search(start):
         return "console output"
-    return "CSV" if _is_table(start) else ""
-
-
-def _is_table(start: bytes) -> bool:
-    """Whether a text begins with a header, and has a number in a cell of the rows below, as far as there are any."""
-    header, *rows = start.decode("utf-8-sig", "replace").lstrip().split("\n")
-    delimiter = delimiter_of(header)
-    if header.startswith("#") or delimiter not in header or not header.replace("\t", "").strip().isprintable():
-        return False  # a Monitor of Stable-Baselines3 begins with "#", and logs episodes
-    whole = rows[: min(len(rows) - 1, _LOOKED_AT)]  # behind the last end of a line, a row has only begun
-    if all(as_number(cell.strip('" ')) is not None for cell in header.split(delimiter)):
-        return False  # columns without names, as HARL writes its evaluations
-    widest = header.count(delimiter)  # a row with more cells is no row of this table
-    likely = [row for row in whole if row.count(delimiter) <= widest or '"' in row]
-    cells = (cell.strip('" ') for row in likely for cell in row.split(delimiter))
-    is_number = any(as_number(cell, has_decimal_commas=delimiter != ",") is not None for cell in cells)
-    return bool(rows) and (is_number or not any(row.strip(f' \r"{delimiter}') for row in whole))
+    return "CSV" if layout_of(start) else ""
 
 
 def _start_of(path: Path) -> tuple[bytes, str]:
@@ -151,9 +134,9 @@ def _has_events(start: bytes) -> bool:
 def _document(path: Path) -> bytes:
     """Return a file that is a single JSON document, as settings are; nothing of a log with a line for each update."""
     with TextFile(path) as text:
-        content = text.stream.read(_START_BYTES + 1)
+        content = text.stream.read(START_BYTES + 1)
     try:
-        return content if len(content) <= _START_BYTES and json.loads(content) is not None else b""
+        return content if len(content) <= START_BYTES and json.loads(content) is not None else b""
     except (ValueError, RecursionError):
         return b""
 

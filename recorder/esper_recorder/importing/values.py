@@ -5,15 +5,22 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, cast
 
 _MAX_DEPTH = 20
+
+Decimals = Literal["point", "comma", "unclear"]
+"""What separates the decimals of the numbers in a table: what its other cells show."""
+
+MISSING = frozenset({"", "-", "--", "na", "n/a", "#n/a", "null", "none"})
+"""What programs write in a cell without a value, in small letters."""
 
 _WORDS = {
     "true": 1.0,
     "false": 0.0,
+    "∞": math.inf,
     "1.#qnan": math.nan,
     "1.#snan": math.nan,
     "1.#ind": math.nan,
@@ -24,25 +31,57 @@ _WORDS = {
 _NOT_A_NUMBER = re.compile(r"nan(\(\w*\))?")
 _WRAPPED = re.compile(r"(?:tensor|array|(?:np|numpy|jnp)\.\w+)\(\s*\[?([^\[\](),]+)\]?\s*(?:,.*)?\)", re.DOTALL)
 _LITERAL = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+(?:e[-+]?\d+)?\s*", re.IGNORECASE)
+_EXPONENT = r"(?:e[-+]?\d+)?"
+_COMMA = re.compile(rf"[-+]?\d*,\d+{_EXPONENT}", re.IGNORECASE)
+_POINT = re.compile(rf"[-+]?\d*\.\d+{_EXPONENT}", re.IGNORECASE)
+_SPACE = " \u00a0\u202f'’"  # what separates thousands, whatever separates the decimals
+_GROUPS = {
+    "point": re.compile(rf"[-+]?[1-9]\d{{0,2}}(?P<gap>[,{_SPACE}])\d{{3}}((?P=gap)\d{{3}})*(?P<decimals>\.\d*)?"),
+    "comma": re.compile(rf"[-+]?[1-9]\d{{0,2}}(?P<gap>[.{_SPACE}])\d{{3}}((?P=gap)\d{{3}})*(?P<decimals>,\d*)?"),
+}
+"""Numbers with their thousands apart, by what separates the decimals: `1,200.5` and `1.200,5`."""
 
 
-def as_number(text: str, *, has_decimal_commas: bool = False) -> float | None:
+def decimals_of(cells: Iterable[str]) -> Decimals | None:
+    """Return what separates decimals, from those cells of a table that show it; None if none does.
+
+    `0.5` and `1.200,5` show it. `1.200` does not: it may be 1200.
+    """
+    found = {shown for cell in cells if (shown := _decimals_shown(cell.strip())) is not None}
+    return None if not found else found.pop() if len(found) == 1 else "unclear"
+
+
+def _decimals_shown(cell: str) -> Decimals | None:
+    grouped = {decimals: groups.fullmatch(cell) for decimals, groups in _GROUPS.items()}
+    for decimals, form, other in (("point", _POINT, "comma"), ("comma", _COMMA, "point")):
+        match = grouped[decimals]
+        if (form.fullmatch(cell) and not grouped[other]) or (match and match["decimals"]):
+            return cast(Decimals, decimals)
+    return None
+
+
+def as_number(text: str, decimals: Decimals | None = None) -> float | None:
     """Return the number that a text is, with True and False as 1 and 0; None for another text.
 
     `-nan(ind)` and `1.#INF` are numbers that are not finite, and `tensor(0.5, device='cuda:0')` is its content.
 
     Args:
         text: The text.
-        has_decimal_commas: Whether `0,5` is one half. Where commas separate cells, nothing tells.
+        decimals: What separates decimals in the table that the text is a cell of. If that is unclear, `0,5` is one
+            half, and `1,200` is no number. None of any other text: no comma is part of a number there.
     """
+    if decimals != "comma":  # in which 1.200 may be 1200
+        try:
+            return float(text)
+        except ValueError:
+            pass
+    text = text.strip().replace("\u2212", "-")
+    decimals = _decimals_shown(text) if decimals == "unclear" else decimals
     try:
-        return float(text)
+        return float(text if decimals is None else _with_point(text, decimals))
     except ValueError:
         pass
-    if has_decimal_commas and _DECIMAL_COMMA.fullmatch(text):
-        return float(text.replace(",", "."))
-    word = text.strip().lower()
+    word = text.lower()
     sign, word = (-1.0, word[1:]) if word.startswith("-") else (1.0, word.removeprefix("+"))
     if _NOT_A_NUMBER.fullmatch(word):
         return math.nan
@@ -50,6 +89,15 @@ def as_number(text: str, *, has_decimal_commas: bool = False) -> float | None:
         return sign * _WORDS[word]
     wrapped = _WRAPPED.fullmatch(word)
     return None if wrapped is None else as_number(wrapped[1])
+
+
+def _with_point(number: str, decimals: Decimals) -> str:
+    """A number as Python writes it."""
+    if (grouped := _GROUPS[decimals].fullmatch(number)) is not None:
+        number = number.replace(grouped["gap"], "")
+    elif decimals == "point" and "," in number:
+        return ""
+    return number.replace(",", ".")
 
 
 def utc_of(text: object) -> float | None:

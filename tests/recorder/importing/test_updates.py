@@ -11,10 +11,10 @@ import pytest
 from tests.recorder.importing.logs import unpacked
 
 from esper_recorder.importing.account import Account
+from esper_recorder.importing.csv_table import CsvTable
 from esper_recorder.importing.finding import find_source
 from esper_recorder.importing.point_log import Given, PointLog
 from esper_recorder.importing.points import Points, of_record
-from esper_recorder.importing.records import CsvTable
 from esper_recorder.importing.rows import Row
 from esper_recorder.importing.targets import MAX_FURTHER_KEYS
 from esper_recorder.importing.updates import Updates

@@ -1,0 +1,180 @@
+"""Tables of text: CSV, and what is separated by tabs, semicolons, bars or spaces."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from esper_recorder.importing.account import Account, Named
+from esper_recorder.importing.following import READ_ONCE, Following
+from esper_recorder.importing.json_lines import MAX_LINE_BYTES
+from esper_recorder.importing.log_file import LogFile
+from esper_recorder.importing.one_run import OneRun
+from esper_recorder.importing.points import NOTHING_YET, Points
+from esper_recorder.importing.records import MAX_COLUMNS, points_of
+from esper_recorder.importing.run_import import OnRead
+from esper_recorder.importing.table_layout import COMMENT, START_BYTES, Layout, is_row, layout_of, reader
+from esper_recorder.importing.text_file import TextFile
+from esper_recorder.importing.values import MISSING, as_number
+from esper_schemas.errors import UsageError
+
+_MAX_CELL = 1024 * 1024
+
+
+def table_in(path: Path) -> Layout | None:
+    """Return how the table in a file is laid out; None if it has none.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with TextFile(path) as text:
+        return layout_of(text.stream.read(START_BYTES))
+
+
+class CsvTable:
+    """A table with a header as a `PointReader`.
+
+    Where the header comes again, as in files that were joined or in a log whose trainer was started again, the rows
+    below are read by it, also if it has other columns.
+    """
+
+    what = "numbers"
+
+    def __init__(self, path: Path, following: Following = READ_ONCE, source_run: str | None = None) -> None:
+        self.path = path
+        self._following = following
+        self._source_run = source_run
+        self.config: dict[str, Any] = {}
+
+    def points(self, on_read: OnRead, account: Account) -> Iterator[Points]:
+        """Yield the points of each row; see `PointReader.points`."""
+        texts: dict[str, int] = {}
+        headers = Named()
+        one_run = OneRun(self._source_run)
+        layout = table_in(self.path)
+        if layout is None:
+            raise UsageError("expected a table with a header, found none")
+        header = _checked(layout.header, account)
+        is_asked = one_run.is_asked(header)
+        csv.field_size_limit(_MAX_CELL)
+        with LogFile(self.path, self._following) as file:
+            lines = _Lines(file, layout, on_read, account)
+            rows = reader(lines, layout.delimiter)
+            while True:
+                began = lines.number + 1
+                place = file.offset, lines.number
+                try:
+                    row = next(rows)
+                except StopIteration:
+                    break
+                except _NoLineYetError:
+                    lines.return_to(*place)  # a row may be several lines, of which only the first are there
+                    yield NOTHING_YET
+                    continue
+                except csv.Error as error:
+                    where = f"line {began}" if began == lines.number else f"lines {began} to {lines.number}"
+                    account.unreadable.add(f"{where} ({error})")
+                    continue
+                if _is_header(row, header):
+                    header = [name.strip() for name in row[:MAX_COLUMNS]]
+                    is_asked = one_run.is_asked(header)
+                    headers.add(f"line {lines.number}")
+                    continue
+                if any(row[len(header) :]):
+                    account.unreadable.add(f"line {lines.number} ({len(row):,} cells, the header has {len(header):,})")
+                    continue
+                if is_asked and not one_run.has(dict(zip(header, row, strict=False))):
+                    continue
+                values = {}
+                for name, cell in zip(header, row, strict=False):
+                    number = as_number(cell, layout.decimals) if cell else None
+                    if number is not None:
+                        values[name] = number
+                    elif cell.strip().lower() not in MISSING:
+                        texts[name] = texts.get(name, 0) + 1
+                values.pop("", None)  # the index of pandas, or the bar at the end of a line
+                if values:
+                    yield points_of(values)
+        one_run.check()
+        if headers.count:
+            account.notes.append(f"the header comes again: {headers}; the rows below are read by it")
+        for name, count in texts.items():
+            account.left_out.setdefault(name, f"text, in {count:,} rows")
+
+
+def _is_header(row: list[str], header: list[str]) -> bool:
+    """Whether a row is a header again: no number in it, and at least two names and half of those of the header."""
+    if not any(cell.strip()[:1].isalpha() for cell in (*row[:1], *row[-1:])):
+        return False  # of nearly all rows, which has to be cheap
+    names = {name.strip() for name in row} - {""}
+    known = len(names.intersection(header))
+    return known >= max(2, len(header) / 2) and all(as_number(name) is None for name in names)
+
+
+def _checked(header: Sequence[str], account: Account) -> list[str]:
+    """The names of the columns; the account says which come more than once."""
+    if len(header) > MAX_COLUMNS:
+        raise UsageError(f"expected a header of 1 to {MAX_COLUMNS:,} columns, found {len(header):,}")
+    account.notes += [
+        f"the header has {name!a} {count} times; the last of them with a number counts"
+        for name, count in Counter(header).items()
+        if count > 1 and name
+    ]
+    return list(header)
+
+
+class _NoLineYetError(Exception):
+    """A file that is followed has no further line yet."""
+
+
+class _Lines(Iterator[str]):
+    """The whole lines of the rows of a table. A last line that ends within a cell may lack a digit, and is left out."""
+
+    def __init__(self, file: LogFile, layout: Layout, on_read: OnRead, account: Account) -> None:
+        self.number = 0
+        self._file = file
+        self._before = layout.before
+        self._on_read = on_read
+        self._account = account
+        self._others = -1  # lines without cells since the row before: the header is none of them
+
+    def __next__(self) -> str:
+        while line := self._read():
+            self.number += 1
+            if line.endswith(b"\n"):
+                text = line.decode("utf-8-sig", "replace").replace("\0", "\ufffd")
+                if self.number > self._before and is_row(text):
+                    self._count_others()
+                    return text
+                self._others += (self.number <= self._before and bool(text.strip())) or text.startswith(COMMENT)
+                continue
+            if line.endswith(b'"') and line.count(b'"') % 2 == 0:
+                return line.decode("utf-8", "replace")  # its last cell has an end, as pages for people write it
+            is_long = len(line) == MAX_LINE_BYTES
+            why = f"longer than {MAX_LINE_BYTES:,} bytes" if is_long else "torn: it does not end"
+            while line and not line.endswith(b"\n"):
+                line = self._read()
+            self._account.unreadable.add(f"line {self.number} ({why})")
+        self._count_others()
+        raise StopIteration
+
+    def _read(self) -> bytes:
+        line = self._file.readline(MAX_LINE_BYTES)
+        if line is None:
+            raise _NoLineYetError
+        self._on_read(len(line))
+        return line
+
+    def _count_others(self) -> None:
+        if self._others > 0:
+            self._account.not_imported["titles and comments"] += self._others
+        self._others = 0
+
+    def return_to(self, offset: int, number: int) -> None:
+        """Read on behind an earlier line."""
+        self.number = number
+        self._others = 0 if number else -1
+        self._file.return_to(offset)
