@@ -54,6 +54,9 @@ _KINDS = (
 )
 """What a folder can have, the best first. Of one training, text has all digits and event files have 32-bit numbers."""
 
+_OBJECTS = re.compile(rb"\s*(?:\{(?!')|\[\s*\{\s*\")")
+"""How JSON begins that is objects, or an array of them; Python prints a dict otherwise."""
+
 _PRINTED = "printed lines"
 """What only a file that is named is read as: source code and notes, which a folder may have, look like it."""
 
@@ -95,7 +98,7 @@ def kind_of(path: Path) -> str:
         return ""
     if first.startswith((b"{", b"[")) and has_rows(path):
         return "JSON document"
-    if first.startswith(b"{") and not first.startswith(b"{'"):  # as Python prints a dict
+    if _OBJECTS.match(start.removeprefix(BOM_UTF8)):
         return "esper-lite events" if _has_events(start) else "JSON lines"
     if IS_CONSOLE.search(start):
         return "console output"

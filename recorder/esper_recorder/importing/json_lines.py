@@ -19,7 +19,7 @@ _NUMPY = b"\x93NUMPY"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a log.
+    """One line of a log, or several that have one value.
 
     Attributes:
         number: From 1.
@@ -27,6 +27,7 @@ class Line:
         start: Its first bytes.
         value: The JSON value; None if the line has no value, or the value is null.
         problem: Why the line has no value; empty for a blank line.
+        last: The number of the last line, if there are several.
     """
 
     number: int
@@ -34,6 +35,12 @@ class Line:
     start: bytes
     value: Any = None
     problem: str = ""
+    last: int = 0
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return f"lines {self.number} to {self.last}" if self.last > self.number else f"line {self.number}"
 
 
 class Readable(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from itertools import chain, compress
+from itertools import chain, compress, pairwise
 
 from esper_recorder.importing import following
 from esper_recorder.importing.points import Points
@@ -18,16 +18,43 @@ _BEFORE_ALL, _BEHIND_ALL = (-math.inf, 0), (math.inf, 0)
 
 def in_time_order(parts: Sequence[Points]) -> Points:
     """Return all points in the order of their times; those of one time by their steps, then as they come."""
-    keys = list(chain.from_iterable(part.keys for part in parts))
-    steps = list(chain.from_iterable(part.steps for part in parts))
-    times = list(chain.from_iterable(part.times for part in parts))
-    values = list(chain.from_iterable(part.values for part in parts))
+    keys, steps, times, values, _ = _joined(parts)
     order = sorted(range(len(keys)), key=lambda place: (times[place] or 0.0, steps[place] or 0))
     return Points(
         [keys[place] for place in order],
         [steps[place] for place in order],
         [times[place] for place in order],
         [values[place] for place in order],
+    )
+
+
+def in_log_order(parts: Sequence[Points]) -> Points:
+    """Return the points of several series in the order of their times; without times, in that of their steps.
+
+    Where the steps of a series begin anew, all series are taken to have begun anew: what comes behind is a further
+    training, and is not mixed with what was before.
+    """
+    if all(time is not None for part in parts for time in part.times):
+        return in_time_order(parts)
+    laps: list[list[Points]] = []
+    for part in parts:
+        falls = [place for place, (one, other) in enumerate(pairwise(part.steps), 1) if (other or 0) < (one or 0)]
+        for lap, (begin, end) in enumerate(pairwise([0, *falls, len(part.keys)])):
+            if lap == len(laps):
+                laps.append([])
+            one_lap = slice(begin, end)
+            laps[lap].append(
+                Points(part.keys[one_lap], part.steps[one_lap], [None] * (end - begin), part.values[one_lap])
+            )
+    return _joined([in_time_order(lap) for lap in laps])
+
+
+def _joined(parts: Sequence[Points]) -> Points:
+    return Points(
+        list(chain.from_iterable(part.keys for part in parts)),
+        list(chain.from_iterable(part.steps for part in parts)),
+        list(chain.from_iterable(part.times for part in parts)),
+        list(chain.from_iterable(part.values for part in parts)),
     )
 
 

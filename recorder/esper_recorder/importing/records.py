@@ -9,7 +9,8 @@ from typing import Any
 
 from esper_recorder.importing.account import Account
 from esper_recorder.importing.following import READ_ONCE, Following, RewrittenError, Watched
-from esper_recorder.importing.json_lines import NO_LINE_YET, read_lines
+from esper_recorder.importing.json_lines import NO_LINE_YET
+from esper_recorder.importing.json_values import read_values
 from esper_recorder.importing.log_file import LogFile
 from esper_recorder.importing.numbering import as_steps
 from esper_recorder.importing.one_run import OneRun
@@ -47,7 +48,7 @@ def points_of(values: Mapping[str, float]) -> Points:
 
 
 class JsonLines:
-    """A JSON object on each line as a `PointReader`; nested keys are joined with `/`.
+    """JSON objects, one on each line or however they are laid out, as a `PointReader`; nested keys are joined with `/`.
 
     In `{"step": 3, "data": {…}}`, as verl writes it, the numbers are those of `data`.
     """
@@ -65,15 +66,15 @@ class JsonLines:
         others: dict[str, str] = {}
         one_run = OneRun(self._source_run)
         with LogFile(self.path, self._following) as file:
-            for line in read_lines(file):
+            for line in read_values(file):
                 if line is NO_LINE_YET:
                     yield NOTHING_YET
                     continue
                 on_read(line.size)
                 record = line.value
                 if not isinstance(record, dict):
-                    if line.start.strip():
-                        account.unreadable.add(f"line {line.number} ({line.problem or 'JSON, but not an object'})")
+                    if line.problem or line.value is not None:
+                        account.unreadable.add(f"{line.place} ({line.problem or 'JSON, but not an object'})")
                     continue
                 if record.keys() == {"step", "data"} and isinstance(record["data"], dict):
                     record = {**record["data"], "step": record["step"]}
