@@ -68,6 +68,15 @@ class Account:
     gaps: Named = field(default_factory=Named)
     _seen: set[int] = field(default_factory=set)
 
+    def add(self, other: Account, source: str) -> None:
+        """Add what another account says of one source, such as a file, whose name goes before its places."""
+        self.not_imported.update(other.not_imported)
+        self.left_out |= other.left_out
+        self.notes += [note for note in other.notes if note not in self.notes]
+        for place in other.unreadable.first:
+            self.unreadable.add(f"{source}, {place}")
+        self.unreadable.count += other.unreadable.count - len(other.unreadable.first)
+
     def count_update(self, update: int) -> None:
         """Count a row, and note whether its update had been recorded before."""
         self.updates += 1

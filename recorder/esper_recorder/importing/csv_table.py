@@ -12,6 +12,7 @@ from esper_recorder.importing.account import Account, Named
 from esper_recorder.importing.following import READ_ONCE, Following
 from esper_recorder.importing.json_lines import MAX_LINE_BYTES
 from esper_recorder.importing.log_file import LogFile
+from esper_recorder.importing.long_form import LongTable, long_columns
 from esper_recorder.importing.one_run import OneRun
 from esper_recorder.importing.points import NOTHING_YET, Points
 from esper_recorder.importing.records import MAX_COLUMNS, points_of
@@ -19,9 +20,12 @@ from esper_recorder.importing.run_import import OnRead
 from esper_recorder.importing.table_layout import COMMENT, START_BYTES, Layout, is_row, layout_of, reader
 from esper_recorder.importing.text_file import TextFile
 from esper_recorder.importing.values import MISSING, as_number
+from esper_recorder.importing.wandb_page import keys_of_page
 from esper_schemas.errors import UsageError
 
 _MAX_CELL = 1024 * 1024
+
+_OF_PAGE = "exported from the page of W&B, which draws a sample of a long run; __MIN and __MAX are not imported"
 
 
 def table_in(path: Path) -> Layout | None:
@@ -37,27 +41,43 @@ def table_in(path: Path) -> Layout | None:
 class CsvTable:
     """A table with a header as a `PointReader`.
 
+    A table may also be in long form, with a row for each number, or be one that the web page of W&B exports.
+
     Where the header comes again, as in files that were joined or in a log whose trainer was started again, the rows
     below are read by it, also if it has other columns.
+
+    Args:
+        path: The file.
+        following: Whether and how it is followed.
+        source_run: Which run of a table that has several; None if it has one.
+        key: The name of the number, of a table that has one and does not name it.
     """
 
     what = "numbers"
 
-    def __init__(self, path: Path, following: Following = READ_ONCE, source_run: str | None = None) -> None:
+    def __init__(
+        self, path: Path, following: Following = READ_ONCE, source_run: str | None = None, key: str = ""
+    ) -> None:
         self.path = path
         self._following = following
         self._source_run = source_run
+        self._key = key
         self.config: dict[str, Any] = {}
 
     def points(self, on_read: OnRead, account: Account) -> Iterator[Points]:
         """Yield the points of each row; see `PointReader.points`."""
         texts: dict[str, int] = {}
         headers = Named()
-        one_run = OneRun(self._source_run)
         layout = table_in(self.path)
         if layout is None:
             raise UsageError("expected a table with a header, found none")
         header = _checked(layout.header, account)
+        long = self._long_table(header, layout)
+        page = keys_of_page(header, self._source_run)
+        if page is not None:
+            header = page
+            account.notes.append(_OF_PAGE)
+        one_run = OneRun(self._source_run if page is None else None)
         is_asked = one_run.is_asked(header)
         csv.field_size_limit(_MAX_CELL)
         with LogFile(self.path, self._following) as file:
@@ -88,6 +108,9 @@ class CsvTable:
                     continue
                 if is_asked and not one_run.has(dict(zip(header, row, strict=False))):
                     continue
+                if long is not None:
+                    yield from long.add(dict(zip(header, row, strict=False)))
+                    continue
                 values = {}
                 for name, cell in zip(header, row, strict=False):
                     number = as_number(cell, layout.decimals) if cell else None
@@ -99,10 +122,21 @@ class CsvTable:
                 if values:
                     yield points_of(values)
         one_run.check()
+        if long is not None:
+            yield from long.rest()
+            texts = long.texts
         if headers.count:
             account.notes.append(f"the header comes again: {headers}; the rows below are read by it")
         for name, count in texts.items():
             account.left_out.setdefault(name, f"text, in {count:,} rows")
+
+    def _long_table(self, header: Sequence[str], layout: Layout) -> LongTable | None:
+        columns = long_columns(header)
+        if columns is None:
+            return None
+        if not columns.name and not self._key:
+            raise UsageError("it has one number only; put the tables of both losses into one folder, and pass that")
+        return LongTable(columns, self._key, layout.decimals)
 
 
 def _is_header(row: list[str], header: list[str]) -> bool:

@@ -23,6 +23,7 @@ from esper_recorder.importing.points import PointReader
 from esper_recorder.importing.printed_lines import PrintedLines, has_losses
 from esper_recorder.importing.records import JsonLines, ParquetTable
 from esper_recorder.importing.run_import import UpdateSource
+from esper_recorder.importing.table_folder import TableFolder, keys_of_tables
 from esper_recorder.importing.table_layout import START_BYTES, layout_of
 from esper_recorder.importing.text_file import TextFile
 from esper_recorder.importing.tfevents.reader import EventFiles
@@ -206,7 +207,8 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
         if not following.is_over and not hint:
             raise NothingYetError(f"{folder} has no log of a PPO yet")
         raise UsageError(f"{folder}: expected {_EXPECTED}; found {_found_in(entries)}{hint}")
-    if len(files[kind]) > 1 and kind != "event files":
+    tables = keys_of_tables(files[kind], given.source_run) if kind == "CSV" and len(files[kind]) > 1 else None
+    if len(files[kind]) > 1 and kind != "event files" and tables is None:
         names = ", ".join(path.name for path in files[kind][:5])
         raise UsageError(f"{folder}: it has {len(files[kind]):,} logs ({names}); name one of them")
     series = series_in(folder) if kind == "event files" else {}
@@ -214,6 +216,8 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
         unpacked = Unpacked(files[kind])
         reader = EventFolders(unpacked.files, folder, series, following)
         source: UpdateSource = PointLog(folder, reader, given, following, unpacked)
+    elif tables is not None:
+        source = PointLog(folder, TableFolder(tables, following, given.source_run), given, following)
     else:
         source = _source(folder, kind, files[kind], given, following)
     others = [path.name for other, paths in files.items() if other != kind for path in paths]
@@ -314,7 +318,7 @@ def _source(path: Path, kind: str, files: Sequence[Path], given: Given, followin
     if kind == "event files":
         reader = EventFiles(unpacked.files, path if path.is_dir() else None, following)
     elif kind == "Parquet":
-        reader = ParquetTable(unpacked.files[0], following)
+        reader = ParquetTable(unpacked.files[0], following, given.source_run)
     elif kind == "W&B":
         reader = WandbRun(unpacked.files[0], following)
     else:

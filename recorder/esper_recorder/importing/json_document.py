@@ -11,6 +11,7 @@ from typing import Any
 
 from esper_recorder.importing.account import Account
 from esper_recorder.importing.following import READ_ONCE, Following, RewrittenError, Watched
+from esper_recorder.importing.long_form import long_table
 from esper_recorder.importing.merging import in_log_order
 from esper_recorder.importing.numbering import as_steps
 from esper_recorder.importing.one_run import OneRun
@@ -50,7 +51,10 @@ def has_rows(path: Path) -> bool:
     document = _load(path)
     if (series := _series_in(document)) is not None:
         return any("loss" in key.lower() for key in series.keys)
-    for row in _rows_in(document)[:_LOOKED_AT]:
+    rows = _rows_in(document)[:_LOOKED_AT]
+    if rows and (long := long_table(rows[0])) is not None:
+        return any("loss" in str(row.get(long.columns.name)).lower() for row in rows)
+    for row in rows:
         flatten(row, "", values, {})
     return any("loss" in key.lower() for key in values)
 
@@ -206,14 +210,19 @@ class JsonDocument:
             settings = document.get(CONFIG_KEY) if isinstance(document, dict) else None
             if isinstance(settings, dict):
                 self.config.update(settings)
+            long = long_table(rows[0]) if rows else None
             for row in rows:
                 on_read(0)
-                if one_run.has(row):
+                if one_run.has(row) and long is not None:
+                    yield from long.add(row)
+                elif long is None and one_run.has(row):
                     values: dict[str, float] = {}
                     flatten({key: value for key, value in row.items() if key != CONFIG_KEY}, "", values, others)
                     if values:
                         yield points_of(values)
             one_run.check()
+            if long is not None:
+                yield from long.rest()
             watched.note_read(os.fstat(opened.file.fileno()).st_size)
             while not watched.is_over:
                 yield NOTHING_YET

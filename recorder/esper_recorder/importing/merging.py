@@ -18,7 +18,7 @@ _BEFORE_ALL, _BEHIND_ALL = (-math.inf, 0), (math.inf, 0)
 
 def in_time_order(parts: Sequence[Points]) -> Points:
     """Return all points in the order of their times; those of one time by their steps, then as they come."""
-    keys, steps, times, values, _ = _joined(parts)
+    keys, steps, times, values, _ = joined(parts)
     order = sorted(range(len(keys)), key=lambda place: (times[place] or 0.0, steps[place] or 0))
     return Points(
         [keys[place] for place in order],
@@ -46,10 +46,11 @@ def in_log_order(parts: Sequence[Points]) -> Points:
             laps[lap].append(
                 Points(part.keys[one_lap], part.steps[one_lap], [None] * (end - begin), part.values[one_lap])
             )
-    return _joined([in_time_order(lap) for lap in laps])
+    return joined([in_time_order(lap) for lap in laps])
 
 
-def _joined(parts: Sequence[Points]) -> Points:
+def joined(parts: Sequence[Points]) -> Points:
+    """Return the points of several series one after another."""
     return Points(
         list(chain.from_iterable(part.keys for part in parts)),
         list(chain.from_iterable(part.steps for part in parts)),

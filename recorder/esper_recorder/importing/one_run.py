@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from esper_schemas.errors import UsageError
 
-_RUN_KEYS = ("run", "run_id", "run_name", "run_uuid", "trial_id", "seed")
-"""Columns that tell one run from another."""
+_RUN_KEYS = ("run", "run_id", "run_name", "run_uuid", "run_hash", "trial_id", "seed")
+"""Columns that tell one run from another, in small letters, and with `_` for what is between words."""
+
+_SEPARATORS = re.compile(r"[\s.-]+")
 
 _PROGRESS = ("step", "global_step", "_step", "update", "iteration", "iter", "env_steps", "timesteps", "total_timesteps")
 """Columns that rise while one run goes on."""
@@ -27,12 +30,18 @@ class OneRun:
         self._wanted = wanted
         self._names: dict[str, None] = {}
         self._has_found = False
+        self._header: Collection[str] = ()
+        self._columns: list[str] = []  # of a row with these columns
         self._of_row: dict[str, str] = {}
         self._progress: dict[str, float] = {}
 
     def is_asked(self, header: Collection[str]) -> bool:
         """Whether the rows of a table with this header can be of several runs, or one is wanted."""
-        return self._wanted is not None or any(key in header for key in _RUN_KEYS)
+        return self._wanted is not None or bool(self.columns(header))
+
+    def columns(self, header: Iterable[str]) -> list[str]:
+        """Return the columns of a table that tell one run from another."""
+        return [key for key in header if _SEPARATORS.sub("_", key.strip().lower()) in _RUN_KEYS]
 
     def has(self, row: Mapping[str, Any]) -> bool:
         """Whether a row, with its cells by column, is of the run.
@@ -42,7 +51,9 @@ class OneRun:
         Raises:
             UsageError: no run is wanted, and the row begins another one, or is of one beside this one.
         """
-        of_row = {key: str(row[key]).strip() for key in _RUN_KEYS if row.get(key) not in (None, "")}
+        if row.keys() != self._header:
+            self._header, self._columns = row.keys(), self.columns(row)
+        of_row = {key: str(row[key]).strip() for key in self._columns if row[key] not in (None, "")}
         if not of_row:
             return self._wanted is None
         if self._wanted is not None:
