@@ -20,6 +20,9 @@ _NOT_READ = frozenset({"update", "wall_time", "skipped", "skip_reason", "episode
 _SEPARATORS = re.compile(r"[\s_-]+")
 """What may stand between the words of a name, as in `Value Loss`."""
 
+_MEAN = re.compile(r"\s*[(\[](?:mean|avg|average|nats)[)\]]$")
+"""What may stand behind a name, and says what the metrics table says."""
+
 _AS_NAMED = "named so by the log; nothing says that it is the same number"
 
 UNKNOWN = Dialect(
@@ -38,12 +41,13 @@ def plain_dialect(names: Collection[str]) -> Dialect | None:
     """Return a dialect for a log that names both losses as the metrics table does; None if it does not.
 
     A key is such a name, or ends with it behind a slash or a dot, as `losses/value_loss` and `Losses/Value Loss` do. A
+    unit may follow, as in `Value Loss (mean)`. A
     name that two keys end with is read of neither, and a loss that two keys end with is not known.
     """
     found: dict[str, str] = {}
     ambiguous = set()
     for name in names:
-        column = _SEPARATORS.sub("_", re.split(r"[/.]", name)[-1].strip().lower())
+        column = _SEPARATORS.sub("_", _MEAN.sub("", re.split(r"[/.]", name)[-1].strip().lower()))
         if column in METRICS and column not in _NOT_READ:
             if column in found:
                 ambiguous.add(column)

@@ -11,8 +11,9 @@ from typing import Any
 
 from esper_recorder.importing.account import Account, Mapped
 from esper_recorder.importing.following import READ_ONCE, Following
-from esper_recorder.importing.json_lines import NO_LINE_YET, describe_start, read_lines
+from esper_recorder.importing.json_lines import NO_LINE_YET, read_lines
 from esper_recorder.importing.log_file import LogFile
+from esper_recorder.importing.other_files import describe_start
 from esper_recorder.importing.rows import Row
 from esper_recorder.importing.run_import import OnRead
 from esper_schemas.errors import PayloadError, UsageError

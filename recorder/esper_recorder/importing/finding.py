@@ -16,8 +16,8 @@ from esper_recorder.importing.database import tables_in
 from esper_recorder.importing.esper_lite import EsperLiteEvents
 from esper_recorder.importing.following import READ_ONCE, Following
 from esper_recorder.importing.json_document import JsonDocument, has_rows
-from esper_recorder.importing.json_lines import COMPRESSED, describe_start
 from esper_recorder.importing.number_files import NumberFiles
+from esper_recorder.importing.other_files import COMPRESSED, describe_start
 from esper_recorder.importing.point_log import NOT_READ, Given, PointLog
 from esper_recorder.importing.points import PointReader
 from esper_recorder.importing.printed_lines import PrintedLines, has_losses
@@ -116,8 +116,6 @@ def _start_of(path: Path) -> tuple[bytes, str]:
 
 def _described(start: bytes, packing: str) -> str:
     """Say what a file is that is no log."""
-    if b", episodic_return=" in start and b"global_step=" in start:
-        return "the console output of CleanRL, which has no losses; its event files have: pass runs/<name>"
     found = describe_start(start)
     return f"{found} in {packing}; decompress it first" if packing and found == "binary data" else found
 

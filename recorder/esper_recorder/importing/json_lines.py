@@ -10,12 +10,6 @@ from typing import Any, Protocol
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line is skipped, and never loaded into memory as a whole."""
 
-COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
-"""How files begin that a person can make readable, and what they are."""
-
-_ZIP = b"PK\x03\x04"  # a checkpoint of PyTorch begins so, too
-_NUMPY = b"\x93NUMPY"
-
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -84,23 +78,3 @@ def read_lines(file: Readable) -> Iterator[Line]:
                 yield Line(
                     number, size, start, problem="torn: the file ends in the middle of it" if is_torn else "not JSON"
                 )
-
-
-def describe_start(start: bytes) -> str:
-    """Guess from its first bytes what a file is that is not a log."""
-    if not start:
-        return "an empty file"
-    if not start.strip():
-        return "blank lines"
-    for magic, name in COMPRESSED.items():
-        if start.startswith(magic):
-            return f"{name} data; decompress it first"
-    if start.startswith(_ZIP):
-        return "a zip archive; unpack it first"
-    if start.startswith(_NUMPY):
-        return "an array of NumPy, whose columns have no names; write it as CSV with a header"
-    text = start.decode(errors="replace")
-    if "\0" in text or "\ufffd" in text[:-4]:
-        return "binary data"
-    first = text.strip().partition("\n")[0]
-    return f"text that begins {first[:60]!a}"

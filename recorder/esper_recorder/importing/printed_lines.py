@@ -40,6 +40,10 @@ _PAIR = re.compile(
 _BEGUN = re.compile(rf"{_KEY}[\"']?\s*[:=]\s*[\"']?[-+]?\.?\d", re.IGNORECASE)
 """A key, and what begins like its number: `0,5` and `12ms` are none that is read."""
 
+_BETWEEN_DICTS = re.compile(r"(?<=\})\s*,\s*(?=\{)")
+_WHOLE = ("}", "}]", "})")
+"""How a line ends that lacks nothing, also without the end of a line."""
+
 _UNITS = {"%": 0.01, "k": 1e3, "m": 1e6, "b": 1e9}
 
 
@@ -48,7 +52,8 @@ class PrintedLines:
 
     A line has keys and numbers: `key: 0.5`, `key=0.5`, `'key': 0.5`, and if it has a loss also `key 0.5`. A percentage
     becomes a fraction, and `1.5M` is 1,500,000. Other lines are counted, and so are numbers in other forms. A record is
-    one line or several: it ends behind a line with both losses, or else where a key comes again.
+    one line or several: it ends behind a line with both losses, or else where a key comes again. A line with a list of
+    dicts is as many lines as it has dicts.
     """
 
     what = "numbers"
@@ -71,22 +76,23 @@ class PrintedLines:
                     continue
                 on_read(len(line))
                 number += 1
-                if not line.endswith(b"\n"):
+                parts = _parts_of(line.decode("utf-8", "replace"))
+                if not line.endswith(b"\n") and not parts[-1].endswith(_WHOLE):
                     account.unreadable.add(f"line {number} (torn: it does not end)")
-                    continue
-                text = line.decode("utf-8", "replace")
-                pairs = list(_pairs(text))
-                others += not pairs and bool(text.strip())
-                values = dict(pairs)
-                unread.update(_unread(text) - values.keys() if pairs else ())
-                repeated.update(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-                if not record.keys().isdisjoint(values):
-                    yield points_of(record)
-                    record = {}
-                record |= values
-                if _has_both(tuple(values)):
-                    yield points_of(record)
-                    record = {}
+                    parts.pop()
+                for text in parts:
+                    pairs = list(_pairs(text))
+                    others += not pairs and bool(text.strip())
+                    values = dict(pairs)
+                    unread.update(_unread(text) - values.keys() if pairs else ())
+                    repeated.update(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+                    if not record.keys().isdisjoint(values):
+                        yield points_of(record)
+                        record = {}
+                    record |= values
+                    if _has_both(tuple(values)):
+                        yield points_of(record)
+                        record = {}
         if record:
             yield points_of(record)
         if others:
@@ -108,8 +114,8 @@ def has_losses(path: Path) -> bool:
         start = text.stream.read(_START_BYTES)
     if b"loss" not in start.lower():
         return False
-    lines = start.decode("utf-8", "replace").split("\n")
-    losses = Counter(key for line in lines if "loss" in line.lower() for key in {key for key, _ in _pairs(line)})
+    lines = (line for line in start.decode("utf-8", "replace").split("\n") if "loss" in line.lower())
+    losses = Counter(key for line in lines for part in _parts_of(line) for key in {key for key, _ in _pairs(part)})
     return any(count >= _LEAST_LINES and is_loss(key) for key, count in losses.items())
 
 
@@ -118,9 +124,13 @@ def _has_both(keys: tuple[str, ...]) -> bool:
     return all(likely_losses(keys).values())
 
 
-def _unread(line: str) -> set[str]:
-    """The keys on a line behind which something begins like a number."""
-    text = _shown(line)
+def _parts_of(line: str) -> list[str]:
+    """What a terminal shows of a line, each dict of a list by itself."""
+    return _BETWEEN_DICTS.split(_shown(line))
+
+
+def _unread(text: str) -> set[str]:
+    """The keys in a text behind which something begins like a number."""
     return {match["key"] for match in _BEGUN.finditer(text)} if len(text) <= _LONGEST else set()
 
 
@@ -129,9 +139,8 @@ def _shown(line: str) -> str:
     return _ESCAPE.sub("", line.rstrip("\r\n").rpartition("\r")[2])
 
 
-def _pairs(line: str) -> Iterator[tuple[str, float]]:
-    """Yield the keys on a line with their numbers."""
-    text = _shown(line)
+def _pairs(text: str) -> Iterator[tuple[str, float]]:
+    """Yield the keys in a text with their numbers."""
     if len(text) > _LONGEST:
         return
     has_loss = "loss" in text.lower()

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from tests.recorder.importing.esper_lite_events import GAP, SHORT, an_update, events_of, run_import, write
 
-from esper_recorder.importing.json_lines import MAX_LINE_BYTES, describe_start, read_lines
+from esper_recorder.importing.json_lines import MAX_LINE_BYTES, read_lines
+from esper_recorder.importing.other_files import describe_start
 
 SAME_NAME = ("policy_loss", "value_loss", "entropy_coef", "clip_fraction", "ratio_std", "explained_variance")
 SAME_NAME_EXTRAS = ("episodes_completed", "train_steps", "avg_accuracy", "rolling_avg_accuracy")
@@ -238,7 +239,8 @@ def test_a_line_of_any_length_is_skipped_in_pieces() -> None:
         (b"", "an empty file"),
         (b"BZh91AY&SY", "bzip2 data; decompress it first"),
         (b"PAR1\x15\x00\x15", "binary data"),
-        (b"\x89PNG\r\n\xff\xfe\xfa ..........", "binary data"),
+        (b"\x89PNG\r\n\xff\xfe\xfa ..........", "a picture"),
+        (b"\xff\xd8\xff\xe0 ..........", "binary data"),
         ("time/total,ä\n1,2\n".encode(), "text that begins 'time/total,\\xe4'"),
     ],
 )

@@ -77,6 +77,25 @@ def test_a_zip_archive_is_named_as_one(tmp_path: Path) -> None:
         find_source(log, Given({}, {}, None))
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["[Content_Types].xml", "_rels/.rels", "xl/workbook.xml", "xl/worksheets/sheet1.xml"],
+        ["docProps/app.xml", "xl/worksheets/sheet1.xml", "[Content_Types].xml"],
+        ["mimetype", "content.xml"],
+    ],
+    ids=["Excel", "openpyxl", "LibreOffice"],
+)
+def test_a_spreadsheet_is_named_as_one(names: list[str], tmp_path: Path) -> None:
+    """It is a zip archive with parts that nobody has to unpack."""
+    log = tmp_path / "log.xlsx"
+    with ZipFile(log, "w") as archive:
+        for name in names:
+            archive.writestr(name, "application/vnd.oasis.opendocument.spreadsheet" if name == "mimetype" else "<x/>")
+    with pytest.raises(UsageError, match=r"found an Excel sheet or another document of Office; save the sheet as CSV$"):
+        find_source(log, Given({}, {}, None))
+
+
 def test_numbers_without_the_names_of_columns_are_no_log(tmp_path: Path) -> None:
     """HARL writes steps and returns of its evaluations beside its log; their first line is no header."""
     log = tmp_path / "logs" / "progress.csv"

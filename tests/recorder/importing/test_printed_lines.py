@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pprint
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,19 @@ def test_numbers_in_other_forms_are_left_out_by_name(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     why = "(numbers in a form that is not read, on 3 lines)"
     assert balance(done)["keys left out"] == f"kl {why}, took {why}"
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_dicts_are_read_one_by_one_wherever_they_end(end: str, tmp_path: Path) -> None:
+    """A list of dicts on one line, and dicts over several lines; a bracket at the end tells that nothing is missing."""
+    rows = [
+        {"step": 128 * n, "value_loss": 0.5 + n, "policy_loss": -0.25, "a longer name of a number": 1.0} for n in (1, 2)
+    ]
+    for place, text in enumerate((repr(rows), pprint.pformat(rows), "\n".join(map(pprint.pformat, rows)))):
+        log = tmp_path / f"dicts_{place}.log"
+        log.write_text(text + end)
+        done = import_log(log, "--map", "step=env_steps", root=tmp_path / "runs")
+        assert done.exit_code == 0, done.output
+        found = rows_of(tmp_path / "runs" / log.stem)
+        assert [(row["env_steps"], row["value_loss"]) for row in found] == [(128, 1.5), (256, 2.5)]
+        assert balance(done)["not readable"] == "none"

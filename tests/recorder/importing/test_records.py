@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,18 @@ def test_console_lines_of_verl(tmp_path: Path, read_rows: ReadRows) -> None:
             b'{"vf": "high", "pg": [0.1]}\n',
             "it has no scalars, so there is no update; found pg (a list), vf (text)",
         ),
-        ("0.monitor.csv", b'#{"t_start": 1, "env_id": "a"}\nr,l,t\n1,2,3\n', "found text that begins '#{"),
+        ("0.monitor.csv", b'#{"t_start": 1, "env_id": "a"}\nr,l,t\n1,2,3\n', "a Monitor of Stable-Baselines3 logs"),
+        (
+            "a.xls",
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+            "found an Excel sheet or another document of Office; save the sheet",
+        ),
+        ("a.h5", b"\x89HDF\r\n\x1a\n", "found an HDF5 file; write its table as CSV or Parquet"),
+        ("a.pkl", pickle.dumps([1.0]), "found a pickle, which is not opened since it can run any program"),
+        ("a.feather", b"ARROW1\0\0", "found an Arrow or Feather file; write it as Parquet or CSV"),
+        ("a.html", b"<!DOCTYPE html>\n<table>", "found a page in HTML or XML; save its table as CSV"),
+        ("a.json", b"[[1.5, 128, 0.5], [2.5, 256, 0.4]]", "found rows of numbers in JSON, whose columns have no names"),
+        ("a.csv", b"value_loss,policy_loss\r1,2\r3,4\r", "found a table whose lines end with a carriage return only"),
     ],
 )
 def test_what_cannot_be_imported_is_one_line(name: str, content: bytes, expected: str, tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ TABLES = {
     "words.csv": csv_of(
         [{key.replace("_", " ").title(): cell for key, cell in row.items()} for row in ROWS], "Losses/"
     ),
+    "units.csv": csv_of(
+        [{f"{key} (mean)" if "loss" in key else key: cell for key, cell in row.items()} for row in ROWS]
+    ),
     "dashes.jsonl": "".join(
         json.dumps({key.replace("_", "-"): cell for key, cell in row.items()}) + "\n" for row in ROWS
     ),

@@ -1,0 +1,66 @@
+"""Says what a file is that is no log, and what a person can do about it."""
+
+from __future__ import annotations
+
+import re
+
+COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
+"""How files begin that a person can make readable, and what they are."""
+
+_ZIP = b"PK\x03\x04"  # a checkpoint of PyTorch begins so, too
+_IN_OFFICE = (b"[Content_Types].xml", b"docProps/", b"_rels/", b"xl/", b"application/vnd.oasis.opendocument")
+"""What is among the first names in the archive that a spreadsheet is."""
+
+_SHEET = "an Excel sheet or another document of Office"
+
+_OTHERS = {
+    b"\xd0\xcf\x11\xe0": f"{_SHEET}; save the sheet as CSV",
+    b"\x93NUMPY": "an array of NumPy, whose columns have no names; write it as CSV with a header",
+    b"\x89HDF": "an HDF5 file; write its table as CSV or Parquet",
+    b"ARROW1": "an Arrow or Feather file; write it as Parquet or CSV",
+    b"FEA1": "a Feather file; write it as Parquet or CSV",
+    b"%PDF": "a PDF",
+    b"\x89PNG": "a picture",
+}
+_PICKLES = tuple(bytes([0x80, version]) for version in (2, 3, 4, 5))
+_ROWS = re.compile(r"\[\s*\[\s*-?\d")
+_PAGES = ("<!doctype", "<html", "<?xml")
+
+
+def describe_start(start: bytes) -> str:
+    """Guess from its first bytes what a file is that is not a log."""
+    if not start:
+        return "an empty file"
+    if not start.strip():
+        return "blank lines"
+    for magic, name in COMPRESSED.items():
+        if start.startswith(magic):
+            return f"{name} data; decompress it first"
+    if start.startswith(_ZIP):
+        is_sheet = any(name in start for name in _IN_OFFICE)
+        return f"{_SHEET}; save the sheet as CSV" if is_sheet else "a zip archive; unpack it first"
+    for magic, name in _OTHERS.items():
+        if start.startswith(magic):
+            return name
+    if start.startswith(_PICKLES):
+        return "a pickle, which is not opened since it can run any program; write its table as CSV or Parquet"
+    text = start.decode(errors="replace")
+    if "\0" in text or "\ufffd" in text[:-4]:
+        return "binary data"
+    return _describe_text(text.strip())
+
+
+def _describe_text(text: str) -> str:
+    if text.startswith("#{"):
+        return "the episodes that a Monitor of Stable-Baselines3 logs, without losses; pass its progress.csv"
+    if _ROWS.match(text):
+        return "rows of numbers in JSON, whose columns have no names; write a list of objects"
+    if text.lower().startswith(_PAGES):
+        return "a page in HTML or XML; save its table as CSV"
+    if ", episodic_return=" in text and "global_step=" in text:
+        return "the console output of CleanRL, which has no losses; its event files have: pass runs/<name>"
+    first, end, _ = text.partition("\n")
+    lines = first.split("\r")
+    if not end and len(lines) > 2 and "," in lines[0]:
+        return "a table whose lines end with a carriage return only; save it with the line ends of Unix or Windows"
+    return f"text that begins {first[:60]!a}"
