@@ -24,7 +24,8 @@ from esper_schemas.exit_codes import ExitCode
 @click.option(
     "--source-run",
     default=None,
-    help="Which run of a log that has several: its name in Trackio or MLflow, or its run or seed in a table.",
+    help="Which run of a log that has several: its name in Trackio, MLflow or a chart of W&B, or its run or seed in a"
+    " table.",
 )
 @click.option(
     "--follow",
@@ -58,12 +59,18 @@ def import_(
 
     Each file or folder PATH becomes a run. What it is follows from its content: event files of TensorBoard (those of
     a folder are joined), progress.csv and progress.json of Stable-Baselines3, result.json of RLlib, metrics.csv of
-    Lightning, JSON lines of verl, console output that was kept in a file (of Stable-Baselines3, Spinning Up, rsl_rl
-    and verl), offline runs of W&B, runs of MLflow, Sacred and Trackio, events.jsonl of esper-lite, and with --map any
-    CSV, JSON lines or Parquet. All may be in gzip, and text in UTF-16. The command prints what became of each key, and
-    what it did not import. Import a log that has grown again to add what is new, or follow it: each update is then
-    imported as soon as it is complete. The exit code is 2 if a PATH could not be imported; the others are still
-    imported.
+    Lightning, JSON lines of verl, offline runs of W&B, runs of MLflow, Sacred and Trackio, events.jsonl of esper-lite,
+    tables exported from a tracker's page, and any CSV, JSON or Parquet that has both losses. All may be in gzip, and
+    text in UTF-16.
+
+    Console output that was kept in a file is read, too: the tables of Stable-Baselines3, Baselines and Spinning Up,
+    the blocks of rsl_rl and Isaac Lab, the lines of verl, Stoix, Mava and Acme, and what a loop of your own printed,
+    such as "value_loss: 0.5 | policy_loss: -0.01", "value_loss=0.5" or a dict, on one line or several.
+
+    Where the trainer is not known and its losses have other names, --map names them. The command prints what became of
+    each key, and what it did not import. Import a log that has grown again to add what is new, or follow it: each
+    update is then imported as soon as it is complete. The exit code is 2 if a PATH could not be imported; the others
+    are still imported.
 
     Example: esper-rec import runs/CartPole-v1__ppo__1 --out esper_runs
     """

@@ -268,3 +268,30 @@ TF_AGENTS = Dialect(
     " with the default of 0.5), value_clipping (off by default), and whether rewards are normalised (by default)",
 )
 """The step counts epochs, or minibatches."""
+
+AGILERL = Dialect(
+    name="AgileRL",
+    seen="2.58.0, read",
+    keys=(
+        Key("train/{module}/value_loss", "value_loss", "divided by batch_size once more", factor=64.0),
+        Key("train/{module}/policy_loss", "policy_loss", "divided by batch_size once more", factor=64.0),
+        Key("train/{module}/entropy_loss", "entropy_over_batch_size", "divided by batch_size once more", factor=-1.0),
+        Key("train/{module}/score", "episode_return_mean", _SINCE),
+        Key("train/{module}/local_steps", "env_steps", "of one agent"),
+        Key("train/steps_per_second", "steps_per_sec", "mean of the agents"),
+        Key("train/global_step", "steps_of_all_agents"),
+        Key("eval/{module}/fitness", "evaluation_return_mean", "of the evaluation behind the update"),
+    ),
+    signature=("train/{module}/value_loss", "train/{module}/policy_loss", "train/{module}/entropy_loss"),
+    value_loss=ValueLossDefinition(
+        source=f"0.5 * {MAX} / batch_size; {MAX} of a recurrent policy",
+        factor=64.0,
+        clipping="max",
+        reduction="all minibatches",
+    ),
+    steps="env_steps",
+    step_key="train/global_step",
+    unclear="batch_size, by which the means of the minibatches are divided once more (the factor is batch_size, so 64"
+    " with its default), except of a recurrent policy (the factor is 0.5)",
+)
+"""Of a population `agent_0` is read. A row has the means of all updates of one of its evolution steps."""

@@ -129,3 +129,31 @@ TRL_OLD = replace(
     ),
     signature=("ppo/loss/value", "ppo/loss/policy", "ppo/policy/approxkl"),
 )
+
+SAFE_RLHF = Dialect(
+    name="safe-rlhf, Align-Anything",
+    seen="PPO trainers of PKU-Alignment, read",
+    keys=(
+        Key("train/reward_critic_loss", "value_loss", "of one minibatch"),
+        Key("train/actor_loss", "policy_loss", "of one minibatch"),
+        Key("train/kl_divergence", "kl_to_reference", "k1, sum of the tokens of a response"),
+        Key("train/reward", "episode_return_mean", "reward of a response, without the KL penalty"),
+        Key("train/reward_with_kl_penalty", "reward_mean", "reward of a response with the KL penalty"),
+        Key("train/reward_advantage", "advantage_mean"),
+        Key("train/reward_return", "return_mean"),
+        Key("train/reward_value", "value_mean_after", "while the critic learns; value_mean is that from before"),
+        Key("train/actor_lr", "learning_rate", "of the actor"),
+        Key("train/reward_critic_lr", "critic_learning_rate"),
+        Key("train/mean_generated_length", "episode_length_mean", "tokens"),
+    ),
+    signature=("train/reward_critic_loss", "train/actor_loss", "train/reward_return"),
+    value_loss=ValueLossDefinition(
+        source="0.5 * masked mean(max((V - G)^2, (V_clipped - G)^2))",
+        factor=1.0,
+        clipping="max",
+        reduction="last minibatch",
+    ),
+    steps="number",
+    number="step",
+)
+"""It logs each minibatch."""

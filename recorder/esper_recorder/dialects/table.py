@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from esper_recorder.dialects import cleanrl, frameworks, gym, language, multi_agent, reference, rllib
+from esper_recorder.dialects import cleanrl, frameworks, gym, jax, language, multi_agent, reference, rllib
 from esper_recorder.dialects.key import Dialect, Lossless
 from esper_recorder.dialects.plain import plain_dialect
 
@@ -34,6 +34,12 @@ DIALECTS: tuple[Dialect, ...] = (
     frameworks.OMNISAFE,
     frameworks.XUANCE,
     frameworks.TF_AGENTS,
+    frameworks.AGILERL,
+    jax.STOIX,
+    jax.STOIX_PRINTED,
+    jax.ACME,
+    jax.ACME_PRINTED,
+    jax.DOPAMINE,
     multi_agent.ON_POLICY,
     multi_agent.ON_POLICY_SEPARATED,
     multi_agent.HARL,
@@ -51,6 +57,7 @@ DIALECTS: tuple[Dialect, ...] = (
     language.TRL,
     language.TRL_REPORTED,
     language.TRL_OLD,
+    language.SAFE_RLHF,
 )
 """Every dialect that is known."""
 
@@ -61,6 +68,11 @@ LOSSLESS: tuple[Lossless, ...] = (
         "its default logger writes losses (update/…) only every 1,000 updates; make it with update_interval=1",
     ),
     Lossless("ML-Agents", ("Losses/Q1 Loss", "Losses/Policy Loss"), "its trainer is SAC, not PPO"),
+    Lossless(
+        "garage",
+        ("Evaluation/AverageDiscountedReturn", "GaussianMLPValueFunction/LossAfter"),
+        "GaussianMLPValueFunction/LossAfter is a negative log-likelihood, and no squared error",
+    ),
     Lossless("LeanRL", ("gn", "logprobs", "advantages"), "its PPO scripts log no losses"),
     Lossless("verl", ("actor/pg_loss",), "there is no critic/vf_loss: no critic is trained, as with GRPO, or not yet"),
     Lossless(

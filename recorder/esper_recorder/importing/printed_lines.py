@@ -40,6 +40,11 @@ _PAIR = re.compile(
 _BEGUN = re.compile(rf"{_KEY}[\"']?\s*[:=]\s*[\"']?[-+]?\.?\d", re.IGNORECASE)
 """A key, and what begins like its number: `0,5` and `12ms` are none that is read."""
 
+_TITLE = re.compile(
+    rf"(?:^|\] )\s*(?:\[(?!{_LEVEL})([A-Z][A-Za-z]*(?: [A-Z][A-Za-z]*)?)\] |(?!{_LEVEL})([A-Z]{{3,}}) - )(?=[A-Za-z])"
+)
+"""What Acme, and Stoix and Mava put before the keys of an actor, a learner and an evaluation."""
+
 _BETWEEN_DICTS = re.compile(r"(?<=\})\s*,\s*(?=\{)")
 _WHOLE = ("}", "}]", "})")
 """How a line ends that lacks nothing, also without the end of a line."""
@@ -53,7 +58,8 @@ class PrintedLines:
     A line has keys and numbers: `key: 0.5`, `key=0.5`, `'key': 0.5`, and if it has a loss also `key 0.5`. A percentage
     becomes a fraction, and `1.5M` is 1,500,000. Other lines are counted, and so are numbers in other forms. A record is
     one line or several: it ends behind a line with both losses, or else where a key comes again. A line with a list of
-    dicts is as many lines as it has dicts.
+    dicts is as many lines as it has dicts. Where a line begins with `[Learner]` or `TRAINER -`, the keys on it are
+    `learner/…` and `trainer/…`, so that a return of the actor is not that of an evaluation.
     """
 
     what = "numbers"
@@ -84,7 +90,7 @@ class PrintedLines:
                     pairs = list(_pairs(text))
                     others += not pairs and bool(text.strip())
                     values = dict(pairs)
-                    unread.update(_unread(text) - values.keys() if pairs else ())
+                    unread.update(_unread(text) if pairs else ())
                     repeated.update(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
                     if not record.keys().isdisjoint(values):
                         yield points_of(record)
@@ -131,7 +137,9 @@ def _parts_of(line: str) -> list[str]:
 
 def _unread(text: str) -> set[str]:
     """The keys in a text behind which something begins like a number."""
-    return {match["key"] for match in _BEGUN.finditer(text)} if len(text) <= _LONGEST else set()
+    if len(text) > _LONGEST:
+        return set()
+    return {match["key"] for match in _BEGUN.finditer(text)} - {match["key"] for match in _PAIR.finditer(text)}
 
 
 def _shown(line: str) -> str:
@@ -144,7 +152,9 @@ def _pairs(text: str) -> Iterator[tuple[str, float]]:
     if len(text) > _LONGEST:
         return
     has_loss = "loss" in text.lower()
+    title = _TITLE.search(text)
+    of_title = "" if title is None else f"{(title[1] or title[2]).strip().lower().replace(' ', '_')}/"
     for match in _PAIR.finditer(text):
         if match["gap"] is None or has_loss:
             unit = (match["unit"] or "").lower()
-            yield match["key"], float(match["number"].replace(",", "")) * _UNITS.get(unit, 1.0)
+            yield f"{of_title}{match['key']}", float(match["number"].replace(",", "")) * _UNITS.get(unit, 1.0)

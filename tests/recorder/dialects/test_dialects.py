@@ -135,6 +135,9 @@ def test_what_no_log_tells_is_said_to_be_unclear() -> None:
         "on-policy (MAPPO)",
         "on-policy (MAPPO), separated",
         "HARL",
+        "AgileRL",
+        "Acme",
+        "Acme, as printed",
     }
     assert all(option in unclear["skrl"] for option in ("value_loss_scale", "value_preprocessor"))
     sbx = {key.name: key for key in BY_NAME["SBX, older"].keys}
