@@ -52,11 +52,15 @@ _KINDS = (
     "event files",
     "Parquet",
     "database",
+    "text table",
 )
-"""What a folder can have, the best first. Of one training, text has all digits and event files have 32-bit numbers."""
+"""What a folder can have, the best first. Of one training, text has all digits and event files have 32-bit numbers.
 
-_OBJECTS = re.compile(rb"\s*(?:\{(?!')|\[\s*\{\s*\")")
-"""How JSON begins that is objects, or an array of them; Python prints a dict otherwise."""
+A table between bars or spaces comes last: notes that lie beside a log have such, too.
+"""
+
+_OBJECTS = re.compile(rb"\s*(?:\{(?!')|(\[)\s*\{\s*\")")
+"""How JSON begins that is objects, or an array of them; Python prints a dict otherwise. Not every array is a log."""
 
 _PRINTED = "printed lines"
 """What only a file that is named is read as: source code and notes, which a folder may have, look like it."""
@@ -99,11 +103,12 @@ def kind_of(path: Path) -> str:
         return ""
     if first.startswith((b"{", b"[")) and has_rows(path):
         return "JSON document"
-    if _OBJECTS.match(start.removeprefix(BOM_UTF8)):
+    if (objects := _OBJECTS.match(start.removeprefix(BOM_UTF8))) and (not objects[1] or b"loss" in start.lower()):
         return "esper-lite events" if _has_events(start) else "JSON lines"
     if IS_CONSOLE.search(start):
         return "console output"
-    return "CSV" if layout_of(start) else ""
+    layout = layout_of(start)
+    return "" if layout is None else "text table" if layout.is_of_prose else "CSV"
 
 
 def _start_of(path: Path) -> tuple[bytes, str]:
@@ -325,7 +330,7 @@ def _source(path: Path, kind: str, files: Sequence[Path], given: Given, followin
 
 
 def _of_text(kind: str, path: Path, given: Given, following: Following) -> PointReader:
-    if kind == "CSV":
+    if kind in ("CSV", "text table"):
         return CsvTable(path, following, given.source_run)
     if kind == "JSON lines":
         return JsonLines(path, following, given.source_run)

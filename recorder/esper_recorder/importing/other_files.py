@@ -23,6 +23,8 @@ _OTHERS = {
     b"\x89PNG": "a picture",
 }
 _PICKLES = tuple(bytes([0x80, version]) for version in (2, 3, 4, 5))
+_FEW_BYTES = 8  # which tell what every second one is
+
 _ROWS = re.compile(r"\[\s*\[\s*-?\d")
 _PAGES = ("<!doctype", "<html", "<?xml")
 
@@ -44,6 +46,8 @@ def describe_start(start: bytes) -> str:
             return name
     if start.startswith(_PICKLES):
         return "a pickle, which is not opened since it can run any program; write its table as CSV or Parquet"
+    if len(start) >= _FEW_BYTES and 0 not in start[::2] and not any(start[1::2]):
+        return "text in UTF-16 without a byte-order mark; save it as UTF-8"
     text = start.decode(errors="replace")
     if "\0" in text or "\ufffd" in text[:-4]:
         return "binary data"

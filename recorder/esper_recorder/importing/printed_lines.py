@@ -15,7 +15,7 @@ from esper_recorder.importing.following import READ_ONCE, Following
 from esper_recorder.importing.json_lines import MAX_LINE_BYTES
 from esper_recorder.importing.log_file import LogFile
 from esper_recorder.importing.points import NOTHING_YET, Points
-from esper_recorder.importing.records import points_of
+from esper_recorder.importing.records import STEP_KEYS, points_of
 from esper_recorder.importing.run_import import OnRead
 from esper_recorder.importing.text_file import TextFile
 
@@ -157,4 +157,5 @@ def _pairs(text: str) -> Iterator[tuple[str, float]]:
     for match in _PAIR.finditer(text):
         if match["gap"] is None or has_loss:
             unit = (match["unit"] or "").lower()
-            yield f"{of_title}{match['key']}", float(match["number"].replace(",", "")) * _UNITS.get(unit, 1.0)
+            key = match["key"] if match["key"] in STEP_KEYS else f"{of_title}{match['key']}"
+            yield key, float(match["number"].replace(",", "")) * _UNITS.get(unit, 1.0)

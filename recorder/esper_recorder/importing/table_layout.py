@@ -21,6 +21,8 @@ COMMENT = "#"
 _RULE = "-:=| \t\r\n"
 """What the line below the header of a table in Markdown is made of."""
 
+_INDEX = [str(at) for at in range(_LOOKED_AT + 1)]
+
 _EXCEL = "sep="
 """How the line begins that tells Excel what separates cells."""
 
@@ -40,6 +42,11 @@ class Layout:
     header: tuple[str, ...]
     delimiter: str
     decimals: Decimals
+
+    @property
+    def is_of_prose(self) -> bool:
+        """Whether cells are separated by what separates words of a text, too."""
+        return self.delimiter in _OF_PROSE
 
 
 def layout_of(start: bytes) -> Layout | None:
@@ -105,6 +112,8 @@ def _below(line: str, rows: Sequence[str], delimiter: str, before: int, *, is_fi
     if not _are_names(header, must_be_all=not is_first or delimiter in _OF_PROSE):
         return None
     cells = [found for row in rows[:_LOOKED_AT] if (found := _cells(row, delimiter))]
+    if cells and all(len(row) == len(header) + 1 and row[0] in _INDEX[at : at + 2] for at, row in enumerate(cells)):
+        header.insert(0, "")  # which R and the text of a data frame of pandas leave out
     whole = [row for row in cells if not any(row[len(header) :])]  # a row with more cells is no row of this table
     numbers = [sum(as_number(cell, "unclear") is not None for cell in row) for row in whole]
     if delimiter in _OF_PROSE and not ("loss" in line.lower() and _is_dense(header, whole[:1], numbers[:1])):

@@ -100,6 +100,17 @@ def test_columns_of_another_length_are_named(tmp_path: Path) -> None:
     assert balance(done)["keys left out"] == "returns (a list of 2, not of 3)"
 
 
+def test_a_list_of_episodes_is_not_read_in_place_of_a_log(tmp_path: Path) -> None:
+    """However long it is, and whether it ends or not."""
+    folder = tmp_path / "training"
+    folder.mkdir()
+    (folder / "episodes.json").write_text(json.dumps([{"reward": 1.0, "length": 20}] * 50_000)[:-1])
+    (folder / "progress.csv").write_text("value_loss,policy_loss\n1,2\n3,4\n")
+    done = import_log(folder, root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert len(rows_of(tmp_path / "runs" / "training")) == 2
+
+
 def test_objects_over_several_lines_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record is there once its last line is."""
     monkeypatch.setattr("esper_recorder.importing.following.POLL_SECS", 0.02)

@@ -169,3 +169,17 @@ def test_a_level_is_no_title(prefix: str, tmp_path: Path) -> None:
     done = import_log(log, root=tmp_path / "runs")
     assert done.exit_code == 0, done.output
     assert "value_loss" in balance(done)
+
+
+def test_two_returns_with_one_name_are_two(tmp_path: Path) -> None:
+    """The word at the beginning of a line tells them apart, and the step of a line stays its step."""
+    log = tmp_path / "train.log"
+    lines = "[Train] step: {s}, return: {n}, value_loss: 0.5, policy_loss: 0.25\n[Eval] step: {s}, return: 99.0\n"
+    log.write_text("".join(lines.format(n=n, s=128 * n) for n in (1, 2)))
+    done = import_log(
+        log, "--map", "train/return=episode_return_mean", "--map", "step=env_steps", root=tmp_path / "runs"
+    )
+    assert done.exit_code == 0, done.output
+    rows = rows_of(tmp_path / "runs" / "train")
+    assert [(row["env_steps"], row["episode_return_mean"]) for row in rows] == [(128, 1.0), (256, 2.0)]
+    assert [row["eval/return"] for row in rows] == [99.0, 99.0]

@@ -183,6 +183,11 @@ def test_console_lines_of_verl(tmp_path: Path, read_rows: ReadRows) -> None:
         ("a.h5", b"\x89HDF\r\n\x1a\n", "found an HDF5 file; write its table as CSV or Parquet"),
         ("a.pkl", pickle.dumps([1.0]), "found a pickle, which is not opened since it can run any program"),
         ("a.feather", b"ARROW1\0\0", "found an Arrow or Feather file; write it as Parquet or CSV"),
+        (
+            "a.csv",
+            "value_loss,policy_loss".encode("utf-16-le"),
+            "found text in UTF-16 without a byte-order mark; save it",
+        ),
         ("a.html", b"<!DOCTYPE html>\n<table>", "found a page in HTML or XML; save its table as CSV"),
         ("a.json", b"[[1.5, 128, 0.5], [2.5, 256, 0.4]]", "found rows of numbers in JSON, whose columns have no names"),
         ("a.csv", b"value_loss,policy_loss\r1,2\r3,4\r", "found a table whose lines end with a carriage return only"),

@@ -56,6 +56,13 @@ TABLES = {
     "Markdown": "| {} |\n|---|:--|---|--:|\n".format(HEADER.replace(",", " | "))
     + "".join(f"| {row.replace(',', ' | ')} |\n" for row in BODY.splitlines()),
     "index of pandas": f",{HEADER}\n" + "".join(f"{at},{row}\n" for at, row in enumerate(BODY.splitlines())),
+    "print of a data frame": "".join(
+        " ".join(f"{cell:>14}" for cell in [at, *line.split(",")]) + "\n"
+        for at, line in zip(["", 0, 1, 2], PLAIN.splitlines(), strict=True)
+    ),
+    "write.table of R": HEADER.replace(",", " ")
+    + "\n"
+    + "".join(f'"{at}" {line.replace(",", " ")}\n' for at, line in enumerate(BODY.splitlines(), 1)),
     "commas at the end of rows": f"{HEADER}\n" + BODY.replace("\n", ",,\n"),
     "missing cells": PLAIN.replace("step,", "note,step,").replace("\n1024", "\nN/A,1024").replace("\n2048", "\n-,2048"),
     "no end of the last line": table(quoting=csv.QUOTE_ALL).rstrip("\n"),
@@ -150,6 +157,20 @@ def test_numbers_with_commas(text: str, decimals: Any, number: float | None) -> 
 def test_what_is_no_table(text: str) -> None:
     """Printed lines, prose, numbers without names, and bars without a loss."""
     assert layout_of(text.encode()) is None
+
+
+def test_notes_with_a_table_are_not_read_in_place_of_a_log(tmp_path: Path) -> None:
+    """A README has such; it is read where it is named, or nothing else is there."""
+    folder = tmp_path / "training"
+    folder.mkdir()
+    (folder / "README.md").write_text(f"# Results\n\n{TABLES['Markdown']}")
+    (folder / "progress.csv").write_text(PLAIN + "4096,1,2,3\n")
+    done = import_log(folder, root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert len(rows_of(tmp_path / "runs" / "training")) == 4
+    done = import_log(folder / "README.md", "--run-id", "notes", root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert len(rows_of(tmp_path / "runs" / "notes")) == 3
 
 
 def test_a_table_with_a_title_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
