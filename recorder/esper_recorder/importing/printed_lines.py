@@ -89,8 +89,9 @@ class PrintedLines:
                 for text in parts:
                     pairs = list(_pairs(text))
                     others += not pairs and bool(text.strip())
-                    values = dict(pairs)
-                    unread.update(_unread(text) if pairs else ())
+                    title = _title_of(text) if pairs else ""
+                    values = {key if key in STEP_KEYS else f"{title}{key}": value for key, value in pairs}
+                    unread.update(_unread(text) - {key for key, _ in pairs} if pairs else ())
                     repeated.update(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
                     if not record.keys().isdisjoint(values):
                         yield points_of(record)
@@ -132,14 +133,19 @@ def _has_both(keys: tuple[str, ...]) -> bool:
 
 def _parts_of(line: str) -> list[str]:
     """What a terminal shows of a line, each dict of a list by itself."""
-    return _BETWEEN_DICTS.split(_shown(line))
+    text = _shown(line)
+    return _BETWEEN_DICTS.split(text) if "}" in text else [text]
 
 
 def _unread(text: str) -> set[str]:
     """The keys in a text behind which something begins like a number."""
-    if len(text) > _LONGEST:
-        return set()
-    return {match["key"] for match in _BEGUN.finditer(text)} - {match["key"] for match in _PAIR.finditer(text)}
+    return {match["key"] for match in _BEGUN.finditer(text)} if len(text) <= _LONGEST else set()
+
+
+def _title_of(text: str) -> str:
+    """How the keys of a line begin, by the word at its beginning."""
+    title = _TITLE.search(text) if "[" in text or " - " in text else None
+    return "" if title is None else f"{(title[1] or title[2]).lower().replace(' ', '_')}/"
 
 
 def _shown(line: str) -> str:
@@ -152,10 +158,7 @@ def _pairs(text: str) -> Iterator[tuple[str, float]]:
     if len(text) > _LONGEST:
         return
     has_loss = "loss" in text.lower()
-    title = _TITLE.search(text)
-    of_title = "" if title is None else f"{(title[1] or title[2]).strip().lower().replace(' ', '_')}/"
     for match in _PAIR.finditer(text):
         if match["gap"] is None or has_loss:
             unit = (match["unit"] or "").lower()
-            key = match["key"] if match["key"] in STEP_KEYS else f"{of_title}{match['key']}"
-            yield key, float(match["number"].replace(",", "")) * _UNITS.get(unit, 1.0)
+            yield match["key"], float(match["number"].replace(",", "")) * _UNITS.get(unit, 1.0)

@@ -68,6 +68,7 @@ class JsonLines:
         others: dict[str, str] = {}
         one_run = OneRun(self._source_run)
         long: LongTable | None = None
+        before: tuple[str, ...] = ()
         with LogFile(self.path, self._following) as file:
             for line in read_values(file):
                 if line is NO_LINE_YET:
@@ -86,7 +87,9 @@ class JsonLines:
                     self.config.update(settings)
                 if not one_run.has(record):
                     continue
-                if (long := long or long_table(record)) is not None:
+                if long is None and (keys := tuple(record)) != before:  # of nearly all records, it has to be cheap
+                    before, long = keys, long_table(keys)
+                if long is not None:
                     yield from long.add(record)
                     continue
                 values: dict[str, float] = {}
