@@ -63,9 +63,9 @@ def import_(
     tables exported from a tracker's page, and any CSV, JSON or Parquet that has both losses. All may be in gzip, and
     text in UTF-16.
 
-    Console output that was kept in a file is read, too: the tables of Stable-Baselines3, Baselines and Spinning Up,
-    the blocks of rsl_rl and Isaac Lab, the lines of verl, Stoix, Mava and Acme, and what a loop of your own printed,
-    such as "value_loss: 0.5 | policy_loss: -0.01", "value_loss=0.5" or a dict, on one line or several.
+    Console output that was kept in a file is read, too: the tables of Stable-Baselines3, Baselines, Spinning Up and
+    OmniSafe, the blocks of rsl_rl and Isaac Lab, the lines of verl, Stoix, Mava and Acme, and what a loop of your own
+    printed, such as "value_loss: 0.5 | policy_loss: -0.01", "value_loss=0.5" or a dict, on one line or several.
 
     Where the trainer is not known and its losses have other names, --map names them. The command prints what became of
     each key, and what it did not import. Import a log that has grown again to add what is new, or follow it: each

@@ -31,15 +31,27 @@ _BLOCK = re.compile(r"Learning iteration (\d+)/\d+")
 _ENTRY = re.compile(r"\s*(\S[^:]*):\s+([-+]?(?:nan|inf|\d[\d.]*(?:e[-+]?\d+)?))s?\s*$", re.IGNORECASE)
 _LAST_ENTRY = re.compile(r"\s*ETA:")
 
-IS_CONSOLE = re.compile(
+_IS_CONSOLE = re.compile(
     rb"(?:^|[\s)])step:\d+ - [^\s:]+:[^\s]+|-----\s*?\n[^\n]*\|[^|\n]+\|[^|\n]*\|[ \t\r]*\n|Learning iteration \d+/\d+"
 )
 """What none but the console output of a trainer has."""
+
+_BORDERS = str.maketrans(
+    dict.fromkeys("│┃║", "|") | dict.fromkeys("─━═┌┐└┘├┤┬┴┼┏┓┗┛┡┩┢┪┣┫┳┻╇╈╋╭╮╰╯╔╗╚╝╠╣╦╩╬╞╡╪╒╕╘╛", "-")
+)
+"""What Rich draws tables with, and what Stable-Baselines3 does."""
 
 _NUMBER = re.compile(r"(?:np\.\w+\()?([-+]?(?:nan|inf|\d[\d.]*(?:e[-+]?\d+)?))\)?", re.IGNORECASE)
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _INDENT = "   "  # of a key below the heading of its group
 _MAX_ROWS = 5000
+
+
+def is_console(start: bytes) -> bool:
+    """Whether the first bytes of a text are the console output of a trainer that is known."""
+    has_borders = b"\xe2\x94" in start or b"\xe2\x95" in start
+    text = start.decode("utf-8", "replace").translate(_BORDERS).encode() if has_borders else start
+    return _IS_CONSOLE.search(text) is not None
 
 
 class ConsoleOutput:
@@ -73,7 +85,8 @@ class ConsoleOutput:
                 on_read(len(line))
                 number += 1
                 was_open = self._table is not None or self._block is not None
-                text = _ESCAPE.sub("", line.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2])
+                shown = line.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
+                text = _ESCAPE.sub("", shown).translate(_BORDERS)
                 if not line.endswith(b"\n"):
                     account.unreadable.add(f"line {number} (torn: it does not end)")
                     continue

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esper_recorder.importing import mlflow, mlflow_database, torchrl_csv, trackio
-from esper_recorder.importing.console import IS_CONSOLE, ConsoleOutput
+from esper_recorder.importing.console import ConsoleOutput, is_console
 from esper_recorder.importing.csv_table import CsvTable
 from esper_recorder.importing.database import MAGIC as SQLITE
 from esper_recorder.importing.database import tables_in
@@ -105,7 +105,7 @@ def kind_of(path: Path) -> str:
         return "JSON document"
     if (objects := _OBJECTS.match(start.removeprefix(BOM_UTF8))) and (not objects[1] or b"loss" in start.lower()):
         return "esper-lite events" if _has_events(start) else "JSON lines"
-    if IS_CONSOLE.search(start):
+    if is_console(start):
         return "console output"
     layout = layout_of(start)
     return "" if layout is None else "text table" if layout.is_of_prose else "CSV"
@@ -211,6 +211,8 @@ def _of_folder(folder: Path, given: Given, following: Following) -> UpdateSource
             raise NothingYetError(f"{folder} has no log of a PPO yet")
         raise UsageError(f"{folder}: expected {_EXPECTED}; found {_found_in(entries)}{hint}")
     tables = keys_of_tables(files[kind], given.source_run) if kind == "CSV" and len(files[kind]) > 1 else None
+    if tables is not None and "event files" in files:
+        kind, tables = "event files", None  # which the tables are a sample of
     if len(files[kind]) > 1 and kind != "event files" and tables is None:
         names = ", ".join(path.name for path in files[kind][:5])
         raise UsageError(f"{folder}: it has {len(files[kind]):,} logs ({names}); name one of them")

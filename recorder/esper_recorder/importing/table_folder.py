@@ -17,9 +17,12 @@ from esper_recorder.importing.points import NOTHING_YET, Points
 from esper_recorder.importing.run_import import OnRead
 from esper_recorder.importing.wandb_page import keys_of_page
 from esper_schemas.errors import UsageError
+from esper_schemas.metric.payload import METRICS
 
 _OF_TENSORBOARD = re.compile(r"run-(?P<run>.*)-tag-(?P<tag>.*)")
 """The name of a file that TensorBoard's page exports. Browsers write `_` for the slashes in it."""
+
+_MOST_OF_TENSORBOARD = 1000
 
 
 def keys_of_tables(files: Sequence[Path], source_run: str | None) -> dict[Path, str] | None:
@@ -63,10 +66,14 @@ def _is_page_of_wandb(header: Sequence[str]) -> bool:
 
 
 def _key_of(tag: str) -> str:
-    """The key that a tag without its slashes stands for, as far as any trainer is known to have it."""
-    names = [key.name for dialect in DIALECTS for key in dialect.keys]
+    """The key that a tag without its slashes stands for: that of a known trainer, or one that ends in a metric."""
     flat = re.sub(r"\W", "_", tag)
-    return next((name for name in [tag, *names] if name in names and re.sub(r"\W", "_", name) == flat), tag)
+    names = [key.name for dialect in DIALECTS for key in dialect.keys]
+    known = next((name for name in [tag, *names] if name in names and re.sub(r"\W", "_", name) == flat), None)
+    if known is not None:
+        return known
+    metric = max((name for name in METRICS if tag.lower().endswith(f"_{name}")), key=len, default="")
+    return f"{tag[: -len(metric) - 1]}/{tag[-len(metric) :]}" if metric else tag
 
 
 class TableFolder:
@@ -98,6 +105,8 @@ class TableFolder:
             table = CsvTable(path, READ_ONCE, None if key else self._source_run, key)
             parts.append(joined(list(table.points(on_read, own))))
             account.add(own, path.name)
+        if any(len(part.keys) == _MOST_OF_TENSORBOARD for part in parts):
+            account.notes.append("a table has 1,000 rows: the page of TensorBoard exports a sample of a longer log")
         yield in_log_order(parts)
         while not self._following.is_over:
             yield NOTHING_YET

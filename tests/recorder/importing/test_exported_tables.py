@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.recorder.importing.followed import followed, rows_of
-from tests.recorder.importing.logs import balance, import_log
+from tests.recorder.importing.logs import balance, import_log, unpacked
 
 KEYS = ("losses/value_loss", "losses/policy_loss", "losses/entropy", "losses/approx_kl", "losses/clipfrac")
 ROWS = [
@@ -193,6 +193,31 @@ def test_a_folder_with_a_table_for_each_number_is_one_log(write: Callable[[Path,
     done = import_log(folder, root=tmp_path / "runs")
     assert done.exit_code == 0, done.output
     is_right(tmp_path / "runs" / "exported")
+
+
+def test_event_files_are_read_rather_than_a_sample_of_them(tmp_path: Path) -> None:
+    """Somebody exported a few tables into the folder of the log."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    unpacked("cleanrl_ppo_cartpole_gym029.tfevents", folder)
+    tables_of_tensorboard(folder, "a")
+    done = import_log(folder, root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert len(rows_of(tmp_path / "runs" / "logs")) == 195
+    assert "read from cleanrl_ppo_cartpole_gym029.tfevents; not read: run-a-tag-" in balance(done)["note"]
+
+
+def test_tags_of_a_trainer_that_nobody_knows_end_in_a_metric(tmp_path: Path) -> None:
+    """Of `Mine_value_loss`, the slash was before the metric. A table of TensorBoard with 1,000 rows is a sample."""
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    rows = "Wall time,Step,Value\n" + "".join(f"{1.5e9 + n},{n},{n}.5\n" for n in range(1000))
+    for key in ("Mine_value_loss", "Mine_policy_loss"):
+        (folder / f"run-.-tag-{key}.csv").write_text(rows)
+    done = import_log(folder, root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert balance(done)["Mine/value_loss"].startswith("value_loss")
+    assert "exports a sample of a longer log" in balance(done)["note"]
 
 
 def test_a_torn_table_of_a_folder_is_named(tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 from tests.recorder.importing.followed import rows_of
-from tests.recorder.importing.logs import balance, import_log
+from tests.recorder.importing.logs import DATA, balance, import_log
 
 BRIGHT = "\x1b[36m\x1b[1m\x1b[35m\x1b[1m"
 
@@ -183,3 +188,27 @@ def test_two_returns_with_one_name_are_two(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "runs" / "train")
     assert [(row["env_steps"], row["episode_return_mean"]) for row in rows] == [(128, 1.0), (256, 2.0)]
     assert [row["eval/return"] for row in rows] == [99.0, 99.0]
+
+
+def test_a_table_that_rich_draws_is_read(tmp_path: Path) -> None:
+    """OmniSafe prints one for each epoch, with the names of its progress.csv."""
+    rows = csv.DictReader(
+        gzip.decompress((DATA / "omnisafe_ppolag_progress.csv.gz").read_bytes()).decode().splitlines()
+    )
+    text = io.StringIO()
+    console = Console(file=text, width=120)
+    for row in rows:
+        table = Table("Metrics", "Value")
+        for key, cell in row.items():
+            table.add_row(key, cell)
+        console.print(table)
+        console.print("Warning: trajectory cut off when rollout by epoch")
+    log = tmp_path / "slurm-1.out"
+    log.write_text(text.getvalue(), "utf-8")
+    done = import_log(log, "--run-id", "printed", root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert balance(done)["trainer"] == "OmniSafe"
+    assert (
+        import_log(DATA / "omnisafe_ppolag_progress.csv.gz", "--run-id", "csv", root=tmp_path / "runs").exit_code == 0
+    )
+    assert rows_of(tmp_path / "runs" / "printed") == rows_of(tmp_path / "runs" / "csv")
