@@ -17,9 +17,9 @@ from esper_recorder.importing.one_run import OneRun
 from esper_recorder.importing.points import NOTHING_YET, Points
 from esper_recorder.importing.records import MAX_COLUMNS, points_of
 from esper_recorder.importing.run_import import OnRead
-from esper_recorder.importing.table_layout import COMMENT, START_BYTES, Layout, is_row, layout_of, reader
+from esper_recorder.importing.table_layout import COMMENT, START_BYTES, Layout, cells_of, is_row, layout_of, reader
 from esper_recorder.importing.text_file import TextFile
-from esper_recorder.importing.values import MISSING, as_number
+from esper_recorder.importing.values import MISSING, Decimals, as_number
 from esper_recorder.importing.wandb_page import keys_of_page
 from esper_schemas.errors import UsageError
 
@@ -62,12 +62,11 @@ class CsvTable:
         self._following = following
         self._source_run = source_run
         self._key = key
+        self._texts: dict[str, int] = {}  # rows of a column that have no number
         self.config: dict[str, Any] = {}
 
     def points(self, on_read: OnRead, account: Account) -> Iterator[Points]:
         """Yield the points of each row; see `PointReader.points`."""
-        texts: dict[str, int] = {}
-        headers = Named()
         layout = table_in(self.path)
         if layout is None:
             raise UsageError("expected a table with a header, found none")
@@ -79,6 +78,33 @@ class CsvTable:
             account.notes.append(_OF_PAGE)
         one_run = OneRun(self._source_run if page is None else None)
         is_asked = one_run.is_asked(header)
+        headers = Named()
+        self._texts = {} if long is None else long.texts
+        for row, number in self._rows(layout, on_read, account):
+            if row is None:
+                yield NOTHING_YET
+            elif _is_header(row, header):
+                header = [name.strip() for name in row[:MAX_COLUMNS]]
+                is_asked = one_run.is_asked(header)
+                headers.add(f"line {number}")
+            elif any(row[len(header) :]):
+                account.unreadable.add(f"line {number} ({len(row):,} cells, the header has {len(header):,})")
+            elif is_asked and not one_run.has(dict(zip(header, row, strict=False))):
+                continue
+            elif long is not None:
+                yield from long.add(dict(zip(header, row, strict=False)))
+            elif values := self._values_of(row, header, layout.decimals):
+                yield points_of(values)
+        one_run.check()
+        if long is not None:
+            yield from long.rest()
+        if headers.count:
+            account.notes.append(f"the header comes again: {headers}; the rows below are read by it")
+        for name, count in self._texts.items():
+            account.left_out.setdefault(name, f"text, in {count:,} rows")
+
+    def _rows(self, layout: Layout, on_read: OnRead, account: Account) -> Iterator[tuple[list[str] | None, int]]:
+        """Yield each row with the number of its last line; None for it while there is no further one yet."""
         csv.field_size_limit(_MAX_CELL)
         with LogFile(self.path, self._following) as file:
             lines = _Lines(file, layout, on_read, account)
@@ -87,48 +113,26 @@ class CsvTable:
                 began = lines.number + 1
                 place = file.offset, lines.number
                 try:
-                    row = next(rows)
+                    yield next(rows), lines.number
                 except StopIteration:
                     break
                 except _NoLineYetError:
                     lines.return_to(*place)  # a row may be several lines, of which only the first are there
-                    yield NOTHING_YET
-                    continue
+                    yield None, lines.number
                 except csv.Error as error:
                     where = f"line {began}" if began == lines.number else f"lines {began} to {lines.number}"
                     account.unreadable.add(f"{where} ({error})")
-                    continue
-                if _is_header(row, header):
-                    header = [name.strip() for name in row[:MAX_COLUMNS]]
-                    is_asked = one_run.is_asked(header)
-                    headers.add(f"line {lines.number}")
-                    continue
-                if any(row[len(header) :]):
-                    account.unreadable.add(f"line {lines.number} ({len(row):,} cells, the header has {len(header):,})")
-                    continue
-                if is_asked and not one_run.has(dict(zip(header, row, strict=False))):
-                    continue
-                if long is not None:
-                    yield from long.add(dict(zip(header, row, strict=False)))
-                    continue
-                values = {}
-                for name, cell in zip(header, row, strict=False):
-                    number = as_number(cell, layout.decimals) if cell else None
-                    if number is not None:
-                        values[name] = number
-                    elif cell.strip().lower() not in MISSING:
-                        texts[name] = texts.get(name, 0) + 1
-                values.pop("", None)  # the index of pandas, or the bar at the end of a line
-                if values:
-                    yield points_of(values)
-        one_run.check()
-        if long is not None:
-            yield from long.rest()
-            texts = long.texts
-        if headers.count:
-            account.notes.append(f"the header comes again: {headers}; the rows below are read by it")
-        for name, count in texts.items():
-            account.left_out.setdefault(name, f"text, in {count:,} rows")
+
+    def _values_of(self, row: list[str], header: list[str], decimals: Decimals) -> dict[str, float]:
+        values = {}
+        for name, cell in zip(header, row, strict=False):
+            number = as_number(cell, decimals) if cell else None
+            if number is not None:
+                values[name] = number
+            elif cell.strip().lower() not in MISSING:
+                self._texts[name] = self._texts.get(name, 0) + 1
+        values.pop("", None)  # the index of pandas, or the bar at the end of a line
+        return values
 
     def _long_table(self, header: Sequence[str], layout: Layout) -> LongTable | None:
         columns = long_columns(header)
@@ -171,6 +175,8 @@ class _Lines(Iterator[str]):
         self.number = 0
         self._file = file
         self._before = layout.before
+        self._delimiter = layout.delimiter
+        self._cells = len(layout.header)
         self._on_read = on_read
         self._account = account
         self._others = -1  # lines without cells since the row before: the header is none of them
@@ -185,8 +191,9 @@ class _Lines(Iterator[str]):
                     return text
                 self._others += (self.number <= self._before and bool(text.strip())) or text.startswith(COMMENT)
                 continue
-            if line.endswith(b'"') and line.count(b'"') % 2 == 0:
-                return line.decode("utf-8", "replace")  # its last cell has an end, as pages for people write it
+            text = line.decode("utf-8", "replace")
+            if text.endswith('"') and len(cells_of(text, self._delimiter)) >= self._cells:
+                return text  # its last cell has an end, as pages for people write it
             is_long = len(line) == MAX_LINE_BYTES
             why = f"longer than {MAX_LINE_BYTES:,} bytes" if is_long else "torn: it does not end"
             while line and not line.endswith(b"\n"):

@@ -108,7 +108,13 @@ def kind_of(path: Path) -> str:
     if is_console(start):
         return "console output"
     layout = layout_of(start)
-    return "" if layout is None else "text table" if layout.is_of_prose else "CSV"
+    if layout is None or (layout.before > 1 and not _has_loss(layout.header) and has_losses(path)):
+        return ""  # a program printed a table, and then its losses
+    return "text table" if layout.is_of_prose else "CSV"
+
+
+def _has_loss(names: Sequence[str]) -> bool:
+    return any("loss" in name.lower() for name in names)
 
 
 def _start_of(path: Path) -> tuple[bytes, str]:
@@ -163,13 +169,20 @@ def find_source(path: Path, given: Given, following: Following = READ_ONCE) -> U
     start, packing = _start_of(path)  # before its kind is looked for, as a log that is followed may grow meanwhile
     kind = kind_of(path) or (_PRINTED if has_losses(path) else "")
     if not kind:
-        if not following.is_over and b"\n" not in start and b"\0" not in start and len(start) < 4096:
+        if not following.is_over and _is_only_begun(start):
             raise NothingYetError(f"{path} is {describe_start(start) if not start else 'only begun'}")
         found = _described(start, packing)
         raise UsageError(f"{path}: expected {_EXPECTED}; found {found}")
     if kind == "JSON lines" and following.is_over and _document(path).strip().count(b"\n"):
         raise UsageError(f"{path}: expected {_EXPECTED}; found one JSON document, without a table that has a loss")
     return _source(path, kind, [path], given, following)
+
+
+def _is_only_begun(start: bytes) -> bool:
+    """Whether a file may become anything: it is short, and has at most comments, and the bracket of an array."""
+    lines = start.split(b"\n")
+    is_open = all(line.strip() in (b"", b"[") or line.startswith(b"#") for line in lines[:-1])
+    return is_open and b"\0" not in start and len(start) < 4096
 
 
 def _of_number_files(folder: Path, following: Following) -> NumberFiles | None:

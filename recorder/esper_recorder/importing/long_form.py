@@ -59,8 +59,9 @@ def long_columns(header: Collection[str]) -> LongColumns | None:
 class LongTable:
     """Turns the rows of a table in long form into points.
 
-    Rows in the order in which they were logged are passed on as they come. Where the table has one number after
-    another, all rows are kept until its end, and are put in the order of their times or steps.
+    Rows in the order in which they were logged are passed on as they come: there are others between the first two of
+    a number. Where the table has one number after another, all rows are kept until its end, and are put in the order of
+    their times or steps.
 
     Args:
         columns: Its columns.
@@ -78,6 +79,7 @@ class LongTable:
         self._key = key
         self._decimals = decimals
         self._kept: dict[str, Points] = {}
+        self._last = ""
         self._is_in_order: bool | None = False if key else None
 
     def add(self, row: Mapping[str, Any]) -> Iterator[Points]:
@@ -90,10 +92,9 @@ class LongTable:
                 self.texts[key] = self.texts.get(key, 0) + 1
             return
         step, time = as_steps(self._number(row.get(columns.step))), self._time(row.get(columns.time))
-        if self._is_in_order is None and self._kept and key not in self._kept:
-            self._is_in_order = all(len(points.keys) == 1 for points in self._kept.values())
-        elif self._is_in_order is None and key in self._kept and len(self._kept) > 1:
-            self._is_in_order = True
+        if self._is_in_order is None and key in self._kept:
+            self._is_in_order = key != self._last
+        self._last = key
         if self._is_in_order:
             yield from self._kept.values()
             self._kept = {}

@@ -87,7 +87,7 @@ def is_row(line: str) -> bool:
     return not line.startswith(COMMENT) and bool(line.lstrip(_RULE))
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
+def cells_of(line: str, delimiter: str) -> list[str]:
     """Return the cells of a line; none of a line that is no whole row."""
     try:
         return [cell.strip() for cell in next(reader([line], delimiter), [])]
@@ -108,10 +108,10 @@ def _below(line: str, rows: Sequence[str], delimiter: str, before: int, *, is_fi
     """
     if delimiter not in line.strip():
         return None
-    header = _cells(line, delimiter)
+    header = cells_of(line, delimiter)
     if not _are_names(header, must_be_all=not is_first or delimiter in _OF_PROSE):
         return None
-    cells = [found for row in rows[:_LOOKED_AT] if (found := _cells(row, delimiter))]
+    cells = [found for row in rows[:_LOOKED_AT] if (found := cells_of(row, delimiter))]
     if cells and all(len(row) == len(header) + 1 and row[0] in _INDEX[at : at + 2] for at, row in enumerate(cells)):
         header.insert(0, "")  # which R and the text of a data frame of pandas leave out
     whole = [row for row in cells if not any(row[len(header) :])]  # a row with more cells is no row of this table

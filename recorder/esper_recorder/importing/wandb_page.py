@@ -33,9 +33,10 @@ def keys_of_page(header: Sequence[str], wanted: str | None) -> list[str] | None:
         raise UsageError(f"it has columns of several runs: {shown}; choose one with esper-rec import --source-run")
     of_run = f"{runs[0] if wanted is None else wanted}{_BETWEEN}"
     extremes = {f"{name}{end}" for name in drawn for end in _EXTREMES}
-    return [
-        ("" if name in extremes or not name.startswith(of_run) else name.removeprefix(of_run))
-        if name in drawn or name in extremes
-        else name
-        for name in header
-    ]
+
+    def key_of(name: str) -> str:
+        if name in extremes or (name in drawn and not name.startswith(of_run)):
+            return ""
+        return name.removeprefix(of_run) if name in drawn else name
+
+    return [key_of(name) for name in header]

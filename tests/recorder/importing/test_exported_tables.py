@@ -59,6 +59,7 @@ FILES: dict[str, str] = {
     "tbparse.csv": table(named(BY_KEY, key="tag")),
     "mlflow.csv": table(timed(BY_KEY, run_id="ca32")),
     "melt.csv": table(named(BY_KEY, key="variable")),
+    "a_number_that_came_once.csv": table([{**LONG[0], "key": "seed", "value": 1}, *BY_KEY]),
     "aim.csv": table(named(timed(LONG, **{"run.hash": "ab"}), key="metric.name")),
     "comet.json": json.dumps(
         [

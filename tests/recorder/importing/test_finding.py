@@ -17,8 +17,17 @@ DATA = Path(__file__).parent / "data"
 
 @pytest.mark.parametrize(
     ("content", "is_waited_for"),
-    [(b"", True), (b"upd", True), (b"x" * 4095, True), (b"x" * 4096, False), (b"upd\n", False), (b"upd\0", False)],
-    ids=["empty", "begun", "a long line begun", "too long a line", "a line", "binary"],
+    [
+        (b"", True),
+        (b"upd", True),
+        (b"x" * 4095, True),
+        (b"x" * 4096, False),
+        (b"upd\n", False),
+        (b"upd\0", False),
+        (b"# began\n\nupd", True),
+        (b"[\n", True),
+    ],
+    ids=["empty", "begun", "a long line begun", "too long a line", "a line", "binary", "a comment", "an array"],
 )
 def test_a_log_that_is_only_begun_is_waited_for(content: bytes, is_waited_for: bool, tmp_path: Path) -> None:
     """While a log is followed, a beginning that may become anything is no error; read once, it is one."""

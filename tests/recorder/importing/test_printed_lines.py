@@ -164,3 +164,14 @@ def test_dicts_are_read_one_by_one_wherever_they_end(end: str, tmp_path: Path) -
         found = rows_of(tmp_path / "runs" / log.stem)
         assert [(row["env_steps"], row["value_loss"]) for row in found] == [(128, 1.5), (256, 2.5)]
         assert balance(done)["not readable"] == "none"
+
+
+def test_a_table_above_the_printed_lines_is_not_the_log(tmp_path: Path) -> None:
+    """A job may print what its GPU has before it trains."""
+    log = tmp_path / "slurm-1.out"
+    gpu = "begin\nindex, memory.used, memory.total\n0, 512, 81920\n"
+    log.write_text(gpu + printed(ONE_LINE["equals"]))
+    done = import_log(log, "--run-id", "r", root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert len(rows_of(tmp_path / "runs" / "r")) == 3
+    assert balance(done)["not imported"] == "other lines 4"

@@ -83,6 +83,16 @@ def test_a_table_is_read_whatever_is_around_its_cells(name: str, tmp_path: Path)
     assert (balance(done)["not readable"], balance(done)["keys left out"]) == ("none", "none")
 
 
+@pytest.mark.parametrize("cut", [1, 2, 9])
+def test_a_last_line_without_all_of_its_cells_is_torn(cut: int, tmp_path: Path) -> None:
+    """Within a cell, and between two."""
+    log = tmp_path / "table.csv"
+    log.write_text(TABLES["no end of the last line"][:-cut])
+    done = import_log(log, root=tmp_path / "runs")
+    assert balance(done)["not readable"] == "line 4 (torn: it does not end)"
+    assert len(rows_of(tmp_path / "runs" / "table")) == 2
+
+
 @pytest.mark.parametrize(("name", "count"), [("title", 1), ("comments between", 1), ("header in a comment", 0)])
 def test_lines_that_are_no_rows_are_counted(name: str, count: int, tmp_path: Path) -> None:
     """Titles and comments; the header is neither."""
