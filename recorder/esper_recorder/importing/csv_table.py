@@ -25,6 +25,9 @@ from esper_schemas.errors import UsageError
 
 _MAX_CELL = 1024 * 1024
 
+_OF_MLFLOW = ("run_id", "key", "value", "step", "timestamp")
+"""The header that the page of MLflow exports."""
+
 _OF_PAGE = "exported from the page of W&B, which draws a sample of a long run; __MIN and __MAX are not imported"
 
 
@@ -62,6 +65,7 @@ class CsvTable:
         self._following = following
         self._source_run = source_run
         self._key = key
+        self._is_exported = False  # by a page, and so no longer written
         self._texts: dict[str, int] = {}  # rows of a column that have no number
         self.config: dict[str, Any] = {}
 
@@ -80,6 +84,7 @@ class CsvTable:
         is_asked = one_run.is_asked(header)
         headers = Named()
         self._texts = {} if long is None else long.texts
+        self._is_exported = bool(self._key) or page is not None or tuple(header) == _OF_MLFLOW
         for row, number in self._rows(layout, on_read, account):
             if row is None:
                 yield NOTHING_YET
@@ -107,7 +112,7 @@ class CsvTable:
         """Yield each row with the number of its last line; None for it while there is no further one yet."""
         csv.field_size_limit(_MAX_CELL)
         with LogFile(self.path, self._following) as file:
-            lines = _Lines(file, layout, on_read, account)
+            lines = _Lines(file, layout, self._is_exported, on_read, account)
             rows = reader(lines, layout.delimiter)
             while True:
                 began = lines.number + 1
@@ -169,14 +174,19 @@ class _NoLineYetError(Exception):
 
 
 class _Lines(Iterator[str]):
-    """The whole lines of the rows of a table. A last line that ends within a cell may lack a digit, and is left out."""
+    """The whole lines of the rows of a table.
 
-    def __init__(self, file: LogFile, layout: Layout, on_read: OnRead, account: Account) -> None:
+    A last line that ends within a cell may lack a digit, and is left out. Pages that export a table leave out the last
+    end of a line: there it counts if it has all of its cells.
+    """
+
+    def __init__(self, file: LogFile, layout: Layout, is_exported: bool, on_read: OnRead, account: Account) -> None:
         self.number = 0
         self._file = file
         self._before = layout.before
         self._delimiter = layout.delimiter
         self._cells = len(layout.header)
+        self._is_exported = is_exported
         self._on_read = on_read
         self._account = account
         self._others = -1  # lines without cells since the row before: the header is none of them
@@ -192,8 +202,9 @@ class _Lines(Iterator[str]):
                 self._others += (self.number <= self._before and bool(text.strip())) or text.startswith(COMMENT)
                 continue
             text = line.decode("utf-8", "replace")
-            if text.endswith('"') and len(cells_of(text, self._delimiter)) >= self._cells:
-                return text  # its last cell has an end, as pages for people write it
+            is_whole = self._is_exported or text.endswith('"')
+            if is_whole and len(cells_of(text, self._delimiter)) >= self._cells:
+                return text
             is_long = len(line) == MAX_LINE_BYTES
             why = f"longer than {MAX_LINE_BYTES:,} bytes" if is_long else "torn: it does not end"
             while line and not line.endswith(b"\n"):

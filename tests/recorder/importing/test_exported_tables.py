@@ -42,7 +42,13 @@ def named(rows: list[dict[str, Any]], **names: str) -> list[dict[str, Any]]:
 
 def timed(rows: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
     """The same rows with the milliseconds since 1970 at which they were logged."""
-    return [{**more, **row, "timestamp": int((BEGAN.timestamp() + row["step"]) * 1000)} for row in rows]
+    return [
+        {**more, **_in_order_of_mlflow(row), "timestamp": int((BEGAN.timestamp() + row["step"]) * 1000)} for row in rows
+    ]
+
+
+def _in_order_of_mlflow(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("key", "value", "step")}
 
 
 def columns_of_wandb(run: str, keys: tuple[str, ...] = KEYS) -> list[dict[str, Any]]:
@@ -57,7 +63,7 @@ def columns_of_wandb(run: str, keys: tuple[str, ...] = KEYS) -> list[dict[str, A
 FILES: dict[str, str] = {
     "interleaved.csv": table(LONG),
     "tbparse.csv": table(named(BY_KEY, key="tag")),
-    "mlflow.csv": table(timed(BY_KEY, run_id="ca32")),
+    "mlflow.csv": table(timed(BY_KEY, run_id="ca32")).rstrip("\n"),  # as its page does
     "melt.csv": table(named(BY_KEY, key="variable")),
     "a_number_that_came_once.csv": table([{**LONG[0], "key": "seed", "value": 1}, *BY_KEY]),
     "aim.csv": table(named(timed(LONG, **{"run.hash": "ab"}), key="metric.name")),
@@ -179,7 +185,7 @@ def tables_of_mlflow(folder: Path, run: str) -> None:
     """A file for each metric."""
     for key in KEYS:
         rows = timed([point for point in LONG if point["key"] == key], run_id=run)
-        (folder / f"{key.replace('/', '_')}.csv").write_text(table(rows))
+        (folder / f"{key.replace('/', '_')}.csv").write_text(table(rows).rstrip("\n"))
 
 
 FOLDERS: list[Callable[[Path, str], None]] = [tables_of_tensorboard, tables_of_wandb, tables_of_mlflow]
@@ -227,7 +233,7 @@ def test_a_torn_table_of_a_folder_is_named(tmp_path: Path) -> None:
     folder.mkdir()
     tables_of_tensorboard(folder, "a")
     torn = folder / "run-a-tag-losses_clipfrac.csv"
-    torn.write_text(torn.read_text()[:-2])
+    torn.write_text(torn.read_text()[:-5])
     done = import_log(folder, root=tmp_path / "runs")
     assert balance(done)["not readable"] == f"{torn.name}, line 4 (torn: it does not end)"
 
