@@ -20,7 +20,7 @@ _NOT_READ = frozenset({"update", "wall_time", "skipped", "skip_reason", "episode
 _SEPARATORS = re.compile(r"[\s_-]+")
 """What may stand between the words of a name, as in `Value Loss`."""
 
-_MEAN = re.compile(r"\s*[(\[](?:mean|avg|average|nats)[)\]]$")
+_MEAN = re.compile(r"[(\[](?:mean|avg|average|nats)[)\]]$")
 """What may stand behind a name, and says what the metrics table says."""
 
 _AS_NAMED = "named so by the log; nothing says that it is the same number"
@@ -47,7 +47,7 @@ def plain_dialect(names: Collection[str]) -> Dialect | None:
     found: dict[str, str] = {}
     ambiguous = set()
     for name in names:
-        column = _SEPARATORS.sub("_", _MEAN.sub("", re.split(r"[/.]", name)[-1].strip().lower()))
+        column = _SEPARATORS.sub("_", _MEAN.sub("", re.split(r"[/.]", name)[-1].strip().lower()).strip())
         if column in METRICS and column not in _NOT_READ:
             if column in found:
                 ambiguous.add(column)

@@ -11,8 +11,11 @@ from esper_recorder.importing.json_lines import MAX_LINE_BYTES, NO_LINE_YET, Lin
 
 _TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
 _TORN = "torn: the file ends in the middle of it"
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^\s{}\[\]",]+')
-"""A text, a bracket, or another word: outside of objects, only spaces and commas mean nothing."""
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[{}\[\]]|[^\s{}\[\]",]++')
+"""A text, a bracket, or another word: outside of objects, only spaces and commas mean nothing.
+
+A text that does not end takes the rest of its line, and nothing is looked at twice: a line may be made to harm.
+"""
 
 
 def read_values(file: Readable) -> Iterator[Line]:
@@ -33,12 +36,13 @@ def read_values(file: Readable) -> Iterator[Line]:
         number += 1
         size, start = len(line), line[:4096]
         if size == MAX_LINE_BYTES and not line.endswith(b"\n"):
+            if pieces.has_begun:
+                yield pieces.broken_off(f"torn: the line behind it is {_TOO_LONG}")
             while line != b"" and not (line or b"").endswith(b"\n"):
                 if (line := file.readline(MAX_LINE_BYTES)) is None:
                     yield NO_LINE_YET
                 size += len(line or b"")
             yield Line(number, size, start, problem=_TOO_LONG)
-            pieces = _Pieces()
             continue
         is_beginning = line.startswith(b"{")
         value = _json_of(line) if is_beginning or not pieces.has_begun else None

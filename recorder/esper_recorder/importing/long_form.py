@@ -13,12 +13,16 @@ from esper_recorder.importing.numbering import as_steps
 from esper_recorder.importing.points import Points
 from esper_recorder.importing.values import Decimals, as_number, utc_of
 
-_NAMES = ("tag", "metric_name", "metricname", "metric", "attribute_path", "key", "variable", "name")
+_NAMES = ("tag", "metric_name", "metricname", "attribute_path", "metric", "key", "variable", "name")
+_OF_MANY = frozenset({"metric", "key", "variable", "name"})
 _VALUES = ("value", "metric_value", "metricvalue", "float_value")
 _STEPS = ("step", "global_step", "_step", "iteration")
 _TIMES = ("wall_time", "timestamp", "time")
 """What trackers and data frames call the columns, in small letters: TensorBoard, tbparse, MLflow, Comet, Neptune, Aim
 and pandas.melt."""
+
+_MOST_COLUMNS = 7
+"""A table with more, and a column whose name says little, such as `name`, may as well have a column for each number."""
 
 _SEPARATORS = re.compile(r"[\s.-]+")
 _MOST_SECS = 1e11  # a larger time is in milliseconds
@@ -52,8 +56,10 @@ def long_columns(header: Collection[str]) -> LongColumns | None:
     )
     if not value or any("loss" in word for word in words):
         return None
-    is_long = bool(name) or (bool(step) and len(words) <= len([value, step, time]))
-    return LongColumns(name, value, step, time) if is_long else None
+    if name and (len(words) <= _MOST_COLUMNS or not any(words.get(word) == name for word in _OF_MANY)):
+        return LongColumns(name, value, step, time)
+    is_one = bool(step) and len(words) <= len([value, step, time])
+    return LongColumns("", value, step, time) if is_one else None
 
 
 class LongTable:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from esper_recorder.importing.values import Decimals, as_number, decimals_of
 
 START_BYTES = 1024 * 1024
-_MOST_BEFORE = 20  # lines before a header
+_MOST_LINES = 300
+_MOST_TITLES = 20  # lines before a header that are neither blank nor comments
 _LOOKED_AT = 100  # rows
 _DELIMITERS = (",", "\t", ";")
 _OF_PROSE = ("|", " ")
@@ -61,9 +63,11 @@ def layout_of(start: bytes) -> Layout | None:
     text = start[:START_BYTES].decode("utf-8-sig", "replace")
     if text.lstrip().startswith("#{"):
         return None  # a Monitor of Stable-Baselines3, which logs episodes
-    lines = [line.rstrip("\r") for line in text.split("\n", _MOST_BEFORE + _LOOKED_AT)[:-1]]
-    is_first, asked, comment = True, "", ""
-    for place, line in enumerate(lines[:_MOST_BEFORE]):
+    lines = [line.rstrip("\r") for line in text.split("\n", _MOST_LINES)[:-1]]
+    titles, asked, comment = 0, "", ""
+    for place, line in enumerate(lines):
+        if titles > _MOST_TITLES:
+            break
         if not line.strip():
             continue
         if line.startswith(_EXCEL) and len(line) > len(_EXCEL):
@@ -72,13 +76,13 @@ def layout_of(start: bytes) -> Layout | None:
         if line.startswith(COMMENT):
             comment = line.lstrip(COMMENT)
             continue
-        rows = [row for row in lines[place + 1 :] if is_row(row)]
+        rows = list(islice(filter(is_row, lines[place + 1 :]), _LOOKED_AT))
         for delimiter in [asked] if asked else [max(_DELIMITERS, key=line.count), *_OF_PROSE]:
             if comment and (found := _below(comment, [line, *rows], delimiter, place, is_first=False)):
                 return found
-            if found := _below(line, rows, delimiter, place + 1, is_first=is_first):
+            if found := _below(line, rows, delimiter, place + 1, is_first=not titles):
                 return found
-        is_first = False
+        titles += 1
     return None
 
 
@@ -106,32 +110,34 @@ def _below(line: str, rows: Sequence[str], delimiter: str, before: int, *, is_fi
     The first line may be a header of rows that lack cells, or of no rows yet. Another line is taken for a header only
     if the row below it has as many cells.
     """
-    if delimiter not in line.strip():
+    is_prose = delimiter in _OF_PROSE
+    if delimiter not in line.strip() or (is_prose and "loss" not in line.lower()):
         return None
     header = cells_of(line, delimiter)
-    if not _are_names(header, must_be_all=not is_first or delimiter in _OF_PROSE):
+    if not _are_names(header, must_be_all=not is_first or is_prose):
         return None
-    cells = [found for row in rows[:_LOOKED_AT] if (found := cells_of(row, delimiter))]
+    if (is_prose or not is_first) and not _is_dense(header, cells_of(rows[0], delimiter) if rows else []):
+        return None  # of most lines of a long text, without a look at more rows
+    cells = [found for row in rows if (found := cells_of(row, delimiter))]
     if cells and all(len(row) == len(header) + 1 and row[0] in _INDEX[at : at + 2] for at, row in enumerate(cells)):
         header.insert(0, "")  # which R and the text of a data frame of pandas leave out
     whole = [row for row in cells if not any(row[len(header) :])]  # a row with more cells is no row of this table
-    numbers = [sum(as_number(cell, "unclear") is not None for cell in row) for row in whole]
-    if delimiter in _OF_PROSE and not ("loss" in line.lower() and _is_dense(header, whole[:1], numbers[:1])):
+    if not is_first and whole[:1] != cells[:1]:
         return None
-    if not is_first and not (whole[:1] == cells[:1] and _is_dense(header, whole[:1], numbers[:1])):
-        return None
-    if is_first and not any(numbers) and any(any(row) for row in cells):
+    has_numbers = any(as_number(cell, "unclear") is not None for row in whole for cell in row)
+    if not has_numbers and any(any(row) for row in cells):
         return None
     decimals = decimals_of(cell for row in whole for cell in row)
     if decimals is None:  # all that have a comma may be thousands
-        is_comma = delimiter == ";" and any(numbers) and not any("." in cell for row in whole for cell in row)
+        is_comma = delimiter == ";" and has_numbers and not any("." in cell for row in whole for cell in row)
         decimals = "comma" if is_comma else "unclear"
     return Layout(before, tuple(header), delimiter, decimals)
 
 
-def _is_dense(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> bool:
-    """Whether the first row has as many cells as the header, and a number in half of those with a name."""
-    return bool(rows) and len(rows[0]) >= len(header) and numbers[0] >= sum(map(bool, header)) / 2
+def _is_dense(header: Sequence[str], row: Sequence[str]) -> bool:
+    """Whether a row has as many cells as the header, and a number for half of its names."""
+    numbers = sum(as_number(cell, "unclear") is not None for cell in row)
+    return len(row) >= len(header) and numbers >= sum(map(bool, header)) / 2
 
 
 def _are_names(header: Sequence[str], *, must_be_all: bool) -> bool:

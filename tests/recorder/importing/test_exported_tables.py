@@ -142,6 +142,15 @@ def test_steps_that_begin_anew_are_not_mixed(tmp_path: Path) -> None:
     assert "the step falls (384 to 128)" in balance(done)["note"]
 
 
+def test_a_table_with_many_columns_is_not_in_long_form(tmp_path: Path) -> None:
+    """Among them are one for the name of the run, and one for the value of the states."""
+    log = tmp_path / "own.csv"
+    log.write_text("name,step,vf,pg,kl,entropy,lr,value\n" + "".join(f"a,{n},1,2,3,4,5,6\n" for n in (128, 256)))
+    done = import_log(log, "--map", "vf=value_loss", "--map", "pg=policy_loss", root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert [row["value"] for row in rows_of(tmp_path / "runs" / "own")] == [6.0, 6.0]
+
+
 def test_values_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     """By the name of their number."""
     log = tmp_path / "long.csv"

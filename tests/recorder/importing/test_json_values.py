@@ -76,10 +76,11 @@ def test_json_is_read_however_it_is_laid_out(name: str, tmp_path: Path) -> None:
         (LINES[:30] + "\n" + LINES, [128, 256, 384], "line 1 (torn: another object begins in the middle of it)"),
         (LINES[:30] + LINES, [256, 384], "line 1 (torn: another object begins in the middle of it)"),
         (PRETTY + "killed\n" + PRETTY, [128, 256, 384] * 2, "line 25 (not JSON)"),
+        ('{"a": "' + '\\"' * 1_000_000 + "\n" + LINES, [128, 256, 384], "line 1 (torn: another object begins"),
         (PRETTY.replace('"a } {"', "a", 1), [256, 384], "lines 1 to 8 (not JSON)"),
         ('{"a": [\n' + f'"{"x" * 1000}",\n' * (MAX_LINE_BYTES // 1000) + LINES, [128, 256, 384], "longer than"),
     ],
-    ids=["end", "restarted", "line", "glued", "words", "no JSON", "endless"],
+    ids=["end", "restarted", "line", "glued", "words", "quotes", "no JSON", "endless"],
 )
 def test_of_damaged_json_the_rest_is_read(text: str, steps: list[int], where: str, tmp_path: Path) -> None:
     """What is torn is named with its lines, and costs no other object."""

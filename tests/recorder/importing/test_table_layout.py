@@ -47,6 +47,7 @@ TABLES = {
     "title over the columns of a spreadsheet": f"My run,,,\n,,,\n{PLAIN}",
     "comment": f"# made by hand\n{PLAIN}",
     "comment with commas": f"# ppo, seed, lr, gamma\n{PLAIN}",
+    "settings in comments": "".join(f"# setting {n}: {n}\n\n" for n in range(60)) + PLAIN,
     "comments between": PLAIN.replace("2048,", "# restarted\n2048,"),
     "header in a comment": f"# {PLAIN}",
     "numpy.savetxt": f"# {PLAIN}".replace(",", " "),
