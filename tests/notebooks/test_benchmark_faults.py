@@ -177,6 +177,23 @@ CHECKS: dict[str, Check] = {
     "batch-padded": lambda broken, sound: broken[0]["return_mean"] < 0.6 * sound[0]["return_mean"],
     "normaliser-in-training-only": only("kl_divergence", "return_mean"),
     "penalties-lost": lambda broken, sound: sound[0]["episode_return_mean"] < 0 == broken[0]["episode_return_mean"],
+    "bootstrap-negated": only("return_mean", "value_mean"),
+    "ends-late": only("return_mean", "value_mean"),
+    "heads-tied": both(differs("value_mean", 0), lambda broken, sound: broken[0]["entropy"] != sound[0]["entropy"]),
+    "adam-epsilon-one": lambda broken, sound: broken[0]["kl_divergence"] < 0.1 * sound[0]["kl_divergence"],
+    "dropout-in-training-only": only("kl_divergence", "return_mean"),
+    "exploration-grows": lambda broken, sound: broken[1]["entropy"] > sound[1]["entropy"],
+    "optimiser-anew": both(
+        times("learning_rate", 10.0), lambda broken, sound: broken[1]["kl_divergence"] != sound[1]["kl_divergence"]
+    ),
+    "weight-decay-one": differs("kl_divergence", 0),
+    "weights-zero": equals("value_std", 0, within=1e-6),
+    "actions-noisy": differs("value_mean", 0),
+    "normaliser-vanishes": both(
+        lambda broken, sound: broken[0]["value_mean"] == sound[0]["value_mean"], differs("value_mean")
+    ),
+    "rewards-cumulative": lambda broken, sound: broken[0]["episode_return_mean"] > 5 * sound[0]["episode_return_mean"],
+    "shuffled-apart": only("kl_divergence", "return_mean"),
     "rewards-flip": lambda broken, sound: abs(broken[0]["episode_return_mean"]) < 0.5 * sound[0]["episode_return_mean"],
 }
 """What a run of two updates shows of each kind, beside a sound one with the same seed."""
