@@ -292,3 +292,43 @@ def test_an_environment_is_what_it_says(task: Task) -> None:
     if task.learned is not None:
         assert task.failed is not None
         assert task.random < task.failed < task.learned < task.good
+
+
+@pytest.mark.notebooks  # `make notebooks` installs what some of the environments need
+def test_a_game_repeats_with_its_seed() -> None:
+    """Seeds as large as those of the plans are taken; another seed is another game."""
+
+    def played(seed: int) -> list[tuple[list[int], float, bool]]:
+        env = EVERY_TASK["MinAtar-SpaceInvaders"].make()
+        env.reset(seed=seed)
+        steps = [env.step(number % 4) for number in range(30)]
+        return [(np.flatnonzero(step[0]).tolist(), step[1], step[2]) for step in steps]
+
+    seed = 1000 * 2**23
+    assert played(seed) == played(seed) != played(seed + 1)
+
+
+def test_a_dock_pays_what_was_come_nearer() -> None:
+    """The return is ten times the first distance less the last one, whatever was done in between."""
+    env = EVERY_TASK["Docking"].make()
+    first, _ = env.reset(seed=3)
+    steps = [env.step(number % 9) for number in range(40)]
+    assert [truncated for _, _, _, truncated, _ in steps] == [False] * 39 + [True]
+    come_nearer = np.hypot(*first[:2]) - np.hypot(*steps[-1][0][:2])
+    assert sum(float(reward) for _, reward, *_ in steps) == pytest.approx(10 * come_nearer, rel=1e-4)
+
+
+def test_a_vein_has_returns_of_two_modes() -> None:
+    """Who digs where the ore is earns 20 or 200, each in about half of the episodes."""
+    env = EVERY_TASK["Veins"].make()
+    returns = []
+    for seed in range(60):
+        observation, _ = env.reset(seed=seed)
+        earned = 0.0
+        for _ in range(20):
+            observation, reward, *_ = env.step(int(observation[:4].argmax()))
+            earned += float(reward)
+        returns.append(earned)
+    counts = Counter(returns)
+    assert counts.keys() == {20.0, 200.0}
+    assert min(counts.values()) > 15
