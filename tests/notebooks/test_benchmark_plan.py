@@ -302,7 +302,7 @@ def test_a_game_repeats_with_its_seed() -> None:
         env = EVERY_TASK["MinAtar-SpaceInvaders"].make()
         env.reset(seed=seed)
         steps = [env.step(number % 4) for number in range(30)]
-        return [(np.flatnonzero(step[0]).tolist(), step[1], step[2]) for step in steps]
+        return [(np.flatnonzero(step[0]).tolist(), float(step[1]), step[2]) for step in steps]
 
     seed = 1000 * 2**23
     assert played(seed) == played(seed) != played(seed + 1)
