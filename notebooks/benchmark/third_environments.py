@@ -68,7 +68,7 @@ THIRD_TASKS = (
     Task(
         name="InvertedDoublePendulum-v5",
         group="continuous",
-        why="the return stands at a twentieth for a hundred updates, and then rises twentyfold",
+        why="the return stands at a twentieth for a hundred updates, rises twentyfold, and falls far for a while",
         make=mujoco("InvertedDoublePendulum-v5"),
         random=46.7,
         good=7000.0,
@@ -90,7 +90,7 @@ THIRD_TASKS = (
     Task(
         name="Hopper-v5",
         group="continuous",
-        why="standing still is a local optimum, to which sound runs fall back from a jump that paid more",
+        why="a leap that ends in a fall after 150 steps pays 380, and is a local optimum to which sound runs come back",
         make=mujoco("Hopper-v5"),
         random=18.0,
         good=650.0,
@@ -104,7 +104,7 @@ THIRD_TASKS = (
     Task(
         name="MountainCarContinuous-v0",
         group="continuous",
-        why="doing nothing pays 0, more than most that is tried before the goal, and is a local optimum",
+        why="the goal is found at once, and some sound runs lose it for good: full thrust to no end pays −99",
         make=_mountain_car,
         random=-33.4,
         good=93.0,
