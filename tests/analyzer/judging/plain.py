@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import pairwise
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -149,6 +151,11 @@ def finite(value: Value) -> Value:
 def finites(values: Sequence[Value]) -> list[Value]:
     """`finite` of every row."""
     return [finite(value) for value in values]
+
+
+def summed(values: Sequence[float]) -> float:
+    """Sum of tens, each added up from left to right: in another order, +1e300 and −1e300 would leave something else."""
+    return reduce(add, [reduce(add, values[i : i + 10]) for i in range(0, len(values), 10)])
 
 
 def median(values: Sequence[float]) -> float:
@@ -396,10 +403,10 @@ class Outcome:
         n, rows = len(self.measured), returns.SLOW
         if n < 2 * rows:
             return 0.0
-        means = [math.fsum(self.measured[k - rows : k]) / rows for k in range(rows, n + 1)]
+        means = [summed(self.measured[k - rows : k]) / rows for k in range(rows, n + 1)]
         rise = means[-1] - min(means[:-rows])
         changes = [abs(b - a) for a, b in pairwise(self.measured)][-rows:]
-        wanted = math.fsum(changes) / rows * math.sqrt(math.pi) / 2.0 * max(n / returns.LOOKED_AT, 1.0) ** 0.125
+        wanted = summed(changes) / rows * math.sqrt(math.pi) / 2.0 * max(n / returns.LOOKED_AT, 1.0) ** 0.125
         return 0.0 if rise <= 0.0 else 1.8 * rise / wanted if wanted > 0.0 else INF
 
     def noise_now(self) -> float:
