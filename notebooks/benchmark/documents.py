@@ -183,8 +183,8 @@ def _measured(results: Results) -> Iterator[str]:
     samples = runs.filter(pl.col("part") != public.PART)
     kinds = samples.filter(pl.col("kind") != plan.SOUND)["kind"].n_unique()
     yield (
-        f"The rules were made with {counts['runs']:,} other runs, {counts['updates']:,} updates: {len(samples):,} sampled"
-        f" from {samples['trainer'].n_unique()} trainers on {samples['env'].n_unique()} environments, sound or broken"
+        f"The rules were made with {counts['runs']:,} other runs, {counts['updates']:,} updates: {len(samples):,}"
+        f" sampled from {samples['trainer'].n_unique()} trainers on {samples['env'].n_unique()} environments, sound or broken"
         f" on purpose in {kinds} ways, and {len(runs) - len(samples)} public ones of other people"
         f" ({_labelled(counts)})."
     )
