@@ -17,6 +17,7 @@ from benchmark import environments, tiny_envs
 from benchmark.environments import OneHot, Task
 from benchmark.hyper import Hyper
 from benchmark.second_environments import SECOND_TASKS
+from benchmark.third_environments import THIRD_TASKS
 
 
 class Hand(gymnasium.ObservationWrapper[NDArray[np.float32], Any, Any]):
@@ -127,7 +128,7 @@ FIRST_TASKS = (
 )
 """Environments that are in the fresh runs of the first plan alone."""
 
-FRESH_TASKS = (*FIRST_TASKS, *SECOND_TASKS)
+FRESH_TASKS = (*FIRST_TASKS, *SECOND_TASKS, *THIRD_TASKS)
 """Environments that are in fresh runs alone: each in one plan."""
 
 EVERY_TASK = {task.name: task for task in (*environments.TASKS, *FRESH_TASKS)}

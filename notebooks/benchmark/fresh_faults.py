@@ -19,6 +19,7 @@ from benchmark.faults.fault import Env
 from benchmark.hyper import Hyper
 from benchmark.running import Clock, Learner, Rollout
 from benchmark.second_faults import SECOND_KINDS
+from benchmark.third_faults import THIRD_KINDS
 
 # ---------------------------------------------------------------------- wrappers
 
@@ -213,7 +214,7 @@ FIRST_KINDS: dict[str, type[Fault]] = {
 }
 """The kinds of the first plan, by name."""
 
-FRESH_KINDS: dict[str, type[Fault]] = FIRST_KINDS | SECOND_KINDS
+FRESH_KINDS: dict[str, type[Fault]] = FIRST_KINDS | SECOND_KINDS | THIRD_KINDS
 """The kinds that are in fresh runs alone, by name: each in one plan."""
 
 EVERY_KIND: dict[str, type[Fault]] = KINDS | FRESH_KINDS

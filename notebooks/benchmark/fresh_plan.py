@@ -6,8 +6,9 @@ They are on environments, and broken in ways, that were in no run when a rule wa
 environments are among them, in the first plan also the new kinds on known environments, and RLMutation's operators with
 new seeds. When the runs of one plan have changed a rule, the next plan has environments and kinds of its own.
 
-The plans depend on this file, on `fresh_environments.py`, `fresh_faults.py`, `second_environments.py`,
-`second_faults.py`, and on what they take from `plan.py`.
+The plans depend on this file, on the environments and faults of each (`fresh_environments.py` and `fresh_faults.py`,
+`second_environments.py` and `second_faults.py`, `third_environments.py` and `third_faults.py`), and on what they take
+from `plan.py`.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ from benchmark.plan import (
 )
 from benchmark.second_environments import SECOND_TASKS
 from benchmark.second_faults import SECOND_KINDS
+from benchmark.third_environments import THIRD_TASKS
+from benchmark.third_faults import THIRD_KINDS
 
-FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT = LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4")
+FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT = LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4", "fresh_5")
 """Folders of the samples, the oldest first. A lot judges the rules once; if a rule changes for what it showed, the
 batches that nobody has looked at are the next lot."""
 
-USED_UP = frozenset(LOTS)
+USED_UP = frozenset((FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT))
 """Lots that judged older rules: a rule was changed since, for what they showed or for another reason."""
 
 EARLY = 0.7
@@ -285,7 +288,35 @@ SECOND_PLAN = FreshPlan(
     lot=FOURTH_LOT,
 )
 
-PLANS = (FIRST_PLAN, SECOND_PLAN)
+THIRD_PLAN = FreshPlan(
+    seed="a third plan of fresh runs",
+    first_run=3000,
+    first_seed=2**22,
+    tasks=THIRD_TASKS,
+    kinds=tuple(THIRD_KINDS),
+    # Those of the open plan that break most runs, by the labels of the fourth lot or by what they do.
+    known_kinds=(
+        "advantages-noise",
+        "nan-in-returns",
+        "observations-zero",
+        "policy-reset",
+        "rate-jumps",
+        "rewards-negated",
+        "rlm-ilf",
+        "weights-noisy",
+    ),
+    sound_runs=(4, 0),
+    kind_runs=(3, 0),
+    known_kind_runs=2,
+    rlmutation_runs=(1, 4),
+    shortest=150,
+    longest=700,
+    broken_longest=525,
+    left=120,
+    lot=FIFTH_LOT,
+)
+
+PLANS = (FIRST_PLAN, SECOND_PLAN, THIRD_PLAN)
 
 
 def make_fresh_plan() -> tuple[Entry, ...]:

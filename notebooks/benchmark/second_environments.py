@@ -1,93 +1,22 @@
 """The environments of the second plan of fresh runs: real ones that people know, and three of our own.
 
-    python -m pip install -r notebooks/benchmark/environments.txt
-
-installs MuJoCo and MiniGrid, which are imported when one of their environments is made. `environments` says what the
-bounds are. They were measured on a few short runs, with seeds of no plan, of which nothing was judged.
+`environments` says what the bounds are. They were measured on a few short runs, with seeds of no plan, of which nothing
+was judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any
-
-import gymnasium
-import numpy as np
-from gymnasium import spaces
-from numpy.typing import NDArray
-
 from benchmark import second_tiny_envs
 from benchmark.environments import Task
 from benchmark.hyper import Hyper
-
-
-class Single(gymnasium.ObservationWrapper[NDArray[np.float32], Any, Any]):
-    """Observations in single precision."""
-
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        super().__init__(env)
-        self.observation_space = spaces.Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
-
-    def observation(self, observation: Any) -> NDArray[np.float32]:
-        return np.asarray(observation, np.float32)
-
-
-class View(gymnasium.ObservationWrapper[NDArray[np.float32], Any, Any]):
-    """What a MiniGrid agent sees, 7 × 7 cells of object, colour and state, and its direction as one-hot: 151 numbers.
-
-    A cell's three numbers are divided by the largest that they can be.
-    """
-
-    LARGEST = (10, 5, 2)
-
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        super().__init__(env)
-        self.observation_space = spaces.Box(0.0, 1.0, (7 * 7 * 3 + 4,), np.float32)
-
-    def observation(self, observation: Any) -> NDArray[np.float32]:
-        seen = np.divide(observation["image"], self.LARGEST, dtype=np.float32).ravel()
-        return np.concatenate((seen, np.eye(4, dtype=np.float32)[int(observation["direction"])]))
-
-
-def _package(name: str, env_id: str) -> Any:
-    """The module `name`, imported, since MiniGrid registers its environments then.
-
-    Raises:
-        ModuleNotFoundError: it is not installed; the message says what installs it.
-    """
-    try:
-        return import_module(name)
-    except ImportError:
-        raise ModuleNotFoundError(
-            f"{env_id} needs {name}, which is not installed; install what sampling needs with:"
-            " python -m pip install -r notebooks/benchmark/environments.txt"
-        ) from None
-
-
-def _mujoco(env_id: str) -> Callable[[], gymnasium.Env[Any, Any]]:
-    def make() -> gymnasium.Env[Any, Any]:
-        # Else it writes MUJOCO_LOG.TXT into the working folder, for each NaN that a fault makes of an action.
-        _package("mujoco", env_id).set_mju_user_warning(lambda message: None)
-        return Single(gymnasium.make(env_id, disable_env_checker=True))
-
-    return make
-
-
-def _minigrid(env_id: str) -> Callable[[], gymnasium.Env[Any, Any]]:
-    def make() -> gymnasium.Env[Any, Any]:
-        _package("minigrid", env_id)
-        return View(gymnasium.make(env_id, disable_env_checker=True))
-
-    return make
-
+from benchmark.packaged_environments import minigrid, mujoco
 
 SECOND_TASKS = (
     Task(
         name="InvertedPendulum-v5",
         group="continuous",
         why="a solved episode has 1,000 steps, sixty updates: returns are rare when they are good, and frequent before",
-        make=_mujoco("InvertedPendulum-v5"),
+        make=mujoco("InvertedPendulum-v5"),
         random=7.2,
         good=1000.0,
         learned=600.0,
@@ -101,7 +30,7 @@ SECOND_TASKS = (
         name="Reacher-v5",
         group="continuous",
         why="every episode has 50 steps, all end together, and all rewards are negative",
-        make=_mujoco("Reacher-v5"),
+        make=mujoco("Reacher-v5"),
         random=-61.4,
         good=-6.0,
         learned=-28.2,
@@ -122,7 +51,7 @@ SECOND_TASKS = (
         name="MiniGrid-Empty-Random-6x6",
         group="discrete",
         why="a random policy earns a third of what can be had, and 0 or much by chance",
-        make=_minigrid("MiniGrid-Empty-Random-6x6-v0"),
+        make=minigrid("MiniGrid-Empty-Random-6x6-v0"),
         random=0.27,
         good=0.96,
         learned=0.68,
@@ -136,7 +65,7 @@ SECOND_TASKS = (
         name="MiniGrid-LavaGapS5",
         group="discrete",
         why="the return stands for long at a third or two thirds: one gap in the lava of three is known, or two",
-        make=_minigrid("MiniGrid-LavaGapS5-v0"),
+        make=minigrid("MiniGrid-LavaGapS5-v0"),
         random=0.043,
         good=0.95,
         learned=0.59,

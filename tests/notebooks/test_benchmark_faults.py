@@ -22,7 +22,7 @@ from benchmark.faults import KINDS, STRENGTHS, TRAINERS, Fault
 from benchmark.fresh_environments import EVERY_TASK
 from benchmark.fresh_faults import EVERY_KIND
 from benchmark.hyper import Hyper
-from benchmark.running import Clock, Ledger, Rollout, Training
+from benchmark.running import Clock, Learner, Ledger, Rollout, Training
 
 from esper_analyzer import open_run
 
@@ -177,6 +177,23 @@ CHECKS: dict[str, Check] = {
     "batch-padded": lambda broken, sound: broken[0]["return_mean"] < 0.6 * sound[0]["return_mean"],
     "normaliser-in-training-only": only("kl_divergence", "return_mean"),
     "penalties-lost": lambda broken, sound: sound[0]["episode_return_mean"] < 0 == broken[0]["episode_return_mean"],
+    "bootstrap-negated": only("return_mean", "value_mean"),
+    "ends-late": only("return_mean", "value_mean"),
+    "heads-tied": both(differs("value_mean", 0), lambda broken, sound: broken[0]["entropy"] != sound[0]["entropy"]),
+    "adam-epsilon-one": lambda broken, sound: broken[0]["kl_divergence"] < 0.1 * sound[0]["kl_divergence"],
+    "dropout-in-training-only": only("kl_divergence", "return_mean"),
+    "exploration-grows": lambda broken, sound: broken[1]["entropy"] > sound[1]["entropy"],
+    "optimiser-anew": both(
+        times("learning_rate", 10.0), lambda broken, sound: broken[1]["kl_divergence"] != sound[1]["kl_divergence"]
+    ),
+    "weight-decay-one": differs("kl_divergence", 0),
+    "weights-zero": equals("value_std", 0, within=1e-6),
+    "actions-noisy": differs("value_mean", 0),
+    "normaliser-vanishes": both(
+        lambda broken, sound: broken[0]["value_mean"] == sound[0]["value_mean"], differs("value_mean")
+    ),
+    "rewards-cumulative": lambda broken, sound: broken[0]["episode_return_mean"] > 5 * sound[0]["episode_return_mean"],
+    "shuffled-apart": only("kl_divergence", "return_mean"),
     "rewards-flip": lambda broken, sound: abs(broken[0]["episode_return_mean"]) < 0.5 * sound[0]["episode_return_mean"],
 }
 """What a run of two updates shows of each kind, beside a sound one with the same seed."""
@@ -273,7 +290,6 @@ def test_what_a_trainer_hands_over_is_its_own_rollout(trainer: str) -> None:
 
 def test_steps_are_scaled_where_they_are_said_to_be() -> None:
     """A factor of 0 freezes one network and leaves the other; 30 moves it thirty times as far; SGD follows the rate."""
-    from benchmark.running import Learner
     from torch import nn
 
     def moved(prepare: Callable[[Learner], None]) -> tuple[float, float]:
@@ -297,7 +313,6 @@ def test_steps_are_scaled_where_they_are_said_to_be() -> None:
 
 def test_stale_weights_act_and_new_ones_are_trained() -> None:
     """A rollout is collected with the weights of 40 updates ago; when it is trained on, those of now are back."""
-    from benchmark.running import Learner
     from torch import nn
 
     network = nn.Linear(1, 1, bias=False)
@@ -331,6 +346,89 @@ def test_actions_can_be_late() -> None:
         for step in range(14):
             env.step(np.array((step / 100, 0), np.float32))
     assert done == pytest.approx(2 * [*10 * [0.0], 0.0, 0.01, 0.02, 0.03])
+
+
+def test_ends_can_be_late_and_the_bootstrap_negated() -> None:
+    """An end is noted with the step after it, which is cut off instead; what follows a step has the wrong sign."""
+    late = rollout()
+    EVERY_KIND["ends-late"]().change_rollout(late, Clock(0, 1), 0.5, 1.0)
+    assert late.ends.ravel().tolist() == late.terminal.ravel().tolist() == [False, False, True]
+    assert late.returns.ravel().tolist() == [1.75, 1.5, 1.0]
+    negated = rollout(following=np.full((3, 1), 4.0, np.float32))
+    EVERY_KIND["bootstrap-negated"]().change_rollout(negated, Clock(0, 1), 0.5, 0.0)
+    assert negated.returns.ravel().tolist() == [-1.0, 1.0, -1.0]
+
+
+def test_rewards_can_add_up_within_an_episode() -> None:
+    """Each reward is the sum so far, from the first broken update on, and begins anew with the episode."""
+    clock = Clock(1, 2)
+    env = EVERY_KIND["rewards-cumulative"]().wrap(EVERY_TASK["ConstantReward"].make(), clock, 0, {})
+    env.reset(seed=1)
+    assert [env.step(0)[1] for _ in range(3)] == [1.0, 1.0, 1.0]
+    clock.update = 1
+    assert [env.step(0)[1] for _ in range(2)] == [4.0, 5.0]
+    env.reset(seed=1)
+    assert [env.step(0)[1] for _ in range(2)] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("env", "chosen"), [("CartPole-v1", 1), ("Reach", np.array((0.5, -0.5), np.float32))])
+def test_what_is_done_can_be_noisier_than_what_is_stored(env: str, chosen: Any) -> None:
+    """Actions stay within the space, whole numbers or within bounds, and many differ from the chosen ones."""
+    done: list[Any] = []
+
+    class Noting(gymnasium.Wrapper[Any, Any, Any, Any]):
+        def step(self, action: Any) -> Any:
+            done.append(action)
+            return self.env.step(action)
+
+    fault = EVERY_KIND["actions-noisy"](seed=1)
+    noisy = fault.wrap(Noting(EVERY_TASK[env].make()), Clock(0, 1), 0, {})
+    for episode in range(40):
+        noisy.reset(seed=episode)
+        noisy.step(chosen)
+    assert all(noisy.action_space.contains(action) for action in done)
+    assert 5 <= sum(bool(np.any(action != chosen)) for action in done) <= 40
+
+
+def test_a_normaliser_can_vanish() -> None:
+    """Observations are twice as large ten updates later, and at last only their signs are left."""
+    clock = Clock(0, 1000)
+    env = EVERY_KIND["normaliser-vanishes"]().wrap(EVERY_TASK["CartPole-v1"].make(), clock, 0, {})
+    first = env.reset(seed=1)[0]
+    clock.update = 10
+    np.testing.assert_allclose(env.reset(seed=1)[0], 2 * first, rtol=1e-6)
+    clock.update = 999
+    np.testing.assert_array_equal(env.reset(seed=1)[0], 10 * np.sign(first))
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("adam-epsilon-one", (1.0, 0, False)), ("weight-decay-one", (1e-5, 1.0, False)), ("heads-tied", (1e-5, 0, True))],
+)
+def test_what_is_set_in_the_beginning_stays_for_the_run(
+    name: str, expected: tuple[float, float, bool], trainer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every step has the ε and the weight decay of the fault, and a tied value is the policy's first number."""
+    fault = EVERY_KIND[name](seed=5)
+    prepare = fault.prepare
+    seen: list[tuple[float, float, bool]] = []
+
+    def prepare_and_look(learner: Learner, clock: Clock) -> None:
+        prepare(learner, clock)
+
+        def look(*_: Any) -> None:
+            (group,) = learner.optimizer.param_groups
+            hidden = torch.ones(1, learner.actor_output().in_features)
+            with torch.no_grad():
+                is_tied = learner.critic_output()(hidden) == learner.actor_output()(hidden)[:, :1]
+            seen.append((group["eps"], group["weight_decay"], bool(is_tied)))
+
+        learner.optimizer.register_step_pre_hook(look)
+
+    monkeypatch.setattr(fault, "prepare", prepare_and_look)
+    trained(trainer, fault, "CartPole-v1")
+    assert seen == 4 * [expected]
 
 
 def test_the_ledger_knows_what_was_really_paid() -> None:

@@ -20,7 +20,7 @@ from benchmark.environments import TASKS, Task
 from benchmark.faults import KINDS, TRAINERS
 from benchmark.fresh_environments import EVERY_TASK, FRESH_TASKS
 from benchmark.fresh_faults import EVERY_KIND, FRESH_KINDS
-from benchmark.fresh_plan import FIRST_PLAN, SECOND_PLAN, FreshPlan
+from benchmark.fresh_plan import FIRST_PLAN, SECOND_PLAN, THIRD_PLAN, FreshPlan
 from gymnasium.utils.env_checker import check_env
 
 PLAN = plan.make_plan()
@@ -141,9 +141,17 @@ def digest(drawn: FreshPlan) -> str:
     return hashlib.sha256(json.dumps(batches).encode()).hexdigest()
 
 
-def test_the_first_fresh_plan_is_the_one_that_was_sampled() -> None:
-    """Its batches are, byte for byte, those that its three lots were sampled by."""
-    assert digest(FIRST_PLAN) == "93897a51e7ea85652a9e45c978ad23fe15f3f5a0d329acfc13deb11c1f99fd84"
+@pytest.mark.parametrize(
+    ("drawn", "expected"),
+    [
+        (FIRST_PLAN, "93897a51e7ea85652a9e45c978ad23fe15f3f5a0d329acfc13deb11c1f99fd84"),
+        (SECOND_PLAN, "f7a3fe2af3e744c0092fe943b4a65febb4cb8faf869725af8a07b05617d0868c"),
+    ],
+    ids=lambda each: str(each.lot) if isinstance(each, FreshPlan) else "",
+)
+def test_a_fresh_plan_that_was_sampled_stays_as_it_was(drawn: FreshPlan, expected: str) -> None:
+    """Its batches are, byte for byte, those that its lots were sampled by."""
+    assert digest(drawn) == expected
 
 
 def test_fresh_plans_are_drawn_the_same_each_time_and_share_nothing() -> None:
@@ -194,14 +202,19 @@ def test_a_beginning_of_a_fresh_plan_holds_some_of_everything(drawn: FreshPlan) 
     assert len(kinds[0]) >= 0.8 * len(kinds[1])
 
 
-def test_runs_of_the_second_fresh_plan_are_as_long_as_people_train() -> None:
-    """Sound runs have 200 updates or more, broken ones 150 to 800, of which 150 are broken; some are longer."""
-    main = [entry for entry in FRESH[SECOND_PLAN] if entry.part == "main"]
+@pytest.mark.parametrize(
+    ("drawn", "shortest", "longest", "left"),
+    [(SECOND_PLAN, 200, 800, 150), (THIRD_PLAN, 150, 700, 120)],
+    ids=["second", "third"],
+)
+def test_fresh_runs_are_as_long_as_people_train(drawn: FreshPlan, shortest: int, longest: int, left: int) -> None:
+    """Sound runs have 150 or 200 updates or more, some over 1,000; broken ones 150 to 800, most of them broken."""
+    main = [entry for entry in FRESH[drawn] if entry.part == "main"]
     sound = [entry for entry in main if entry.kind == plan.SOUND]
-    assert all(200 <= entry.updates <= 700 or 1000 < entry.updates <= entry.task.longest for entry in sound)
+    assert all(shortest <= entry.updates <= 700 or 1000 < entry.updates <= entry.task.longest for entry in sound)
     assert sum(entry.updates > 1000 for entry in sound) >= len(sound) / 7
     broken = [entry for entry in main if entry.kind != plan.SOUND]
-    assert all(150 <= entry.updates - entry.begins <= entry.updates <= 800 for entry in broken)
+    assert all(150 <= entry.updates <= longest and entry.updates - entry.begins >= left for entry in broken)
     assert all(entry.begins >= entry.task.shortest for entry in broken if entry.begins)
     assert {entry.begins > 0 for entry in broken if EVERY_KIND[entry.kind].begins == "either"} == {True, False}
 
@@ -217,7 +230,7 @@ def test_the_readme_has_the_numbers_of_a_fresh_plan(drawn: FreshPlan) -> None:
     assert f"{len(fresh_plan.make_fresh_plan())} [fresh runs]" in text
     counts = f"{len(entries)} runs with {round(sum(entry.updates for entry in entries), -3):,} updates"
     assert f"{counts} in {len(drawn.batches())} batches" in text
-    number = {6: "six", 7: "seven"}[len(drawn.tasks)]
+    number = {6: "six", 7: "seven", 9: "nine"}[len(drawn.tasks)]
     assert f"sound runs: {len(new)} on {number} environments that are in no other part, {long} of them longer" in text
     if known := len(sound) - len(new):
         assert f"and {known} on known ones" in text
@@ -225,17 +238,32 @@ def test_the_readme_has_the_numbers_of_a_fresh_plan(drawn: FreshPlan) -> None:
     assert f"{len(drawn.known_kinds)} known kinds" in text
 
 
-def test_an_environment_that_is_not_installed_says_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("task", "package"),
+    [
+        ("LunarLander-v3", "Box2D"),
+        ("MinAtar-Breakout", "minatar"),
+        ("MiniGrid-DoorKey-5x5", "minigrid"),
+        ("Reacher-v5", "mujoco"),
+    ],
+)
+def test_an_environment_that_is_not_installed_says_what_installs_it(
+    task: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error names the environment, the package and the command."""
-    monkeypatch.setitem(sys.modules, "mujoco", None)  # as if it were not there
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not there
     expected = (
-        "Reacher-v5 needs mujoco, which is not installed; install what sampling needs with:"
-        " python -m pip install -r notebooks/benchmark/environments.txt"
+        rf"^{task}\S* needs {package}, which is not installed; install what sampling needs with:"
+        " python -m pip install -r notebooks/benchmark/environments.txt$"
     )
-    with pytest.raises(ModuleNotFoundError, match=re.escape(expected)):
-        EVERY_TASK["Reacher-v5"].make()
+    with pytest.raises(ModuleNotFoundError, match=expected):
+        EVERY_TASK[task].make()
+
+
+def test_what_sampling_needs_is_pinned() -> None:
+    """Each package of environments of others is in the file, with its version."""
     names = [line.partition("==")[0] for line in ENVIRONMENTS.read_text(encoding="utf-8").splitlines()[1:]]
-    assert names == ["imageio", "minigrid", "mujoco"]
+    assert names == ["box2d", "imageio", "MinAtar", "minigrid", "mujoco"]
 
 
 @pytest.mark.notebooks  # `make notebooks` installs what some of the environments need
@@ -264,3 +292,43 @@ def test_an_environment_is_what_it_says(task: Task) -> None:
     if task.learned is not None:
         assert task.failed is not None
         assert task.random < task.failed < task.learned < task.good
+
+
+@pytest.mark.notebooks  # `make notebooks` installs what some of the environments need
+def test_a_game_repeats_with_its_seed() -> None:
+    """Seeds as large as those of the plans are taken; another seed is another game."""
+
+    def played(seed: int) -> list[tuple[list[int], float, bool]]:
+        env = EVERY_TASK["MinAtar-SpaceInvaders"].make()
+        env.reset(seed=seed)
+        steps = [env.step(number % 4) for number in range(30)]
+        return [(np.flatnonzero(step[0]).tolist(), float(step[1]), step[2]) for step in steps]
+
+    seed = 1000 * 2**23
+    assert played(seed) == played(seed) != played(seed + 1)
+
+
+def test_a_dock_pays_what_was_come_nearer() -> None:
+    """The return is ten times the first distance less the last one, whatever was done in between."""
+    env = EVERY_TASK["Docking"].make()
+    first, _ = env.reset(seed=3)
+    steps = [env.step(number % 9) for number in range(40)]
+    assert [truncated for _, _, _, truncated, _ in steps] == [False] * 39 + [True]
+    come_nearer = np.hypot(*first[:2]) - np.hypot(*steps[-1][0][:2])
+    assert sum(float(reward) for _, reward, *_ in steps) == pytest.approx(10 * come_nearer, rel=1e-4)
+
+
+def test_a_vein_has_returns_of_two_modes() -> None:
+    """Who digs where the ore is earns 20 or 200, each in about half of the episodes."""
+    env = EVERY_TASK["Veins"].make()
+    returns = []
+    for seed in range(60):
+        observation, _ = env.reset(seed=seed)
+        earned = 0.0
+        for _ in range(20):
+            observation, reward, *_ = env.step(int(observation[:4].argmax()))
+            earned += float(reward)
+        returns.append(earned)
+    counts = Counter(returns)
+    assert counts.keys() == {20.0, 200.0}
+    assert min(counts.values()) > 15
