@@ -1,7 +1,7 @@
 """The environments of the third plan of fresh runs: those that people know best, and two of our own.
 
-`environments` says what the bounds are. They were measured on some sixty short sound runs, with seeds of no plan, of which
-nothing was judged. Where sound runs reach only a part of what can be had, `good` is what they reach.
+`environments` says what the bounds are. They were measured on some sixty short sound runs, with seeds of no plan, of
+which nothing was judged. Where sound runs reach only a part of what can be had, `good` is what they reach.
 """
 
 from __future__ import annotations
