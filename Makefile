@@ -68,7 +68,7 @@ engines: setup $(patsubst %,.engines/%/.ready,$(ENGINES)) ## the SQL of analyzer
 hostile: setup stores ## every command through the tables of damages, failures and harmful folders; four minutes (EVERY=3: a third)
 	$(PYTEST) -m "hostile and not torture" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
-notebooks: setup $(ENVIRONMENTS_READY) ## run the notebooks, the blocks of the documents, and the tests of the benchmark, which judge a third of its runs anew; about three minutes
+notebooks: setup $(ENVIRONMENTS_READY) ## run the notebooks, the blocks of the documents, and the tests of the benchmark, which judge one in six of its runs anew; about three minutes
 	$(PYTEST) -m notebooks -n $(WORKERS) --dist worksteal
 
 lint: setup lint-js ## ruff, mypy --strict, the import contract, and lint-js
@@ -120,7 +120,7 @@ benchmark: setup ## judge the runs of the benchmark that are there, and the publ
 benchmark-runs: setup $(ENVIRONMENTS_READY) ## sample the runs of the benchmark that are not there yet; some three hours of one core in all
 	$(BIN)/python notebooks/benchmark/sample.py --out notebooks/benchmark/samples
 
-benchmark-results: setup $(ENVIRONMENTS_READY) ## judge the benchmark anew for notebooks/benchmark/results.json; some five minutes (ALSO="--rivals": half an hour more)
+benchmark-results: setup $(ENVIRONMENTS_READY) ## judge the benchmark anew for notebooks/benchmark/results.json; some ten minutes (ALSO="--rivals": half an hour more)
 	$(BIN)/python notebooks/benchmark/results.py notebooks/benchmark/samples $(ALSO)
 
 benchmark-tables: setup ## write the tables of the READMEs from notebooks/benchmark/results.json

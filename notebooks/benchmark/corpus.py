@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 
 import polars as pl
 
 from benchmark.fresh_environments import EVERY_TASK
 from benchmark.judged import Judged, judged
-from benchmark.outcomes import label_folder
-from benchmark.storage import TRUTH, read_rows
+from benchmark.outcomes import OPEN_FOLDERS, label_folder
+from benchmark.storage import TRUTH, has_batches, read_rows
 from esper_recorder import return_goal_of
 
 Judging = Callable[[pl.DataFrame], Judged]
@@ -68,6 +69,12 @@ def sampled(out: Path, folder: str = "batches") -> Corpus:
     nothing = every.drop("run").clear()
     rows = {name: there.get(run, nothing) for name, run in labels.select("name", "run").iter_rows()}
     return Corpus(labels, rows, known_goals(labels))
+
+
+def open_runs(out: Path) -> Corpus:
+    """The runs in `out` that rules are made with: those of `OPEN_FOLDERS`, as far as sample.py has made some."""
+    there = [folder for folder in OPEN_FOLDERS if has_batches(out / folder)]
+    return reduce(Corpus.together, (sampled(out, folder) for folder in there))
 
 
 def known_goals(labels: pl.DataFrame) -> dict[str, float]:

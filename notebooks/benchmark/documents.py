@@ -48,6 +48,9 @@ EARLIER: Mapping[str, str] = {
 }
 """What is said of the lots of fresh runs that judged older rules, by folder."""
 
+EARLIER_LOTS = "earlier fresh runs, in {} lots, each judged once by the rules of its day"
+"""What is said of them together, in the project's README."""
+
 TITLES: Mapping[str, str] = {
     FIRST_LOT: "First lot",
     SECOND_LOT: "Second lot",
@@ -180,8 +183,8 @@ def _measured(results: Results) -> Iterator[str]:
     samples = runs.filter(pl.col("part") != public.PART)
     kinds = samples.filter(pl.col("kind") != plan.SOUND)["kind"].n_unique()
     yield (
-        f"The rules were made with {counts['runs']:,} other runs, {counts['updates']:,} updates: {len(samples)} sampled"
-        f" from {samples['trainer'].n_unique()} trainers on {samples['env'].n_unique()} environments, sound or broken"
+        f"The rules were made with {counts['runs']:,} other runs, {counts['updates']:,} updates: {len(samples):,}"
+        f" sampled from {samples['trainer'].n_unique()} trainers on {samples['env'].n_unique()} environments, sound or broken"
         f" on purpose in {kinds} ways, and {len(runs) - len(samples)} public ones of other people"
         f" ({_labelled(counts)})."
     )
@@ -192,7 +195,7 @@ def _measured(results: Results) -> Iterator[str]:
 
 
 def _since(results: Results) -> str:
-    return " (two were changed for what they showed)" if results.newest_lot in USED_UP else ""
+    return " (some were changed since)" if results.newest_lot in USED_UP else ""
 
 
 def _labelled(counts: Mapping[str, int]) -> str:
@@ -210,8 +213,8 @@ def _main_rows(results: Results) -> Iterator[Sequence[str]]:
         if RLMUTATION in parts:
             yield _cells("fresh, RLMutation's faults, CartPole, SB3", parts[RLMUTATION])
         yield from _tool_rows(newest, "fresh, ")
-    for name, section in _earlier(results):
-        yield _cells(EARLIER[name], named_rates(section, "parts")[ALL])
+    if earlier := [section.runs for _, section in _earlier(results)]:
+        yield _cells(EARLIER_LOTS.format(len(earlier)), Rates.of(pl.concat(earlier)))
     section = results.open
     parts = named_rates(section, "parts")
     yield _cells("runs that the rules were made with", parts[ALL])
@@ -225,11 +228,13 @@ def _main_rows(results: Results) -> Iterator[Sequence[str]]:
 
 
 def _tool_rows(section: Section, prefix: str = "") -> Iterator[Sequence[str]]:
-    for name, one in named_rates(section, "tools_all").items():
-        if name != "Esper":
-            judged = one.sound + one.broken + one.unclear
-            title = f"{prefix}another tool: {name}"
-            yield _cells(title if judged == section.counts["runs"] else f"{title}, on {judged} runs", one)
+    tools = named_rates(section, "tools_all")
+    for name, one in tools.items():
+        judged = one.sound + one.broken + one.unclear
+        is_part = judged != section.counts["runs"]
+        title = f"{prefix}{'these rules' if name == 'Esper' else f'another tool: {name}'}"
+        if name != "Esper" or (is_part and len(tools) > 1):
+            yield _cells(f"{title}, on {judged} runs" if is_part else title, one)
 
 
 def _cells(title: str, one: Rates) -> Sequence[str]:

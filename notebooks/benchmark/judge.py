@@ -19,10 +19,11 @@ import click
 import polars as pl
 
 from benchmark import public
-from benchmark.corpus import Corpus, sampled
+from benchmark.corpus import Corpus, open_runs, sampled
 from benchmark.outcomes import FOLDERS
 from benchmark.rates import Rates, cases, rates
 from benchmark.rivals import RIVALS, Rival
+from benchmark.storage import has_batches
 from benchmark.tables import (
     ALL,
     Table,
@@ -37,6 +38,9 @@ from benchmark.tables import (
 from benchmark.telemetry import SETS, SLIDING, with_sliding_means
 from esper_schemas.errors import EsperError, UsageError
 from esper_schemas.exit_codes import ExitCode
+
+OPEN = "open"
+"""What the runs are called that rules are made with."""
 
 FALSE = ("name", "label", "begins", "rows", "first_critical", "rules", "last", "last_rules")
 MISSED = ("name", "reasons", "begins", "deadline", "rows", "first_warning", "first_critical", "last", "last_rules")
@@ -110,15 +114,16 @@ def as_json(tables: Iterable[Table], found: pl.DataFrame, of: str) -> str:
     return json.dumps(json.loads(json.dumps(whole), parse_constant=lambda _: None), indent=1, allow_nan=False)
 
 
-def read_corpora(out: Path, public_folder: Path | None, of: str = FOLDERS[0]) -> tuple[Corpus, Corpus]:
-    """The sampled runs in the folder `of` alone, and with the public ones in `public_folder`, if any.
+def read_corpora(out: Path, public_folder: Path | None, of: str = OPEN) -> tuple[Corpus, Corpus]:
+    """The open sampled runs, or those in the folder `of`, alone, and with the public ones in `public_folder`, if any.
 
     Raises:
         UsageError: one of the folders does not have what is read.
     """
-    if not list((out / of).glob("*.parquet")):
-        raise UsageError(f"{out / of} has no finished batch; sample.py makes them")
-    samples = sampled(out, of)
+    folder = out / (FOLDERS[0] if of == OPEN else of)
+    if not has_batches(folder):
+        raise UsageError(f"{folder} has no finished batch; sample.py makes them")
+    samples = open_runs(out) if of == OPEN else sampled(out, of)
     if public_folder is None:
         return samples, samples
     for needed in ("runs.parquet", "cases.json"):
@@ -142,7 +147,7 @@ def read_corpora(out: Path, public_folder: Path | None, of: str = FOLDERS[0]) ->
     help="Folder of public runs, in place of the extracts that come with the benchmark.",
 )
 @click.option("--no-public", is_flag=True, help="Only what sample.py made.")
-@click.option("--of", type=click.Choice(FOLDERS), default=FOLDERS[0], show_default=True, help="Which of them.")
+@click.option("--of", type=click.Choice((OPEN, *FOLDERS)), default=OPEN, show_default=True, help="Which of them.")
 @click.option("--misses", is_flag=True, help="List every missed and every falsely critical run.")
 @click.option("--goals", is_flag=True, help="Judge runs that know a goal without it, too.")
 @click.option("--telemetry", is_flag=True, help="Judge with less and less recorded, too; takes five times longer.")

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from benchmark.environments import Task
 from benchmark.fresh_environments import EVERY_TASK
 from benchmark.fresh_faults import EVERY_KIND
-from benchmark.fresh_plan import LOTS
+from benchmark.fresh_plan import LOTS, USED_UP
 from benchmark.plan import SOUND
-from benchmark.storage import read_rows, read_runs
+from benchmark.storage import has_batches, read_rows, read_runs
 
 LAST_SHARE = 0.2
 """Share of a run's environment steps that its outcome is taken from: late enough to be the outcome, long enough to
@@ -56,7 +56,10 @@ RLMUTATION_BOUND = 250.0
 """Mean return of ten deterministic episodes of CartPole-v1, below which a run of the part "rlmutation" is broken."""
 
 FOLDERS = ("batches", "held_back", *LOTS)
-"""Of the samples: the open ones, those that were held back first, and the lots of fresh ones."""
+"""Of the samples: those that were open first, those that were held back first, and the lots of fresh ones."""
+
+OPEN_FOLDERS = ("batches", "held_back", *(lot for lot in LOTS if lot in USED_UP))
+"""Those whose runs rules are made with: each part that judged rules, once, joined them when a rule was changed."""
 
 Label = Literal["sound", "broken", "unclear"]
 ReturnOutcome = Literal["learned", "between", "failed", "not judged"]
@@ -277,7 +280,7 @@ def label_runs(runs: Sequence[Mapping[str, Any]], rows: pl.DataFrame) -> pl.Data
 
 def label_folder(out: Path, folder: str = "batches") -> pl.DataFrame:
     """The labels of the runs in one folder of `out`; controls are its sound runs, and those of folders before it."""
-    read = [name for name in FOLDERS[: FOLDERS.index(folder) + 1] if list((out / name).glob("*.parquet"))]
+    read = [name for name in FOLDERS[: FOLDERS.index(folder) + 1] if has_batches(out / name)]
     runs = {name: read_runs(out / name) for name in read}
     rows = pl.concat([read_rows(out / name).collect() for name in read])
     labels = label_runs([run for name in read for run in runs[name]], rows)
@@ -305,7 +308,7 @@ def main(out: Path, folder: str) -> None:
 
     Example: outcomes.py notebooks/benchmark/samples
     """
-    if not list((out / folder).glob("*.parquet")):
+    if not has_batches(out / folder):
         click.echo(f"outcomes: {out / folder} has no finished batch; sample.py makes them", err=True)
         sys.exit(2)
     labels = label_folder(out, folder)

@@ -29,7 +29,7 @@ import polars as pl
 from benchmark import judge, public, thresholds
 from benchmark.corpus import Corpus
 from benchmark.fresh_plan import LOTS, USED_UP
-from benchmark.outcomes import LABELS
+from benchmark.outcomes import LABELS, OPEN_FOLDERS
 from benchmark.rates import cases
 from benchmark.rivals import RIVALS, Rival
 from benchmark.tables import Table
@@ -168,20 +168,28 @@ def tool_tables(made: Iterable[Table], before: Tables) -> dict[str, Sequence[Map
 
 
 def judged_section(
-    samples: Corpus, corpus: Corpus, folder: Path, rivals: Sequence[Rival], before: Section | None
+    samples: Corpus,
+    corpus: Corpus,
+    folders: Sequence[Path],
+    rivals: Sequence[Rival],
+    before: Section | None,
+    for_rivals: Corpus | None = None,
 ) -> Section:
     """Judge everything that the documents show.
 
     Args:
         samples: The sampled runs.
         corpus: The same and public runs.
-        folder: The batches of the sampled runs.
+        folders: The batches of the sampled runs.
         rivals: Other tools that judge as well, if they are installed.
         before: The section that this one takes the place of.
+        for_rivals: The runs that they judge, if not all of them.
     """
     found = runs_of(cases(corpus.judged(), corpus.labels))
     tables = {table.key: table.records for table in judge.main_tables(found)}
-    tables |= tool_tables(judge.rivals_tables(found, corpus, rivals), {} if before is None else before.tables)
+    for_rivals = corpus if for_rivals is None else for_rivals
+    shared = found.filter(pl.col("name").is_in([*for_rivals.rows]))
+    tables |= tool_tables(judge.rivals_tables(shared, for_rivals, rivals), {} if before is None else before.tables)
     goals = judge.goals_table(samples)
     tables[goals.key] = goals.records
     telemetry = judge.telemetry_table(samples)
@@ -189,7 +197,7 @@ def judged_section(
     of_label = {label: int((found["label"] == label).sum()) for label in LABELS}
     return Section(
         judged=date.today().isoformat(),
-        sampled=sampled_when(folder, before),
+        sampled=sampled_when(folders, before),
         versions={"python": platform.python_version()} | {name: version(name) for name in DISTRIBUTIONS},
         counts={"runs": len(found), "updates": int(found["rows"].sum())} | of_label,
         tables=tables,
@@ -198,9 +206,13 @@ def judged_section(
 
 
 def open_section(out: Path, rivals: Sequence[Rival], before: Section | None) -> Section:
-    """Judge the open runs in `out`, and public ones; the arguments are as in `judged_section`."""
+    """Judge the open runs in `out`, and public ones; the arguments are as in `judged_section`.
+
+    Other tools take half an hour for those that were open first and public ones, and judge no others.
+    """
     samples, corpus = judge.read_corpora(out, public.FOLDER)
-    section = judged_section(samples, corpus, out / "batches", rivals, before)
+    _, first = judge.read_corpora(out, public.FOLDER, OPEN_FOLDERS[0])
+    section = judged_section(samples, corpus, [out / folder for folder in OPEN_FOLDERS], rivals, before, first)
     left_out = thresholds.left_out_table(corpus, thresholds.reached_by(corpus))
     return replace(section, tables={**section.tables, left_out.key: left_out.records})
 
@@ -208,12 +220,12 @@ def open_section(out: Path, rivals: Sequence[Rival], before: Section | None) -> 
 def fresh_section(out: Path, rivals: Sequence[Rival], before: Section | None) -> Section:
     """Judge the newest lot of fresh runs in `out`, with the rules as they are."""
     samples, corpus = judge.read_corpora(out, None, LOTS[-1])
-    return judged_section(samples, corpus, out / LOTS[-1], rivals, before)
+    return judged_section(samples, corpus, [out / LOTS[-1]], rivals, before)
 
 
-def sampled_when(folder: Path, before: Section | None) -> dict[str, Any]:
-    """When the batches in `folder` were sampled: as it says in `before` if they are the same, else by their files."""
-    paths = sorted(folder.glob("*.parquet"))
+def sampled_when(folders: Sequence[Path], before: Section | None) -> dict[str, Any]:
+    """When the batches in `folders` were sampled: as it says in `before` if they are the same, else by their files."""
+    paths = [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
     digest = hashlib.sha256()
     for path in (each for batch in paths for each in (batch, batch.with_suffix(".runs.jsonl"))):
         digest.update(path.read_bytes())

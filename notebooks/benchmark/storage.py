@@ -192,6 +192,11 @@ def _replace(path: Path, write: Any) -> Path:
     return path
 
 
+def has_batches(folder: Path) -> bool:
+    """Whether there is a complete batch in `folder`."""
+    return any(folder.glob("*.parquet"))
+
+
 def read_runs(folder: Path) -> list[dict[str, Any]]:
     """The runs of all complete batches in `folder`, in the order of their numbers."""
     runs: list[dict[str, Any]] = []

@@ -23,6 +23,7 @@ from click.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
 from benchmark import corpus, judge, outcomes, public, rates, rivals, tables, telemetry
+from benchmark.fresh_plan import LOTS, USED_UP
 from benchmark.judged import LEVELS, Judged, completed, judged, summed_up
 
 from esper_analyzer.judging.judge import Judge
@@ -35,6 +36,8 @@ FOLDER = Path(corpus.__file__).parent
 SAMPLES = FOLDER / "samples"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 PUBLIC = public.read()
+UNOPENED = next((lot for lot in LOTS if lot not in USED_UP), "fresh_next")
+"""The fresh runs that judge the rules of today, or will."""
 
 
 def first_batches(count: int, out: Path, folder: str = "batches") -> Path:
@@ -48,10 +51,10 @@ def first_batches(count: int, out: Path, folder: str = "batches") -> Path:
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two batches, and garbage where the runs are that are held back."""
+    """A folder with two batches, and garbage where the fresh runs are that judge the rules of today."""
     out = first_batches(2, tmp_path_factory.mktemp("samples"))
-    (out / "held_back").mkdir()
-    (out / "held_back" / "0000.parquet").write_bytes(b"not to be opened")
+    (out / UNOPENED).mkdir()
+    (out / UNOPENED / "0000.parquet").write_bytes(b"not to be opened")
     return out
 
 
@@ -409,7 +412,7 @@ def document(samples: Path) -> Any:
 def test_the_json_has_every_run_and_its_counts_add_up(document: Any, sampled: corpus.Corpus) -> None:
     """The tables count the runs that are listed, in each group of runs once."""
     assert {one["name"] for one in document["runs"]} == {*sampled.rows, *PUBLIC.rows}
-    assert document["of"] == "batches"
+    assert document["of"] == "open"
     everything = pl.DataFrame(document["runs"], infer_schema_length=None)
     whole = {one["group"]: one for one in document["tables"]["parts"]}
     for part in ("main", "rlmutation", "public", tables.ALL):
@@ -465,8 +468,8 @@ def test_less_telemetry_is_one_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", outcomes.FOLDERS[1:])
-def test_held_back_runs_are_judged_only_when_asked_for(tmp_path: Path, folder: str) -> None:
-    """With `--of` exactly these are judged, beside the control of the others; without it they stay closed."""
+def test_the_runs_of_one_folder_are_judged_alone(tmp_path: Path, folder: str) -> None:
+    """With `--of` exactly these are judged, beside the control of the others; without it those that are open by now."""
     out = first_batches(1, tmp_path)
     (out / folder).mkdir()
     shutil.copy(SAMPLES / "batches" / "0001.parquet", out / folder / "0000.parquet")
@@ -476,9 +479,14 @@ def test_held_back_runs_are_judged_only_when_asked_for(tmp_path: Path, folder: s
     path.write_text("".join(json.dumps(one) + "\n" for one in runs), encoding="utf-8")
     found = json.loads(call(out, "--of", folder, "--no-public", "--json").stdout)
     assert found["of"] == folder
-    assert {one["name"] for one in found["runs"]} == {one["name"] for one in runs}
-    path.unlink()  # whoever opened the folder would miss it
-    assert json.loads(call(out, "--no-public", "--json").stdout)["of"] == "batches"
+    names = {one["name"] for one in runs}
+    assert {one["name"] for one in found["runs"]} == names
+    is_open = folder in outcomes.OPEN_FOLDERS
+    if not is_open:
+        path.unlink()  # whoever opened the folder would miss it
+    every = json.loads(call(out, "--no-public", "--json").stdout)
+    assert every["of"] == "open"
+    assert ({one["name"] for one in every["runs"]} > names) == is_open
 
 
 def test_another_corpus_is_judged_in_place_of_the_extracts(samples: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from click.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
 from benchmark import documents, judge, public, results, thresholds
-from benchmark.corpus import sampled
-from benchmark.fresh_plan import FIRST_LOT, FOURTH_LOT, LOTS, THIRD_LOT, USED_UP, make_fresh_batches
+from benchmark.corpus import open_runs, sampled
+from benchmark.fresh_plan import FIRST_LOT, FOURTH_LOT, LOTS, SECOND_LOT, THIRD_LOT, USED_UP, make_fresh_batches
+from benchmark.outcomes import OPEN_FOLDERS
 from benchmark.rates import Rates, cases
 from benchmark.sample import missing_batches
 from benchmark.storage import read_runs
@@ -26,7 +28,7 @@ from benchmark.tables import ALL
 
 SAMPLES = results.FILE.parent / "samples"
 READ = results.read()
-EVERY = 3
+EVERY = 6
 """One in so many runs is judged anew."""
 
 FIRST = json.loads(results.FILE.read_text(encoding="utf-8"))
@@ -37,8 +39,9 @@ FIRST = json.loads(results.FILE.read_text(encoding="utf-8"))
 
 
 def test_the_file_has_every_committed_run_once() -> None:
-    """There is a row for each sampled run that is not held back, and for each public one."""
-    names = [run["name"] for run in read_runs(SAMPLES / "batches")] + list(public.read().rows)
+    """There is a row for each sampled run that is open by now, and for each public one."""
+    sampled_ones = [run["name"] for folder in OPEN_FOLDERS for run in read_runs(SAMPLES / folder)]
+    names = sampled_ones + list(public.read().rows)
     assert READ.open.runs["name"].to_list() == sorted(names)
     assert READ.open.runs.columns == list(results.SCHEMA)
 
@@ -52,7 +55,9 @@ def test_its_tables_count_its_runs() -> None:
     assert section.counts["updates"] == section.runs["rows"].sum()
     everything = documents.named_rates(section, "parts")[ALL]
     assert everything == Rates.of(section.runs)
-    assert documents.named_rates(section, "tools_all")["Esper"] == everything
+    first = [run["name"] for run in read_runs(SAMPLES / OPEN_FOLDERS[0])] + list(public.read().rows)
+    for_rivals = section.runs.filter(pl.col("name").is_in(first))
+    assert documents.named_rates(section, "tools_all")["Esper"] == Rates.of(for_rivals)
     of_samples = documents.named_rates(section, "telemetry")["everything"]
     assert of_samples == Rates.of(section.runs.filter(pl.col("part") != public.PART))
 
@@ -60,7 +65,8 @@ def test_its_tables_count_its_runs() -> None:
 def test_the_samples_are_those_that_were_judged() -> None:
     """The committed batches have the checksum in the file."""
     hint = "results.json is stale: `make benchmark-results benchmark-tables` makes it again"
-    assert results.sampled_when(SAMPLES / "batches", None)["sha256"] == READ.open.sampled["sha256"], hint
+    folders = [SAMPLES / folder for folder in OPEN_FOLDERS]
+    assert results.sampled_when(folders, None)["sha256"] == READ.open.sampled["sha256"], hint
 
 
 @pytest.mark.parametrize("lot", READ.lots)
@@ -68,7 +74,7 @@ def test_the_fresh_samples_are_those_that_were_judged(lot: str) -> None:
     """Each committed run of a lot that was judged is a row of the results; the batches have the checksum there."""
     section = READ.lots[lot]
     assert section.runs["name"].to_list() == sorted(run["name"] for run in read_runs(SAMPLES / lot))
-    assert results.sampled_when(SAMPLES / lot, None)["sha256"] == section.sampled["sha256"]
+    assert results.sampled_when([SAMPLES / lot], None)["sha256"] == section.sampled["sha256"]
 
 
 @pytest.mark.parametrize("lot", LOTS)
@@ -100,20 +106,22 @@ def test_no_fresh_run_is_in_two_lots() -> None:
 
 @pytest.mark.notebooks
 def test_the_bounds_that_ship_are_those_that_the_runs_choose() -> None:
-    """The critical bound of each tuned rule is what the script chooses by all sound runs that are not held back."""
-    corpus = sampled(SAMPLES).together(public.read())
+    """The critical bound of each tuned rule is what the script chooses by all sound runs that are open."""
+    corpus = open_runs(SAMPLES).together(public.read())
     sound = corpus.labels.filter(pl.col("label") == "sound")["name"]
     of_run = thresholds.reached_by(corpus)
     assert thresholds.chosen([of_run[name] for name in sound]) == thresholds.shipped()
 
 
 def test_it_is_written_as_it_was_read(tmp_path: Path) -> None:
-    """Nothing is lost on the way, and each run has a line of its own."""
+    """Nothing is lost on the way, and each run has a line of its own: an open one that was fresh once has two."""
     READ.write(tmp_path / "results.json")
     text = (tmp_path / "results.json").read_text(encoding="utf-8")
     assert text == results.FILE.read_text(encoding="utf-8")
-    lines = text.splitlines()
-    assert all(sum(f'["{name}", ' in line for line in lines) == 1 for name in READ.open.runs["name"])
+    names = [name for section in (READ.open, *READ.lots.values()) for name in section.runs["name"]]
+    lines = [line.strip().removeprefix('["').split('"')[0] for line in text.splitlines() if ', "' in line]
+    assert sorted(set(lines).intersection(names)) == sorted(set(names))
+    assert all(lines.count(name) == count for name, count in Counter(names).items())
 
 
 @pytest.mark.parametrize("path", documents.DOCUMENTS, ids=lambda path: str(path.relative_to(documents.PROJECT)))
@@ -126,14 +134,14 @@ def test_the_documents_say_what_is_in_the_file(path: Path) -> None:
 @pytest.mark.notebooks
 @pytest.mark.parametrize("of", ["open", *({"newest"} if READ.newest_lot not in USED_UP else ())])
 def test_runs_judged_anew_come_out_as_in_the_file(of: str) -> None:
-    """A third of the runs, always the same: label, first critical update, rules, and what follows."""
+    """One run in six, always the same: label, first critical update, rules, and what follows."""
     section = READ.open if of == "open" else READ.newest
     assert section is not None
-    corpus = sampled(SAMPLES).together(public.read()) if of == "open" else sampled(SAMPLES, READ.newest_lot or "")
+    corpus = open_runs(SAMPLES).together(public.read()) if of == "open" else sampled(SAMPLES, READ.newest_lot or "")
     names = section.runs["name"].gather_every(EVERY).to_list()
     labels = corpus.labels.filter(pl.col("name").is_in(names))
-    third = replace(corpus, labels=labels, rows={name: corpus.rows[name] for name in names})
-    anew = results.runs_of(cases(third.judged(), third.labels))
+    some = replace(corpus, labels=labels, rows={name: corpus.rows[name] for name in names})
+    anew = results.runs_of(cases(some.judged(), some.labels))
     before = section.runs.filter(pl.col("name").is_in(names))
     wrong = [(new, old) for new, old in zip(anew.to_dicts(), before.to_dicts(), strict=True) if new != old]
     assert wrong == [], "results.json is stale: `make benchmark-results benchmark-tables` makes it again"
@@ -210,7 +218,7 @@ def test_new_samples_have_a_new_date(samples: Path, tmp_path: Path) -> None:
     """It is that of the newest batch."""
     folder = shutil.copytree(samples / "batches", tmp_path / "batches")
     os.utime(folder / "0000.parquet", (86_400, 86_400))
-    assert results.sampled_when(folder, READ.open)["date"] == "1970-01-02"
+    assert results.sampled_when([folder], READ.open)["date"] == "1970-01-02"
 
 
 def test_what_is_not_there_is_said_in_one_line(samples: Path, tmp_path: Path) -> None:
@@ -239,13 +247,15 @@ def with_tables(**tables: Any) -> results.Results:
 
 def test_a_tool_on_fewer_runs_says_so() -> None:
     """Its row stands beside Esper's, with the number of its runs if that is another."""
-    (all_of_them,) = [row for row in FIRST["open"]["tables"]["tools_all"] if row["group"] == "Esper"]
+    (row,) = [row for row in FIRST["open"]["tables"]["parts"] if row["group"] == ALL]
+    all_of_them = row | {"group": "Esper"}
     fewer = all_of_them | {"group": "rlwatch", "unclear": 0, "sound": 7, "broken": 2, "critical": 1, "found": 1}
     same = all_of_them | {"group": "rlprobe"}
     block = documents.project_block(with_tables(tools_all=[all_of_them, same, fewer]))
     assert "| another tool: rlwatch, on 9 runs | 1 of 7 (" in block
     assert "| another tool: rlprobe | " in block
     assert "rlwatch" not in documents.project_block(with_tables(tools_all=[all_of_them]))
+    assert "these rules, on " not in documents.project_block(with_tables(tools_all=[all_of_them]))
 
 
 def test_fresh_runs_are_said_to_be_to_come_until_they_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,15 +282,15 @@ def test_a_lot_that_changed_a_rule_is_not_said_to_have_judged_the_rules_of_today
     project = documents.project_block(judged)
     assert f"| **{documents.EARLIER[THIRD_LOT]}** |" in project
     assert "with these rules" not in project
-    assert "(two were changed for what they showed)" in " ".join(project.split())
+    assert "(some were changed since)" in " ".join(project.split())
 
 
-def test_an_earlier_lot_has_one_row_and_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said to have judged older rules, below the newest lot that was judged."""
+def test_earlier_lots_have_one_row_and_their_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are said to have judged older rules, together below the newest lot that was judged."""
     monkeypatch.setattr(documents, "USED_UP", frozenset())
     both = results.Results(open=READ.open, lots={FIRST_LOT: READ.lots[FIRST_LOT], THIRD_LOT: READ.open})
     rows = [line for line in documents.project_block(both).splitlines() if line.startswith("| ")]
-    (earlier,) = [row for row in rows if documents.EARLIER[FIRST_LOT] in row]
+    (earlier,) = [row for row in rows if documents.EARLIER_LOTS.format(1) in row]
     assert "| 9 of 131 (" in earlier
     assert "| 20 of 28 (" in earlier
     fresh = [index for index, row in enumerate(rows) if row.startswith(("| **fresh", "| fresh"))]
@@ -288,7 +298,10 @@ def test_an_earlier_lot_has_one_row_and_its_tables(monkeypatch: pytest.MonkeyPat
     assert "### First lot: All runs, by part" in documents.benchmark_block(both)
     alone = results.Results(open=READ.open, lots={FIRST_LOT: READ.lots[FIRST_LOT]})
     assert alone.newest is READ.lots[FIRST_LOT]
-    assert documents.EARLIER[FIRST_LOT] not in documents.project_block(alone)
+    assert documents.EARLIER_LOTS.format(1) not in documents.project_block(alone)
+    three = {FIRST_LOT: READ.lots[FIRST_LOT], SECOND_LOT: READ.lots[SECOND_LOT], THIRD_LOT: READ.open}
+    together = documents.project_block(results.Results(open=READ.open, lots=three))
+    assert f"{documents.EARLIER_LOTS.format(2)} | 9 of 169 (" in together
     assert documents.EARLIER.keys() >= {*LOTS[:-1], *USED_UP}
 
 

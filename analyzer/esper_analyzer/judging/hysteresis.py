@@ -81,9 +81,12 @@ class Bounds:
     def severities_now(self, numbers: Sequence[float | None]) -> tuple[list[int], list[int]]:
         """As `severities`, for one row, at a fraction of the cost: its severities, and the columns with one above 0."""
         severities, beyond = [0] * len(numbers), []
-        for column, value, low, high in zip(range(len(numbers)), numbers, self._lows, self._highs, strict=True):
-            if value is None or low <= value <= high:
-                continue
+        outside = [
+            (column, value)
+            for column, value, low, high in zip(range(len(numbers)), numbers, self._lows, self._highs, strict=True)
+            if value is not None and not low <= value <= high
+        ]
+        for column, value in outside:
             far_low, far_high, not_finite = self._far[column]
             if not isfinite(value):
                 severities[column] = not_finite

@@ -197,14 +197,14 @@ class Returns:
                 self._rise = risen
         if count < START_RETURNS:
             return self._beginning()
-        if count >= START_RETURNS + SMOOTHED and (reached := min(self._just_now)) > self._best:
-            self._best = reached
+        if smoothed > self._best and count >= START_RETURNS + SMOOTHED:
+            self._best = max(self._best, min(self._just_now))
         growth = math.sqrt(math.sqrt(math.sqrt(count / LOOKED_AT))) if count > LOOKED_AT else 1.0
         scale, slow_rise = noise * growth, self._slow_rise(growth)
         rise, rise_now = _over(self._rise, scale), _over(risen, scale)
         self._rise_in_noise = max(self._rise_in_noise, rise, slow_rise)
         rise_lately = self._rises.push(slow_rise if slow_rise > rise_now else rise_now)
-        fall, falling, below, high = self._falls(noise) if count >= START_RETURNS + BELOW else (None,) * 4
+        fall, falling, below, high = self._falls(smoothed, noise) if count >= START_RETURNS + BELOW else (None,) * 4
         return (
             self._start,
             self._best if self._best > -math.inf else None,
@@ -238,14 +238,16 @@ class Returns:
         noise = self._sum_of_changes.total() / SLOW * MEAN_CHANGE_TO_STD
         return _over(SLOW_WEIGHT * (mean - self._lowest_mean), noise * growth)
 
-    def _falls(self, noise: float) -> tuple[float, float, float, float]:
+    def _falls(self, smoothed: float, noise: float) -> tuple[float, float, float, float]:
         best, gain = self._best, self._best - self._start
         if not self._has_gained:
             self._has_gained = gain > max(CLEAR_GAIN * noise, LEAST_GAIN * max(abs(best), abs(self._start)))
         least = CLEAR_LOSS * noise if self._has_gained else math.inf
-        lost, lost_lately = best - self._highest_held(), best - max(self._just_now)
         size, high = abs(self._start), self._lately.highest
         below = (self._start - high) / size if size > CLEAR_GAIN * noise else 0.0
+        if best - smoothed <= least:  # nor is it lost in several updates, of which this is one
+            return 0.0, 0.0, below, high
+        lost, lost_lately = best - self._highest_held(), best - max(self._just_now)
         return lost / gain if lost > least else 0.0, lost_lately / gain if lost_lately > least else 0.0, below, high
 
     def _highest_held(self) -> float:

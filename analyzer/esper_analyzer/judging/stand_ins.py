@@ -28,9 +28,12 @@ class StandIns:
 
     def __init__(self) -> None:
         self._measured = dict.fromkeys(STAND_INS, False)
+        self._has_all = False
 
     def step(self, row: dict[str, float | None]) -> float:
         """Change the next row, with both columns of each of `STAND_INS`; return 1.0 if its return slides, else 0.0."""
+        if self._has_all:
+            return 0.0
         slides = 0.0
         for name, sliding in STAND_INS.items():
             own, other = row[name], row[sliding]
@@ -39,6 +42,7 @@ class StandIns:
             elif other is not None and math.isfinite(other):
                 row[name] = other
                 slides = 1.0 if name == EPISODE_RETURN else slides
+        self._has_all = all(self._measured.values())
         return slides
 
     def extend(self, name: str, own: Floats, sliding: Floats) -> Flags:

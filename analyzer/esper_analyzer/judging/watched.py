@@ -21,6 +21,9 @@ RECOVERS = 0.2
 LITTLE = 0.2
 """A return that has risen by less than this share of its size does not show that its policy moves."""
 
+SAME = 1e-6
+"""An explained variance of at most this size is 0 in single precision: all predictions are the same."""
+
 KNOWN = 15
 """A return that has not risen in so many measured updates contradicts no other sign of a run that learns nothing."""
 
@@ -94,7 +97,9 @@ def uncontradicted() -> Signal:
 
     An outcome contradicts it that has risen and kept its rise, or that is always the same. One that rises, or is
     measured too rarely to know it yet, leaves the question open: it must not have risen in the last `KNOWN` measured
-    updates, or have lost more than half of its gain.
+    updates, or have lost more than half of its gain. Where neither an outcome nor the deviation of the returns is
+    recorded, nobody knows whether there is anything to explain, and only a critic that says exactly the same of every
+    state counts.
     """
 
     def step(row: steps.Row) -> float | None:
@@ -106,7 +111,9 @@ def uncontradicted() -> Signal:
         is_open = not has_fallen and (unrisen is None or unrisen < KNOWN)
         if unmoved is not None and (unmoved > 0.0 or is_open):
             return None
-        return explained if explained is not None and explained > RECOVERS else row["_explained_long"]
+        value = explained if explained is not None and explained > RECOVERS else row["_explained_long"]
+        is_known = unmoved is not None or row["mean_rise"] is not None or row["return_std"] is not None
+        return value if is_known or (value is not None and abs(value) <= SAME) else None
 
     unmoved = pl.col("return_unmoved")
     has_fallen = (pl.col("return_fall") > 0.5).fill_null(False)
@@ -114,7 +121,9 @@ def uncontradicted() -> Signal:
     is_open = ~has_fallen & (pl.col("unrisen") < KNOWN).fill_null(True)
     contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | is_open)
     now = pl.when(EXPLAINED > RECOVERS).then(EXPLAINED).otherwise(pl.col("_explained_long"))
-    return of_one_row(pl.when(~contradicts).then(now), step)
+    is_known = unmoved.is_not_null() | pl.col("mean_rise").is_not_null() | pl.col("return_std").is_not_null()
+    counts = ~contradicts & (is_known | (now.abs() <= SAME).fill_null(False))
+    return of_one_row(pl.when(counts).then(now), step)
 
 
 def policy_unmoved() -> Signal:

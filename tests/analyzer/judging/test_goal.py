@@ -141,12 +141,12 @@ def verdict_on(returns: Sequence[Value], goal: float | None):  # type: ignore[no
 
 
 def test_a_return_that_never_comes_near_its_goal_is_critical() -> None:
-    """A run at −500 of −100 for good is critical after 70 updates, and not before; without a goal it is not."""
-    assert verdict_on(FLAT[:69], -100.0).level != "critical"
+    """A run at −500 of −100 for good is critical after 80 updates, and not before; without a goal it is not."""
+    assert verdict_on(FLAT[:79], -100.0).level != "critical"
     verdict = verdict_on(FLAT, -100.0)
     assert (verdict.level, verdict.findings[0].rule) == ("critical", "far_from_goal")
     said = (
-        "In 70 updates no return came 15 % of the way to the goal, as of update 69. It is -500.0, and the goal is -100."
+        "In 80 updates no return came 15 % of the way to the goal, as of update 79. It is -500.0, and the goal is -100."
     )
     assert verdict.findings[0].text == said
     assert verdict.questions["learning"].level == "critical"

@@ -115,10 +115,10 @@ def explained_long_of(columns: Columns) -> list[Value]:
 
 def explains_nothing_of(columns: Columns) -> list[Value]:
     """That median, or an explained variance that is well above 0, where no outcome contradicts."""
-    names = ("explained", "return_rise", "mean_rise", "return_fall", "return_unmoved", "unrisen")
+    names = ("explained", "return_rise", "mean_rise", "return_fall", "return_unmoved", "unrisen", "return_std")
     found: list[Value] = []
     for row, long in zip(rows_of(columns, *names), explained_long_of(columns), strict=True):
-        explained, of_returns, of_means, fall, unmoved, unrisen = row
+        explained, of_returns, of_means, fall, unmoved, unrisen, std = row
         rise = of_means if of_returns is None else of_returns
         has_fallen = fall is not None and fall > 0.5
         has_risen = rise is not None and rise >= PROGRESS and not has_fallen
@@ -127,7 +127,9 @@ def explains_nothing_of(columns: Columns) -> list[Value]:
         if has_risen or says_nothing:
             found.append(None)
         else:
-            found.append(explained if explained is not None and explained > RECOVERS else long)
+            now = explained if explained is not None and explained > RECOVERS else long
+            says_all_the_same = now is not None and -1e-6 <= now <= 1e-6
+            found.append(None if unmoved is of_means is std is None and not says_all_the_same else now)
     return found
 
 
