@@ -146,6 +146,7 @@ def digest(drawn: FreshPlan) -> str:
     [
         (FIRST_PLAN, "93897a51e7ea85652a9e45c978ad23fe15f3f5a0d329acfc13deb11c1f99fd84"),
         (SECOND_PLAN, "f7a3fe2af3e744c0092fe943b4a65febb4cb8faf869725af8a07b05617d0868c"),
+        (THIRD_PLAN, "d682abb0d62cc91e4a7a2eacf5dcd15ad8fba147cd0e1c6171f2a27b8f87df59"),
     ],
     ids=lambda each: str(each.lot) if isinstance(each, FreshPlan) else "",
 )
