@@ -21,7 +21,7 @@ import polars as pl
 from benchmark import judge, plan, public
 from benchmark.fresh_environments import FRESH_TASKS
 from benchmark.fresh_faults import FRESH_KINDS
-from benchmark.fresh_plan import FIRST_LOT, FOURTH_LOT, LOTS, SECOND_LOT, THIRD_LOT, USED_UP
+from benchmark.fresh_plan import FIFTH_LOT, FIRST_LOT, FOURTH_LOT, LOTS, SECOND_LOT, THIRD_LOT, USED_UP
 from benchmark.outcomes import LABELS
 from benchmark.rates import Interval, Rates
 from benchmark.results import Results, Section, read
@@ -45,6 +45,7 @@ EARLIER: Mapping[str, str] = {
     SECOND_LOT: "the second lot of fresh runs, judged once before warnings, health and falls were judged anew",
     THIRD_LOT: "the third lot of fresh runs, judged once before falls and diverging critics were judged anew",
     FOURTH_LOT: "the fourth lot of fresh runs, judged once before two rules were changed for it",
+    FIFTH_LOT: "the fifth lot of fresh runs, judged once before the critic was given more time",
 }
 """What is said of the lots of fresh runs that judged older rules, by folder."""
 
@@ -56,6 +57,7 @@ TITLES: Mapping[str, str] = {
     SECOND_LOT: "Second lot",
     THIRD_LOT: "Third lot",
     FOURTH_LOT: "Fourth lot",
+    FIFTH_LOT: "Fifth lot",
 }
 """What the tables of these lots are called."""
 
@@ -184,8 +186,8 @@ def _measured(results: Results) -> Iterator[str]:
     kinds = samples.filter(pl.col("kind") != plan.SOUND)["kind"].n_unique()
     yield (
         f"The rules were made with {counts['runs']:,} other runs, {counts['updates']:,} updates: {len(samples):,}"
-        f" sampled from {samples['trainer'].n_unique()} trainers on {samples['env'].n_unique()} environments, sound or broken"
-        f" on purpose in {kinds} ways, and {len(runs) - len(samples)} public ones of other people"
+        f" sampled from {samples['trainer'].n_unique()} trainers on {samples['env'].n_unique()} environments, sound or"
+        f" broken on purpose in {kinds} ways, and {len(runs) - len(samples)} public ones of other people"
         f" ({_labelled(counts)})."
     )
     yield (
