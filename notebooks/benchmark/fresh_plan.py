@@ -51,7 +51,7 @@ FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT = LOTS = ("fresh", "fres
 """Folders of the samples, the oldest first. A lot judges the rules once; if a rule changes for what it showed, the
 batches that nobody has looked at are the next lot."""
 
-USED_UP = frozenset((FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT))
+USED_UP = frozenset(LOTS)
 """Lots that judged older rules: a rule was changed since, for what they showed or for another reason."""
 
 EARLY = 0.7

@@ -54,7 +54,7 @@ TUNED: Mapping[str, tuple[float, ...]] = {
 }
 """Candidates for the critical bound of each rule, the most sensitive one first."""
 
-OUTLIERS = 200
+OUTLIERS = 150
 """A single odd run, or a fault that shows though the task was learned, does not choose the bound of a rule for all."""
 
 MARGIN = 3

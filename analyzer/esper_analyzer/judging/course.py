@@ -159,6 +159,7 @@ _RISE = Returns.NAMES.index("return_rise")
 
 
 COLUMNS = (
+    "age",
     "usual_return_std",
     "explainable",
     "explained",
@@ -177,6 +178,7 @@ COLUMNS = (
 )
 """The columns that `Course` adds; all are Float64, but for `explainable`.
 
+- `age`: updates so far, with this one.
 - `usual_return_std`: the usual spread of the returns so far.
 - `explainable` (Boolean): whether a critic could explain anything of the returns of this row.
 - `explained`: the explained variance where it could.
@@ -249,6 +251,7 @@ class Course:
             self._begin([(row["value_loss"], row["policy_loss"])])
         row["loss_ratio_baseline"] = self._ratio if self._rows >= signals.BASELINE_ROWS[1] else None
         self._rows += 1
+        row["age"] = float(self._rows)
         earned = row["episode_return_mean"]
         self._has_returns = self._has_returns or (earned is not None and math.isfinite(earned))
         row["mean_rise"] = None if self._has_returns else self._means.step(row["return_mean"])[_RISE]
@@ -276,6 +279,7 @@ class Course:
         outcome = self._returns.extend(columns["episode_return_mean"])
         with_outcome = {**columns, **dict(zip(Returns.NAMES, outcome, strict=True))}
         return [
+            np.arange(first + 1.0, self._rows + 1.0),
             usual,
             explained,
             self._below_floor(explained, first),

@@ -87,6 +87,8 @@ class Standstill:
     - `return_below_first`: (first − highest of the last `BELOW` smoothed ones) / |first|, of the first returns. 0 where
       that is not well above noise, and where episodes are longer than in the first update, since only short ones have
       ended then. Null where lengths were not measured.
+    - `return_is_lowest`: 1 where the smoothed return is the lowest return so far, as most of the newest ones then are;
+      else 0.
     - `lengths_differ`: 1 once the mean lengths of episodes have differed by a tenth, else 0.
     """
 
@@ -96,6 +98,7 @@ class Standstill:
         "entropy_at_ceiling",
         "return_at_lowest",
         "return_below_first",
+        "return_is_lowest",
         "lengths_differ",
     )
 
@@ -108,8 +111,9 @@ class Standstill:
         "return_unmoved",
         "return_noise",
         "return_high",
+        "return_now",
     )
-    """Columns from which they are made; the last four are of `returns.Returns`."""
+    """Columns from which they are made; the last five are of `returns.Returns`."""
 
     def __init__(self) -> None:
         self._unrisen, self._path, self._ceiling, self._at_lowest = SumWhile(), SumWhile(), SumWhile(), SumWhile()
@@ -144,13 +148,14 @@ class Standstill:
         unrisen = self._unrisen.step(is_still, is_measured)
         differ = 1.0 if self._longest > DIFFERING * self._shortest else 0.0
         if rise is None:
-            return None, None, None, None, None, differ
-        below_first = self._below_first(row["return_high"], row["return_noise"])
-        return unrisen, path, ceiling, at_lowest, below_first, differ
+            return None, None, None, None, None, None, differ
+        below_first, now = self._below_first(row["return_high"], row["return_noise"]), row["return_now"]
+        is_at_lowest = 1.0 if now is not None and now <= self._lowest else 0.0
+        return unrisen, path, ceiling, at_lowest, below_first, is_at_lowest, differ
 
     def extend(self, columns: Mapping[str, Floats]) -> list[Floats]:
         """As `step`, for rows; one array for each of `NAMES`, NaN where there is no number."""
-        earned, length, kl, entropy, rise, unmoved, noise, high = (columns[name] for name in self.READS)
+        earned, length, kl, entropy, rise, unmoved, noise, high, now = (columns[name] for name in self.READS)
         is_still = (rise < PROGRESS) & (unmoved == 0.0)
         is_measured, has_kl, has_entropy = np.isfinite(earned), np.isfinite(kl), np.isfinite(entropy)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -159,9 +164,10 @@ class Standstill:
             at_ceiling = ~has_entropy | self._all_at_ceiling(np.where(has_entropy, entropy, np.nan))
             ceiling = self._ceiling.extend(is_still & at_ceiling, has_entropy.astype(np.float64))
             unrisen = self._unrisen.extend(is_still, is_measured.astype(np.float64))
-            at_lowest = self._all_at_lowest(earned, is_measured)  # which takes in the first returns
+            at_lowest, lowest = self._all_at_lowest(earned, is_measured)  # which takes in the first returns
             below_first, differ = self._of_lengths(length, high, noise)
-            found = [unrisen, path, np.where(has_entropy, ceiling, np.nan), at_lowest, below_first]
+            is_at_lowest = (now <= lowest).astype(np.float64)
+            found = [unrisen, path, np.where(has_entropy, ceiling, np.nan), at_lowest, below_first, is_at_lowest]
         return [*(np.where(np.isnan(rise), np.nan, one) for one in found), differ]
 
     def _all_at_ceiling(self, entropy: Floats) -> Flags:
@@ -170,14 +176,15 @@ class Standstill:
         self._lowest_entropy, self._highest_entropy = float(lowest[-1]), float(highest[-1])
         return (np.maximum(lowest, LEAST_ENTROPY) < highest) & (entropy >= CEILING * highest)
 
-    def _all_at_lowest(self, earned: Floats, is_measured: Flags) -> Floats:
+    def _all_at_lowest(self, earned: Floats, is_measured: Flags) -> tuple[Floats, Floats]:
+        """The measured updates at the lowest return, and that return, after each row."""
         for value in earned[is_measured][: FIRST_RETURNS - len(self._firsts)].tolist():
             self._take_first(value)
         lowest = np.minimum.accumulate(np.append(self._lowest, np.where(is_measured, earned, np.inf)))[1:]
         highest = np.maximum.accumulate(np.append(self._highest, np.where(is_measured, earned, -np.inf)))[1:]
         self._lowest, self._highest = float(lowest[-1]), float(highest[-1])
         is_lowest = ~is_measured | ((earned <= lowest) & (lowest < highest))
-        return self._at_lowest.extend(is_lowest, is_measured.astype(np.float64))
+        return self._at_lowest.extend(is_lowest, is_measured.astype(np.float64)), lowest
 
     def _of_lengths(self, length: Floats, high: Floats, noise: Floats) -> tuple[Floats, Floats]:
         """The fall below the first returns, and whether lengths differ."""

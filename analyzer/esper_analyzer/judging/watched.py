@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from esper_analyzer.judging import signals, steps
+from esper_analyzer.judging.course import LEARNING_UPDATES
 from esper_analyzer.judging.returns import PROGRESS
 from esper_analyzer.judging.steps import Step
 
@@ -23,6 +24,10 @@ LITTLE = 0.2
 
 SAME = 1e-6
 """An explained variance of at most this size is 0 in single precision: all predictions are the same."""
+
+TRAVEL = 1.0
+"""A critic has so many updates more for each unit of its error, √(2·Lv): what it predicts moves by a limited step with
+each update, as bounded gradients and a clip of the value loss have it, and unscaled returns are far away."""
 
 KNOWN = 15
 """A return that has not risen in so many measured updates contradicts no other sign of a run that learns nothing."""
@@ -92,14 +97,29 @@ def _has_progressed(row: steps.Row) -> bool:
 _HAS_PROGRESSED = (pl.col("return_rise").fill_null(pl.col("mean_rise")) >= PROGRESS).fill_null(False)
 
 
+def _has_had_time(row: steps.Row) -> bool:
+    loss, age = row["_loss_median"], row["age"]
+    return loss is None or age is None or age > LEARNING_UPDATES + TRAVEL * math.sqrt(2.0 * max(loss, 0.0))
+
+
+_HAS_HAD_TIME = (
+    pl.col("age") > LEARNING_UPDATES + TRAVEL * (2.0 * pl.col("_loss_median").clip(lower_bound=0.0)).sqrt()
+).fill_null(True)
+
+_IS_LOWEST = (pl.col("return_is_lowest") == 1.0).fill_null(False)
+
+
 def uncontradicted() -> Signal:
     """Return the explained variance of 20 updates, where neither the newest one nor an outcome contradicts it.
 
     An outcome contradicts it that has risen and kept its rise, or that is always the same. One that rises, or is
     measured too rarely to know it yet, leaves the question open: it must not have risen in the last `KNOWN` measured
-    updates, or have lost more than half of its gain. Where neither an outcome nor the deviation of the returns is
-    recorded, nobody knows whether there is anything to explain, and only a critic that says exactly the same of every
-    state counts.
+    updates, or have lost more than half of its gain.
+
+    A critic that says exactly the same of every state counts at once. Another one counts once it has had time for
+    returns of this size (`TRAVEL`), and not where neither an outcome nor the deviation of the returns is recorded:
+    nobody knows then whether there is anything to explain. Where most returns are the lowest one so far, hardly
+    anything was earned, and there is little to explain.
     """
 
     def step(row: steps.Row) -> float | None:
@@ -109,20 +129,22 @@ def uncontradicted() -> Signal:
             return None
         unmoved, unrisen, explained = row["return_unmoved"], row["unrisen"], row["explained"]
         is_open = not has_fallen and (unrisen is None or unrisen < KNOWN)
-        if unmoved is not None and (unmoved > 0.0 or is_open):
+        if (unmoved is not None and (unmoved > 0.0 or is_open)) or row["return_is_lowest"] == 1.0:
             return None
         value = explained if explained is not None and explained > RECOVERS else row["_explained_long"]
+        if value is None or abs(value) <= SAME:
+            return value
         is_known = unmoved is not None or row["mean_rise"] is not None or row["return_std"] is not None
-        return value if is_known or (value is not None and abs(value) <= SAME) else None
+        return value if is_known and _has_had_time(row) else None
 
     unmoved = pl.col("return_unmoved")
     has_fallen = (pl.col("return_fall") > 0.5).fill_null(False)
     contradicts = _HAS_PROGRESSED & ~has_fallen
     is_open = ~has_fallen & (pl.col("unrisen") < KNOWN).fill_null(True)
-    contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | is_open)
+    contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | is_open) | _IS_LOWEST
     now = pl.when(EXPLAINED > RECOVERS).then(EXPLAINED).otherwise(pl.col("_explained_long"))
     is_known = unmoved.is_not_null() | pl.col("mean_rise").is_not_null() | pl.col("return_std").is_not_null()
-    counts = ~contradicts & (is_known | (now.abs() <= SAME).fill_null(False))
+    counts = ~contradicts & ((is_known & _HAS_HAD_TIME) | (now.abs() <= SAME).fill_null(False))
     return of_one_row(pl.when(counts).then(now), step)
 
 
@@ -263,9 +285,13 @@ _DOES_NOT_RISE = (pl.col("rise_lately") < PROGRESS) & (pl.col("return_unmoved") 
 
 
 def unexplained_unrisen() -> Signal:
-    """Return the explained variance of 20 updates, where the return does not rise now and is not always the same."""
+    """Return the explained variance of 20 updates, where the return does not rise now and is not always the same.
+
+    The critic must have had time, and most returns must not be the lowest one so far, as in `uncontradicted`.
+    """
 
     def step(row: steps.Row) -> float | None:
-        return row["_explained_long"] if _does_not_rise(row) else None
+        is_asked = _does_not_rise(row) and row["return_is_lowest"] != 1.0 and _has_had_time(row)
+        return row["_explained_long"] if is_asked else None
 
-    return of_one_row(pl.when(_DOES_NOT_RISE).then(pl.col("_explained_long")), step)
+    return of_one_row(pl.when(_DOES_NOT_RISE & ~_IS_LOWEST & _HAS_HAD_TIME).then(pl.col("_explained_long")), step)

@@ -448,6 +448,7 @@ def standstill_of(columns: Columns, outcome: Columns) -> Columns:
     names = ("episode_return_mean", "episode_length_mean", "kl_divergence", "entropy")
     recorded = list(zip(*(finites(columns[name]) for name in names), strict=True))
     of_outcome = rows_of(outcome, "rise_lately", "return_unmoved", "return_noise", "return_high")
+    now = outcome["return_now"]
     still = [rise is not None and rise < returns.PROGRESS and unmoved == 0.0 for rise, unmoved, *_ in of_outcome]
     found: Columns = {name: [] for name in standstill.Standstill.NAMES}
     ceiling: list[bool] = []
@@ -472,6 +473,7 @@ def standstill_of(columns: Columns, outcome: Columns) -> Columns:
         )
         at_lowest = [x for x, *_ in recorded[first_of(lowest) : i + 1] if x is not None]
         found["return_at_lowest"].append(float(len(at_lowest)))
+        found["return_is_lowest"].append(float(now[i] is not None and bool(returned) and now[i] <= min(returned)))
         found["lengths_differ"].append(float(bool(lengths) and max(lengths) > standstill.DIFFERING * min(lengths)))
         *_, noise, high = of_outcome[i]
         if high is None or noise is None or not lengths:
@@ -512,6 +514,7 @@ def error_beyond_returns_of(columns: Columns) -> list[Value]:
 
 
 COURSE: dict[str, Callable[[Columns], list[Value]]] = {
+    "age": lambda columns: [float(i + 1) for i in range(len(columns["update"]))],
     "usual_return_std": usual_of,
     "explainable": explainable_of,
     "explained": explained_of,

@@ -61,6 +61,36 @@ def test_a_return_that_is_measured_rarely_is_waited_for() -> None:
     assert "explains_nothing" in unexplained([*stands]).rules()
 
 
+@pytest.mark.parametrize(("loss", "least"), [(0.3, 28), (1000.0, 28 + 44)])
+def test_a_critic_has_more_time_where_returns_are_large(loss: float, least: int) -> None:
+    """Its predictions move by a limited step with each update, and unscaled returns of −150 are far away.
+
+    The sound runs of LunarLander-v3 whose value loss is 1,000 explain nothing for 70 updates and more.
+    """
+    columns: dict[str, Any] = {
+        "explained_variance": around(0.0, 0.005, 140, seed=1),
+        "episode_return_mean": around(-150.0, 20.0, 140),
+    }
+    run = told(**columns, value_loss=around(loss, 0.1 * loss, 140, seed=2))
+    first = run.first("critical")
+    assert first is not None
+    assert least <= first <= least + 15
+    assert "explains_nothing" in run.rules()
+
+
+def test_where_hardly_anything_is_earned_there_is_little_to_explain() -> None:
+    """A goal that one update in six finds by chance: a critic cannot explain it yet, and the policy has not risen."""
+    returns = [0.2 if i % 6 == 4 else 0.0 for i in range(110)]
+    columns: dict[str, Any] = {
+        "explained_variance": around(0.0, 0.005, 110, seed=1),
+        "value_loss": around(0.3, 0.05, 110, seed=2),
+    }
+    rules = told(**columns, episode_return_mean=returns).rules()
+    assert not rules & {"explains_nothing", "unexplained_for_long"}
+    often = [0.2 if i % 6 in (0, 2, 4) else 0.1 for i in range(110)]
+    assert "explains_nothing" in told(**columns, episode_return_mean=often).rules()
+
+
 @pytest.mark.parametrize(("explained", "level"), [(around(0.0, 0.005, 90, seed=1), "warning"), (6e-8, "critical")])
 def test_a_critic_of_which_no_outcome_is_known(explained: list[float] | float, level: str) -> None:
     """Without a return and its deviation, nobody knows whether there is anything to explain: a bandit has nothing.
@@ -461,7 +491,7 @@ def test_a_slow_rise_under_much_noise_is_progress() -> None:
 # ---------------------------------------------------------------------- 6: collapse after success
 
 
-@pytest.mark.parametrize("after", [20.0, 40.0])
+@pytest.mark.parametrize("after", [20.0, 28.0])
 def test_a_collapse_after_success_is_critical(after: float) -> None:
     """A return that rose from 20 to 200 and falls back to its start is critical: the fall is from its own best."""
     run = told(
@@ -483,7 +513,7 @@ def test_a_collapse_is_seen_under_the_noise_that_it_brings() -> None:
     It is a warning as soon as ten returns show it, and critical once it has lasted.
     """
     up = around(line((0, 0.02), (20, 0.05), (50, 1.0), (100, 1.0)), 0.01)
-    down = [max(0.0, at) for at in around(0.0, 0.3, 100, seed=1)]
+    down = [max(0.0, at) for at in around(-0.1, 0.3, 100, seed=1)]
     run = told(episode_return_mean=[*up, *down], explained_variance=around(0.8, 0.02, 200, seed=2))
     assert run.levels[99] == "healthy"
     assert (run.first("warning") or 999) <= 100 + 20

@@ -113,23 +113,32 @@ def explained_long_of(columns: Columns) -> list[Value]:
     return rolling(explained_of(columns), 20, 14)
 
 
+def is_early_of(columns: Columns) -> list[bool]:
+    """Whether the critic has not had its 28 updates and one for each unit of its error, of the median of 10 losses."""
+    losses = rolling(finites(columns["value_loss"]), 10, 5)
+    needed = [None if loss is None else 28 + math.sqrt(2 * max(loss, 0.0)) for loss in losses]
+    return [most is not None and i + 1 <= most for i, most in enumerate(needed)]
+
+
 def explains_nothing_of(columns: Columns) -> list[Value]:
     """That median, or an explained variance that is well above 0, where no outcome contradicts."""
-    names = ("explained", "return_rise", "mean_rise", "return_fall", "return_unmoved", "unrisen", "return_std")
+    names = ("explained", "return_rise", "mean_rise", "return_fall", "return_unmoved", "unrisen", "return_is_lowest")
     found: list[Value] = []
-    for row, long in zip(rows_of(columns, *names), explained_long_of(columns), strict=True):
-        explained, of_returns, of_means, fall, unmoved, unrisen, std = row
+    others = zip(explained_long_of(columns), columns["return_std"], is_early_of(columns), strict=True)
+    for row, (long, std, is_early) in zip(rows_of(columns, *names), others, strict=True):
+        explained, of_returns, of_means, fall, unmoved, unrisen, is_lowest = row
         rise = of_means if of_returns is None else of_returns
         has_fallen = fall is not None and fall > 0.5
         has_risen = rise is not None and rise >= PROGRESS and not has_fallen
         is_open = not has_fallen and (unrisen is None or unrisen < 15)
         says_nothing = unmoved is not None and (unmoved > 0 or is_open)
-        if has_risen or says_nothing:
+        if has_risen or says_nothing or is_lowest == 1:
             found.append(None)
         else:
             now = explained if explained is not None and explained > RECOVERS else long
             says_all_the_same = now is not None and -1e-6 <= now <= 1e-6
-            found.append(None if unmoved is of_means is std is None and not says_all_the_same else now)
+            is_unknown = unmoved is of_means is std is None
+            found.append(None if (is_early or is_unknown) and not says_all_the_same else now)
     return found
 
 
@@ -221,9 +230,10 @@ def ignores_policy_of(columns: Columns) -> list[Value]:
 
 
 def unexplained_for_long_of(columns: Columns) -> list[Value]:
-    """Median explained variance of 20, where the return does not rise."""
-    pairs = zip(explained_long_of(columns), does_not_rise_of(columns), strict=True)
-    return [long if still else None for long, still in pairs]
+    """Median explained variance of 20, where the return does not rise, and is not mostly the lowest so far."""
+    there = zip(does_not_rise_of(columns), columns["return_is_lowest"], is_early_of(columns), strict=True)
+    asked = [still and is_lowest != 1 and not is_early for still, is_lowest, is_early in there]
+    return [long if is_asked else None for long, is_asked in zip(explained_long_of(columns), asked, strict=True)]
 
 
 def collapse_of(columns: Columns) -> list[Value]:

@@ -175,7 +175,7 @@ SELDOM = [0.0, 0.0, 0.03, 0.0, 0.0]
         (BEGINNING + [200.0] * 30 + [90.0] * 15, "warning", "return_falling"),
         (BEGINNING + [200.0] * 30 + [90.0] * 80, "warning", "return_falling"),
         (BEGINNING + [200.0] * 30 + [40.0] * 30, "warning", "return_falling"),
-        (BEGINNING + [200.0] * 30 + [40.0] * 80, "critical", "return_fall"),
+        (BEGINNING + [200.0] * 30 + [34.0] * 80, "critical", "return_fall"),
         ([-1200.0, -1300.0, -1250.0, -1100.0, -1200.0] * 4 + [-2000.0] * 40, "critical", "return_below_start"),
         ([0.02, 0.0, 0.05, 0.0, 0.02] * 4 + [-0.05, -0.02, -0.08] * 10, "unknown", ""),
         (BEGINNING * 4, "warning", "return_stalled"),
