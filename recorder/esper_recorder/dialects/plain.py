@@ -88,6 +88,18 @@ def is_loss(name: str) -> bool:
     return bool(words & _LOSS_WORDS) and not words & _NO_LOSS
 
 
+_RETURN_WORDS = frozenset({"return", "returns", "reward", "rewards", "rew", "score", "episodic"})
+_NO_RETURN = frozenset("std min max var norm scale coef loss eval test target targets".split())
+_OF_EPISODES = frozenset({"episode", "episodes", "episodic", "ep"})
+
+
+def likely_return(names: Collection[str]) -> str | None:
+    """Return the key that most seems to be the return of the episodes by its words, for a person to choose."""
+    words = {name: {word.lower() for word in _WORD.findall(name)} for name in names}
+    found = [name for name in sorted(names) if words[name] & _RETURN_WORDS and not words[name] & _NO_RETURN]
+    return min(found, key=lambda name: (not words[name] & _OF_EPISODES, "mean" not in words[name]), default=None)
+
+
 def likely_losses(names: Collection[str]) -> dict[str, list[str]]:
     """Return the keys that may be the value loss and the policy loss by their words, for a person to choose from."""
     likely: dict[str, list[str]] = {column: [] for column in _LOSSES}

@@ -45,6 +45,9 @@ _TITLE = re.compile(
 )
 """What Acme, and Stoix and Mava put before the keys of an actor, a learner and an evaluation."""
 
+_PROGRAM = ".py"
+"""How what looks like a key ends where `logging` names the line of a program, as `train.py:12`."""
+
 _BETWEEN_DICTS = re.compile(r"(?<=\})\s*,\s*(?=\{)")
 _WHOLE = ("}", "}]", "})")
 """How a line ends that lacks nothing, also without the end of a line."""
@@ -139,7 +142,8 @@ def _parts_of(line: str) -> list[str]:
 
 def _unread(text: str) -> set[str]:
     """The keys in a text behind which something begins like a number."""
-    return {match["key"] for match in _BEGUN.finditer(text)} if len(text) <= _LONGEST else set()
+    found = {match["key"] for match in _BEGUN.finditer(text)} if len(text) <= _LONGEST else set()
+    return {key for key in found if not key.endswith(_PROGRAM)}
 
 
 def _title_of(text: str) -> str:
@@ -159,6 +163,6 @@ def _pairs(text: str) -> Iterator[tuple[str, float]]:
         return
     has_loss = "loss" in text.lower()
     for match in _PAIR.finditer(text):
-        if match["gap"] is None or has_loss:
+        if (match["gap"] is None or has_loss) and not match["key"].endswith(_PROGRAM):
             unit = (match["unit"] or "").lower()
             yield match["key"], float(match["number"].replace(",", "")) * _UNITS.get(unit, 1.0)

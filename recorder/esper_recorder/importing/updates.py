@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from esper_recorder.dialects.key import Dialect
-from esper_recorder.dialects.plain import describe_losses
+from esper_recorder.dialects.plain import NAME, describe_losses, likely_return
 from esper_recorder.dialects.table import why_lossless
 from esper_recorder.importing.account import Account, Mapped, Named
 from esper_recorder.importing.numbering import Numbering, as_steps
@@ -20,6 +21,7 @@ from esper_recorder.importing.tally import Tally
 from esper_recorder.importing.targets import STEP, Targets
 from esper_recorder.importing.waiting import Waiting
 from esper_schemas.errors import UsageError
+from esper_schemas.metric.catalogue import EPISODE_RETURN, RETURNS, SLIDING_RETURN
 from esper_schemas.run.records import ValueLossDefinition
 
 MAX_POINTS_BEFORE_UPDATE = 300_000
@@ -384,6 +386,17 @@ class Updates:
         when = "of the record, so after the next rollout" if self.dialect.lags else "since the first point"
         return [Mapped("time", "wall_time, elapsed_secs", when, self._account.updates)]
 
+    def _note_return(self) -> None:
+        """Say which key may be the return that nobody named: without one, nothing is said of learning."""
+        mapped = [one for one in self._account.mapped if one.updates]
+        key = likely_return([one.key for one in mapped])
+        if key is not None and not any(one.column in RETURNS for one in mapped):
+            self._account.notes.append(
+                f"no key is known to be the return of the episodes, so nothing says whether the policy learns; if {key}"
+                f" is, import it with --map {shlex.quote(f'{key}={EPISODE_RETURN}')}, or"
+                f" ={SLIDING_RETURN} for a mean of the last 100 episodes"
+            )
+
     def _finish_account(self) -> None:
         account, dialect = self._account, self.dialect
         assert dialect is not None
@@ -405,6 +418,8 @@ class Updates:
             account.notes.append(
                 f"the value loss is an assumption. Not in the log: {why}; give --value-loss-definition"
             )
+        if dialect.name == NAME:
+            self._note_return()
         account.notes += [
             f"--map {key}: the log has no such key"
             for key in self._mapping

@@ -48,6 +48,7 @@ def test_a_line_for_each_update(name: str, tmp_path: Path) -> None:
     assert [(row["value_loss"], row["policy_loss"]) for row in rows] == [(2.5, 0.0), (1.5, -0.25), (0.5, -0.5)]
     key = "Return" if name == "colons" else "return"
     assert [row[key] for row in rows] == RETURNS
+    assert "ppo.py" not in done.stdout
     if name == "units":
         assert [(row["clip"], row["steps"], row["time"]) for row in rows] == [(0.125, 1.5e6, 3.2)] * 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import json
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,29 @@ def test_a_seed_for_each_update_makes_no_other_run(tmp_path: Path) -> None:
     log.write_text(csv_of([{"seed": place, **row} for place, row in enumerate(ROWS)]))
     done = import_log(log, root=tmp_path / "runs")
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(
+    ("names", "likely"),
+    [
+        (["reward/mean", "mine"], "reward/mean"),
+        (["reward_std", "ep_rew_mean", "step_reward"], "ep_rew_mean"),
+        (["Episode Reward", "mean_reward"], "Episode Reward"),
+        (["returns_std", "return_max", "reward_scale", "eval/return", "regret"], None),
+    ],
+)
+def test_a_return_that_nobody_named_is_asked_for(names: list[str], likely: str | None, tmp_path: Path) -> None:
+    """The balance says which key may be it, and how to name it; once it is named, it says nothing."""
+    path = tmp_path / "log.jsonl"
+    rows = [{**row, **dict.fromkeys(names, float(place))} for place, row in enumerate(ROWS)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asked = balance(import_log(path, root=tmp_path / "asked"))["note"]
+    assert ("return of the episodes" in asked) == (likely is not None)
+    if likely is not None:
+        named = f"{likely}=episode_return_mean"
+        assert f"--map {shlex.quote(named)}, or" in asked
+        done = import_log(path, "--map", named, root=tmp_path / "named")
+        assert "return of the episodes" not in balance(done)["note"]
 
 
 def test_steps_that_begin_anew_are_noted(tmp_path: Path) -> None:
