@@ -89,7 +89,7 @@ def is_loss(name: str) -> bool:
 
 
 _RETURN_WORDS = frozenset({"return", "returns", "reward", "rewards", "rew", "score", "episodic"})
-_NO_RETURN = frozenset("std min max var norm scale coef loss eval test target targets".split())
+_NO_RETURN = frozenset({"std", "min", "max", "var", "norm", "scale", "coef", "loss", "eval", "test", "target"})
 _OF_EPISODES = frozenset({"episode", "episodes", "episodic", "ep"})
 
 
