@@ -21,11 +21,11 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `runs/`, holding a short CartPole run, and `notebooks/` with the benchmark's open half."""
+    """A folder with `runs/`, holding a short CartPole run, and `notebooks/` with the benchmark."""
     place = tmp_path_factory.mktemp("place")
     command = [sys.executable, "-m", "esper_recorder", "train", "--updates", "12", "--run-id", "short"]
     subprocess.run(command, cwd=place, check=True, timeout=HANG_SECS)
-    ignored = shutil.ignore_patterns("held_back", "fresh", "fresh_[0-9]", "working", "LOCK", "__pycache__")
+    ignored = shutil.ignore_patterns("working", "LOCK", "__pycache__")
     shutil.copytree(FOLDER / "benchmark", place / "notebooks" / "benchmark", ignore=ignored)
     return place
 
