@@ -116,9 +116,9 @@ class RunRows:
     )
 
     def __init__(self, rows: pl.DataFrame) -> None:
-        self.columns: dict[str, NDArray[np.float64]] = {
-            name: rows[name].cast(pl.Float64).fill_null(math.nan).to_numpy() for name in self.NAMES
-        }
+        # All at once: a query for each column of each run would take most of the time that labels take.
+        numbers = rows.select(pl.col(self.NAMES).cast(pl.Float64).fill_null(math.nan))
+        self.columns: dict[str, NDArray[np.float64]] = {name: numbers[name].to_numpy() for name in self.NAMES}
         self.is_missing = rows["explained_variance"].is_null().to_numpy()
         self.last_update = int(rows["update"][-1]) if len(rows) else -1
         steps = self.columns["env_steps"]
@@ -229,21 +229,26 @@ def rlmutation_outcome(evaluation: float | None) -> Outcome:
     )
 
 
-def label_runs(runs: Sequence[Mapping[str, Any]], rows: pl.DataFrame) -> pl.DataFrame:
+def label_runs(
+    runs: Sequence[Mapping[str, Any]], rows: pl.DataFrame, controls: Sequence[Mapping[str, Any]] = ()
+) -> pl.DataFrame:
     """The label of every run.
 
     Args:
-        runs: As `storage.read_runs` gives them; with all sound runs among them, since these are the controls.
-        rows: Of these runs, as `storage.read_rows` gives them.
+        runs: As `storage.read_runs` gives them.
+        rows: Of these runs and of `controls`, as `storage.read_rows` gives them.
+        controls: Runs whose sound ones are controls, too, as those among `runs` are.
 
     Returns:
         One row each, ordered by run: what the plan says of it, what it and its control achieved, `of_return`,
         `of_critic`, `label`, and `reasons` separated by commas.
     """
-    of_run = {run["run"]: RunRows(rows.clear()) for run in runs}  # a run that crashed at once has no rows
+    every = [*controls, *runs]
+    nothing = RunRows(rows.clear())  # a run that crashed at once has no rows
+    of_run = dict.fromkeys([run["run"] for run in every], nothing)
     of_run |= {int(part["run"][0]): RunRows(part) for part in rows.partition_by("run")}
     cells: dict[tuple[str, str], list[int]] = {}
-    for run in runs:
+    for run in every:
         if run["kind"] == SOUND and run["part"] == "main":
             cells.setdefault((run["env"], run["trainer"]), []).append(run["run"])
     records: list[dict[str, Any]] = []
@@ -283,8 +288,7 @@ def label_folder(out: Path, folder: str = "batches") -> pl.DataFrame:
     read = [name for name in FOLDERS[: FOLDERS.index(folder) + 1] if has_batches(out / name)]
     runs = {name: read_runs(out / name) for name in read}
     rows = pl.concat([read_rows(out / name).collect() for name in read])
-    labels = label_runs([run for name in read for run in runs[name]], rows)
-    return labels.filter(pl.col("run").is_in([run["run"] for run in runs[folder]]))
+    return label_runs(runs[folder], rows, [run for name in read[:-1] for run in runs[name]])
 
 
 def summary(labels: pl.DataFrame, *by: str) -> pl.DataFrame:
