@@ -41,8 +41,8 @@ def plain_dialect(names: Collection[str]) -> Dialect | None:
     """Return a dialect for a log that names both losses as the metrics table does; None if it does not.
 
     A key is such a name, or ends with it behind a slash or a dot, as `losses/value_loss` and `Losses/Value Loss` do. A
-    unit may follow, as in `Value Loss (mean)`. A
-    name that two keys end with is read of neither, and a loss that two keys end with is not known.
+    unit may follow, as in `Value Loss (mean)`. A name that two keys end with is read of neither, and a loss that two
+    keys end with is not known.
     """
     found: dict[str, str] = {}
     ambiguous = set()
