@@ -7,8 +7,8 @@ environments are among them, in the first plan also the new kinds on known envir
 new seeds. When the runs of one plan have changed a rule, the next plan has environments and kinds of its own.
 
 The plans depend on this file, on the environments and faults of each (`fresh_environments.py` and `fresh_faults.py`,
-`second_environments.py` and `second_faults.py`, `third_environments.py` and `third_faults.py`), and on what they take
-from `plan.py`.
+`second_environments.py` and `second_faults.py`, and so on to `fourth_environments.py` and `fourth_faults.py`), and on
+what they take from `plan.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import polars as pl
 
 from benchmark.environments import Task
 from benchmark.faults import STRENGTHS, TRAINERS
+from benchmark.fourth_environments import FOURTH_TASKS
+from benchmark.fourth_faults import FOURTH_KINDS
 from benchmark.fresh_environments import EVERY_TASK, FIRST_TASKS
 from benchmark.fresh_faults import EVERY_KIND, FIRST_KINDS
 from benchmark.hyper import Hyper
@@ -47,11 +49,13 @@ from benchmark.second_faults import SECOND_KINDS
 from benchmark.third_environments import THIRD_TASKS
 from benchmark.third_faults import THIRD_KINDS
 
-FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT = LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4", "fresh_5")
+LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4", "fresh_5", "fresh_6")
 """Folders of the samples, the oldest first. A lot judges the rules once; if a rule changes for what it showed, the
 batches that nobody has looked at are the next lot."""
 
-USED_UP = frozenset(LOTS)
+FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT = LOTS
+
+USED_UP = frozenset((FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT))
 """Lots that judged older rules: a rule was changed since, for what they showed or for another reason."""
 
 EARLY = 0.7
@@ -316,7 +320,35 @@ THIRD_PLAN = FreshPlan(
     lot=FIFTH_LOT,
 )
 
-PLANS = (FIRST_PLAN, SECOND_PLAN, THIRD_PLAN)
+FOURTH_PLAN = FreshPlan(
+    seed="a fourth plan of fresh runs",
+    first_run=4000,
+    first_seed=2**23,
+    tasks=FOURTH_TASKS,
+    kinds=tuple(FOURTH_KINDS),
+    # Those of the open plan that break most runs, by the labels of the fifth lot or by what they do.
+    known_kinds=(
+        "advantages-noise",
+        "envs-desynchronised",
+        "observations-zero",
+        "policy-reset",
+        "rate-jumps",
+        "rewards-negated",
+        "rlm-ilf",
+        "rlm-msu",
+    ),
+    sound_runs=(5, 0),
+    kind_runs=(3, 0),
+    known_kind_runs=2,
+    rlmutation_runs=(1, 4),
+    shortest=150,
+    longest=540,
+    broken_longest=440,
+    left=120,
+    lot=SIXTH_LOT,
+)
+
+PLANS = (FIRST_PLAN, SECOND_PLAN, THIRD_PLAN, FOURTH_PLAN)
 
 
 def make_fresh_plan() -> tuple[Entry, ...]:

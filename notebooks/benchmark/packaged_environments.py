@@ -7,6 +7,8 @@ installs the packages. One is imported when the first environment that needs it 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -28,6 +30,15 @@ def box2d(env_id: str) -> Make:
         with warnings.catch_warnings(action="ignore"):
             _package("Box2D", env_id)
         return gymnasium.make(env_id, disable_env_checker=True)
+
+    return make
+
+
+def babyai(env_id: str) -> Make:
+    """Makes an environment of BabyAI's, which are in MiniGrid."""
+
+    def make() -> gymnasium.Env[Any, Any]:
+        return Quiet(minigrid(env_id)())
 
     return make
 
@@ -60,6 +71,14 @@ def mujoco(env_id: str) -> Make:
         return Single(gymnasium.make(env_id, disable_env_checker=True))
 
     return make
+
+
+class Quiet(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Resets that print nothing. Those of BabyAI print a line for each layout that is drawn again."""
+
+    def reset(self, **options: Any) -> Any:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return self.env.reset(**options)
 
 
 class Single(gymnasium.ObservationWrapper[NDArray[np.float32], Any, Any]):

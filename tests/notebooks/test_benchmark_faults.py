@@ -194,12 +194,33 @@ CHECKS: dict[str, Check] = {
     ),
     "rewards-cumulative": lambda broken, sound: broken[0]["episode_return_mean"] > 5 * sound[0]["episode_return_mean"],
     "shuffled-apart": only("kl_divergence", "return_mean"),
+    "discount-above-one": lambda broken, sound: broken[0]["return_mean"] > 1.2 * sound[0]["return_mean"],
+    "ends-inverted": only("return_mean", "value_mean"),
+    "advantages-transposed": both(only("policy_loss", "value_mean"), differs("explained_variance", 0)),
+    "advantages-unsigned": both(
+        only("advantage_mean", "return_mean"), lambda broken, _: broken[0]["advantage_mean"] > 0
+    ),
+    "momentum-endless": differs("kl_divergence"),
+    "warm-up-endless": times("learning_rate", 1e-5),
+    "weights-pulled-back": lambda broken, sound: (
+        broken[0]["kl_divergence"] == sound[0]["kl_divergence"] and broken[1]["value_mean"] != sound[1]["value_mean"]
+    ),
+    "weights-restart": lambda broken, sound: (  # the second time is thirty updates after the first one
+        broken[1]["value_mean"] == sound[1]["value_mean"] != sound[0]["value_mean"]
+    ),
+    "actions-held": differs("value_mean", 0),
+    "channels-shuffled": differs("value_mean", 0),
+    "observations-stuck": differs("value_mean", 0),
+    "rewards-of-neighbour": lambda broken, sound: (
+        broken[0]["return_mean"] != sound[0]["return_mean"]
+        and broken[0]["episode_return_mean"] == sound[0]["episode_return_mean"]
+    ),
     "rewards-flip": lambda broken, sound: abs(broken[0]["episode_return_mean"]) < 0.5 * sound[0]["episode_return_mean"],
 }
 """What a run of two updates shows of each kind, beside a sound one with the same seed."""
 
-TASKS = {"rlm-mts": "Reach", "penalties-lost": "Reach"}
-"""Environments other than CartPole-v1: episodes are truncated within a rollout there, and rewards are negative."""
+TASKS = dict.fromkeys(("rlm-mts", "penalties-lost", "advantages-unsigned", "rewards-of-neighbour"), "Reach")
+"""Environments other than CartPole-v1: episodes are truncated within a rollout there, and rewards differ."""
 
 
 def test_every_kind_has_a_check() -> None:
@@ -399,6 +420,88 @@ def test_a_normaliser_can_vanish() -> None:
     np.testing.assert_allclose(env.reset(seed=1)[0], 2 * first, rtol=1e-6)
     clock.update = 999
     np.testing.assert_array_equal(env.reset(seed=1)[0], 10 * np.sign(first))
+
+
+def test_the_first_weights_come_back() -> None:
+    """A fifth of the way before every update, or all of it every thirty updates, from the first broken update on."""
+    from torch import nn
+
+    def went(name: str) -> list[float]:
+        network = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(network.weight, 0.0)
+        sequence = nn.Sequential(network)
+        optimizer = torch.optim.Adam(sequence.parameters())
+        learner = Learner(sequence, nn.Sequential(nn.Linear(1, 1)), None, optimizer, float)
+        clock, fault = Clock(5, 70), EVERY_KIND[name]()
+        fault.prepare(learner, clock)
+        weights = []
+        for _ in range(70):
+            clock.tick()
+            nn.init.constant_(network.weight, 10.0)
+            fault.before_update(learner, clock)
+            weights.append(network.weight.item())
+        return weights
+
+    assert went("weights-pulled-back") == pytest.approx(5 * [10.0] + 65 * [8.0])
+    assert [update for update, weight in enumerate(went("weights-restart")) if weight == 0.0] == [5, 35, 65]
+
+
+def test_ends_can_be_inverted_and_the_future_count_more() -> None:
+    """What follows counts at ends alone; or each step's return is its reward and 1.05 times what follows."""
+    following = np.full((3, 1), 4.0, np.float32)
+    inverted = rollout(following=following)
+    EVERY_KIND["ends-inverted"]().change_rollout(inverted, Clock(0, 1), 0.5, 1.0)
+    assert inverted.returns.ravel().tolist() == [1.0, 3.5, 1.0]
+    above = rollout(following=following)
+    EVERY_KIND["discount-above-one"]().change_rollout(above, Clock(0, 1), 0.5, 0.0)
+    assert above.returns.ravel().tolist() == pytest.approx([1 + 1.05 * 4 + 1.05, 1.0, 1 + 1.05 * 4])
+
+
+def test_a_batch_can_be_flattened_in_two_orders() -> None:
+    """Advantages and returns come by environments and the rest by steps; or rewards are those of the neighbour."""
+    steps = np.arange(6, dtype=np.float32).reshape(3, 2)
+    arrays = {name: steps.copy() for name in vars(rollout())} | {"valid": np.ones((3, 2), np.bool_)}
+    arrays |= {name: np.zeros((3, 2), np.bool_) for name in ("terminal", "ends")}
+    transposed = Rollout(**arrays).copy()
+    EVERY_KIND["advantages-transposed"]().change_rollout(transposed, Clock(0, 1), 0.5, 1.0)
+    assert transposed.advantages.ravel().tolist() == transposed.returns.ravel().tolist() == [0, 2, 4, 1, 3, 5]
+    assert transposed.values.ravel().tolist() == [0, 1, 2, 3, 4, 5]
+    neighbours = Rollout(**arrays).copy()
+    EVERY_KIND["rewards-of-neighbour"]().change_rollout(neighbours, Clock(0, 1), 0.0, 0.0)
+    assert neighbours.returns.ravel().tolist() == [1, 0, 3, 2, 5, 4]
+
+
+def test_what_is_seen_and_done_can_be_stuck_or_out_of_order() -> None:
+    """Actions hold for ten steps and observations for twenty; an order of the numbers lasts for an episode."""
+    done: list[float] = []
+
+    class Counting(gymnasium.Env[Any, Any]):
+        observation_space = gymnasium.spaces.Box(0, 100, (9,), np.float32)
+        action_space = gymnasium.spaces.Discrete(100)
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            self.count = 0
+            return np.arange(9, dtype=np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            done.append(action)
+            self.count += 1
+            return np.arange(9, dtype=np.float32) + self.count, 0.0, False, False, {}
+
+    held = EVERY_KIND["actions-held"]().wrap(Counting(), Clock(0, 1), 0, {})
+    for _ in range(2):
+        held.reset()
+        for action in range(14):
+            held.step(action)
+    assert done == 2 * [*10 * [0], *4 * [10]]
+    stuck = EVERY_KIND["observations-stuck"]().wrap(Counting(), Clock(0, 1), 0, {})
+    assert stuck.reset()[0][0] == 0
+    assert [stuck.step(0)[0][0] for _ in range(41)] == [*19 * [0], *20 * [20], *2 * [40]]
+    shuffled = EVERY_KIND["channels-shuffled"](seed=1).wrap(Counting(), Clock(0, 1), 0, {})
+    orders = [tuple(shuffled.reset()[0]) for _ in range(5)]
+    assert {tuple(sorted(order)) for order in orders} == {tuple(range(9))}
+    assert len(set(orders)) == 5
+    np.testing.assert_array_equal(shuffled.step(0)[0], np.array(orders[-1]) + 1)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

@@ -20,7 +20,7 @@ from benchmark.environments import TASKS, Task
 from benchmark.faults import KINDS, TRAINERS
 from benchmark.fresh_environments import EVERY_TASK, FRESH_TASKS
 from benchmark.fresh_faults import EVERY_KIND, FRESH_KINDS
-from benchmark.fresh_plan import FIRST_PLAN, SECOND_PLAN, THIRD_PLAN, FreshPlan
+from benchmark.fresh_plan import FIRST_PLAN, FOURTH_PLAN, SECOND_PLAN, THIRD_PLAN, FreshPlan
 from gymnasium.utils.env_checker import check_env
 
 PLAN = plan.make_plan()
@@ -147,6 +147,7 @@ def digest(drawn: FreshPlan) -> str:
         (FIRST_PLAN, "93897a51e7ea85652a9e45c978ad23fe15f3f5a0d329acfc13deb11c1f99fd84"),
         (SECOND_PLAN, "f7a3fe2af3e744c0092fe943b4a65febb4cb8faf869725af8a07b05617d0868c"),
         (THIRD_PLAN, "d682abb0d62cc91e4a7a2eacf5dcd15ad8fba147cd0e1c6171f2a27b8f87df59"),
+        (FOURTH_PLAN, "6f7212db9c37ddb977a1d0865c13af2a357c5992153c72cff526fd6f4242184e"),
     ],
     ids=lambda each: str(each.lot) if isinstance(each, FreshPlan) else "",
 )
@@ -205,8 +206,8 @@ def test_a_beginning_of_a_fresh_plan_holds_some_of_everything(drawn: FreshPlan) 
 
 @pytest.mark.parametrize(
     ("drawn", "shortest", "longest", "left"),
-    [(SECOND_PLAN, 200, 800, 150), (THIRD_PLAN, 150, 700, 120)],
-    ids=["second", "third"],
+    [(SECOND_PLAN, 200, 800, 150), (THIRD_PLAN, 150, 700, 120), (FOURTH_PLAN, 150, 625, 120)],
+    ids=["second", "third", "fourth"],
 )
 def test_fresh_runs_are_as_long_as_people_train(drawn: FreshPlan, shortest: int, longest: int, left: int) -> None:
     """Sound runs have 150 or 200 updates or more, some over 1,000; broken ones 150 to 800, most of them broken."""
@@ -244,6 +245,7 @@ def test_the_readme_has_the_numbers_of_a_fresh_plan(drawn: FreshPlan) -> None:
     [
         ("LunarLander-v3", "Box2D"),
         ("MinAtar-Breakout", "minatar"),
+        ("BabyAI-GoToRedBallGrey", "minigrid"),
         ("MiniGrid-DoorKey-5x5", "minigrid"),
         ("Reacher-v5", "mujoco"),
     ],
@@ -307,6 +309,62 @@ def test_a_game_repeats_with_its_seed() -> None:
 
     seed = 1000 * 2**23
     assert played(seed) == played(seed) != played(seed + 1)
+
+
+@pytest.mark.notebooks  # `make notebooks` installs what some of the environments need
+def test_a_reset_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """BabyAI says of each layout that it draws again, and a terminal that samples would fill with it."""
+    env = EVERY_TASK["BabyAI-GoToRedBallGrey"].make()
+    for seed in range(40):
+        env.reset(seed=seed)
+    assert capsys.readouterr() == ("", "")
+    for seed in range(40):
+        env.unwrapped.reset(seed=seed)
+    assert "Sampling rejected" in capsys.readouterr().out
+
+
+def test_a_syllabus_is_harder_when_it_is_passed() -> None:
+    """Who knows all answers earns 20 until the level was passed; then half of the questions are new, up to 256."""
+    env = EVERY_TASK["Syllabus"].make()
+    learned: dict[int, int] = {}
+
+    def earned(*, is_taught: bool) -> float:
+        """The return of an episode: what is known is answered, and a new question with 0 or as taught."""
+        question, total = int(env.reset()[0].argmax()), 0.0
+        for _ in range(20):
+            if is_taught:
+                learned[question] = int(env.unwrapped.ANSWERS[question])  # type: ignore[attr-defined]
+            observation, reward, *_ = env.step(learned.get(question, 0))
+            question, total = int(observation.argmax()), total + float(reward)
+        return total
+
+    env.reset(seed=1)
+    assert [earned(is_taught=True) for _ in range(20)] == [20.0] * 20
+    assert len(learned) == 4
+    after = [earned(is_taught=False) for _ in range(40)]
+    assert 9 < np.mean(after) < 15  # half of the questions are known, and 0 answers some of the others
+    assert min(earned(is_taught=True) for _ in range(150)) == 20.0
+    assert len(learned) == 256  # the largest level is not passed
+
+
+def test_an_answer_is_paid_at_its_end_by_how_much_is_right() -> None:
+    """Nothing before the sixth token, then a probability that rises with the tokens that are right, and is noisy."""
+    env = EVERY_TASK["Answers"].make()
+    right = env.unwrapped.RIGHT  # type: ignore[attr-defined]
+    means = []
+    for known in (0, 3, 6):
+        paid = []
+        for seed in range(100):
+            prompt = int(env.reset(seed=seed)[0][:8].argmax())
+            tokens = [int(token) if place < known else int(token + 1) % 12 for place, token in enumerate(right[prompt])]
+            steps = [env.step(token) for token in tokens]
+            assert [step[1] for step in steps[:-1]] == [0.0] * 5
+            assert [step[2] for step in steps] == [False] * 5 + [True]
+            paid.append(float(steps[-1][1]))
+        assert 0 < min(paid) < max(paid) < 1
+        assert len(set(paid)) == 100
+        means.append(np.mean(paid))
+    assert means[0] < 0.1 < 0.4 < means[1] < 0.6 < 0.9 < means[2]
 
 
 def test_a_dock_pays_what_was_come_nearer() -> None:
