@@ -460,7 +460,7 @@ def test_ends_can_be_inverted_and_the_future_count_more() -> None:
 def test_a_batch_can_be_flattened_in_two_orders() -> None:
     """Advantages and returns come by environments and the rest by steps; or rewards are those of the neighbour."""
     steps = np.arange(6, dtype=np.float32).reshape(3, 2)
-    arrays = {name: steps.copy() for name in vars(rollout())} | {"valid": np.ones((3, 2), np.bool_)}
+    arrays: dict[str, Any] = {name: steps.copy() for name in vars(rollout())} | {"valid": np.ones((3, 2), np.bool_)}
     arrays |= {name: np.zeros((3, 2), np.bool_) for name in ("terminal", "ends")}
     transposed = Rollout(**arrays).copy()
     EVERY_KIND["advantages-transposed"]().change_rollout(transposed, Clock(0, 1), 0.5, 1.0)
