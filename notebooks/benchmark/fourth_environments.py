@@ -122,7 +122,7 @@ FOURTH_TASKS = (
     Task(
         name="FrozenLake8x8",
         group="toy",
-        why="the return is exactly 0 until chance has found the goal, and 1 for good within some twenty updates",
+        why="the return is exactly 0 until chance has found the goal, which some sound runs never do",
         make=_lake,
         random=0.0,
         good=1.0,
