@@ -164,8 +164,8 @@ def test_a_return_that_rises_is_not_lost_though_its_goal_is_far() -> None:
 
 
 def test_a_return_that_lost_its_rise_again_and_is_far_from_its_goal_is_critical() -> None:
-    """From 20 to 70 of 475 and back to 27: six sevenths of the gain are lost, which alone is a warning."""
-    returns = [20.0 + i % 3 for i in range(20)] + [70.0 + i % 3 for i in range(25)] + [27.0 + i % 3 for i in range(90)]
+    """From 20 to 70 of 475 and back to 35: seven tenths of the gain are lost, which alone is a warning."""
+    returns = [20.0 + i % 3 for i in range(20)] + [70.0 + i % 3 for i in range(25)] + [35.0 + i % 3 for i in range(90)]
     verdict = verdict_on(returns, 475.0)
     assert (verdict.level, verdict.findings[0].rule) == ("critical", "far_from_goal")
     assert verdict_on(returns, None).level == "warning"

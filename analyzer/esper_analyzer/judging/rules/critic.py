@@ -41,7 +41,7 @@ def critic_rules() -> list[Rule]:
             "unexplained_for_long",
             "The critic has explained hardly anything for 40 updates without a rise of the return: explained variance",
             unexplained_unrisen(),
-            Bands(critical=(at_most(0.075),), nonfinite="unknown"),
+            Bands(critical=(at_most(0.05),), nonfinite="unknown"),
             "The critic predicts no better than the mean return, and the policy learns nothing from it; look at its"
             " learning rate, gradients and targets.",
             question="critic",
