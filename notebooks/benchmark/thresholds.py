@@ -54,10 +54,10 @@ TUNED: Mapping[str, tuple[float, ...]] = {
 }
 """Candidates for the critical bound of each rule, the most sensitive one first."""
 
-OUTLIERS = 150
+OUTLIERS = 100
 """A single odd run, or a fault that shows though the task was learned, does not choose the bound of a rule for all."""
 
-MARGIN = 3
+MARGIN = 4
 """So many candidates. This and `OUTLIERS` were set by what is said of environments that are left out."""
 
 Bounds = Mapping[str, float]

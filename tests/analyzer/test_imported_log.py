@@ -309,13 +309,43 @@ def test_a_part_of_a_run_is_no_log(part: str, tmp_path: Path, temporary: Path) -
     assert done.stderr.endswith(f"{part} is a part of the run {tmp_path / 'r'}; pass the run\n")
 
 
-def test_options_that_an_error_names_are_said_to_be_of_the_import(tmp_path: Path, temporary: Path) -> None:
-    """`report` has no --map: a person needs to know which command does."""
+@pytest.mark.parametrize("command", [["check"], ["report"], ["explain"], ["tail", "--once"]])
+def test_the_option_that_an_error_names_is_one_of_the_command(
+    command: list[str], tmp_path: Path, temporary: Path
+) -> None:
+    """A loop of somebody's own has keys that nobody knows: the error says what to add, and adding it works."""
     log = tmp_path / "some.csv"
-    log.write_text("vf_loss,pg_loss\n1,2\n")
-    done = analyze("check", log)
+    log.write_text("vf_loss,pg_loss,reward_mean\n" + "".join(f"{1 / (i + 1)},0.1,{i}\n" for i in range(60)))
+    done = analyze(*command, log)
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "--map vf_loss=value_loss --map pg_loss=policy_loss (an option of esper-rec import)" in done.stderr
+    assert "--map vf_loss=value_loss --map pg_loss=policy_loss" in done.stderr
+    named = ["--map", "vf_loss=value_loss", "--map", "pg_loss=policy_loss", "--map", "reward_mean=episode_return_mean"]
+    done = analyze(*command, log, *named)
+    assert done.exit_code == 0, done.stderr
+    assert "vf_loss=value_loss" not in done.stderr
+    assert "59" in done.stdout
+
+
+def test_one_of_several_runs_in_a_log_is_chosen(tmp_path: Path, temporary: Path) -> None:
+    """A table with a column of runs: the error names them, and `--source-run` chooses."""
+    log = tmp_path / "table.csv"
+    log.write_text(
+        "run,step,value_loss,policy_loss\n" + "".join(f"{r},{i},{i + 1},0.1\n" for r in "ab" for i in range(9))
+    )
+    done = analyze("report", log)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "--source-run" in done.stderr
+    assert analyze("report", log, "--source-run", "b").exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["check"], ["report"], ["explain"], ["tail", "--once"]])
+def test_a_run_is_not_read_as_a_log(command: list[str], tmp_path: Path) -> None:
+    """Its fields have names already: options that would change nothing are refused."""
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        recorder.record(update=0, policy_loss=0.1, value_loss=0.5)
+    done = analyze(*command, tmp_path / "r", "--map", "a=value_loss")
+    expected = "--map and --source-run say how the log of another trainer is read, found an Esper run; leave them out"
+    assert (done.exit_code, done.stderr) == (2, f"esper-analyze: {expected}\n")
 
 
 def test_how_the_training_of_a_log_ended_is_unknown(tmp_path: Path, temporary: Path) -> None:

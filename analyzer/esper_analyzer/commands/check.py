@@ -12,6 +12,7 @@ from esper_analyzer.commands.choosing import (
     chosen_ranks,
     chosen_settings,
     judging_options,
+    log_options,
     no_cache_option,
     output_option,
     run_options,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @run_options
+@log_options
 @judging_options
 @no_cache_option
 @verify_option
@@ -52,6 +54,8 @@ def check(
     run: str | None,
     root: Place,
     rank: str | None,
+    mapping: tuple[str, ...],
+    source_run: str | None,
     thresholds: Path | None,
     return_goal: float | None,
     verify: bool,
@@ -69,6 +73,7 @@ def check(
     from esper_analyzer.drawing.style import Style
     from esper_analyzer.drawing.terminal_size import terminal_size
     from esper_analyzer.reading.errors import quiet_panics
+    from esper_analyzer.reading.imported_log import LogChoice
     from esper_analyzer.reporting.check import check_run
     from esper_analyzer.reporting.check_formats import summary, write_check
 
@@ -76,7 +81,7 @@ def check(
     if not all(names):
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
     ranks, settings = chosen_ranks(rank), chosen_settings(thresholds, return_goal)
-    with run_read(run, root, settings, verify=verify) as opened, quiet_panics():
+    with run_read(run, root, settings, LogChoice(mapping, source_run), verify=verify) as opened, quiet_panics():
         found = check_run(opened, ranks, fail_on=fail_on, gates=names)
     if output is not None:
         write_document(write_check(found, form, Style(color=False, unicode=True), 80), output)

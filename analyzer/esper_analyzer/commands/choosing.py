@@ -25,7 +25,7 @@ from esper_schemas.run.store import Place, parse_place
 
 if TYPE_CHECKING:
     from esper_analyzer.judging.settings import Settings
-    from esper_analyzer.reading.imported_log import LogImport
+    from esper_analyzer.reading.imported_log import LogChoice, LogImport
     from esper_analyzer.reading.run_index import Ranks
     from esper_analyzer.run import Run
 
@@ -76,6 +76,21 @@ def run_options(command: _Command) -> _Command:
         "  [default: all are judged, the numbers are of the first]",
     )
     return run_argument()(root_option(rank(command)))
+
+
+def log_options(command: _Command) -> _Command:
+    """Add `--map` and `--source-run`, as `mapping` and `source_run`: how the log of another trainer is read."""
+    source_run = click.option(
+        "--source-run", metavar="NAME", help="Which run of a log that has several, as `esper-rec import` takes it."
+    )
+    mapping = click.option(
+        "--map",
+        "mapping",
+        multiple=True,
+        metavar="KEY=FIELD",
+        help="Read the key KEY of a log as FIELD, a metric or a name of your own. Repeat it for each key.",
+    )
+    return mapping(source_run(command))
 
 
 def rank_to_show_option(command: _Command) -> _Command:
@@ -232,18 +247,34 @@ def chosen_run(run: str | None, root: Place, settings: Settings | None = None, *
 
 
 @contextmanager
-def run_read(run: str | None, root: Place, settings: Settings, *, verify: bool = False) -> Iterator[Run]:
-    """Open a run as `chosen_run` does; the log of another trainer is imported, and its run removed afterwards."""
+def run_read(
+    run: str | None, root: Place, settings: Settings, choice: LogChoice, *, verify: bool = False
+) -> Iterator[Run]:
+    """Open a run as `chosen_run` does; the log of another trainer is imported, and its run removed afterwards.
+
+    Raises:
+        UsageError: a `choice` was made, and it is no log.
+    """
     with ExitStack() as logs:
-        yield watched_run(run, root, settings, logs, is_followed=False, verify=verify)[0]
+        opened, process = watched_run(run, root, settings, choice, logs, is_followed=False, verify=verify)
+        choice.check_for_logs(process)
+        yield opened
 
 
 def watched_run(
-    run: str | None, root: Place, settings: Settings, logs: ExitStack, *, is_followed: bool, verify: bool = False
+    run: str | None,
+    root: Place,
+    settings: Settings,
+    choice: LogChoice,
+    logs: ExitStack,
+    *,
+    is_followed: bool,
+    verify: bool = False,
 ) -> tuple[Run, LogImport | None]:
     """Open a run as `chosen_run` does, or the log of another trainer by an import that `logs` ends.
 
-    Return the run, and the import if there is one; `is_followed` says whether it goes on while the log is written.
+    Return the run, and the import if there is one. `choice` says how a log is read, and `is_followed` whether the
+    import goes on while it is written.
     """
     from esper_analyzer.reading.imported_log import find_log, imported_log
     from esper_analyzer.run import open_run
@@ -251,7 +282,7 @@ def watched_run(
     log = find_log(run, root)
     if log is None:
         return chosen_run(run, root, settings, verify=verify), None
-    path, process = logs.enter_context(imported_log(log, is_followed=is_followed))
+    path, process = logs.enter_context(imported_log(log, choice, is_followed=is_followed))
     return open_run(path, settings=settings), process
 
 

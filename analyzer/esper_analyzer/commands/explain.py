@@ -12,6 +12,7 @@ from esper_analyzer.commands.choosing import (
     chosen_rank,
     chosen_settings,
     judging_options,
+    log_options,
     no_cache_option,
     root_option,
     run_read,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.command()
 @runs_argument("[RUN [RUN]]")
 @root_option
+@log_options
 @judging_options
 @no_cache_option
 @verify_option
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 def explain(
     names: tuple[str, ...],
     root: Place,
+    mapping: tuple[str, ...],
+    source_run: str | None,
     thresholds: Path | None,
     return_goal: float | None,
     verify: bool,
@@ -61,21 +65,25 @@ def explain(
     """
     from esper_analyzer.drawing.style import write_lines
     from esper_analyzer.reading.errors import quiet_panics
+    from esper_analyzer.reading.imported_log import LogChoice
     from esper_analyzer.reporting.explanation import explanation_lines, parting_lines
     from esper_analyzer.run import open_run
 
     if len(names) > 2:
         raise UsageError("give one run or two, found " + ", ".join(map(ascii, names)))
     number, settings = chosen_rank(rank), chosen_settings(thresholds, return_goal)
+    choice = LogChoice(mapping, source_run)
     if len(names) == 2:
         if update is not None:
             raise UsageError("--update is for one run; of two runs all updates that they have in common are compared")
+        choice.check_for_logs()
         first, second = (open_run(name, root, settings=settings, verify=verify) for name in names)
         with quiet_panics():
             parting = second.explain_against(first, rank=number or 0)
         lines, document, is_damaged = parting_lines(parting), parting.to_json, parting.is_damaged
     else:
-        with run_read(names[0] if names else None, root, settings, verify=verify) as opened, quiet_panics():
+        name = names[0] if names else None
+        with run_read(name, root, settings, choice, verify=verify) as opened, quiet_panics():
             found = opened.explain(update, rank=number)
         lines, document, is_damaged = explanation_lines(found), found.to_json, found.is_damaged
     if form == "json":

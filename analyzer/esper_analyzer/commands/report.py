@@ -12,6 +12,7 @@ from esper_analyzer.commands.choosing import (
     chosen_ranks,
     chosen_settings,
     judging_options,
+    log_options,
     no_cache_option,
     output_option,
     run_options,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @run_options
+@log_options
 @judging_options
 @no_cache_option
 @verify_option
@@ -46,6 +48,8 @@ def report(
     run: str | None,
     root: Place,
     rank: str | None,
+    mapping: tuple[str, ...],
+    source_run: str | None,
     thresholds: Path | None,
     return_goal: float | None,
     verify: bool,
@@ -58,8 +62,10 @@ def report(
 
     Example: esper-analyze report --run my-run --format html -o my-run.html
     """
-    ranks = chosen_ranks(rank)
-    with run_read(run, root, chosen_settings(thresholds, return_goal), verify=verify) as opened:
+    from esper_analyzer.reading.imported_log import LogChoice
+
+    ranks, settings = chosen_ranks(rank), chosen_settings(thresholds, return_goal)
+    with run_read(run, root, settings, LogChoice(mapping, source_run), verify=verify) as opened:
         return _report(opened, ranks, form, output)
 
 

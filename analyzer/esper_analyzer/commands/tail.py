@@ -14,6 +14,7 @@ from esper_analyzer.commands.choosing import (
     chosen_rank,
     chosen_settings,
     judging_options,
+    log_options,
     no_cache_option,
     rank_to_show_option,
     root_option,
@@ -35,6 +36,7 @@ MAX_BESIDE = 5
 @runs_argument("[RUN]...")
 @root_option
 @rank_to_show_option
+@log_options
 @judging_options
 @no_cache_option
 @click.option(
@@ -67,6 +69,8 @@ def tail(
     names: tuple[str, ...],
     root: Place,
     rank: str | None,
+    mapping: tuple[str, ...],
+    source_run: str | None,
     thresholds: Path | None,
     return_goal: float | None,
     interval: float,
@@ -85,6 +89,7 @@ def tail(
 
     Example: esper-analyze tail runs/CartPole-v1__ppo__1
     """
+    from esper_analyzer.reading.imported_log import LogChoice
     from esper_analyzer.reading.run_reader import GOING_ON
     from esper_analyzer.terminal import tail as screens
     from esper_analyzer.terminal.choices import chosen_to_see
@@ -94,12 +99,14 @@ def tail(
     if on_alert is not None and not on_alert.strip():
         raise UsageError("--on-alert must be a command, found an empty one")
     number, settings = chosen_rank(rank), chosen_settings(thresholds, return_goal)
+    choice = LogChoice(mapping, source_run)
     with ExitStack() as logs:
-        opened = [watched_run(name, root, settings, logs, is_followed=not once) for name in _beside(names)]
+        opened = [watched_run(name, root, settings, choice, logs, is_followed=not once) for name in _beside(names)]
         name, is_new = names[0] if names else None, False
         if wait:
             is_new = awaits_run(name, root, interval)
-        run, process = watched_run(name, root, settings, logs, is_followed=not once)
+        run, process = watched_run(name, root, settings, choice, logs, is_followed=not once)
+        choice.check_for_logs(process, *(its_import for _, its_import in opened))
         others, chosen = [other for other, _ in opened], chosen_to_see(run, number, metrics, by)
         if once:
             damage = screens.once(run, number, others=others, chosen=chosen)

@@ -80,7 +80,13 @@ class Bounds:
 
     def severities_now(self, numbers: Sequence[float | None]) -> tuple[list[int], list[int]]:
         """As `severities`, for one row, at a fraction of the cost: its severities, and the columns with one above 0."""
-        severities, beyond = [0] * len(numbers), []
+        severities = [0] * len(numbers)
+        beyond: list[int] = []
+        for value, low, high in zip(numbers, self._lows, self._highs, strict=True):
+            if value is not None and not low <= value <= high:
+                break
+        else:  # nothing is outside, as in most rows
+            return severities, beyond
         outside = [
             (column, value)
             for column, value, low, high in zip(range(len(numbers)), numbers, self._lows, self._highs, strict=True)

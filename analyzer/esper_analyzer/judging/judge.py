@@ -17,7 +17,7 @@ import polars as pl
 
 from esper_analyzer.judging import rolling, signals
 from esper_analyzer.judging.alerts import Episode
-from esper_analyzer.judging.course import Course, extend_all
+from esper_analyzer.judging.course import TYPES, Course, extend_all
 from esper_analyzer.judging.hysteresis import NOT_FINITE, Change, Hysteresis, Levels, Turns
 from esper_analyzer.judging.plan import ALWAYS, Plan, chosen
 from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS
@@ -71,6 +71,7 @@ class Judge:
         self._measurements = [name for name in self.columns if name not in ALWAYS]
         self._unmeasured = list(self.columns)
         self._unjudged = list(range(len(self.rules)))
+        self._blank: Row = dict.fromkeys([*self.columns, *TYPES, *(name for part in PARTS for name in part)])
         self._updates: deque[int] = deque([0] * self._hysteresis.memory, self._hysteresis.memory)
         self._course = Course(return_goal)
         self._newest: list[float | None] = [None] * len(self.rules)
@@ -153,7 +154,8 @@ class Judge:
 
     def step(self, given: Mapping[str, Any]) -> list[Episode]:
         """As `advance`, for one row with `columns`, in microseconds."""
-        row = dict(given)
+        row = self._blank.copy()  # has all keys, so that it need not grow
+        row.update(given)
         self._note_measured(row)
         if row["skipped"]:
             row.update(dict.fromkeys(self._measurements))

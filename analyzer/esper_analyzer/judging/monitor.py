@@ -135,9 +135,11 @@ class LiveMonitor:
         """Judge one row; return the alerts that it raises."""
         last = self._judge.last_update
         if self._judge.rows and update > last:
-            gaps = [(last + 1, update - 1)] if update > last + 1 else []
-            self._numbering.extend(Numbering(1, gaps))
-            self._untold += gaps
+            self._numbering.steps += 1
+            if update > last + 1:
+                gap = (last + 1, update - 1)
+                self._numbering.extend(Numbering(0, [gap]))
+                self._untold.append(gap)
         return [*self._gaps_to_tell(), *self._log.tell(self._judge.step(row))]
 
     def _gaps_to_tell(self) -> list[Alert]:

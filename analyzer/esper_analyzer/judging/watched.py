@@ -22,12 +22,16 @@ RECOVERS = 0.2
 LITTLE = 0.2
 """A return that has risen by less than this share of its size does not show that its policy moves."""
 
+LOST = 0.5
+"""A return that has lost more than this part of its gain has not kept it."""
+
 SAME = 1e-6
 """An explained variance of at most this size is 0 in single precision: all predictions are the same."""
 
-TRAVEL = 1.0
-"""A critic has so many updates more for each unit of its error, √(2·Lv): what it predicts moves by a limited step with
-each update, as bounded gradients and a clip of the value loss have it, and unscaled returns are far away."""
+TRAVEL = 1.5
+"""A critic has so many updates more for each unit of the largest error that it had, √(2·Lv): what it predicts moves by
+a limited step with each update, as bounded gradients and a clip of the value loss have it, and unscaled returns are
+far away. The largest, since the error falls on the way, and a critic that has just arrived explains nothing yet."""
 
 KNOWN = 15
 """A return that has not risen in so many measured updates contradicts no other sign of a run that learns nothing."""
@@ -97,14 +101,20 @@ def _has_progressed(row: steps.Row) -> bool:
 _HAS_PROGRESSED = (pl.col("return_rise").fill_null(pl.col("mean_rise")) >= PROGRESS).fill_null(False)
 
 
+def _has_fallen(row: steps.Row) -> bool:
+    fall = row["return_fall"]
+    return fall is not None and fall > LOST
+
+
+_HAS_FALLEN = (pl.col("return_fall") > LOST).fill_null(False)
+
+
 def _has_had_time(row: steps.Row) -> bool:
-    loss, age = row["_loss_median"], row["age"]
-    return loss is None or age is None or age > LEARNING_UPDATES + TRAVEL * math.sqrt(2.0 * max(loss, 0.0))
+    loss, age = row["past_value_loss"], row["age"]
+    return loss is None or age is None or age > LEARNING_UPDATES + TRAVEL * math.sqrt(2.0 * loss)
 
 
-_HAS_HAD_TIME = (
-    pl.col("age") > LEARNING_UPDATES + TRAVEL * (2.0 * pl.col("_loss_median").clip(lower_bound=0.0)).sqrt()
-).fill_null(True)
+_HAS_HAD_TIME = (pl.col("age") > LEARNING_UPDATES + TRAVEL * (2.0 * pl.col("past_value_loss")).sqrt()).fill_null(True)
 
 _IS_LOWEST = (pl.col("return_is_lowest") == 1.0).fill_null(False)
 
@@ -123,8 +133,7 @@ def uncontradicted() -> Signal:
     """
 
     def step(row: steps.Row) -> float | None:
-        fall = row["return_fall"]
-        has_fallen = fall is not None and fall > 0.5
+        has_fallen = _has_fallen(row)
         if _has_progressed(row) and not has_fallen:
             return None
         unmoved, unrisen, explained = row["return_unmoved"], row["unrisen"], row["explained"]
@@ -138,9 +147,8 @@ def uncontradicted() -> Signal:
         return value if is_known and _has_had_time(row) else None
 
     unmoved = pl.col("return_unmoved")
-    has_fallen = (pl.col("return_fall") > 0.5).fill_null(False)
-    contradicts = _HAS_PROGRESSED & ~has_fallen
-    is_open = ~has_fallen & (pl.col("unrisen") < KNOWN).fill_null(True)
+    contradicts = _HAS_PROGRESSED & ~_HAS_FALLEN
+    is_open = ~_HAS_FALLEN & (pl.col("unrisen") < KNOWN).fill_null(True)
     contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | is_open) | _IS_LOWEST
     now = pl.when(EXPLAINED > RECOVERS).then(EXPLAINED).otherwise(pl.col("_explained_long"))
     is_known = unmoved.is_not_null() | pl.col("mean_rise").is_not_null() | pl.col("return_std").is_not_null()
@@ -171,22 +179,21 @@ def entropy_unrisen() -> Signal:
     """
 
     def step(row: steps.Row) -> float | None:
-        fall = row["return_fall"]
-        return None if _has_progressed(row) and (fall is None or fall <= 0.5) else row["_entropy"]
+        return None if _has_progressed(row) and not _has_fallen(row) else row["_entropy"]
 
-    contradicts = _HAS_PROGRESSED & (pl.col("return_fall") <= 0.5).fill_null(True)
-    return of_one_row(pl.when(~contradicts).then(pl.col("_entropy")), step)
+    return of_one_row(pl.when(~_HAS_PROGRESSED | _HAS_FALLEN).then(pl.col("_entropy")), step)
 
 
 def far_from_goal() -> Signal:
-    """Return for how long no return came a part of the way to the goal; 0 where the return has risen all the same."""
+    """Return for how long no return came a part of the way to the goal; 0 where it rose and kept half of its rise."""
 
     def step(row: steps.Row) -> float | None:
         far = row["far_from_goal"]
-        return 0.0 if far is not None and _has_progressed(row) else far
+        return 0.0 if far is not None and _has_progressed(row) and not _has_fallen(row) else far
 
     far = pl.col("far_from_goal")
-    return of_one_row(pl.when(_HAS_PROGRESSED & far.is_not_null()).then(0.0).otherwise(far), step)
+    contradicts = _HAS_PROGRESSED & ~_HAS_FALLEN & far.is_not_null()
+    return of_one_row(pl.when(contradicts).then(0.0).otherwise(far), step)
 
 
 def path_unrisen() -> Signal:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from esper_analyzer.reading.run_reader import GOING_ON, RunReader, locate_run
 from esper_schemas.console import say
@@ -38,6 +38,30 @@ _HAS_CAUGHT_UP = f"{_SPEAKS_AS}following "
 _NOTICES = (f"{_SPEAKS_AS}waiting: ", ": no update yet: ")
 _OF_BALANCE = ("note: ", "refused: ", "not readable: ")  # what may change how a person takes the numbers
 _SAID_ELSEWHERE = ("the value loss is an assumption", "hyper-parameters", ": none")
+
+
+class LogChoice(NamedTuple):
+    """How a log is read, as by the options of `esper-rec import`.
+
+    Attributes:
+        mapping: `KEY=FIELD` for keys that nobody else names.
+        source_run: Which of several runs in the log.
+    """
+
+    mapping: tuple[str, ...] = ()
+    source_run: str | None = None
+
+    def options(self) -> list[str]:
+        """The options, for a command line."""
+        of_run = [] if self.source_run is None else [f"--source-run={self.source_run}"]
+        return [*(f"--map={pair}" for pair in self.mapping), *of_run]
+
+    def check_for_logs(self, *processes: LogImport | None) -> None:
+        """Raise UsageError if something was chosen, and none of what was opened is a log."""
+        if self.options() and not any(processes):
+            raise UsageError(
+                "--map and --source-run say how the log of another trainer is read, found an Esper run; leave them out"
+            )
 
 
 def find_log(run: str | None, root: Place) -> Path | None:
@@ -118,14 +142,15 @@ class LogImport:
     Args:
         log: The file or folder.
         folder: An empty folder for the run.
+        choice: How it is read.
         is_followed: Whether the import goes on while the log is written.
     """
 
-    def __init__(self, log: Path, folder: Path, *, is_followed: bool) -> None:
+    def __init__(self, log: Path, folder: Path, choice: LogChoice, *, is_followed: bool) -> None:
         self._folder = folder
         self._is_followed = is_followed
         command = [sys.executable, "-P", "-m", "esper_recorder", "import", str(log.absolute())]
-        options = ["--out", str(folder), "--until-eof", *(["--follow"] if is_followed else [])]
+        options = ["--out", str(folder), "--until-eof", *choice.options(), *(["--follow"] if is_followed else [])]
         self._process = subprocess.Popen(
             [*command, *options],
             stdin=subprocess.PIPE,
@@ -229,22 +254,20 @@ def _listen(pipe: IO[str] | None, lines: list[str]) -> threading.Thread:
 
 
 @contextmanager
-def imported_log(log: Path, *, is_followed: bool) -> Iterator[tuple[Path, LogImport]]:
+def imported_log(log: Path, choice: LogChoice, *, is_followed: bool) -> Iterator[tuple[Path, LogImport]]:
     """Import a log into a temporary run, which is there inside the block; yields its path, and the import.
 
     Raises:
         UsageError: the log cannot be imported.
     """
     with tempfile.TemporaryDirectory(prefix="esper-", ignore_cleanup_errors=True) as folder:
-        process = LogImport(log, Path(folder), is_followed=is_followed)
+        process = LogImport(log, Path(folder), choice, is_followed=is_followed)
         try:
             try:
                 path = process.wait_for_run()
             except UsageError as error:
-                option = " (an option of esper-rec import)" if "--map" in str(error) else ""
                 raise UsageError(
-                    f"{log} is not an Esper run (it has no {HEADER_NAME}),"
-                    f" nor a log that can be imported: {error}{option}"
+                    f"{log} is not an Esper run (it has no {HEADER_NAME}), nor a log that can be imported: {error}"
                 ) from None
             kept = "esper-rec import --follow" if is_followed else "esper-rec import"
             say(f"{log} is the log of another trainer: imported into a temporary run; to keep one, use {kept}")

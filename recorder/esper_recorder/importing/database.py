@@ -92,7 +92,7 @@ class DatabaseRun(ABC):
         shown = ", ".join(name if run == name else f"{name}: {run}" for run, name in runs[:10])
         shown += ", …" if len(runs) > 10 else ""
         if found:
-            raise UsageError(f"it has {len(found):,} runs ({shown}); choose one with esper-rec import --source-run")
+            raise UsageError(f"it has {len(found):,} runs ({shown}); choose one with --source-run")
         raise UsageError(f"it has no run {self._wanted!a}, only: {shown}" if runs else "it has no runs")
 
     def _begin(self, settings: Mapping[str, Any], account: Account) -> None:

@@ -69,7 +69,7 @@ class OneRun:
             if name != before and not any(progress[it] > self._progress.get(it, progress[it]) for it in progress):
                 raise UsageError(
                     f"it has rows of several runs: {key} is {before[:50]!a}, and then {name[:50]!a};"
-                    " choose one with esper-rec import --source-run"
+                    " choose one with --source-run"
                 )
         self._of_row, self._progress = of_row, progress
         return True

@@ -54,7 +54,7 @@ def keys_of_tables(files: Sequence[Path], source_run: str | None) -> dict[Path, 
     if runs and source_run is not None and source_run not in runs:
         raise UsageError(f"--source-run: it has no run {source_run!a}; found {shown}")
     if len(runs) > 1 and source_run is None:
-        raise UsageError(f"it has files of several runs: {shown}; choose one with esper-rec import --source-run")
+        raise UsageError(f"it has files of several runs: {shown}; choose one with --source-run")
     return found or None
 
 

@@ -393,7 +393,7 @@ class Updates:
         if key is not None and not any(one.column in RETURNS for one in mapped):
             self._account.notes.append(
                 f"no key is known to be the return of the episodes, so nothing says whether the policy learns; if {key}"
-                f" is, import it with --map {shlex.quote(f'{key}={EPISODE_RETURN}')}, or"
+                f" is, add --map {shlex.quote(f'{key}={EPISODE_RETURN}')}, or"
                 f" ={SLIDING_RETURN} for a mean of the last 100 episodes"
             )
 

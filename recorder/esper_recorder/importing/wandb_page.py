@@ -30,7 +30,7 @@ def keys_of_page(header: Sequence[str], wanted: str | None) -> list[str] | None:
     if wanted is not None and wanted not in runs:
         raise UsageError(f"--source-run: it has no run {wanted!a}; found {shown}")
     if wanted is None and len(runs) > 1:
-        raise UsageError(f"it has columns of several runs: {shown}; choose one with esper-rec import --source-run")
+        raise UsageError(f"it has columns of several runs: {shown}; choose one with --source-run")
     of_run = f"{runs[0] if wanted is None else wanted}{_BETWEEN}"
     extremes = {f"{name}{end}" for name in drawn for end in _EXTREMES}
 

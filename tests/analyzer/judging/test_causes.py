@@ -61,11 +61,11 @@ def test_a_return_that_is_measured_rarely_is_waited_for() -> None:
     assert "explains_nothing" in unexplained([*stands]).rules()
 
 
-@pytest.mark.parametrize(("loss", "least"), [(0.3, 28), (1000.0, 28 + 44)])
+@pytest.mark.parametrize(("loss", "least"), [(0.3, 28), (1000.0, 28 + 70)])
 def test_a_critic_has_more_time_where_returns_are_large(loss: float, least: int) -> None:
     """Its predictions move by a limited step with each update, and unscaled returns of −150 are far away.
 
-    The sound runs of LunarLander-v3 whose value loss is 1,000 explain nothing for 70 updates and more.
+    The sound runs of LunarLander-v3 whose value loss begins at 1,000 explain nothing for 70 updates and more.
     """
     columns: dict[str, Any] = {
         "explained_variance": around(0.0, 0.005, 140, seed=1),
@@ -286,14 +286,14 @@ def test_noise_alone_is_no_progress() -> None:
 
 @pytest.mark.parametrize("kl", [0.0, 2e-7], ids=["frozen", "clip_zero"])
 def test_a_policy_that_does_not_move_is_critical(kl: float) -> None:
-    """KL divergence and entropy stay where they began: critical after 60 updates, though nothing else looks wrong."""
+    """KL divergence and entropy stay where they began: critical after 80 updates, though nothing else looks wrong."""
     run = told(
         kl_divergence=kl,
-        entropy=around(0.69, 1e-4, 60),
-        episode_return_mean=around(20.0, 2.0, 60, seed=1),
-        explained_variance=around(0.8, 0.02, 60, seed=2),
+        entropy=around(0.69, 1e-4, 80),
+        episode_return_mean=around(20.0, 2.0, 80, seed=1),
+        explained_variance=around(0.8, 0.02, 80, seed=2),
     )
-    assert run.first("critical") == 59
+    assert run.first("critical") == 79
     assert run.last.findings[0].rule == "policy_unmoved"
     assert run.last.questions["mechanics"].level == "critical"
 
@@ -319,26 +319,26 @@ def test_a_policy_that_moves_in_one_way_is_never_called_frozen(moves: dict[str, 
 
 
 def idle(**changed: Any) -> Told:
-    """A run of 60 updates as SB3 logs it under gSDE at a learning rate of 0: its entropy is that of sampled actions."""
+    """A run of 80 updates as SB3 logs it under gSDE at a learning rate of 0: its entropy is that of sampled actions."""
     columns: dict[str, Any] = {
         "kl_divergence": 0.0,
         "clip_fraction": 0.0,
-        "policy_loss": around(0.0, 1e-8, 60),
-        "entropy": around(2.7, 0.05, 60, seed=1),
-        "episode_return_mean": around(-1200.0, 60.0, 60, seed=2),
-        "explained_variance": around(0.8, 0.02, 60, seed=3),
+        "policy_loss": around(0.0, 1e-8, 80),
+        "entropy": around(2.7, 0.05, 80, seed=1),
+        "episode_return_mean": around(-1200.0, 60.0, 80, seed=2),
+        "explained_variance": around(0.8, 0.02, 80, seed=3),
     }
     return told(**columns | changed)
 
 
 def test_updates_that_change_nothing_are_seen_under_a_sampled_entropy() -> None:
-    """KL divergence, clip fraction and policy loss are 0: critical after 60 updates, whatever the entropy does."""
-    assert idle().first("critical") == 59
+    """KL divergence, clip fraction and policy loss are 0: critical after 80 updates, whatever the entropy does."""
+    assert idle().first("critical") == 79
     assert idle().last.findings[0].rule == "policy_unmoved"
 
 
 @pytest.mark.parametrize(
-    "changed", [{"policy_loss": around(-0.01, 0.01, 60)}, {"clip_fraction": None}], ids=["loss", "clip"]
+    "changed", [{"policy_loss": around(-0.01, 0.01, 80)}, {"clip_fraction": None}], ids=["loss", "clip"]
 )
 def test_a_kl_that_is_not_computed_is_no_sign_of_a_frozen_policy(changed: dict[str, Any]) -> None:
     """A trainer that writes 0 for it has policy losses of another size, or says nothing of what was clipped."""
@@ -381,12 +381,12 @@ def test_a_return_that_is_where_it_began_is_not_healthy_under_a_good_critic() ->
 
 
 def test_an_entropy_bonus_that_is_too_high_holds_the_policy_where_it_began() -> None:
-    """A policy that stays uniform is critical after 40 updates, though episodes seem to become a little longer."""
+    """A policy that stays uniform is critical after 80 updates, though episodes seem to become a little longer."""
     run = told(
-        kl_divergence=[1.5e-4, *[1e-6] * 59],
-        entropy=around(0.6925, 1e-4, 60),
-        episode_return_mean=around(line((0, 21.0), (30, 24.5), (60, 24.5)), 1.0, seed=1),
-        explained_variance=around(0.5, 0.02, 60, seed=2),
+        kl_divergence=[1.5e-4, *[1e-6] * 79],
+        entropy=around(0.6925, 1e-4, 80),
+        episode_return_mean=around(line((0, 21.0), (30, 24.5), (80, 24.5)), 1.0, seed=1),
+        explained_variance=around(0.5, 0.02, 80, seed=2),
     )
     assert (run.judge.measured_now("return_rise") or 0.0) > PROGRESS
     assert run.last.findings[0].rule == "policy_unmoved"
@@ -394,10 +394,10 @@ def test_an_entropy_bonus_that_is_too_high_holds_the_policy_where_it_began() -> 
 
 
 def test_a_policy_that_moves_and_learns_nothing_is_critical() -> None:
-    """KL divergence 0.01 in each update, and no rise: critical after 114 of them, and never under a rising return."""
-    run = told(kl_divergence=0.01, episode_return_mean=STILL[:150], explained_variance=0.9)
+    """KL divergence 0.01 in each update, and no rise: critical after 142 of them, and never under a rising return."""
+    run = told(kl_divergence=0.01, episode_return_mean=STILL[:180], explained_variance=0.9)
     assert run.last.findings[0].rule == "policy_wanders"
-    assert run.first("critical") == 127  # 114 ways of √0.02 are 16; the first counts in the 15th update
+    assert run.first("critical") == 155  # 142 ways of √0.02 are 20; the first counts in the 15th update
     rising = told(
         kl_divergence=0.01, episode_return_mean=around(line((0, 20.0), (150, 200.0)), 4.0), explained_variance=0.9
     )
@@ -425,29 +425,29 @@ def test_a_bandit_that_learns_nothing_is_warned_of(entropy: float | None, level:
 
 
 def test_a_policy_that_is_stuck_at_its_lowest_is_critical() -> None:
-    """Goals in some of the first updates and none in 120 after: critical; one more goal, and it is not."""
-    returns = [0.1, 0.0, 0.0, 0.0] * 8 + [0.0] * 130
+    """Goals in some of the first updates and none in 150 after: critical; one more goal, and it is not."""
+    returns = [0.1, 0.0, 0.0, 0.0] * 8 + [0.0] * 160
     run = told(episode_return_mean=returns)
     assert run.last.findings[0].rule == "return_at_lowest"
-    assert run.first("critical") == 148  # the last goal was at update 28
+    assert run.first("critical") == 178  # the last goal was at update 28
     again = told(episode_return_mean=[*returns[:100], 0.05, *returns[100:]])
     assert "critical" not in again.levels
 
 
 @pytest.mark.parametrize(("lengths", "level"), [([8.0, 20.0], "critical"), ([20.0, 20.0], "warning")])
 def test_a_return_that_does_not_depend_on_what_is_done(lengths: list[float], level: str) -> None:
-    """The same return in 300 updates is critical if episodes differ; if not, any policy may be the best one."""
-    run = told(episode_return_mean=0.0, episode_length_mean=lengths * 160)
+    """The same return in 400 updates is critical if episodes differ; if not, any policy may be the best one."""
+    run = told(episode_return_mean=0.0, episode_length_mean=lengths * 210)
     assert run.last.level == level
     assert ("return_ignores_policy" in run.rules()) == (level == "critical")
 
 
 @pytest.mark.parametrize(
-    ("entropy", "level"), [(around(0.69, 1e-4, 150), "critical"), (line((0, 0.69), (150, 0.3)), "warning")]
+    ("entropy", "level"), [(around(0.69, 1e-4, 180), "critical"), (line((0, 0.69), (180, 0.3)), "warning")]
 )
 def test_a_policy_that_stays_random_is_critical(entropy: list[float], level: str) -> None:
-    """The entropy stays at its highest for 120 updates in which the return does not rise."""
-    run = told(entropy=entropy, episode_return_mean=STILL[:150], explained_variance=0.9, kl_divergence=1e-3)
+    """The entropy stays at its highest for 150 updates in which the return does not rise."""
+    run = told(entropy=entropy, episode_return_mean=STILL[:180], explained_variance=0.9, kl_divergence=1e-3)
     assert run.last.level == level
     assert ("entropy_at_ceiling" in run.rules()) == (level == "critical")
 
@@ -455,7 +455,7 @@ def test_a_policy_that_stays_random_is_critical(entropy: list[float], level: str
 @pytest.mark.parametrize(("length", "level"), [(1.0, "critical"), (3.0, "unknown")])
 def test_a_return_below_the_first_ones(length: float, level: str) -> None:
     """Worse from the sixth update on is worse than at first, unless the first episodes to end were short ones."""
-    returns = around([22.0] * 5 + [7.0] * 55, 0.3)
+    returns = around([22.0] * 5 + [4.0] * 55, 0.3)
     run = told(
         episode_return_mean=returns,
         episode_length_mean=[20.0] * 5 + [20.0 * length] * 55,

@@ -163,6 +163,14 @@ def test_a_return_that_rises_is_not_lost_though_its_goal_is_far() -> None:
         assert monitor.level != "critical"
 
 
+def test_a_return_that_lost_its_rise_again_and_is_far_from_its_goal_is_critical() -> None:
+    """From 20 to 70 of 475 and back to 35: seven tenths of the gain are lost, which alone is a warning."""
+    returns = [20.0 + i % 3 for i in range(20)] + [70.0 + i % 3 for i in range(25)] + [35.0 + i % 3 for i in range(90)]
+    verdict = verdict_on(returns, 475.0)
+    assert (verdict.level, verdict.findings[0].rule) == ("critical", "far_from_goal")
+    assert verdict_on(returns, None).level == "warning"
+
+
 def test_a_return_that_is_stuck_below_its_goal_is_a_warning() -> None:
     """At 200 of 475 for 200 updates; one that still rises, however slowly, is not."""
     verdict = verdict_on(STUCK, 475.0)

@@ -114,9 +114,8 @@ def explained_long_of(columns: Columns) -> list[Value]:
 
 
 def is_early_of(columns: Columns) -> list[bool]:
-    """Whether the critic has not had its 28 updates and one for each unit of its error, of the median of 10 losses."""
-    losses = rolling(finites(columns["value_loss"]), 10, 5)
-    needed = [None if loss is None else 28 + math.sqrt(2 * max(loss, 0.0)) for loss in losses]
+    """Whether the critic has not had its 28 updates and three for every two units of its largest error."""
+    needed = [None if loss is None else 28 + 1.5 * math.sqrt(2 * loss) for loss in columns["past_value_loss"]]
     return [most is not None and i + 1 <= most for i, most in enumerate(needed)]
 
 
@@ -175,9 +174,12 @@ def fall_for_good_of(columns: Columns) -> list[Value]:
 
 
 def far_from_goal_of(columns: Columns) -> list[Value]:
-    """Updates far from the goal; 0 once the return has risen beyond its noise."""
-    pairs = zip(columns["far_from_goal"], rise_of(columns), strict=True)
-    return [0.0 if far is not None and rise is not None and rise >= PROGRESS else far for far, rise in pairs]
+    """Updates far from the goal; 0 where the return has risen beyond its noise, and kept half of its gain."""
+    found: list[Value] = []
+    for far, rise, fall in zip(columns["far_from_goal"], rise_of(columns), columns["return_fall"], strict=True):
+        has_risen = rise is not None and rise >= PROGRESS and not (fall is not None and fall > 0.5)
+        found.append(0.0 if far is not None and has_risen else far)
+    return found
 
 
 def policy_wanders_of(columns: Columns) -> list[Value]:

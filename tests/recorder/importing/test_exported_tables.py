@@ -255,7 +255,7 @@ def test_files_of_several_runs_are_not_read_as_one(tmp_path: Path) -> None:
     tables_of_tensorboard(folder, "b")
     done = import_log(folder, root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "it has files of several runs: a, b; choose one with esper-rec import --source-run" in done.stderr
+    assert "it has files of several runs: a, b; choose one with --source-run" in done.stderr
     assert import_log(folder, "--source-run", "b", root=tmp_path / "runs").exit_code == 0
     is_right(tmp_path / "runs" / "exported")
     done = import_log(folder, "--source-run", "c", "--run-id", "other", root=tmp_path / "runs")

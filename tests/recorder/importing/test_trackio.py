@@ -26,7 +26,7 @@ def test_one_of_several_runs_is_chosen_by_name(tmp_path: Path, read_rows: ReadRo
     database.close()
     done = import_log(log, root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "it has 2 runs (r, second); choose one with esper-rec import --source-run" in done.stderr
+    assert "it has 2 runs (r, second); choose one with --source-run" in done.stderr
     done = import_log(log, "--source-run", "second", root=tmp_path / "runs")
     assert done.exit_code == 0, done.output
     assert [row["env_steps"] for row in read_rows(tmp_path / "runs" / "trackio_cleanrl")] == [128, 256]

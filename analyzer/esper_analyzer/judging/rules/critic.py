@@ -26,7 +26,7 @@ def critic_rules() -> list[Rule]:
             "explains_nothing",
             "The critic explains nothing, and the outcome has not risen: explained variance, where returns vary,",
             uncontradicted(),
-            Bands(critical=(at_most(0.04),), nonfinite="unknown"),
+            Bands(critical=(at_most(0.05),), nonfinite="unknown"),
             "The critic predicts no better than the mean return, and the policy learns nothing from it; look at its"
             " learning rate, gradients and targets.",
             question="critic",
