@@ -55,7 +55,7 @@ batches that nobody has looked at are the next lot."""
 
 FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT = LOTS
 
-USED_UP = frozenset((FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT))
+USED_UP = frozenset(LOTS)
 """Lots that judged older rules: a rule was changed since, for what they showed or for another reason."""
 
 EARLY = 0.7

@@ -20,9 +20,6 @@ Row = Mapping[str, float | None]
 FAR = 0.15
 """A return is far from the goal if it came less than this share of the way from the lowest return to the goal."""
 
-FEWEST_RETURNS = 10
-"""Updates count as far from the goal once so many measured returns, one after another, were."""
-
 NEARER, NEAR = 0.05, 0.8
 """The smoothed return comes nearer to the goal by such steps of the way from its start, and is near at such a share."""
 
@@ -30,10 +27,9 @@ NEARER, NEAR = 0.05, 0.8
 class GoalCourse:
     """How far the return is from the goal, and for how long; the numbers are by `NAMES`.
 
-    - `far_from_goal`: updates, one after another, in none of which a return came `FAR` of the way from the lowest
-      return so far to the goal. Single returns count, not smoothed ones: a policy that is seldom far better by chance
-      has something to learn from. 0 while fewer than `FEWEST_RETURNS` were measured in them; 0 for good once the
-      goal was reached.
+    - `far_from_goal`: measured updates, one after another, in none of which a return came `FAR` of the way from the
+      lowest return so far to the goal. Single returns count, not smoothed ones: a policy that is seldom far better by
+      chance has something to learn from. 0 for good once the goal was reached.
     - `no_nearer_to_goal`: updates since the smoothed return first came as near to the goal as it ever did, in steps of
       `NEARER` of the way from its start; 0 where it is near the goal now, and for good once the goal was reached.
       Known after the start.
@@ -48,7 +44,7 @@ class GoalCourse:
     def __init__(self, goal: float | None) -> None:
         self._goal = math.nan if goal is None else goal
         self._lowest = math.inf
-        self._far_rows, self._far_returns = 0, 0
+        self._far = 0
         self._most_steps, self._rows_since = -math.inf, 0
         self._reached = math.nan
 
@@ -57,13 +53,12 @@ class GoalCourse:
         if math.isnan(self._goal):
             return None, None, None
         earned, start, now = row["episode_return_mean"], row["return_start"], row["return_now"]
-        self._far_rows += 1
         if earned is not None and math.isfinite(earned):
             self._lowest = min(self._lowest, earned)
-            self._far_returns += 1
+            self._far += 1
             if earned >= min(self._lowest + FAR * (self._goal - self._lowest), self._goal) and earned > self._lowest:
-                self._far_rows, self._far_returns = 0, 0
-        far = float(self._far_rows) if self._far_returns >= FEWEST_RETURNS else 0.0
+                self._far = 0
+        far = float(self._far)
         if now is None or start is None:
             return far, None, None
         if math.isnan(self._reached) and now >= self._goal:
@@ -116,14 +111,7 @@ class GoalCourse:
             bar = np.minimum(lowest + FAR * (self._goal - lowest), self._goal)
             has_come = is_measured & (earned >= bar) & (earned > lowest)
         self._lowest = float(lowest[-1])
-        in_rows = _since(has_come, np.ones(len(earned), np.int64), self._far_rows)
-        in_returns = _since(has_come, is_measured.astype(np.int64), self._far_returns)
-        self._far_rows, self._far_returns = int(in_rows[-1]), int(in_returns[-1])
-        return np.where(in_returns >= FEWEST_RETURNS, in_rows, 0).astype(np.float64)
-
-
-def _since(ends: NDArray[np.bool_], weights: NDArray[np.int64], before: int) -> NDArray[np.int64]:
-    """The sum of the weights since the last row that ends a stretch, `before` it in the rows before these."""
-    totals = before + weights.cumsum()
-    bases: NDArray[np.int64] = np.maximum.accumulate(np.where(ends, totals, 0))
-    return np.asarray(totals - bases)
+        counted = self._far + is_measured.cumsum()
+        far = counted - np.maximum.accumulate(np.where(has_come, counted, 0))
+        self._far = int(far[-1])
+        return far.astype(np.float64)

@@ -22,6 +22,12 @@ RECOVERS = 0.2
 LITTLE = 0.2
 """A return that has risen by less than this share of its size does not show that its policy moves."""
 
+FLAT = 0.1
+"""A critic is flat whose predictions spread by at most this share of what the returns do: it cannot explain much."""
+
+HARDLY = 0.01
+"""Where nobody recorded the spread, a critic is flat whose explained variance is of at most this size."""
+
 LOST = 0.5
 """A return that has lost more than this part of its gain has not kept it."""
 
@@ -116,6 +122,17 @@ def _has_had_time(row: steps.Row) -> bool:
 
 _HAS_HAD_TIME = (pl.col("age") > LEARNING_UPDATES + TRAVEL * (2.0 * pl.col("past_value_loss")).sqrt()).fill_null(True)
 
+
+def _is_flat(row: steps.Row, explained: float) -> bool:
+    spread = row["_spread_median"]
+    return abs(explained) <= HARDLY if spread is None else spread <= FLAT
+
+
+def _all_flat(explained: pl.Expr) -> pl.Expr:
+    spread = pl.col("_spread_median")
+    return pl.when(spread.is_null()).then(explained.abs() <= HARDLY).otherwise(spread <= FLAT).fill_null(False)
+
+
 _IS_LOWEST = (pl.col("return_is_lowest") == 1.0).fill_null(False)
 
 
@@ -126,10 +143,11 @@ def uncontradicted() -> Signal:
     measured too rarely to know it yet, leaves the question open: it must not have risen in the last `KNOWN` measured
     updates, or have lost more than half of its gain.
 
-    A critic that says exactly the same of every state counts at once. Another one counts once it has had time for
-    returns of this size (`TRAVEL`), and not where neither an outcome nor the deviation of the returns is recorded:
-    nobody knows then whether there is anything to explain. Where most returns are the lowest one so far, hardly
-    anything was earned, and there is little to explain.
+    A critic that says exactly the same of every state counts at once. Another one counts if it says nearly the same
+    (`FLAT`), since one whose predictions differ has begun to learn, from returns of which chance decides most. It
+    counts once it has had time for returns of this size (`TRAVEL`), and not where neither an outcome nor the deviation
+    of the returns is recorded: nobody knows then whether there is anything to explain. Where most returns are the
+    lowest one so far, hardly anything was earned, and there is little to explain.
     """
 
     def step(row: steps.Row) -> float | None:
@@ -144,7 +162,7 @@ def uncontradicted() -> Signal:
         if value is None or abs(value) <= SAME:
             return value
         is_known = unmoved is not None or row["mean_rise"] is not None or row["return_std"] is not None
-        return value if is_known and _has_had_time(row) else None
+        return value if is_known and _is_flat(row, value) and _has_had_time(row) else None
 
     unmoved = pl.col("return_unmoved")
     contradicts = _HAS_PROGRESSED & ~_HAS_FALLEN
@@ -152,7 +170,7 @@ def uncontradicted() -> Signal:
     contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | is_open) | _IS_LOWEST
     now = pl.when(EXPLAINED > RECOVERS).then(EXPLAINED).otherwise(pl.col("_explained_long"))
     is_known = unmoved.is_not_null() | pl.col("mean_rise").is_not_null() | pl.col("return_std").is_not_null()
-    counts = ~contradicts & ((is_known & _HAS_HAD_TIME) | (now.abs() <= SAME).fill_null(False))
+    counts = ~contradicts & ((is_known & _all_flat(now) & _HAS_HAD_TIME) | (now.abs() <= SAME).fill_null(False))
     return of_one_row(pl.when(counts).then(now), step)
 
 
@@ -294,11 +312,15 @@ _DOES_NOT_RISE = (pl.col("rise_lately") < PROGRESS) & (pl.col("return_unmoved") 
 def unexplained_unrisen() -> Signal:
     """Return the explained variance of 20 updates, where the return does not rise now and is not always the same.
 
-    The critic must have had time, and most returns must not be the lowest one so far, as in `uncontradicted`.
+    The critic must be flat and have had time, and most returns must not be the lowest one so far, as in
+    `uncontradicted`.
     """
 
     def step(row: steps.Row) -> float | None:
+        value = row["_explained_long"]
         is_asked = _does_not_rise(row) and row["return_is_lowest"] != 1.0 and _has_had_time(row)
-        return row["_explained_long"] if is_asked else None
+        return value if is_asked and value is not None and _is_flat(row, value) else None
 
-    return of_one_row(pl.when(_DOES_NOT_RISE & ~_IS_LOWEST & _HAS_HAD_TIME).then(pl.col("_explained_long")), step)
+    value = pl.col("_explained_long")
+    is_asked = _DOES_NOT_RISE & ~_IS_LOWEST & _HAS_HAD_TIME
+    return of_one_row(pl.when(is_asked & _all_flat(value)).then(value), step)

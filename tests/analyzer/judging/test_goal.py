@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from esper_analyzer import live_monitor
 from esper_analyzer.judging.course import Course
-from esper_analyzer.judging.goal import FAR, FEWEST_RETURNS, NEAR, NEARER, GoalCourse
+from esper_analyzer.judging.goal import FAR, NEAR, NEARER, GoalCourse
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.judging.returns import Returns
@@ -35,8 +35,7 @@ def plain(returns: Sequence[Value], updates: Sequence[Value], goal: float) -> li
             lowest = min((x for x in known[: at + 1] if x is not None), default=INF)
             if value is not None and value > lowest and value >= min(lowest + FAR * (goal - lowest), goal):
                 came = at
-        measured = sum(value is not None for value in known[came + 1 : i + 1])
-        far = float(i - came) if measured >= FEWEST_RETURNS else 0.0
+        far = float(sum(value is not None for value in known[came + 1 : i + 1]))
         if start is None or now is None:
             found.append((far, None, None))
             continue
@@ -145,9 +144,8 @@ def test_a_return_that_never_comes_near_its_goal_is_critical() -> None:
     assert verdict_on(FLAT[:79], -100.0).level != "critical"
     verdict = verdict_on(FLAT, -100.0)
     assert (verdict.level, verdict.findings[0].rule) == ("critical", "far_from_goal")
-    said = (
-        "In 80 updates no return came 15 % of the way to the goal, as of update 79. It is -500.0, and the goal is -100."
-    )
+    far = "In 80 measured updates no return came 15 % of the way to the goal, as of update 79."
+    said = f"{far} It is -500.0, and the goal is -100."
     assert verdict.findings[0].text == said
     assert verdict.questions["learning"].level == "critical"
     assert verdict_on(FLAT, None).level != "critical"

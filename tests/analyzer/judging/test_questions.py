@@ -124,15 +124,19 @@ def test_a_fall_must_last() -> None:
 
 
 def test_the_critic_alone_ends_no_run_that_learns() -> None:
-    """Whatever it explains, under a return that rises it is a warning at most; without any outcome it is critical."""
+    """Whatever it explains, under a return that rises it is a warning at most.
+
+    Without any outcome it is critical, if its predictions hardly differ. If they do, chance may decide most returns.
+    """
     explained = around(-0.4, 0.05, 150)
     rising = line((0, 20.0), (40, 40.0), (150, 300.0))
     run = told(episode_return_mean=around(rising, 2.0, seed=1), explained_variance=explained, return_std=20.0)
     assert run.worst == "warning"
     assert run.last.questions["critic"].level == "warning"
-    alone = told(explained_variance=explained, return_std=20.0)
+    alone = told(explained_variance=explained, return_std=20.0, value_std=1.5)
     assert alone.last.level == "critical"
     assert alone.last.findings[0].rule == "explains_nothing"
+    assert told(explained_variance=explained, return_std=20.0, value_std=9.0).worst == "warning"
 
 
 def test_a_return_that_never_moves_leaves_the_critic_open() -> None:

@@ -138,7 +138,7 @@ def test_a_conditional_band_keeps_its_condition(
 
 def test_a_signal_has_thresholds_too(settings_of: Callable[[str], Settings], record: Callable[..., Path]) -> None:
     """Bounds of a signal change the verdict that it decides."""
-    row = {"value_loss": 0.2, "return_std": 1.0, "explained_variance": 0.6}
+    row = {"value_loss": 0.2, "return_std": 1.0, "value_std": 0.08, "explained_variance": 0.6}
     path = record([{"update": update, **row} for update in range(60)])
     assert open_run(path).report().verdict.level == "healthy"
     strict = settings_of('[thresholds.critic_error]\ncritical = "> 0.3"')

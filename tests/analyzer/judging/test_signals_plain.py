@@ -119,13 +119,22 @@ def is_early_of(columns: Columns) -> list[bool]:
     return [most is not None and i + 1 <= most for i, most in enumerate(needed)]
 
 
+def is_flat_of(columns: Columns, explained: list[Value]) -> list[bool]:
+    """Whether a critic says nearly the same of every state: a spread of 0.1, or where there is none |EV| of 0.01."""
+    spreads = rolling(spread_of(columns), 10, 5)
+    pairs = zip(explained, spreads, strict=True)
+    return [value is not None and (abs(value) <= 0.01 if b is None else b <= 0.1) for value, b in pairs]
+
+
 def explains_nothing_of(columns: Columns) -> list[Value]:
     """That median, or an explained variance that is well above 0, where no outcome contradicts."""
     names = ("explained", "return_rise", "mean_rise", "return_fall", "return_unmoved", "unrisen", "return_is_lowest")
     found: list[Value] = []
-    others = zip(explained_long_of(columns), columns["return_std"], is_early_of(columns), strict=True)
-    for row, (long, std, is_early) in zip(rows_of(columns, *names), others, strict=True):
-        explained, of_returns, of_means, fall, unmoved, unrisen, is_lowest = row
+    newest = zip(columns["explained"], explained_long_of(columns), strict=True)
+    nows = [value if value is not None and value > RECOVERS else long for value, long in newest]
+    others = zip(nows, columns["return_std"], is_early_of(columns), is_flat_of(columns, nows), strict=True)
+    for row, (now, std, is_early, is_flat) in zip(rows_of(columns, *names), others, strict=True):
+        _, of_returns, of_means, fall, unmoved, unrisen, is_lowest = row
         rise = of_means if of_returns is None else of_returns
         has_fallen = fall is not None and fall > 0.5
         has_risen = rise is not None and rise >= PROGRESS and not has_fallen
@@ -134,10 +143,10 @@ def explains_nothing_of(columns: Columns) -> list[Value]:
         if has_risen or says_nothing or is_lowest == 1:
             found.append(None)
         else:
-            now = explained if explained is not None and explained > RECOVERS else long
             says_all_the_same = now is not None and -1e-6 <= now <= 1e-6
             is_unknown = unmoved is of_means is std is None
-            found.append(None if (is_early or is_unknown) and not says_all_the_same else now)
+            is_asked = is_flat and not is_early and not is_unknown
+            found.append(now if is_asked or says_all_the_same else None)
     return found
 
 
@@ -232,10 +241,12 @@ def ignores_policy_of(columns: Columns) -> list[Value]:
 
 
 def unexplained_for_long_of(columns: Columns) -> list[Value]:
-    """Median explained variance of 20, where the return does not rise, and is not mostly the lowest so far."""
+    """Median explained variance of 20 of a flat critic, where the return does not rise, and is not mostly lowest."""
     there = zip(does_not_rise_of(columns), columns["return_is_lowest"], is_early_of(columns), strict=True)
     asked = [still and is_lowest != 1 and not is_early for still, is_lowest, is_early in there]
-    return [long if is_asked else None for long, is_asked in zip(explained_long_of(columns), asked, strict=True)]
+    longs = explained_long_of(columns)
+    there_and_flat = zip(longs, asked, is_flat_of(columns, longs), strict=True)
+    return [long if is_asked and is_flat else None for long, is_asked, is_flat in there_and_flat]
 
 
 def collapse_of(columns: Columns) -> list[Value]:
@@ -481,6 +492,14 @@ RUNS["below_first"] = real_run(
     120,
     episode_return_mean=[100.0] * 10 + [40.0 + i % 3 for i in range(110)],
     episode_length_mean=[200.0] * 120,
+)
+RUNS["flat"] = real_run(  # and not flat, and then of an unknown spread
+    200,
+    episode_return_mean=[100.0 + 10.0 * (i % 5) for i in range(200)],
+    explained_variance=[0.004 * (i % 4) - 0.002 + 0.0001 * (i - 100) for i in range(200)],
+    value_std=[0.05] * 70 + [0.2] * 40 + [None] * 90,
+    return_std=[1.0] * 200,
+    value_loss=[0.5] * 200,
 )
 RUNS["bandit"] = real_run(
     120,

@@ -30,7 +30,7 @@ def learning_rules() -> list[Rule]:
             "return_fall",
             "The part of the return's gain that is lost",
             of_column("return_fall"),
-            Bands(critical=(above(0.8),), nonfinite="unknown"),
+            Bands(critical=(above(0.85),), nonfinite="unknown"),
             "The policy was better and has unlearned it; look at what moved first: KL, entropy, gradients, losses.",
             question="learning",
             needs=("episode_return_mean",),
@@ -83,7 +83,7 @@ def learning_rules() -> list[Rule]:
             "return_stalled",
             "Updates in which the return has not risen beyond its noise",
             stalled(),
-            Bands(warning=(at_least(60),), critical=(at_least(250),), nonfinite="unknown"),
+            Bands(warning=(at_least(60),), critical=(at_least(400),), nonfinite="unknown"),
             "The policy does not learn; look whether its gradients arrive, at advantages, and at stored actions.",
             question="learning",
             needs=("episode_return_mean",),
@@ -97,7 +97,7 @@ def learning_rules() -> list[Rule]:
             "stalled_unexplained",
             "Updates in which the return has not risen, under a critic that explains less than half",
             stalled_unexplained(),
-            Bands(critical=(at_least(100),), nonfinite="unknown"),
+            Bands(critical=(at_least(150),), nonfinite="unknown"),
             "Neither policy nor critic learns; look at what both get: observations, actions, rewards and episode ends.",
             question="learning",
             needs=("episode_return_mean", "explained_variance"),
@@ -128,7 +128,7 @@ def learning_rules() -> list[Rule]:
             "policy_wanders",
             "The way of the policy, √(2·KL) of each update added up, while the return did not rise,",
             path_unrisen(),
-            Bands(warning=(above(8.0),), critical=(above(20.0),), nonfinite="unknown"),
+            Bands(warning=(above(8.0),), critical=(above(30.0),), nonfinite="unknown"),
             "It moves, and learns nothing; look at advantages, stored actions, rewards, and the learning rate.",
             question="learning",
             needs=("episode_return_mean", "kl_divergence"),
@@ -185,7 +185,7 @@ def learning_rules() -> list[Rule]:
         ),
         signal_rule(
             "far_from_goal",
-            f"Updates in which no return came {as_percent(FAR)} of the way to the goal",
+            f"Measured updates in which no return came {as_percent(FAR)} of the way to the goal",
             unless_sliding(far_from_goal()),
             Bands(warning=(at_least(50),), critical=(at_least(80),), nonfinite="unknown"),
             "Nothing has been found that pays; look at exploration, at rewards, and whether the goal can be reached.",
@@ -195,7 +195,7 @@ def learning_rules() -> list[Rule]:
             gives=DECISIVE,
             shown=as_count,
             sentence=lambda count: (
-                f"In {as_count(count)} updates no return came {as_percent(FAR)} of the way to the goal"
+                f"In {as_count(count)} measured updates no return came {as_percent(FAR)} of the way to the goal"
             ),
             chart="episode_return_mean",
             takes_sliding=False,  # it hides the single returns that are better by chance
@@ -218,7 +218,7 @@ def learning_rules() -> list[Rule]:
             "entropy_at_ceiling",
             "Updates in which entropy stayed at its highest and the return did not rise",
             of_column("entropy_at_ceiling"),
-            Bands(warning=(at_least(50),), critical=(at_least(150),), nonfinite="unknown"),
+            Bands(warning=(at_least(50),), critical=(at_least(200),), nonfinite="unknown"),
             "The policy stays random; look at the entropy coefficient, and whether its gradients arrive.",
             question="learning",
             needs=("episode_return_mean", "entropy"),
