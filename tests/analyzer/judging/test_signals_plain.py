@@ -499,6 +499,7 @@ RUNS["flat"] = real_run(  # and not flat, and then of an unknown spread
     explained_variance=[0.004 * (i % 4) - 0.002 + 0.0001 * (i - 100) for i in range(200)],
     value_std=[0.05] * 70 + [0.2] * 40 + [None] * 90,
     return_std=[1.0] * 200,
+    return_mean=[1.0] * 200,
     value_loss=[0.5] * 200,
 )
 RUNS["bandit"] = real_run(
