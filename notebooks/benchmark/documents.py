@@ -21,7 +21,7 @@ import polars as pl
 from benchmark import judge, plan, public
 from benchmark.fresh_environments import FRESH_TASKS
 from benchmark.fresh_faults import FRESH_KINDS
-from benchmark.fresh_plan import FIFTH_LOT, FIRST_LOT, FOURTH_LOT, LOTS, SECOND_LOT, THIRD_LOT, USED_UP
+from benchmark.fresh_plan import FIFTH_LOT, FIRST_LOT, FOURTH_LOT, LOTS, SECOND_LOT, SIXTH_LOT, THIRD_LOT, USED_UP
 from benchmark.outcomes import LABELS
 from benchmark.rates import Interval, Rates
 from benchmark.results import Results, Section, read
@@ -46,6 +46,7 @@ EARLIER: Mapping[str, str] = {
     THIRD_LOT: "the third lot of fresh runs, judged once before falls and diverging critics were judged anew",
     FOURTH_LOT: "the fourth lot of fresh runs, judged once before two rules were changed for it",
     FIFTH_LOT: "the fifth lot of fresh runs, judged once before the critic was given more time",
+    SIXTH_LOT: "the sixth lot of fresh runs, judged once before the critic was asked only where it is flat",
 }
 """What is said of the lots of fresh runs that judged older rules, by folder."""
 
@@ -58,6 +59,7 @@ TITLES: Mapping[str, str] = {
     THIRD_LOT: "Third lot",
     FOURTH_LOT: "Fourth lot",
     FIFTH_LOT: "Fifth lot",
+    SIXTH_LOT: "Sixth lot",
 }
 """What the tables of these lots are called."""
 

@@ -84,7 +84,7 @@ def test_the_goal_of_the_reader_is_that_of_many_runs(tmp_path: Path, command: st
     assert (row["verdict"]["level"], row["return_goal"], row["goal_reached"]) == ("warning", None, None)
     (row,) = json.loads(call(command, tmp_path, "--return-goal", "-100", "--format", "json").stdout)["runs"]
     assert (row["verdict"]["level"], row["return_goal"], row["goal_reached"]) == ("critical", -100.0, None)
-    assert row["verdict"]["reason"].startswith("In 80 updates no return came 15 % of the way to the goal")
+    assert row["verdict"]["reason"].startswith("In 80 measured updates no return came 15 % of the way to the goal")
 
 
 def test_documents_say_when_the_goal_was_reached(tmp_path: Path) -> None:
