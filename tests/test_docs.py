@@ -184,7 +184,7 @@ def test_documents_import_public_names_only() -> None:
 
 
 def test_the_first_screenful_has_the_figures_of_the_table() -> None:
-    """What README.md says of the verdict before the demo are the rows of the fresh runs."""
+    """What README.md says of the verdict before the demo are the rows of fresh runs and of environments left out."""
     first, _, rest = (PROJECT / "README.md").read_text(encoding="utf-8").partition("make demo")
     (row,) = re.findall(r"^\| \*\*[^|]*fresh runs, judged once [^|]*\*\* .*$", rest, re.MULTILINE)
     (earlier,) = re.findall(r"^\| earlier fresh runs, .*$", rest, re.MULTILINE)
@@ -194,3 +194,6 @@ def test_the_first_screenful_has_the_figures_of_the_table() -> None:
     assert f"called {sound} sound ones critical" in " ".join(first.split())
     assert f"and {broken} broken" in " ".join(first.split())
     assert f"Of {counts[1] + counts[3]} fresh runs, judged once" in first
+    (left_out,) = re.findall(r"^\| left out by environment .*$", rest, re.MULTILINE)
+    now, found = re.findall(r"\d+ of \d+", left_out)
+    assert f"today's rules call {now} sound runs critical, and {found} broken ones" in " ".join(first.split())
