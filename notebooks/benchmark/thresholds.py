@@ -35,8 +35,8 @@ from esper_analyzer.judging.rules.rule import Rule
 from esper_schemas.metric.metrics import Limit
 
 TUNED: Mapping[str, tuple[float, ...]] = {
-    "explosion": (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0),
-    "error_beyond_returns": (1.0, 1.5, 2.0, 3.0, 4.0, 5.0),
+    "explosion": (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0),
+    "error_beyond_returns": (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0),
     "explains_nothing": (0.2, 0.15, 0.1, 0.075, 0.05, 0.04, 0.03, 0.02, 0.01, 0.0, -0.05, -0.1),
     "return_fall": (0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
     "fall_for_good": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),

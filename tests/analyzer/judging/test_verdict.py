@@ -53,7 +53,7 @@ def verdict(rows: Sequence[dict[str, Any]], before: int = 60, **facts: Any) -> V
         ([{}] * 5 + [{"skipped": True}] * 3 + [{}] * 12, "healthy", "Explained"),
         ([{"value_loss": 0.0, "policy_loss": 0.0}] * 3, "critical", "Value loss and policy loss are exactly 0"),
         ([{"value_loss": 0.0}] * 3, "healthy", ""),
-        ([{"value_loss": 800.0, "explained_variance": -1e3}] * 2, "critical", "is 10^3.9-fold (> 10^3.5-fold)"),
+        ([{"value_loss": 200.0, "explained_variance": -1e3}] * 2, "critical", "is 10^3.3-fold (> 10^3.0-fold)"),
         ([{"value_loss": 20.0, "explained_variance": -1e2}] * 2, "warning", "is 10^2.3-fold (> 10^2.0-fold)"),
         ([{"value_loss": 200.0, "explained_variance": -1e3}], "healthy", ""),
         ([{"value_loss": 200.0}] * 2, "healthy", ""),
