@@ -54,7 +54,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 value_loss=value_loss(update),
                 entropy=0.6,
                 kl_divergence=0.01,
-                explained_variance=-0.2,
+                explained_variance=-0.005,
                 return_std=1.0,
                 clip_fraction=0.1,
                 pre_clip_grad_norm=math.nan,

@@ -286,7 +286,7 @@ def test_each_chart_says_its_finding_in_words(opened: Opened) -> None:
         ):
             assert part in said, part
         other = page.locator(".chart", has_text="Explained variance").first.locator(".plot")
-        assert "4 alerts; 4 ongoing, since update 10" in str(other.get_attribute("aria-label"))
+        assert "3 alerts; 3 ongoing, since update 10" in str(other.get_attribute("aria-label"))
 
 
 def test_values_can_be_read_as_a_table(opened: Opened) -> None:
