@@ -79,7 +79,7 @@ def describe_losses(names: Collection[str]) -> tuple[str, str]:
     listed = ", ".join(key[:100] for key in shown[:5]) + (", …" if len(shown) > 5 else "")
     named = {column: found[0] if len(found) == 1 else "KEY" for column, found in likely.items()}
     options = " ".join(f"--map {shlex.quote(f'{key}={column}')}" for column, key in named.items())
-    return f"{'and not both' if first else 'without'} ({listed})", options
+    return f"{'and not both' if first else 'and neither'} ({listed})", options
 
 
 def is_loss(name: str) -> bool:

@@ -167,7 +167,8 @@ class Updates:
             return f"it has no scalars, so there is no update{texts}"
         found, options = describe_losses(keys)
         why = why_lossless(keys) or f"name the losses with {options}"
-        return f"expected the losses of a PPO, found {len(keys):,} keys {found}; {why}"
+        count = "1 key" if len(keys) == 1 else f"{len(keys):,} keys"
+        return f"expected the losses of a PPO, found {count} {found}; {why}"
 
     def _begin(self, dialect: Dialect) -> Iterator[Row]:
         if "factor" in self._given:

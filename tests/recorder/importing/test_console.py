@@ -154,7 +154,7 @@ def test_a_table_of_something_else_is_no_log_of_a_ppo(tmp_path: Path) -> None:
     log.write_text("---------\n| a | 1 |\n---------\n")
     done = import_log(log, root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "found 1 keys without (a)" in done.stderr
+    assert "found 1 key and neither (a)" in done.stderr
 
 
 def test_console_output_of_cleanrl_has_no_losses(tmp_path: Path) -> None:

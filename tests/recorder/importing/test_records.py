@@ -156,9 +156,9 @@ def test_console_lines_of_verl(tmp_path: Path, read_rows: ReadRows) -> None:
     [
         ("a.csv", b"", "found an empty file"),
         ("a.csv", b"a,b\n", "it has no scalars"),
-        ("a.csv", b"a,b\n1,2\n", "found 2 keys without (a, b)"),
+        ("a.csv", b"a,b\n1,2\n", "found 2 keys and neither (a, b)"),
         ("a.csv", b"x," * 6000 + b"\n1\n", "expected a header of 1 to 5,000 columns"),
-        ("a.jsonl", b'{"a": {"b": 1}, "c": [1], "d": "x"}\n', "found 1 keys without (a/b)"),
+        ("a.jsonl", b'{"a": {"b": 1}, "c": [1], "d": "x"}\n', "found 1 key and neither (a/b)"),
         ("a.jsonl", b'{"a": ' * 200, "it has no scalars"),
         ("a.jsonl", b'{"a": 1' + b"0" * 400 + b"}\n", "it has no scalars"),
         ("a.gz", b"\x1f\x8b\x08\x00" * 10, "found an empty file"),
@@ -167,7 +167,7 @@ def test_console_lines_of_verl(tmp_path: Path, read_rows: ReadRows) -> None:
         ("a.bin", bytes(range(256)) * 10, "found binary data"),
         ("a.txt", b"hello\n", "found text that begins 'hello'"),
         ("a.parquet", b"PAR1" * 10, "it is no readable Parquet file"),
-        ("a.out", b"step:1 - a:1\n", "found 1 keys without (a)"),
+        ("a.out", b"step:1 - a:1\n", "found 1 key and neither (a)"),
         ("a.csv", b"\n \n", "found blank lines"),
         (
             "a.jsonl",
@@ -251,7 +251,7 @@ def test_files_beside_a_log_are_not_taken_for_it(tmp_path: Path, read_rows: Read
     (folder / "params.json").unlink()
     done = import_log(folder, "--run-id", "one", root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "found 1 keys without (lr)" in done.stderr
+    assert "found 1 key and neither (lr)" in done.stderr
     done = import_log(tmp_path / "runs" / "PPO_CartPole", "--run-id", "two", root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "found a run of ours: esper-analyze report --run" in done.stderr

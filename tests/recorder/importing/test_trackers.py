@@ -157,7 +157,7 @@ def test_numbers_that_are_not_finite_in_a_database_of_mlflow(tmp_path: Path) -> 
     assert "it has 2 runs (ppo: " in done.stderr
     done = import_log(log, "--source-run", "second", root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "found 1 keys without (a)" in done.stderr
+    assert "found 1 key and neither (a)" in done.stderr
 
 
 def test_what_no_tracker_writes_is_no_defect(tmp_path: Path) -> None:

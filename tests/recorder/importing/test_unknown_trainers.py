@@ -84,7 +84,7 @@ def test_a_log_in_words_of_the_metrics_table_is_read(name: str, tmp_path: Path, 
         ("LossVF,Actor Loss,x", "not both (LossVF, Actor Loss, x)", "LossVF=value_loss --map 'Actor Loss=policy_loss'"),
         ("critic1_loss,critic2_loss", "not both (critic1_loss, critic2_loss)", "KEY=value_loss --map KEY=policy_loss"),
         ("a/value_loss,b/value_loss,pi_loss", "3 keys and not both", "KEY=value_loss --map pi_loss=policy_loss"),
-        ("reward,x", "2 keys without (reward, x)", "KEY=value_loss --map KEY=policy_loss"),
+        ("reward,x", "2 keys and neither (reward, x)", "KEY=value_loss --map KEY=policy_loss"),
         ("train/value_loss,train/policy_loss,train/entropy_loss", "3 keys and not both", "is from A2C"),
     ],
 )

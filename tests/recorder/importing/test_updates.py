@@ -216,7 +216,9 @@ def test_a_column_that_cannot_be_mapped_is_an_error(column: str) -> None:
 
 def test_a_log_without_losses_says_what_it_has() -> None:
     """The first keys, and how to name the losses."""
-    with pytest.raises(UsageError, match=r"found 2 keys without \(a, b\); name the losses with --map KEY=value_loss"):
+    with pytest.raises(
+        UsageError, match=r"found 2 keys and neither \(a, b\); name the losses with --map KEY=value_loss"
+    ):
         rows_of(points(("a", 1, 0.0, 1.0), ("b", 1, 0.0, 1.0)))
     with pytest.raises(UsageError, match="no scalars"):
         rows_of()
@@ -422,7 +424,7 @@ def test_points_that_come_one_by_one_wait_in_little_memory() -> None:
     for step in range(1000):
         assert not list(updates.feed(points(("loss", step, 0.0, 1.0))))
     assert len(updates._waiting.points) == 1
-    with pytest.raises(UsageError, match="found 1 keys without"):
+    with pytest.raises(UsageError, match="found 1 key and neither"):
         list(updates.finish())
 
 
