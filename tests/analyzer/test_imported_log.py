@@ -329,13 +329,14 @@ def test_the_option_that_an_error_names_is_one_of_the_command(
 def test_one_of_several_runs_in_a_log_is_chosen(tmp_path: Path, temporary: Path) -> None:
     """A table with a column of runs: the error names them, and `--source-run` chooses."""
     log = tmp_path / "table.csv"
-    log.write_text(
-        "run,step,value_loss,policy_loss\n" + "".join(f"{r},{i},{i + 1},0.1\n" for r in "ab" for i in range(9))
-    )
+    rows = [f"{run},{i},{loss},0.1\n" for run, loss in (("a", 0.25), ("b", 0.75)) for i in range(9)]
+    log.write_text("".join(["run,step,value_loss,policy_loss\n", *rows]))
     done = analyze("report", log)
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "--source-run" in done.stderr
-    assert analyze("report", log, "--source-run", "b").exit_code == 0
+    for run, loss in (("a", 0.25), ("b", 0.75)):
+        done = analyze("report", log, "--source-run", run, "--format", "json")
+        assert json.loads(done.stdout)["metrics"]["value_loss"]["last"] == loss
 
 
 @pytest.mark.parametrize("command", [["check"], ["report"], ["explain"], ["tail", "--once"]])

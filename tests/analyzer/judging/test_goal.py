@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from esper_analyzer import live_monitor
 from esper_analyzer.judging.course import Course
 from esper_analyzer.judging.goal import FAR, NEAR, NEARER, GoalCourse
-from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.judge import Judge, numbers_of
 from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.judging.returns import Returns
+from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.verdict import RunFacts, conclude
 from esper_schemas.errors import UsageError
 
@@ -161,12 +162,36 @@ def test_a_return_that_rises_is_not_lost_though_its_goal_is_far() -> None:
         assert monitor.level != "critical"
 
 
+LOST_AGAIN = [
+    *(20.0 + i % 3 for i in range(20)),
+    *(70.0 + i % 3 for i in range(25)),
+    *(35.0 + i % 3 for i in range(90)),
+]
+"""Most of its gain is lost, and all of it far from a goal of 475."""
+
+
+@pytest.mark.parametrize(
+    ("returns", "is_far"),
+    [(LOST_AGAIN, True), (FLAT, True), (RISES, False), (STUCK, False)],
+    ids=["lost again", "flat", "rises", "stuck"],
+)
+def test_what_the_rule_on_the_goal_watches_is_the_same_in_both_forms(returns: Sequence[Value], is_far: bool) -> None:
+    """Row by row, and over the whole frame: 0 where the return rose and kept its rise, else the updates."""
+    rule, goal = RULES["far_from_goal"], 475.0
+    judge, stepped = Judge([rule], goal), list[Value]()
+    rows = frame_of(returns, episode_length_mean=[20.0] * len(returns)).select(judge.columns)
+    for row in rows.iter_rows(named=True):
+        judge.step(row)
+        stepped.append(judge.values()[rule.name])
+    assert numbers_of(rows, [rule], goal)[rule.name].to_list() == stepped
+    assert (max(value or 0.0 for value in stepped) >= 80.0) == is_far
+
+
 def test_a_return_that_lost_its_rise_again_and_is_far_from_its_goal_is_critical() -> None:
     """From 20 to 70 of 475 and back to 35: seven tenths of the gain are lost, which alone is a warning."""
-    returns = [20.0 + i % 3 for i in range(20)] + [70.0 + i % 3 for i in range(25)] + [35.0 + i % 3 for i in range(90)]
-    verdict = verdict_on(returns, 475.0)
+    verdict = verdict_on(LOST_AGAIN, 475.0)
     assert (verdict.level, verdict.findings[0].rule) == ("critical", "far_from_goal")
-    assert verdict_on(returns, None).level == "warning"
+    assert verdict_on(LOST_AGAIN, None).level == "warning"
 
 
 def test_a_return_that_is_stuck_below_its_goal_is_a_warning() -> None:

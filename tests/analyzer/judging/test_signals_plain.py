@@ -502,6 +502,15 @@ RUNS["flat"] = real_run(  # and not flat, and then of an unknown spread
     return_mean=[1.0] * 200,
     value_loss=[0.5] * 200,
 )
+RUNS["arrives"] = real_run(  # the error falls, and by its largest one a critic has 95 updates more
+    160,
+    episode_return_mean=[100.0 + 10.0 * (i % 5) for i in range(160)],
+    explained_variance=[0.0005 * (i % 7) for i in range(160)],
+    value_std=[0.02] * 160,
+    return_std=[1.0] * 160,
+    return_mean=[1.0] * 160,
+    value_loss=[2000.0 * 0.9**i for i in range(160)],
+)
 RUNS["bandit"] = real_run(
     120,
     kl_divergence=[0.01] * 120,
