@@ -45,12 +45,10 @@ TUNED: Mapping[str, tuple[float, ...]] = {
     "return_stalled": (80, 100, 120, 150, 200, 250, 300, 400, 500),
     "policy_wanders": (8, 10, 12, 14, 16, 20, 25, 30),
     "return_at_lowest": (60, 80, 100, 120, 150, 200),
-    "return_ignores_policy": (150, 200, 250, 300, 400),
     "far_from_goal": (40, 50, 60, 70, 80, 100, 120, 150, 200, 250, 300, 400),
     "entropy_at_ceiling": (60, 80, 100, 120, 150, 200),
     "return_below_first": (0.33, 0.4, 0.5, 0.6, 0.75, 1.0),
     "unexplained_for_long": (0.2, 0.15, 0.1, 0.075, 0.05, 0.04, 0.03, 0.02, 0.01, 0.0, -0.05, -0.1),
-    "stalled_unexplained": (60, 70, 80, 90, 100, 110, 120, 150, 200, 250, 300),
 }
 """Candidates for the critical bound of each rule, the most sensitive one first."""
 

@@ -35,9 +35,6 @@ FIRST_RETURNS = 5
 SAME_LENGTH = 1.2
 """Episodes up to so many times as long as in the first update are no longer than those."""
 
-DIFFERING = 1.1
-"""Lengths of episodes differ if the longest mean is so many times the shortest."""
-
 STANDS_OUT = 4.0
 """A fall below the first returns counts if it is so many times the noise."""
 
@@ -74,8 +71,8 @@ class SumWhile:
 class Standstill:
     """How long and how far a run goes on without a rise of its return; the numbers are by `NAMES`.
 
-    The return *does not rise* where `rise_lately` is below `PROGRESS` and the return is not always the same. All but
-    `lengths_differ` are null until `rise_lately` is known.
+    The return *does not rise* where `rise_lately` is below `PROGRESS` and the return is not always the same. All are
+    null until `rise_lately` is known.
 
     - `unrisen`: measured updates, one after another, in which it does not rise.
     - `path_unrisen`: how far the policy has moved in these updates: the sum of √(2·KL), its length in the metric of
@@ -89,7 +86,6 @@ class Standstill:
       ended then. Null where lengths were not measured.
     - `return_is_lowest`: 1 where the smoothed return is the lowest return so far, as most of the newest ones then are;
       else 0.
-    - `lengths_differ`: 1 once the mean lengths of episodes have differed by a tenth, else 0.
     """
 
     NAMES = (
@@ -99,7 +95,6 @@ class Standstill:
         "return_at_lowest",
         "return_below_first",
         "return_is_lowest",
-        "lengths_differ",
     )
 
     READS = (
@@ -118,7 +113,6 @@ class Standstill:
     def __init__(self) -> None:
         self._unrisen, self._path, self._ceiling, self._at_lowest = SumWhile(), SumWhile(), SumWhile(), SumWhile()
         self._lowest, self._highest = math.inf, -math.inf
-        self._shortest, self._longest = math.inf, -math.inf
         self._lowest_entropy, self._highest_entropy = math.inf, -math.inf
         self._length, self._first_length = math.nan, math.nan
         self._firsts: list[float] = []  # the first measured returns
@@ -131,7 +125,9 @@ class Standstill:
         earned, length = row["episode_return_mean"], row["episode_length_mean"]
         kl, entropy = row["kl_divergence"], row["entropy"]
         if length is not None and math.isfinite(length):
-            self._take_length(length)
+            self._length = length
+            if math.isnan(self._first_length):
+                self._first_length = length
         is_measured, is_lowest = False, True
         if earned is not None and math.isfinite(earned):
             is_measured, is_lowest = True, self._take_return(earned)
@@ -146,12 +142,11 @@ class Standstill:
         elif not is_still:
             self._ceiling.step(False, 0.0)
         unrisen = self._unrisen.step(is_still, is_measured)
-        differ = 1.0 if self._longest > DIFFERING * self._shortest else 0.0
         if rise is None:
-            return None, None, None, None, None, None, differ
+            return (None,) * 6
         below_first, now = self._below_first(row["return_high"], row["return_noise"]), row["return_now"]
         is_at_lowest = 1.0 if now is not None and now <= self._lowest else 0.0
-        return unrisen, path, ceiling, at_lowest, below_first, is_at_lowest, differ
+        return unrisen, path, ceiling, at_lowest, below_first, is_at_lowest
 
     def extend(self, columns: Mapping[str, Floats]) -> list[Floats]:
         """As `step`, for rows; one array for each of `NAMES`, NaN where there is no number."""
@@ -165,10 +160,10 @@ class Standstill:
             ceiling = self._ceiling.extend(is_still & at_ceiling, has_entropy.astype(np.float64))
             unrisen = self._unrisen.extend(is_still, is_measured.astype(np.float64))
             at_lowest, lowest = self._all_at_lowest(earned, is_measured)  # which takes in the first returns
-            below_first, differ = self._of_lengths(length, high, noise)
+            below_first = self._all_below_first(length, high, noise)
             is_at_lowest = (now <= lowest).astype(np.float64)
             found = [unrisen, path, np.where(has_entropy, ceiling, np.nan), at_lowest, below_first, is_at_lowest]
-        return [*(np.where(np.isnan(rise), np.nan, one) for one in found), differ]
+        return [np.where(np.isnan(rise), np.nan, one) for one in found]
 
     def _all_at_ceiling(self, entropy: Floats) -> Flags:
         lowest = np.fmin.accumulate(np.append(self._lowest_entropy, entropy))[1:]
@@ -186,31 +181,18 @@ class Standstill:
         is_lowest = ~is_measured | ((earned <= lowest) & (lowest < highest))
         return self._at_lowest.extend(is_lowest, is_measured.astype(np.float64)), lowest
 
-    def _of_lengths(self, length: Floats, high: Floats, noise: Floats) -> tuple[Floats, Floats]:
-        """The fall below the first returns, and whether lengths differ."""
+    def _all_below_first(self, length: Floats, high: Floats, noise: Floats) -> Floats:
         rows = np.flatnonzero(np.isfinite(length))
         known = np.append(self._length, length[rows])
         if len(rows) and math.isnan(self._first_length):
             self._first_length = float(known[1])
-        shortest = np.fmin.accumulate(np.append(self._shortest, known[1:]))
-        longest = np.fmax.accumulate(np.append(self._longest, known[1:]))
         self._length = float(known[-1])
-        self._shortest, self._longest = float(shortest[-1]), float(longest[-1])
-        newest = np.searchsorted(rows, np.arange(len(length)), side="right")  # of `known`, in each row
-        now, fall, size = known[newest], self._first - high, abs(self._first)
+        now = known[np.searchsorted(rows, np.arange(len(length)), side="right")]
+        fall, size = self._first - high, abs(self._first)
         stands_out = (fall > STANDS_OUT * noise) & (now <= SAME_LENGTH * self._first_length)
         below = np.where(stands_out, fall / size if size > 0.0 else 0.0, 0.0)
         below[np.isnan(now) | np.isnan(high) | np.isnan(noise)] = np.nan
-        return below, (longest > DIFFERING * shortest)[newest].astype(np.float64)
-
-    def _take_length(self, length: float) -> None:
-        if self._longest < self._shortest:  # the first one
-            self._first_length = length
-        self._length = length
-        if length < self._shortest:
-            self._shortest = length
-        if length > self._longest:
-            self._longest = length
+        return below
 
     def _take_entropy(self, entropy: float) -> bool:
         """Take in an entropy; tell whether it is at its ceiling."""

@@ -38,6 +38,10 @@ CLEAR_RISE, CLEARLY_ABOVE = 3.0, 2.0
 It is more than `PROGRESS`, from which on a return counts as moving: chance, or a little of the task, can reach that.
 """
 
+BACK = 1.0
+"""A return that has risen, and is above its start by no more than so many times its noise, is back where it began,
+if it is also below its best by more than that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -89,8 +93,8 @@ class NotJudged:
 
     Attributes:
         rule: its name.
-        needs: the columns that it needs and that were never measured; empty if only more updates are needed, or
-            something to explain.
+        needs: the columns that it needs and that were never measured, the best one where one of several is enough;
+            empty if only more updates are needed, or something to explain.
     """
 
     rule: str
@@ -236,8 +240,14 @@ def _not_risen(judge: Judge) -> str:
     """Say that a return is where it began, and what would tell whether that is good enough."""
     if judge.measured_now("return_start") is None:
         return _FEW_RETURNS
-    has_risen = (judge.measured_now("return_rise") or 0.0) >= PROGRESS
-    text = f"{_outcome(judge)} It has {'hardly' if has_risen else 'not'} risen beyond its noise yet."
+    if _is_unpaid(judge):
+        return f"Every return was 0 up to update {judge.last_update}: look whether rewards arrive."
+    rise = judge.measured_now("return_rise") or 0.0
+    if rise >= CLEAR_RISE:
+        said = "It had risen, and is back where it began."
+    else:
+        said = f"It has {'hardly' if rise >= PROGRESS else 'not'} risen beyond its noise yet."
+    text = f"{_outcome(judge)} {said}"
     if judge.return_goal is not None:
         return text
     return f"{text} Declare the return that counts as solved (return_goal), or compare with a sound run, to judge it."
@@ -261,12 +271,20 @@ def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reaso
 
 
 def _is_about_where_it_began(judge: Judge) -> bool:
-    """Whether the return is measured, and has not clearly risen beyond its noise, nor reached a goal."""
+    """Whether the return is measured, and has not clearly risen or is back where it began, nor has reached a goal."""
     if judge.measured_now("return_unmoved") is None or judge.goal_reached is not None:
         return False
-    start, now, noise = (judge.measured_now(name) for name in ("return_start", "return_now", "return_noise"))
-    is_above = start is not None and now is not None and noise is not None and now - start > CLEARLY_ABOVE * noise
-    return (judge.measured_now("return_rise") or 0.0) < CLEAR_RISE and not is_above
+    has_risen = (judge.measured_now("return_rise") or 0.0) >= CLEAR_RISE
+    start, best, now, noise = (judge.measured_now(f"return_{name}") for name in ("start", "best", "now", "noise"))
+    if start is None or now is None or noise is None:
+        return not has_risen
+    is_back = best is not None and now - start <= BACK * noise < best - now
+    return is_back or not (has_risen or now - start > CLEARLY_ABOVE * noise)
+
+
+def _is_unpaid(judge: Judge) -> bool:
+    """Whether every episode return so far was 0."""
+    return bool(judge.measured_now("return_unmoved")) and judge.measured_now("return_now") == 0.0
 
 
 def _lacking(judge: Judge, question: Question) -> str:

@@ -134,14 +134,15 @@ def _all_flat(explained: pl.Expr) -> pl.Expr:
 
 
 _IS_LOWEST = (pl.col("return_is_lowest") == 1.0).fill_null(False)
+_AT_GOAL = (pl.col("at_goal") == 1.0).fill_null(False)
 
 
 def uncontradicted() -> Signal:
     """Return the explained variance of 20 updates, where neither the newest one nor an outcome contradicts it.
 
-    An outcome contradicts it that has risen and kept its rise, or that is always the same. One that rises, or is
-    measured too rarely to know it yet, leaves the question open: it must not have risen in the last `KNOWN` measured
-    updates, or have lost more than half of its gain.
+    An outcome contradicts it that has risen and kept its rise, that is at its goal, or that is always the same. One
+    that rises, or is measured too rarely to know it yet, leaves the question open: it must not have risen in the last
+    `KNOWN` measured updates, or have lost more than half of its gain.
 
     A critic that says exactly the same of every state counts at once. Another one counts if it says nearly the same
     (`FLAT`), since one whose predictions differ has begun to learn, from returns of which chance decides most. It
@@ -152,7 +153,7 @@ def uncontradicted() -> Signal:
 
     def step(row: steps.Row) -> float | None:
         has_fallen = _has_fallen(row)
-        if _has_progressed(row) and not has_fallen:
+        if (_has_progressed(row) and not has_fallen) or row["at_goal"] == 1.0:
             return None
         unmoved, unrisen, explained = row["return_unmoved"], row["unrisen"], row["explained"]
         is_open = not has_fallen and (unrisen is None or unrisen < KNOWN)
@@ -165,7 +166,7 @@ def uncontradicted() -> Signal:
         return value if is_known and _is_flat(row, value) and _has_had_time(row) else None
 
     unmoved = pl.col("return_unmoved")
-    contradicts = _HAS_PROGRESSED & ~_HAS_FALLEN
+    contradicts = (_HAS_PROGRESSED & ~_HAS_FALLEN) | _AT_GOAL
     is_open = ~_HAS_FALLEN & (pl.col("unrisen") < KNOWN).fill_null(True)
     contradicts |= unmoved.is_not_null() & ((unmoved > 0.0) | is_open) | _IS_LOWEST
     now = pl.when(EXPLAINED > RECOVERS).then(EXPLAINED).otherwise(pl.col("_explained_long"))
@@ -226,6 +227,21 @@ def path_unrisen() -> Signal:
     return of_one_row(pl.when(is_early).then(0.0).otherwise(path), step)
 
 
+def unless_at_goal(whole: Signal) -> Signal:
+    """Return for how long, or how far, nothing rises; 0 where the return is at its goal, as of a trained policy."""
+
+    def make() -> Step:
+        of_row = whole.step()
+
+        def step(row: steps.Row) -> float | None:
+            value = of_row(row)
+            return 0.0 if row["at_goal"] == 1.0 and value is not None else value
+
+        return step
+
+    return Signal(pl.when(_AT_GOAL & whole.frame.is_not_null()).then(0.0).otherwise(whole.frame), make)
+
+
 def unless_sliding(whole: Signal) -> Signal:
     """Return a number where the return is that of the rollout's own episodes; null where it is a sliding mean."""
 
@@ -265,18 +281,6 @@ def stalled() -> Signal:
     return of_one_row(pl.when(~is_bandit).then(pl.col("return_stalled")), step)
 
 
-def stalled_unexplained() -> Signal:
-    """Return for how long the return has not risen, while the critic explains less than half of it."""
-    whole = stalled()
-    of_row = whole.step()
-
-    def step(row: steps.Row) -> float | None:
-        explained = row["_explained_long"]
-        return of_row(row) if explained is not None and explained < 0.5 else None
-
-    return of_one_row(pl.when(pl.col("_explained_long") < 0.5).then(whole.frame), step)
-
-
 def bandit_unrisen() -> Signal:
     """Return for how long a bandit's return has not risen; null without the entropy of a policy that began fresh."""
 
@@ -287,18 +291,6 @@ def bandit_unrisen() -> Signal:
 
     is_bandit = (signals.finite("episode_length_mean") < signals.MIN_LENGTH).fill_null(False)
     return of_one_row(pl.when(is_bandit & pl.col("_entropy").is_not_null()).then(pl.col("unrisen")), step)
-
-
-def unmoved_though_lengths_differ() -> Signal:
-    """Return for how long the return was always the same, where episodes are of different lengths; else 0."""
-
-    def step(row: steps.Row) -> float | None:
-        unmoved = row["return_unmoved"]
-        return 0.0 if unmoved is not None and row["lengths_differ"] == 0.0 else unmoved
-
-    unmoved = pl.col("return_unmoved")
-    is_known = unmoved.is_not_null() & (pl.col("lengths_differ") == 0.0)
-    return of_one_row(pl.when(is_known).then(0.0).otherwise(unmoved), step)
 
 
 def _does_not_rise(row: steps.Row) -> bool:
@@ -312,15 +304,16 @@ _DOES_NOT_RISE = (pl.col("rise_lately") < PROGRESS) & (pl.col("return_unmoved") 
 def unexplained_unrisen() -> Signal:
     """Return the explained variance of 20 updates, where the return does not rise now and is not always the same.
 
-    The critic must be flat and have had time, and most returns must not be the lowest one so far, as in
-    `uncontradicted`.
+    The critic must be flat and have had time, and the return must not be at its goal, nor most returns be the lowest
+    one so far, as in `uncontradicted`.
     """
 
     def step(row: steps.Row) -> float | None:
         value = row["_explained_long"]
-        is_asked = _does_not_rise(row) and row["return_is_lowest"] != 1.0 and _has_had_time(row)
+        is_asked = _does_not_rise(row) and row["return_is_lowest"] != 1.0 and row["at_goal"] != 1.0
+        is_asked = is_asked and _has_had_time(row)
         return value if is_asked and value is not None and _is_flat(row, value) else None
 
     value = pl.col("_explained_long")
-    is_asked = _DOES_NOT_RISE & ~_IS_LOWEST & _HAS_HAD_TIME
+    is_asked = _DOES_NOT_RISE & ~_IS_LOWEST & ~_AT_GOAL & _HAS_HAD_TIME
     return of_one_row(pl.when(is_asked & _all_flat(value)).then(value), step)

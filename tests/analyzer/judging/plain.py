@@ -474,7 +474,6 @@ def standstill_of(columns: Columns, outcome: Columns) -> Columns:
         at_lowest = [x for x, *_ in recorded[first_of(lowest) : i + 1] if x is not None]
         found["return_at_lowest"].append(float(len(at_lowest)))
         found["return_is_lowest"].append(float(now[i] is not None and bool(returned) and now[i] <= min(returned)))
-        found["lengths_differ"].append(float(bool(lengths) and max(lengths) > standstill.DIFFERING * min(lengths)))
         *_, noise, high = of_outcome[i]
         if high is None or noise is None or not lengths:
             found["return_below_first"].append(None)
@@ -482,7 +481,7 @@ def standstill_of(columns: Columns, outcome: Columns) -> Columns:
         first = median(returned[: standstill.FIRST_RETURNS])
         is_sure = first - high > standstill.STANDS_OUT * noise and lengths[-1] <= standstill.SAME_LENGTH * lengths[0]
         found["return_below_first"].append(divided(first - high, abs(first)) if is_sure and first else 0.0)
-    for name in standstill.Standstill.NAMES[:-1]:
+    for name in standstill.Standstill.NAMES:
         pairs = zip(found[name], of_outcome, strict=True)
         found[name] = [None if rise is None else value for value, (rise, *_) in pairs]
     return found

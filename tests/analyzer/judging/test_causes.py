@@ -101,6 +101,8 @@ def test_a_critic_of_which_no_outcome_is_known(explained: list[float] | float, l
     run = told(explained_variance=explained, value_loss=losses)
     assert run.last.level == level
     assert ("explains_nothing" in run.rules()) == (level == "critical")
+    needs = {one.rule: one.needs for one in run.last.not_judged}
+    assert needs.get("explains_nothing") == (None if level == "critical" else ["return_std"])
     known = told(explained_variance=explained, value_loss=losses, return_std=around(0.8, 0.05, 90, seed=3))
     assert known.last.level == "critical"
 
@@ -435,12 +437,34 @@ def test_a_policy_that_is_stuck_at_its_lowest_is_critical() -> None:
     assert "critical" not in again.levels
 
 
-@pytest.mark.parametrize(("lengths", "level"), [([8.0, 20.0], "critical"), ([20.0, 20.0], "warning")])
-def test_a_return_that_does_not_depend_on_what_is_done(lengths: list[float], level: str) -> None:
-    """The same return in 400 updates is critical if episodes differ; if not, any policy may be the best one."""
+@pytest.mark.parametrize("lengths", [[8.0, 20.0], [20.0, 20.0]])
+def test_a_return_that_is_always_0_is_warned_of(lengths: list[float]) -> None:
+    """The same return in 420 updates is a warning and no more: a goal may be found later, as on a frozen lake."""
     run = told(episode_return_mean=0.0, episode_length_mean=lengths * 210)
-    assert run.last.level == level
-    assert ("return_ignores_policy" in run.rules()) == (level == "critical")
+    assert run.last.level == "warning"
+    assert "return_unmoved" in run.rules()
+    assert "critical" not in run.levels
+
+
+def test_a_return_that_is_always_0_reaches_no_goal() -> None:
+    """A goal of −100 is not reached by rewards that never arrive; returns that are above it from the start reach it."""
+    seldom = [0.0 if i % 5 == 0 else None for i in range(120)]
+    unpaid = told(return_goal=-100.0, episode_return_mean=seldom, explained_variance=0.9)
+    assert unpaid.last.level == "unknown"
+    assert (
+        unpaid.last.questions["learning"].reason == "Every return was 0 up to update 119: look whether rewards arrive."
+    )
+    solved = told(return_goal=-100.0, episode_return_mean=around(-90.0, 2.0, 120), explained_variance=0.9)
+    assert solved.last.questions["learning"].level == "healthy"
+
+
+def test_a_return_that_rose_and_is_back_where_it_began_is_not_healthy() -> None:
+    """It rises from 20 to 40, beyond its noise, and falls again to 18, which is too little for a rule of its own."""
+    course = line((0, 20.0), (60, 20.0), (110, 40.0), (150, 40.0), (160, 18.0), (200, 18.0))
+    run = told(episode_return_mean=around(course, 4.0), explained_variance=0.9)
+    assert run.levels[150] == "healthy"
+    assert run.last.level == "unknown"
+    assert "It had risen, and is back where it began." in run.last.questions["learning"].reason
 
 
 @pytest.mark.parametrize(

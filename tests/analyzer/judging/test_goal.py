@@ -34,12 +34,14 @@ def plain(returns: Sequence[Value], updates: Sequence[Value], goal: float) -> li
         came = -1
         for at, value in enumerate(known[: i + 1]):
             lowest = min((x for x in known[: at + 1] if x is not None), default=INF)
-            if value is not None and value > lowest and value >= min(lowest + FAR * (goal - lowest), goal):
+            if value is not None and (value >= goal or (value > lowest and value >= lowest + FAR * (goal - lowest))):
                 came = at
         far = float(sum(value is not None for value in known[came + 1 : i + 1]))
         if start is None or now is None:
-            found.append((far, None, None))
+            found.append((far, None, None, None))
             continue
+        is_paid = any(value for value in known[: i + 1])
+        is_there = now >= goal and is_paid
         ways = [
             (b, (b - a) / (goal - a) if goal > a else 1.0)
             for a, _, b in made[: i + 1]
@@ -48,13 +50,13 @@ def plain(returns: Sequence[Value], updates: Sequence[Value], goal: float) -> li
         steps = [way / NEARER for _, way in ways]
         steps = [float(math.floor(one)) if math.isfinite(one) else one for one in steps]
         update = updates[i]
-        if reached is None and now >= goal and update is not None and not math.isnan(update):
+        if reached is None and is_there and update is not None and not math.isnan(update):
             reached = update
         highest = max(steps)
         since = float(len(steps) - steps.index(highest) - (highest > -INF))
         if reached is not None:
             far = since = 0.0
-        found.append((far, 0.0 if ways[-1][1] >= NEAR else since, reached))
+        found.append((far, 0.0 if ways[-1][1] >= NEAR else since, reached, float(is_there)))
     return found
 
 
@@ -102,6 +104,8 @@ FLAT = [-500.0] * 120
         (STUCK, 1e308),
         ([None] * 30, 1.0),
         ([0.0] * 60, 0.0),
+        ([0.0] * 60, -100.0),
+        ([0.0] * 60 + [0.5] * 20, -100.0),
     ],
 )
 def test_both_forms_are_what_plain_python_says(returns: Sequence[Value], goal: float) -> None:
@@ -124,7 +128,7 @@ def test_any_returns_and_any_goal(parts: list[list[Value]], goal: float) -> None
 
 def test_without_a_goal_there_is_nothing() -> None:
     """All of its numbers are null, and no answer and no list of rules speaks of a goal."""
-    assert set(both_forms(STUCK, None, 50)) == {(None, None, None)}
+    assert set(both_forms(STUCK, None, 50)) == {(None,) * 4}
     verdict = verdict_on(STUCK, None)
     assert "goal" not in " ".join([*verdict.reasons, *(one.reason for one in verdict.questions.values())])
     assert not {"far_from_goal", "no_nearer_to_goal"} & {one.rule for one in verdict.not_judged}
@@ -224,3 +228,40 @@ def test_the_live_monitor_knows_the_goal() -> None:
         monitor({"update": update, "value_loss": 1.0, "policy_loss": 0.1, "episode_return_mean": value})
     assert monitor.level == "critical"
     assert "far_from_goal" in {alert.rule for alert in monitor.alerts}
+
+
+@pytest.mark.parametrize("rows", [100, 500])
+def test_a_trained_policy_that_goes_on_at_its_goal_is_healthy(rows: int) -> None:
+    """A return of 490 to 500 from the first update on does not rise; with the goal of 475 that is as it should be.
+
+    Without a goal nobody knows whether a return that never rises is a good one.
+    """
+    at_its_best = [490.0 + 7 * i % 11 for i in range(rows)]
+    assert verdict_on(at_its_best, 475.0).level == "healthy"
+    assert verdict_on(at_its_best, None).level == ("warning" if rows == 100 else "critical")
+    always = verdict_on([500.0] * rows, 475.0)
+    assert (always.level, always.questions["learning"].level) == ("healthy", "healthy")
+
+
+def test_a_trained_policy_whose_critic_is_new_is_not_critical() -> None:
+    """At its goal a flat critic is a warning at most: the outcome contradicts it."""
+    at_its_best = [490.0 + 7 * i % 11 for i in range(200)]
+    rows = frame_of(at_its_best, value_loss=[1.0] * 200, policy_loss=[0.01] * 200, explained_variance=[1e-8] * 200)
+    for goal, level in ((475.0, "warning"), (None, "critical")):
+        judge = Judge(return_goal=goal)
+        judge.advance(rows)
+        assert conclude(judge, RunFacts()).level == level
+
+
+def test_both_forms_of_what_is_excused_at_a_goal() -> None:
+    """Rules give the same numbers row by row and over the frame, where the return is at its goal for a while."""
+    course = [490.0] * 60 + [450.0 + 9 * i % 31 for i in range(160)]
+    more = {"kl_divergence": 0.01, "entropy": 0.69, "explained_variance": 1e-8, "value_loss": 1.0, "policy_loss": 0.1}
+    rows = frame_of(course, **{name: [value] * len(course) for name, value in more.items()})
+    numbers = numbers_of(rows, tuple(RULES.values()), 475.0)
+    judge = Judge(return_goal=475.0)
+    for index, row in enumerate(rows.iter_rows(named=True)):
+        judge.step(row)
+        values = judge.values()
+        for name in ("return_stalled", "return_unmoved", "explains_nothing", "unexplained_for_long", "policy_wanders"):
+            assert values.get(name) == numbers[name][index], (name, index)

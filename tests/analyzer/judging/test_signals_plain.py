@@ -213,12 +213,6 @@ def stalled_of(columns: Columns) -> list[Value]:
     return [None if length is not None and length < 1.5 else stalled for stalled, length in pairs]
 
 
-def stalled_unexplained_of(columns: Columns) -> list[Value]:
-    """The same while less than half is explained."""
-    pairs = zip(stalled_of(columns), explained_long_of(columns), strict=True)
-    return [a if b is not None and b < 0.5 else None for a, b in pairs]
-
-
 def does_not_rise_of(columns: Columns) -> list[bool]:
     """Whether the return is known not to have risen lately, and not to be always the same."""
     pairs = rows_of(columns, "rise_lately", "return_unmoved")
@@ -232,12 +226,6 @@ def bandit_unrisen_of(columns: Columns) -> list[Value]:
     for unrisen, length, entropy in pairs:
         found.append(unrisen if length is not None and length < 1.5 and entropy is not None else None)
     return found
-
-
-def ignores_policy_of(columns: Columns) -> list[Value]:
-    """Updates with one and the same return; 0 where the lengths of episodes do not differ."""
-    pairs = rows_of(columns, "return_unmoved", "lengths_differ")
-    return [0.0 if unmoved is not None and differ == 0.0 else unmoved for unmoved, differ in pairs]
 
 
 def unexplained_for_long_of(columns: Columns) -> list[Value]:
@@ -409,10 +397,8 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "policy_wanders": (None, policy_wanders_of),
     "bandit_unrisen": (None, bandit_unrisen_of),
     "return_at_lowest": (None, of_course("return_at_lowest")),
-    "return_ignores_policy": (None, ignores_policy_of),
     "entropy_at_ceiling": (None, of_course("entropy_at_ceiling")),
     "return_below_first": (None, unless_sliding(of_course("return_below_first"))),
-    "stalled_unexplained": (None, stalled_unexplained_of),
     "return_unmoved": (None, of_course("return_unmoved")),
     "entropy_collapse_risk": (signals.entropy_collapse_risk(), risk_of),
     "explains_nothing": (None, explains_nothing_of),

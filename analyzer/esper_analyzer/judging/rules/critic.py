@@ -15,6 +15,7 @@ from esper_analyzer.judging.watched import (
     uncontradicted,
     unexplained_unrisen,
 )
+from esper_schemas.metric.catalogue import EPISODE_RETURN, SLIDING_RETURN
 from esper_schemas.metric.metrics import Bands, above, at_least, at_most, below
 from esper_schemas.metric.payload import METRICS
 
@@ -31,6 +32,7 @@ def critic_rules() -> list[Rule]:
             " learning rate, gradients and targets.",
             question="critic",
             needs=("explained_variance",),
+            needs_one_of=("return_std", "return_mean", EPISODE_RETURN, SLIDING_RETURN),
             hold=(10, 10),
             clear=10,
             gives=DECISIVE,

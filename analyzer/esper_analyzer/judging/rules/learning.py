@@ -16,9 +16,8 @@ from esper_analyzer.judging.watched import (
     of_column,
     path_unrisen,
     stalled,
-    stalled_unexplained,
+    unless_at_goal,
     unless_sliding,
-    unmoved_though_lengths_differ,
 )
 from esper_schemas.metric.metrics import Bands, above, at_least
 
@@ -82,7 +81,7 @@ def learning_rules() -> list[Rule]:
         signal_rule(
             "return_stalled",
             "Updates in which the return has not risen beyond its noise",
-            stalled(),
+            unless_at_goal(stalled()),
             Bands(warning=(at_least(60),), critical=(at_least(400),), nonfinite="unknown"),
             "The policy does not learn; look whether its gradients arrive, at advantages, and at stored actions.",
             question="learning",
@@ -94,26 +93,9 @@ def learning_rules() -> list[Rule]:
             chart="episode_return_mean",
         ),
         signal_rule(
-            "stalled_unexplained",
-            "Updates in which the return has not risen, under a critic that explains less than half",
-            stalled_unexplained(),
-            Bands(critical=(at_least(150),), nonfinite="unknown"),
-            "Neither policy nor critic learns; look at what both get: observations, actions, rewards and episode ends.",
-            question="learning",
-            needs=("episode_return_mean", "explained_variance"),
-            hold=(10, 10),
-            gives=DECISIVE,
-            shown=as_count,
-            sentence=lambda count: (
-                f"In {as_count(count)} updates the return has not risen beyond its noise,"
-                " and the critic explains less than half of it"
-            ),
-            chart="episode_return_mean",
-        ),
-        signal_rule(
             "return_unmoved",
             "Updates in all of which the return was the same",
-            of_column("return_unmoved"),
+            unless_at_goal(of_column("return_unmoved")),
             Bands(warning=(at_least(60),), nonfinite="unknown"),
             "There is nothing to learn from, unless no episode has reached its goal yet; look at the rewards.",
             question="learning",
@@ -127,7 +109,7 @@ def learning_rules() -> list[Rule]:
         signal_rule(
             "policy_wanders",
             "The way of the policy, √(2·KL) of each update added up, while the return did not rise,",
-            path_unrisen(),
+            unless_at_goal(path_unrisen()),
             Bands(warning=(above(8.0),), critical=(above(30.0),), nonfinite="unknown"),
             "It moves, and learns nothing; look at advantages, stored actions, rewards, and the learning rate.",
             question="learning",
@@ -140,7 +122,7 @@ def learning_rules() -> list[Rule]:
         signal_rule(
             "bandit_unrisen",
             "Updates of episodes of one step in which the return has not risen beyond its noise",
-            bandit_unrisen(),
+            unless_at_goal(bandit_unrisen()),
             Bands(warning=(at_least(40),), nonfinite="unknown"),
             "Each action is paid at once, and still nothing is learned; look at advantages, and at stored actions.",
             question="learning",
@@ -165,22 +147,6 @@ def learning_rules() -> list[Rule]:
             gives=DECISIVE,
             shown=as_count,
             sentence=lambda count: f"In the last {as_count(count)} updates the return was at its lowest so far",
-            chart="episode_return_mean",
-        ),
-        signal_rule(
-            "return_ignores_policy",
-            "Updates in all of which the return was the same, though episodes were of different lengths",
-            unmoved_though_lengths_differ(),
-            Bands(critical=(at_least(400),), nonfinite="unknown"),
-            "Whatever is done, nothing is earned; look whether rewards arrive, and whether a goal can be reached.",
-            question="learning",
-            needs=("episode_return_mean", "episode_length_mean"),
-            hold=(1, 1),
-            gives=DECISIVE,
-            shown=as_count,
-            sentence=lambda count: (
-                f"The return was exactly the same in {as_count(count)} updates, though episodes differed in length"
-            ),
             chart="episode_return_mean",
         ),
         signal_rule(
@@ -217,7 +183,7 @@ def learning_rules() -> list[Rule]:
         signal_rule(
             "entropy_at_ceiling",
             "Updates in which entropy stayed at its highest and the return did not rise",
-            of_column("entropy_at_ceiling"),
+            unless_at_goal(of_column("entropy_at_ceiling")),
             Bands(warning=(at_least(50),), critical=(at_least(200),), nonfinite="unknown"),
             "The policy stays random; look at the entropy coefficient, and whether its gradients arrive.",
             question="learning",

@@ -57,6 +57,7 @@ class Rule:
         bands_of: the metric or signal whose name a user's settings use for other bands; may be empty.
         question: the question of the verdict that it answers; None if it only raises alerts.
         needs: the columns without which it cannot be judged.
+        needs_one_of: columns of which one is enough, the best one first.
         hold: (k, n): an alert needs k of the last n updates beyond the bound, including the newest.
         clear: the alert ends after this many consecutive updates within the bound.
         gives: the levels that a warning and a critical alert contribute to the verdict.
@@ -77,6 +78,7 @@ class Rule:
     meaning: str
     question: Question | None = None
     needs: tuple[str, ...] = ()
+    needs_one_of: tuple[str, ...] = ()
     hold: tuple[int, int] = (3, 5)
     clear: int = 5
     gives: tuple[Level, Level] = NOTHING
@@ -89,6 +91,8 @@ class Rule:
     def lacks(self, measured: Collection[str]) -> list[str]:
         """Return which of the columns that it needs are not among those that were measured, nor what stands in."""
         missing = [name for name in self.needs if name not in measured]
+        if self.needs_one_of and not any(name in measured for name in self.needs_one_of):
+            missing.append(self.needs_one_of[0])
         return [name for name in missing if not (self.takes_sliding and STAND_INS.get(name) in measured)]
 
     @property
