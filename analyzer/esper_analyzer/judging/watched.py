@@ -176,11 +176,18 @@ def uncontradicted() -> Signal:
 
 
 def policy_unmoved() -> Signal:
-    """Return for how many updates the policy has not moved; 0 where the outcome has risen by more than a little."""
+    """Return for how many updates the policy has not moved; 0 where the outcome has risen by more than a little.
+
+    0 as well where most returns are the lowest one so far: where nothing is earned there is nothing to follow.
+    """
 
     def step(row: steps.Row) -> float | None:
         unmoved = row["policy_unmoved"]
-        if unmoved is None or not _has_progressed(row):
+        if unmoved is None:
+            return None
+        if row["return_is_lowest"] == 1.0:
+            return 0.0
+        if not _has_progressed(row):
             return unmoved
         start, now = row["return_start"], row["return_now"]
         is_little = start is not None and now is not None and now - start < LITTLE * max(abs(start), abs(now))
@@ -188,7 +195,8 @@ def policy_unmoved() -> Signal:
 
     unmoved, start, now = pl.col("policy_unmoved"), pl.col("return_start"), pl.col("return_now")
     is_little = (now - start < LITTLE * pl.max_horizontal(start.abs(), now.abs())).fill_null(False)
-    return of_one_row(pl.when(_HAS_PROGRESSED & ~is_little & unmoved.is_not_null()).then(0.0).otherwise(unmoved), step)
+    is_excused = _IS_LOWEST | (_HAS_PROGRESSED & ~is_little)
+    return of_one_row(pl.when(is_excused & unmoved.is_not_null()).then(0.0).otherwise(unmoved), step)
 
 
 def entropy_unrisen() -> Signal:

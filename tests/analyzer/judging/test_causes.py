@@ -383,6 +383,15 @@ def test_a_return_that_is_where_it_began_is_not_healthy_under_a_good_critic() ->
     assert "needs 15 updates in which episodes ended" in few.last.findings[0].text
 
 
+def test_a_policy_has_nothing_to_follow_where_nothing_is_earned() -> None:
+    """A goal is found by chance in one update of 15 and the policy does not move: not critical, as on a frozen lake."""
+    paid = [1.0 if i % 15 == 7 else 0.0 for i in range(130)]
+    columns: dict[str, Any] = {"kl_divergence": 1e-7, "entropy": around(0.69, 1e-4, 130)}
+    assert "critical" not in told(**columns, episode_return_mean=paid).levels
+    often = [1.0 if i % 3 else 0.0 for i in range(130)]
+    assert told(**columns, episode_return_mean=often).last.findings[0].rule == "policy_unmoved"
+
+
 def test_an_entropy_bonus_that_is_too_high_holds_the_policy_where_it_began() -> None:
     """A policy that stays uniform is critical after 100 updates, though episodes seem to become a little longer."""
     run = told(

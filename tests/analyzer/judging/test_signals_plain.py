@@ -165,14 +165,14 @@ def entropy_unrisen_of(columns: Columns) -> list[Value]:
 
 
 def unmoved_policy_of(columns: Columns) -> list[Value]:
-    """For how many updates the policy has not moved; 0 where the return has risen by more than a little."""
+    """For how many updates the policy has not moved; 0 where the return has risen clearly, or is mostly the lowest."""
     found: list[Value] = []
-    rows = rows_of(columns, "policy_unmoved", "return_start", "return_now")
-    for (unmoved, start, now), rise in zip(rows, rise_of(columns), strict=True):
+    rows = rows_of(columns, "policy_unmoved", "return_start", "return_now", "return_is_lowest")
+    for (unmoved, start, now, is_lowest), rise in zip(rows, rise_of(columns), strict=True):
         has_risen = rise is not None and rise >= PROGRESS
         if start is not None and now is not None:
             has_risen = has_risen and not now - start < LITTLE * max(abs(start), abs(now))
-        found.append(0.0 if unmoved is not None and has_risen else unmoved)
+        found.append(0.0 if unmoved is not None and (has_risen or is_lowest == 1) else unmoved)
     return found
 
 
@@ -473,6 +473,12 @@ RUNS["frozen"] = real_run(
     kl_divergence=[1e-5] * 90,
     entropy=[0.69] * 90,
     episode_return_mean=[100.0 + 10.0 * (i % 5) for i in range(90)],
+)
+RUNS["seldom_paid"] = real_run(
+    90,
+    kl_divergence=[1e-7] * 90,
+    entropy=[0.69] * 90,
+    episode_return_mean=[1.0 * (i % 9 == 4 or i in (60, 61, 63, 64, 65)) for i in range(90)],
 )
 RUNS["below_first"] = real_run(
     120,
