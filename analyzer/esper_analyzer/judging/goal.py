@@ -35,13 +35,14 @@ class GoalCourse:
       Known after the start.
     - `goal_reached`: the first update after which the smoothed return was at the goal or above; null before that.
       Where every return was 0, none was paid, and no goal is reached, not even one below 0.
-    - `at_goal`: 1 where the smoothed return is so now, else 0. Known after the start.
+    - `at_goal`: 1 where the smoothed return is so, or was in the last `returns.BELOW` measured updates, since a return
+      that hovers around its goal is there; else 0. Known after the start.
     """
 
     NAMES = ("far_from_goal", "no_nearer_to_goal", "goal_reached", "at_goal")
 
-    READS = ("update", "episode_return_mean", "return_start", "return_now", "return_unmoved")
-    """Columns from which they are made; the last three are of `returns.Returns`."""
+    READS = ("update", "episode_return_mean", "return_start", "return_now", "return_unmoved", "return_high")
+    """Columns from which they are made; the last four are of `returns.Returns`."""
 
     def __init__(self, goal: float | None) -> None:
         self._goal = math.nan if goal is None else goal
@@ -64,7 +65,9 @@ class GoalCourse:
         far = float(self._far)
         if now is None or start is None:
             return far, None, None, None
-        is_there = now >= self._goal and not (now == 0.0 and row["return_unmoved"])
+        is_paid, high = not (now == 0.0 and row["return_unmoved"]), row["return_high"]
+        is_there = is_paid and now >= self._goal
+        was_there = is_there or (is_paid and high is not None and high >= self._goal)
         if is_there and math.isnan(self._reached):
             update = row["update"]
             self._reached = math.nan if update is None else float(update)
@@ -75,21 +78,23 @@ class GoalCourse:
         if steps > self._most_steps:
             self._most_steps, self._rows_since = steps, 0
         if not math.isnan(self._reached):
-            return 0.0, 0.0, self._reached, float(is_there)
-        return far, 0.0 if way >= NEAR else float(self._rows_since), None, float(is_there)
+            return 0.0, 0.0, self._reached, float(was_there)
+        return far, 0.0 if way >= NEAR else float(self._rows_since), None, float(was_there)
 
     def extend(self, columns: Mapping[str, Floats]) -> list[Floats]:
         """As `step`, for rows; one array for each of `NAMES`, NaN where there is no number."""
         rows = len(columns["update"])
         if math.isnan(self._goal):
             return [np.full(rows, np.nan)] * len(self.NAMES)
-        update, earned, start, now, unmoved = (columns[name] for name in self.READS)
+        update, earned, start, now, unmoved, high = (columns[name] for name in self.READS)
         far = self._all_far(earned)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             is_known = ~(np.isnan(now) | np.isnan(start))
             way = np.where(self._goal > start, (now - start) / (self._goal - start), 1.0)
             steps = np.where(is_known, np.floor(way / NEARER), -np.inf)
-            is_there = is_known & (now >= self._goal) & ~((now == 0.0) & (unmoved > 0.0))
+            is_paid = is_known & ~((now == 0.0) & (unmoved > 0.0))
+            is_there = is_paid & (now >= self._goal)
+            was_there = is_there | (is_paid & (high >= self._goal))
             may_be_first = is_there & ~np.isnan(update)
         most = np.maximum.accumulate(np.append(self._most_steps, steps))
         is_nearer = steps > most[:-1]
@@ -107,7 +112,7 @@ class GoalCourse:
         far[was_reached] = 0.0
         since[was_reached | (way >= NEAR)] = 0.0
         since[~is_known] = np.nan
-        return [far, since, np.where(is_known, reached, np.nan), np.where(is_known, is_there, np.nan)]
+        return [far, since, np.where(is_known, reached, np.nan), np.where(is_known, was_there, np.nan)]
 
     def _all_far(self, earned: Floats) -> Floats:
         is_measured = np.isfinite(earned)

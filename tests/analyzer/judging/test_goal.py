@@ -27,7 +27,8 @@ NAN, INF = math.nan, math.inf
 def plain(returns: Sequence[Value], updates: Sequence[Value], goal: float) -> list[tuple[Value, ...]]:
     """`GoalCourse` once more, in plain Python, straight from its description."""
     course, found = Returns(), list[tuple[Value, ...]]()
-    made = [course.step(value)[:3] for value in returns]
+    numbers = [dict(zip(Returns.NAMES, course.step(value), strict=True)) for value in returns]
+    made = [(one["return_start"], None, one["return_now"]) for one in numbers]
     known = [value if value is not None and math.isfinite(value) else None for value in returns]
     reached: Value = None
     for i, (start, _, now) in enumerate(made):
@@ -41,7 +42,8 @@ def plain(returns: Sequence[Value], updates: Sequence[Value], goal: float) -> li
             found.append((far, None, None, None))
             continue
         is_paid = any(value for value in known[: i + 1])
-        is_there = now >= goal and is_paid
+        is_there, high = now >= goal and is_paid, numbers[i]["return_high"]
+        is_near = is_there or (high is not None and high >= goal and is_paid)
         ways = [
             (b, (b - a) / (goal - a) if goal > a else 1.0)
             for a, _, b in made[: i + 1]
@@ -56,7 +58,7 @@ def plain(returns: Sequence[Value], updates: Sequence[Value], goal: float) -> li
         since = float(len(steps) - steps.index(highest) - (highest > -INF))
         if reached is not None:
             far = since = 0.0
-        found.append((far, 0.0 if ways[-1][1] >= NEAR else since, reached, float(is_there)))
+        found.append((far, 0.0 if ways[-1][1] >= NEAR else since, reached, float(is_near)))
     return found
 
 
@@ -241,6 +243,11 @@ def test_a_trained_policy_that_goes_on_at_its_goal_is_healthy(rows: int) -> None
     assert verdict_on(at_its_best, None).level == ("warning" if rows == 100 else "critical")
     always = verdict_on([500.0] * rows, 475.0)
     assert (always.level, always.questions["learning"].level) == ("healthy", "healthy")
+
+
+def test_a_return_that_hovers_around_its_goal_is_there() -> None:
+    """500 updates, now a little above 475, now a little below: there is nothing to warn of."""
+    assert verdict_on([475.0 + 6.0 * math.sin(i / 9.0) + i % 3 for i in range(500)], 475.0).level == "healthy"
 
 
 def test_a_trained_policy_whose_critic_is_new_is_not_critical() -> None:
