@@ -99,7 +99,7 @@ FIFTH_TASKS = (
     Task(
         name="TicTacToe",
         group="discrete",
-        why="a return is −1, 0 or 1, the other player moves by chance in part, and a good mean is just above 0",
+        why="a return is −1, 0 or 1, the other player moves by chance in part, and runs stand for long at 0",
         make=fifth_tiny_envs.TicTacToe,
         random=-0.95,
         good=0.04,
