@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmark import environments, tiny_envs
 from benchmark.environments import OneHot, Task
+from benchmark.fifth_environments import FIFTH_TASKS
 from benchmark.fourth_environments import FOURTH_TASKS
 from benchmark.hyper import Hyper
 from benchmark.second_environments import SECOND_TASKS
@@ -129,7 +130,7 @@ FIRST_TASKS = (
 )
 """Environments that are in the fresh runs of the first plan alone."""
 
-FRESH_TASKS = (*FIRST_TASKS, *SECOND_TASKS, *THIRD_TASKS, *FOURTH_TASKS)
+FRESH_TASKS = (*FIRST_TASKS, *SECOND_TASKS, *THIRD_TASKS, *FOURTH_TASKS, *FIFTH_TASKS)
 """Environments that are in fresh runs alone: each in one plan."""
 
 EVERY_TASK = {task.name: task for task in (*environments.TASKS, *FRESH_TASKS)}

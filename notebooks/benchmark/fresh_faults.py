@@ -16,6 +16,7 @@ from benchmark import tampering
 from benchmark.faults import KINDS, Fault
 from benchmark.faults.data import ObservationsZero
 from benchmark.faults.fault import Env
+from benchmark.fifth_faults import FIFTH_KINDS
 from benchmark.fourth_faults import FOURTH_KINDS
 from benchmark.hyper import Hyper
 from benchmark.running import Clock, Learner, Rollout
@@ -215,7 +216,7 @@ FIRST_KINDS: dict[str, type[Fault]] = {
 }
 """The kinds of the first plan, by name."""
 
-FRESH_KINDS: dict[str, type[Fault]] = FIRST_KINDS | SECOND_KINDS | THIRD_KINDS | FOURTH_KINDS
+FRESH_KINDS: dict[str, type[Fault]] = FIRST_KINDS | SECOND_KINDS | THIRD_KINDS | FOURTH_KINDS | FIFTH_KINDS
 """The kinds that are in fresh runs alone, by name: each in one plan."""
 
 EVERY_KIND: dict[str, type[Fault]] = KINDS | FRESH_KINDS

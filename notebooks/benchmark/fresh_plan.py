@@ -7,7 +7,7 @@ environments are among them, in the first plan also the new kinds on known envir
 new seeds. When the runs of one plan have changed a rule, the next plan has environments and kinds of its own.
 
 The plans depend on this file, on the environments and faults of each (`fresh_environments.py` and `fresh_faults.py`,
-`second_environments.py` and `second_faults.py`, and so on to `fourth_environments.py` and `fourth_faults.py`), and on
+`second_environments.py` and `second_faults.py`, and so on to `fifth_environments.py` and `fifth_faults.py`), and on
 what they take from `plan.py`.
 """
 
@@ -26,6 +26,8 @@ import polars as pl
 
 from benchmark.environments import Task
 from benchmark.faults import STRENGTHS, TRAINERS
+from benchmark.fifth_environments import FIFTH_TASKS
+from benchmark.fifth_faults import FIFTH_KINDS
 from benchmark.fourth_environments import FOURTH_TASKS
 from benchmark.fourth_faults import FOURTH_KINDS
 from benchmark.fresh_environments import EVERY_TASK, FIRST_TASKS
@@ -49,13 +51,13 @@ from benchmark.second_faults import SECOND_KINDS
 from benchmark.third_environments import THIRD_TASKS
 from benchmark.third_faults import THIRD_KINDS
 
-LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4", "fresh_5", "fresh_6")
+LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4", "fresh_5", "fresh_6", "fresh_7")
 """Folders of the samples, the oldest first. A lot judges the rules once; if a rule changes for what it showed, the
 batches that nobody has looked at are the next lot."""
 
-FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT = LOTS
+FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT, SEVENTH_LOT = LOTS
 
-USED_UP = frozenset(LOTS)
+USED_UP = frozenset((FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT))
 """Lots that judged older rules: a rule was changed since, for what they showed or for another reason."""
 
 EARLY = 0.7
@@ -348,7 +350,35 @@ FOURTH_PLAN = FreshPlan(
     lot=SIXTH_LOT,
 )
 
-PLANS = (FIRST_PLAN, SECOND_PLAN, THIRD_PLAN, FOURTH_PLAN)
+FIFTH_PLAN = FreshPlan(
+    seed="a fifth plan of fresh runs",
+    first_run=5000,
+    first_seed=2**24,
+    tasks=FIFTH_TASKS,
+    kinds=tuple(FIFTH_KINDS),
+    # Those of the third plan again: they break most runs.
+    known_kinds=(
+        "advantages-noise",
+        "nan-in-returns",
+        "observations-zero",
+        "policy-reset",
+        "rate-jumps",
+        "rewards-negated",
+        "rlm-ilf",
+        "weights-noisy",
+    ),
+    sound_runs=(5, 0),
+    kind_runs=(3, 0),
+    known_kind_runs=2,
+    rlmutation_runs=(1, 4),
+    shortest=150,
+    longest=480,
+    broken_longest=400,
+    left=120,
+    lot=SEVENTH_LOT,
+)
+
+PLANS = (FIRST_PLAN, SECOND_PLAN, THIRD_PLAN, FOURTH_PLAN, FIFTH_PLAN)
 
 
 def make_fresh_plan() -> tuple[Entry, ...]:

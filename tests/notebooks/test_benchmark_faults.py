@@ -215,11 +215,41 @@ CHECKS: dict[str, Check] = {
         broken[0]["return_mean"] != sound[0]["return_mean"]
         and broken[0]["episode_return_mean"] == sound[0]["episode_return_mean"]
     ),
+    "bootstrap-doubled": only("return_mean", "value_mean"),
+    "value-loss-heavy": equals("vf_coef", 1e6),
+    "advantages-alternate": both(times("advantage_mean", -1.0), only("advantage_mean", "return_mean")),
+    "mask-inverted": both(only("advantage_std", "value_mean"), differs("return_mean", 0)),
+    "output-layers-frozen": both(differs("value_mean"), lambda broken, _: broken[0]["kl_divergence"] > 0),
+    "schedule-rises": lambda broken, sound: (
+        broken[0]["learning_rate"] == sound[0]["learning_rate"]
+        and broken[1]["learning_rate"] == pytest.approx(1.06 * sound[1]["learning_rate"])
+    ),
+    "softmax-twice": only("entropy", "value_mean"),
+    "weights-eight-bits": lambda broken, sound: (
+        broken[0]["value_mean"] == sound[0]["value_mean"] and broken[1]["value_mean"] != sound[1]["value_mean"]
+    ),
+    "actions-of-neighbour": differs("value_mean", 0),
+    "buffer-aliased": only("kl_divergence", "return_mean"),
+    "rewards-boolean": equals("episode_return_mean", 25.0),
+    "rewards-by-their-mean": lambda broken, sound: (
+        broken[0]["episode_return_mean"] > 0 > sound[0]["episode_return_mean"]
+    ),
+    "rewards-of-opponent": lambda broken, sound: broken[0]["return_mean"] < sound[0]["return_mean"],
     "rewards-flip": lambda broken, sound: abs(broken[0]["episode_return_mean"]) < 0.5 * sound[0]["episode_return_mean"],
 }
 """What a run of two updates shows of each kind, beside a sound one with the same seed."""
 
-TASKS = dict.fromkeys(("rlm-mts", "penalties-lost", "advantages-unsigned", "rewards-of-neighbour"), "Reach")
+TASKS = dict.fromkeys(
+    (
+        "rlm-mts",
+        "penalties-lost",
+        "advantages-unsigned",
+        "rewards-of-neighbour",
+        "rewards-boolean",
+        "rewards-by-their-mean",
+    ),
+    "Reach",
+)
 """Environments other than CartPole-v1: episodes are truncated within a rollout there, and rewards differ."""
 
 
@@ -502,6 +532,106 @@ def test_what_is_seen_and_done_can_be_stuck_or_out_of_order() -> None:
     assert {tuple(sorted(order)) for order in orders} == {tuple(range(9))}
     assert len(set(orders)) == 5
     np.testing.assert_array_equal(shuffled.step(0)[0], np.array(orders[-1]) + 1)
+
+
+def test_a_mask_can_keep_the_ends_and_a_buffer_the_last_observation() -> None:
+    """Advantages are 0 and returns the values but at ends; or the first steps have what was seen at the last one."""
+    masked = rollout(values=np.array([[3.0], [3.0], [3.0]], np.float32))
+    masked.estimate(0.5, 1.0)
+    assert 0 not in masked.advantages
+    EVERY_KIND["mask-inverted"]().change_rollout(masked, Clock(0, 1), 0.5, 1.0)
+    assert (masked.advantages.ravel().tolist(), masked.returns.ravel().tolist()) == ([0.0, -2.0, 0.0], [3.0, 1.0, 3.0])
+    aliased = rollout()
+    aliased.observations[:] = np.arange(3, dtype=np.float32).reshape(3, 1, 1)
+    EVERY_KIND["buffer-aliased"]().change_rollout(aliased, Clock(0, 1), 0.5, 1.0)
+    assert aliased.observations.ravel().tolist() == [2.0, 2.0, 2.0]
+
+
+def test_a_value_can_count_twice_and_a_sign_alternate() -> None:
+    """What follows is worth twice what it is, except after an end; advantages change their sign every second time."""
+    doubled = rollout(following=np.full((3, 1), 4.0, np.float32))
+    EVERY_KIND["bootstrap-doubled"]().change_rollout(doubled, Clock(0, 1), 0.5, 0.0)
+    assert doubled.returns.ravel().tolist() == [5.0, 1.0, 5.0]
+    alternating, clock = EVERY_KIND["advantages-alternate"](), Clock(2, 6)
+    signs = []
+    for _ in range(6):
+        clock.tick()
+        there = rollout(advantages=np.ones((3, 1), np.float32))
+        alternating.change_rollout(there, clock, 0.5, 1.0)
+        signs.append(float(there.advantages[0, 0]))
+    assert signs == [1, 1, -1, 1, -1, 1]
+
+
+def test_weights_can_have_eight_bits_and_logits_two_softmaxes() -> None:
+    """After a step, each weight is one that eight bits hold, and outputs sum to 1: from the first broken update on."""
+    from torch import nn
+
+    actor, critic = nn.Sequential(nn.Linear(3, 4)), nn.Sequential(nn.Linear(3, 1))
+    optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=1e-3)
+    clock = Clock(1, 2)
+    for name in ("weights-eight-bits", "softmax-twice"):
+        EVERY_KIND[name]().prepare(Learner(actor, critic, None, optimizer, float), clock)
+    row = torch.ones(1, 3)
+    for is_broken in (False, True):
+        clock.tick()
+        (actor(row).square().sum() + critic(row).sum()).backward()
+        optimizer.step()
+        weights = torch.cat([each.detach().flatten() for each in (*actor.parameters(), *critic.parameters())])
+        assert torch.equal(weights, weights.to(torch.float8_e4m3fn).float()) == is_broken
+        assert (actor(row).sum().item() == pytest.approx(1.0)) == is_broken
+
+
+def test_a_schedule_can_rise() -> None:
+    """By 6 % from the first broken update on, and by no more than a factor of 10,000."""
+    fault, clock = EVERY_KIND["schedule-rises"](), Clock(2, 1000)
+    rates = []
+    for _ in range(1000):
+        clock.tick()
+        rates.append(fault.learning_rate(1e-3, clock))
+    assert rates[:5] == pytest.approx([1e-3, 1e-3, 1e-3, 1.06e-3, 1.06**2 * 1e-3])
+    assert rates[-1] == pytest.approx(10.0)
+
+
+def test_rewards_can_lose_their_size_or_their_sign() -> None:
+    """They are 1 where they are not 0; divided by the mean so far, that may be near 0; or those of the other player."""
+    paid = [-2.0, 0.0, 3.0, -1.5]
+
+    class Paying(gymnasium.Env[Any, Any]):
+        observation_space = gymnasium.spaces.Box(0, 9, (3,), np.float32)
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            self.left = list(paid)
+            return np.zeros(3, np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            return np.zeros(3, np.float32), self.left.pop(0), False, False, {}
+
+    def told(name: str, index: int = 0) -> list[float]:
+        env = EVERY_KIND[name](seed=1).wrap(Paying(), Clock(0, 1), index, {})
+        env.reset()
+        return [float(env.step(0)[1]) for _ in paid]
+
+    assert told("rewards-boolean") == [1.0, 0.0, 1.0, 1.0]
+    assert told("rewards-by-their-mean") == pytest.approx([1.0, 0.0, 9.0, 12.0])
+    assert [told("rewards-of-opponent", index) for index in (0, 1)] == [paid, [-reward for reward in paid]]
+
+
+def test_an_action_can_be_the_neighbours() -> None:
+    """Each environment does what was chosen last for the one before it, and the first what was for the last one."""
+    clock = Clock(0, 1)
+    fault = EVERY_KIND["actions-of-neighbour"]()
+    training = Training(EVERY_TASK["Reach"], TINY, fault, clock, Ledger(clock), 1, Path(), "x")
+    envs = training.make_envs()
+    for env in envs:
+        env.reset(seed=1)
+    places = []
+    for step in (1, -1):
+        for index, env in enumerate(envs):
+            before = env.unwrapped.place[0]  # type: ignore[attr-defined]
+            env.step(np.full(2, step * (index + 1) / 10, np.float32))
+            places.append(env.unwrapped.place[0] - before)  # type: ignore[attr-defined]
+    assert np.array(places) / 0.15 == pytest.approx([0.1, 0.1, 0.2, 0.3, -0.1, -0.2])
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

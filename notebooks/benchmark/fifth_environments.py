@@ -1,0 +1,142 @@
+"""The environments of the fifth plan of fresh runs: eight of our own after what people train, and rooms of MiniGrid's.
+
+`environments` says what the bounds are. They were measured on some thirty short sound runs, with seeds of no plan, of
+which nothing was judged. Where sound runs reach only a part of what can be had, `good` is what they reach.
+"""
+
+from __future__ import annotations
+
+from benchmark import fifth_tiny_envs
+from benchmark.environments import Task
+from benchmark.hyper import Hyper
+from benchmark.packaged_environments import minigrid
+
+FIFTH_TASKS = (
+    Task(
+        name="CartPoleSwingUp",
+        group="continuous",
+        why="the return stands at a third where the pole goes round, and all episodes end together, six updates apart",
+        make=fifth_tiny_envs.CartPoleSwingUp,
+        random=38.3,  # of a policy that has learned nothing; actions that are drawn evenly earn 29
+        good=130.0,
+        learned=93.0,
+        failed=70.0,
+        critic_floor=None,
+        shortest=200,
+        longest=900,
+        hyper=Hyper(num_envs=32, learning_rate=3e-3, gamma=0.98, scale_rewards=True),
+    ),
+    Task(
+        name="Quadrotor",
+        group="continuous",
+        why="solved within a third of a run; the first return is that of a crash, and a good one is twenty times it",
+        make=fifth_tiny_envs.Quadrotor,
+        random=3.4,
+        good=100.0,
+        learned=61.0,
+        failed=37.0,
+        critic_floor=None,
+        shortest=150,
+        longest=900,
+        hyper=Hyper(num_envs=32, epochs=3, learning_rate=1e-3, gamma=0.97, scale_rewards=True),
+    ),
+    Task(
+        name="Warehouse",
+        group="continuous",
+        why="orders pay two days later, demand is by chance, and the last tenth of the return takes most of a run",
+        make=fifth_tiny_envs.Warehouse,
+        random=-1.2,  # of a policy that has learned nothing; actions that are drawn evenly earn 0.8
+        good=21.0,
+        learned=12.1,
+        failed=6.6,
+        critic_floor=None,
+        shortest=150,
+        longest=900,
+        hyper=Hyper(num_envs=32, epochs=3, learning_rate=1e-3, gamma=0.95, scale_rewards=True),
+    ),
+    Task(
+        name="Prose",
+        group="discrete",
+        why="a text is paid at its end, each token has a price, and all texts end together: returns begin below 0",
+        make=fifth_tiny_envs.Prose,
+        random=-1.4,
+        good=2.8,
+        learned=1.1,
+        failed=0.1,
+        critic_floor=None,
+        shortest=150,
+        longest=1080,
+        hyper=Hyper(num_envs=64, rollout_steps=16, learning_rate=2e-3, gamma=0.999, entropy_coef=0.01),
+    ),
+    Task(
+        name="Sums",
+        group="discrete",
+        why="each step is marked, the next one is drawn by chance, and runs stand for long at three right ones of five",
+        make=fifth_tiny_envs.Sums,
+        random=0.51,
+        good=1.8,
+        learned=1.28,
+        failed=0.96,
+        critic_floor=None,
+        shortest=150,
+        longest=1080,
+        hyper=Hyper(num_envs=32, rollout_steps=16, learning_rate=2e-3, gamma=0.8, entropy_coef=0.02),
+    ),
+    Task(
+        name="Snake",
+        group="discrete",
+        why="the game gets harder with what is earned, and is learned all the time and never to the end",
+        make=fifth_tiny_envs.Snake,
+        random=-0.81,
+        good=4.5,
+        learned=2.4,
+        failed=1.05,
+        critic_floor=None,
+        shortest=200,
+        longest=1080,
+        hyper=Hyper(num_envs=32, epochs=3, learning_rate=2e-3, gamma=0.95, entropy_coef=0.01),
+    ),
+    Task(
+        name="TicTacToe",
+        group="discrete",
+        why="a return is −1, 0 or 1, the other player moves by chance in part, and runs stand for long at 0",
+        make=fifth_tiny_envs.TicTacToe,
+        random=-0.95,
+        good=0.04,
+        learned=-0.36,
+        failed=-0.6,
+        critic_floor=None,
+        shortest=150,
+        longest=1080,
+        hyper=Hyper(num_envs=32, rollout_steps=16, learning_rate=2e-3, gamma=0.97, entropy_coef=0.01),
+    ),
+    Task(
+        name="DeepSea",
+        group="toy",
+        why="one episode in 128 finds what pays, and every other one teaches to keep away from it",
+        make=fifth_tiny_envs.DeepSea,
+        random=0.002,
+        good=0.99,
+        learned=0.6,
+        failed=0.35,
+        critic_floor=None,
+        shortest=150,
+        longest=1080,
+        hyper=Hyper(num_envs=32, rollout_steps=16, epochs=3, learning_rate=7e-4, entropy_coef=0.02),
+    ),
+    Task(
+        name="MiniGrid-MultiRoom-N2-S4",
+        group="discrete",
+        why="the return is 0 or nearly until the door is opened, and a room is drawn anew for each episode",
+        make=minigrid("MiniGrid-MultiRoom-N2-S4-v0"),
+        random=0.006,
+        good=0.8,
+        learned=0.48,
+        failed=0.28,
+        critic_floor=None,
+        shortest=200,
+        longest=900,
+        hyper=Hyper(num_envs=16, epochs=3, learning_rate=1.5e-3, gamma=0.97, entropy_coef=0.01),
+    ),
+)
+"""Environments that are in the fresh runs of the fifth plan alone."""
