@@ -10,7 +10,6 @@ A reason is data, `Reason`. Its sentences are for people; no code decides by the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,8 +17,14 @@ from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.course import LEARNING_UPDATES
 from esper_analyzer.judging.goal import GoalCourse
 from esper_analyzer.judging.judge import Judge
-from esper_analyzer.judging.returns import PROGRESS, START_RETURNS
 from esper_analyzer.judging.rules.rule import QUESTIONS, Question, Rule
+from esper_analyzer.judging.standing import (
+    FEW_RETURNS,
+    is_about_where_it_began,
+    not_risen,
+    outcome,
+    standing_of_critic,
+)
 from esper_analyzer.reading.gaps import missing_count
 from esper_analyzer.wording import compact, missing
 from esper_schemas.metric.catalogue import EPISODE_RETURN, SLIDING_RETURN
@@ -31,16 +36,6 @@ DROPPED_ROWS = "dropped_rows"
 DAMAGE = "damage"
 REMARK = "remark"
 """With `MISSING_UPDATES`, the names in `Reason.rule` of reasons that no rule gives."""
-
-CLEAR_RISE, CLEARLY_ABOVE = 3.0, 2.0
-"""A run can be healthy once its return has risen by so many times its noise, or is above its start by so many times.
-
-It is more than `PROGRESS`, from which on a return counts as moving: chance, or a little of the task, can reach that.
-"""
-
-BACK = 1.0
-"""A return that has risen, and is above its start by no more than so many times its noise, is back where it began,
-if it is also below its best by more than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +206,7 @@ def _can_be_healthy(judge: Judge) -> bool:
 
     A run whose outcome is measured, and is about where it began, is not known to be healthy, whatever its critic says.
     """
-    if not judge.has_losses or judge.rows < LEARNING_UPDATES or _is_about_where_it_began(judge):
+    if not judge.has_losses or judge.rows < LEARNING_UPDATES or is_about_where_it_began(judge):
         return False
     return any(rule.question in ("critic", "learning") for rule in judge.judged)
 
@@ -223,34 +218,14 @@ def _state(judge: Judge) -> Reason:
     if not judge.has_losses:
         return _no_rule("unknown", STATE, "No loss has been measured.")
     if _can_be_healthy(judge):
-        return _no_rule("healthy", STATE, _standing(judge))
+        return _no_rule("healthy", STATE, standing_of_critic(judge))
     if judge.rows < LEARNING_UPDATES:
         text = f"Only {judge.rows} update{'s' * (judge.rows != 1)} so far"
         return _no_rule("unknown", STATE, f"{text}; critic and outcome are judged from {LEARNING_UPDATES} on.")
     if any(rule.question == "learning" for rule in judge.judged):
         few = judge.measured_now("return_start") is None
-        return _no_rule("unknown", STATE, f"The outcome is unknown. {_not_risen(judge)}" if few else _not_risen(judge))
+        return _no_rule("unknown", STATE, f"The outcome is unknown. {not_risen(judge)}" if few else not_risen(judge))
     return _no_rule("unknown", STATE, "Neither the critic nor the outcome could be judged.")
-
-
-_FEW_RETURNS = f"Not judged yet: needs {START_RETURNS} updates in which episodes ended."
-
-
-def _not_risen(judge: Judge) -> str:
-    """Say that a return is where it began, and what would tell whether that is good enough."""
-    if judge.measured_now("return_start") is None:
-        return _FEW_RETURNS
-    if _is_unpaid(judge):
-        return f"Every return was 0 up to update {judge.last_update}: look whether rewards arrive."
-    rise = judge.measured_now("return_rise") or 0.0
-    if rise >= CLEAR_RISE:
-        said = "It had risen, and is back where it began."
-    else:
-        said = f"It has {'hardly' if rise >= PROGRESS else 'not'} risen beyond its noise yet."
-    text = f"{_outcome(judge)} {said}"
-    if judge.return_goal is not None:
-        return text
-    return f"{text} Declare the return that counts as solved (return_goal), or compare with a sound run, to judge it."
 
 
 def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reason]]) -> Answer:
@@ -265,26 +240,9 @@ def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reaso
         return Answer("unknown", None, _lacking(judge, question))
     if question == "mechanics":
         return Answer("healthy", None, "Losses are finite, and updates are applied.")
-    if question == "learning" and _is_about_where_it_began(judge):
-        return Answer("unknown", None, _not_risen(judge))
-    return Answer("healthy", None, _standing(judge) if question == "critic" else _outcome(judge))
-
-
-def _is_about_where_it_began(judge: Judge) -> bool:
-    """Whether the return is measured, and has not clearly risen or is back where it began, nor has reached a goal."""
-    if judge.measured_now("return_unmoved") is None or judge.goal_reached is not None:
-        return False
-    has_risen = (judge.measured_now("return_rise") or 0.0) >= CLEAR_RISE
-    start, best, now, noise = (judge.measured_now(f"return_{name}") for name in ("start", "best", "now", "noise"))
-    if start is None or now is None or noise is None:
-        return not has_risen
-    is_back = best is not None and now - start <= BACK * noise < best - now
-    return is_back or not (has_risen or now - start > CLEARLY_ABOVE * noise)
-
-
-def _is_unpaid(judge: Judge) -> bool:
-    """Whether every episode return so far was 0."""
-    return bool(judge.measured_now("return_unmoved")) and judge.measured_now("return_now") == 0.0
+    if question == "learning" and is_about_where_it_began(judge):
+        return Answer("unknown", None, not_risen(judge))
+    return Answer("healthy", None, standing_of_critic(judge) if question == "critic" else outcome(judge))
 
 
 def _lacking(judge: Judge, question: Question) -> str:
@@ -295,7 +253,7 @@ def _lacking(judge: Judge, question: Question) -> str:
     rules = [rule for rule in judge.rules if rule.question == question and rule.is_asked]
     if any(not rule.lacks(measured) for rule in rules):
         if question == "learning":
-            return _FEW_RETURNS
+            return FEW_RETURNS
         if judge.rows < LEARNING_UPDATES:
             return f"Not judged yet: needs {LEARNING_UPDATES} updates."
         return "Not judged: there was nothing that a critic could explain."
@@ -359,23 +317,6 @@ def _causes(judge: Judge, facts: RunFacts) -> list[str]:
     ]
 
 
-def _outcome(judge: Judge) -> str:
-    """Describe the outcome in one sentence."""
-    start, best, now = (judge.measured_now(f"return_{name}") for name in ("start", "best", "now"))
-    if start is None or now is None:
-        return "The outcome was judged."
-    risen = judge.measured_now("return_rise") or 0.0
-    what = "The mean return of the last 100 episodes" if judge.measured_now("return_slides") else "The episode return"
-    goal, reached = judge.return_goal, judge.goal_reached
-    of_goal = "" if goal is None else f" of {goal:g}, its goal,"
-    text = f"{what} is {compact(now)}{of_goal} at update {judge.last_update}; it began at {compact(start)}"
-    if best is not None and best > now and risen >= 1.0:
-        text += f", and its best was {compact(best)}"
-    if reached is not None:
-        text += f"; it reached its goal at update {reached}"
-    return f"{text}."
-
-
 def _broken(judge: Judge) -> list[tuple[Rule, Reason]]:
     """Return each rule with an alert that counts, and the finding, in the order of the rules."""
     found: list[tuple[Rule, Reason]] = []
@@ -419,23 +360,6 @@ def grouped(findings: Iterable[Reason]) -> list[tuple[str, Reason]]:
         (f"Rank{'s' * (len(of) > 1)} {', '.join(map(str, sorted(of)))}: " if of else "", common)
         for common, of in ranks.items()
     ]
-
-
-def _standing(judge: Judge) -> str:
-    """Describe the state of the critic in one sentence, or that of the outcome where the critic's is not known."""
-    values = judge.values()
-    error, explained = values.get("critic_error"), values.get("explained_where_varied")
-    at = f"at update {judge.last_update}"
-    measured = judge.measured_now("explained_variance")
-    if explained is not None:
-        return f"Explained variance is {explained:.3g} {at}."
-    if error is not None and math.isfinite(error):
-        text = f"The critic's squared error is {100 * error:.3g} % of the usual variance of its targets {at}"
-        is_quiet = measured is not None and math.isfinite(measured)
-        return text + (", where returns vary so little that explained variance says little." if is_quiet else ".")
-    if measured is not None:
-        return f"Returns vary so little {at} that explained variance says little."
-    return _outcome(judge) if judge.measured_now("return_now") is not None else f"No rule is broken {at}."
 
 
 def _data(facts: RunFacts) -> list[Reason]:
