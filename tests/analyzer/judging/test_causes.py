@@ -434,6 +434,8 @@ def test_a_bandit_that_learns_nothing_is_warned_of(entropy: float | None, level:
     run = told(episode_return_mean=STILL[:100], episode_length_mean=1.0, entropy=entropy)
     assert ("bandit_unrisen" in run.rules()) == (level == "warning")
     assert run.first("critical") is None
+    at_goal = told(return_goal=min(STILL), episode_return_mean=STILL[:100], episode_length_mean=1.0, entropy=entropy)
+    assert "bandit_unrisen" not in at_goal.rules()
 
 
 def test_a_policy_that_is_stuck_at_its_lowest_is_critical() -> None:
