@@ -12,10 +12,10 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest # else every pr
 DEMO := runs/demo-$(shell date +%H%M%S)
 ENGINES ?= ducklake spark # those of `make engines`: the names of tests/engines/*.txt
 WITH ?= # further: what `make test` leaves out, too
-EVERY ?= 1 # one in so many cases of each hostile table
+EVERY ?= 1 # one in so many cases of each hostile or slow table
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)') # many a test waits for another process
 
-.PHONY: help setup demo tools stores test hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet engines
+.PHONY: help setup demo tools stores test slow hostile notebooks lint lint-js check bench gpu gpu-wheels torture wheel-check pictures benchmark benchmark-runs benchmark-results benchmark-tables clean bench-fleet engines
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,8 +52,11 @@ tools: $(NODE_READY) ## what the tests need beside Python: Chromium, tmux, and w
 stores: setup ## object stores for the tests, each in an environment of its own: moto, s3rver and azurite
 	@PYTHON=$(abspath $(BIN)/python) NPM=$(abspath $(BIN)/npm) bash tests/object_store/install.sh $(STORES)
 
-test: setup tools stores $(if $(WITH),$(ENVIRONMENTS_READY)) ## the whole suite, within about ten minutes on two idle cores (TMPDIR=/var/tmp: on a disk, not in memory; WITH=further: as before a change lands, hostile and notebooks in the same run)
-	$(PYTEST) -m "not torture and not engines$(if $(WITH),, and not notebooks and not hostile)" -n $(WORKERS) --dist worksteal --every $(EVERY)
+test: setup tools stores $(if $(WITH),$(ENVIRONMENTS_READY)) ## the suite, within about six minutes on two idle cores (TMPDIR=/var/tmp: on a disk, not in memory; WITH=further: as before a change lands, slow, hostile and notebooks in the same run)
+	$(PYTEST) -m "not torture and not engines$(if $(WITH),, and not slow and not notebooks and not hostile)" -n $(WORKERS) --dist worksteal --every $(EVERY)
+
+slow: setup tools stores ## the tests that take many seconds each, which `make test` leaves out: stores in trouble, clusters, trainings; five minutes (EVERY=3: of each table a third)
+	$(PYTEST) -m "slow and not torture and not engines and not notebooks and not hostile" -n $(WORKERS) --dist worksteal --every $(EVERY)
 
 .engines/%/.ready: tests/engines/%.txt
 	$(PYTHON) -m venv .engines/$*

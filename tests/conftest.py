@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,11 @@ settings.load_profile("busy")  # other processes may be busy, and no test assert
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--every`, the short form of the hostile tables, and `--from-rows`, against which stored numbers are held."""
+    """Add `--every`, a short form of long tables, and `--from-rows`, against which stored numbers are held."""
     parser.addoption("--from-rows", action="store_true", help="use no stored numbers: all come from the rows")
-    parser.addoption("--every", type=int, default=1, metavar="K", help="run one in K cases of each hostile table")
+    parser.addoption(
+        "--every", type=int, default=1, metavar="K", help="run one in K cases of each hostile or slow table"
+    )
 
 
 _SCRATCH = pytest.StashKey[Path]()
@@ -93,10 +94,13 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `--every` leaves out, always the same; a hostile test that is no row of a table is always run."""
+    """Leave out what `--every` leaves out, always the same; the first row of each table is always run."""
     every = config.getoption("--every")
-    rows = (item for item in items if hasattr(item, "callspec") and item.get_closest_marker("hostile"))
-    left_out = {item for item in rows if zlib.crc32(item.nodeid.encode()) % every}
+    tables: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if hasattr(item, "callspec") and (item.get_closest_marker("hostile") or item.get_closest_marker("slow")):
+            tables.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left_out = {item for rows in tables.values() for number, item in enumerate(rows) if number % every}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
 

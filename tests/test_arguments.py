@@ -191,6 +191,7 @@ def terminal(request: pytest.FixtureRequest, place: Path) -> Iterator[Terminal]:
     shell.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal", SHELLS, indirect=True)
 @pytest.mark.parametrize("command", GROUPS)
 def test_a_real_shell_completes_names_of_runs(terminal: Terminal, command: str, request: pytest.FixtureRequest) -> None:

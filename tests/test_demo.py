@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pexpect
+import pytest
 from rich.text import Text
 from tests.colors import red_parts
 from tests.recorder.train.test_learning import check_learned
@@ -14,6 +15,7 @@ from tests.test_docs import PROJECT
 from tests.waiting import HANG_SECS
 
 
+@pytest.mark.slow
 def test_the_demo_shows_a_sound_run_and_catches_a_broken_one(tmp_path: Path) -> None:
     """A run that learns; no word critical, and nothing red but the number of Lv/Lp, before the broken one; then why."""
     ready = f"{sys.prefix}/.ready"

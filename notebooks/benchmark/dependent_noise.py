@@ -35,6 +35,9 @@ Noise = Callable[[np.random.Generator, int], Values]
 UPDATES = 500
 """Of a run."""
 
+RUNS = 200
+"""Of each noise, in the tables of the README."""
+
 LEVEL, SIZE = 100.0, 10.0
 """The return at the start, and the deviation of its noise."""
 
@@ -109,16 +112,15 @@ def shows_progress(rows: pl.DataFrame) -> bool:
     return bool((numbers[Returns.NAMES.index("return_rise")] >= PROGRESS).any())
 
 
-def noise_rows(runs: int, *, has_learned: bool) -> Iterator[list[str]]:
-    """For each noise: the share of runs that are ever critical, of those that show progress, and that of each rule."""
-    for number, (name, noise) in enumerate(NOISES.items()):
-        rng = np.random.default_rng(number)
-        made = [made_run(noise(rng, UPDATES), has_learned=has_learned) for _ in range(runs)]
-        said = [critical_rules(rows) for rows in made]
-        counts = Counter(rule for one in said for rule in one)
-        named = ", ".join(f"`{rule}` {count / runs:.0%}" for rule, count in counts.most_common())
-        progress = sum(map(shows_progress, made)) / runs
-        yield [name, f"{sum(map(bool, said)) / runs:.0%}", f"{progress:.0%}", named or "–"]
+def noise_row(name: str, runs: int, *, has_learned: bool) -> list[str]:
+    """Its name, the share of its runs that are ever critical, of those that show progress, and that of each rule."""
+    rng = np.random.default_rng(list(NOISES).index(name))
+    made = [made_run(NOISES[name](rng, UPDATES), has_learned=has_learned) for _ in range(runs)]
+    said = [critical_rules(rows) for rows in made]
+    counts = Counter(rule for one in said for rule in one)
+    named = ", ".join(f"`{rule}` {count / runs:.0%}" for rule, count in counts.most_common())
+    progress = sum(map(shows_progress, made)) / runs
+    return [name, f"{sum(map(bool, said)) / runs:.0%}", f"{progress:.0%}", named or "–"]
 
 
 def tables(runs: int, *, markdown: bool) -> Iterator[str]:
@@ -126,12 +128,12 @@ def tables(runs: int, *, markdown: bool) -> Iterator[str]:
     head = ["noise", "ever critical", "progress is seen", "by rule"]
     cases = (("Nothing is learned", False), ("The return rose by six deviations, and stays", True))
     for title, has_learned in cases:
-        rows = list(noise_rows(runs, has_learned=has_learned))
+        rows = [noise_row(name, runs, has_learned=has_learned) for name in NOISES]
         yield render(f"{title}: {runs:,} runs of {UPDATES} updates each", head, rows, markdown=markdown)
 
 
 @click.command()
-@click.option("--runs", default=200, show_default=True, help="Runs for each noise.")
+@click.option("--runs", default=RUNS, show_default=True, help="Runs for each noise.")
 @click.option("--markdown", is_flag=True, help="Print the tables in Markdown.")
 def main(runs: int, markdown: bool) -> None:
     """Print how often the rules on learning are critical where returns are noise with a memory."""

@@ -115,6 +115,7 @@ def test_rows_are_safe_at_once_and_a_second_learn_takes_the_run_up(tmp_path: Pat
     assert "learn() was called again" in str(found.attempts()[0].reason)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_script_of_a_few_lines(tmp_path: Path) -> None:
     """A program that ends by Ctrl-C, with nothing but the Writer, leaves a sealed run that says so."""
     script = """

@@ -38,6 +38,7 @@ CONTRIB = pytest.mark.parametrize("make", [make_maskable, make_recurrent], ids=[
 ALL = pytest.mark.parametrize("make", [make_ppo, make_maskable, make_recurrent], ids=["PPO", "Maskable", "Recurrent"])
 
 
+@pytest.mark.slow
 @CONTRIB
 @pytest.mark.parametrize("clip_range_vf", [None, 0.15])
 def test_every_update_has_the_values_that_contrib_logs(tmp_path: Path, make: Make, clip_range_vf: float | None) -> None:

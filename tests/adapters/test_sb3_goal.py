@@ -46,6 +46,7 @@ VECTORS: dict[str, tuple[Callable[[], VecEnv], float | None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VECTORS)
 def test_a_run_declares_the_published_goal_where_it_holds(tmp_path: Path, name: str) -> None:
     """In its header, after real training, for the environments as Gymnasium registers them and no others."""

@@ -45,6 +45,7 @@ def seen(run: Run) -> list[tuple[int, int, int]]:
     return [(row["update"], row["attempt"], row["env_steps"]) for row in rows_of(run)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("envs", "then_envs", "then_steps"),
     [(1, 4, STEPS), (4, 1, STEPS), (2, 2, 4 * STEPS), (2, 2, STEPS // 2), (2, 2, STEPS)],

@@ -92,6 +92,7 @@ def growing(tmp_path: Path) -> Iterator[Path]:
         os.kill(process, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_training_that_knows_nothing_of_us_is_watched_live(tmp_path: Path, temporary: Path) -> None:
     """A row is on the screen soon after its flush, before the next one is computed; in the end nothing is left."""
     log = tmp_path / "log"
@@ -132,6 +133,7 @@ def test_the_import_ends_when_its_parent_is_killed(growing: Path, temporary: Pat
     assert json.loads((run / "rank-0000" / "attempts" / "0000.json").read_text())["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_log_that_is_removed_ends_the_screen_with_its_error(growing: Path, temporary: Path) -> None:
     """What was read is shown first; the line and the exit code are those of the import."""
     with start("tail", growing) as screen:
@@ -144,6 +146,7 @@ def test_a_log_that_is_removed_ends_the_screen_with_its_error(growing: Path, tem
     assert f"esper-analyze: {growing} was removed while it was followed" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_log_is_checked_and_reported_on(tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the run that an import makes of it; RUN is a path or a name under --root, and --run says the same."""
     monkeypatch.chdir(tmp_path)
@@ -280,6 +283,7 @@ def test_what_the_balance_says_of_the_numbers_is_said(tmp_path: Path, temporary:
     assert "->" not in done.stderr
 
 
+@pytest.mark.slow
 def test_series_of_add_scalars_are_read(tmp_path: Path, temporary: Path) -> None:
     """Each is a folder in the folder; their points are put in the order of their times."""
     script = (
@@ -309,6 +313,7 @@ def test_a_part_of_a_run_is_no_log(part: str, tmp_path: Path, temporary: Path) -
     assert done.stderr.endswith(f"{part} is a part of the run {tmp_path / 'r'}; pass the run\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["check"], ["report"], ["explain"], ["tail", "--once"]])
 def test_the_option_that_an_error_names_is_one_of_the_command(
     command: list[str], tmp_path: Path, temporary: Path
@@ -349,6 +354,7 @@ def test_a_run_is_not_read_as_a_log(command: list[str], tmp_path: Path) -> None:
     assert (done.exit_code, done.stderr) == (2, f"esper-analyze: {expected}\n")
 
 
+@pytest.mark.slow
 def test_how_the_training_of_a_log_ended_is_unknown(tmp_path: Path, temporary: Path) -> None:
     """A log that SIGKILL ended has no mark of it: reports say imported, and when its last row is from."""
     log = tmp_path / "torchrl.tfevents"

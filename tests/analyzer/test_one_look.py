@@ -89,6 +89,7 @@ def runs(recorded: Path, tmp_path: Path) -> list[Path]:
     return [tmp_path / "runs" / name for name in ("a", "b")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "runs_read", "ranks", "depth"),
     [

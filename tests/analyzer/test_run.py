@@ -62,6 +62,7 @@ def test_the_default_view_holds_what_no_later_row_supersedes(record: Callable[..
     assert [last_of[attempt, update] for update, attempt in expected] == view["seq"].to_list()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("step", [1, 3])
 def test_following_sees_what_reading_sees(record: Callable[..., Path], case: str, step: int) -> None:

@@ -147,6 +147,7 @@ def test_power_loss_at_every_operation(
     assert not is_long or sum(line.states for line in ledger.lines) >= 150
 
 
+@pytest.mark.slow
 def test_power_loss_during_recovery(
     memory: Path, monkeypatch: pytest.MonkeyPatch, ledger: Ledger, is_long: bool
 ) -> None:
@@ -213,6 +214,7 @@ MUTANTS: dict[str, tuple[object, str, Callable[..., Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_mutant_of_the_protocol_is_caught(
     memory: Path, monkeypatch: pytest.MonkeyPatch, ledger: Ledger, is_long: bool, mutant: str

@@ -48,6 +48,7 @@ def _critical(reader: Path) -> dict[str, int | None]:
     return {run: verdict.since for run, verdict in verdicts.items() if verdict.level == "critical"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["updates", "all_attempts"])
 def test_the_views_have_the_rows_of_the_run(view: str, connect: Connect, reader: Path) -> None:
     """Restarts, repeated updates, ranks and runs of the same name included, of each run what `Run.updates` has."""
@@ -69,6 +70,7 @@ def test_the_views_have_the_rows_of_the_run(view: str, connect: Connect, reader:
     assert found == connection.sql(f"select count(*) from {view}").pl().item()
 
 
+@pytest.mark.slow
 def test_runs_that_went_critical_are_those_of_the_reports(connect: Connect, reader: Path) -> None:
     """Since the same update, and when by the clock."""
     rows = connect(reader).sql(blocks("Which runs went critical?")[0]).pl()

@@ -41,6 +41,7 @@ def test_rsl_rl_on_the_device(device: torch.device, tmp_path: Path, read_rows: R
     assert rows[-1]["explained_variance"] == pytest.approx(explained.item())
 
 
+@pytest.mark.slow
 def test_rsl_rl_waits_no_more_often_than_without(device: torch.device, tmp_path: Path) -> None:
     """Counted in the profiler's trace of the same updates, without recording and with it."""
     plain = make_runner(tmp_path / "plain", env=Points(device=device.type))

@@ -81,6 +81,7 @@ def _save(run: Path, change: Callable[[Content], None]) -> None:
     torch.save(content, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_checkpoint_that_asks_for_too_much_is_refused(ground: Ground, name: str) -> None:
     """What a checkpoint claims is held against bounds before it is built, and never printed whole."""
@@ -98,6 +99,7 @@ PICKLES = {
 """Objects that Python takes long to make, or cannot pickle."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICKLES)
 def test_checkpoint_with_a_key_that_is_no_text_is_refused(ground: Ground, name: str) -> None:
     """A key that no dictionary can take is refused in one line, as everything else that is no checkpoint."""

@@ -23,6 +23,7 @@ def test_causes_are_metrics() -> None:
         assert kind.causes <= {*METRICS, "reward_alive", "reward_effort"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["NaN in one minibatch", pytest.param("learning rate jumps", marks=pytest.mark.notebooks)]
 )

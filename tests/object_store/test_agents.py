@@ -33,6 +33,7 @@ def test_each_tool_is_called() -> None:
     assert CALLS.keys() == TOOLS.keys()
 
 
+@pytest.mark.slow
 def test_the_server_outlives_its_store(moto: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While rows break off, each tool answers with an error of one line, without a secret; then with what is there."""
     monkeypatch.setenv("ESPER_CACHE_DIR", str(tmp_path / "cache"))

@@ -53,6 +53,7 @@ def _filled(words: list[str], root: object, out: str) -> list[str]:
     return [word.replace("ROOT", str(root)).replace("OUT", out) for word in words]
 
 
+@pytest.mark.slow
 def test_every_command_answers_as_for_the_folder(proxy: Proxy, cloud: Server, runs: Path, tmp_path: Path) -> None:
     """What each prints and writes is the same, but for the place, and rows are read in ranges."""
     for words in COMMANDS:
@@ -67,6 +68,7 @@ def test_every_command_answers_as_for_the_folder(proxy: Proxy, cloud: Server, ru
     assert any(asked.range for asked in proxy.asked)
 
 
+@pytest.mark.slow
 def test_the_server_for_agents_reads_it(
     cloud: Server, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +82,7 @@ def test_the_server_for_agents_reads_it(
     assert faults(cloud, "golden/finished", monkeypatch) == (rows, [])
 
 
+@pytest.mark.slow
 def test_uploads_that_are_killed(cloud: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each leaves whole objects, and the next one adds what is missing."""
     run = record_run(tmp_path, rows=100)
@@ -107,6 +110,7 @@ def test_two_recordings_at_once(cloud: Server, tmp_path: Path) -> None:
     assert objects(cloud) == files(runs[codes.index(0)], "runs/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS[:2] + COMMANDS[-1:], ids=lambda words: words[0])
 def test_a_connection_that_breaks_in_the_rows(
     words: list[str], proxy: Proxy, cloud: Server, runs: Path, tmp_path: Path

@@ -38,6 +38,7 @@ def _until(process: subprocess.Popen[str], update: int) -> None:
     pytest.fail(process.stderr.read())
 
 
+@pytest.mark.slow
 def test_tail_shows_segments_as_they_come(moto: Server, tmp_path: Path) -> None:
     """Each new segment is shown once it is there, the last ones with the end of the run, and then tail ends."""
     folder = record(tmp_path / "runs", "mine", 40, 10)
@@ -59,6 +60,7 @@ def test_tail_shows_segments_as_they_come(moto: Server, tmp_path: Path) -> None:
     assert errors.splitlines() == ["mine: unknown", "mine: finished", "mine: verdict unknown"]
 
 
+@pytest.mark.slow
 def test_tail_ends_with_its_store(moto: Server, tmp_path: Path) -> None:
     """If the store goes away, tail says so in one line and ends with exit code 2."""
     folder = record(tmp_path / "runs", "mine", 20, 10)

@@ -64,6 +64,7 @@ def _in_part(server: Server, key: str, data: bytes, count: int) -> Iterator[None
         assert b" 200 " in connection.recv(100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", shortened(OBJECTS, str))
 def test_object_in_part(name: str, s3rver: S3rver, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever reads the run sees rows of whole segments alone, and all of it as soon as the rest has arrived; also

@@ -59,6 +59,7 @@ def _plain(document: str, place: object) -> Any:
     return made
 
 
+@pytest.mark.slow
 @ONE_KIND
 def test_the_report_is_that_of_the_folder(near: Server) -> None:
     """The report of each golden run, and all its rows, are the same from the store and from the disk."""

@@ -108,6 +108,7 @@ def test_every_command_is_tried() -> None:
     assert {words[1] for words in COMMANDS if words[0] == "esper-analyze"} | {"mcp"} == set(analyzer.commands)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", CUTS)
 def test_the_network_is_cut_in_the_rows(cut: str, url: str, moto: Server, tmp_path: Path) -> None:
     """Half of each answer with rows arrives, again and again: each command gives up after some tries."""
@@ -121,6 +122,7 @@ def test_the_network_is_cut_in_the_rows(cut: str, url: str, moto: Server, tmp_pa
         place.check(done, moto, "the connection broke" if cut != "gone" else "")
 
 
+@pytest.mark.slow
 def test_a_store_that_falls_silent(url: str, moto: Server, tmp_path: Path) -> None:
     """In the middle of the rows for each command, or before a list or a seal: each gives up after some tries.
 
@@ -161,6 +163,7 @@ TROUBLES: dict[str, tuple[Callable[[Asked], bool], str, str]] = {
 }
 
 
+@pytest.mark.slow
 def test_trouble_of_a_store(url: str, moto: Server, tmp_path: Path) -> None:
     """Whatever is asked for, and whatever goes wrong with it, is one line that says what it is, after a few tries."""
     for number, (when, trouble, said) in enumerate(TROUBLES.values()):

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.timeout(2 * HANG_SECS)
 SEGMENT = "runs/mine/rank-0000/segments/00000002.parquet"
 
 
+@pytest.mark.slow
 def test_whole_run(any_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finished run is there file by file, the same bytes under the same names, and is sound when it is read there."""
     run = record_run(tmp_path)
@@ -40,6 +41,7 @@ def test_whole_run(any_store: Server, tmp_path: Path, monkeypatch: pytest.Monkey
     assert faults(any_store, "runs/mine", monkeypatch) == (ROWS, [])
 
 
+@pytest.mark.slow
 def test_nothing_twice(any_store: Server, tmp_path: Path) -> None:
     """A second upload puts nothing, with or without a slash at the end of the URL, and says so."""
     run = record_run(tmp_path)
@@ -147,6 +149,7 @@ def test_several_runs(moto: Server, tmp_path: Path) -> None:
     assert not any("00000001.parquet" in key for key in objects(moto, "runs/second"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [bytes.upper, lambda data: data + b"more", lambda data: data[::-1]])
 def test_another_object(any_store: Server, tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
     """An object with other bytes, of the same size or not, is an error that names it, and is left as it is."""
@@ -159,6 +162,7 @@ def test_another_object(any_store: Server, tmp_path: Path, change) -> None:  # t
     assert objects(any_store)[SEGMENT] == theirs
 
 
+@pytest.mark.slow
 def test_another_run(any_store: Server, tmp_path: Path) -> None:
     """A run of the same name that is another recording is refused, and nothing of it is put."""
     run, other = record_run(tmp_path / "one"), record_run(tmp_path / "other")

@@ -85,6 +85,7 @@ def test_killed_upload(object_store: Server, tmp_path: Path, number: signal.Sign
     object_store.kill()  # it may still write what the ended upload had sent
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_here")
 def test_store_in_trouble(
     object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

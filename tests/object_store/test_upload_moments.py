@@ -114,6 +114,7 @@ def _on_disk(server: Server) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix().removesuffix(suffix): path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 def test_store_killed_at_each_moment(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of a list, of a HEAD, of a PUT, and between a PUT and its answer: the run is there in the end, a
     reader never counts what is there in part, and a store that keeps its objects gets none of them twice.

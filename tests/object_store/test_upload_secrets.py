@@ -15,6 +15,7 @@ pytestmark = pytest.mark.timeout(2 * HANG_SECS)
 CONFIG = {"lr": 1e-3, "logger": {"token": "t0ken", "entity": "us"}, "env.path": "/home/me", "seed": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("object_store", "traceback"),
     [("moto", {}), ("s3rver", {"ESPER_TRACEBACK": "1"})],
@@ -53,6 +54,7 @@ def test_credentials_nowhere(object_store: Server, tmp_path: Path, traceback: di
         assert found == [], f"{secret} is in {[everything[name] for name in found]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("object_store", "keys", "config", "nulls"),
     [

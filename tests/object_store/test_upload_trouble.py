@@ -79,6 +79,7 @@ def reading(server: Server, monkeypatch: pytest.MonkeyPatch, key: str = "runs/mi
         yield reader
 
 
+@pytest.mark.slow
 def test_reader_beside(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever reads a run while it is uploaded sees a sound run that grows; nothing that is there in part counts."""
     run = record_run(tmp_path, rows=ROWS)
@@ -109,6 +110,7 @@ def _kill_uploads(server: Server, run: Path, times: int) -> None:
     assert objects(server, "runs") == whole
 
 
+@pytest.mark.slow
 def test_uploads_killed(object_store: Server, tmp_path: Path) -> None:
     """Uploads that SIGKILL ends anywhere leave whole objects; the next one adds what is missing, and nothing else."""
     _kill_uploads(object_store, record_run(tmp_path, rows=ROWS), 5)

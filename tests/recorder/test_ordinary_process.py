@@ -185,6 +185,7 @@ def test_rows_that_wait_are_written_many_at_a_time(
     assert updates(read_rows, recorder.path)[:500] == list(range(500))
 
 
+@pytest.mark.slow
 def test_metrics_that_are_always_new_lose_no_row(tmp_path: Path, read_rows: ReadRows) -> None:
     """Each begins a segment, which is a file to be sealed: no row waits behind that, and few files are open."""
     most = 0
@@ -198,6 +199,7 @@ def test_metrics_that_are_always_new_lose_no_row(tmp_path: Path, read_rows: Read
     assert last_attempt(recorder.path).status == "finished"
 
 
+@pytest.mark.slow
 def test_sealing_that_takes_long_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_rows: ReadRows
 ) -> None:
@@ -307,6 +309,7 @@ recorder.record(update=0, policy_loss=0.1, value_loss=0.2)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "status", "reason"),
     [

@@ -76,6 +76,7 @@ def test_the_reader_declares_a_goal(tmp_path: Path) -> None:
     assert above.exit_code == ExitCode.FINE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["runs", "fleet"])
 def test_the_goal_of_the_reader_is_that_of_many_runs(tmp_path: Path, command: str) -> None:
     """Without it the run is no worse than a warning; with it it is critical for being far from it."""

@@ -156,6 +156,7 @@ def _with(path: KeyPath, value: Any) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_every_change_of_the_description_is_found_out(corpus: Corpus) -> None:
     """No number, name or type of the description can be changed without real files being read otherwise."""
     hold(DESCRIPTION, corpus)

@@ -266,6 +266,7 @@ def test_no_state_of_a_file_is_used_where_nothing_is_kept(
     assert len(opened) == SEGMENTS
 
 
+@pytest.mark.slow
 def test_each_rank_is_kept(tmp_path: Path, opened: list[str], as_new: Callable[[], None]) -> None:
     """Whoever reads one rank after another keeps what is known of the others."""
     for rank in range(2):

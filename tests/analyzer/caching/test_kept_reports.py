@@ -88,6 +88,7 @@ def test_reports_of_golden_runs(name: str, tmp_path: Path, cache: Path, monkeypa
     assert not is_kept or is_from_cache(cache, run)
 
 
+@pytest.mark.slow
 def test_reports_of_the_bases_of_the_damages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs that damages start from have the same report from the cache, and so has each with a segment lost."""
     for name, run in write_bases(tmp_path).items():
@@ -202,6 +203,7 @@ def test_what_is_of_another_type_is_not_believed(
     assert {path: path.read_bytes() for path in cache.iterdir()} != falsified
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "files"), [("report", 2), ("check", 2), ("compare", 2), ("explain", 1), ("tail --once", 1)]
 )

@@ -17,6 +17,7 @@ from esper_analyzer.engines.engine import BATCH, MAX_DEATHS, Lost, WorkersFailed
 from esper_analyzer.engines.local import LocalEngine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("count", [0, 1, 3 * 4 * BATCH + 7])
 def test_results_come_in_the_order_of_the_items(tmp_path: Path, workers: int, count: int) -> None:
@@ -35,6 +36,7 @@ def test_work_begins_before_a_result_is_asked_for(tmp_path: Path) -> None:
         assert list(results) == [None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deaths", [1, MAX_DEATHS])
 def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, deaths: int) -> None:
     """Its items are worked on again by another, each alone; the first death of an item was not alone."""
@@ -55,6 +57,7 @@ def test_an_item_that_kills_every_worker_is_lost_and_no_other(tmp_path: Path) ->
     assert results == [2 * number for number in range(40) if number != 7]
 
 
+@pytest.mark.slow
 def test_workers_that_all_die_are_an_error(tmp_path: Path) -> None:
     """Not every item is tried on a machine on which no worker can work."""
     pieces = [Piece(number, tmp_path / "log", dies=99) for number in range(400)]

@@ -123,6 +123,7 @@ def alert_of(rule: str) -> Alert:
     return Alert(1, rule, "warning", 1.0, "", 1, None, rule, 1, 1, 1, 1.0, 1, True, "warning")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_live_alerts_are_those_of_the_whole_run(seed: int) -> None:
     """In whatever portions the rows come, the list is the same in the end; times, worst and what lasts included."""

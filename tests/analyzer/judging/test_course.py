@@ -118,6 +118,7 @@ def expected_of(name: str) -> Columns:
     return course_of(columns_of(RUNS[name].select(READS)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_every_column_is_what_plain_python_says(name: str) -> None:
     """In each row: as one frame, row by row, and in portions of 1, 40, 1, 100 and so on."""
@@ -161,6 +162,7 @@ CANCELLING: list[Value] = [*map(float, range(19)), 1.7e308, -1.7e308, *[0.0] * 1
 """Numbers whose sum depends on the order in which they are added up."""
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(
     columns=st.fixed_dictionaries(dict.fromkeys(READS, courses)),

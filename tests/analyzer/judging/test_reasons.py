@@ -162,6 +162,7 @@ def shape(path: Path, command: Command) -> Iterator[Any]:
     yield Page(open_run(path)._repr_html_()).elements
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [remarked, missing, damaged, ranked], ids=lambda make: make.__name__)
 def test_rewording_decides_nothing(
     make: Callable[[Record], Path],

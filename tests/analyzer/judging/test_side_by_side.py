@@ -65,6 +65,7 @@ def test_each_run_is_judged_as_if_it_were_alone(seed: int) -> None:
         assert state_of(judge, episodes) == state_alone(rows), f"run {at} of {rows.height} rows"
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(sizes=st.lists(st.integers(1, 400), min_size=2, max_size=5), seed=st.integers(0, 1000), cut=st.integers(1, 300))
 def test_judges_that_have_seen_rows_go_on_side_by_side(sizes: list[int], seed: int, cut: int) -> None:

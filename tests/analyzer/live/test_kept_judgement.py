@@ -64,6 +64,7 @@ def write(root: Path, updates: Iterable[int], *, is_bad: bool = False, **options
     return Path(recorder.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_screen_shows_what_the_rows_say(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first screen, the second and one after a report show the judgement that the rows give."""

@@ -113,6 +113,7 @@ def test_the_display_suits_a_light_and_a_dark_page(record: Record) -> None:
     assert 'font-size="11" fill="currentColor"' in html
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "losses",
     [[], [0.5], [NAN] * 3, [1e308, -1e308, 0.0], [0.0] * 30, [None, 1.0, None], [5e-324, 1.0]],
@@ -293,6 +294,7 @@ def recording(process: Process, until: Path) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter packages, not ours
 def test_a_cell_follows_a_run(writer: Callable[..., Process], tmp_path: Path) -> None:
     """One display is redrawn in place: until so many updates, until an interrupt, until the run ends."""

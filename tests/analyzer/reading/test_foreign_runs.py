@@ -280,6 +280,7 @@ def test_printable_keeps_what_people_write() -> None:
     assert printable("::error file=a::b ##[group]c") == r"\x3a:error file=a\x3a:b \x23#[group]c"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [*COMMANDS, ["runs"], ["compare"], ["explain"], ["explain", "--format", "json"], ["explain", "--rank", "0"]],

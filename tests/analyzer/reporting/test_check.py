@@ -118,6 +118,7 @@ def test_what_is_not_there(check: Command, tmp_path: Path, record: Callable[...,
     assert check("--run", path).returncode == 3
 
 
+@pytest.mark.slow
 def test_in_a_shell_pipeline(record: Callable[..., Path], tmp_path: Path) -> None:
     """The exit code steers `&&`, `||` and `pipefail`, and standard output is JSON alone."""
     record(FINE, "fine")

@@ -520,6 +520,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     return compare(sorted(root.iterdir()), by="updates")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height", [20, 24, 50, 60])
 def test_the_text_of_sixty_runs_fits_a_screen(sweep: Comparison, height: int) -> None:
     """The best runs and groups, the worst verdicts, and a last line that counts what is left out."""

@@ -119,6 +119,7 @@ def test_groups_of_seeds_have_counts_and_returns(judged: Callable[..., Any], swe
     assert {run["group"] for run in judged(sweep, "--no-group")["runs"]} == {None}
 
 
+@pytest.mark.slow
 def test_output_depends_on_the_runs_alone(command: Command, sweep: Path, tmp_path: Path) -> None:
     """Not on the number of processes, the cache, or the order of the folders; in no format."""
     folders = [sweep / "broken", sweep / "sound", sweep]
@@ -183,6 +184,7 @@ def test_configurations_of_any_kind_have_a_column(command: Command, tmp_path: Pa
     assert table["config.odd"].to_list() == [None, "\\ud800"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_a_row_with_its_error(command: Command, sweep: Path, tmp_path: Path) -> None:
     """Damaged runs, foreign and missing folders come first, and hide no other."""
     root = tmp_path / "runs"
@@ -294,6 +296,7 @@ def test_text_fits_its_width_and_the_screen(sweep: Path, width: int, height: int
         assert lines[-1].startswith("left out: ") == (height == 14)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_no_byte(
     command: Command, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -455,6 +455,7 @@ def send(server: subprocess.Popen[bytes], method: str, **params: Any) -> dict[st
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_ends_the_server(root: Path, number: signal.Signals, code: int) -> None:
     """Ctrl-C and SIGTERM end the server at once, although its standard input stays open, with their exit codes."""

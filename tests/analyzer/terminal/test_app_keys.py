@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.analyzer.app_driver import screen, settle, show, until
 from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
@@ -16,6 +17,7 @@ from esper_analyzer.terminal.app.widgets import Chooser
 from esper_recorder import Recorder
 
 
+@pytest.mark.slow
 def test_the_cursor_reads_the_values_of_the_run(demo: Path) -> None:
     """Zoomed in to single updates, each step of the cursor shows the recorded number, rounded, and the return."""
     recorded = dict(open_run(demo).updates(0).select("update", "value_loss").collect().iter_rows())
@@ -127,6 +129,7 @@ def test_help_names_every_key_and_q_quits(demo: Path) -> None:
     show(demo, steps)
 
 
+@pytest.mark.slow
 def test_runs_and_ranks_are_switched_by_key(tmp_path: Path) -> None:
     """o lists the runs of the folder and opens one; r goes round the ranks."""
     for name, ranks in (("one", 1), ("two", 3)):
@@ -183,6 +186,7 @@ def test_the_mouse_puts_the_cursor_and_zooms(demo: Path) -> None:
     show(demo, steps)
 
 
+@pytest.mark.slow
 def test_what_the_cursor_and_the_chart_show_is_always_what_was_asked_for_last(demo: Path) -> None:
     """Keys that come faster than the run is read end at the row, and at the part of the metric, of the last one."""
 

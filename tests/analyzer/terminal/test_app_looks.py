@@ -79,6 +79,7 @@ def test_colours_are_the_terminals_own_and_none_with_no_color(
     assert not any(name.startswith("#") for name in colors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_calm", [False, True])
 def test_any_size_is_survived(demo: Path, record: Callable[..., Path], is_calm: bool) -> None:
     """Below 60×20 the screen says what it needs; made larger again, everything is back and nothing is too wide."""

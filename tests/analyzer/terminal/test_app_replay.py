@@ -61,6 +61,7 @@ def last_raised(app: EsperApp) -> int:
     return max(event.alert.last for event in app.scene.picture.events if event.alert is not None)
 
 
+@pytest.mark.slow
 def test_next_alert_answers_when_it_would_have_fired(demo: Path) -> None:
     """n pauses at the update where the next alert is raised: it is listed there, and not one step before."""
 

@@ -162,6 +162,7 @@ def test_the_places_of_a_run_that_goes_on_are_those_of_the_whole(tmp_path: Path)
         assert [by_steps.update_at(place) for place in (-10, 25, 120)] == [-1.0, 2.5, 12.0]
 
 
+@pytest.mark.slow
 def test_a_metric_is_pinned_in_the_grid(pair: tuple[Path, Path]) -> None:
     """Space puts the marked metric first among the small charts, and takes it away; x is the axis of the grid, too."""
 

@@ -149,6 +149,7 @@ def test_numbers_are_short_and_foreign_text_is_harmless() -> None:
     assert printable("a\x1b[31mb\n\u202e") == "a\\x1b[31mb\\n\\u202e"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(40, 12), (60, 16), (60, 20), (80, 24), (100, 30), (160, 50), (200, 60)])
 @pytest.mark.parametrize("rows", [0, 1, 40])
 @pytest.mark.parametrize("style", [PLAIN, ASCII])
@@ -167,6 +168,7 @@ def test_a_frame_fits_its_terminal(record: Callable[..., Path], size: tuple[int,
     assert "?" not in re.sub(r"(mechanics|critic|learning) \?", "", text)  # no character that ASCII has nothing for
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (100, 30), (120, 40), (150, 40), (200, 60)])
 @pytest.mark.parametrize("is_calm", [False, True])
 def test_a_frame_says_what_the_application_says(
@@ -273,6 +275,7 @@ def test_tail_leaves_the_last_frame(tmp_path: Path) -> None:
     assert terminal.raw.rindex(b"finished") > terminal.raw.rindex(b"\x1b[?1049l")
 
 
+@pytest.mark.slow
 def test_replay_shows_a_run_from_its_beginning(record: Callable[..., Path], tmp_path: Path) -> None:
     """Rows appear in the rhythm of the recording; SIGTERM gives the terminal back as well, with 143."""
     start = 1_700_000_000_000_000

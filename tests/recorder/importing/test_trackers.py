@@ -207,6 +207,7 @@ def test_series_of_add_scalars_are_found_whatever_their_tag(module: str, tag: st
     assert [row["value_loss"] for row in rows_of(tmp_path / "runs" / "r")] == [0.5, 1.0, 1.5]
 
 
+@pytest.mark.slow
 def test_series_that_begin_while_they_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A series has a folder of its own, which turns up with its first point."""
     monkeypatch.setattr("esper_recorder.importing.following.POLL_SECS", 0.02)

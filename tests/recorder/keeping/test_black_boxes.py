@@ -193,6 +193,7 @@ def folders(run: Path) -> set[str]:
     return {str(path.relative_to(run)) for path in (run / RANK / "blackbox").iterdir() if path.is_dir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ROWS)
 def test_damaged_black_box_is_moved_aside_and_nothing_else(
     damage: Damage, bases: dict[Base, Path], tmp_path: Path
@@ -225,6 +226,7 @@ def test_damaged_black_box_is_moved_aside_and_nothing_else(
     assert not verify_run(RunDirectory(run)).is_damaged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ROWS)
 def test_run_with_a_damaged_black_box_is_recorded_on(damage: Damage, bases: dict[Base, Path], tmp_path: Path) -> None:
     """It costs no row: the next attempt begins without a repair, and changes nothing in it."""

@@ -229,6 +229,7 @@ def _tree(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", shortened(CASES, lambda case: case.name))
 def test_broken_run_is_repaired_and_recorded_on(crashed: Path, tmp_path: Path, case: Case) -> None:
     """Whatever breaks: verify finds it, repair keeps every other row, and the run can be read and recorded on."""
@@ -324,6 +325,7 @@ def test_repair_never_writes_through_a_link(crashed: Path, tmp_path: Path, where
     assert {**_tree(tmp_path), "file": elsewhere.read_bytes() if elsewhere.is_file() else b""} == before
 
 
+@pytest.mark.slow
 def test_repair_cut_short_can_be_done_again(crashed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repair that fails at any of its file steps leaves a run that the next one brings to the same rows."""
     from esper_recorder.keeping import durable

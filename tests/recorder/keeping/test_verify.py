@@ -237,6 +237,7 @@ def test_recorded_loss_is_listed_and_is_no_damage(whole: Path, tmp_path: Path) -
     assert "rows with sequence numbers 16 to" in output
 
 
+@pytest.mark.slow
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_fuzzed_run_gives_faults_or_our_own_errors(whole: Path, tmp_path: Path, data: st.DataObject) -> None:

@@ -122,6 +122,7 @@ def pipe(path: Path, _marker: Path) -> None:
     os.mkfifo(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -227,6 +228,7 @@ def test_a_planted_link_is_not_written_through(trained: tuple[Trainer, Recorder]
     assert not (recorder.path / "checkpoint.pt").is_symlink()
 
 
+@pytest.mark.slow
 def test_damage_anywhere_is_refused_or_changes_nothing(trained: tuple[Trainer, Recorder], tmp_path: Path) -> None:
     """Bits flipped, bytes cleared, ends cut off at random: never another state, never another error."""
     trainer, recorder = trained

@@ -90,6 +90,7 @@ def test_options_reach_the_header(tmp_path: Path) -> None:
     assert config["env_implementation"].startswith("CartPole-v1 (gymnasium ")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_real_process_properly(tmp_path: Path) -> None:
     """Started and ended as people do it: nothing that comes after the command itself adds a word or another code."""
     with subprocess.Popen(
@@ -217,6 +218,7 @@ gymnasium.register("Broken-v0", Broken)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["torch", "gymnasium"])
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(tmp_path: Path, missing: str) -> None:
     """Without torch or gymnasium: one line with the pip command, exit code 2."""
@@ -247,6 +249,7 @@ def test_help_names_every_hyperparameter() -> None:
     assert "Pendulum-v1: --num-envs" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("no_color", [False, True])
 def test_a_terminal_gets_a_bar_and_colour_unless_it_wants_none(tmp_path: Path, no_color: bool) -> None:
     """On a terminal a redrawn bar with speed, value loss, return and health; NO_COLOR takes the colour out."""
@@ -278,6 +281,7 @@ for more in (["--run-id", "r"], ["--run-id", "s", "--stop-on", "critical"]):
 """
 
 
+@pytest.mark.slow
 def test_training_needs_no_polars(tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """Without polars a run is trained and recorded, its lines name no health, and --stop-on says what is missing."""
     trained, refused = run_python(WITHOUT_POLARS, tmp_path).stderr.split("r 0\n")

@@ -58,6 +58,7 @@ def rows_of(run: Path, *, all_attempts: bool = False) -> pl.DataFrame:
     return open_run(run).updates(all_attempts=all_attempts).collect().drop(NOT_COMPARED)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_records_what_it_would_have(
     rec: Rec, runs: Path, uninterrupted: pl.DataFrame
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_run_that_is_killed_again_and_again_records_what_it_would_have(
     assert not list(runs.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -119,6 +121,7 @@ def test_at_every_update_a_checkpoint_holds_all_that_decides_what_comes_next(
         assert flat(resumed.state_dict()) == flat(going_on.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_after_ctrl_c_not_one_update_is_done_again(
     rec: Rec, runs: Path, uninterrupted: pl.DataFrame, number: signal.Signals
@@ -135,6 +138,7 @@ def test_after_ctrl_c_not_one_update_is_done_again(
     assert [attempt.status for attempt in open_run(runs / "r").attempts()] == ["interrupted", "finished"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_row_is_resumed_from_the_start(
     rec: Rec, runs: Path, uninterrupted: pl.DataFrame
 ) -> None:
@@ -175,6 +179,7 @@ def test_a_run_killed_between_its_last_checkpoint_and_its_end_is_finished_by_a_r
     assert (run.status(), len(rows_of(runs / "r", all_attempts=True))) == ("finished", 4)
 
 
+@pytest.mark.slow
 def test_episodes_of_gymnasium_start_anew_and_those_cut_off_are_not_counted(rec: Rec, runs: Path) -> None:
     """Pendulum's episodes take 200 steps: those cut off at 180 never end, the next end 200 steps after the resume."""
     options = ["--env", "Pendulum-v1", "--num-envs", "2", "--rollout-steps", "90", "--updates", "5", "--run-id", "r"]
@@ -189,6 +194,7 @@ def test_episodes_of_gymnasium_start_anew_and_those_cut_off_are_not_counted(rec:
     assert open_run(runs / "r").header.config["episodes_on_resume"] == "restart"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -38,6 +38,7 @@ def record_run(root: Path, run_id: str, **overrides: Any) -> pl.DataFrame:
     return pl.read_parquet(root / run_id / "rank-0000/segments/*.parquet").sort("update")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", ["CartPole-v1", "gym:CartPole-v1", "Pendulum-v1"])
 def test_two_runs_of_one_seed_record_identical_values(tmp_path: Path, env: str) -> None:
     """On the CPU everything but the times is equal to the last bit; another seed differs."""

@@ -60,6 +60,7 @@ def _rows(*extras: str) -> st.SearchStrategy[list[dict[str, Any]]]:
     return st.lists(row, min_size=1, max_size=40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sealed", [False, True])
 @pytest.mark.parametrize("by", ["keywords", "payload", "numpy"])
 @SOMETIMES

@@ -66,6 +66,7 @@ def test_rows_are_those_of_the_analyzer(tmp_path: Path, attempts: list[list[int]
     assert ours(run)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=9), min_size=1, max_size=3))
 def test_any_history_reads_as_the_analyzer_reads_it(

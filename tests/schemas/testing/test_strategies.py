@@ -76,6 +76,7 @@ _PECULIAR: dict[str, Callable[[dict[str, Any]], bool]] = {
 }
 
 
+@pytest.mark.slow
 def test_rows_hold_what_hurts() -> None:
     """Among the rows that are drawn are all the values that a reader may trip over."""
     seen: set[str] = set()

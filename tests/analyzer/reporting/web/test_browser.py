@@ -42,6 +42,7 @@ ODD_RUNS: dict[str, list[list[tuple[int, float]]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD_RUNS)
 def test_odd_runs_are_drawn(opened: Opened, tmp_path: Path, name: str) -> None:
     """Whatever a run is like, its values are seen, those of each rank in a colour of its own."""
@@ -74,6 +75,7 @@ def test_colours_follow_the_reader(opened: Opened) -> None:
         assert pixels(page, "chart-0", "--line-0") > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(opened: Opened, scheme: str) -> None:
     """With everything unfolded, the page has no fault that axe-core calls serious or critical."""
@@ -128,6 +130,7 @@ def _run_of(root: Path, updates: int, **odd: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paper", ["A4", "Letter"])
 def test_a_sound_run_prints_on_three_pages(opened: Opened, tmp_path: Path, paper: str) -> None:
     """With all metrics and thirty settings, verdict, tiles, charts and tables fit on one to three pages."""

@@ -49,6 +49,7 @@ def _readout(page: Page) -> str:
     return page.locator("#chart-0 .readout").inner_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_curves_and_bands_are_drawn(opened: Opened, few: Path, scheme: str) -> None:
     """The return comes first, every group and single run in its colour; the readout has centre and ends of the band."""
@@ -146,6 +147,7 @@ def test_the_address_keeps_which_runs_are_shown(opened: Opened, few: Path) -> No
         assert page.input_value("#band") == "mean"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(opened: Opened, few: Path, scheme: str) -> None:
     """With everything unfolded and every chart made, axe-core calls nothing serious or critical."""

@@ -12,6 +12,7 @@ from esper_analyzer.reporting.html import report_html
 from esper_recorder import Recorder
 
 
+@pytest.mark.slow
 def test_hovering_shows_rounded_values_in_all_charts(opened: Opened) -> None:
     """The cursor of one chart is that of all; each says its value there in five digits, or what is in place of one."""
     with opened() as page:
@@ -30,6 +31,7 @@ def test_hovering_shows_rounded_values_in_all_charts(opened: Opened) -> None:
         assert page.locator(".chart", has_text="Entropy").first.locator(".readout").inner_text() == "0.6 (update 40)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "said"),
     [

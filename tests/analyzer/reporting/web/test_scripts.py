@@ -43,6 +43,7 @@ def checked(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tool", "line", "found"),
     [

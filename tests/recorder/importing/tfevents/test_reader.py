@@ -54,6 +54,7 @@ def written_by(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_whatever_torch_writes_is_read_alike(tmp_path: Path) -> None:
     """Scalars of both kinds, steps from 0 to 2⁶², names of all lengths, and other content in between."""
     rng = np.random.default_rng(0)
