@@ -44,6 +44,10 @@ PERFECT = 1e-4
 
 MAD_TO_STD = 1.4826  # of a normal distribution
 TINY = 1e-12
+
+ROUNDING = 1e-6
+"""Returns that deviate by less than this share of their mean are all the same, but for the rounding of float32."""
+
 DIGITS = 9
 """Decimals of logarithms, so that both forms of a signal give the same bits."""
 
@@ -116,7 +120,8 @@ def critic_error(usual: pl.Expr | None = None) -> pl.Expr:
 
     Unlike the value loss it does not depend on the scale of the rewards. Lv is the unclipped half-MSE if it was
     recorded, else the value loss. The targets are returns divided by `value_target_scale`. Their variance counts as
-    at least the usual one of the run, because a solved task leaves hardly any variance to explain.
+    at least the usual one of the run, because a solved task leaves hardly any variance to explain. Null where the
+    returns are all the same.
 
     Args:
         usual: expression for the usual standard deviation of the returns; `usual_return_std()` by default.
@@ -124,7 +129,8 @@ def critic_error(usual: pl.Expr | None = None) -> pl.Expr:
     loss = pl.col("value_loss_unclipped").fill_null(pl.col("value_loss"))
     std = pl.max_horizontal(finite("return_std"), usual_return_std() if usual is None else usual)
     scale = pl.col("value_target_scale").fill_null(1.0)
-    return pl.when(finite("return_std").is_not_null() & (std > TINY)).then(2.0 * loss * (scale / std) ** 2)
+    least = pl.max_horizontal(pl.lit(TINY), ROUNDING * finite("return_mean").abs())
+    return pl.when(finite("return_std").is_not_null() & (std > least)).then(2.0 * loss * (scale / std) ** 2)
 
 
 def has_something_to_explain(usual: pl.Expr | None = None) -> pl.Expr:

@@ -67,12 +67,18 @@ def outcome(judge: Judge) -> str:
     what = "The mean return of the last 100 episodes" if judge.measured_now("return_slides") else "The episode return"
     goal, reached = judge.return_goal, judge.goal_reached
     of_goal = "" if goal is None else f" of {goal:g}, its goal,"
-    text = f"{what} is {compact(now)}{of_goal} at update {judge.last_update}; it began at {compact(start)}"
-    if best is not None and best > now and risen >= 1.0:
+    text = f"{what} is {compact(now)}{of_goal} at update {judge.last_update}; it began as low as {compact(start)}"
+    if best is not None and best > max(now, start) and risen >= 1.0:
         text += f", and its best was {compact(best)}"
     if reached is not None:
         text += f"; it reached its goal at update {reached}"
     return f"{text}."
+
+
+def has_no_number(judge: Judge) -> bool:
+    """Whether explained variance and value loss are NaN or infinite; for returns that are all the same only one is."""
+    measured = (judge.measured_now("explained_variance"), judge.measured_now("value_loss"))
+    return all(number is not None and not math.isfinite(number) for number in measured)
 
 
 def standing_of_critic(judge: Judge) -> str:
@@ -87,6 +93,8 @@ def standing_of_critic(judge: Judge) -> str:
         text = f"The critic's squared error is {100 * error:.3g} % of the usual variance of its targets {at}"
         is_quiet = measured is not None and math.isfinite(measured)
         return text + (", where returns vary so little that explained variance says little." if is_quiet else ".")
+    if has_no_number(judge):
+        return f"Neither explained variance nor value loss is a number {at}."
     if measured is not None:
         return f"Returns vary so little {at} that explained variance says little."
     return outcome(judge) if judge.measured_now("return_now") is not None else f"No rule is broken {at}."

@@ -24,6 +24,7 @@ from esper_analyzer.judging.signals import (
     MIN_SHARE,
     MIN_SPREAD,
     PERFECT,
+    ROUNDING,
     TINY,
     WINDOW,
 )
@@ -125,7 +126,9 @@ def critic_error(row: Row) -> float | None:
         return None
     std = recorded if usual is None else max(recorded, usual)
     loss = row["value_loss"] if row["value_loss_unclipped"] is None else row["value_loss_unclipped"]
-    if loss is None or not std > TINY:
+    mean = row["return_mean"]
+    least = TINY if mean is None or not _isfinite(mean) else max(TINY, ROUNDING * abs(mean))
+    if loss is None or not std > least:
         return None
     scale = row["value_target_scale"]
     share = (1.0 if scale is None else scale) / std

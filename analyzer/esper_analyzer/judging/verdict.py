@@ -20,6 +20,7 @@ from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.rules.rule import QUESTIONS, Question, Rule
 from esper_analyzer.judging.standing import (
     FEW_RETURNS,
+    has_no_number,
     is_about_where_it_began,
     not_risen,
     outcome,
@@ -242,6 +243,8 @@ def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reaso
         return Answer("healthy", None, "Losses are finite, and updates are applied.")
     if question == "learning" and is_about_where_it_began(judge):
         return Answer("unknown", None, not_risen(judge))
+    if question == "critic" and has_no_number(judge):
+        return Answer("unknown", None, standing_of_critic(judge))
     return Answer("healthy", None, standing_of_critic(judge) if question == "critic" else outcome(judge))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from esper_analyzer.judging.goal import GoalCourse
 from esper_analyzer.judging.returns import START_RETURNS
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.rules.rule import QUESTIONS
+from esper_analyzer.judging.standing import outcome
 from esper_analyzer.judging.verdict import REMARK, RunFacts
 
 
@@ -80,7 +82,25 @@ def test_an_outcome_needs_some_updates_in_which_episodes_ended() -> None:
     )
     assert run.last.questions["learning"].level == "healthy"
     assert "The episode return is" in run.last.questions["learning"].reason
-    assert "it began at" in run.last.questions["learning"].reason
+    assert "it began as low as" in run.last.questions["learning"].reason
+
+
+def test_a_critic_whose_numbers_are_nan_is_not_called_sound() -> None:
+    """Where returns are all the same NaN is what explained variance should be: the value loss tells."""
+    explained = [0.8] * 40 + [math.nan] * 40
+    critic = told(explained_variance=explained, value_loss=[1.0] * 40 + [math.nan] * 40).last.questions["critic"]
+    assert critic.level == "unknown"
+    assert critic.reason == "Neither explained variance nor value loss is a number at update 79."
+    quiet = told(explained_variance=explained, return_std=[1.0] * 40 + [0.0] * 40, value_loss=[0.0] * 80)
+    assert "is a number" not in quiet.last.questions["critic"].reason
+
+
+def test_a_best_below_the_start_is_no_best() -> None:
+    """Of a return that has fallen since the start, no best is named that it had after the fall."""
+    returns = around(line((0, 22.0), (16, 15.0), (30, 9.0), (40, 12.0), (120, 12.0), (130, 11.0), (160, 11.0)), 0.05)
+    said = outcome(told(episode_return_mean=returns).judge)
+    assert said.startswith("The episode return is 10.9")
+    assert "its best was" not in said
 
 
 def test_each_question_has_its_answer() -> None:

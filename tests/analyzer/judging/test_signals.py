@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from tests.analyzer.judging.plain import INF, NAN, Columns, Value, same
 
-from esper_analyzer.judging import signals
+from esper_analyzer.judging import signals, steps
 from esper_analyzer.reading.segment_index import SCHEMA
 
 
@@ -56,6 +56,20 @@ def test_critic_error_is_held_against_what_was_usual() -> None:
     same(found, [None, 2 / 9, 2 / 9, 2 / 6, None, None])
     assert values_of(signals.critic_error(), return_std=[0.0, 0.0], value_loss=[1.0, 1.0]) == [None, None]
     same(values_of(signals.usual_return_std(), return_std=[*std, None, 1e200]), [None, 3, 3, *[math.sqrt(6)] * 5])
+
+
+@pytest.mark.parametrize(("std", "mean", "error"), [(1e-7, -1.0, None), (1e-7, 1e-3, 200.0), (1e-7, None, 200.0)])
+def test_critic_error_of_returns_that_differ_by_rounding_is_unknown(
+    std: float, mean: float | None, error: float | None
+) -> None:
+    """Where all returns are −1 in float32, their deviation of 1e-7 is no variance that a critic could explain."""
+    columns: Columns = {"return_std": [std], "return_mean": [mean], "value_loss": [1e-12]}
+    (of_frame,) = values_of(signals.critic_error(), **columns)
+    lacking = ("usual_return_std", "value_loss_unclipped", "value_target_scale")
+    of_row = steps.critic_error({name: values[0] for name, values in columns.items()} | dict.fromkeys(lacking))
+    expected = None if error is None else pytest.approx(error)
+    assert of_frame == expected
+    assert of_row == expected
 
 
 def test_the_spread_of_returns_is_what_value_loss_and_explained_variance_make_of_it() -> None:

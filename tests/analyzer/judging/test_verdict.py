@@ -120,7 +120,9 @@ def test_a_sliding_mean_is_the_return_of_a_run_that_has_no_other() -> None:
     found = verdict([{"episode_return_sliding_mean": mean} for mean in means], before=0)
     learning = found.questions["learning"]
     assert (found.level, learning.level) == ("healthy", "healthy")
-    assert learning.reason.startswith("The mean return of the last 100 episodes is 131.0 at update 99; it began at ")
+    assert learning.reason.startswith(
+        "The mean return of the last 100 episodes is 131.0 at update 99; it began as low as "
+    )
     assert "return_fall" in found.judged
     needs = {one.rule: one.needs for one in found.not_judged}
     assert needs["fall_for_good"] == ["episode_return_mean", "entropy"]
