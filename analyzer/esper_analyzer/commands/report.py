@@ -23,6 +23,7 @@ from esper_analyzer.commands.choosing import (
 from esper_schemas.exit_codes import ExitCode
 
 if TYPE_CHECKING:
+    from esper_analyzer.explaining.explanation import Explanation
     from esper_analyzer.reading.run_index import Ranks, RunIndex
     from esper_analyzer.reporting.report import Report
     from esper_analyzer.run import Run
@@ -78,18 +79,18 @@ def _report(opened: Run, ranks: Ranks, form: str, output: Path | None) -> int:
 
     to_screen = form == "text" and output is None
     with quiet_panics():
-        made, document = opened.read(
+        made, explained, document = opened.read(
             looked_at(ranks), lambda found: _document("" if to_screen else form, opened, ranks, found)
         )
     if to_screen:
-        write_lines(report_lines(made, opened.settings.thresholds, terminal_size(sys.stdout)[0]))
+        write_lines(report_lines(made, opened.settings.thresholds, terminal_size(sys.stdout)[0], explained))
     else:
         write_document(document, output)
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
 
 
-def _document(form: str, run: Run, rank: Ranks, found: RunIndex) -> tuple[Report, str]:
-    """Build a report, and its text in one of the formats; an empty text for an empty format."""
+def _document(form: str, run: Run, rank: Ranks, found: RunIndex) -> tuple[Report, Explanation | None, str]:
+    """Build a report, what moved first in a critical run, and the text in one of the formats; none for an empty one."""
     from esper_analyzer.caching.judgements import judgements
     from esper_analyzer.reporting.beside import WholeBeside
     from esper_analyzer.reporting.report import build_report
@@ -97,14 +98,19 @@ def _document(form: str, run: Run, rank: Ranks, found: RunIndex) -> tuple[Report
     with WholeBeside(run, rank, found) as beside:
         judged = judgements(run, found, before=beside.begin)
         made = build_report(run, rank, found, judged, beside.whole)
-    if form != "html":
-        return made, _text(form, run, made) if form else ""
-    from esper_analyzer.reporting.html import report_html
+    if form == "html":
+        from esper_analyzer.reporting.html import report_html
 
-    return made, report_html(run, made, rank, found, judged)
+        return made, None, report_html(run, made, rank, found, judged)
+    explained = None
+    if form in ("", "text") and made.verdict.level == "critical":
+        from esper_analyzer.reporting.moment import explained_trouble
+
+        explained = explained_trouble(run, made, found, judged)
+    return made, explained, _text(form, run, made, explained) if form else ""
 
 
-def _text(form: str, run: Run, made: Report) -> str:
+def _text(form: str, run: Run, made: Report, explained: Explanation | None) -> str:
     if form == "markdown":
         from esper_analyzer.reporting.markdown import report_markdown
 
@@ -113,4 +119,4 @@ def _text(form: str, run: Run, made: Report) -> str:
         return made.to_json() + "\n"
     from esper_analyzer.reporting.text import report_lines
 
-    return "".join(f"{line.plain}\n" for line in report_lines(made, run.settings.thresholds))
+    return "".join(f"{line.plain}\n" for line in report_lines(made, run.settings.thresholds, explained=explained))

@@ -105,13 +105,8 @@ def moment_of(
         rank: the rank of these charts; None if they show several.
         judged: as for `explain_run`.
     """
-    if all(alert.rule == MISSING_UPDATES for alert in report.alerts) and not report.black_boxes:
-        return None
-    try:
-        explained = explain_run(run, found, judged=judged)
-    except (UsageError, RunDamagedError):  # the alert is of rows that can no longer be read
-        return None
-    if explained.chosen == "nothing":
+    explained = explained_trouble(run, report, found, judged)
+    if explained is None:
         return None
     moved = [one for one in explained.moved if not one.is_apart and stage(one.metric) != COST]
     shown = moved[:MAX_LITTLE]
@@ -120,6 +115,26 @@ def moment_of(
     charts = [_chart(one, rows, explained.update, targets.get(one.metric, "")) for one in shown]
     first, last = int(rows["update"][0]), int(rows["update"][-1])
     return Moment(explained, charts, len(explained.moved) - len(shown), first, last)
+
+
+def explained_trouble(
+    run: JudgedRun, report: Report, found: RunIndex, judged: Mapping[int, Judgement] | None
+) -> Explanation | None:
+    """Explain the trouble that the run is in, or was in; None where there is nothing to explain.
+
+    Args:
+        run: the run.
+        report: its report.
+        found: the index that the report was made from.
+        judged: as for `explain_run`.
+    """
+    if all(alert.rule == MISSING_UPDATES for alert in report.alerts) and not report.black_boxes:
+        return None
+    try:
+        explained = explain_run(run, found, judged=judged)
+    except (UsageError, RunDamagedError):  # the alert is of rows that can no longer be read
+        return None
+    return None if explained.chosen == "nothing" else explained
 
 
 def _around(frame: pl.LazyFrame, shown: Sequence[Moved], explained: Explanation) -> pl.DataFrame:

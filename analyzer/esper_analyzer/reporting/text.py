@@ -11,6 +11,7 @@ from rich.text import Text
 
 from esper_analyzer.drawing.metric_table import LOSSES, metric_row, table_head
 from esper_analyzer.drawing.style import STATUS_STYLE, fit, level_text, trend_style
+from esper_analyzer.explaining.explanation import Explanation
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import Verdict, beside, grouped
 from esper_analyzer.measuring.snapshot import MetricState, as_number
@@ -35,11 +36,18 @@ MIN_WIDTH = 40
 WIDE_TABLE = 86
 """From this width on, the table of metrics has the trends with their numbers."""
 MAX_FAULTS = 20
+MOST_SENTENCES = 2
+"""Of what moved first."""
 
 _NAME_WIDTH, _SHORT_TREND, _NARROW_TREND = 21, 10, 16
 
 
-def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS, columns: int = WIDTH) -> Iterator[Text]:
+def report_lines(
+    report: Report,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    columns: int = WIDTH,
+    explained: Explanation | None = None,
+) -> Iterator[Text]:
     """Yield the lines of the report as text.
 
     Args:
@@ -47,6 +55,7 @@ def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS, co
         thresholds: those that it was made with.
         columns: of the terminal. If it has less than 80, the tables of the black boxes have fewer columns; from
             `WIDE_TABLE` on, the trends of all metrics have numbers.
+        explained: what moved first, whose first sentences are said below the verdict.
     """
     width = max(MIN_WIDTH, min(columns, WIDTH))
     yield from _heading(report.run, report.updates, report.metrics)
@@ -59,6 +68,8 @@ def report_lines(report: Report, thresholds: Thresholds = DEFAULT_THRESHOLDS, co
     for ranks, finding in grouped(report.verdict.findings):
         yield from _wrapped(ranks + finding.said, "  - ", "    ")
     yield from _questions(report.verdict)
+    if explained is not None:
+        yield from _moved_first(explained)
     if report.updates.rows:
         yield from _losses(report, thresholds)
         yield from _metrics(report, is_wide=columns >= WIDE_TABLE)
@@ -72,6 +83,14 @@ def _questions(verdict: Verdict) -> Iterator[Text]:
     for name, answer in verdict.questions.items():
         head = Text(f"  {name:9}  ").append_text(level_text(answer.level))
         yield from _after(head, 23, beside(verdict, name))
+
+
+def _moved_first(explained: Explanation) -> Iterator[Text]:
+    """Return the first sentences of an explanation, but for a first metric that has come back, which says little."""
+    first = next(iter(explained.moved), None)
+    if first is None or first.lasts or first.direction == "not finite":
+        said = [*explained.sentences[:MOST_SENTENCES], "`esper-analyze explain` says more."]
+        yield from _after(Text("  moved first"), 23, " ".join(said))
 
 
 def _after(head: Text, indent: int, text: str) -> Iterator[Text]:
