@@ -178,7 +178,7 @@ class Updates:
             ]
             dialect = replace(dialect, keys=tuple(keys))
         dialect = self.dialect = self._waiting.with_steps(dialect, self._account)
-        self._targets = Targets(dialect, self._account)
+        self._targets = Targets(dialect, self._account, self._mapping.values())
         self._tally = Tally(self._targets, self._account)
         self._marker = dialect.marker.name
         is_numbered = dialect.steps == "number" or any(key.kind == "number" for key in dialect.keys)
@@ -222,7 +222,7 @@ class Updates:
 
     def _is_plain(self, key: str) -> bool:
         """Whether a key is a number of its update, and nothing else; most points have such a key."""
-        kind = self._targets[key].kind
+        kind = "update" if self._targets.is_named_late(key) else self._targets[key].kind
         is_plain = kind in ("update", "number", "further") or (kind == "rollout" and self._rollouts is None)
         if is_plain:
             self._plain.add(key)
@@ -317,6 +317,8 @@ class Updates:
         """Add a key that has several points, or whose column does not store every number."""
         _, column, factor, kind, is_whole, zero_is_null = self._targets[key]
         count, total = several.get(key, (1, value))
+        if not column:
+            return
         if kind == "episode":
             row["episodes"] = int(count)
         if kind in ("episode", "further"):
