@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from esper_recorder.dialects.key import Dialect
-from esper_recorder.dialects.plain import NAME, describe_losses, likely_return
+from esper_recorder.dialects.plain import NAME, describe_losses, likely_losses, likely_return
 from esper_recorder.dialects.table import why_lossless
 from esper_recorder.importing.account import Account, Mapped, Named
-from esper_recorder.importing.numbering import Numbering, as_steps
+from esper_recorder.importing.numbering import Numbering, as_steps, describe_falls
 from esper_recorder.importing.points import Points
 from esper_recorder.importing.rollouts import Rollouts
 from esper_recorder.importing.rows import Row
@@ -167,8 +167,14 @@ class Updates:
             return f"it has no scalars, so there is no update{texts}"
         found, options = describe_losses(keys)
         why = why_lossless(keys) or f"name the losses with {options}"
+        unread = ", ".join(
+            f"{key[:100]} ({account.left_out[key]})"
+            for column, left_out in likely_losses(account.left_out).items()
+            for key in left_out
+            if not likely_losses(keys)[column]
+        )
         count = "1 key" if len(keys) == 1 else f"{len(keys):,} keys"
-        return f"expected the losses of a PPO, found {count} {found}; {why}"
+        return f"expected the losses of a PPO, found {count} {found}; {f'not read: {unread}' if unread else why}"
 
     def _begin(self, dialect: Dialect) -> Iterator[Row]:
         if "factor" in self._given:
@@ -406,9 +412,9 @@ class Updates:
         account.mapped = [*self._tally.mapped_steps(), *self._mapped_time(), *self._tally.mapped()]
         self._numbering.note(self._number)
         if self._falls.count:
-            account.notes.append(
-                f"the step falls ({self._falls}): a training that was begun anew or continued; all of it is read as one"
-            )
+            where, seems = describe_falls(self._falls, account.updates)
+            seems = seems or "a training that was begun anew or continued; all of it is read as one"
+            account.notes.append(f"the step falls ({where}): {seems}")
         if self._rollouts is not None:
             self._rollouts.note()
         self._tally.note()
