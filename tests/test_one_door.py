@@ -30,6 +30,7 @@ EXEMPT: dict[str, dict[str, str]] = {
     },
     "schemas/esper_schemas/run/finding.py": {
         "is_dir": "what a person named as a root or a run, for the words of an error",
+        "is_file": "what a person named as a run, for the words of an error",
     },
     "recorder/esper_recorder/keeping/durable.py": {
         "exists": "the folders above a root that a person named",

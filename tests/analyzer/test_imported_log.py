@@ -373,16 +373,26 @@ def test_a_log_that_has_no_times_says_so(tmp_path: Path, temporary: Path) -> Non
     assert "The log has no times; whether the training finished is unknown." in " ".join(done.stdout.split())
 
 
+@pytest.mark.parametrize("command", ["compare {0} {0}", "replay {0}", "export --run {0} -o x.csv"])
+def test_a_command_that_reads_no_logs_says_to_import_it_first(command: str) -> None:
+    """The path is there, so nobody is told to pass a path."""
+    log = DATA / "sb3_lunar_progress.csv"
+    done = analyze(*command.format(log).split())
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"if it is the log of another trainer, use esper-rec import {log} first" in done.stderr
+    assert "pass a path" not in done.stderr
+
+
 @pytest.mark.parametrize("command", ["runs", "fleet"])
 def test_a_log_is_no_folder_of_runs(command: str, tmp_path: Path) -> None:
-    """A list of runs points to the report of a log, be it a file or a folder; what does not exist is none."""
+    """A list of runs says what to do with a log, be it a file or a folder; what does not exist is none."""
     folder = tmp_path / "logs"
     folder.mkdir()
     shutil.copy(DATA / "sb3_lunar_progress.csv", folder)
     for log in (folder, folder / "sb3_lunar_progress.csv"):
         done = analyze(command, log)
         assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-        assert f"if it is the log of another trainer, use esper-analyze report {log}" in done.stderr
+        assert f"if it is the log of another trainer, use esper-rec import {log} first" in done.stderr
     assert "is not a folder of runs" in analyze(command, tmp_path / "nothing").stderr
 
 

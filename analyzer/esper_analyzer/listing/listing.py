@@ -18,7 +18,7 @@ from esper_analyzer.reading.imported_log import find_log
 from esper_schemas.console import progress
 from esper_schemas.errors import NotARunError
 from esper_schemas.examining.segment import Depth
-from esper_schemas.run.finding import fetch_records, name_of, run_folders, sortable
+from esper_schemas.run.finding import fetch_records, import_first, name_of, run_folders, sortable
 from esper_schemas.run.store import Place
 
 SORT = "--sort"
@@ -178,11 +178,9 @@ def list_runs(
 
 
 def _check_no_log(roots: Sequence[Place]) -> None:
-    """Raise NotARunError if the only place may be the log of another trainer, which other commands read."""
+    """Raise NotARunError if the only place may be the log of another trainer."""
     if len(roots) == 1 and find_log(str(roots[0]), Path()) is not None:
-        raise NotARunError(
-            f"there are no runs in {roots[0]}; if it is the log of another trainer, use esper-analyze report {roots[0]}"
-        )
+        raise NotARunError(f"there are no runs in {roots[0]}; {import_first(roots[0])}")
 
 
 def headers(roots: Sequence[Place], kept: KeptEntries | None = None, *, skip_bad: bool = False) -> list[RunEntry]:

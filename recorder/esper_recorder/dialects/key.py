@@ -83,6 +83,7 @@ class Dialect:
         of_rollout: How the names of keys begin that the rollout measured, besides those of kind `rollout`.
         define: Makes the definition of one log more exact.
         unclear: What the value loss depends on and no log tells. The definition is then an assumption.
+        reads_names: Whether any other key that is named after a metric becomes that metric.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Dialect:
     of_rollout: tuple[str, ...] = ()
     define: Define | None = None
     unclear: str = ""
+    reads_names: bool = False
 
     @property
     def marker(self) -> Key:

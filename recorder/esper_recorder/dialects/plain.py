@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 
 from esper_recorder.dialects.key import Dialect, Key
 from esper_schemas.metric.payload import METRICS
@@ -37,27 +39,31 @@ UNKNOWN = Dialect(
 """What is known of a log of an unknown trainer: nothing but what a person says of its keys."""
 
 
+def metric_of(name: str) -> str:
+    """Return the metric that a key is named after; an empty text if it is named after none.
+
+    A key is such a name, or ends with it behind a slash or a dot, as `losses/value_loss` and `Losses/Value Loss` do. A
+    unit may follow, as in `Value Loss (mean)`.
+    """
+    column = _SEPARATORS.sub("_", _MEAN.sub("", re.split(r"[/.]", name)[-1].strip().lower()).strip())
+    return column if column in METRICS and column not in _NOT_READ else ""
+
+
+def named_keys(names: Collection[str]) -> tuple[Key, ...]:
+    """Return the keys that are named after a metric; if two of them are named after the same one, neither."""
+    metrics = {name: metric_of(name) for name in names}
+    counts = Counter(metrics.values())
+    return tuple(Key(name, column, _AS_NAMED) for name, column in metrics.items() if column and counts[column] == 1)
+
+
 def plain_dialect(names: Collection[str]) -> Dialect | None:
     """Return a dialect for a log that names both losses as the metrics table does; None if it does not.
 
-    A key is such a name, or ends with it behind a slash or a dot, as `losses/value_loss` and `Losses/Value Loss` do. A
-    unit may follow, as in `Value Loss (mean)`. A name that two keys end with is read of neither, and a loss that two
-    keys end with is not known.
+    It knows the losses only. Any other key that is named after a metric is met when it has its first number, which may
+    be late.
     """
-    found: dict[str, str] = {}
-    ambiguous = set()
-    for name in names:
-        column = _SEPARATORS.sub("_", _MEAN.sub("", re.split(r"[/.]", name)[-1].strip().lower()).strip())
-        if column in METRICS and column not in _NOT_READ:
-            if column in found:
-                ambiguous.add(column)
-            found[column] = name
-    keys = tuple(Key(name, column, _AS_NAMED) for column, name in found.items() if column not in ambiguous)
-    if not set(_LOSSES) <= {key.column for key in keys}:
-        return None
-    return Dialect(
-        name=NAME, seen="", keys=keys, signature=(), value_loss=UNKNOWN.value_loss, steps="other", number=UNKNOWN.number
-    )
+    keys = tuple(key for key in named_keys(names) if key.column in _LOSSES)
+    return replace(UNKNOWN, keys=keys, reads_names=True) if len(keys) == len(_LOSSES) else None
 
 
 _SUBJECTS = {

@@ -32,7 +32,7 @@ _ENTRY = re.compile(r"\s*(\S[^:]*):\s+([-+]?(?:nan|inf|\d[\d.]*(?:e[-+]?\d+)?))s
 _LAST_ENTRY = re.compile(r"\s*ETA:")
 
 _IS_CONSOLE = re.compile(
-    rb"(?:^|[\s)])step:\d+ - [^\s:]+:[^\s]+|-----\s*?\n[^\n]*\|[^|\n]+\|[^|\n]*\|[ \t\r]*\n|Learning iteration \d+/\d+"
+    r"(?:^|[\s)])step:\d+ - [^\s:]+:[^\s]+|-----\s*?\n[^\n]*\|[^|\n]+\|[^|\n]*\|[ \t\r]*\n|Learning iteration \d+/\d+"
 )
 """What none but the console output of a trainer has."""
 
@@ -49,9 +49,12 @@ _MAX_ROWS = 5000
 
 def is_console(start: bytes) -> bool:
     """Whether the first bytes of a text are the console output of a trainer that is known."""
-    has_borders = b"\xe2\x94" in start or b"\xe2\x95" in start
-    text = start.decode("utf-8", "replace").translate(_BORDERS).encode() if has_borders else start
-    return _IS_CONSOLE.search(text) is not None
+    return _IS_CONSOLE.search(_plain(start.decode("utf-8", "replace"))) is not None
+
+
+def _plain(text: str) -> str:
+    """A text without colours, and with the borders of tables as ASCII."""
+    return _ESCAPE.sub("", text).translate(_BORDERS)
 
 
 class ConsoleOutput:
@@ -86,7 +89,7 @@ class ConsoleOutput:
                 number += 1
                 was_open = self._table is not None or self._block is not None
                 shown = line.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
-                text = _ESCAPE.sub("", shown).translate(_BORDERS)
+                text = _plain(shown)
                 if not line.endswith(b"\n"):
                     account.unreadable.add(f"line {number} (torn: it does not end)")
                     continue

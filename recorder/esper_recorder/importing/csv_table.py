@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from esper_recorder.dialects.plain import is_loss
 from esper_recorder.importing.account import Account, Named
 from esper_recorder.importing.following import READ_ONCE, Following
 from esper_recorder.importing.json_lines import MAX_LINE_BYTES
@@ -84,6 +85,7 @@ class CsvTable:
         is_asked = one_run.is_asked(header)
         headers = Named()
         self._texts = {} if long is None else long.texts
+        empty = set() if long is not None else {name for name in header if is_loss(name)}  # so far
         self._is_exported = bool(self._key) or page is not None or tuple(header) == _OF_MLFLOW
         for row, number in self._rows(layout, on_read, account):
             if row is None:
@@ -99,6 +101,7 @@ class CsvTable:
             elif long is not None:
                 yield from long.add(dict(zip(header, row, strict=False)))
             elif values := self._values_of(row, header, layout.decimals):
+                empty.difference_update(values)
                 yield points_of(values)
         one_run.check()
         if long is not None:
@@ -107,6 +110,8 @@ class CsvTable:
             account.notes.append(f"the header comes again: {headers}; the rows below are read by it")
         for name, count in self._texts.items():
             account.left_out.setdefault(name, f"text, in {count:,} rows")
+        for name in sorted(empty):
+            account.left_out.setdefault(name, "empty in all rows")
 
     def _rows(self, layout: Layout, on_read: OnRead, account: Account) -> Iterator[tuple[list[str] | None, int]]:
         """Yield each row with the number of its last line; None for it while there is no further one yet."""

@@ -17,7 +17,7 @@ from esper_recorder.importing.esper_lite import EsperLiteEvents
 from esper_recorder.importing.following import READ_ONCE, Following
 from esper_recorder.importing.json_document import JsonDocument, has_rows
 from esper_recorder.importing.number_files import NumberFiles
-from esper_recorder.importing.other_files import COMPRESSED, describe_start
+from esper_recorder.importing.other_files import COMPRESSED, describe_start, has_decimal_commas
 from esper_recorder.importing.point_log import NOT_READ, Given, PointLog
 from esper_recorder.importing.points import PointReader
 from esper_recorder.importing.printed_lines import PrintedLines, has_losses
@@ -107,7 +107,7 @@ def kind_of(path: Path) -> str:
         return "esper-lite events" if _has_events(start) else "JSON lines"
     if is_console(start):
         return "console output"
-    layout = layout_of(start)
+    layout = None if has_decimal_commas(start.decode("utf-8", "replace")) else layout_of(start)
     if layout is None or (layout.before > 1 and not _has_loss(layout.header) and has_losses(path)):
         return ""  # a program printed a table, and then its losses
     return "text table" if layout.is_of_prose else "CSV"

@@ -7,6 +7,8 @@ from copy import copy
 from esper_recorder.importing.account import Account, Named
 
 MAX_STEPS = 2**63
+_FEW = 5  # trainings that one log may have, one after another
+_MIXED = 4  # of so many updates one goes back, in rows of two runs
 
 
 class Numbering:
@@ -44,6 +46,18 @@ class Numbering:
         """Say in the account where the trainer's numbers, kept as `name`, did not rise by one."""
         if self._jumps.count:
             self._account.notes.append(f"{name} does not rise by 1 everywhere ({self._jumps}); update counts on")
+
+
+def describe_falls(falls: Named, updates: int, after: str = "") -> tuple[str, str]:
+    """Return where the step falls in so many updates, for a note, and what the log then seems to be."""
+    if falls.count <= _FEW:
+        return f"{after}{falls}", ""
+    where = f"{falls.count:,} times, first {after}{falls.first[0]}"
+    if falls.count >= updates - 1:
+        return where, "the rows seem to be in reversed order, the last one first; sort them by their step"
+    if falls.count * _MIXED > updates:
+        return where, "the rows of several runs seem to be mixed; import each run from a log of its own"
+    return where, ""
 
 
 def as_steps(number: float | None) -> int | None:

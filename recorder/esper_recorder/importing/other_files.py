@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 
 COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
@@ -26,6 +27,13 @@ _PICKLES = tuple(bytes([0x80, version]) for version in (2, 3, 4, 5))
 _FEW_BYTES = 8  # which tell what every second one is
 
 _ROWS = re.compile(r"\[\s*\[\s*-?\d")
+_DECIMAL_COMMAS = re.compile(r"loss\w*[\"']?\s*[:=]\s*[\"']?[-+]?\d+,\d", re.IGNORECASE)
+"""A loss as a program prints it where decimals are separated by a comma."""
+
+_PROGRESS = re.compile(r"\d%\||\d(?:it/s|s/it)")
+"""What tqdm prints."""
+
+_UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _PAGES = ("<!doctype", "<html", "<?xml")
 
 
@@ -48,6 +56,8 @@ def describe_start(start: bytes) -> str:
         return "a pickle, which is not opened since it can run any program; write its table as CSV or Parquet"
     if len(start) >= _FEW_BYTES and 0 not in start[::2] and not any(start[1::2]):
         return "text in UTF-16 without a byte-order mark; save it as UTF-8"
+    if start.startswith(_UTF32):
+        return "text in UTF-32; save it as UTF-8"
     text = start.decode(errors="replace")
     if "\0" in text or "\ufffd" in text[:-4]:
         return "binary data"
@@ -64,7 +74,16 @@ def _describe_text(text: str) -> str:
     if ", episodic_return=" in text and "global_step=" in text:
         return "the console output of CleanRL, which has no losses; its event files have: pass runs/<name>"
     first, end, _ = text.partition("\n")
+    if has_decimal_commas(text):
+        return "printed lines with decimal commas, which may separate numbers, too; print the numbers with a point"
     lines = first.split("\r")
+    if not end and len(lines) > 2 and _PROGRESS.search(first):
+        return "a progress bar that writes over its own line; print a line for each update"
     if not end and len(lines) > 2 and "," in lines[0]:
         return "a table whose lines end with a carriage return only; save it with the line ends of Unix or Windows"
     return f"text that begins {first[:60]!a}"
+
+
+def has_decimal_commas(text: str) -> bool:
+    """Whether the first line of a text is printed, with a loss whose decimals are separated by a comma."""
+    return _DECIMAL_COMMAS.search(text.lstrip().partition("\n")[0]) is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from esper_recorder.dialects.key import Dialect
 from esper_recorder.importing.account import Account, Named
-from esper_recorder.importing.numbering import as_steps
+from esper_recorder.importing.numbering import as_steps, describe_falls
 
 
 @dataclass(slots=True)
@@ -36,6 +36,7 @@ class Rollouts:
         self._is_each_logged: bool | None = None
         self._before: _Logged | None = None  # the rollout of the update before
         self._epochs: float | None = None
+        self._updates = 0
         self._offset = 0  # steps of the calls of learn() before
         self._continued, self._falls = Named(), Named()  # the step before it begins anew
 
@@ -64,6 +65,7 @@ class Rollouts:
             step: Of the record that has the update.
             epochs: Epochs so far, if they are logged.
         """
+        self._updates += 1
         own = self._logged.pop() if self._logged and self._logged[-1].step == step else None
         if own is not None and own.is_complete:  # of an earlier record with the same step
             self._logged.append(own)
@@ -112,8 +114,14 @@ class Rollouts:
                 " called again, and env_steps counts on"
             )
         if self._falls.count:
-            self._account.notes.append(f"the step begins anew after {self._falls}, and env_steps with it")
-        if self._is_each_logged is False:
+            where, seems = describe_falls(self._falls, self._updates, "after ")
+            seems = f": {seems}" if seems else ""
+            self._account.notes.append(f"the step begins anew {where}, and env_steps with it{seems}")
+        if self._is_each_logged is False and self._updates == 1:
+            self._account.notes.append(
+                "the log has one update only: its row has the rollout after it, and no env_steps"
+            )
+        elif self._is_each_logged is False:
             self._account.notes.append(
                 "only each n-th rollout is logged: a row has the rollout after its update, and its env_steps are known"
                 f" only from {self._count_key} of two records"

@@ -104,6 +104,18 @@ def reader(lines: Iterator[str] | Sequence[str], delimiter: str) -> Iterator[lis
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
 
 
+def _rows_of(lines: Sequence[str], delimiter: str) -> Iterator[list[str]]:
+    """Yield the cells of each row, which may be several lines; none of what is no whole row."""
+    rows = reader(lines, delimiter)
+    while True:
+        try:
+            yield [cell.strip() for cell in next(rows)]
+        except csv.Error:
+            yield []
+        except StopIteration:
+            return
+
+
 def _below(line: str, rows: Sequence[str], delimiter: str, before: int, *, is_first: bool) -> Layout | None:
     """Return the layout of a table whose header is `line`; None if that is no header of these rows.
 
@@ -116,9 +128,11 @@ def _below(line: str, rows: Sequence[str], delimiter: str, before: int, *, is_fi
     header = cells_of(line, delimiter)
     if not _are_names(header, must_be_all=not is_first or is_prose):
         return None
-    if (is_prose or not is_first) and not _is_dense(header, cells_of(rows[0], delimiter) if rows else []):
+    below = _rows_of(rows, delimiter)
+    first = next(below, [])
+    if (is_prose or not is_first) and not _is_dense(header, first):
         return None  # of most lines of a long text, without a look at more rows
-    cells = [found for row in rows if (found := cells_of(row, delimiter))]
+    cells = [row for row in (first, *below) if row]
     if cells and all(len(row) == len(header) + 1 and row[0] in _INDEX[at : at + 2] for at, row in enumerate(cells)):
         header.insert(0, "")  # which R and the text of a data frame of pandas leave out
     whole = [row for row in cells if not any(row[len(header) :])]  # a row with more cells is no row of this table

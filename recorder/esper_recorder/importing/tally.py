@@ -29,10 +29,11 @@ class Plan:
 
 
 def _plan(targets: Targets, names: Sequence[str]) -> Plan:
+    targets.settle(names)
     special = [
         key for key in names if targets[key].is_whole or targets[key].zero_is_null or targets[key].kind == "episode"
     ]
-    columns = [(None if key in special else targets[key].column, targets[key].factor) for key in names]
+    columns = [(None if key in special else targets[key].column or None, targets[key].factor) for key in names]
     return Plan(columns, special)
 
 

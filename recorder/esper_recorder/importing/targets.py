@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from esper_recorder.dialects.key import ANY, Dialect, Key, Kind
-from esper_recorder.dialects.plain import UNKNOWN
+from esper_recorder.dialects.plain import UNKNOWN, metric_of, named_keys
 from esper_recorder.importing.account import Account, Mapped
 from esper_schemas.errors import PayloadError, UsageError
 from esper_schemas.metric.coercion import RECORDER_COLUMNS, check_extra_name
@@ -52,9 +52,10 @@ class Targets(dict[str, Target]):
     Args:
         dialect: What is known of the keys.
         account: Takes down what became of each key.
+        given: Columns that a person chose a key or the step for.
     """
 
-    def __init__(self, dialect: Dialect, account: Account) -> None:
+    def __init__(self, dialect: Dialect, account: Account, given: Collection[str] = ()) -> None:
         super().__init__()
         self.updates_with: Counter[str] = Counter()
         self._account = account
@@ -62,6 +63,8 @@ class Targets(dict[str, Target]):
         self._alike = [key for key in dialect.keys if key.name.endswith(ANY)]
         columns = (key.column for key in dialect.keys)
         self._taken = {*METRICS, *RECORDER_COLUMNS, "extras", dialect.number, *columns} - {""}
+        self._reads_names = dialect.reads_names
+        self._named = {*given, *(key.column for key in dialect.keys)}  # metrics that a key is named after
         self._prefix = "".join(c if c.isalnum() else "_" for c in dialect.name.lower()) + "_"
         self._of_rollout = dialect.of_rollout
         self._further = 0
@@ -72,6 +75,18 @@ class Targets(dict[str, Target]):
         if known is not None and known.kind == "again":
             self._account.left_out[key] = known.remark
         return target
+
+    def is_named_late(self, key: str) -> bool:
+        """Whether a key that is not settled yet is named after a metric: a number of its update in any case."""
+        return self._reads_names and key not in self and key not in self._known and bool(metric_of(key))
+
+    def settle(self, names: Collection[str]) -> None:
+        """Settle the keys of one update together: a metric that two of them are named after is read of neither."""
+        if not self._reads_names:
+            return
+        new = [name for name in names if name not in self and name not in self._known]
+        self._known |= {key.name: key for key in named_keys(new) if key.column not in self._named}
+        self._named.update(map(metric_of, new))
 
     def mapped(self) -> list[Mapped]:
         """What became of each key, for the account."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import zlib
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_LE
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -39,9 +39,9 @@ class TextFile:
         try:
             if self.file.seekable():  # nothing is taken from a pipe here
                 for name, starts, make in _PACKINGS:
-                    start = self.stream.read(2)
+                    start = self.stream.read(4)
                     self.stream.seek(0)
-                    if start in starts:
+                    if start.startswith(starts) and start != BOM_UTF32_LE:
                         packings.append(name)
                         self.stream = io.BufferedReader(_Converted(self.stream, make))
         except BaseException:

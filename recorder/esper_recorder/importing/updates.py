@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from esper_recorder.dialects.key import Dialect
-from esper_recorder.dialects.plain import NAME, describe_losses, likely_return
+from esper_recorder.dialects.plain import NAME, describe_losses, likely_losses, likely_return
 from esper_recorder.dialects.table import why_lossless
 from esper_recorder.importing.account import Account, Mapped, Named
-from esper_recorder.importing.numbering import Numbering, as_steps
+from esper_recorder.importing.numbering import Numbering, as_steps, describe_falls
 from esper_recorder.importing.points import Points
 from esper_recorder.importing.rollouts import Rollouts
 from esper_recorder.importing.rows import Row
@@ -167,8 +167,14 @@ class Updates:
             return f"it has no scalars, so there is no update{texts}"
         found, options = describe_losses(keys)
         why = why_lossless(keys) or f"name the losses with {options}"
+        unread = ", ".join(
+            f"{key[:100]} ({account.left_out[key]})"
+            for column, left_out in likely_losses(account.left_out).items()
+            for key in left_out
+            if not likely_losses(keys)[column]
+        )
         count = "1 key" if len(keys) == 1 else f"{len(keys):,} keys"
-        return f"expected the losses of a PPO, found {count} {found}; {why}"
+        return f"expected the losses of a PPO, found {count} {found}; {f'not read: {unread}' if unread else why}"
 
     def _begin(self, dialect: Dialect) -> Iterator[Row]:
         if "factor" in self._given:
@@ -178,7 +184,7 @@ class Updates:
             ]
             dialect = replace(dialect, keys=tuple(keys))
         dialect = self.dialect = self._waiting.with_steps(dialect, self._account)
-        self._targets = Targets(dialect, self._account)
+        self._targets = Targets(dialect, self._account, self._mapping.values())
         self._tally = Tally(self._targets, self._account)
         self._marker = dialect.marker.name
         is_numbered = dialect.steps == "number" or any(key.kind == "number" for key in dialect.keys)
@@ -222,7 +228,7 @@ class Updates:
 
     def _is_plain(self, key: str) -> bool:
         """Whether a key is a number of its update, and nothing else; most points have such a key."""
-        kind = self._targets[key].kind
+        kind = "update" if self._targets.is_named_late(key) else self._targets[key].kind
         is_plain = kind in ("update", "number", "further") or (kind == "rollout" and self._rollouts is None)
         if is_plain:
             self._plain.add(key)
@@ -317,6 +323,8 @@ class Updates:
         """Add a key that has several points, or whose column does not store every number."""
         _, column, factor, kind, is_whole, zero_is_null = self._targets[key]
         count, total = several.get(key, (1, value))
+        if not column:
+            return
         if kind == "episode":
             row["episodes"] = int(count)
         if kind in ("episode", "further"):
@@ -404,9 +412,9 @@ class Updates:
         account.mapped = [*self._tally.mapped_steps(), *self._mapped_time(), *self._tally.mapped()]
         self._numbering.note(self._number)
         if self._falls.count:
-            account.notes.append(
-                f"the step falls ({self._falls}): a training that was begun anew or continued; all of it is read as one"
-            )
+            where, seems = describe_falls(self._falls, account.updates)
+            seems = seems or "a training that was begun anew or continued; all of it is read as one"
+            account.notes.append(f"the step falls ({where}): {seems}")
         if self._rollouts is not None:
             self._rollouts.note()
         self._tally.note()

@@ -167,12 +167,18 @@ def resolve_run(run: str | Path | None, root: Place) -> StoredRun:
     if is_url(run):
         place = parse_place(run)
         raise NotARunError(f"{place} is not an Esper run: there is no {place / HEADER_NAME}")
-    missing = f"no run {run}"
+    missing, advice = f"no run {run}", "pass a path, or a name under --root"
     if Path(run).is_dir():
         missing = f"{run} is not an Esper run (it has no {HEADER_NAME}), and no run has that name"
-    raise NotARunError(
-        f"{ascii(missing)[1:-1]} under {root} (latest there: {_latest(root)}); pass a path, or a name under --root"
-    )
+        advice = f"{advice}; {import_first(run)}"
+    elif Path(run).is_file():
+        missing, advice = f"{run} is a file and no Esper run, and no run has that name", import_first(run)
+    raise NotARunError(f"{ascii(missing)[1:-1]} under {root} (latest there: {_latest(root)}); {ascii(advice)[1:-1]}")
+
+
+def import_first(path: str | Place) -> str:
+    """Say what to do with a file or folder in which there is no run."""
+    return f"if it is the log of another trainer, use esper-rec import {path} first"
 
 
 def candidates(run: str | Path, root: Place) -> list[Place]:

@@ -47,10 +47,20 @@ def test_tables_have_the_numbers_of_the_other_logs(tmp_path: Path) -> None:
         lambda text: text.replace("\n", "\r\n").encode("utf-16"),
         lambda text: "".join(f"trainer-1  | {line}\n" for line in text.splitlines()).encode(),
         lambda text: text.replace("| train/", "\x1b[32m| train/").encode(),
+        lambda text: "".join(f"\x1b[32m{line}\x1b[0m\n" for line in text.splitlines()).encode(),
+        lambda text: text.replace("-\n|", "-\n\x1b[1;32m|").replace("|\n", "|\x1b[0m\n").encode(),
         lambda text: text.replace("\n-----", "\n 12%|██▌       | 12/100 [00:10<01:00]\r-----").encode(),
         lambda text: gzip.compress(text.encode()),
     ],
-    ids=["PowerShell", "docker compose", "colours", "progress bar", "gzip"],
+    ids=[
+        "PowerShell",
+        "docker compose",
+        "colours",
+        "colours throughout",
+        "colours without rules",
+        "progress bar",
+        "gzip",
+    ],
 )
 def test_what_else_is_on_a_line_does_not_matter(change: object, tmp_path: Path) -> None:
     """A launcher, a shell or a progress bar adds to the lines of a table."""

@@ -84,6 +84,19 @@ def test_a_row_is_there_before_the_next_update_begins(tmp_path: Path) -> None:
     assert_as_imported(log.parent, run)
 
 
+def test_a_metric_that_is_first_measured_after_the_dialect_is_settled_is_that_metric(tmp_path: Path) -> None:
+    """A log of an unknown trainer that pauses behind its first update is read as if it had not paused."""
+    log, run = tmp_path / "log.jsonl", tmp_path / "runs" / "r"
+    rows = [{"value_loss": 1.0, "policy_loss": 0.5} | ({"entropy": 0.25} if place else {}) for place in range(4)]
+    lines = [json.dumps(row).encode() + b"\n" for row in rows]
+    add(log, lines[0])
+    with followed(log, run) as found:
+        found.await_rows(1)
+        add(log, b"".join(lines[1:]))
+    assert [row["entropy"] for row in rows_of(run)] == [None, 0.25, 0.25, 0.25]
+    assert_as_imported(log, run)
+
+
 def test_a_value_that_comes_late_records_its_update_again(tmp_path: Path) -> None:
     """The row that was there is superseded, and the account knows only one update."""
     log, run = tmp_path / "log.jsonl", tmp_path / "runs" / "r"

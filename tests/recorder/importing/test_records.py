@@ -190,6 +190,23 @@ def test_console_lines_of_verl(tmp_path: Path, read_rows: ReadRows) -> None:
         ),
         ("a.html", b"<!DOCTYPE html>\n<table>", "found a page in HTML or XML; save its table as CSV"),
         ("a.json", b"[[1.5, 128, 0.5], [2.5, 256, 0.4]]", "found rows of numbers in JSON, whose columns have no names"),
+        (
+            "a.txt",
+            b"".join(b"\r%d%%|#| %d/9 [1.2it/s, value_loss=0.5, policy_loss=0.1]" % (n, n) for n in range(9)),
+            "found a progress bar that writes over its own line; print a line for each update",
+        ),
+        (
+            "a.txt",
+            b"Update 0 policy_loss: -0,01 value_loss: 5,00\nUpdate 1 policy_loss: -0,02 value_loss: 4,97\n",
+            "found printed lines with decimal commas",
+        ),
+        ("a.csv", "value_loss,policy_loss\n1,2\n".encode("utf-32"), "found text in UTF-32; save it as UTF-8"),
+        (
+            "a.csv",
+            b"policy_loss,value_loss,n\n1,,2\n1,,3\n",
+            "not both (policy_loss, n); not read: value_loss (empty in",
+        ),
+        ("a.csv", b"policy_loss,v_loss\n1,a\n1,b\n", "not read: v_loss (text, in 2 rows)"),
         ("a.csv", b"value_loss,policy_loss\r1,2\r3,4\r", "found a table whose lines end with a carriage return only"),
     ],
 )

@@ -198,3 +198,13 @@ def test_a_table_with_a_title_can_be_followed(tmp_path: Path, monkeypatch: pytes
                 file.write(text)
         found.await_rows(4)
     assert found.account.not_imported == {"titles and comments": 2}
+
+
+def test_a_table_in_which_each_row_is_several_lines_is_one(tmp_path: Path) -> None:
+    """A cell in quotes may have an end of a line, and its text is left out as any other."""
+    log = tmp_path / "log.csv"
+    log.write_text(PLAIN.replace("\n", ",note\n", 1).replace("1200.5\n", '1200.5,"a, b\nc"\n'))
+    done = import_log(log, "--run-id", "r", root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert [row["value_loss"] for row in rows_of(tmp_path / "runs" / "r")] == [2.5, 1.5, 0.5]
+    assert balance(done)["keys left out"] == "note (text, in 3 rows)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import io
 import json
 import math
 import shlex
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.recorder.importing.logs import balance, import_log
 
@@ -218,3 +221,73 @@ def test_an_array_without_names_says_what_to_do(tmp_path: Path) -> None:
     done = import_log(log, root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "an array of NumPy, whose columns have no names; write it as CSV with a header" in done.stderr
+
+
+LATE = [
+    {"value_loss": 2.0, "policy_loss": -0.5, "mine": 1.0} | ({} if place < 4 else {"train/entropy": 0.25 * place})
+    for place in range(6)
+]
+"""Six updates, of which only the last two have an entropy."""
+
+
+def parquet_of(rows: list[dict[str, Any]]) -> bytes:
+    """A Parquet file, with null for what a row lacks."""
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([dict.fromkeys(rows[-1]) | row for row in rows]), sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("keys.jsonl", "".join(json.dumps(row) + "\n" for row in LATE)),
+        ("nulls.jsonl", "".join(json.dumps(dict.fromkeys(LATE[-1]) | row) + "\n" for row in LATE)),
+        ("document.json", json.dumps(LATE)),
+        ("cells.csv", csv_of([dict.fromkeys(LATE[-1], "") | row for row in LATE])),
+        ("lines.txt", "".join(" ".join(f"{key}={cell}" for key, cell in row.items()) + "\n" for row in LATE)),
+        ("rows.parquet", parquet_of(LATE)),
+    ],
+)
+def test_a_metric_whose_first_number_is_late_is_that_metric(
+    name: str, text: str | bytes, tmp_path: Path, read_rows: ReadRows
+) -> None:
+    """A key becomes the metric that it is named after, whenever its first number comes."""
+    log = tmp_path / name
+    log.write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = import_log(log, "--run-id", "r", root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    assert [row["entropy"] for row in read_rows(tmp_path / "runs" / "r")] == [None] * 4 + [1.0, 1.25]
+    assert balance(done)["train/entropy"].startswith("entropy  (named so by the log")
+
+
+def test_a_late_metric_that_two_keys_of_one_update_are_named_after_is_read_of_neither(
+    tmp_path: Path, read_rows: ReadRows
+) -> None:
+    """Whichever comes first; and once a key is that metric, a later one is none."""
+    both = [
+        row | ({"eval/entropy": 9.0, "b/clip_fraction": 0.5} if place > 4 else {}) for place, row in enumerate(LATE)
+    ]
+    both[4] |= {"a/clip_fraction": 0.1}
+    both[4]["eval/entropy"] = 9.0
+    log = tmp_path / "both.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in both))
+    done = import_log(log, "--run-id", "r", root=tmp_path / "runs")
+    rows = read_rows(tmp_path / "runs" / "r")
+    assert [row["entropy"] for row in rows] == [None] * 6
+    assert [row["clip_fraction"] for row in rows] == [None] * 4 + [0.1, None]
+    found = balance(done)
+    assert found["train/entropy"].startswith("train/entropy  (extra")
+    assert found["b/clip_fraction"].startswith("b/clip_fraction  (extra")
+
+
+def test_a_late_key_becomes_no_metric_that_a_person_chose_a_key_for(tmp_path: Path, read_rows: ReadRows) -> None:
+    """What is given with --map comes first, also if it is the step."""
+    log = tmp_path / "log.jsonl"
+    rows = [{"step": 100 * place + 100, **row} for place, row in enumerate(LATE)]
+    rows[5]["env_steps"] = 7
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["--map", "mine=entropy", "--map", "step=env_steps", "--run-id", "r"]
+    done = import_log(log, *arguments, root=tmp_path / "runs")
+    assert done.exit_code == 0, done.output
+    found = [(row["entropy"], row["env_steps"]) for row in read_rows(tmp_path / "runs" / "r")]
+    assert found == [(1.0, 100 * place + 100) for place in range(6)]

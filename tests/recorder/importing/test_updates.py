@@ -77,6 +77,24 @@ def test_a_step_that_comes_again_is_a_further_update() -> None:
     assert [row["value_loss"] for row in rows] == [1.0, 1.0, 2.0]
 
 
+@pytest.mark.parametrize(
+    ("steps", "seems"),
+    [
+        (range(9, 0, -1), "8 times, first 9 to 8): the rows seem to be in reversed order"),
+        (
+            [step for pair in zip(range(10, 17), range(20, 27), strict=True) for step in pair],
+            "6 times, first 20 to 11): the rows of several runs seem to be mixed",
+        ),
+        ([*range(11, 18)] * 8, "7 times, first 17 to 11): a training that was begun anew"),
+    ],
+    ids=["reversed", "mixed", "begun anew"],
+)
+def test_a_step_that_falls_often_is_one_short_note(steps: Sequence[int], seems: str) -> None:
+    """It has the count, the first fall, and what the log looks like."""
+    _, account, _ = rows_of(points(*(point for step in steps for point in an_update(step))))
+    assert any(f"the step falls ({seems}" in note for note in account.notes), account.notes
+
+
 def test_a_new_file_ends_the_update_before_it() -> None:
     """The next file begins with the same step and a key that the update lacks: it is not added to it."""
     rows, _, _ = rows_of(
@@ -271,6 +289,21 @@ def test_learn_called_twice_for_one_rollout_each() -> None:
         sb3(100, value_loss=4.0, train__n_updates=20, time__iterations=1),
     )
     assert [(row["env_steps"], row["value_loss"]) for row in rows] == [(100, 1.0), (200, 2.0)]
+
+
+def test_rollouts_of_two_runs_that_are_mixed_are_said_to_be() -> None:
+    """The note is short, whoever logged the steps."""
+    steps = [step for pair in zip(range(100, 900, 100), range(1100, 1900, 100), strict=True) for step in pair]
+    _, account, _ = rows_of(
+        sb3(50, time__iterations=1), *(sb3(step, value_loss=1.0, train__n_updates=step) for step in steps)
+    )
+    assert any("times, first after 1,100, and env_steps with it: the rows of several" in note for note in account.notes)
+
+
+def test_a_single_record_says_nothing_of_how_often_rollouts_are_logged() -> None:
+    """Two records are needed to know that only each n-th is."""
+    _, account, _ = rows_of(sb3(100, value_loss=1.0, train__n_updates=10, time__iterations=2))
+    assert account.notes == ["the log has one update only: its row has the rollout after it, and no env_steps"]
 
 
 def test_steps_that_begin_anew_without_a_sign_of_the_same_model_are_kept_as_logged() -> None:
