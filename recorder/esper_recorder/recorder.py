@@ -188,6 +188,14 @@ class Recorder:
         if self._background.close(status, reason) and self._upload is not None:
             self._upload.finish(self.path)
 
+    def expect_close(self, reason: str) -> None:
+        """Say that the trainer closes this run whenever a training ends well: if nobody does, the run has failed.
+
+        Args:
+            reason: One line on why it then has.
+        """
+        self._background.if_not_closed = ("failed", reason)
+
     def __enter__(self) -> Self:
         return self
 

@@ -115,6 +115,25 @@ def test_rows_are_safe_at_once_and_a_second_learn_takes_the_run_up(tmp_path: Pat
     assert "learn() was called again" in str(found.attempts()[0].reason)
 
 
+def test_a_training_that_an_exception_ended_is_not_finished(tmp_path: Path) -> None:
+    """A program that catches what ends its training, and then ends well, leaves a failed run."""
+    script = """
+import sys
+from pathlib import Path
+from tests.adapters.rsl_rl_runs import STEPS, make_runner
+runner = make_runner(Path(sys.argv[1]), {})
+runner.env.raise_at = (STEPS + 3, ZeroDivisionError)
+try:
+    runner.learn(9)
+except ZeroDivisionError:
+    pass
+"""
+    run_code(script, tmp_path, imports=TRAINING)
+    found = opened(tmp_path)
+    assert (found.status(), len(rows_of(found))) == ("failed", 1)
+    assert "learn() did not return" in (found.attempts()[-1].reason or "")
+
+
 @pytest.mark.slow
 def test_ctrl_c_in_a_script_of_a_few_lines(tmp_path: Path) -> None:
     """A program that ends by Ctrl-C, with nothing but the Writer, leaves a sealed run that says so."""

@@ -43,6 +43,33 @@ def test_rows_are_safe_at_once_and_a_second_learn_takes_the_run_up(tmp_path: Pat
     assert run.status() == "finished"
 
 
+@pytest.mark.parametrize(
+    ("end", "status"), [("sys.exit(3)", "failed"), ("1 / 0", "failed"), ("return False", "finished")]
+)
+def test_a_callback_that_ends_the_program_or_the_training(tmp_path: Path, end: str, status: str) -> None:
+    """A training that sys.exit or an exception that was caught has ended is not finished; one that was stopped is."""
+    script = f"""
+import sys
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from esper_recorder.adapters.sb3 import RecorderCallback
+class Stop(BaseCallback):
+    def _on_step(self):
+        if self.num_timesteps >= 40:
+            {end}
+        return True
+model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1, device="cpu")
+try:
+    model.learn(9999, callback=[RecorderCallback(sys.argv[1], run_id="script"), Stop()])
+except ZeroDivisionError:
+    pass
+"""
+    run_code(script, tmp_path, imports=TRAINING)
+    run = open_run(tmp_path / "script")
+    assert (run.status(), len(rows_of(run))) == (status, 1)
+    assert ("learn() did not return" in (run.attempts()[-1].reason or "")) == (status == "failed")
+
+
 def test_ctrl_c_in_a_script_of_three_lines(tmp_path: Path) -> None:
     """A program that ends by Ctrl-C, with nothing but the callback, leaves a sealed run that says so."""
     script = """

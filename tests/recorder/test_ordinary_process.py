@@ -318,14 +318,16 @@ recorder.record(update=0, policy_loss=0.1, value_loss=0.2)
         ("", "finished", "its exit code is not known"),
         ("1 / 0", "failed", "ZeroDivisionError"),
         ("raise KeyboardInterrupt", "interrupted", "KeyboardInterrupt"),
-        ("sys.excepthook = lambda *_: None\n1 / 0", "finished", "its exit code is not known"),
+        ("sys.excepthook = lambda *_: None\n1 / 0", "failed", "ZeroDivisionError: division by zero"),
+        ("sys.excepthook = lambda *_: None\nraise KeyboardInterrupt", "interrupted", "KeyboardInterrupt"),
         ("try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    sys.last_value = error", "finished", "not known"),
     ],
 )
 def test_what_ended_a_script_is_told_by_evidence_alone(
     tmp_path: Path, run_python: RunPython, end: str, status: str, reason: str
 ) -> None:
-    """An exception that nobody caught is told by a hook; an exit code is told to nobody; an old error is none."""
+    """An exception that nobody caught is told whatever hook is set; an exit code is told to nobody; an old error is
+    none."""
     run_python(SCRIPT + end, tmp_path)
     attempt = last_attempt(tmp_path / "r")
     assert attempt.status == status
@@ -385,6 +387,68 @@ def test_a_child_holds_no_lock_and_ends_its_own_runs(tmp_path: Path, read_rows: 
     for rank in (0, 1):
         attempt = RunDirectory(tmp_path / "ranks").rank(rank).attempts()[-1]
         assert (attempt.status, attempt.rows) == ("finished", 1)
+
+
+ENDED_CHILDREN = (
+    PATIENT
+    + """
+import multiprocessing, sys
+from esper_recorder import Recorder
+
+def child(root, name, how):
+    recorder = Recorder.open(root, run_id=name)
+    recorder.record(update=0, policy_loss=0.1, value_loss=0.2)
+    if how == "raise":
+        raise ValueError("child died")
+    if how == "exit":
+        sys.exit(3)
+    if how == "wrapped":
+        try:
+            raise ValueError("child died")
+        except ValueError:
+            sys.exit(1)
+    globals()["kept"] = recorder
+
+if __name__ == "__main__":
+    try:
+        raise KeyError("handled in the parent")
+    except KeyError:
+        for method in ("fork", "spawn"):
+            for how in ("raise", "exit", "wrapped", "return"):
+                names = (sys.argv[1], f"{method}-{how}", how)
+                process = multiprocessing.get_context(method).Process(target=child, args=names)
+                process.start()
+                process.join()
+"""
+)
+
+
+def test_an_exception_that_ends_a_child_fails_its_run(tmp_path: Path) -> None:
+    """A child of multiprocessing says what ended it, however it was started; what its parent handled is not that."""
+    script = tmp_path / "script.py"
+    script.write_text(ENDED_CHILDREN)
+    subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, check=True)
+    for method in ("fork", "spawn"):
+        found = {how: last_attempt(tmp_path / f"{method}-{how}") for how in ("raise", "exit", "wrapped", "return")}
+        assert {how: (attempt.status, attempt.reason) for how, attempt in found.items()} == {
+            "raise": ("failed", "ValueError: child died"),
+            "exit": ("failed", "SystemExit: 3"),
+            "wrapped": ("failed", "SystemExit: 1, after ValueError: child died"),
+            "return": ("finished", "the process ended without close(); its exit code is not known"),
+        }
+
+
+def test_a_run_that_its_trainer_would_have_closed_has_failed_if_nobody_does(tmp_path: Path) -> None:
+    """What `expect_close` says stands in a run that was collected open, and in none that was closed."""
+    for name in ("left", "closed"):
+        recorder = Recorder.open(tmp_path, run_id=name)
+        recorder.expect_close("learn() did not return")
+        if name == "closed":
+            recorder.close()
+        del recorder
+    wait_until(lambda: last_attempt(tmp_path / "left").status is not None)
+    ends = [(last_attempt(tmp_path / name).status, last_attempt(tmp_path / name).reason) for name in ("left", "closed")]
+    assert ends == [("failed", "learn() did not return"), ("finished", None)]
 
 
 def test_several_recorders_of_one_process_do_not_meddle(tmp_path: Path, read_rows: ReadRows) -> None:

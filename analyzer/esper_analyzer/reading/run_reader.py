@@ -117,27 +117,35 @@ class RunReader:
         the rank is `crashed` if nobody holds the lock, and `unknown` if the lock cannot be checked, as in an object
         store. Of the log of another trainer, `finished` means that it was read to its end; see `is_imported`.
         """
+        return self.ending(rank)[0]
+
+    def ending(self, rank: int | None = 0) -> tuple[Status, str | None]:
+        """Return the status as `status` does, and why the last attempt of that rank ended; None where it does not say.
+
+        Of several ranks with the worst status, the first that says why speaks. The text may hold anything.
+        """
         if rank is None:
-            found = {self.status(number) for number in self.ranks()} or {"crashed"}
-            return next(status for status in _WORST_FIRST if status in found)
+            found = [self.ending(number) for number in self.ranks()] or [("crashed", None)]
+            worst = min((status for status, _ in found), key=_WORST_FIRST.index)
+            return worst, next((why for status, why in found if status == worst and why), None)
         is_written = None
         attempts: list[Attempt] = []
         try:
             with self.directory.rank(rank).open() as folder:
                 is_written = has_writer(folder)
                 if is_written and isinstance(folder, Folder):
-                    return "stale" if is_stale(folder) else "live"
+                    return "stale" if is_stale(folder) else "live", None
                 attempts = read_attempts(folder)
         except (FileNotFoundError, NotARunError):
-            return "crashed"
+            return "crashed", None
         except StoreError:
             raise
         except (EsperError, OSError):
             pass  # an examination reports this fault
-        status = attempts[-1].status if attempts else None
-        if status not in _WORST_FIRST:  # not a status of an attempt that has ended
-            status = None
-        return status or ("crashed" if is_written is False else "unknown")
+        last = attempts[-1] if attempts else None
+        if last is None or last.status not in _WORST_FIRST:  # not a status of an attempt that has ended
+            return "crashed" if is_written is False else "unknown", None
+        return last.status, last.reason
 
     @cached_property
     def is_imported(self) -> bool:

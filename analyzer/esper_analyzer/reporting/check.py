@@ -113,7 +113,12 @@ class Check:
         """Return the document `esper-check/1` as plain dictionaries and lists; NaN and infinities are still floats."""
         return {
             "format": FORMAT,
-            "run": {"run_id": self.run.run_id, "path": self.run.path, "status": self.run.status},
+            "run": {
+                "run_id": self.run.run_id,
+                "path": self.run.path,
+                "status": self.run.status,
+                "end_reason": self.run.end_reason,
+            },
             "updates": {"rows": self.updates.rows, "first": self.updates.first, "last": self.updates.last},
             "fail_on": self.fail_on,
             "thresholds": None if self.thresholds is None else str(self.thresholds),

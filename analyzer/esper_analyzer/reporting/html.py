@@ -24,8 +24,14 @@ from esper_analyzer.reporting.html_charts import Chart, chart_data, chart_of, pa
 from esper_analyzer.reporting.moment import moment_of
 from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
 from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
-from esper_analyzer.reporting.text import describe_end, describe_fault, describe_ranks, describe_updates
-from esper_analyzer.wording import compact, duration, missing, status_word, trend_words
+from esper_analyzer.reporting.text import (
+    describe_end,
+    describe_fault,
+    describe_ranks,
+    describe_status,
+    describe_updates,
+)
+from esper_analyzer.wording import compact, duration, missing, trend_words
 from esper_schemas.metric.catalogue import (
     DECLARED,
     EPISODE_RETURN,
@@ -124,7 +130,7 @@ def report_html(
         .get_template("report.html.jinja")
         .render(
             report=report,
-            status=status_word(report.run.status, is_imported=report.run.is_imported),
+            status=describe_status(report.run),
             ranks_shown=describe_ranks(report.run),
             since=report.verdict.since,
             reasons=_reasons(report.verdict.findings, {link: by_id[at] for link, at in links.items()}),

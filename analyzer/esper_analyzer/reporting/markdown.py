@@ -9,8 +9,14 @@ from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import Verdict, beside, grouped
 from esper_analyzer.reporting.black_boxes import Column, file_line, has_table, heading, main_columns, moved_line
 from esper_analyzer.reporting.report import BlackBoxSection, IntegritySection, MetricSection, Report, UpdatesSection
-from esper_analyzer.reporting.text import describe_end, describe_fault, describe_ranks, describe_updates
-from esper_analyzer.wording import compact, count, is_advisory, level_word, size, status_word, trend_words
+from esper_analyzer.reporting.text import (
+    describe_end,
+    describe_fault,
+    describe_ranks,
+    describe_status,
+    describe_updates,
+)
+from esper_analyzer.wording import compact, count, is_advisory, level_word, size, trend_words
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import LOSS_RATIO, leading
 from esper_schemas.metric.levels import PALETTE
@@ -72,7 +78,7 @@ def _heading(report: Report) -> Iterator[str]:
     yield f"### {_level(report.verdict.level)}{beginning}: {plain(run.run_id)}"
     yield ""
     parts = [
-        status_word(run.status, is_imported=run.is_imported),
+        plain(describe_status(run)),
         " on ".join(plain(part) for part in (run.trainer, run.env) if part),
     ]
     parts += [plain(run.device)] if run.device else []

@@ -40,6 +40,8 @@ class RunSection:
     """Identity and status of the run, from its header and attempts.
 
     Attributes:
+        end_reason: why the last attempt ended, as it says itself: the exception of one that failed, or that nobody
+            closed it; None where it does not say. With several ranks, of the first one that has this status.
         is_imported: whether it is the log of another trainer, of whose end nothing is known.
         return_goal: the goal of the episode return that the run was judged by: that of the settings, else the one that
             the run declares; None if neither.
@@ -52,6 +54,7 @@ class RunSection:
     run_id: str
     path: str
     status: Status
+    end_reason: str | None
     is_imported: bool
     trainer: str | None
     env: str | None
@@ -346,10 +349,12 @@ def _from_rows(
 
 def _run(run: JudgedRun, rank: int | None, found: RunIndex, shown: Mapping[int, Judgement]) -> RunSection:
     header, reached = run.header, [one.goal_reached for one in shown.values() if one.goal_reached is not None]
+    status, end_reason = run.ending(rank)
     return RunSection(
         run_id=header.run_id,
         path=str(run.path),
-        status=run.status(rank),
+        status=status,
+        end_reason=end_reason,
         is_imported=run.is_imported,
         trainer=header.trainer,
         env=header.env,

@@ -38,6 +38,10 @@ WIDE_TABLE = 86
 MAX_FAULTS = 20
 MOST_SENTENCES = 2
 """Of what moved first."""
+MIN_REASON = 30
+"""Where fewer cells are left beside the status, why the run ended has a line of its own."""
+MAX_END_REASON = 200
+"""Most cells of why a run ended, where a line may be longer than a terminal is wide."""
 
 _NAME_WIDTH, _SHORT_TREND, _NARROW_TREND = 21, 10, 16
 
@@ -102,7 +106,14 @@ def _after(head: Text, indent: int, text: str) -> Iterator[Text]:
 
 def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
     status = Text(status_word(run.status, is_imported=run.is_imported), style=STATUS_STYLE[run.status])
-    yield Text().append(fit(printable(run.run_id), WIDTH - 14), style="bold").append("  ").append_text(status)
+    head = Text().append(fit(printable(run.run_id), WIDTH - 14), style="bold").append("  ").append_text(status)
+    reason, room = printable(run.end_reason or ""), WIDTH - head.cell_len - 2
+    if reason and room >= MIN_REASON:
+        yield head.append(f": {fit(reason, room)}")
+    else:
+        yield head
+        if reason:
+            yield Text(fit(f"  {reason}", WIDTH))
     yield from _wrapped(printable(run.path), "  ", "  ", style="dim")
     parts = [" on ".join(printable(part) for part in (run.trainer, run.env) if part)]
     parts += [printable(run.device)] if run.device else []
@@ -129,6 +140,12 @@ def describe_end(run: RunSection, last: object) -> str:
         return ""
     where = f" ends at {last:%Y-%m-%d %H:%M} UTC" if isinstance(last, datetime) else " has no times"
     return f"The log{where}; whether the training finished is unknown."
+
+
+def describe_status(run: RunSection) -> str:
+    """Return the status of a run, and why it ended where that is known; one line that is safe to print."""
+    word = status_word(run.status, is_imported=run.is_imported)
+    return f"{word}: {fit(printable(run.end_reason), MAX_END_REASON)}" if run.end_reason else word
 
 
 def describe_ranks(run: RunSection) -> str:

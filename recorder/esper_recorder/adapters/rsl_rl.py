@@ -16,6 +16,7 @@ from esper_recorder.recorder import Recorder
 from esper_recorder.rollout import rollout_statistics
 from esper_recorder.writing import log
 from esper_recorder.writing.background import UpdateHook
+from esper_recorder.writing.ending import LEFT_OPEN
 from esper_recorder.writing.foreign import describe
 from esper_recorder.writing.opening import Resume
 from esper_schemas.metric.payload import METRICS
@@ -78,7 +79,7 @@ def attach(runner: Any, *, on_update: UpdateHook | None = None) -> Attachment:
 
     The Writer finds an `OnPolicyRunner` by itself, so this is needed for three things only: a runner of your own that
     is no subclass of it, an `on_update`, and `with attach(runner): runner.learn(...)`, which closes the run as
-    interrupted or failed when an exception leaves the block. Without that, such a run is closed when the program ends.
+    interrupted or failed when an exception leaves the block. Without that, such a run has failed when the program ends.
 
     Args:
         runner: has `alg`, `env`, `cfg`, `logger`, `device` and `current_learning_iteration`, as `OnPolicyRunner`.
@@ -237,6 +238,7 @@ class Writer(LogWriter):
             upload=self._upload,
             redact=self._redact,
         )
+        recorder.expect_close(LEFT_OPEN)
         self._recorder, self.path = recorder, recorder.path
         iteration = runner.current_learning_iteration
         try:

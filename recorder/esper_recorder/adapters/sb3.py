@@ -16,6 +16,7 @@ from esper_recorder.recorder import Recorder
 from esper_recorder.rollout import rollout_statistics
 from esper_recorder.writing import log
 from esper_recorder.writing.background import UpdateHook
+from esper_recorder.writing.ending import LEFT_OPEN
 from esper_recorder.writing.foreign import describe
 from esper_recorder.writing.opening import Resume
 from esper_schemas.errors import UsageError
@@ -61,7 +62,7 @@ class RecorderCallback(BaseCallback):
     `learn` opens the run when it begins and closes it when it returns. Calling `learn` again with the same callback
     adds an attempt to the same run; updates and environment steps keep counting. If `learn` raises, all rows are safe.
     A callback used as a context manager (`with RecorderCallback(...) as callback:`) then closes the run as interrupted
-    or failed; otherwise the run is closed at the latest when the program ends. The callback never changes the
+    or failed; otherwise it is closed as failed, at the latest when the program ends. The callback never changes the
     training: it draws nothing from the random generators, and raises no error of recording unless `strict=True`.
     recorder/ADAPTERS.md lists what is recorded and what is not.
 
@@ -173,6 +174,7 @@ class RecorderCallback(BaseCallback):
             upload=self._upload,
             redact=self._redact,
         )
+        self._recorder.expect_close(LEFT_OPEN)
         self.path, self._run_id, self._recorded_model = self._recorder.path, self._recorder.run_id, model
         if is_first:
             try:

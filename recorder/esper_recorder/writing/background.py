@@ -63,6 +63,7 @@ class BackgroundWriter:
         closed: Why nothing more is taken, None while open.
         next_seq: The sequence number of the next row.
         tally: What this attempt has lost so far.
+        if_not_closed: How the attempt has ended, and why, if nobody closes it; None if that tells nothing.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class BackgroundWriter:
         self.direct = True
         self.is_recording = False
         self.closed: str | None = None
+        self.if_not_closed: tuple[EndStatus, str] | None = None
         self.next_seq = opened.attempt.first_seq
         self.tally = Tally(lambda: self.path)
         self.backlog = Backlog(self.lock, buffer_rows)
@@ -190,10 +192,10 @@ class BackgroundWriter:
 
     def end_soon(self, status: EndStatus, reason: str) -> None:
         """As `close`, but without waiting for anything: for garbage collection, which may come at any moment."""
-        self._wanted_end = (status, reason)
+        self._wanted_end = self.if_not_closed or (status, reason)
         if self.lock.acquire(blocking=False):  # else the thread sees it within a second
             try:
-                self._begin_to_end(status, reason)
+                self._begin_to_end(*self._wanted_end)
             finally:
                 self.lock.release()
 

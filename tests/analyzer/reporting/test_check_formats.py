@@ -169,3 +169,14 @@ def test_text_says_what_failed(record: Callable[..., Path]) -> None:
     )
     assert first(record(FINE[:3], "few")).endswith("; a run that cannot be judged does not fail")
     assert "critical" in as_text(report_of(record(BAD, "bad")), Style(color=True, unicode=True), 80)
+
+
+@pytest.mark.parametrize("status", ["failed", "finished"])
+def test_why_a_run_ended_is_said(record: Callable[..., Path], status: str) -> None:
+    """The sentence of a check and its JSON say why an attempt ended; nothing in that text can act."""
+    made = report_of(record(FINE, close={"status": status, "reason": "RuntimeError: no\x1b[31m memory"}))
+    line = as_text(made, Style(color=False, unicode=True), 200).splitlines()[0]
+    shown = rf"{status}: RuntimeError: no\x1b[31m memory"
+    assert line == f"passed: run is healthy, 60 updates, 0 to 59; its status is {shown}"
+    assert json.loads(as_json(made))["run"]["end_reason"] == "RuntimeError: no\x1b[31m memory"
+    assert shown in as_junit(made)

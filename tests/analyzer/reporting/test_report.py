@@ -16,6 +16,7 @@ from esper_analyzer import Report, open_run
 from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS
 from esper_analyzer.judging.rules.rule import QUESTIONS
 from esper_analyzer.live.live import LiveFeed
+from esper_analyzer.reporting.html import report_html
 from esper_analyzer.reporting.text import report_lines
 from esper_schemas import METRICS
 
@@ -68,6 +69,7 @@ SCHEMA = exactly(
         run_id=TEXT,
         path=TEXT,
         status={"enum": ["live", "stale", "finished", "failed", "interrupted", "crashed", "unknown"]},
+        end_reason={"type": ["string", "null"]},
         is_imported={"type": "boolean"},
         trainer=TEXT_OR_NULL,
         env=TEXT_OR_NULL,
@@ -375,3 +377,31 @@ def test_the_last_value_is_that_of_the_last_update(record: Callable[..., Path], 
     assert picture.last("loss_ratio") is None
     assert (picture.state("kl_divergence").last, picture.state("kl_divergence").level) == (None, "unknown")
     assert picture.state("loss_ratio").level == "unknown"
+
+
+OUT_OF_MEMORY = "RuntimeError: CUDA out of memory. \x1b[31m<b>Tried</b> to allocate " + "2 GiB, " * 60
+
+
+def test_the_report_says_why_the_run_ended(record: Callable[..., Path]) -> None:
+    """Beside the status stands why: as one clipped line in text, whole in JSON, without power in any form."""
+    path = record([{"update": 0}], close={"status": "failed", "reason": OUT_OF_MEMORY})
+    report = open_run(path).report()
+    first = next(iter(report_lines(report))).plain
+    assert first.startswith(r"run  failed: RuntimeError: CUDA out of memory. \x1b[31m<b>Tried</b> to")
+    assert first.endswith("…")
+    assert len(first) == 80
+    long = record([{"update": 0}], "r" * 60, close={"status": "failed", "reason": "ValueError: 1"})
+    assert [line.plain for line in report_lines(open_run(long).report())][1] == "  ValueError: 1"
+    assert read_strictly(report)["run"]["end_reason"] == OUT_OF_MEMORY.strip()[:500]
+    page = report_html(open_run(path), report)
+    assert r"failed: RuntimeError: CUDA out of memory. \x1b[31m&lt;b&gt;Tried&lt;/b&gt;" in page
+    assert "<b>Tried" not in page
+
+
+def test_the_rank_that_failed_says_why(record: Callable[..., Path]) -> None:
+    """Of several ranks the one with the worst status says why; a rank that says nothing adds nothing."""
+    record([{"update": 0}], rank=0, world_size=2)
+    path = record([{"update": 0}], rank=1, world_size=2, close={"status": "failed", "reason": "ValueError: x"})
+    run = open_run(path)
+    assert run.report(None).run.end_reason == "ValueError: x"
+    assert run.report(0).run.end_reason is None
