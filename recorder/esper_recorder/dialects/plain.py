@@ -47,7 +47,7 @@ def plain_dialect(names: Collection[str]) -> Dialect | None:
     found: dict[str, str] = {}
     ambiguous = set()
     for name in names:
-        column = _SEPARATORS.sub("_", _MEAN.sub("", re.split(r"[/.]", name)[-1].strip().lower()).strip())
+        column = _column(name)
         if column in METRICS and column not in _NOT_READ:
             if column in found:
                 ambiguous.add(column)
@@ -58,6 +58,17 @@ def plain_dialect(names: Collection[str]) -> Dialect | None:
     return Dialect(
         name=NAME, seen="", keys=keys, signature=(), value_loss=UNKNOWN.value_loss, steps="other", number=UNKNOWN.number
     )
+
+
+def _column(name: str) -> str:
+    """What the metrics table would call a key, if it has it."""
+    return _SEPARATORS.sub("_", _MEAN.sub("", re.split(r"[/.]", name)[-1].strip().lower()).strip())
+
+
+def is_metric(name: str) -> bool:
+    """Whether a key is named as a metric that a log can have, or seems to be a loss by its words."""
+    column = _column(name)
+    return (column in METRICS and column not in _NOT_READ) or is_loss(name)
 
 
 _SUBJECTS = {

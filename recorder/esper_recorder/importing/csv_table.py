@@ -99,7 +99,8 @@ class CsvTable:
             elif long is not None:
                 yield from long.add(dict(zip(header, row, strict=False)))
             elif values := self._values_of(row, header, layout.decimals):
-                yield points_of(values)
+                empty = [name for name, cell in zip(header, row, strict=False) if not cell] if "" in row else ()
+                yield points_of(values, empty)
         one_run.check()
         if long is not None:
             yield from long.rest()

@@ -218,3 +218,12 @@ def test_an_array_without_names_says_what_to_do(tmp_path: Path) -> None:
     done = import_log(log, root=tmp_path / "runs")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "an array of NumPy, whose columns have no names; write it as CSV with a header" in done.stderr
+
+
+def test_a_metric_that_is_left_out_is_noted(tmp_path: Path) -> None:
+    """A column that is named as a metric, and has no numbers, is in a note of its own; any other text is not."""
+    log = tmp_path / "own.csv"
+    log.write_text("policy_loss,value_loss,clip_fraction,host\n-0.1,0.5,12%,a\n-0.2,0.4,13%,b\n", encoding="utf-8")
+    note = balance(import_log(log, root=tmp_path / "runs"))["note"]
+    assert "left out, although named as a number of the update: clip_fraction (text, in 2 rows)" in note
+    assert "host" not in note
