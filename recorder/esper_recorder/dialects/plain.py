@@ -17,6 +17,8 @@ _LOSSES = ("value_loss", "policy_loss")
 _NOT_READ = frozenset({"update", "wall_time", "skipped", "skip_reason", "episodes"})
 """Metrics that say too little without their definition: the import counts and times updates itself."""
 
+_NUMBER = f"{NAME.replace(' ', '_')}_update"
+
 _SEPARATORS = re.compile(r"[\s_-]+")
 """What may stand between the words of a name, as in `Value Loss`."""
 
@@ -53,6 +55,8 @@ def plain_dialect(names: Collection[str]) -> Dialect | None:
                 ambiguous.add(column)
             found[column] = name
     keys = tuple(Key(name, column, _AS_NAMED) for column, name in found.items() if column not in ambiguous)
+    numbers = [name for name in names if name.strip().lower() == "update"]
+    keys += tuple(Key(name, _NUMBER, "the trainer's number", kind="number") for name in numbers[:1])
     if not set(_LOSSES) <= {key.column for key in keys}:
         return None
     return Dialect(

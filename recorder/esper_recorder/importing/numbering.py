@@ -8,6 +8,8 @@ from esper_recorder.importing.account import Account, Named
 
 MAX_STEPS = 2**63
 
+_MOST_NAMED = 5  # jumps
+
 
 class Numbering:
     """Numbers updates 0, 1, 2 …, or from 1 if the trainer's own numbers begin with 1.
@@ -43,6 +45,7 @@ class Numbering:
     def note(self, name: str) -> None:
         """Say in the account where the trainer's numbers, kept as `name`, did not rise by one."""
         if self._jumps.count:
+            self._jumps.first = self._jumps.first[:_MOST_NAMED]
             self._account.notes.append(f"{name} does not rise by 1 everywhere ({self._jumps}); update counts on")
 
 

@@ -185,8 +185,9 @@ class Updates:
         self._tally = Tally(self._targets, self._account)
         self._empty_losses = EmptyLosses(dialect, self._targets, self._account)
         self._marker = dialect.marker.name
-        is_numbered = dialect.steps == "number" or any(key.kind == "number" for key in dialect.keys)
-        self._number = dialect.number if is_numbered else ""  # the column with the trainer's number of an update
+        numbers = [dialect.number] if dialect.steps == "number" else []
+        numbers += [key.column for key in dialect.keys if key.kind == "number"]
+        self._number = numbers[0] if numbers else ""  # the column with the trainer's number of an update
         self._numbering = Numbering(self._account)
         self._rollouts = Rollouts(dialect, self._account) if dialect.lags else None
         waiting, self._waiting.points = self._waiting.points, []

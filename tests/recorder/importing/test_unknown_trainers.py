@@ -227,3 +227,16 @@ def test_a_metric_that_is_left_out_is_noted(tmp_path: Path) -> None:
     note = balance(import_log(log, root=tmp_path / "runs"))["note"]
     assert "left out, although named as a number of the update: clip_fraction (text, in 2 rows)" in note
     assert "host" not in note
+
+
+def test_the_numbers_of_an_unknown_trainer_are_noted_where_they_do_not_rise_by_one(
+    tmp_path: Path, read_rows: ReadRows
+) -> None:
+    """Its column `update` is kept as an extra, and the balance says where a number is missing or comes twice."""
+    rows = [{"update": number, **ROWS[0]} for number in (0, 1, 4, 4, 5)]
+    log = tmp_path / "own.csv"
+    log.write_text(csv_of(rows), encoding="utf-8")
+    note = balance(import_log(log, root=tmp_path / "runs"))["note"]
+    read = list(read_rows(tmp_path / "runs" / "own"))
+    assert [row["update"] for row in read] == [0, 1, 2, 3, 4]
+    assert "(4 after 1 at update 2, 4 after 4 at update 3); update counts on" in note
