@@ -19,6 +19,8 @@ _LOSSES = ("value_loss", "policy_loss")
 _NOT_READ = frozenset({"update", "wall_time", "skipped", "skip_reason", "episodes"})
 """Metrics that say too little without their definition: the import counts and times updates itself."""
 
+_NUMBER = f"{NAME.replace(' ', '_')}_update"
+
 _SEPARATORS = re.compile(r"[\s_-]+")
 """What may stand between the words of a name, as in `Value Loss`."""
 
@@ -63,7 +65,16 @@ def plain_dialect(names: Collection[str]) -> Dialect | None:
     be late.
     """
     keys = tuple(key for key in named_keys(names) if key.column in _LOSSES)
-    return replace(UNKNOWN, keys=keys, reads_names=True) if len(keys) == len(_LOSSES) else None
+    if len(keys) < len(_LOSSES):
+        return None
+    numbers = [name for name in names if name.strip().lower() == "update"]
+    keys += tuple(Key(name, _NUMBER, "the trainer's number", kind="number") for name in numbers[:1])
+    return replace(UNKNOWN, keys=keys, reads_names=True)
+
+
+def is_metric(name: str) -> bool:
+    """Whether a key is named as a metric that a log can have, or seems to be a loss by its words."""
+    return bool(metric_of(name)) or is_loss(name)
 
 
 _SUBJECTS = {

@@ -19,9 +19,9 @@ class Named:
     first: list[str] = field(default_factory=list)
 
     def add(self, name: object) -> None:
-        """Count one more thing."""
+        """Count one more thing; one with the name of the one before is not listed again."""
         self.count += 1
-        if len(self.first) < MAX_NAMED:
+        if len(self.first) < MAX_NAMED and self.first[-1:] != [str(name)]:
             self.first.append(str(name))
 
     def __str__(self) -> str:

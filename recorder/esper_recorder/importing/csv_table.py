@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,10 @@ class CsvTable:
         self._key = key
         self._is_exported = False  # by a page, and so no longer written
         self._texts: dict[str, int] = {}  # rows of a column that have no number
+        self._header: list[str] = []
+        self._numbered: Set[str] = frozenset()  # columns with a number in the last row that had all cells
+        self._lengths: set[int] = set()  # of rows with fewer cells than the header that are whole
+        self._short = Named()
         self.config: dict[str, Any] = {}
 
     def points(self, on_read: OnRead, account: Account) -> Iterator[Points]:
@@ -81,6 +85,7 @@ class CsvTable:
         if page is not None:
             header = page
             account.notes.append(_OF_PAGE)
+        self._header, self._lengths = header, _lengths_in(self.path, layout)
         one_run = OneRun(self._source_run if page is None else None)
         is_asked = one_run.is_asked(header)
         headers = Named()
@@ -91,7 +96,7 @@ class CsvTable:
             if row is None:
                 yield NOTHING_YET
             elif _is_header(row, header):
-                header = [name.strip() for name in row[:MAX_COLUMNS]]
+                header = self._header = [name.strip() for name in row[:MAX_COLUMNS]]
                 is_asked = one_run.is_asked(header)
                 headers.add(f"line {number}")
             elif any(row[len(header) :]):
@@ -100,12 +105,16 @@ class CsvTable:
                 continue
             elif long is not None:
                 yield from long.add(dict(zip(header, row, strict=False)))
-            elif values := self._values_of(row, header, layout.decimals):
+            elif values := self._values_of(self._whole_cells(row, number, account), header, layout.decimals):
                 empty.difference_update(values)
-                yield points_of(values)
+                self._numbered = self._numbered if len(row) < len(header) else values.keys()
+                blank = [name for name, cell in zip(header, row, strict=False) if not cell] if "" in row else ()
+                yield points_of(values, blank)
         one_run.check()
         if long is not None:
             yield from long.rest()
+        if self._short.count:
+            account.notes.append(f"rows with fewer cells than the header has: {self._short}; the rest of each is empty")
         if headers.count:
             account.notes.append(f"the header comes again: {headers}; the rows below are read by it")
         for name, count in self._texts.items():
@@ -132,6 +141,26 @@ class CsvTable:
                 except csv.Error as error:
                     where = f"line {began}" if began == lines.number else f"lines {began} to {lines.number}"
                     account.unreadable.add(f"{where} ({error})")
+
+    def _whole_cells(self, row: list[str], number: int, account: Account) -> list[str]:
+        """The cells of a row without the last one if the row was cut, and that cell may lack digits.
+
+        Some programs leave out the empty cells at the end of a row. A row was cut if it is the first so short, and the
+        row before has a number that this one lacks.
+        """
+        missing = self._header[len(row) :]
+        if not missing:
+            return row
+        is_first = len(row) not in self._lengths
+        self._lengths.add(len(row))
+        if is_first and not self._numbered.isdisjoint(missing):
+            account.unreadable.add(
+                f"the end of line {number} ({len(row):,} cells, the header has {len(self._header):,}: the last of them"
+                " may be cut, and is left out)"
+            )
+            return row[:-1]
+        self._short.add(f"line {number}")
+        return row
 
     def _values_of(self, row: list[str], header: list[str], decimals: Decimals) -> dict[str, float]:
         values = {}
@@ -172,6 +201,14 @@ def _checked(header: Sequence[str], account: Account) -> list[str]:
         if count > 1 and name
     ]
     return list(header)
+
+
+def _lengths_in(path: Path, layout: Layout) -> set[int]:
+    """How many cells those rows have at the beginning that have fewer than the header, as other rows have, too."""
+    with TextFile(path) as text:
+        lines = text.stream.read(START_BYTES).decode("utf-8", "replace").splitlines()[layout.before : -1]
+    found = Counter(len(cells_of(line, layout.delimiter)) for line in lines if is_row(line))
+    return {length for length, count in found.items() if count > 1}
 
 
 class _NoLineYetError(Exception):

@@ -19,7 +19,7 @@ from esper_recorder.importing.points import NOTHING_YET, Points, of_record
 from esper_recorder.importing.records import CONFIG_KEY, STEP_KEYS, points_of
 from esper_recorder.importing.run_import import OnRead
 from esper_recorder.importing.text_file import TextFile
-from esper_recorder.importing.values import as_number, flatten, utc_of
+from esper_recorder.importing.values import as_number, empty_keys, flatten, utc_of
 from esper_schemas.errors import UsageError
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -217,9 +217,10 @@ class JsonDocument:
                     yield from long.add(row)
                 elif long is None and one_run.has(row):
                     values: dict[str, float] = {}
-                    flatten({key: value for key, value in row.items() if key != CONFIG_KEY}, "", values, others)
+                    record = {key: value for key, value in row.items() if key != CONFIG_KEY}
+                    flatten(record, "", values, others)
                     if values:
-                        yield points_of(values)
+                        yield points_of(values, empty_keys(record))
             one_run.check()
             if long is not None:
                 yield from long.rest()

@@ -18,7 +18,7 @@ _BEFORE_ALL, _BEHIND_ALL = (-math.inf, 0), (math.inf, 0)
 
 def in_time_order(parts: Sequence[Points]) -> Points:
     """Return all points in the order of their times; those of one time by their steps, then as they come."""
-    keys, steps, times, values, _ = joined(parts)
+    keys, steps, times, values = joined(parts)[:4]
     order = sorted(range(len(keys)), key=lambda place: (times[place] or 0.0, steps[place] or 0))
     return Points(
         [keys[place] for place in order],
@@ -117,7 +117,7 @@ def _places(points: Points) -> list[_Place]:
 
 
 def _chosen(points: Points, chosen: Sequence[bool]) -> Points:
-    keys, steps, times, values, _ = points
+    keys, steps, times, values = points[:4]
     return Points(
         list(compress(keys, chosen)),
         list(compress(steps, chosen)),

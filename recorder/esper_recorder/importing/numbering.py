@@ -10,6 +10,8 @@ MAX_STEPS = 2**63
 _FEW = 5  # trainings that one log may have, one after another
 _MIXED = 4  # of so many updates one goes back, in rows of two runs
 
+_MOST_NAMED = 5  # jumps
+
 
 class Numbering:
     """Numbers updates 0, 1, 2 …, or from 1 if the trainer's own numbers begin with 1.
@@ -45,6 +47,7 @@ class Numbering:
     def note(self, name: str) -> None:
         """Say in the account where the trainer's numbers, kept as `name`, did not rise by one."""
         if self._jumps.count:
+            self._jumps.first = self._jumps.first[:_MOST_NAMED]
             self._account.notes.append(f"{name} does not rise by 1 everywhere ({self._jumps}); update counts on")
 
 

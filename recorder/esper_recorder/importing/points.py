@@ -18,6 +18,8 @@ class Points(NamedTuple):
         times: When it was logged, in seconds since 1970, UTC; None where the log has no times.
         values: The numbers, as Python floats.
         begins_anew: Whether whoever wrote these points had written none before: what came earlier is complete.
+        empty: The keys that have no number in this row of a table, though the row names them; None if the points are
+            not those of one row.
     """
 
     keys: Sequence[str]
@@ -25,6 +27,7 @@ class Points(NamedTuple):
     times: Sequence[float | None]
     values: Sequence[float]
     begins_anew: bool = False
+    empty: Sequence[str] | None = None
 
 
 NOTHING_YET = Points((), (), (), ())
@@ -32,11 +35,16 @@ NOTHING_YET = Points((), (), (), ())
 
 
 def of_record(
-    values: Mapping[str, float], step: int | None = None, time: float | None = None, *, begins_anew: bool = False
+    values: Mapping[str, float],
+    step: int | None = None,
+    time: float | None = None,
+    *,
+    begins_anew: bool = False,
+    empty: Sequence[str] | None = None,
 ) -> Points:
     """Return the points of one record, such as a line of a table: its numbers by key, all with one step and time."""
     count = len(values)
-    return Points(list(values), [step] * count, [time] * count, list(values.values()), begins_anew)
+    return Points(list(values), [step] * count, [time] * count, list(values.values()), begins_anew, empty)
 
 
 class PointReader(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from esper_recorder.importing.numbering import as_steps
 from esper_recorder.importing.one_run import OneRun
 from esper_recorder.importing.points import NOTHING_YET, Points, of_record
 from esper_recorder.importing.run_import import OnRead
-from esper_recorder.importing.values import flatten
+from esper_recorder.importing.values import empty_keys, flatten
 from esper_schemas.errors import UsageError
 
 STEP_KEYS = ("step", "global_step", "_step", "Step")
@@ -37,8 +37,13 @@ MAX_COLUMNS = 5000
 _MAX_GROUP_BYTES = 512 * 1024 * 1024
 
 
-def points_of(values: Mapping[str, float]) -> Points:
-    """Return the points of a record; its step and time are those of the keys that have them in any log."""
+def points_of(values: Mapping[str, float], empty: Sequence[str] | None = None) -> Points:
+    """Return the points of a record; its step and time are those of the keys that have them in any log.
+
+    Args:
+        values: Its numbers by key.
+        empty: As for `Points`.
+    """
     rest = dict(values)
     step = time = None
     for key in STEP_KEYS:
@@ -46,7 +51,7 @@ def points_of(values: Mapping[str, float]) -> Points:
             del rest[key]
     for key in TIME_KEYS:
         time = rest.pop(key, time)
-    return of_record(rest, step, time)
+    return of_record(rest, step, time, empty=empty)
 
 
 class JsonLines:
@@ -95,7 +100,7 @@ class JsonLines:
                 values: dict[str, float] = {}
                 flatten(record, "", values, others)
                 if values:
-                    yield points_of(values)
+                    yield points_of(values, empty_keys(record))
         one_run.check()
         if long is not None:
             yield from long.rest()
@@ -156,7 +161,7 @@ class ParquetTable:
                     if long is not None:
                         yield from long.add(row)
                     elif values := {name: float(row[name]) for name in numbers if row[name] is not None}:
-                        yield points_of(values)
+                        yield points_of(values, [name for name in numbers if row[name] is None])
         except pa.ArrowException as error:
             raise UsageError(f"it is no readable Parquet file: {' '.join(str(error).split())[:200]}") from None
         one_run.check()

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from esper_recorder.dialects.key import Dialect
-from esper_recorder.dialects.plain import NAME, describe_losses, likely_losses, likely_return
+from esper_recorder.dialects.plain import NAME, describe_losses, is_metric, likely_losses, likely_return
 from esper_recorder.dialects.table import why_lossless
 from esper_recorder.importing.account import Account, Mapped, Named
+from esper_recorder.importing.empty_losses import EmptyLosses
 from esper_recorder.importing.numbering import Numbering, as_steps, describe_falls
 from esper_recorder.importing.points import Points
 from esper_recorder.importing.rollouts import Rollouts
@@ -26,6 +27,8 @@ from esper_schemas.run.records import ValueLossDefinition
 
 MAX_POINTS_BEFORE_UPDATE = 300_000
 """A log with so many points and no value loss among them is no log of a PPO."""
+
+_MOST_NAMED = 10  # keys
 
 _MAX_TIME = 253_402_300_799.0  # the end of the year 9999
 
@@ -186,9 +189,11 @@ class Updates:
         dialect = self.dialect = self._waiting.with_steps(dialect, self._account)
         self._targets = Targets(dialect, self._account, self._mapping.values())
         self._tally = Tally(self._targets, self._account)
+        self._empty_losses = EmptyLosses(dialect, self._targets, self._account)
         self._marker = dialect.marker.name
-        is_numbered = dialect.steps == "number" or any(key.kind == "number" for key in dialect.keys)
-        self._number = dialect.number if is_numbered else ""  # the column with the trainer's number of an update
+        numbers = [dialect.number] if dialect.steps == "number" else []
+        numbers += [key.column for key in dialect.keys if key.kind == "number"]
+        self._number = numbers[0] if numbers else ""  # the column with the trainer's number of an update
         self._numbering = Numbering(self._account)
         self._rollouts = Rollouts(dialect, self._account) if dialect.lags else None
         waiting, self._waiting.points = self._waiting.points, []
@@ -201,6 +206,8 @@ class Updates:
         """The inner loop: a log has millions of points."""
         if points.begins_anew:
             yield from self._completed()
+        if points.empty is not None and points.keys:
+            points = self._empty_losses.filled(points)
         steps = points.steps
         if steps and steps[0] is None:
             steps = [self._step_of_record(points)] * len(steps)
@@ -406,6 +413,18 @@ class Updates:
                 f" ={SLIDING_RETURN} for a mean of the last 100 episodes"
             )
 
+    def _note_left_out(self) -> None:
+        """Say which keys are left out that are numbers of an update by their names, among all the others that are."""
+        assert self.dialect is not None
+        known = {key.name: key.kind for key in self.dialect.keys}
+        found = Named()
+        for key, why in self._account.left_out.items():
+            if known.get(key, "again") != "again" or (key not in known and is_metric(key)):
+                found.add(f"{key} ({why})")
+        if found.count:
+            found.first = found.first[:_MOST_NAMED]
+            self._account.notes.append(f"left out, although named as a number of the update: {found}")
+
     def _finish_account(self) -> None:
         account, dialect = self._account, self.dialect
         assert dialect is not None
@@ -417,6 +436,7 @@ class Updates:
             account.notes.append(f"the step falls ({where}): {seems}")
         if self._rollouts is not None:
             self._rollouts.note()
+        self._empty_losses.note()
         self._tally.note()
         rest = Counter({key: int(self._several.get(key, (1, 0.0))[0]) for key in self._values})
         if rest:
@@ -429,6 +449,7 @@ class Updates:
             )
         if dialect.name == NAME:
             self._note_return()
+        self._note_left_out()
         account.notes += [
             f"--map {key}: the log has no such key"
             for key in self._mapping

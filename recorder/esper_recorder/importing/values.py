@@ -138,3 +138,14 @@ def flatten(
             flatten(value, f"{name}/", values, others, depth + 1)
         elif value is not None:
             others[name] = {"str": "text", "list": "a list"}.get(type(value).__name__, "nested too deep")
+
+
+def empty_keys(record: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
+    """Return the keys of a JSON object that are null, also of objects within it, joined as `flatten` joins them."""
+    found: list[str] = []
+    for key, value in record.items():
+        if value is None:
+            found.append(f"{prefix}{key}")
+        elif isinstance(value, dict):
+            found += empty_keys(value, f"{prefix}{key}/")
+    return tuple(found)

@@ -76,9 +76,10 @@ class Waiting:
         if len(self.keys) > known:
             self.found = with_mapping(find_dialect(self.keys, self._mapping), self._mapping)
         last = self.points[-1] if self.points else None
-        if last is None or points.begins_anew or points.steps[0] is None or last.steps[0] is None:
-            keys, steps, times, values, begins_anew = points
-            self.points.append(Points(list(keys), list(steps), list(times), list(values), begins_anew))
+        is_row = points.empty is not None
+        if last is None or is_row or points.begins_anew or points.steps[0] is None or last.steps[0] is None:
+            keys, steps, times, values, begins_anew, empty = points
+            self.points.append(Points(list(keys), list(steps), list(times), list(values), begins_anew, empty))
             return
         for kept, more in zip(last[:4], points[:4], strict=True):
             assert isinstance(kept, list)

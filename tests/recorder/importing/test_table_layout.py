@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tests.recorder.importing.logs import balance, import_log
 
 from esper_recorder.importing.table_layout import layout_of
 from esper_recorder.importing.values import as_number, decimals_of
+
+ReadRows = Callable[..., list[dict[str, Any]]]
 
 ROWS: list[dict[str, Any]] = [
     {"step": 1024 * (place + 1), "value_loss": 2.5 - place, "policy_loss": -0.0625 * place, "steps_per_sec": 1200.5}
@@ -208,3 +211,28 @@ def test_a_table_in_which_each_row_is_several_lines_is_one(tmp_path: Path) -> No
     assert done.exit_code == 0, done.output
     assert [row["value_loss"] for row in rows_of(tmp_path / "runs" / "r")] == [2.5, 1.5, 0.5]
     assert balance(done)["keys left out"] == "note (text, in 3 rows)"
+
+
+def test_the_last_cell_of_a_cut_row_is_left_out(tmp_path: Path, read_rows: ReadRows) -> None:
+    """It may lack digits; the cells before it count, and the balance names the line."""
+    log = tmp_path / "own.csv"
+    log.write_text("policy_loss,value_loss,entropy,lr\n-0.1,0.5,1.25,0.1\n-0.1,0.5,1.2\n-0.1,0.5,1.15,0.1\n", "utf-8")
+    done = import_log(log, root=tmp_path / "runs")
+    assert [row["entropy"] for row in read_rows(tmp_path / "runs" / "own")] == [1.25, None, 1.15]
+    assert "the end of line 3 (3 cells, the header has 4" in balance(done)["not readable"]
+
+
+def test_rows_without_their_empty_cells_at_the_end_are_whole(tmp_path: Path, read_rows: ReadRows) -> None:
+    """Where a program leaves out such cells, rows keep all of their numbers, and are counted."""
+    log = tmp_path / "own.csv"
+    rows = [
+        "policy_loss,value_loss,entropy,lr",
+        "-0.1,0.5,1.25,0.1",
+        "-0.1,0.5,1.2",
+        "-0.1,0.5,1.15",
+        "-0.1,0.5,1.1,0.1",
+    ]
+    log.write_text("\n".join(rows) + "\n", "utf-8")
+    done = import_log(log, root=tmp_path / "runs")
+    assert [row["entropy"] for row in read_rows(tmp_path / "runs" / "own")] == [1.25, 1.2, 1.15, 1.1]
+    assert "rows with fewer cells than the header has: line 3, line 4" in balance(done)["note"]

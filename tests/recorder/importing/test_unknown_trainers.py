@@ -291,3 +291,25 @@ def test_a_late_key_becomes_no_metric_that_a_person_chose_a_key_for(tmp_path: Pa
     assert done.exit_code == 0, done.output
     found = [(row["entropy"], row["env_steps"]) for row in read_rows(tmp_path / "runs" / "r")]
     assert found == [(1.0, 100 * place + 100) for place in range(6)]
+
+
+def test_a_metric_that_is_left_out_is_noted(tmp_path: Path) -> None:
+    """A column that is named as a metric, and has no numbers, is in a note of its own; any other text is not."""
+    log = tmp_path / "own.csv"
+    log.write_text("policy_loss,value_loss,clip_fraction,host\n-0.1,0.5,12%,a\n-0.2,0.4,13%,b\n", encoding="utf-8")
+    note = balance(import_log(log, root=tmp_path / "runs"))["note"]
+    assert "left out, although named as a number of the update: clip_fraction (text, in 2 rows)" in note
+    assert "host" not in note
+
+
+def test_the_numbers_of_an_unknown_trainer_are_noted_where_they_do_not_rise_by_one(
+    tmp_path: Path, read_rows: ReadRows
+) -> None:
+    """Its column `update` is kept as an extra, and the balance says where a number is missing or comes twice."""
+    rows = [{"update": number, **ROWS[0]} for number in (0, 1, 4, 4, 5)]
+    log = tmp_path / "own.csv"
+    log.write_text(csv_of(rows), encoding="utf-8")
+    note = balance(import_log(log, root=tmp_path / "runs"))["note"]
+    read = list(read_rows(tmp_path / "runs" / "own"))
+    assert [row["update"] for row in read] == [0, 1, 2, 3, 4]
+    assert "(4 after 1 at update 2, 4 after 4 at update 3); update counts on" in note
