@@ -6,6 +6,7 @@ import operator
 from datetime import UTC, datetime
 from typing import Any
 
+from esper_schemas.cleaning import short
 from esper_schemas.errors import PayloadError
 from esper_schemas.limits import MAX_NAME_BYTES
 from esper_schemas.metric.metrics import Dtype
@@ -29,7 +30,7 @@ def check_extra_name(name: object) -> None:
     """
     if not isinstance(name, str) or not name or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
         raise PayloadError(
-            f"a metric's name must be 1 to {MAX_NAME_BYTES} bytes of printable text, found {_short(name)}"
+            f"a metric's name must be 1 to {MAX_NAME_BYTES} bytes of printable text, found {short(name)}"
         )
     if name in RECORDER_COLUMNS:
         raise PayloadError(f"{name!r} is written by the recorder itself; choose another name")
@@ -58,7 +59,7 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
     except Exception as error:  # a foreign number type may raise anything from __float__ or __index__
         detail = " ".join(str(error).split())
         raise PayloadError(
-            f"{name} must be one {dtype} number, found {type(given).__name__} {_short(given)}"
+            f"{name} must be one {dtype} number, found {type(given).__name__} {short(given)}"
             + (f" ({detail})" if detail else "")
         ) from None
     if dtype == "bool":
@@ -104,11 +105,3 @@ def _whole(value: Any) -> int:
             raise ValueError("not a whole number")
         return int(value)
     return operator.index(value)
-
-
-def _short(value: object) -> str:
-    try:
-        text = " ".join(ascii(value).split())
-    except Exception:  # a value's own repr may fail; the error must still be a clear one
-        return "(not printable)"
-    return text if len(text) <= 60 else text[:57] + "..."
