@@ -224,8 +224,7 @@ def test_time_in_seconds_is_left_out_on_every_path(tmp_path: Path, read_rows: Re
     now = 1_764_000_000
     with Recorder.open(tmp_path, run_id="r", fill_in_times=False) as recorder:
         for i, given in enumerate([now, now * 1_000_000, now * 1_000_000, now, now * 1000]):
-            row = {"update": i, "policy_loss": 0.1, "value_loss": 0.2, "elapsed_secs": 0.0, "wall_time": given}
-            assert recorder.record(**row)
+            assert recorder.record(update=i, policy_loss=0.1, value_loss=0.2, elapsed_secs=0.0, wall_time=given)
     times = [row["wall_time"] for row in read_rows(tmp_path / "r")]
     assert times == [None, *[datetime.fromtimestamp(now, UTC)] * 2, None, None]
     refused = RunDirectory(tmp_path / "r").rank(0).attempts()[0].refused_values["wall_time"]
