@@ -9,6 +9,7 @@ from time import perf_counter, time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from esper_recorder.writing import arguments
 from esper_recorder.writing.background import SLOW_WRITE_SECS, BackgroundWriter, UpdateHook
 from esper_recorder.writing.backlog import PATIENCE_SECS
 from esper_recorder.writing.black_box import KEPT_MINIBATCHES, BlackBox
@@ -17,7 +18,7 @@ from esper_recorder.writing.ending import close_when_collected, ending_of
 from esper_recorder.writing.foreign import describe, is_of_signal_handler
 from esper_recorder.writing.given import parts_of
 from esper_recorder.writing.journal import Journal, RotationLimits
-from esper_recorder.writing.opening import OpenedRank, Resume, environment_number, open_rank
+from esper_recorder.writing.opening import OpenedRank, Resume, open_rank
 from esper_recorder.writing.unplanned import UnplannedRows
 from esper_schemas.errors import PayloadError, UsageError
 from esper_schemas.metric.payload import PPOUpdatePayload
@@ -79,8 +80,8 @@ class Recorder:
         run_id: str | None = None,
         config: Mapping[str, Any] | None = None,
         trainer: str | None = None,
-        env: str | None = None,
-        device: str | None = None,
+        env: object = None,
+        device: object = None,
         git_commit: str | None = None,
         return_goal: float | None = None,
         value_loss_definition: ValueLossDefinition | None = None,
@@ -104,7 +105,8 @@ class Recorder:
             root: Folder of runs.
             run_id: Name of the run and of its folder; made from the time if absent.
             config: Hyper-parameters, stored in the header as JSON.
-            trainer, env, device: Who trains what, where; stored in the header.
+            trainer, env, device: Who trains what, where; stored in the header as text. An environment of Gymnasium, or
+                its spec, is stored as its id, and a device with the number N as `cuda:N`.
             git_commit: Commit of the training code, "" if it is not known; by default that of the working directory.
             return_goal: Mean episode return from which the task counts as solved, in the environment's own rewards, as
                 `episode_return_mean` must be recorded then; stored in the header. `return_goal_of(env)` takes it from
@@ -134,11 +136,20 @@ class Recorder:
             RunDamagedError: an earlier attempt left damage that must be looked at first.
             OSError: the run's folder cannot be created.
         """
-        limits = RotationLimits(segment_rows, segment_bytes, segment_secs)
+        limits = RotationLimits(
+            arguments.whole("segment_rows", segment_rows),
+            arguments.whole("segment_bytes", segment_bytes),
+            arguments.secs("segment_secs", segment_secs),
+        )
+        buffer_rows = arguments.whole("buffer_rows", buffer_rows)
         if not buffer_rows > 0:
             raise UsageError(f"buffer_rows must be greater than 0, found {buffer_rows}")
+        black_box_minibatches = arguments.whole("black_box_minibatches", black_box_minibatches)
         if not 0 <= black_box_minibatches <= MAX_MINIBATCHES:
             raise UsageError(f"black_box_minibatches must be 0 to {MAX_MINIBATCHES:,}, found {black_box_minibatches}")
+        arguments.hook(on_update)
+        strict = arguments.flag("strict", strict)
+        fill_in_times = arguments.flag("fill_in_times", fill_in_times)
         if upload is not None or redact:
             from esper_recorder.uploading.beside import check_upload  # not imported without need
 
@@ -147,17 +158,17 @@ class Recorder:
             root,
             run_id=run_id,
             resume=resume,
-            rank=environment_number("RANK", 0) if rank is None else rank,
-            world_size=environment_number("WORLD_SIZE", 1) if world_size is None else world_size,
+            rank=rank,
+            world_size=world_size,
             described={
                 "config": config,
-                "trainer": trainer,
-                "env": env,
-                "device": device,
-                "git_commit": git_commit,
+                "trainer": arguments.as_text("trainer", trainer),
+                "env": arguments.name_of_env(env),
+                "device": arguments.name_of_device(device),
+                "git_commit": arguments.as_text("git_commit", git_commit),
                 "return_goal": return_goal,
             },
-            value_loss_definition=value_loss_definition,
+            value_loss_definition=arguments.definition(value_loss_definition),
         )
         recorder = cls(
             opened,
@@ -174,7 +185,7 @@ class Recorder:
             recorder._upload = UploadBeside(recorder.path, recorder.rank, upload, redact)
         return recorder
 
-    def close(self, status: EndStatus = "finished", reason: str | None = None) -> None:
+    def close(self, status: EndStatus = "finished", reason: object = None) -> None:
         """Write what is buffered, seal, record how the attempt ended, and give the lock up. May be called again.
 
         It gives up on a disk that stays in trouble. If a signal handler that interrupts `record` calls it, it returns
@@ -183,9 +194,12 @@ class Recorder:
 
         Args:
             status: "finished", "failed" or "interrupted".
-            reason: One line on why, for a run that did not finish.
+            reason: One line on why, for a run that did not finish: text, the exception, or any object.
+
+        Raises:
+            UsageError: there is no such status; the run stays open.
         """
-        if self._background.close(status, reason) and self._upload is not None:
+        if self._background.close(*arguments.ending(status, reason)) and self._upload is not None:
             self._upload.finish(self.path)
 
     def expect_close(self, reason: str) -> None:
@@ -350,7 +364,7 @@ class Recorder:
             if self._strict:
                 raise PayloadError(next(iter(refused.values())))
             for name, reason in refused.items():
-                self._background.tally.say(f"minibatch: {name}"[:60], f"a number of a minibatch is left out: {reason}")
+                self._background.tally.say(f"minibatch: {name}", f"a number of a minibatch is left out: {reason}")
         if broken and self._background.closed is None:
             self._background.wait_for_black_box(self._black_box.pull(broken, self._background.next_seq))
 

@@ -33,3 +33,12 @@ def printable(text: str) -> str:
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def short(value: object) -> str:
+    """A value as one line of at most 60 ASCII characters, for an error that says what was found."""
+    try:
+        text = " ".join(ascii(value).split())
+    except Exception:  # a value's own repr may fail; the error must still be a clear one
+        return "(not printable)"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -23,6 +23,7 @@ from esper_recorder.importing.targets import STEP, Targets
 from esper_recorder.importing.waiting import Waiting
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.catalogue import EPISODE_RETURN, RETURNS, SLIDING_RETURN
+from esper_schemas.metric.coercion import LIKELY_SECONDS
 from esper_schemas.run.records import ValueLossDefinition
 
 MAX_POINTS_BEFORE_UPDATE = 300_000
@@ -295,7 +296,8 @@ class Updates:
         if is_final and self._rollouts is None and "env_steps" in row:
             self._note_fall(row["env_steps"])
         if time is not None and 0.0 < time < _MAX_TIME:
-            row.setdefault("wall_time", round(time * 1e6))
+            if (wall_time := round(time * 1e6)) >= LIKELY_SECONDS.stop:  # else the log counts from its own beginning
+                row.setdefault("wall_time", wall_time)
             if self._first_time is not None:
                 row.setdefault("elapsed_secs", time - self._first_time)
         if "policy_loss" not in row or "value_loss" not in row:

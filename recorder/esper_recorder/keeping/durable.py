@@ -21,6 +21,9 @@ def write_new(folder: Folder, name: str, data: bytes) -> None:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
+    except OSError as error:  # of a descriptor, so that it names no file
+        error.filename = folder.where(name)
+        raise
     finally:
         os.close(descriptor)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import stat
 import uuid
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -44,7 +45,7 @@ from esper_schemas.run.directory import (
     sealed_name,
 )
 from esper_schemas.run.files import Folder
-from esper_schemas.run.records import Attempt, RunHeader, ValueLossDefinition, check_run_id, now
+from esper_schemas.run.records import Attempt, RunHeader, ValueLossDefinition, check_run_id, now, read_json
 from esper_schemas.segment import sealed
 from esper_schemas.segment.scan import parse_active
 from esper_schemas.segment.sealed import seal_of
@@ -119,9 +120,13 @@ def _is_ill(check: RankExamination) -> bool:
 
 
 def _rebuild_header(run: Folder, found: RunExamination) -> list[str]:
-    """Write a header that names the recording of the segments; keep an existing header as `.broken`."""
+    """Write a header that names the recording of the segments, with every key of the old one that can be read.
+
+    An existing header is kept as `.broken`.
+    """
     done = []
     where = run.where(HEADER_NAME)
+    sound, lost = ({}, []) if found.header else _keys_of_header(run)
     if run.exists(HEADER_NAME):
         target = _free(run, f"{HEADER_NAME}.broken")
         durable.rename(run, HEADER_NAME, target)
@@ -130,16 +135,31 @@ def _rebuild_header(run: Folder, found: RunExamination) -> list[str]:
     if header is None:
         times = [record.started for check in found.ranks for record in check.attempts.values()]
         times += [entry.holds.first_time or "" for check in found.ranks for entry in check.segments if entry.holds]
-        header = RunHeader(
-            run_uuid=str(uuid.uuid4()),
-            run_id=found.run_id,
-            created=min(filter(None, times), default=now()),
-            value_loss_definition=asdict(replace(ValueLossDefinition(), assumed=True)),
-            world_size=max((check.rank for check in found.ranks), default=0) + 1,
-        )
+        made = {
+            "run_uuid": str(uuid.uuid4()),
+            "run_id": found.run_id,
+            "created": min(filter(None, times), default=now()),
+            "value_loss_definition": asdict(replace(ValueLossDefinition(), assumed=True)),
+            "world_size": max((check.rank for check in found.ranks), default=0) + 1,
+        }
+        header = RunHeader(**{**made, **sound})
     run_id, run_uuid = _names(found, header)
     durable.replace(run, HEADER_NAME, replace(header, run_id=run_id, run_uuid=run_uuid).to_bytes())
-    return [*done, f"{where} is rebuilt; any configuration and definitions that could not be read are lost"]
+    if not sound:
+        return [*done, f"{where} is rebuilt; any configuration and definitions that could not be read are lost"]
+    said = f"the values of {', '.join(map(ascii, lost))} could not be read and are lost" if lost else "nothing is lost"
+    return [*done, f"{where} is rebuilt; {said}"]
+
+
+def _keys_of_header(run: Folder) -> tuple[dict[str, Any], list[str]]:
+    """Of a header that no reader accepts: the keys that one would accept, and the names of the others."""
+    try:
+        values = read_json(run, HEADER_NAME)
+    except (RunDamagedError, OSError):
+        return {}, []
+    misfits = RunHeader.misfits(values)
+    known = {entry.name for entry in fields(RunHeader)} - {*misfits}
+    return {key: value for key, value in values.items() if key in known}, misfits
 
 
 def _free(folder: Folder, name: str) -> str:

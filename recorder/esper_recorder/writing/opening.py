@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import socket
@@ -17,8 +18,10 @@ from esper_recorder.keeping import durable
 from esper_recorder.keeping.lock import RankLock
 from esper_recorder.keeping.recovery import recover
 from esper_recorder.writing import log
+from esper_recorder.writing.arguments import root_path, whole
 from esper_recorder.writing.config_values import as_json
 from esper_recorder.writing.foreign import describe
+from esper_schemas.cleaning import short
 from esper_schemas.errors import EsperError, RunExistsError, UsageError
 from esper_schemas.run.directory import (
     HEADER_NAME,
@@ -80,6 +83,25 @@ def _load_what_recording_needs() -> None:
     load_parquet()
 
 
+class _Number(NamedTuple):
+    """A whole number, and where it was found, for errors: "" if the caller gave it."""
+
+    value: int
+    origin: str
+
+
+def _number(name: str, given: object, default: int) -> _Number:
+    """Return the rank or the world size that the caller gave, or that a launcher such as torchrun set.
+
+    Raises:
+        UsageError: it is not a whole number.
+    """
+    if given is not None:
+        return _Number(whole(name, given), "")
+    number = environment_number(name.upper(), default)
+    return _Number(number, f"{name.upper()}={number}" if os.environ.get(name.upper()) else "")
+
+
 def environment_number(name: str, default: int) -> int:
     """Return a whole number that a launcher such as torchrun set in the environment.
 
@@ -102,8 +124,8 @@ def open_rank(
     *,
     run_id: str | None,
     resume: Resume,
-    rank: int,
-    world_size: int,
+    rank: int | None,
+    world_size: int | None,
     described: Mapping[str, Any],
     value_loss_definition: ValueLossDefinition | None,
 ) -> OpenedRank:
@@ -122,15 +144,24 @@ def open_rank(
             f"runs are recorded into a folder of this machine, found {str(root).partition(':')[0]}://…; name a folder,"
             " and the URL as upload=URL (--upload URL), which uploads the run while it is recorded"
         )
+    path = root_path(root)
     if resume not in ("never", "allow", "must"):
         raise UsageError(f"resume must be 'never', 'allow' or 'must', found {resume!a}")
-    if not 0 <= rank < world_size:
-        raise UsageError(f"rank must be from 0 to world_size − 1 = {world_size - 1}, found {rank}")
-    if run_id is None and (world_size > 1 or resume == "must"):
-        raise UsageError("run_id=… is missing: it is needed to resume a run, and when several ranks write one")
+    own, size = _number("rank", rank, 0), _number("world_size", world_size, 1)
+    origins = [origin for origin in (own.origin, size.origin) if origin]
+    hint = f" (the environment has {' and '.join(origins)}; unset it, or give rank=… and world_size=…)"
+    if not 0 <= own.value < size.value:
+        raise UsageError(
+            f"rank must be from 0 to world_size − 1 = {size.value - 1}, found {own.value}{hint if origins else ''}"
+        )
+    if run_id is None and (size.value > 1 or resume == "must"):
+        raise UsageError(
+            "run_id=… is missing: it is needed to resume a run, and when several ranks write one"
+            f"{hint if size.origin and size.value > 1 else ''}"
+        )
     run_id = new_run_id() if run_id is None else check_run_id(run_id)
-    run = RunDirectory(Path(os.path.abspath(root)) / run_id)  # noqa: PTH100 (Path.absolute() would keep a/../b)
-    return _open(run, rank, _header(run_id, world_size, described, value_loss_definition), resume)
+    run = RunDirectory(Path(os.path.abspath(path)) / run_id)  # noqa: PTH100 (Path.absolute() would keep a/../b)
+    return _open(run, own.value, _header(run_id, size.value, described, value_loss_definition), resume)
 
 
 def open_beside(opened: OpenedRank, run_id: str, first_seq: int) -> OpenedRank:
@@ -150,7 +181,7 @@ def open_beside(opened: OpenedRank, run_id: str, first_seq: int) -> OpenedRank:
 
 
 def _open(run: RunDirectory, rank: int, header: RunHeader, resume: Resume, first_seq: int = 0) -> OpenedRank:
-    content = _checked(header.to_bytes())
+    content = _checked(header)
     folder = _open_folder(run, rank, is_shared=header.world_size > 1, resume=resume)
     try:
         lock = RankLock(folder)
@@ -305,14 +336,17 @@ def _config(given: object) -> dict[str, Any]:
     return config
 
 
-def _checked(header: bytes) -> bytes:
-    """Return the header if it is small enough for readers."""
-    if len(header) > MAX_JSON_BYTES:
+def _checked(header: RunHeader) -> bytes:
+    """Return the bytes of a header that every reader accepts."""
+    content = header.to_bytes()
+    if len(content) > MAX_JSON_BYTES:
         raise UsageError(
-            f"config makes the run's header {len(header):,} bytes long; the limit is {MAX_JSON_BYTES:,}:"
+            f"config makes the run's header {len(content):,} bytes long; the limit is {MAX_JSON_BYTES:,}:"
             " leave out what is not a hyper-parameter"
         )
-    return header
+    for name in RunHeader.misfits(json.loads(content)):
+        raise UsageError(f"{name} cannot be stored in the run's header, found {short(getattr(header, name))}")
+    return content
 
 
 def _versions() -> dict[str, str]:

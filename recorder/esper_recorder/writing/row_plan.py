@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from esper_schemas.metric.coercion import MAX_EXACT
+from esper_schemas.metric.coercion import LIKELY_SECONDS, MAX_EXACT
 from esper_schemas.metric.metrics import SKIP_REASONS, Dtype
 from esper_schemas.metric.payload import REQUIRED
 from esper_schemas.segment.active import RowLayout
@@ -27,7 +27,7 @@ EXACT_AS_FLOAT = frozenset((float, np.float64, np.float32, np.float16, bool, np.
 """Types of which every value is the same number as a float64."""
 
 _LARGE = (int, np.int64, np.uint64)
-_WHOLE = (*_SMALL, *_LARGE, bool)
+_WHOLE = (*_SMALL, *_LARGE)
 
 
 class NotAsPlannedError(Exception):
@@ -37,7 +37,7 @@ class NotAsPlannedError(Exception):
 class RowPlan:
     """Encodes rows of one kind; made by `plan_rows`."""
 
-    __slots__ = ("_arrays", "_codes", "_encode", "_large", "_order", "_tensors")
+    __slots__ = ("_arrays", "_codes", "_encode", "_large", "_order", "_tensors", "_times")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class RowPlan:
         large: Sequence[int],
         arrays: Sequence[int],
         codes: Sequence[int],
+        times: Sequence[int],
         has_tensors: bool,
     ) -> None:
         self._encode = encode
@@ -54,6 +55,7 @@ class RowPlan:
         self._large = tuple(large)
         self._arrays = tuple(arrays)
         self._codes = tuple(codes)
+        self._times = tuple(times)
         self._tensors = has_tensors
 
     def __call__(self, values: tuple[Any, ...], filled_in: tuple[int, int, float]) -> bytes:
@@ -69,6 +71,9 @@ class RowPlan:
                 raise NotAsPlannedError
         for index in self._codes:
             if values[index] not in SKIP_REASONS:
+                raise NotAsPlannedError
+        for index in self._times:
+            if int(values[index]) in LIKELY_SECONDS:
                 raise NotAsPlannedError
         return self._encode(self._order(values + filled_in))
 
@@ -111,6 +116,7 @@ def plan_rows(layout: RowLayout, names: tuple[str, ...], types: tuple[type, ...]
         large=large,
         arrays=arrays,
         codes=[position["skip_reason"]] if "skip_reason" in position else [],
+        times=[position["wall_time"]] if "wall_time" in position else [],
         has_tensors=any(types[index] in tensors for index in arrays),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ MAX_REASON = 500
 """Maximum length of a recorded reason, in characters."""
 
 _MAX_TOPICS = 100
+
+_VARIES = re.compile(r"""'[^']*'|"[^"]*"|\[.*?\]|(?<![\w.])[-+]?\d[\w.+-]*""")
+"""What differs between reasons of one kind: quoted text, lists and numbers that were found."""
 
 
 class Tally:
@@ -40,7 +44,7 @@ class Tally:
         """Count a row that will not be written."""
         self.dropped_rows += 1
         self.drop_reason = reason
-        self.say(f"drop: {reason}"[:60], f"an update was dropped: {reason}")
+        self.say(f"drop: {_VARIES.sub('', reason)}", f"an update was dropped: {reason}")
 
     def refuse(self, name: str, reason: str) -> None:
         """Count a value that its column cannot store. The row is written without it."""
@@ -48,7 +52,7 @@ class Tally:
         if known is not None or len(self.refused_values) < MAX_REFUSED_NAMES:
             count = 0 if known is None else known["count"]
             self.refused_values[name] = {"count": count + 1, "reason": reason[:MAX_REASON]}
-        self.say(f"value: {name}"[:60], f"a value is left out: {reason}")
+        self.say(f"value: {name}", f"a value is left out: {reason}")
 
     def say(self, topic: str, message: str) -> None:
         """Log an error, once per topic."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from esper_schemas.cleaning import short
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.examining.rank_examination import RankExamination
 from esper_schemas.limits import MAX_ATTEMPTS
 from esper_schemas.run.directory import ATTEMPTS, attempt_name, numbers_in, read_attempt
 from esper_schemas.run.records import Attempt
 from esper_schemas.segment.holds import Range
+
+_MAX_REASON = 200  # characters shown of why a value was left out
 
 
 def read_attempts(check: RankExamination) -> list[int]:
@@ -51,12 +54,21 @@ def check_attempts(check: RankExamination, recorded: list[int]) -> None:
             check.say("unreadable", cause)
     for number, record in check.attempts.items():
         for name, refused in record.refused_values.items():
-            check.say("note", f"attempt {number}: values of {name!a} that could not be stored are left out ({refused})")
+            said = f"attempt {number}: values of {short(name)} that could not be stored are left out"
+            check.say("note", f"{said}{_how_many(refused)}")
         is_ahead = check.is_partial and record.status is None  # of the segments that are there
         if wrong := "" if is_ahead else _wrong_counts(check, record):
             said = f"{check.storage.where(attempt_name(number))}: {wrong}"
             check.bad_attempts[number] = said
             check.say("corrupt", said)
+
+
+def _how_many(refused: object) -> str:
+    """How many values of one metric an attempt left out, and why the last one; "" if its record does not say so."""
+    if not isinstance(refused, dict) or not {"count", "reason"} <= refused.keys():
+        return ""
+    count = f"{refused['count']:,}" if isinstance(refused["count"], int) else short(refused["count"])
+    return f" ({count}; the last because {' '.join(str(refused['reason']).split())[:_MAX_REASON]})"
 
 
 def _ranges(numbers: set[int]) -> list[Range]:

@@ -6,6 +6,7 @@ import operator
 from datetime import UTC, datetime
 from typing import Any
 
+from esper_schemas.cleaning import short
 from esper_schemas.errors import PayloadError
 from esper_schemas.limits import MAX_NAME_BYTES
 from esper_schemas.metric.metrics import Dtype
@@ -20,6 +21,12 @@ _INT_BITS = {"int64": 63, "int32": 31, "timestamp": 63}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """Times are stored as microseconds since then."""
 
+_SECS_IN_1980 = 315_532_800  # of the time that has passed since 1970
+LIKELY_SECONDS = range(_SECS_IN_1980, _SECS_IN_1980 * 1_000_000)
+"""Numbers that are no likely time in microseconds, all of which are before 1980, but one in seconds or milliseconds."""
+
+_HOW_TO_GIVE_A_TIME = "give time.time_ns() // 1000, or leave it out: the recorder fills it in"
+
 
 def check_extra_name(name: object) -> None:
     """Check that `name` can be the column of a metric that the user added.
@@ -29,7 +36,7 @@ def check_extra_name(name: object) -> None:
     """
     if not isinstance(name, str) or not name or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
         raise PayloadError(
-            f"a metric's name must be 1 to {MAX_NAME_BYTES} bytes of printable text, found {_short(name)}"
+            f"a metric's name must be 1 to {MAX_NAME_BYTES} bytes of printable text, found {short(name)}"
         )
     if name in RECORDER_COLUMNS:
         raise PayloadError(f"{name!r} is written by the recorder itself; choose another name")
@@ -38,10 +45,11 @@ def check_extra_name(name: object) -> None:
 def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
     """Convert `value` to the plain Python number that a column of `dtype` stores. An integer column never rounds.
 
-    A timestamp may be an aware `datetime` or whole microseconds since 1970, UTC.
+    A timestamp may be an aware `datetime` or whole microseconds since 1970, UTC. True and False are numbers only for
+    columns of floats.
 
     Raises:
-        PayloadError: it is no number, does not fit the dtype, or cannot be stored exactly.
+        PayloadError: it is no number, does not fit the dtype, cannot be stored exactly, or is a time in seconds.
     """
     if dtype == "float64" and type(value) is float:
         return value
@@ -51,15 +59,24 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
         if dtype == "float64":
             return _exact(value)
         if dtype == "timestamp" and isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise TypeError("it has no time zone; give datetime.now(UTC)")
             return (value - EPOCH) // datetime.resolution
+        if dtype != "bool" and isinstance(value, bool):
+            raise TypeError("True and False are no numbers")
         whole = _whole(value)
+        if dtype == "timestamp" and whole in LIKELY_SECONDS:
+            raise ValueError("these look like seconds or milliseconds")
     except OSError:  # not from the number: a signal handler that ends a wait raises it (TimeoutError)
         raise
     except Exception as error:  # a foreign number type may raise anything from __float__ or __index__
         detail = " ".join(str(error).split())
+        is_time = dtype == "timestamp"
+        expected = "whole microseconds since 1970, or a datetime with a time zone" if is_time else f"one {dtype} number"
         raise PayloadError(
-            f"{name} must be one {dtype} number, found {type(given).__name__} {_short(given)}"
+            f"{name} must be {expected}, found {type(given).__name__} {short(given)}"
             + (f" ({detail})" if detail else "")
+            + (f"; {_HOW_TO_GIVE_A_TIME}" if is_time else "")
         ) from None
     if dtype == "bool":
         if whole not in (0, 1):
@@ -104,11 +121,3 @@ def _whole(value: Any) -> int:
             raise ValueError("not a whole number")
         return int(value)
     return operator.index(value)
-
-
-def _short(value: object) -> str:
-    try:
-        text = " ".join(ascii(value).split())
-    except Exception:  # a value's own repr may fail; the error must still be a clear one
-        return "(not printable)"
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -399,8 +399,10 @@ def run_at(place: Place) -> StoredRun:
 def _run_errors(place: Place) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise NotARunError(f"{place} is not an Esper run: {_absent(place)}") from None
+    except NotADirectoryError:
+        raise NotARunError(f"{place} is not an Esper run: a file is where a folder is expected") from None
     except OSError as error:
         raise RunUnreadableError(f"{place}: cannot open the folder ({error.strerror})") from None
 

@@ -12,6 +12,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from esper_schemas.cleaning import short
 from esper_schemas.errors import FormatVersionError, RunDamagedError, UsageError
 from esper_schemas.limits import FORMAT_VERSION
 from esper_schemas.run.storage import Storage
@@ -48,15 +49,19 @@ def check_return_goal(goal: object) -> float | None:
     Raises:
         UsageError: it is anything else.
     """
-    if goal is None:
-        return None
-    try:
-        number = math.nan if isinstance(goal, (bool, str, bytes)) else float(goal)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise UsageError(f"return_goal must be a finite number, such as 475, or None, found {goal!a:.60}")
+    number = None if goal is None else _finite(goal)
+    if goal is not None and number is None:
+        raise UsageError(f"return_goal must be a finite number, such as 475, or None, found {short(goal)}")
     return number
+
+
+def _finite(value: object) -> float | None:
+    """A finite number of any type as a float; None if it is anything else."""
+    try:
+        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def read_json(storage: Storage, name: str) -> dict[str, Any]:
@@ -101,10 +106,15 @@ class _JsonFile:
         known = {key: value for key, value in values.items() if key in types}
         if missing := [key for key in _required(cls) if key not in known]:  # type: ignore[arg-type]  # as above
             raise RunDamagedError(f"{path}: the keys {', '.join(missing)} are missing; Esper did not write this file")
-        for key, value in known.items():
-            if not _fits(value, types[key]):
-                raise RunDamagedError(f"{path}: {key} has a value of the wrong type, {ascii(value)[:60]}")
+        for key in cls.misfits(known):
+            raise RunDamagedError(f"{path}: {key} has a value of the wrong type, {ascii(known[key])[:60]}")
         return cls(**known)
+
+    @classmethod
+    def misfits(cls, values: Mapping[str, Any]) -> list[str]:
+        """The keys of a JSON object whose values no reader accepts."""
+        types = _types(cls)  # type: ignore[arg-type]  # as in `read`
+        return [key for key, value in values.items() if key in types and not _fits(value, types[key])]
 
     def to_bytes(self) -> bytes:
         """The JSON text, indented for people, ending in a newline; text that UTF-8 cannot encode is escaped."""
@@ -155,6 +165,9 @@ class ValueLossDefinition:
         coefficient_included: Whether the source number already contained its loss coefficient.
         targets_normalised: Whether the value targets were scaled.
         assumed: True if the trainer declared nothing, so that the half-MSE definition is only assumed.
+
+    Raises:
+        UsageError: a value is not of its kind, a number is not finite, or `factor` is 0.
     """
 
     source: str = "0.5 * mean((V - G)^2)"
@@ -165,6 +178,33 @@ class ValueLossDefinition:
     coefficient_included: bool = False
     targets_normalised: bool | None = None
     assumed: bool = False
+
+    def __post_init__(self) -> None:
+        for name, expected in _DEFINED_BY.items():
+            given = value = getattr(self, name)
+            declared = _types(ValueLossDefinition)[name]
+            if name in ("factor", "clip_range") and given is not None:
+                value = _finite(given)
+                is_right = bool(value) or (name == "clip_range" and value == 0.0)
+                object.__setattr__(self, name, value)
+            elif get_origin(declared) is Literal:
+                is_right = isinstance(given, str) and given in get_args(declared)
+            else:
+                is_right = _fits(given, declared)
+            if not is_right:
+                raise UsageError(f"{name} of a ValueLossDefinition must be {expected}, found {short(given)}")
+
+
+_DEFINED_BY = {
+    "source": "text",
+    "factor": "a finite number other than 0",
+    "clipping": "'max', 'clipped', 'error_clipped', 'none' or 'unknown'",
+    "clip_range": "a finite number or None",
+    "reduction": "'all minibatches', 'last minibatch' or 'unknown'",
+    "coefficient_included": "True or False",
+    "targets_normalised": "True, False or None",
+    "assumed": "True or False",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -106,6 +106,20 @@ def test_times_in_milliseconds_are_the_times_of_the_updates(tmp_path: Path) -> N
     assert times == [BEGAN + timedelta(seconds=steps) for steps in (128, 256, 384)]
 
 
+def test_times_that_count_from_the_beginning_of_a_log_are_no_times_of_the_day(tmp_path: Path) -> None:
+    """Seconds since the log began become `elapsed_secs`, and no row is said to be of 1970."""
+    (tmp_path / "log.jsonl").write_text(
+        "".join(
+            json.dumps({"_timestamp": 100.0 * at, "update": at, "policy_loss": 0.1, "value_loss": 0.5}) + "\n"
+            for at in range(1, 7)
+        )
+    )
+    done = import_log(tmp_path / "log.jsonl", "--run-id", "r", root=tmp_path / "runs")
+    rows = rows_of(tmp_path / "runs" / "r")
+    assert [row["elapsed_secs"] for row in rows] == [0.0, 100.0, 200.0, 300.0, 400.0, 500.0], done.output
+    assert {row["wall_time"] for row in rows} == {None}
+
+
 def test_parquet_of_the_exporter_of_neptune(tmp_path: Path) -> None:
     """Steps are decimals, times are timestamps, and what is no series of floats has no float."""
     rows = [

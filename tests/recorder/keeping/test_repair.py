@@ -369,6 +369,21 @@ def test_repair_cut_short_can_be_done_again(crashed: Path, tmp_path: Path, monke
     assert 10 < left_to_do < 99
 
 
+def test_header_keeps_every_key_that_can_be_read(tmp_path: Path) -> None:
+    """A single value that no reader accepts costs the header that value, and not its configuration."""
+    with Recorder.open(tmp_path, run_id="run", config={"lr": 0.1}, trainer="mine", device="cpu") as recorder:
+        recorder.record(update=0, policy_loss=0.1, value_loss=0.2)
+    before = json.loads((recorder.path / "run.json").read_text())
+    _edit(recorder.path / "run.json", device=0, colour="blue")
+    done = repair_run(find_run("run", tmp_path)).done
+    assert done[-1] == f"{recorder.path}/run.json is rebuilt; the values of 'device' could not be read and are lost"
+    assert json.loads((recorder.path / "run.json").read_text()) == {**before, "device": None}
+    del before["run_uuid"]
+    (recorder.path / "run.json").write_text(json.dumps(before))
+    assert repair_run(find_run("run", tmp_path)).done[-1] == f"{recorder.path}/run.json is rebuilt; nothing is lost"
+    assert RunDirectory(recorder.path).header().config == {"lr": 0.1}
+
+
 def test_command_repairs_and_says_what_is_lost(crashed: Path, tmp_path: Path) -> None:
     """The command prints what it did and what is lost, exits 0, and finds nothing to do the second time."""
     path = shutil.copytree(crashed, tmp_path / "run")

@@ -204,6 +204,20 @@ def test_pipe_in_place_of_a_file_does_not_make_us_wait(whole: Path, tmp_path: Pa
     assert "Traceback" not in ended.stderr
 
 
+def test_values_that_were_left_out_are_told_in_words(tmp_path: Path) -> None:
+    """The note says of which metric how many, and why the last one; a name that is too long is cut."""
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        for i in range(2):
+            recorder.record(update=i, policy_loss=0.1, value_loss=0.2, entropy="x", extras={"k" * 5000: 1.0})
+    notes = [fault.message for fault in verify_run(RunDirectory(tmp_path / "r")).faults]
+    assert notes[0] == (
+        "attempt 0: values of 'entropy' that could not be stored are left out (2; the last because entropy must be one"
+        " float64 number, found str 'x')"
+    )
+    assert "values of 'kkkk" in notes[1]
+    assert len(notes[1]) < 400
+
+
 def test_names_reach_the_screen_escaped(whole: Path, tmp_path: Path) -> None:
     """Terminal escapes and newlines in names of files and in metadata are printed as text."""
     path = shutil.copytree(whole, tmp_path / "run")

@@ -402,6 +402,30 @@ def test_errors_are_logged_once_for_each_kind(tmp_path: Path, caplog: pytest.Log
     assert len(caplog.records) == 1
 
 
+def test_each_reason_for_a_dropped_row_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Reasons that begin alike are two lines in the log, and one that only names another number is no new reason."""
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        for update in (0.5, 1.5, -2.5e-7, True):
+            recorder.record(update=update, policy_loss=0.1, value_loss=0.2)
+    assert [record.getMessage().partition("(")[2] for record in caplog.records] == [
+        "not a whole number)",
+        "True and False are no numbers)",
+    ]
+
+
+def test_full_disk_at_opening_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of a disk that takes no more bytes says which file it was."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", refuse)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            Recorder.open(tmp_path, run_id="r")
+    assert f"'{tmp_path}/r/run.json" in str(caught.value)
+
+
 def test_record_after_close_is_refused(tmp_path: Path, read_rows: ReadRows) -> None:
     """A closed recorder takes nothing, raises nothing, and may be closed again."""
     recorder = Recorder.open(tmp_path, run_id="r")

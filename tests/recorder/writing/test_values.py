@@ -144,9 +144,10 @@ def test_tensors_are_taken_for_numbers(tmp_path: Path, read_rows: ReadRows) -> N
 def test_values_that_only_look_plain_do_not_slip_through_the_fast_path(tmp_path: Path, read_rows: ReadRows) -> None:
     """Behind rows of a known set, a number in place of a bool, a float in place of an int and the like are checked."""
     good: dict[str, Any] = {"policy_loss": 0.1, "value_loss": 0.2, "skipped": False, "epochs_run": 1, "env_steps": 1}
-    odd: list[dict[str, Any]] = [{"skipped": 1}, {"skipped": 1.0}, {"epochs_run": 2.0}, {"env_steps": True}]
+    odd: list[dict[str, Any]] = [{"skipped": 1}, {"skipped": 1.0}, {"epochs_run": 2.0}, {"env_steps": 7.0}]
     left_out: list[dict[str, Any]] = [
         {"skipped": 2}, {"epochs_run": 2**31}, {"env_steps": 0.5}, {"env_steps": 2**63}, {"entropy": 2**53 + 1},
+        {"env_steps": True}, {"epochs_run": np.True_},
     ]  # fmt: skip
     bad: list[dict[str, Any]] = [
         {"policy_loss": 10**400}, {"value_loss": "x"}, {"value_loss": None}, {"value_loss": 2**53 + 1},
@@ -168,7 +169,7 @@ def test_values_that_only_look_plain_do_not_slip_through_the_fast_path(tmp_path:
     for row, change in zip(rows[8:], left_out, strict=True):
         assert all(row[name] is None for name in change)
         assert all(row[name] == value for name, value in good.items() if name not in change)
-    assert (rows[5]["epochs_run"], rows[6]["env_steps"]) == (2, 1)
+    assert (rows[5]["epochs_run"], rows[6]["env_steps"]) == (2, 7)
     assert rows[7]["dropped_before"] == len(bad)
     assert rows[7]["seq"] == 7 + len(bad)
 
@@ -216,6 +217,29 @@ def test_recorder_fills_in_time(tmp_path: Path, read_rows: ReadRows) -> None:
     elapsed = [row["elapsed_secs"] for row in rows[:3]]
     assert 0 < elapsed[0] < elapsed[1] < elapsed[2] < perf_counter() - began
     assert [(row["wall_time"], row["elapsed_secs"]) for row in rows[3:]] == [(given, 7.5)] * 3
+
+
+def test_time_in_seconds_is_left_out_on_every_path(tmp_path: Path, read_rows: ReadRows) -> None:
+    """Behind rows with a time in microseconds as in the first row, the time in seconds is refused, which says how."""
+    now = 1_764_000_000
+    with Recorder.open(tmp_path, run_id="r", fill_in_times=False) as recorder:
+        for i, given in enumerate([now, now * 1_000_000, now * 1_000_000, now, now * 1000]):
+            assert recorder.record(update=i, policy_loss=0.1, value_loss=0.2, elapsed_secs=0.0, wall_time=given)
+    times = [row["wall_time"] for row in read_rows(tmp_path / "r")]
+    assert times == [None, *[datetime.fromtimestamp(now, UTC)] * 2, None, None]
+    refused = RunDirectory(tmp_path / "r").rank(0).attempts()[0].refused_values["wall_time"]
+    assert refused["count"] == 3
+    assert "give time.time_ns() // 1000, or leave it out" in refused["reason"]
+
+
+def test_true_is_no_update(tmp_path: Path, read_rows: ReadRows) -> None:
+    """`update=True` is dropped, and does not supersede the row of update 1."""
+    with Recorder.open(tmp_path, run_id="r") as recorder:
+        for i in range(3):
+            assert recorder.record(update=i, policy_loss=0.1, value_loss=0.2)
+        assert not recorder.record(update=True, policy_loss=0.3, value_loss=0.4)
+        assert recorder.dropped_rows == 1
+    assert [row["update"] for row in read_rows(tmp_path / "r")] == [0, 1, 2]
 
 
 @SOMETIMES

@@ -105,3 +105,10 @@ def test_segment_numbers_ignore_other_files(tmp_path: Path) -> None:
         for name in ("00000005.arrows.broken", "00000006.parquet.tmp", "x.arrows", "00000007.parquet"):
             (rank.active_folder / name).touch()
         assert segment_numbers(folder) == {1, 3}
+
+
+def test_file_in_the_way_of_a_run_is_called_one(tmp_path: Path) -> None:
+    """A file where the folder of a run is expected is not said to be a folder that does not exist."""
+    (tmp_path / "r").write_text("mine")
+    with pytest.raises(NotARunError, match="r is not an Esper run: a file is where a folder is expected"):
+        RunDirectory(tmp_path / "r").open()
