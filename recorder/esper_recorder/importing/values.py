@@ -140,12 +140,12 @@ def flatten(
             others[name] = {"str": "text", "list": "a list"}.get(type(value).__name__, "nested too deep")
 
 
-def empty_keys(record: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
-    """Return the keys of a JSON object that are null, also of objects within it, joined as `flatten` joins them."""
+def empty_keys(record: Mapping[str, Any], prefix: str = "", depth: int = 0) -> tuple[str, ...]:
+    """Return the keys of a JSON object that are null, of objects within it as deep and as joined as in `flatten`."""
     found: list[str] = []
     for key, value in record.items():
         if value is None:
             found.append(f"{prefix}{key}")
-        elif isinstance(value, dict):
-            found += empty_keys(value, f"{prefix}{key}/")
+        elif isinstance(value, dict) and depth < _MAX_DEPTH:
+            found += empty_keys(value, f"{prefix}{key}/", depth + 1)
     return tuple(found)

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.recorder.importing.logs import balance, import_log
 
+from esper_recorder.importing.values import empty_keys
+
 ReadRows = Callable[..., list[dict[str, Any]]]
 Record = dict[str, float | None]
 
@@ -111,3 +113,14 @@ def test_a_refusal_is_printed_once(tmp_path: Path) -> None:
     records = [_record(0), _record(1), *(_record(at, policy_loss=None) for at in range(2, 9))]
     refused = balance(import_log(_write(records, "csv", tmp_path), root=tmp_path / "runs"))["refused"]
     assert refused == "an update has no policy_loss, … (7 in all)"
+
+
+def test_null_is_looked_for_as_deep_as_numbers_are() -> None:
+    """A record that is nested without end is not followed to its end."""
+    record: dict[str, Any] = {"value_loss": None}
+    for _ in range(5000):
+        record = {"a": record, "b": None}
+    found = empty_keys(record)
+    assert found[-1] == "b"
+    assert "a/a/b" in found
+    assert len(found) < 50
