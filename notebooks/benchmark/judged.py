@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.plan import READ_TYPES
+from esper_analyzer.judging.reference import ReferenceRun
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.verdict import RunFacts, level_in_force
@@ -59,7 +60,12 @@ class Judged:
         return None if math.isnan(taken) else taken
 
 
-def judged(rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values(), return_goal: float | None = None) -> Judged:
+def judged(
+    rows: pl.DataFrame,
+    rules: Iterable[Rule] = RULES.values(),
+    return_goal: float | None = None,
+    references: Sequence[ReferenceRun] = (),
+) -> Judged:
     """Judge one run.
 
     Args:
@@ -67,12 +73,13 @@ def judged(rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values(), return_go
             not recorded.
         rules: What is watched.
         return_goal: The goal of the episode return, if the run knows one.
+        references: Sound runs of the same task.
     """
     rules = tuple(rules)
-    judge = Judge(rules, return_goal)
+    judge = Judge(rules, return_goal, references)
     taken = completed(rows, judge.columns)
     begun = judge.advance(taken)
-    found = [*begun, *judge.in_force.values(), *_unsaid(begun, taken, Judge(rules, return_goal))]
+    found = [*begun, *judge.in_force.values(), *_unsaid(begun, taken, Judge(rules, return_goal, references))]
     updates = taken["update"].to_numpy()
     severities = np.zeros(len(updates), np.int8)
     for episode in found:

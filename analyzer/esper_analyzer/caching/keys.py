@@ -48,7 +48,8 @@ def _key_of_settings(code: str, settings: Settings) -> str | None:
     if None in rules:
         return None
     bands = sorted((name, repr(bands)) for name, bands in settings.thresholds.items())
-    return key_of(code, bands, rules, sorted(settings.return_goals.items()), settings.return_goal)
+    told = (sorted(settings.return_goals.items()), settings.return_goal, repr(settings.references))
+    return key_of(code, bands, rules, *told)
 
 
 def key_of_rows(run: JudgedRun, found: RunIndex, frames_of: RunIndex, *asked: object) -> str | None:
@@ -83,7 +84,8 @@ def key_of_rows(run: JudgedRun, found: RunIndex, frames_of: RunIndex, *asked: ob
     if fingerprint is None or judging is None:
         return None
     ranks = [(rank, found.damage_of(rank), *_parts_of_rank(index)) for rank, index in found.ranks.items()]
-    about = (run.return_goal, run.remarks, run.value_clip, repr(found.recording), list(frames_of.schema))
+    judged_by = (run.return_goal, [one.run_id for one in run.references])
+    about = (*judged_by, run.remarks, run.value_clip, repr(found.recording), list(frames_of.schema))
     return key_of(judging, fingerprint.digest, ranks, about, asked)
 
 

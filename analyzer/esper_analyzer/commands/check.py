@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from esper_analyzer.commands.choosing import (
+    JudgingChoice,
     chosen_ranks,
-    chosen_settings,
     judging_options,
     log_options,
     no_cache_option,
@@ -56,8 +56,7 @@ def check(
     rank: str | None,
     mapping: tuple[str, ...],
     source_run: str | None,
-    thresholds: Path | None,
-    return_goal: float | None,
+    judging: JudgingChoice,
     verify: bool,
     fail_on: FailOn,
     gates: tuple[str, ...],
@@ -80,7 +79,7 @@ def check(
     names = [name.strip() for given in gates for name in given.split(",")]
     if not all(names):
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
-    ranks, settings = chosen_ranks(rank), chosen_settings(thresholds, return_goal)
+    ranks, settings = chosen_ranks(rank), judging.settings(root)
     with run_read(run, root, settings, LogChoice(mapping, source_run), verify=verify) as opened, quiet_panics():
         found = check_run(opened, ranks, fail_on=fail_on, gates=names)
     if output is not None:

@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -151,8 +151,54 @@ def chosen_groups(group_by: str | None, no_group: bool) -> list[str] | None:
     return [key for key in group_by.split(",") if key]
 
 
-def judging_options(command: _Command) -> _Command:
-    """Add `--thresholds` and `--return-goal`: what the user says of how runs are judged."""
+@dataclass(frozen=True)
+class JudgingChoice:
+    """What the user says of how runs are judged, as `judging_options` takes it."""
+
+    thresholds: Path | None
+    return_goal: float | None
+    references: tuple[str, ...]
+
+    def settings(self, root: Place) -> Settings:
+        """Return what is in force. Report the file of the user's own thresholds on standard error.
+
+        Args:
+            root: where the names of references are looked for.
+        """
+        from esper_analyzer.judging.settings import find_settings, read_settings
+
+        if self.thresholds is None:
+            settings = find_settings(Path(), warn=lambda line: say(f"warning: {line}"))
+        else:
+            settings = read_settings(self.thresholds)
+        if settings.source is not None:
+            say(f"thresholds: {settings.source}")
+        if self.return_goal is not None:
+            settings = replace(settings, return_goal=check_return_goal(self.return_goal))
+        if not self.references:
+            return settings
+        from esper_analyzer.judging.reference_runs import with_references
+
+        return with_references(self.references, root, settings)
+
+
+def judging_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add `--thresholds`, `--return-goal` and `--reference`; together they are the parameter `judging`."""
+
+    @wraps(command)
+    def with_choice(
+        *args: Any, thresholds: Path | None, return_goal: float | None, references: tuple[str, ...], **others: Any
+    ) -> int:
+        return command(*args, judging=JudgingChoice(thresholds, return_goal, references), **others)
+
+    reference = click.option(
+        "--reference",
+        "references",
+        multiple=True,
+        metavar="RUN",
+        help="Sound run of the same task, beside which the return is judged: a path, a URL, a name under --root, or a"
+        " log. Repeat it: of three or more, the lowest is left out.",
+    )
     goal = click.option(
         "--return-goal",
         type=float,
@@ -160,13 +206,12 @@ def judging_options(command: _Command) -> _Command:
         help="Mean episode return that the task is solved from, in the environment's own rewards."
         "  [default: that of [return_goals] for the environment, else what the run declares]",
     )
-    command = goal(command)
     return click.option(
         "--thresholds",
         metavar="FILE",
         type=click.Path(path_type=Path),
         help="TOML file of thresholds.  [default: [tool.esper.thresholds] of the nearest pyproject.toml that has it]",
-    )(command)
+    )(goal(reference(with_choice)))
 
 
 def no_cache_option(command: _Command) -> _Command:
@@ -219,19 +264,6 @@ def write_document(document: str | bytes, output: Path | None) -> None:
         sys.stdout.buffer.write(data)
 
 
-def chosen_settings(thresholds: Path | None, return_goal: float | None = None) -> Settings:
-    """Return the thresholds and goals in force. Report the file of the user's own thresholds on standard error."""
-    from esper_analyzer.judging.settings import find_settings, read_settings
-
-    if thresholds is None:
-        settings = find_settings(Path(), warn=lambda line: say(f"warning: {line}"))
-    else:
-        settings = read_settings(thresholds)
-    if settings.source is not None:
-        say(f"thresholds: {settings.source}")
-    return replace(settings, return_goal=check_return_goal(return_goal)) if return_goal is not None else settings
-
-
 def chosen_run(run: str | None, root: Place, settings: Settings | None = None, *, verify: bool = False) -> Run:
     """Open the named run, or the latest one. Report on standard error which run is the latest.
 
@@ -243,7 +275,17 @@ def chosen_run(run: str | None, root: Place, settings: Settings | None = None, *
     opened = open_run(run, root, settings=settings or DEFAULT_SETTINGS, verify=verify)
     if run is None:
         say(f"latest run: {opened.path}")
-    return opened
+    return _beside_references(opened)
+
+
+def _beside_references(run: Run) -> Run:
+    """Return a run. Say on standard error why none of the references that the user named is one of it."""
+    named = run.settings.references
+    if named and not run.references:
+        env, theirs = run.header.env, sorted({one.env for one in named if one.env is not None})
+        others = f"of {env}, and they are of {', '.join(theirs)}" if env not in {None, *theirs} else "that run itself"
+        say(f"warning: no --reference is judged beside {run.header.run_id}: it is {others}; name a run of its task")
+    return run
 
 
 @contextmanager
@@ -283,7 +325,7 @@ def watched_run(
     if log is None:
         return chosen_run(run, root, settings, verify=verify), None
     path, process = logs.enter_context(imported_log(log, choice, is_followed=is_followed))
-    return open_run(path, settings=settings), process
+    return _beside_references(open_run(path, settings=settings)), process
 
 
 def awaits_run(run: str | None, root: Place, interval: float) -> bool:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from esper_analyzer.commands.choosing import (
+    JudgingChoice,
     chosen_groups,
     chosen_rank,
-    chosen_settings,
     group_options,
     judging_options,
     no_cache_option,
@@ -67,8 +67,7 @@ if TYPE_CHECKING:
 def compare(
     names: tuple[str, ...],
     root: Place,
-    thresholds: Path | None,
-    return_goal: float | None,
+    judging: JudgingChoice,
     verify: bool,
     rank: str | None,
     by: By | None,
@@ -92,7 +91,7 @@ def compare(
     from esper_analyzer.reporting.comparison.text import PIPED_HEIGHT, compare_lines
 
     groups = chosen_groups(group_by, no_group)
-    number, settings = chosen_rank(rank), chosen_settings(thresholds, return_goal)
+    number, settings = chosen_rank(rank), judging.settings(root)
     with quiet_panics():
         found = compared(
             names,

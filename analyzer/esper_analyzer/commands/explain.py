@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from esper_analyzer.commands.choosing import (
+    JudgingChoice,
     chosen_rank,
-    chosen_settings,
     judging_options,
     log_options,
     no_cache_option,
@@ -43,8 +42,7 @@ def explain(
     root: Place,
     mapping: tuple[str, ...],
     source_run: str | None,
-    thresholds: Path | None,
-    return_goal: float | None,
+    judging: JudgingChoice,
     verify: bool,
     rank: str | None,
     update: int | None,
@@ -71,7 +69,7 @@ def explain(
 
     if len(names) > 2:
         raise UsageError("give one run or two, found " + ", ".join(map(ascii, names)))
-    number, settings = chosen_rank(rank), chosen_settings(thresholds, return_goal)
+    number, settings = chosen_rank(rank), judging.settings(root)
     choice = LogChoice(mapping, source_run)
     if len(names) == 2:
         if update is not None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TextIO, get_args
 import click
 
 from esper_analyzer.commands.choosing import (
+    JudgingChoice,
     chosen_groups,
-    chosen_settings,
     group_options,
     judging_options,
     many_runs_options,
@@ -85,8 +85,7 @@ def fleet(
     engine_name: EngineName,
     address: str | None,
     workers: int | None,
-    thresholds: Path | None,
-    return_goal: float | None,
+    judging: JudgingChoice,
     verify: bool,
     fail_on: FailOn | None,
     group_by: str | None,
@@ -113,7 +112,7 @@ def fleet(
         _roots(roots, root, listed),
         engine_of(engine_name, address, workers),
         Wanted.of(filters, status, sort, is_reversed=reverse),
-        chosen_settings(thresholds, return_goal),
+        judging.settings(root),
         depth="checksums" if verify else "records",
         group=not no_group,
         group_by=groups,

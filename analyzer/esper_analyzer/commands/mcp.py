@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from esper_analyzer.commands.choosing import chosen_settings, judging_options, root_option
+from esper_analyzer.commands.choosing import JudgingChoice, judging_options, root_option
 from esper_schemas.errors import UsageError
 from esper_schemas.exit_codes import ExitCode
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @root_option
 @judging_options
-def mcp(root: Place, thresholds: Path | None, return_goal: float | None) -> int:
+def mcp(root: Place, judging: JudgingChoice) -> int:
     """Answer coding agents by the Model Context Protocol.
 
     The server speaks on standard input and output. It reads the runs under --root, nothing outside it, and writes
@@ -35,5 +34,5 @@ def mcp(root: Place, thresholds: Path | None, return_goal: float | None) -> int:
         raise UsageError(
             f"esper-analyze mcp needs {error.name}, which is not installed: pip install 'mcp>=2.3'"
         ) from None
-    serve(RunsFolder(root, chosen_settings(thresholds, return_goal)))
+    serve(RunsFolder(root, judging.settings(root)))
     return ExitCode.FINE

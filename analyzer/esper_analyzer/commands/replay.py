@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from esper_analyzer.commands.choosing import (
+    JudgingChoice,
     chosen_rank,
     chosen_run,
-    chosen_settings,
     judging_options,
     rank_to_show_option,
     root_option,
@@ -36,8 +35,7 @@ def replay(
     run: str | None,
     root: Place,
     rank: str | None,
-    thresholds: Path | None,
-    return_goal: float | None,
+    judging: JudgingChoice,
     speed: float | None,
 ) -> int:
     """Show a recorded run from its beginning.
@@ -48,6 +46,6 @@ def replay(
     """
     from esper_analyzer.terminal import tail as screens
 
-    opened = chosen_run(run, root, chosen_settings(thresholds, return_goal))
+    opened = chosen_run(run, root, judging.settings(root))
     damage = screens.replay(opened, chosen_rank(rank) or 0, speed=speed, root=root)
     return ExitCode.DAMAGED if damage else ExitCode.FINE

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from esper_analyzer.commands.choosing import (
+    JudgingChoice,
     chosen_ranks,
-    chosen_settings,
     judging_options,
     log_options,
     no_cache_option,
@@ -51,8 +51,7 @@ def report(
     rank: str | None,
     mapping: tuple[str, ...],
     source_run: str | None,
-    thresholds: Path | None,
-    return_goal: float | None,
+    judging: JudgingChoice,
     verify: bool,
     form: str,
     output: Path | None,
@@ -65,7 +64,7 @@ def report(
     """
     from esper_analyzer.reading.imported_log import LogChoice
 
-    ranks, settings = chosen_ranks(rank), chosen_settings(thresholds, return_goal)
+    ranks, settings = chosen_ranks(rank), judging.settings(root)
     with run_read(run, root, settings, LogChoice(mapping, source_run), verify=verify) as opened:
         return _report(opened, ranks, form, output)
 

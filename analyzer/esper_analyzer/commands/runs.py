@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from esper_analyzer.commands.choosing import (
-    chosen_settings,
+    JudgingChoice,
     judging_options,
     many_runs_options,
     no_cache_option,
@@ -35,8 +34,7 @@ def runs(
     reverse: bool,
     filters: tuple[str, ...],
     status: tuple[str, ...],
-    thresholds: Path | None,
-    return_goal: float | None,
+    judging: JudgingChoice,
     verify: bool,
     form: str,
 ) -> int:
@@ -56,7 +54,7 @@ def runs(
     from esper_analyzer.listing.text import Table
 
     wanted = Wanted.of(filters, status, sort, is_reversed=reverse)
-    settings = chosen_settings(thresholds, return_goal)
+    settings = judging.settings(root)
     made = list_runs(roots or (root,), wanted, settings, depth="checksums" if verify else "records")
     if form == "text":
         table = Table(made.runs, terminal_size(sys.stdout)[0])

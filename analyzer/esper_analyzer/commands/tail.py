@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
 
 from esper_analyzer.commands.choosing import (
+    JudgingChoice,
     awaits_run,
     chosen_rank,
-    chosen_settings,
     judging_options,
     log_options,
     no_cache_option,
@@ -71,8 +70,7 @@ def tail(
     rank: str | None,
     mapping: tuple[str, ...],
     source_run: str | None,
-    thresholds: Path | None,
-    return_goal: float | None,
+    judging: JudgingChoice,
     interval: float,
     once: bool,
     wait: bool,
@@ -98,7 +96,7 @@ def tail(
         raise UsageError("--on-alert needs a tail that goes on, and --once shows one frame; leave --once out")
     if on_alert is not None and not on_alert.strip():
         raise UsageError("--on-alert must be a command, found an empty one")
-    number, settings = chosen_rank(rank), chosen_settings(thresholds, return_goal)
+    number, settings = chosen_rank(rank), judging.settings(root)
     choice = LogChoice(mapping, source_run)
     with ExitStack() as logs:
         opened = [watched_run(name, root, settings, choice, logs, is_followed=not once) for name in _beside(names)]

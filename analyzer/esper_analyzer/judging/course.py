@@ -18,6 +18,7 @@ from esper_analyzer.judging import rolling, signals, steps
 from esper_analyzer.judging.e_detector import EDetector
 from esper_analyzer.judging.error_growth import ErrorGrowth
 from esper_analyzer.judging.goal import GoalCourse
+from esper_analyzer.judging.reference import ReferenceCourse, ReferenceRun
 from esper_analyzer.judging.returns import Floats, Returns
 from esper_analyzer.judging.stand_ins import StandIns, with_stand_ins
 from esper_analyzer.judging.standstill import PolicyMotion, Standstill
@@ -175,6 +176,7 @@ COLUMNS = (
     *Returns.NAMES,
     *Standstill.NAMES,
     *GoalCourse.NAMES,
+    *ReferenceCourse.NAMES,
 )
 """The columns that `Course` adds; all are Float64, but for `explainable`.
 
@@ -190,7 +192,7 @@ COLUMNS = (
 - `loss_ratio_baseline`: Lv/Lp in updates 10 to 29; known after these.
 - `mean_rise`: the rise of `return_mean`, as long as no episode return was measured.
 - `return_slides`: 1 where the return is a sliding mean, which stands in for that of the rollout's episodes; else 0.
-- those of `Returns`, `Standstill` and `GoalCourse`.
+- those of `Returns`, `Standstill`, `GoalCourse` and `ReferenceCourse`.
 """
 
 TYPES = dict.fromkeys(COLUMNS, pl.Float64()) | {"explainable": pl.Boolean()}
@@ -198,6 +200,7 @@ TYPES = dict.fromkeys(COLUMNS, pl.Float64()) | {"explainable": pl.Boolean()}
 
 READS = (
     "update",
+    "env_steps",
     "return_std",
     "return_mean",
     "explained_variance",
@@ -220,16 +223,17 @@ class Course:
 
     Args:
         return_goal: the goal of the episode return, if one was declared.
+        references: sound runs of the same task.
     """
 
-    def __init__(self, return_goal: float | None = None) -> None:
+    def __init__(self, return_goal: float | None = None, references: Sequence[ReferenceRun] = ()) -> None:
         self._rows = 0
         self._usual, self._past, self._newest, self._relative = UsualStd(), PastLoss(), NewestLoss(), RelativeEntropy()
         self._motion, self._growth = PolicyMotion(), ErrorGrowth()
         self._floor = EDetector(floor=CRITIC_FLOOR, low=-1.0, high=1.0)
         self._returns, self._means, self._has_returns = Returns(), Returns(), False
         self._standstill, self._stand_ins = Standstill(), StandIns()
-        self._goal = GoalCourse(return_goal)
+        self._goal, self._beside = GoalCourse(return_goal), ReferenceCourse(references)
         self._beginning: list[tuple[float | None, float | None]] = []  # losses, until the baseline is made of them
         self._ratio: float | None = None
 
@@ -258,6 +262,7 @@ class Course:
         row.update(zip(Returns.NAMES, self._returns.step(earned), strict=True))
         row.update(zip(Standstill.NAMES, self._standstill.step(row), strict=True))
         row.update(zip(GoalCourse.NAMES, self._goal.step(row), strict=True))
+        row.update(zip(ReferenceCourse.NAMES, self._beside.step(row), strict=True))
 
     def extend(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the next rows of a run with `COLUMNS` added; see `extend_all`."""
@@ -294,6 +299,7 @@ class Course:
             *outcome,
             *self._standstill.extend(with_outcome),
             *self._goal.extend(with_outcome),
+            *self._beside.extend(with_outcome),
         ]
 
     def _below_floor(self, explained: Floats, first: int) -> Floats:

@@ -20,6 +20,7 @@ from esper_analyzer.judging.alerts import Episode
 from esper_analyzer.judging.course import TYPES, Course, extend_all
 from esper_analyzer.judging.hysteresis import NOT_FINITE, Change, Hysteresis, Levels, Turns
 from esper_analyzer.judging.plan import ALWAYS, Plan, chosen
+from esper_analyzer.judging.reference import ReferenceRun
 from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS
 from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.steps import Step
@@ -46,19 +47,26 @@ class Judge:
         rules: what is watched.
         return_goal: the goal of the episode return, if one was declared. Without one, what watches the way to it is
             left out.
+        references: sound runs of the same task. Without one, what watches the way beside them is left out.
 
     Attributes:
         rules: what is watched.
-        return_goal: as given.
+        return_goal, references: as given.
         rows: number of rows so far.
         last_update: update of the newest row; −1 if there is none.
         has_losses: whether any loss has been measured.
         in_force: episodes that still last, by position of the rule and severity.
     """
 
-    def __init__(self, rules: Iterable[Rule] = RULES.values(), return_goal: float | None = None) -> None:
+    def __init__(
+        self,
+        rules: Iterable[Rule] = RULES.values(),
+        return_goal: float | None = None,
+        references: Sequence[ReferenceRun] = (),
+    ) -> None:
         self.rules: Sequence[Rule] = tuple(rules)
         self.return_goal = return_goal
+        self.references = references
         self._plan = plan = Plan.of(self.rules)
         self.rows = 0
         self.last_update = -1
@@ -73,7 +81,7 @@ class Judge:
         self._unjudged = list(range(len(self.rules)))
         self._blank: Row = dict.fromkeys([*self.columns, *TYPES, *(name for part in PARTS for name in part)])
         self._updates: deque[int] = deque([0] * self._hysteresis.memory, self._hysteresis.memory)
-        self._course = Course(return_goal)
+        self._course = Course(return_goal, references)
         self._newest: list[float | None] = [None] * len(self.rules)
         # The rows before the next one: as a frame, or as dictionaries with the steps that have seen them.
         self._context: pl.DataFrame | None = plan.no_rows
@@ -338,7 +346,7 @@ def advance_side_by_side(portions: Sequence[tuple[Judge, pl.DataFrame]]) -> list
     for (judge, _), rows in zip(portions, frames, strict=True):
         judge._note_all_measured(rows)
     heights = [rows.height for rows in frames]
-    joined = _without_skipped(pl.concat(frames, rechunk=True))
+    joined = without_skipped(pl.concat(frames, rechunk=True))
     joined = extend_all([judge._course for judge, _ in portions], joined, heights)
     parts = [joined.slice(end - height, height) for end, height in zip(accumulate(heights), heights, strict=True)]
     gap = first._plan.gap
@@ -362,22 +370,25 @@ def advance_side_by_side(portions: Sequence[tuple[Judge, pl.DataFrame]]) -> list
 
 
 def numbers_of(
-    rows: pl.DataFrame, rules: Iterable[Rule] = RULES.values(), return_goal: float | None = None
+    rows: pl.DataFrame,
+    rules: Iterable[Rule] = RULES.values(),
+    return_goal: float | None = None,
+    references: Sequence[ReferenceRun] = (),
 ) -> pl.DataFrame:
     """Return the number of each rule in each row of a whole run.
 
     Args:
         rows: all rows of a run, with the columns that a `Judge` of these rules reads.
         rules: what is watched.
-        return_goal: as for a `Judge`.
+        return_goal, references: as for a `Judge`.
 
     Returns:
         One column (Float64) for each rule, by its name; null where it has no number.
     """
-    return Plan.of(tuple(rules)).numbers(Course(return_goal).extend(_without_skipped(rows)))
+    return Plan.of(tuple(rules)).numbers(Course(return_goal, references).extend(without_skipped(rows)))
 
 
-def _without_skipped(rows: pl.DataFrame) -> pl.DataFrame:
+def without_skipped(rows: pl.DataFrame) -> pl.DataFrame:
     """Remove the measurements of skipped updates."""
     if not rows["skipped"].any():
         return rows

@@ -16,6 +16,7 @@ class JudgedRun(RunReader):
     Attributes:
         settings: thresholds and rules.
         return_goal: the goal of the episode return: what the settings say, else what the run declares; None if neither.
+        references: the reference runs of the settings that are of its environment, without itself.
     """
 
     def __init__(self, directory: StoredRun, settings: Settings = DEFAULT_SETTINGS, *, verifies: bool = False) -> None:
@@ -23,10 +24,11 @@ class JudgedRun(RunReader):
         self.settings = settings
         told = settings.return_goal_of(self.header.env)
         self.return_goal = _finite(self.header.return_goal) if told is None else told
+        self.references = settings.references_of(self.header.env, self.header.run_id)
 
     def judge(self) -> Judge:
-        """Make a judge of this run, by its settings and its goal, that has seen no rows."""
-        return Judge(self.settings.rules, self.return_goal)
+        """Make a judge of this run, by its settings, its goal and its references, that has seen no rows."""
+        return Judge(self.settings.rules, self.return_goal, self.references)
 
 
 def _finite(declared: float | None) -> float | None:

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from esper_analyzer.judging.reference import ReferenceRun
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.rules.rule import Rule
 from esper_schemas.errors import UsageError
@@ -47,6 +48,7 @@ class Settings:
         rules: what is watched, and how; their bands include the thresholds.
         return_goals: goals of the episode return, by the name of the environment; they replace what runs declare.
         return_goal: the goal of every run; it replaces all others.
+        references: sound runs, beside which others of their environment are judged; see `with_references`.
         source: the file with the user's thresholds; None if there is no such file.
     """
 
@@ -55,10 +57,16 @@ class Settings:
     source: Path | None = None
     return_goals: Mapping[str, float] = field(default_factory=dict)
     return_goal: float | None = None
+    references: tuple[ReferenceRun, ...] = ()
 
     def return_goal_of(self, env: str | None) -> float | None:
         """Return the goal of the episode return that the user has set for runs on an environment; None if none."""
         return self.return_goals.get(env or "") if self.return_goal is None else self.return_goal
+
+    def references_of(self, env: str | None, run_id: str | None = None) -> tuple[ReferenceRun, ...]:
+        """Return the references of a run on an environment, which are not this run; an environment of None is any."""
+        others = (one for one in self.references if one.run_id != run_id)
+        return tuple(one for one in others if env is None or one.env in {None, env})
 
     @property
     def can_travel(self) -> bool:
@@ -74,7 +82,8 @@ class Settings:
         if not self.can_travel:
             raise TypeError("settings with rules that are not those of the tables cannot be pickled")
         bands = {rule.name: rule.bands for rule in self.rules}
-        return _with_bands, (self.thresholds, bands, self.source, self.return_goals, self.return_goal)
+        more = (self.source, self.return_goals, self.return_goal, self.references)
+        return _with_bands, (self.thresholds, bands, *more)
 
 
 def _with_bands(thresholds: Thresholds, bands: Mapping[str, Bands], *others: Any) -> Settings:

@@ -38,7 +38,7 @@ def not_risen(judge: Judge) -> str:
     text = f"{outcome(judge)} {said}"
     if judge.return_goal is not None:
         return text
-    return f"{text} Declare the return that counts as solved (return_goal), or compare with a sound run, to judge it."
+    return f"{text} Declare the return that counts as solved (return_goal), or name a sound run beside it (reference)."
 
 
 def is_about_where_it_began(judge: Judge) -> bool:
@@ -72,6 +72,9 @@ def outcome(judge: Judge) -> str:
         text += f", and its best was {compact(best)}"
     if reached is not None:
         text += f"; it reached its goal at update {reached}"
+    theirs = judge.measured_now("reference_level")
+    if theirs is not None:
+        text += f"; its reference runs have had {compact(theirs)} or more since half of its age"
     return f"{text}."
 
 

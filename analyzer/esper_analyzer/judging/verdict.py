@@ -17,6 +17,7 @@ from esper_analyzer.judging.alerts import MISSING_UPDATES
 from esper_analyzer.judging.course import LEARNING_UPDATES
 from esper_analyzer.judging.goal import GoalCourse
 from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.reference import ReferenceCourse
 from esper_analyzer.judging.rules.rule import QUESTIONS, Question, Rule
 from esper_analyzer.judging.standing import (
     FEW_RETURNS,
@@ -280,12 +281,18 @@ def _not_judged(judge: Judge) -> list[NotJudged]:
 
 
 def _applies(judge: Judge, rule: Rule) -> bool:
-    """Whether a rule says anything of the run: one on the way to a goal does not where no goal was declared."""
+    """Whether a rule says anything of the run: one on the way to a goal, or beside references, needs these."""
+    if _is_of_reference(rule):
+        return bool(judge.references)
     return judge.return_goal is not None or not _is_of_goal(rule)
 
 
 def _is_of_goal(rule: Rule) -> bool:
     return rule.name in GoalCourse.NAMES
+
+
+def _is_of_reference(rule: Rule) -> bool:
+    return rule.name in ReferenceCourse.NAMES
 
 
 def _remedies(judge: Judge) -> list[str]:
@@ -333,6 +340,9 @@ def _broken(judge: Judge) -> list[tuple[Rule, Reason]]:
         now = judge.measured_now("return_now")
         if _is_of_goal(rule) and judge.return_goal is not None and now is not None:
             text += f" It is {compact(now)}, and the goal is {judge.return_goal:g}."
+        theirs = judge.measured_now("reference_level")
+        if _is_of_reference(rule) and theirs is not None and now is not None:
+            text += f" It is {compact(now)}, and they have had {compact(theirs)} or more since half of its age."
         found.append((rule, Reason(level, rule.name, rule.metric, None, episode.since, text, rule.meaning)))
     return found
 

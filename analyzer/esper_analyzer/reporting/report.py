@@ -47,6 +47,7 @@ class RunSection:
             the run declares; None if neither.
         goal_reached: the first update after which the smoothed return was at the goal or above, in the first rank of
             `rank` that got there; None if none has, or without a goal.
+        references: the names of the reference runs that it was judged beside.
         ranks: the ranks that the report is on: its verdict, alerts, files and black boxes.
         rank: the rank that `updates`, `metrics`, `ratio` and `signals` are of; None if they are of several together.
     """
@@ -62,6 +63,7 @@ class RunSection:
     value_loss_definition: Mapping[str, Any]
     return_goal: float | None
     goal_reached: int | None
+    references: list[str]
     world_size: int
     attempts: int
     ranks: list[int]
@@ -362,6 +364,7 @@ def _run(run: JudgedRun, rank: int | None, found: RunIndex, shown: Mapping[int, 
         value_loss_definition=dict(header.value_loss_definition),
         return_goal=run.return_goal,
         goal_reached=min(reached, default=None),
+        references=[one.name for one in run.references],
         world_size=header.world_size,
         attempts=max((index.attempts for index in found.ranks.values()), default=0),
         ranks=list(found.ranks),

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from esper_analyzer.judging import course, goal, returns, standstill
+from esper_analyzer.judging import course, goal, reference, returns, standstill
 from esper_analyzer.judging.e_detector import FRACTIONS
 from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.reading.segment_index import SCHEMA
@@ -531,9 +531,10 @@ COURSE: dict[str, Callable[[Columns], list[Value]]] = {
 
 
 def course_of(columns: Columns) -> Columns:
-    """Every column of the course, of a run without a goal; `test_goal` has those with one."""
+    """Every column of the course, without goal and references, of which `test_goal` and `test_reference` have it."""
     columns = with_stand_ins(columns)
     outcome = outcome_of(columns["episode_return_mean"])
     made = {name: make(columns) for name, make in COURSE.items()} | outcome | standstill_of(columns, outcome)
-    no_goal: Columns = {name: [None] * len(columns["update"]) for name in goal.GoalCourse.NAMES}
-    return {name: (made | no_goal)[name] for name in course.COLUMNS}
+    names = (*goal.GoalCourse.NAMES, *reference.ReferenceCourse.NAMES)
+    nothing: Columns = {name: [None] * len(columns["update"]) for name in names}
+    return {name: (made | nothing)[name] for name in course.COLUMNS}

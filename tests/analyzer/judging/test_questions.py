@@ -10,6 +10,7 @@ from tests.analyzer.judging.told import Told, around, line, told
 
 from esper_analyzer.judging.course import LEARNING_UPDATES
 from esper_analyzer.judging.goal import GoalCourse
+from esper_analyzer.judging.reference import ReferenceCourse
 from esper_analyzer.judging.returns import START_RETURNS
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.rules.rule import QUESTIONS
@@ -54,11 +55,11 @@ def test_what_was_not_recorded_is_named(more: dict[str, Any], unknown: set[str],
 def test_what_was_judged_and_what_the_others_need_is_listed() -> None:
     """Each rule of a question is in one of the two lists; those that only need more updates need no column.
 
-    The rules on the way to a goal are in neither, as none was declared.
+    The rules on the way to a goal, or beside references, are in neither, as there are none.
     """
     run = told(explained_variance=[0.8] * 60, episode_return_mean=[None] * 50 + [1.0] * 10)
     asked = {name for name, rule in RULES.items() if rule.question is not None and rule.is_asked}
-    asked -= set(GoalCourse.NAMES)
+    asked -= {*GoalCourse.NAMES, *ReferenceCourse.NAMES}
     judged, others = set(run.last.judged), {one.rule: one.needs for one in run.last.not_judged}
     assert judged | set(others) >= asked
     assert not judged & set(others)

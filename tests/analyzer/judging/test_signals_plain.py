@@ -45,6 +45,7 @@ from tests.analyzer.judging.plain import (
 from esper_analyzer.judging import signals
 from esper_analyzer.judging.goal import GoalCourse
 from esper_analyzer.judging.judge import Judge, numbers_of
+from esper_analyzer.judging.reference import ReferenceCourse
 from esper_analyzer.judging.returns import PROGRESS
 from esper_analyzer.judging.rules import RULES, SIGNALS
 from esper_analyzer.judging.watched import LITTLE, RECOVERS
@@ -393,6 +394,7 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "return_below_start": (None, of_course("return_below_start")),
     "far_from_goal": (None, unless_sliding(far_from_goal_of)),
     "no_nearer_to_goal": (None, of_course("no_nearer_to_goal")),
+    "below_reference": (None, of_course("below_reference")),
     "return_stalled": (None, stalled_of),
     "policy_wanders": (None, policy_wanders_of),
     "bandit_unrisen": (None, bandit_unrisen_of),
@@ -562,7 +564,7 @@ def test_all_that_rules_watch_is_tried() -> None:
     elsewhere = {"entropy_clip_correlation", "loss_ratio_baseline", "median_of"}
     renamed = {"skipped_of_three", "discrete_entropy", "spike_score", "plateau"}
     assert {name for name in offered if not name.startswith("_")} <= {*ALONE, *elsewhere, *renamed}
-    for name in {*RULES, *OTHERS} - set(GoalCourse.NAMES):  # `test_goal` has those, which need a goal
+    for name in {*RULES, *OTHERS} - {*GoalCourse.NAMES, *ReferenceCourse.NAMES}:  # they need a goal, or references
         values = {value for run in RUNS for value in plain_of(run, name) if value is not None and value == value}
         assert len(values) > 1, name
 

@@ -77,6 +77,7 @@ SCHEMA = exactly(
         value_loss_definition={"type": "object"},
         return_goal={"type": ["number", "null"]},
         goal_reached=UPDATE,
+        references={"type": "array", "items": {"type": "string"}},
         world_size=COUNT,
         attempts=COUNT,
         ranks={"type": "array", "items": COUNT},

@@ -1,0 +1,310 @@
+"""Reference runs: what the course says of the return beside them, and what the verdict makes of that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esper_analyzer import open_run, with_references
+from esper_analyzer.cli import main
+from esper_analyzer.judging.course import Course
+from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.plan import READ_TYPES
+from esper_analyzer.judging.reference import CLEAR, MOST_AGES, SLOWER, WAY, Levels, ReferenceCourse, ReferenceRun
+from esper_analyzer.judging.reference_runs import reference_from
+from esper_analyzer.judging.returns import PROGRESS, Returns
+from esper_analyzer.judging.settings import DEFAULT_SETTINGS
+from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
+from esper_schemas.errors import UsageError
+
+Value = float | None
+NAN, INF = math.nan, math.inf
+
+RISES = [20.0 + 5.0 * i + i % 7 for i in range(100)]
+SLOW = [20.0 + 2.0 * i + i % 7 for i in range(160)]
+STUCK = [20.0 + i % 7 for i in range(160)]
+FALLS = [*RISES[:60], *(40.0 + i % 7 for i in range(100))]
+HOLES = [value for one in STUCK[:60] for value in (one, None, NAN)]
+
+
+def frame_of(returns: Sequence[Value], steps_each: int | None = 256, /, **more: Sequence[Value]) -> pl.DataFrame:
+    """Rows of a run with these returns and so many environment steps in each update, in the columns of a judge."""
+    rows = len(returns)
+    steps = [None if steps_each is None else steps_each * (i + 1) for i in range(rows)]
+    columns = {"update": list(range(rows)), "episode_return_mean": returns, "env_steps": steps} | more
+    return pl.DataFrame(
+        {
+            name: pl.Series(columns.get(name, [None] * rows), dtype=READ_TYPES[name], strict=False)
+            for name in Judge().columns
+        }
+    )
+
+
+def reference(returns: Sequence[Value], name: str = "sound", steps_each: int | None = 256) -> ReferenceRun:
+    """A reference run with these returns."""
+    return reference_from(frame_of(returns, steps_each), name, None)
+
+
+def level_of(returns: Sequence[float], age: float, by: Callable[[int], float]) -> float:
+    """The level of a reference at an age, in plain Python: its lowest smoothed return since half of that age."""
+    course, known = Returns(), list[tuple[float, float]]()
+    for i, value in enumerate(returns):
+        now = course.step(value)[Returns.NAMES.index("return_now")]
+        if now is not None:
+            known.append((by(i), now))
+    end = min(age, known[-1][0])
+    reached = [at for at, _ in known if at <= end]
+    return min((now for at, now in known if reached and SLOWER * reached[-1] <= at <= reached[-1]), default=INF)
+
+
+def age_in(steps_each: int | None) -> Callable[[int], float]:
+    """The age after each row, in environment steps or updates."""
+    return lambda i: float(i) if steps_each is None else float(steps_each * (i + 1))
+
+
+def plain(
+    returns: Sequence[Value], references: Sequence[Sequence[float]], steps_each: int | None
+) -> list[tuple[Value, Value]]:
+    """`ReferenceCourse` once more, in plain Python, straight from its description."""
+    age_of, by = age_in(steps_each), age_in(256 if steps_each else None)
+    course, below, found = Returns(), 0, list[tuple[Value, Value]]()
+    newest: tuple[Value, Value] = None, None
+    starts, noises = [], []
+    for one in references:
+        of_one = Returns()
+        made = [dict(zip(Returns.NAMES, of_one.step(value), strict=True)) for value in one]
+        starts.append(min(row["return_start"] for row in made if row["return_start"] is not None))
+        noises.append(median(row["return_noise"] for row in made if row["return_noise"] is not None))
+    for i, value in enumerate(returns):
+        numbers = dict(zip(Returns.NAMES, course.step(value), strict=True))
+        if value is not None and math.isfinite(value):
+            levels = sorted(level_of(one, age_of(i), by) for one in references)
+            lowest = 1 if len(levels) >= 3 else 0
+            are_known = math.isfinite(levels[max(lowest, (len(levels) + 1) // 2 - 1)])
+            level, start, now = levels[lowest] if are_known else None, numbers["return_start"], numbers["return_now"]
+            newest = level, None
+            if start is not None and now is not None:
+                is_below = False
+                if level is not None:
+                    way = level - min(start, *starts)
+                    lately, noise = numbers["rise_lately"], max(numbers["return_noise"] or 0.0, *noises)
+                    is_rising = lately is not None and lately >= PROGRESS
+                    is_below = way > CLEAR * noise and now < level - WAY * way and not is_rising
+                below = below + 1 if is_below else 0
+                newest = level, float(below)
+        found.append(newest)
+    return found
+
+
+def both_forms(
+    returns: Sequence[Value], references: Sequence[ReferenceRun], cut: int, steps_each: int | None
+) -> list[tuple[Value, Value]]:
+    """The numbers row by row, after checking that portions give the same bits."""
+    rows = frame_of(returns, steps_each)
+    made, found = Course(None, references), list[tuple[Value, Value]]()
+    for row in rows.iter_rows(named=True):
+        made.step(row)
+        level, below = (row[name] for name in ReferenceCourse.NAMES)
+        found.append((level, below))
+    made = Course(None, references)
+    portions = [made.extend(part) for part in (rows[:cut], rows[cut:]) if part.height]
+    assert repr(pl.concat(portions).select(ReferenceCourse.NAMES).rows()) == repr(found)
+    return found
+
+
+@pytest.mark.parametrize("steps_each", [256, 100, None])
+@pytest.mark.parametrize("references", [[RISES], [RISES, SLOW], [RISES, SLOW, STUCK], [RISES] * 4 + [FALLS]], ids=len)
+@pytest.mark.parametrize(
+    "returns", [STUCK, SLOW, RISES, FALLS, HOLES], ids=["stuck", "slow", "rises", "falls", "holes"]
+)
+def test_both_forms_are_what_plain_python_says(
+    returns: Sequence[Value], references: Sequence[Sequence[float]], steps_each: int | None
+) -> None:
+    """Of runs that get stuck, are slow, rise, fall and have holes, by steps and by updates; to the bit."""
+    made = [reference(one, str(i), 256 if steps_each else None) for i, one in enumerate(references)]
+    expected = plain(returns, references, steps_each)
+    assert repr(both_forms(returns, made, len(returns) // 3, steps_each)) == repr(expected)
+
+
+odd = st.sampled_from([None, NAN, INF, -INF, 0.0, 1e-300, 1.7e308, -1.7e308, 5e-324])
+stretches = st.lists(st.floats(-3.0, 3.0) | odd, min_size=1, max_size=4).map(lambda values: values * 8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(stretches, min_size=1, max_size=5), st.sampled_from([256, 7, None]))
+def test_any_returns_beside_any_reference(parts: list[list[Value]], steps_each: int | None) -> None:
+    """Step form and frame form in two portions give the same numbers."""
+    returns = [value for part in parts for value in part][:110]
+    both_forms(returns, [reference(RISES), reference(SLOW, "b", None)], len(returns) // 2, steps_each)
+
+
+def test_without_references_there_is_nothing() -> None:
+    """All of the numbers are null, and no answer and no list of rules speaks of a reference."""
+    assert set(both_forms(STUCK, [], 50, 256)) == {(None, None)}
+    verdict = verdict_on(STUCK, [])
+    assert "reference runs" not in " ".join([*verdict.reasons, *(one.reason for one in verdict.questions.values())])
+    assert "below_reference" not in {*verdict.judged, *(one.rule for one in verdict.not_judged)}
+
+
+def verdict_on(returns: Sequence[Value], references: Sequence[ReferenceRun]) -> Verdict:
+    """The verdict on a run whose mechanics and critic work."""
+    rows = len(returns)
+    sound = {"value_loss": 1.0, "policy_loss": 0.01, "kl_divergence": 0.01, "explained_variance": 0.9}
+    judge = Judge(references=references)
+    columns = {name: [value] * rows for name, value in sound.items()}
+    judge.advance(frame_of(returns, **columns | {"entropy": [0.6 + 0.01 * (i % 2) for i in range(rows)]}))
+    return conclude(judge, RunFacts())
+
+
+def test_a_return_that_stays_where_a_sound_run_has_left_is_critical() -> None:
+    """With three sound runs beside it, it is critical long before anybody can tell from the run alone."""
+    references = [reference(RISES, name) for name in "abc"]
+    assert verdict_on(STUCK[:100], []).level == "warning"  # 60 updates without a rise
+    verdict = verdict_on(STUCK[:100], references)
+    assert (verdict.level, verdict.findings[0].rule) == ("critical", "below_reference")
+    beside = "In 30 measured updates the return was less than 50 % of the way up to its references, as of update 63."
+    assert verdict.findings[0].text == f"{beside} It is 22.50, and they have had 245.0 or more since half of its age."
+    assert "below_reference" in verdict.judged
+
+
+@pytest.mark.parametrize(
+    "returns", [RISES, [20.0] * 20 + RISES, [value - 5.0 for value in SLOW], RISES + [500.0] * 200]
+)
+def test_a_run_that_learns_is_not_critical_beside_a_faster_one(returns: Sequence[float]) -> None:
+    """It may be late, slower and longer, as long as it rises or is more than halfway there."""
+    assert verdict_on(returns, [reference(RISES)]).level != "critical"
+
+
+def test_a_reference_that_learned_nothing_says_nothing() -> None:
+    """Neither does one of three that did."""
+    for references in ([reference(STUCK)], [reference(RISES), reference(STUCK, "b")]):
+        numbers = both_forms(STUCK, references, 50, 256)
+        assert max(below or 0.0 for _, below in numbers) == 0.0
+    with_an_outlier = [reference(RISES), reference(RISES, "b"), reference(STUCK, "c")]
+    assert max(below or 0.0 for _, below in both_forms(STUCK, with_an_outlier, 50, 256)) > 30.0
+
+
+def test_levels_of_a_long_run_are_few_and_of_all_of_its_rows() -> None:
+    """A run of 20,000 rows keeps 500 levels, of which none leaves out a low return between two ages."""
+    import numpy as np
+
+    returns = np.full(20_000, 10.0)
+    returns[12_345] = 1.0
+    levels = Levels.of(np.arange(1.0, 20_001.0), returns)
+    assert levels is not None
+    assert len(levels.ages) == MOST_AGES
+    assert levels.ages[-1] == 20_000.0
+    assert [levels.at(age) for age in (0.0, 1.0, 12_000.0, 12_400.0, 20_000.0, 1e9)] == [INF, 10.0, 10.0, 1.0, 1.0, 1.0]
+
+
+def test_a_reference_without_returns_is_one_line() -> None:
+    """It says how many there are, how many it needs, and what to name instead."""
+    said = (
+        r"reference run short has 3 updates with an episode return, and needs 15; name a sound run that went on for"
+        r" longer, or that recorded episode_return_mean"
+    )
+    with pytest.raises(UsageError, match=f"^{said}$"):
+        reference([1.0, 2.0, 3.0], "short")
+
+
+# ---------------------------------------------------------------------- runs
+
+
+Record = Callable[..., Path]
+
+
+def rows_of(returns: Sequence[float]) -> list[dict[str, float]]:
+    """Rows of a run with these returns, whose mechanics and critic work."""
+    return [
+        {
+            "update": i,
+            "env_steps": 256 * (i + 1),
+            "episode_return_mean": value,
+            "value_loss": 1.0,
+            "policy_loss": 0.01,
+            "kl_divergence": 0.01,
+            "explained_variance": 0.9,
+            "entropy": 0.6 + 0.01 * (i % 2),
+        }
+        for i, value in enumerate(returns)
+    ]
+
+
+def test_commands_judge_beside_references(record: Record, tmp_path: Path) -> None:
+    """A run that stays where others left is critical in every command that judges; without them it is not."""
+    for name in "abc":
+        record(rows_of(RISES), name)
+    stuck = record(rows_of(STUCK[:100]), "stuck")
+    named = [word for name in "abc" for word in ("--reference", name)]
+    root = ["--root", str(stuck.parent)]
+    check = CliRunner().invoke(main, ["check", "stuck", *root])
+    assert (check.exit_code, "below_reference" in check.output) == (0, False)
+    beside = CliRunner().invoke(main, ["check", "stuck", *root, *named])
+    assert beside.exit_code == 1
+    assert "less than 50 % of the way up to its references" in " ".join(beside.output.split())
+    for command in (["report", "stuck"], ["explain", "stuck"], ["runs"], ["tail", "stuck", "--once"]):
+        told = CliRunner().invoke(main, [*command, *root, *named])
+        assert (told.exit_code, told.exception) == (0, None), told.output
+        assert "critical" in told.output, command
+        assert "critical" not in CliRunner().invoke(main, [*command, *root]).output, command
+
+
+def test_a_report_names_its_references(record: Record) -> None:
+    """They are in its JSON, without the run itself, and one that is named twice counts once."""
+    for name in "ab":
+        record(rows_of(RISES), name)
+    stuck = record(rows_of(STUCK), "stuck")
+    root = stuck.parent
+    beside = with_references(["a", "b", str(root / "a"), "stuck"], root)
+    assert open_run("stuck", root, settings=beside).report().run.references == ["a", "b"]
+    assert open_run("a", root, settings=beside).report().run.references == ["b", "stuck"]
+    assert open_run("stuck", root).report().run.references == []
+
+
+def test_a_reference_of_another_environment_is_not_one(record: Record) -> None:
+    """It is left out, and a command says why, in one line on standard error."""
+    other = record(rows_of(RISES), "other", env="Hopper-v5")
+    record(rows_of(STUCK[:100]), "stuck", env="CartPole-v1")
+    told = CliRunner().invoke(main, ["check", "stuck", "--root", str(other.parent), "--reference", "other"])
+    assert told.exit_code == 0
+    said = "no --reference is judged beside stuck: it is of CartPole-v1, and they are of Hopper-v5"
+    assert f"warning: {said}; name a run of its task\n" in told.stderr
+
+
+def test_the_log_of_another_trainer_is_a_reference(record: Record, tmp_path: Path) -> None:
+    """It is imported for the time of the command."""
+    log = tmp_path / "sound.csv"
+    pl.DataFrame(rows_of(RISES)).write_csv(log)
+    stuck = record(rows_of(STUCK[:100]), "stuck")
+    beside = with_references([log], stuck.parent)
+    assert [one.name for one in beside.references] == ["sound.csv"]
+    assert open_run("stuck", stuck.parent, settings=beside).report().verdict.level == "critical"
+
+
+def test_what_is_kept_of_a_run_is_kept_for_its_references(record: Record) -> None:
+    """A verdict that was kept without references, or beside others, is not taken for one beside these."""
+    for name, returns in (("a", RISES), ("b", STUCK)):
+        record(rows_of(returns), name)
+    root = record(rows_of(STUCK[:100]), "stuck").parent
+    levels = [
+        open_run("stuck", root, settings=with_references(names, root)).report().verdict.level
+        for names in ([], ["a"], ["b"], [], ["a"])
+    ]
+    assert levels == ["warning", "critical", "warning", "warning", "critical"]
+
+
+def test_settings_travel_with_their_references() -> None:
+    """Another process, as of `fleet`, judges beside the same runs."""
+    import pickle
+
+    beside = replace(DEFAULT_SETTINGS, references=(reference(RISES),))
+    assert pickle.loads(pickle.dumps(beside)).references == beside.references
