@@ -28,7 +28,7 @@ from benchmark.judged import Judged, completed, judged, summed_up
 from benchmark.plan import SOUND
 from benchmark.rates import Rates, cases
 from benchmark.tables import Table, rates_table
-from esper_analyzer.judging.reference import ReferenceRun
+from esper_analyzer.judging.reference import ReferenceCourse, ReferenceRun
 from esper_analyzer.judging.reference_runs import COLUMNS, reference_from
 from esper_analyzer.judging.rules import RULES
 from esper_schemas.errors import UsageError
@@ -36,7 +36,8 @@ from esper_schemas.errors import UsageError
 COUNTS = (1, 3, 5)
 """How many references a run is judged beside."""
 
-RULE = RULES["below_reference"]
+OF_REFERENCES = [RULES[name] for name in ReferenceCourse.NAMES if name in RULES]
+"""The rules that need references."""
 
 References = Mapping[str, ReferenceRun]
 
@@ -69,7 +70,7 @@ def siblings(corpus: Corpus, references: References, count: int) -> dict[str, li
 
 def beside(rows: pl.DataFrame, alone: Judged, references: list[ReferenceRun]) -> Judged:
     """What is said of a run with these `rows` beside `references`, if `alone` is what was said without any."""
-    added = judged(rows, [RULE], references=references)
+    added = judged(rows, OF_REFERENCES, references=references)
     severities = np.maximum(alone.severities, added.severities)
     last = added.last if added.last == "critical" or alone.last == "healthy" != added.last else alone.last
     return summed_up(rows, severities, last, (*alone.rules, *added.rules), (*alone.last_rules, *added.last_rules))

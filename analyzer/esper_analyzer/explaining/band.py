@@ -44,6 +44,9 @@ RECENT = 5
 _EQUAL = 1e-6
 """Values that differ by less than this share of what is expected do not count as different."""
 
+SLIGHT = 0.01
+"""A measurement that was constant has not moved where it differs by less than this share, as by one sample of many."""
+
 
 QUIET = np.errstate(all="ignore")
 """Numbers near the end of float64 overflow without a warning: a distance that cannot be computed is 0."""
@@ -157,31 +160,33 @@ def _quantile(samples: Floats, share: float) -> Floats:
 
 
 @QUIET
-def distances(values: Floats, centre: Floats | float, unit: Floats | float) -> Floats:
+def distances(values: Floats, centre: Floats | float, unit: Floats | float, slight: float = _EQUAL) -> Floats:
     """Return how many robust deviations each value is from what was expected, with sign; 0 where that is not known.
 
-    It is infinite for a value that differs from a constant past. A NaN is +∞.
+    It is infinite for a value that differs from a constant past by more than the share `slight`. A NaN is +∞.
     """
     gap = values - centre
-    gap = np.where(np.abs(gap) <= _EQUAL * np.abs(centre), 0.0, gap)
+    equal = np.where(unit == 0.0, slight, _EQUAL)
+    gap = np.where(np.abs(gap) <= equal * np.abs(centre), 0.0, gap)
     far = np.where(gap == 0.0, 0.0, gap / unit)
     far = np.where(np.isfinite(values), far, np.where(np.isneginf(values), -np.inf, np.inf))
     return np.where(np.isnan(centre) | np.isnan(far), 0.0, far)
 
 
 @QUIET
-def find_excursion(values: Floats, since: int = 0, *, past: int = PAST) -> Excursion | None:
+def find_excursion(values: Floats, since: int = 0, *, past: int = PAST, slight: float = _EQUAL) -> Excursion | None:
     """Return the excursion that begins with the greatest surprise; None if no value from `since` on leaves its band.
 
     Args:
         values: [T], measured values in order, the newest last.
         since: index of the first value that may leave its band.
         past: values that a band is made of, at most.
+        slight: a value that differs from a constant past by no more than this share of it has not moved.
     """
     if not len(values):
         return None
     centre, unit = band_before(values, past)
-    far = distances(values, centre, unit)
+    far = distances(values, centre, unit, slight)
     far[_often_not_finite(values, past)] = 0.0
     far[:since] = 0.0
     outside = np.abs(far) > WIDTH
@@ -190,7 +195,7 @@ def find_excursion(values: Floats, since: int = 0, *, past: int = PAST) -> Excur
     top = int(np.abs(far).argmax())
     start = _beginning(outside & (np.sign(far) == np.sign(far[top])), top)
     low, high = centre[start] - WIDTH * unit[start], centre[start] + WIDTH * unit[start]
-    after = distances(values[start:], centre[start], unit[start])
+    after = distances(values[start:], centre[start], unit[start], slight)
     peak = start + int((after * np.sign(far[top])).argmax())
     newest = after[-RECENT:]
     direction: Direction = "not finite" if not np.isfinite(values[peak]) else "up" if far[top] > 0 else "down"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from esper_analyzer.caching.judgements import judgements
-from esper_analyzer.explaining.band import PAST, find_excursion, has_past
+from esper_analyzer.explaining.band import PAST, SLIGHT, find_excursion, has_past
 from esper_analyzer.explaining.broken_off import BrokenOff, broken_off, nothing_recorded
 from esper_analyzer.explaining.explanation import Chosen, Explanation, Moved
 from esper_analyzer.explaining.families import together
@@ -17,7 +17,7 @@ from esper_analyzer.explaining.minibatches import InMinibatch, excursions_of
 from esper_analyzer.explaining.moment import in_order
 from esper_analyzer.explaining.presence import find_turn
 from esper_analyzer.explaining.sentences import broke_off, no_trouble, sentences
-from esper_analyzer.explaining.stages import COST, is_explained, stage
+from esper_analyzer.explaining.stages import COST, SETTINGS, is_explained, stage
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import Judgement
 from esper_analyzer.judging.trouble import Trouble, trouble_of
@@ -169,7 +169,9 @@ def _moved(looked: _Looked, in_minibatches: dict[str, InMinibatch], update: int)
 def _in_rows(looked: _Looked, name: str, in_minibatch: InMinibatch | None) -> Moved | None:
     measured = looked.measured(name)
     values = measured["value"].to_numpy()
-    found = find_excursion(values, int((measured["update"] < looked.since).sum()))
+    since = int((measured["update"] < looked.since).sum())
+    is_measurement = name in METRICS and stage(name) != SETTINGS
+    found = find_excursion(values, since, slight=SLIGHT) if is_measurement else find_excursion(values, since)
     if found is None:
         return _turned(looked, name)
     update = int(measured["update"][found.start])

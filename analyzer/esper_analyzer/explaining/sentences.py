@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from esper_analyzer.explaining.explanation import Moved
@@ -156,12 +157,19 @@ def _course(one: Moved) -> str:
     if one.direction == "not finite":
         return f"became {compact(one.peak)} where about {compact(one.usual)} had been usual"
     if one.was_constant:
-        return _FROM_CONSTANT.format(usual=compact(one.usual), value=compact(one.value))
+        return _FROM_CONSTANT.format(usual=compact(one.usual), value=_apart_from(one.usual, one.value))
     verb = "rose" if one.direction == "up" else "fell"
-    course = f"{verb} from about {compact(one.usual)} to {compact(one.value)}"
+    course = f"{verb} from about {compact(one.usual)} to {_apart_from(one.usual, one.value)}"
     if one.peak_update != one.update:
-        course += f", and to {compact(one.peak)} by update {one.peak_update}"
+        course += f", and to {_apart_from(one.usual, one.peak)} by update {one.peak_update}"
     return f"{course} ({deviations(one)} robust deviations)"
+
+
+def _apart_from(usual: float | None, value: float | None) -> str:
+    """Return a value as a short number, with more digits if it looked the same as what was usual."""
+    said = compact(value)
+    is_same = usual is not None and value is not None and math.isfinite(value) and float(said) == float(compact(usual))
+    return f"{value:.6g}" if is_same and value != usual else said
 
 
 def deviations(one: Moved) -> str:

@@ -25,7 +25,10 @@ SLOWER = 0.5
 """A run may be slower than its references: it is held to what they had since this share of its age."""
 
 WAY = 0.5
-"""A return is below its references if it has not come this share of the way that they had."""
+"""A return is below its references if it has not come this share of the way that they had, and does not rise."""
+
+LITTLE_WAY = 0.25
+"""It is far below them, whether it rises or not, if it has not come this share of it."""
 
 CLEAR = 2.0
 """The way of the references counts if it is so many times the noise of a return."""
@@ -104,11 +107,12 @@ class ReferenceCourse:
     - `below_reference`: measured updates, one after another, in which the smoothed return was less than `WAY` of the
       way up from the lowest start to that level, and has not risen lately. The way must be clear of noise. Known after
       the start.
+    - `far_below_reference`: the same of `LITTLE_WAY`, whether it rises or not.
 
-    In rows without a measured return both stay as they were.
+    In rows without a measured return they stay as they were.
     """
 
-    NAMES = ("reference_level", "below_reference")
+    NAMES = ("reference_level", "below_reference", "far_below_reference")
 
     READS = ("update", "env_steps", "episode_return_mean", "return_start", "return_now", "return_noise", "rise_lately")
     """Columns from which they are made; the last four are of `returns.Returns`."""
@@ -122,8 +126,8 @@ class ReferenceCourse:
         self._noise = max((run.noise for run in runs), default=math.nan)
         self._lowest = 1 if len(runs) >= OUTLIERS_FROM else 0  # which of the levels counts, from the lowest
         self._least = max(self._lowest + 1, (len(runs) + 1) // 2)  # as many must have a level
-        self._below = 0
-        self._newest: tuple[float | None, float | None] = None, None
+        self._below, self._far_below = 0, 0
+        self._newest: tuple[float | None, ...] = (None,) * len(self.NAMES)
 
     def step(self, row: Row) -> tuple[float | None, ...]:
         """Take in one row with `READS`; return the numbers in the order of `NAMES`."""
@@ -134,17 +138,19 @@ class ReferenceCourse:
         update, steps = row["update"], row["env_steps"]
         level = self._level(update, steps)
         if start is None or now is None:
-            self._newest = level, None
+            self._newest = level, None, None
             return self._newest
-        is_below = False
+        is_below = is_far_below = False
         if level is not None:
             begin = min(start, self._start)
             way = level - begin
             least = CLEAR * max(self._noise, 0.0 if noise is None else noise)
             is_rising = lately is not None and lately >= PROGRESS
             is_below = way > least and now < level - WAY * way and not is_rising
+            is_far_below = way > least and now < level - (1.0 - LITTLE_WAY) * way
         self._below = self._below + 1 if is_below else 0
-        self._newest = level, float(self._below)
+        self._far_below = self._far_below + 1 if is_far_below else 0
+        self._newest = level, float(self._below), float(self._far_below)
         return self._newest
 
     def _level(self, update: float | None, steps: float | None) -> float | None:
@@ -168,15 +174,15 @@ class ReferenceCourse:
         with np.errstate(invalid="ignore", over="ignore"):
             way = level - np.minimum(start, self._start)
             least = CLEAR * np.fmax(self._noise, noise)
-            is_below = is_known & (way > least) & (now < level - WAY * way) & ~(lately >= PROGRESS)
-        counted = self._below + is_below.cumsum()
-        below = (counted - np.maximum.accumulate(np.where(is_known & ~is_below, counted, 0))).astype(np.float64)
-        below[~is_known] = np.nan
+            is_clear = is_known & (way > least)
+            is_below = is_clear & (now < level - WAY * way) & ~(lately >= PROGRESS)
+            is_far_below = is_clear & (now < level - (1.0 - LITTLE_WAY) * way)
+        below, far_below = _counted(self._below, is_below, is_known), _counted(self._far_below, is_far_below, is_known)
         newest = np.maximum.accumulate(np.where(is_measured, np.arange(1, len(update) + 1), 0))
         before = (math.nan if one is None else one for one in self._newest)
-        numbers = [np.append(first, one)[newest] for first, one in zip(before, (level, below), strict=True)]
+        numbers = [np.append(first, one)[newest] for first, one in zip(before, (level, below, far_below), strict=True)]
         last = [None if math.isnan(one[-1]) else float(one[-1]) for one in numbers]
-        self._newest, self._below = (last[0], last[1]), int(last[1] or 0)
+        self._newest, self._below, self._far_below = tuple(last), int(last[1] or 0), int(last[2] or 0)
         return numbers
 
     def _levels(self, update: Floats, steps: Floats) -> Floats:
@@ -191,3 +197,11 @@ class ReferenceCourse:
     @staticmethod
     def _in_order(of_runs: Sequence[Levels], ages: Floats) -> Floats:
         return np.sort([one.at_all(ages) for one in of_runs], axis=0)
+
+
+def _counted(before: int, flags: NDArray[np.bool_], is_known: NDArray[np.bool_]) -> Floats:
+    """How many flags in the known rows were set one after another up to each, after `before` of them; else NaN."""
+    counted = before + flags.cumsum()
+    found = (counted - np.maximum.accumulate(np.where(is_known & ~flags, counted, 0))).astype(np.float64)
+    found[~is_known] = np.nan
+    return found

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from esper_analyzer.explaining.band import (
+    SLIGHT,
     WIDTH,
     Floats,
     band_before,
@@ -105,6 +106,20 @@ def test_a_constant_that_changes_went_infinitely_far() -> None:
     assert (found.start, found.deviations, found.low, found.high) == (30, np.inf, 3e-4, 3e-4)
     values[30:] = 3e-4 * (1 + 1e-12)
     assert find_excursion(values) is None
+
+
+def test_a_measurement_that_changes_by_a_sample_of_many_has_not_moved() -> None:
+    """A share of 1 that is 0.9998 for once is no excursion, and one of 0.9 is; noise keeps its own band."""
+    values = np.full(60, 1.0)
+    values[40] = 0.9998
+    assert find_excursion(values, slight=SLIGHT) is None
+    values[50:] = 0.9
+    found = find_excursion(values, slight=SLIGHT)
+    assert found is not None
+    assert (found.start, found.deviations) == (50, np.inf)
+    quiet = 1.0 + noise(60, 0.0, 1e-5)
+    quiet[50:] += 1e-3
+    assert find_excursion(quiet, slight=SLIGHT) is not None
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -55,6 +55,20 @@ def test_metrics_are_in_the_order_in_which_they_moved(record: Record) -> None:
     assert (found.update, found.since, found.rank, found.alert) == (70, 31, 0, None)
 
 
+def test_a_constant_is_left_by_settings_at_once_and_by_measurements_that_moved(record: Record) -> None:
+    """Of both, a thousandth is a change of the clip range alone, and the sentence shows its digits."""
+    made = list(rows(80))
+    for update, row in enumerate(made):
+        row |= {
+            "advantage_positive_ratio": 0.9998 if update == 60 else 1.0,
+            "clip_range": 1.0 if update < 62 else 0.9998,
+        }
+    found = open_run(record(made)).explain(70)
+    assert ("clip_range", 62) in told(found)
+    assert "advantage_positive_ratio" not in dict(told(found))
+    assert any("had been 1.000 in every update before, and is 0.9998" in one for one in found.sentences)
+
+
 def test_metrics_that_say_the_same_take_one_place(record: Record, command: Command) -> None:
     """The first of a family is listed with the others beside it; one that left much later has its own place."""
     rng = random.Random(2)

@@ -19,7 +19,16 @@ from esper_analyzer.cli import main
 from esper_analyzer.judging.course import Course
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.plan import READ_TYPES
-from esper_analyzer.judging.reference import CLEAR, MOST_AGES, SLOWER, WAY, Levels, ReferenceCourse, ReferenceRun
+from esper_analyzer.judging.reference import (
+    CLEAR,
+    LITTLE_WAY,
+    MOST_AGES,
+    SLOWER,
+    WAY,
+    Levels,
+    ReferenceCourse,
+    ReferenceRun,
+)
 from esper_analyzer.judging.reference_runs import reference_from
 from esper_analyzer.judging.returns import PROGRESS, Returns
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
@@ -73,11 +82,11 @@ def age_in(steps_each: int | None) -> Callable[[int], float]:
 
 def plain(
     returns: Sequence[Value], references: Sequence[Sequence[float]], steps_each: int | None
-) -> list[tuple[Value, Value]]:
+) -> list[tuple[Value, ...]]:
     """`ReferenceCourse` once more, in plain Python, straight from its description."""
     age_of, by = age_in(steps_each), age_in(256 if steps_each else None)
-    course, below, found = Returns(), 0, list[tuple[Value, Value]]()
-    newest: tuple[Value, Value] = None, None
+    course, below, far, found = Returns(), 0, 0, list[tuple[Value, ...]]()
+    newest: tuple[Value, ...] = None, None, None
     starts, noises = [], []
     for one in references:
         of_one = Returns()
@@ -91,30 +100,31 @@ def plain(
             lowest = 1 if len(levels) >= 3 else 0
             are_known = math.isfinite(levels[max(lowest, (len(levels) + 1) // 2 - 1)])
             level, start, now = levels[lowest] if are_known else None, numbers["return_start"], numbers["return_now"]
-            newest = level, None
+            newest = level, None, None
             if start is not None and now is not None:
-                is_below = False
+                is_below = is_far = False
                 if level is not None:
                     way = level - min(start, *starts)
                     lately, noise = numbers["rise_lately"], max(numbers["return_noise"] or 0.0, *noises)
                     is_rising = lately is not None and lately >= PROGRESS
                     is_below = way > CLEAR * noise and now < level - WAY * way and not is_rising
+                    is_far = way > CLEAR * noise and now < level - (1.0 - LITTLE_WAY) * way
                 below = below + 1 if is_below else 0
-                newest = level, float(below)
+                far = far + 1 if is_far else 0
+                newest = level, float(below), float(far)
         found.append(newest)
     return found
 
 
 def both_forms(
     returns: Sequence[Value], references: Sequence[ReferenceRun], cut: int, steps_each: int | None
-) -> list[tuple[Value, Value]]:
+) -> list[tuple[Value, ...]]:
     """The numbers row by row, after checking that portions give the same bits."""
     rows = frame_of(returns, steps_each)
-    made, found = Course(None, references), list[tuple[Value, Value]]()
+    made, found = Course(None, references), list[tuple[Value, ...]]()
     for row in rows.iter_rows(named=True):
         made.step(row)
-        level, below = (row[name] for name in ReferenceCourse.NAMES)
-        found.append((level, below))
+        found.append(tuple(row[name] for name in ReferenceCourse.NAMES))
     made = Course(None, references)
     portions = [made.extend(part) for part in (rows[:cut], rows[cut:]) if part.height]
     assert repr(pl.concat(portions).select(ReferenceCourse.NAMES).rows()) == repr(found)
@@ -149,7 +159,7 @@ def test_any_returns_beside_any_reference(parts: list[list[Value]], steps_each: 
 
 def test_without_references_there_is_nothing() -> None:
     """All of the numbers are null, and no answer and no list of rules speaks of a reference."""
-    assert set(both_forms(STUCK, [], 50, 256)) == {(None, None)}
+    assert set(both_forms(STUCK, [], 50, 256)) == {(None, None, None)}
     verdict = verdict_on(STUCK, [])
     assert "reference runs" not in " ".join([*verdict.reasons, *(one.reason for one in verdict.questions.values())])
     assert "below_reference" not in {*verdict.judged, *(one.rule for one in verdict.not_judged)}
@@ -184,13 +194,24 @@ def test_a_run_that_learns_is_not_critical_beside_a_faster_one(returns: Sequence
     assert verdict_on(returns, [reference(RISES)]).level != "critical"
 
 
+def test_a_return_that_rises_far_below_sound_runs_is_critical_in_the_end() -> None:
+    """From 20 to 100 of 500 in 160 updates is a rise beyond its noise; it is a warning first."""
+    crawls = [20.0 + 0.5 * i + 0.1 * (i % 7) for i in range(160)]
+    references = [reference([*RISES, *[500.0] * 60], name) for name in "abc"]
+    assert verdict_on(crawls, []).level == "healthy"
+    assert verdict_on(crawls[:80], references).level == "warning"
+    verdict = verdict_on(crawls, references)
+    assert (verdict.level, verdict.findings[0].rule) == ("critical", "far_below_reference")
+    assert "less than 25 % of the way up to its references" in verdict.findings[0].text
+
+
 def test_a_reference_that_learned_nothing_says_nothing() -> None:
     """Neither does one of three that did."""
     for references in ([reference(STUCK)], [reference(RISES), reference(STUCK, "b")]):
         numbers = both_forms(STUCK, references, 50, 256)
-        assert max(below or 0.0 for _, below in numbers) == 0.0
+        assert max(below or 0.0 for _, *both in numbers for below in both) == 0.0
     with_an_outlier = [reference(RISES), reference(RISES, "b"), reference(STUCK, "c")]
-    assert max(below or 0.0 for _, below in both_forms(STUCK, with_an_outlier, 50, 256)) > 30.0
+    assert max(below or 0.0 for _, below, _ in both_forms(STUCK, with_an_outlier, 50, 256)) > 30.0
 
 
 def test_levels_of_a_long_run_are_few_and_of_all_of_its_rows() -> None:

@@ -7,7 +7,7 @@ import polars as pl
 from esper_analyzer.judging import signals, steps
 from esper_analyzer.judging.course import LEARNING_UPDATES
 from esper_analyzer.judging.goal import FAR
-from esper_analyzer.judging.reference import WAY
+from esper_analyzer.judging.reference import LITTLE_WAY, WAY
 from esper_analyzer.judging.rules.rule import DECISIVE, WARNS, Rule, as_count, as_percent, signal_rule
 from esper_analyzer.judging.watched import (
     Signal,
@@ -183,7 +183,7 @@ def learning_rules() -> list[Rule]:
         ),
         signal_rule(
             "below_reference",
-            f"Measured updates in which the return was less than {as_percent(WAY)} of the way up to its references",
+            f"Measured updates in which the return was less than {as_percent(WAY)} of the way to its references",
             unless_at_goal(of_column("below_reference")),
             Bands(warning=(at_least(15),), critical=(at_least(30),), nonfinite="unknown"),
             "Sound runs had learned this by then; `esper-analyze explain --against` says where it left one of them.",
@@ -195,6 +195,23 @@ def learning_rules() -> list[Rule]:
             sentence=lambda count: (
                 f"In {as_count(count)} measured updates the return was less than {as_percent(WAY)} of the way up to its"
                 " references"
+            ),
+            chart="episode_return_mean",
+        ),
+        signal_rule(
+            "far_below_reference",
+            f"Measured updates in which the return was less than {as_percent(LITTLE_WAY)} of the way to its references",
+            unless_at_goal(of_column("far_below_reference")),
+            Bands(warning=(at_least(15),), critical=(at_least(60),), nonfinite="unknown"),
+            "Sound runs had learned it by then, and this one hardly begins to; compare their settings and losses.",
+            question="learning",
+            needs=("episode_return_mean",),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=as_count,
+            sentence=lambda count: (
+                f"In {as_count(count)} measured updates the return was less than {as_percent(LITTLE_WAY)} of the way up"
+                " to its references"
             ),
             chart="episode_return_mean",
         ),
