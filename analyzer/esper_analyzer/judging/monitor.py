@@ -58,7 +58,7 @@ def live_monitor(
 
     Args:
         on_alert: called each time a rule is raised, in the thread that recorded the row, before `record` returns.
-        settings: thresholds and rules; see `read_settings`.
+        settings: thresholds and rules, see `read_settings`, and the runs to judge beside, see `with_references`.
         return_goal: the mean episode return that the task is solved from, as in `Recorder.open`.
 
     Raises:
@@ -82,7 +82,7 @@ class LiveMonitor:
     ) -> None:
         self._log = AlertLog()
         self._on_alert = on_alert
-        self._judge = Judge(settings.rules, check_return_goal(return_goal))
+        self._judge = Judge(settings.rules, check_return_goal(return_goal), settings.references)
         self._readers = [(name, *_READERS[READ_TYPES[name]]) for name in self._judge.columns]
         self._numbering = Numbering()
         self._untold: list[Range] = []  # gaps before it is known whether they are the stride

@@ -95,6 +95,14 @@ def describe_presets() -> str:
     type=click.Choice(["warning", "critical"]),
     help="Stop the training when its verdict reaches this level. The run is sealed, and the exit code is 1.",
 )
+@click.option(
+    "--reference",
+    "references",
+    multiple=True,
+    metavar="RUN",
+    help="Sound run of the same task, beside which --stop-on judges the return: a path, a URL, or a name under --out."
+    " Repeat it: of three or more, the lowest is left out.",
+)
 @upload_option
 @redact_option
 @parameter_options(_HYPERPARAMETERS)
@@ -107,6 +115,7 @@ def train(
     run_id: str | None,
     return_goal: float | None,
     stop_on: StopLevel | None,
+    references: tuple[str, ...],
     upload: str | None,
     redact: tuple[str, ...],
     **given: Any,
@@ -123,7 +132,9 @@ def train(
     config = None if resume else PPOConfig.for_env(overrides.pop("env", DEFAULT_ENV), **overrides)
     signals = Signals()
     where = {"device_name": device, "root": Path(root), "run_id": run_id, "stop_on": stop_on}
-    where |= {"upload": upload, "redact": redact}
+    where |= {"references": references, "upload": upload, "redact": redact}
+    if references and stop_on is None:
+        raise click.UsageError("--reference is what --stop-on judges beside; give --stop-on as well")
     if resume and return_goal is not None:
         raise click.UsageError("--return-goal is for a new run; a run that is resumed keeps its goal")
     if not resume:

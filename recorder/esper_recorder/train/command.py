@@ -91,6 +91,7 @@ def run_training(
     console: Console,
     return_goal: float | None = None,
     stop_on: StopLevel | None = None,
+    references: Sequence[str] = (),
     upload: str | None = None,
     redact: Sequence[str] = (),
 ) -> Outcome:
@@ -98,8 +99,8 @@ def run_training(
 
     Without a `return_goal`, the goal is the one that Gymnasium publishes for the environment.
 
-    A signal, or a verdict as bad as `stop_on`, ends the run properly: it is sealed, with the status `interrupted` and
-    a checkpoint.
+    A signal, or a verdict as bad as `stop_on`, beside `references` if there are any, ends the run properly: it is
+    sealed, with the status `interrupted` and a checkpoint.
 
     Raises:
         UsageError: the environment, the device or `root` cannot be used; no run was created.
@@ -109,7 +110,7 @@ def run_training(
     with closing(make_env(config.env, config.num_envs, seed=config.seed, device=device)) as env:
         trainer = Trainer(config, env, device)
         goal = published_goal(config.env) if return_goal is None else return_goal
-        stop = VerdictStop(stop_on, goal) if stop_on else None
+        stop = VerdictStop(stop_on, goal, references, root) if stop_on else None
         episodes = "continue" if isinstance(env, RestorableEnv) else "restart"
         try:
             recorder = Recorder.open(
@@ -142,6 +143,7 @@ def resume_training(
     signals: Signals,
     console: Console,
     stop_on: StopLevel | None = None,
+    references: Sequence[str] = (),
     upload: str | None = None,
     redact: Sequence[str] = (),
 ) -> Outcome:
@@ -180,7 +182,7 @@ def resume_training(
         if config.num_updates == done and attempts and attempts[-1].status == "finished":
             _say(console, f"{run.path} is complete with {done} updates; --updates N trains it for longer")
             return Outcome(run.path, None)
-        stop = VerdictStop(stop_on, header.return_goal) if stop_on else None
+        stop = VerdictStop(stop_on, header.return_goal, references, root) if stop_on else None
         monitor = stop.monitor if stop else None
         try:
             recorder = Recorder.open(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -22,17 +23,27 @@ class VerdictStop:
         level: the level that ends the training.
         monitor: pass this to the recorder as `on_update`.
 
+    Args:
+        level: the level that ends the training.
+        return_goal: the goal of the episode return, if there is one.
+        references: sound runs of the same task, beside which it is judged, as `with_references` takes them.
+        root: where their names are looked for.
+
     Raises:
-        UsageError: polars, which the analyzer needs, is not installed.
+        UsageError: polars, which the analyzer needs, is not installed; or a reference measured too few returns.
+        NotARunError: there is no such reference.
     """
 
-    def __init__(self, level: StopLevel, return_goal: float | None) -> None:
+    def __init__(
+        self, level: StopLevel, return_goal: float | None, references: Sequence[str] = (), root: Path = Path("runs")
+    ) -> None:
         if find_spec("polars") is None:
             raise UsageError(f"--stop-on {level} needs polars, which is not installed: pip install polars")
-        from esper_analyzer import find_settings, live_monitor
+        from esper_analyzer import find_settings, live_monitor, with_references
 
         self.level = level
-        self.monitor = live_monitor(settings=find_settings(Path()), return_goal=return_goal)
+        settings = with_references(references, root, find_settings(Path()))
+        self.monitor = live_monitor(settings=settings, return_goal=return_goal)
 
     def check(self) -> None:
         """Raise `StoppedByVerdict` if the verdict has reached the level; call this after each row."""

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esper_analyzer import open_run, with_references
+from esper_analyzer import live_monitor, open_run, with_references
 from esper_analyzer.cli import main
 from esper_analyzer.judging.course import Course
 from esper_analyzer.judging.judge import Judge
@@ -321,6 +321,16 @@ def test_what_is_kept_of_a_run_is_kept_for_its_references(record: Record) -> Non
         for names in ([], ["a"], ["b"], [], ["a"])
     ]
     assert levels == ["warning", "critical", "warning", "warning", "critical"]
+
+
+def test_a_live_monitor_judges_beside_references() -> None:
+    """It turns critical in the row in which the report does."""
+    beside = replace(DEFAULT_SETTINGS, references=(reference(RISES),))
+    monitor = live_monitor(settings=beside)
+    for row in rows_of(STUCK[:100]):
+        monitor(row)
+        assert (monitor.level == "critical") == (row["update"] >= 63), row
+    assert "less than 50 % of the way up to its references" in monitor.verdict().reasons[0]
 
 
 def test_settings_travel_with_their_references() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.recorder.train.checkpoints import read_checkpoint
 
 from esper_analyzer import open_run
+from esper_recorder import Recorder
 from esper_schemas import RunDirectory
 
 Rec = Callable[..., Any]  # the fixtures of conftest.py that run esper-rec
@@ -39,6 +40,33 @@ def test_a_run_that_goes_bad_is_stopped(rec: Rec, runs: Path) -> None:
     assert report.updates.last == attempt.rows - 1
     assert read_checkpoint(run.path / "checkpoint.pt").state["next_update"] == attempt.rows
     assert not list((run.path / "rank-0000/active").iterdir())
+
+
+def test_a_run_that_stays_behind_a_sound_one_is_stopped(rec: Rec, runs: Path) -> None:
+    """Beside a reference that learned, a policy that is paid for chance is critical after 30 updates below it."""
+    with Recorder.open(runs, run_id="sound") as sound:
+        for i in range(100):
+            earned = min(20.0 + 8.0 * i, 500.0) + i % 5
+            sound.record(update=i, policy_loss=0.1, value_loss=1.0, env_steps=64 * (i + 1), episode_return_mean=earned)
+    options = ["--epochs", "4", "--learning-rate", "1e-3", "--entropy-coef", "5", "--updates", "110"]
+    slow = [*SMALL[:-4], *options, "--run-id", "slow", "--stop-on", "critical"]
+    done = rec("train", *slow, "--reference", "sound")
+    assert done.code == 1, done.err
+    (attempt,) = RunDirectory(runs / "slow").rank(0).attempts()
+    said = "--stop-on critical: In 30 measured updates the return was less than 50 % of the way up to its references"
+    assert attempt.reason is not None
+    assert attempt.reason.startswith(said)
+
+
+def test_a_reference_is_for_stop_on(rec: Rec, runs: Path) -> None:
+    """Without --stop-on nothing judges beside it, and one that is not there is named before anything is made."""
+    done = rec("train", *SMALL, "--updates", "3", "--reference", "sound")
+    assert done.code == 2
+    assert done.err.splitlines()[-1].endswith("--reference is what --stop-on judges beside; give --stop-on as well")
+    done = rec("train", *SMALL, "--updates", "3", "--reference", "nowhere", "--stop-on", "critical")
+    assert done.code == 2
+    assert "no run nowhere under runs" in done.err
+    assert not runs.exists()
 
 
 def test_a_stopped_run_can_be_resumed_and_stopped_again(rec: Rec, runs: Path) -> None:
