@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from esper_recorder.writing import arguments
-from esper_recorder.writing.background import SLOW_WRITE_SECS, BackgroundWriter, UpdateHook
+from esper_recorder.writing.background import BackgroundWriter, UpdateHook
 from esper_recorder.writing.backlog import PATIENCE_SECS
 from esper_recorder.writing.black_box import KEPT_MINIBATCHES, BlackBox
 from esper_recorder.writing.breakage import Breakage
+from esper_recorder.writing.disk_health import SLOW_WRITE_SECS
 from esper_recorder.writing.ending import close_when_collected, ending_of
 from esper_recorder.writing.foreign import describe, is_of_signal_handler
 from esper_recorder.writing.given import parts_of
