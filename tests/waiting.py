@@ -13,7 +13,7 @@ import pytest
 HANG_SECS = 300.0
 """Whatever has not happened by then never will."""
 
-_CALLER = ("esper_recorder.recorder", "esper_recorder.writing.unplanned")
+_CALLER = ("esper_recorder.writing.planned", "esper_recorder.writing.unplanned")
 _THREAD = "esper_recorder.writing.disk_health"
 """The modules that compare the time of a write with `SLOW_WRITE_SECS`."""
 
