@@ -28,6 +28,11 @@ EXEMPT: dict[str, dict[str, str]] = {
         "open": "/dev/null as standard output where there is none",
         "shutil.get_terminal_size": "the terminal",
     },
+    "schemas/esper_schemas/run/fingerprint.py": {
+        "os.open": "folders in a folder that came through the door, relative to its descriptor; no file, and no link",
+        "os.listdir": "the names in them",
+        "os.stat": "the state of what is in them; no link is followed",
+    },
     "schemas/esper_schemas/run/finding.py": {
         "is_dir": "what a person named as a root or a run, for the words of an error",
         "is_file": "what a person named as a run, for the words of an error",

@@ -13,15 +13,17 @@ import pytest
 HANG_SECS = 300.0
 """Whatever has not happened by then never will."""
 
-_CALLER = ("esper_recorder.recorder", "esper_recorder.writing.unplanned")
-_THREAD = "esper_recorder.writing.background"
+_CALLER = ("esper_recorder.writing.planned", "esper_recorder.writing.unplanned")
+_THREAD = "esper_recorder.writing.disk_health"
 """The modules that compare the time of a write with `SLOW_WRITE_SECS`."""
 
+_BLACK_BOX_WAIT = "esper_recorder.writing.background"
+
 PATIENT = f"""
-import {", ".join((*_CALLER, _THREAD))}
+import {", ".join((*_CALLER, _THREAD, _BLACK_BOX_WAIT))}
 for module in ({", ".join((*_CALLER, _THREAD))}):
     module.SLOW_WRITE_SECS = {HANG_SECS}
-{_THREAD}.WAIT_SECS = {HANG_SECS}
+{_BLACK_BOX_WAIT}.WAIT_SECS = {HANG_SECS}
 """
 """Beginning of a script whose rows are acknowledged however long a write takes; in the tests' own process, a fixture
 sees to that."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import perf_counter, time_ns
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from esper_recorder.writing import arguments
-from esper_recorder.writing.background import SLOW_WRITE_SECS, BackgroundWriter, UpdateHook
+from esper_recorder.writing.background import BackgroundWriter, UpdateHook
 from esper_recorder.writing.backlog import PATIENCE_SECS
 from esper_recorder.writing.black_box import KEPT_MINIBATCHES, BlackBox
 from esper_recorder.writing.breakage import Breakage
@@ -19,6 +19,7 @@ from esper_recorder.writing.foreign import describe, is_of_signal_handler
 from esper_recorder.writing.given import parts_of
 from esper_recorder.writing.journal import Journal, RotationLimits
 from esper_recorder.writing.opening import OpenedRank, Resume, open_rank
+from esper_recorder.writing.planned import PlannedRows
 from esper_recorder.writing.unplanned import UnplannedRows
 from esper_schemas.errors import PayloadError, UsageError
 from esper_schemas.metric.payload import PPOUpdatePayload
@@ -61,13 +62,13 @@ class Recorder:
         self.rank = opened.identity.rank
         self._on_update = on_update
         self._strict = strict
-        self._fill_in_times = fill_in_times
-        self._started = perf_counter()
+        started = perf_counter()
         self._upload: UploadBeside | None = None
         journal = Journal(opened.folder, opened.lock, opened.identity, limits)
-        self._black_box = BlackBox(black_box_minibatches, self._started)
+        self._black_box = BlackBox(black_box_minibatches, started)
         self._background = BackgroundWriter(opened, journal, buffer_rows, on_update, self._black_box)
-        self._unplanned = UnplannedRows(self._background, self._started, fill_in_times, strict)
+        self._unplanned = UnplannedRows(self._background, started, fill_in_times, strict)
+        self._planned = PlannedRows(self._background, self._unplanned, started, fill_in_times)
         close_when_collected(self, self._background)
 
     # ------------------------------------------------------------------ opening and closing
@@ -320,7 +321,7 @@ class Recorder:
                     names, values = tuple(metrics), tuple(metrics.values())
                 else:
                     names, values = parts_of(metrics, payload, extras)
-                safe = self._record_as_planned(names, values)
+                safe = self._planned.record(names, values)
                 if safe is None:
                     row, safe = self._unplanned.record(names, values)
                 seq = background.next_seq - 1  # now, since another thread may record once the lock is free
@@ -381,38 +382,6 @@ class Recorder:
             return False
         written = self._black_box.pull(Breakage("asked", "asked", str(reason)), self._background.next_seq)
         return self._background.wait_for_black_box(written, PATIENCE_SECS)
-
-    def _record_as_planned(self, names: tuple[str, ...], values: tuple[Any, ...]) -> bool | None:
-        """Write a row of a known kind to a healthy disk: the fast path. None if the row cannot take it."""
-        background = self._background
-        writer = background.journal.writer
-        if writer is None or not background.direct:
-            return None
-        if not self._fill_in_times and not {"wall_time", "elapsed_secs"} <= set(names):
-            return None  # a plan would fill them in
-        kind = (names, tuple(map(type, values)))
-        plan = writer.plan if kind == writer.kind else writer.plan_for(kind)  # to compare costs less than to hash
-        seq = background.next_seq
-        if plan is None or writer.last_seq + 1 != seq:
-            return None
-        began = perf_counter()
-        try:
-            message = plan(values, (seq, time_ns() // 1000, began - self._started))
-        except Exception as error:
-            if is_of_signal_handler(error):
-                raise
-            return None  # not as usual after all
-        background.next_seq = seq + 1
-        try:
-            writer.append(message, seq)
-        except OSError as error:
-            return self._unplanned.buffer_after(error, self._unplanned.as_row(names, values, seq))
-        if writer.is_full:
-            background.journal.retire()
-            background.notify()
-        if perf_counter() - began > SLOW_WRITE_SECS:
-            background.take_over()
-        return True
 
     def _call_hook(self, row: Mapping[str, Any]) -> None:
         assert self._on_update is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 from esper_recorder import Recorder
 from esper_schemas import RunDirectory
-from esper_schemas.run.directory import black_box_name, black_box_record_name
+from esper_schemas.run.names import black_box_name, black_box_record_name
 from esper_schemas.segment.active import SegmentIdentity
 from esper_schemas.segment.black_box import record_of, to_parquet
 

@@ -21,7 +21,7 @@ from esper_recorder import Recorder
 from esper_schemas import METRICS, RankDirectory, RankFollower, RunDirectory, read_segments
 from esper_schemas.examining.rank import examine_rank
 from esper_schemas.examining.segment import Recording
-from esper_schemas.run.directory import segment_numbers
+from esper_schemas.run.names import segment_numbers
 from esper_schemas.segment.scan import MissingSegment, SealedSegment, Segment
 
 _MASK = (1 << 64) - 1

@@ -16,7 +16,7 @@ from tests.waiting import PATIENT
 
 from esper_schemas import RunDirectory
 from esper_schemas.examining.run import examine_run
-from esper_schemas.run.directory import black_boxes
+from esper_schemas.run.names import black_boxes
 from esper_schemas.segment.black_box import BlackBox, read_black_box
 
 # The built-in trainer. From minibatch 30 of update 2 on, the value network's last layer is made 200 times as large

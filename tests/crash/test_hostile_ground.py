@@ -104,8 +104,8 @@ def test_clock_that_jumps_back(memory: Path, monkeypatch: pytest.MonkeyPatch, le
             for attempt in range(3):
                 clock = iter(times[10 * attempt : 10 * attempt + 10])
                 with monkeypatch.context() as patched:
-                    for module in ("recorder", "writing.unplanned"):
-                        patched.setattr(f"esper_recorder.{module}.time_ns", lambda clock=clock: next(clock))
+                    for module in ("planned", "unplanned"):
+                        patched.setattr(f"esper_recorder.writing.{module}.time_ns", lambda clock=clock: next(clock))
                     started = datetime.fromtimestamp(1e9 - attempt * 86400, UTC).isoformat()
                     patched.setattr("esper_recorder.writing.opening.now", lambda started=started: started)
                     with Recorder.open(memory, run_id="r", resume="allow", segment_rows=4) as recorder:

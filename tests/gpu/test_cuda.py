@@ -22,7 +22,7 @@ from esper_recorder.train.gym_envs import make_env
 from esper_recorder.train.trainer import Trainer
 from esper_recorder.writing.device_capture import SLOTS
 from esper_schemas import RunDirectory
-from esper_schemas.run.directory import black_boxes
+from esper_schemas.run.names import black_boxes
 from esper_schemas.segment.black_box import read_black_box
 
 ReadRows = Callable[..., list[dict[str, Any]]]

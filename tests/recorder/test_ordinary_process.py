@@ -262,7 +262,7 @@ def test_a_disk_that_refuses_is_not_waited_for(tmp_path: Path, monkeypatch: pyte
         with monkeypatch.context() as broken:
             broken.setattr("esper_recorder.writing.backlog.PATIENCE_SECS", 1e9)  # waiting would never end
             broken.setattr(os, "write", _refuse)
-            wait_until(lambda: not put(recorder, 1) and recorder._background._is_failing)
+            wait_until(lambda: not put(recorder, 1) and recorder._background._disk.is_failing)
             for i in range(200):
                 put(recorder, i)
             assert recorder.dropped_rows > 0

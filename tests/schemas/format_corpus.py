@@ -16,7 +16,7 @@ from tests.schemas.format_reader import FormatError, FormatReader, Segment, plai
 
 from esper_recorder import Recorder
 from esper_schemas import RunDamagedError, RunDirectory, read_segments
-from esper_schemas.run import directory
+from esper_schemas.run import names as run_names
 from esper_schemas.run.files import Folder
 from esper_schemas.segment import black_box, sealed
 from esper_schemas.segment.active import RowLayout, SegmentIdentity, column_types
@@ -78,8 +78,8 @@ def ours_of_black_boxes(path: Path) -> dict[str, Segment]:
     found = {}
     for rank in RunDirectory(path).ranks():
         with rank.open() as folder:
-            for name in directory.black_boxes(folder):
-                box, file = black_box.read_black_box(folder, name), rank.path / directory.black_box_name(name)
+            for name in run_names.black_boxes(folder):
+                box, file = black_box.read_black_box(folder, name), rank.path / run_names.black_box_name(name)
                 metadata = box.minibatches.schema.metadata
                 texts = {key.decode(): text.decode() for key, text in metadata.items() if key.startswith(b"esper.")}
                 columns = box.minibatches.column_names
@@ -189,9 +189,9 @@ def _read_black_box(data: bytes, folder: Path) -> None:
     record = black_box.record_of(
         data, seq=7, attempt=0, run_uuid="uuid", written="", trigger="asked", reason="", minibatches=2
     )
-    (folder / directory.BLACK_BOXES).mkdir(exist_ok=True)
-    (folder / directory.black_box_name("00000007")).write_bytes(data)
-    (folder / directory.black_box_record_name("00000007")).write_bytes(record.to_bytes())
+    (folder / run_names.BLACK_BOXES).mkdir(exist_ok=True)
+    (folder / run_names.black_box_name("00000007")).write_bytes(data)
+    (folder / run_names.black_box_record_name("00000007")).write_bytes(record.to_bytes())
     with Folder.at(folder) as rank:
         black_box.read_black_box(rank, "00000007")
 
@@ -234,20 +234,20 @@ class Corpus:
 
 
 _NAMES: list[tuple[Callable[[int], str], str, Sequence[int]]] = [
-    (directory.active_name, "active", (0, 99_999_999, 123_456_789)),
-    (lambda number: f"{directory.active_name(number)}.broken", "cut off by recovery", (3,)),
-    (lambda number: f"{directory.sealed_name(number)}.tmp", "unfinished", (3,)),
-    (directory.sealed_name, "sealed", (0, 99_999_999, 123_456_789)),
-    (directory.seal_name, "record", (0, 123_456_789)),
-    (directory.states_name, "cache", (0, 123_456_789)),
-    (directory.attempt_name, "record", (0, 9_999, 10_000)),
-    (lambda number: directory.black_box_name(f"{number:08d}"), "black box", (0, 99_999_999, 123_456_789)),
-    (lambda number: directory.black_box_name(f"00000811-{number}"), "black box", (2, 9, 10, 100)),
-    (lambda number: directory.black_box_record_name(f"{number:08d}"), "record", (0, 123_456_789)),
-    (lambda number: directory.black_box_record_name(f"00000811-{number}"), "record", (2, 10)),
-    (lambda number: f"{directory.REPAIRS}/{number:04d}.json", "record", (0, 10_000)),
-    (lambda number: f"{directory.REPAIRS}/{number:04d}.broken/seals/00000001.json", "kept by a repair", (0,)),
-    (lambda _: directory.LOCK_NAME, "lock", (0,)),
+    (run_names.active_name, "active", (0, 99_999_999, 123_456_789)),
+    (lambda number: f"{run_names.active_name(number)}.broken", "cut off by recovery", (3,)),
+    (lambda number: f"{run_names.sealed_name(number)}.tmp", "unfinished", (3,)),
+    (run_names.sealed_name, "sealed", (0, 99_999_999, 123_456_789)),
+    (run_names.seal_name, "record", (0, 123_456_789)),
+    (run_names.states_name, "cache", (0, 123_456_789)),
+    (run_names.attempt_name, "record", (0, 9_999, 10_000)),
+    (lambda number: run_names.black_box_name(f"{number:08d}"), "black box", (0, 99_999_999, 123_456_789)),
+    (lambda number: run_names.black_box_name(f"00000811-{number}"), "black box", (2, 9, 10, 100)),
+    (lambda number: run_names.black_box_record_name(f"{number:08d}"), "record", (0, 123_456_789)),
+    (lambda number: run_names.black_box_record_name(f"00000811-{number}"), "record", (2, 10)),
+    (lambda number: f"{run_names.REPAIRS}/{number:04d}.json", "record", (0, 10_000)),
+    (lambda number: f"{run_names.REPAIRS}/{number:04d}.broken/seals/00000001.json", "kept by a repair", (0,)),
+    (lambda _: run_names.LOCK_NAME, "lock", (0,)),
 ]
 
 
@@ -257,11 +257,11 @@ _OTHER_BLACK_BOXES = ("0000811", "000000811", "00000811-", "00000811-0", "000008
 def make_corpus(root: Path) -> Corpus:
     """Write and record everything under `root`."""
     names = [
-        (directory.HEADER_NAME, "record"),
-        (f"{directory.HEADER_NAME}.broken", "kept by a repair"),
+        (run_names.HEADER_NAME, "record"),
+        (f"{run_names.HEADER_NAME}.broken", "kept by a repair"),
         ("checkpoint.pt", "state of `esper-rec train`"),
         *(
-            (f"{directory.rank_name(rank)}/{name(number)}", holds)
+            (f"{run_names.rank_name(rank)}/{name(number)}", holds)
             for name, holds, numbers in _NAMES
             for number in numbers
             for rank in (0, 12_345)
@@ -270,8 +270,8 @@ def make_corpus(root: Path) -> Corpus:
     runs = [golden.copy_run(name, root) for name in golden.NAMES]
     # Those that hold most come first: there a wrong description is found out soonest.
     runs = [*reversed([*_recorded(root), *bases.write_bases(root / "bases").values()]), *runs]
-    boxes = [f"{directory.rank_name(0)}/{directory.BLACK_BOXES}/{name}" for name in _OTHER_BLACK_BOXES]
-    assert not any(directory.black_box_of(f"{name}.json") for name in _OTHER_BLACK_BOXES)
+    boxes = [f"{run_names.rank_name(0)}/{run_names.BLACK_BOXES}/{name}" for name in _OTHER_BLACK_BOXES]
+    assert not any(run_names.black_box_of(f"{name}.json") for name in _OTHER_BLACK_BOXES)
     return Corpus(
         names,
         [f"{name}.{suffix}" for name in boxes for suffix in ("parquet", "json")],

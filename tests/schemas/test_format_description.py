@@ -28,6 +28,7 @@ from tests.schemas.format_reader import FormatReader, bits
 from esper_schemas import Attempt, EsperError, RunHeader, Seal
 from esper_schemas.examining.faults import Repair
 from esper_schemas.run import directory
+from esper_schemas.run import names as run_names
 from esper_schemas.run.files import Folder
 from esper_schemas.run.records import BlackBoxRecord
 from esper_schemas.segment import black_box, sealed
@@ -84,10 +85,10 @@ def test_any_black_box_is_read_by_the_description(
     written: strategies.BlackBoxFile, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Whatever minibatches are written, the independent reader finds them, and what our reader finds."""
-    folder = tmp_path_factory.mktemp("r") / directory.rank_name(written.rank)
-    (folder / directory.BLACK_BOXES).mkdir(parents=True)
-    (folder / directory.black_box_name(written.name)).write_bytes(written.data)
-    (folder / directory.black_box_record_name(written.name)).write_bytes(written.record.to_bytes())
+    folder = tmp_path_factory.mktemp("r") / run_names.rank_name(written.rank)
+    (folder / run_names.BLACK_BOXES).mkdir(parents=True)
+    (folder / run_names.black_box_name(written.name)).write_bytes(written.data)
+    (folder / run_names.black_box_record_name(written.name)).write_bytes(written.record.to_bytes())
     (found,) = FormatReader(DESCRIPTION).run(folder.parent)[1].values()
     (ours,) = ours_of_black_boxes(folder.parent).values()
     assert is_same(found, ours)
@@ -238,7 +239,7 @@ def _reads(folder: Path, kind: str, values: dict[str, Any]) -> bool:
     """Whether our reader takes a record."""
     number = values.get("seq" if kind == "black_box" else kind)
     number = number if isinstance(number, int) and not isinstance(number, bool) else 0
-    names = {"attempt": directory.attempt_name(number), "black_box": directory.black_box_record_name(f"{number:08d}")}
+    names = {"attempt": run_names.attempt_name(number), "black_box": run_names.black_box_record_name(f"{number:08d}")}
     name = names.get(kind, "record.json")
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(json.dumps(values))

@@ -15,7 +15,7 @@ from esper_analyzer.reading.current_rows import Stretch
 from esper_analyzer.reading.segment_index import Piece
 from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
-from esper_schemas.run.directory import STATES
+from esper_schemas.run.names import STATES
 from esper_schemas.segment.column_state import ColumnState, Combination, lacks_digest, states_of
 from esper_schemas.segment.digest import median_of
 

@@ -15,7 +15,8 @@ from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.reading.segment_index import SCHEMA, Piece, SegmentIndex
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.examining.black_boxes import BlackBoxExamination
-from esper_schemas.run.directory import StoredRun, black_box_name
+from esper_schemas.run.directory import StoredRun
+from esper_schemas.run.names import black_box_name
 from esper_schemas.run.store import Place
 from esper_schemas.segment.black_box import read_black_box
 

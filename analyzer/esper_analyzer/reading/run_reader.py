@@ -19,16 +19,10 @@ from esper_schemas.errors import EsperError, NotARunError, RunDamagedError, Stor
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.run import RunExamination, count_all_segments, examine_run, find_run
 from esper_schemas.examining.segment import CheckedFooters, Depth
-from esper_schemas.run.directory import (
-    ATTEMPTS,
-    HEADER_NAME,
-    StoredRun,
-    has_writer,
-    numbers_in,
-    read_attempts,
-)
+from esper_schemas.run.directory import StoredRun, has_writer, read_attempts
 from esper_schemas.run.files import Folder
 from esper_schemas.run.finding import resolve_run
+from esper_schemas.run.names import ATTEMPTS, HEADER_NAME, numbers_in
 from esper_schemas.run.records import Attempt, RunHeader
 from esper_schemas.run.store import StoreUrl, parse_place
 

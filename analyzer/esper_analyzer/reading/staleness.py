@@ -8,16 +8,8 @@ from itertools import pairwise
 import pyarrow as pa
 
 from esper_schemas.errors import EsperError
-from esper_schemas.run.directory import (
-    ACTIVE,
-    LOCK_NAME,
-    SEGMENTS,
-    active_name,
-    numbers_in,
-    sealed_name,
-    segment_numbers,
-)
 from esper_schemas.run.files import Folder
+from esper_schemas.run.names import ACTIVE, LOCK_NAME, SEGMENTS, active_name, numbers_in, sealed_name, segment_numbers
 from esper_schemas.segment import sealed
 from esper_schemas.segment.scan import read_active
 

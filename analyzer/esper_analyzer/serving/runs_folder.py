@@ -8,8 +8,9 @@ from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.run import Run
 from esper_analyzer.serving.bounds import cleaned
 from esper_schemas.errors import NotARunError, UsageError
-from esper_schemas.run.directory import HEADER_NAME, RunDirectory, StoredRun, open_place
+from esper_schemas.run.directory import RunDirectory, StoredRun, open_place
 from esper_schemas.run.files import Folder
+from esper_schemas.run.names import HEADER_NAME
 from esper_schemas.run.storage import Storage
 from esper_schemas.run.store import Place, StoreUrl
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from esper_recorder.dialects.key import Dialect
-from esper_recorder.dialects.plain import NAME, describe_losses, is_metric, likely_losses, likely_return
-from esper_recorder.dialects.table import why_lossless
+from esper_recorder.dialects.plain import NAME
 from esper_recorder.importing.account import Account, Mapped, Named
+from esper_recorder.importing.advice import note_left_out, note_likely_return, why_no_update
 from esper_recorder.importing.empty_losses import EmptyLosses
 from esper_recorder.importing.numbering import Numbering, as_steps, describe_falls
 from esper_recorder.importing.points import Points
@@ -20,16 +18,14 @@ from esper_recorder.importing.rollouts import Rollouts
 from esper_recorder.importing.rows import Row
 from esper_recorder.importing.tally import Tally
 from esper_recorder.importing.targets import STEP, Targets
+from esper_recorder.importing.update_rows import UpdateRows
 from esper_recorder.importing.waiting import Waiting
 from esper_schemas.errors import UsageError
-from esper_schemas.metric.catalogue import EPISODE_RETURN, RETURNS, SLIDING_RETURN
 from esper_schemas.metric.coercion import LIKELY_SECONDS
 from esper_schemas.run.records import ValueLossDefinition
 
 MAX_POINTS_BEFORE_UPDATE = 300_000
 """A log with so many points and no value loss among them is no log of a PPO."""
-
-_MOST_NAMED = 10  # keys
 
 _MAX_TIME = 253_402_300_799.0  # the end of the year 9999
 
@@ -161,24 +157,7 @@ class Updates:
 
     def why_nothing(self) -> str:
         """Say why the log has no row."""
-        account = self._account
-        if account.refused.count:
-            return f"it has no usable update ({account.refused.count:,} refused); {account.refused.first[0]}"
-        keys = self._waiting.keys
-        if not keys:
-            left_out = ", ".join(f"{key[:100]} ({why})" for key, why in sorted(account.left_out.items())[:5])
-            texts = f"; found {left_out}" if left_out else ""
-            return f"it has no scalars, so there is no update{texts}"
-        found, options = describe_losses(keys)
-        why = why_lossless(keys) or f"name the losses with {options}"
-        unread = ", ".join(
-            f"{key[:100]} ({account.left_out[key]})"
-            for column, left_out in likely_losses(account.left_out).items()
-            for key in left_out
-            if not likely_losses(keys)[column]
-        )
-        count = "1 key" if len(keys) == 1 else f"{len(keys):,} keys"
-        return f"expected the losses of a PPO, found {count} {found}; {f'not read: {unread}' if unread else why}"
+        return why_no_update(self._account, self._waiting.keys)
 
     def _begin(self, dialect: Dialect) -> Iterator[Row]:
         if "factor" in self._given:
@@ -197,6 +176,7 @@ class Updates:
         self._number = numbers[0] if numbers else ""  # the column with the trainer's number of an update
         self._numbering = Numbering(self._account)
         self._rollouts = Rollouts(dialect, self._account) if dialect.lags else None
+        self._rows = UpdateRows(dialect, self._targets, self._tally, self._rollouts, self._mapping.get(STEP))
         waiting, self._waiting.points = self._waiting.points, []
         for points in waiting:
             yield from self._take(points)
@@ -291,8 +271,7 @@ class Updates:
         assert self._marked is not None
         values, several, (step, time) = self._values, self._several, self._marked
         self._tally.begin()
-        row = self._row(values, several)
-        self._add_steps(row, step, values, is_final)
+        row = self._rows.row(values, several, step, is_final=is_final)
         if is_final and self._rollouts is None and "env_steps" in row:
             self._note_fall(row["env_steps"])
         if time is not None and 0.0 < time < _MAX_TIME:
@@ -313,69 +292,6 @@ class Updates:
         if self._is_unclipped:
             row.setdefault("value_loss_unclipped", row["value_loss"])
         return row
-
-    def _row(self, values: Mapping[str, float], several: Mapping[str, Sequence[float]]) -> Row:
-        plan = self._tally.plan(tuple(values))
-        row: Row = {
-            column: value * factor
-            for (column, factor), value in zip(plan.columns, values.values(), strict=True)
-            if column is not None
-        }
-        for key in plan.special:
-            self._add_special(row, key, values[key], several)
-        for key in several:
-            if key not in plan.special:
-                self._add_special(row, key, values[key], several)
-        return row
-
-    def _add_special(self, row: Row, key: str, value: float, several: Mapping[str, Sequence[float]]) -> None:
-        """Add a key that has several points, or whose column does not store every number."""
-        _, column, factor, kind, is_whole, zero_is_null = self._targets[key]
-        count, total = several.get(key, (1, value))
-        if not column:
-            return
-        if kind == "episode":
-            row["episodes"] = int(count)
-        if kind in ("episode", "further"):
-            value = total / count
-            if kind == "further":
-                row[f"{column}_points"] = float(count)
-        elif count > 1:
-            self._tally.note_passed_over(key, int(count) - 1)
-        value *= factor
-        if zero_is_null and value == 0.0:
-            self._tally.note_absent(key)
-        elif not is_whole:
-            row[column] = value
-        elif math.isfinite(value) and value == int(value) and abs(value) < 2**63:
-            row[column] = int(value)
-        else:
-            self._tally.note_absent(key, f"{column} must be a whole number, found {value}")
-
-    def _add_steps(self, row: Row, step: int | None, values: Mapping[str, float], is_final: bool) -> None:
-        """Add what the step says, and what the rollout of the update measured where that is logged elsewhere."""
-        dialect = self.dialect
-        assert dialect is not None
-        known = step if step is not None and step >= 0 else None
-        if known is not None and STEP in self._mapping:
-            self._set_step(row, self._mapping[STEP], known)
-        if self._rollouts is not None:
-            rollouts = self._rollouts if is_final else self._rollouts.copy()
-            measured, env_steps = rollouts.of_update(step, values.get(dialect.epochs_key))
-            row |= self._row(measured, {})
-            if env_steps is not None:
-                self._set_step(row, "env_steps", env_steps)
-            elif known is not None:
-                self._set_step(row, dialect.number, float(known))
-        elif known is not None and dialect.steps == "env_steps":
-            self._set_step(row, "env_steps", known)
-        elif known is not None:
-            self._set_step(row, dialect.number, float(known))
-
-    def _set_step(self, row: Row, column: str, number: float) -> None:
-        if column not in row:
-            row[column] = number
-            self._tally.note_step(column)
 
     def _note_fall(self, steps: int) -> None:
         if steps < self._last_steps:
@@ -404,29 +320,6 @@ class Updates:
         when = "of the record, so after the next rollout" if self.dialect.lags else "since the first point"
         return [Mapped("time", "wall_time, elapsed_secs", when, self._account.updates)]
 
-    def _note_return(self) -> None:
-        """Say which key may be the return that nobody named: without one, nothing is said of learning."""
-        mapped = [one for one in self._account.mapped if one.updates]
-        key = likely_return([one.key for one in mapped])
-        if key is not None and not any(one.column in RETURNS for one in mapped):
-            self._account.notes.append(
-                f"no key is known to be the return of the episodes, so nothing says whether the policy learns; if {key}"
-                f" is, add --map {shlex.quote(f'{key}={EPISODE_RETURN}')}, or"
-                f" ={SLIDING_RETURN} for a mean of the last 100 episodes"
-            )
-
-    def _note_left_out(self) -> None:
-        """Say which keys are left out that are numbers of an update by their names, among all the others that are."""
-        assert self.dialect is not None
-        known = {key.name: key.kind for key in self.dialect.keys}
-        found = Named()
-        for key, why in self._account.left_out.items():
-            if known.get(key, "again") != "again" or (key not in known and is_metric(key)):
-                found.add(f"{key} ({why})")
-        if found.count:
-            found.first = found.first[:_MOST_NAMED]
-            self._account.notes.append(f"left out, although named as a number of the update: {found}")
-
     def _finish_account(self) -> None:
         account, dialect = self._account, self.dialect
         assert dialect is not None
@@ -450,8 +343,8 @@ class Updates:
                 f"the value loss is an assumption. Not in the log: {why}; give --value-loss-definition"
             )
         if dialect.name == NAME:
-            self._note_return()
-        self._note_left_out()
+            note_likely_return(account)
+        note_left_out(account, dialect)
         account.notes += [
             f"--map {key}: the log has no such key"
             for key in self._mapping

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 from esper_schemas.errors import RunLockedError
-from esper_schemas.run.directory import LOCK_NAME, has_writer
+from esper_schemas.run.directory import has_writer
 from esper_schemas.run.files import Folder, Identity
+from esper_schemas.run.names import LOCK_NAME
 
 _PATIENCE_SECS = 0.5  # a reader that looks for a writer holds the lock for a moment
 

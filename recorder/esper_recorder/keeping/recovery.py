@@ -14,7 +14,9 @@ import pyarrow as pa
 from esper_recorder.keeping import durable
 from esper_recorder.keeping.sealing import keep_broken, seal
 from esper_schemas.errors import RunDamagedError
-from esper_schemas.run.directory import (
+from esper_schemas.run.directory import read_seal
+from esper_schemas.run.files import Folder
+from esper_schemas.run.names import (
     ACTIVE,
     ATTEMPTS,
     BLACK_BOXES,
@@ -25,11 +27,9 @@ from esper_schemas.run.directory import (
     black_box_name,
     black_box_record_name,
     black_boxes,
-    read_seal,
     sealed_name,
     segment_numbers,
 )
-from esper_schemas.run.files import Folder
 from esper_schemas.segment import sealed
 from esper_schemas.segment.black_box import read_record
 from esper_schemas.segment.holds import check_columns, summarise

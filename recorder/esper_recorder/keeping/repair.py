@@ -28,23 +28,21 @@ from esper_schemas.examining.rank_examination import RankExamination
 from esper_schemas.examining.run import RunExamination, Verification, examine_run
 from esper_schemas.examining.segment import Recording, SegmentExamination, examine_segment
 from esper_schemas.limits import MAX_SEGMENT_BYTES, MAX_SEQ
-from esper_schemas.run.directory import (
+from esper_schemas.run.directory import RunDirectory, StoredRun, read_seal
+from esper_schemas.run.files import Folder
+from esper_schemas.run.names import (
     ACTIVE,
     HEADER_NAME,
     REPAIRS,
     WRITTEN_FOLDERS,
-    RunDirectory,
-    StoredRun,
     active_name,
     attempt_name,
     black_box_name,
     black_box_record_name,
     numbers_in,
-    read_seal,
     seal_name,
     sealed_name,
 )
-from esper_schemas.run.files import Folder
 from esper_schemas.run.records import Attempt, RunHeader, ValueLossDefinition, check_run_id, now, read_json
 from esper_schemas.segment import sealed
 from esper_schemas.segment.scan import parse_active

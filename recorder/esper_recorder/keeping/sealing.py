@@ -13,8 +13,8 @@ import pyarrow as pa
 from esper_recorder.keeping import durable
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.run.directory import ACTIVE, active_name, seal_name, sealed_name, states_name
 from esper_schemas.run.files import Folder, Identity
+from esper_schemas.run.names import ACTIVE, active_name, seal_name, sealed_name, states_name
 from esper_schemas.run.records import Seal
 from esper_schemas.segment import sealed
 from esper_schemas.segment.active import SegmentIdentity

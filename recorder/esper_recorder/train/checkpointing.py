@@ -9,7 +9,8 @@ from typing import Any
 from esper_recorder.keeping import durable
 from esper_recorder.train.checkpoint import CHECKPOINT_NAME, Checkpoint
 from esper_recorder.train.trainer import Trainer
-from esper_schemas.run.directory import ACTIVE, HEADER_NAME, RunDirectory, numbers_in, rank_name
+from esper_schemas.run.directory import RunDirectory
+from esper_schemas.run.names import ACTIVE, HEADER_NAME, numbers_in, rank_name
 from esper_schemas.run.records import RunHeader
 
 

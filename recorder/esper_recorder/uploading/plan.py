@@ -15,7 +15,9 @@ from typing import NamedTuple
 from esper_recorder.uploading.redaction import Redaction
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.run.directory import (
+from esper_schemas.run.directory import has_writer, read_attempt, read_attempts, read_seal
+from esper_schemas.run.files import Folder
+from esper_schemas.run.names import (
     ACTIVE,
     HEADER_NAME,
     REPAIRS,
@@ -24,17 +26,12 @@ from esper_schemas.run.directory import (
     black_box_name,
     black_box_record_name,
     black_boxes,
-    has_writer,
     numbers_in,
     rank_name,
-    read_attempt,
-    read_attempts,
-    read_seal,
     seal_name,
     sealed_name,
     states_name,
 )
-from esper_schemas.run.files import Folder
 from esper_schemas.run.records import MAX_JSON_BYTES, Attempt, BlackBoxRecord, RunHeader, Seal
 
 _SEALS_AT_ONCE = 16

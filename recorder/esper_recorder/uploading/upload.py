@@ -14,7 +14,8 @@ from esper_recorder.uploading.redaction import Redaction
 from esper_recorder.uploading.remote import RemoteRun
 from esper_schemas.console import progress
 from esper_schemas.errors import NotARunError, StoreError
-from esper_schemas.run.directory import HEADER_NAME, RunDirectory, rank_numbers
+from esper_schemas.run.directory import RunDirectory
+from esper_schemas.run.names import HEADER_NAME, rank_numbers
 from esper_schemas.run.records import check_run_id
 from esper_schemas.run.store import StoreUrl
 

@@ -10,7 +10,7 @@ from esper_recorder.keeping import durable
 from esper_recorder.writing.journal import Journal
 from esper_recorder.writing.opening import OpenedRank
 from esper_recorder.writing.tally import MAX_REASON, Tally
-from esper_schemas.run.directory import attempt_name
+from esper_schemas.run.names import attempt_name
 from esper_schemas.run.records import Attempt, EndStatus, now
 
 

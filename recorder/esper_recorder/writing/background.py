@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
@@ -19,6 +19,7 @@ from esper_recorder.writing.backlog import Backlog
 from esper_recorder.writing.black_box import WAIT_SECS, BlackBox, write_due
 from esper_recorder.writing.breakage import Breakage
 from esper_recorder.writing.device_capture import PendingRow
+from esper_recorder.writing.disk_health import DiskHealth
 from esper_recorder.writing.foreign import describe
 from esper_recorder.writing.journal import Journal
 from esper_recorder.writing.opening import OpenedRank
@@ -28,9 +29,6 @@ from esper_recorder.writing.tally import Tally
 from esper_schemas.errors import EsperError
 from esper_schemas.run.records import EndStatus
 
-SLOW_WRITE_SECS = 0.05
-"""After a write slower than this, writing moves to the background until the disk is healthy again."""
-
 SYNC_INTERVAL_SECS = 1.0
 """How often the background makes what was written safe against power loss."""
 
@@ -38,7 +36,6 @@ RETRY_SECS = 0.1
 """How long the background waits after a failed write before it tries again."""
 
 _ROWS_AT_ONCE = 500
-_SLOW_WRITES = 3  # in a row, until the disk is taken to be slow: one may have waited for a processor, or for the GIL
 
 CLOSE_TIMEOUT_SECS = 10.0
 """How long `close` goes on trying to write what is buffered while the disk is in trouble; it waits twice as long for
@@ -85,10 +82,7 @@ class BackgroundWriter:
         self.tally = Tally(lambda: self.path)
         self.backlog = Backlog(self.lock, buffer_rows)
         self.opened = opened
-        self._slow_writes = 0  # in a row, as far as this thread saw
-        self._is_failing = False  # the last write did not succeed
-        self._cannot_seal = False  # the last segment could not be sealed
-        self._cannot_write_black_box = False  # the disk refused the last one
+        self._disk = DiskHealth()
         self._black_box = black_box
         self._on_update = on_update
         self._buffer_rows = buffer_rows
@@ -120,7 +114,7 @@ class BackgroundWriter:
     def take_over(self) -> None:
         """The disk is slow or in trouble: from now on only the thread writes, until a write of its own is quick."""
         self.direct = False
-        self._slow_writes += 1
+        self._disk.note_slow_write()
         self._work.notify()
 
     def buffer(self, pending: PendingRow) -> bool:
@@ -136,7 +130,7 @@ class BackgroundWriter:
     def wait_until_caught_up(self) -> None:
         """Let the thread catch up before another row comes, within a bound, and not while the disk refuses."""
         if threading.current_thread() is not self._thread:  # where a hook records
-            self.backlog.wait(lambda: self.closed is None and not self._is_failing)
+            self.backlog.wait(lambda: self.closed is None and not self._disk.is_failing)
 
     def wait_for_black_box(self, written: threading.Event | None, secs: float | None = None) -> bool:
         """Have a black box written now, and wait for it; not for ever, and not in the thread that writes it.
@@ -152,9 +146,8 @@ class BackgroundWriter:
             return False
         with self.lock:
             self._work.notify()
-            cannot_wait = (
-                self.is_recording or threading.current_thread() is self._thread or self._cannot_write_black_box
-            )
+            is_in_thread = threading.current_thread() is self._thread
+            cannot_wait = self.is_recording or is_in_thread or self._disk.refuses_black_boxes
         return not cannot_wait and written.wait(WAIT_SECS if secs is None else secs)
 
     def say_disk_trouble(self, error: OSError) -> None:
@@ -241,7 +234,7 @@ class BackgroundWriter:
             self._run_queue = RunQueue()
             while self.closed is None:
                 with self.lock:
-                    is_in_trouble = self._is_failing or self._cannot_seal or self._cannot_write_black_box
+                    is_in_trouble = self._disk.is_in_trouble
                     is_idle = not (self.backlog.rows or self.backlog.behind or self._black_box.has_due)
                     if self.closed is None and (is_in_trouble or is_idle):
                         until_sync = max(0.0, kept_house_at + SYNC_INTERVAL_SECS - monotonic())
@@ -249,7 +242,7 @@ class BackgroundWriter:
                     if self._wanted_end is not None:
                         self._begin_to_end(*self._wanted_end)
                 try:
-                    self._cannot_write_black_box = not write_due(self._black_box, self.opened, self.tally)
+                    self._disk.refuses_black_boxes = not write_due(self._black_box, self.opened, self.tally)
                     self._drain()
                     # Not after each row: rows from a device wake this thread, and to sync costs more than to write.
                     is_due = monotonic() - kept_house_at >= SYNC_INTERVAL_SECS
@@ -270,76 +263,47 @@ class BackgroundWriter:
         while True:
             with self.lock:
                 if not self.backlog.rows:
-                    is_well = self._slow_writes < _SLOW_WRITES and not self._is_failing
-                    self.direct = is_well and self.closed is None
+                    self.direct = self._disk.is_well and self.closed is None
                     self.backlog.release_if_caught_up(self.journal.unsealed)
                     return
                 waiting = list(islice(self.backlog.rows, _ROWS_AT_ONCE))
-            rows = self._resolved(waiting)
+            rows = self.backlog.resolved(waiting, self._drop)
             count = len(rows)
             try:
                 self._write(rows)
             except OSError as error:
                 if error.errno == errno.ESTALE and self._go_elsewhere():
                     continue
-                self._is_failing = True
+                self._disk.is_failing = True
                 self.say_disk_trouble(error)
-                self._fetch_waiting()
+                self.backlog.fetch()
                 with self.lock:
                     self.backlog.release()  # nobody waits for a disk that refuses
                 return
             with self.lock:
                 for _ in range(count):
                     self.backlog.rows.popleft()
-            self._is_failing = False
+            self._disk.is_failing = False
             self.backlog.note_progress(count)
             for row in rows:
                 self._black_box.pull_for(row, row["seq"])
                 if self._on_update is not None:
                     self._call_hook(self._on_update, row)
 
-    def _resolved(self, waiting: Iterable[PendingRow]) -> list[dict[str, Any]]:
-        """Rows with everything that was on its way; those that can never be written are counted, and wait no longer."""
-        rows = []
-        for pending in waiting:
-            try:
-                rows.append(pending.resolve())
-            except Exception as error:
-                with self.lock:
-                    self.backlog.rows.remove(pending)
-                    self.tally.drop(describe(type(error), error))
-        return rows
-
     def _write(self, rows: list[dict[str, Any]]) -> None:
-        """Write these rows, and note whether the disk was quick. One that cannot be written at all is left out.
+        """Write these rows, and note how long the disk took. One that cannot be written at all is left out.
 
         Raises:
             OSError: the disk refused.
         """
         began, waited = perf_counter(), self._run_queue.secs()
-        try:
-            self.journal.append_all(rows)
-        except OSError:
-            raise
-        except Exception:
-            for row in tuple(rows):
-                try:
-                    self.journal.append(row)
-                except OSError:
-                    raise
-                except Exception as error:
-                    rows.remove(row)
-                    with self.lock:
-                        self.tally.drop(describe(type(error), error))
-        secs = perf_counter() - began - (self._run_queue.secs() - waited)
-        self._slow_writes = 0 if secs <= SLOW_WRITE_SECS else self._slow_writes + 1
+        self.journal.append_possible(rows, self._drop)
+        self._disk.note_write(perf_counter() - began - (self._run_queue.secs() - waited))
 
-    def _fetch_waiting(self) -> None:
-        """Fetch what waiting rows still have on the device: its slots are far fewer than the rows that may wait."""
+    def _drop(self, error: Exception) -> None:
+        """Count a row that can never be written."""
         with self.lock:
-            waiting = list(self.backlog.rows)
-        for pending in waiting:
-            pending.fetch_now()
+            self.tally.drop(describe(type(error), error))
 
     def _call_hook(self, hook: UpdateHook, row: Mapping[str, Any]) -> None:
         try:
@@ -360,7 +324,7 @@ class BackgroundWriter:
         synced_at = monotonic()
         try:
             while self.journal.seal_oldest():
-                self._cannot_seal = False
+                self._disk.cannot_seal = False
                 self.backlog.note_progress(1)
                 self._drain()  # rows go before segments
                 with self.lock:
@@ -370,7 +334,7 @@ class BackgroundWriter:
                     synced_at = monotonic()
         except OSError as error:
             if error.errno != errno.ESTALE or not self._go_elsewhere():
-                self._cannot_seal = True
+                self._disk.cannot_seal = True
                 self.tally.say("seal", f"sealing failed ({error}) and is tried again; the rows stay readable")
         if self._record.lacks(self.tally):
             self._write_attempt()

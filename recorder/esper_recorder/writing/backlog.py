@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic
+from typing import Any
 
 from esper_recorder.writing.device_capture import PendingRow
 
@@ -21,7 +22,9 @@ MAX_UNSEALED = 32
 
 
 class Backlog:
-    """What the background is behind with. Whoever uses it holds the lock, except for `note_progress`.
+    """What the background is behind with.
+
+    Whoever uses it holds the lock, except for `resolved`, `fetch` and `note_progress`.
 
     Args:
         lock: the lock of the recorder.
@@ -49,6 +52,32 @@ class Backlog:
         self.rows.append(row)
         self.behind = self.behind or len(self.rows) >= min(self._buffer_rows, MAX_WAITING_ROWS)
         return True
+
+    def resolved(
+        self, waiting: Iterable[PendingRow], on_impossible: Callable[[Exception], None]
+    ) -> list[dict[str, Any]]:
+        """Return rows with everything that was on its way; those that can never be written wait no longer.
+
+        Args:
+            waiting: rows that wait.
+            on_impossible: called with the error of each row that can never be written.
+        """
+        rows = []
+        for pending in waiting:
+            try:
+                rows.append(pending.resolve())
+            except Exception as error:
+                with self._lock:
+                    self.rows.remove(pending)
+                    on_impossible(error)
+        return rows
+
+    def fetch(self) -> None:
+        """Fetch what rows still have on the device: its slots are far fewer than the rows that may wait."""
+        with self._lock:
+            waiting = list(self.rows)
+        for pending in waiting:
+            pending.fetch_now()
 
     def note_unsealed(self, segments: int) -> None:
         """So many segments wait to be sealed."""

@@ -24,7 +24,7 @@ from esper_recorder.writing.row_plan import EXACT_AS_FLOAT, tensor_types
 from esper_recorder.writing.tally import MAX_REASON, Tally
 from esper_schemas.errors import PayloadError
 from esper_schemas.metric.coercion import check_extra_name, coerce
-from esper_schemas.run.directory import BLACK_BOXES, black_box_name, black_box_record_name, new_black_box
+from esper_schemas.run.names import BLACK_BOXES, black_box_name, black_box_record_name, new_black_box
 from esper_schemas.run.records import now
 from esper_schemas.segment import black_box
 

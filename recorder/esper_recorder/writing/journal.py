@@ -109,6 +109,30 @@ class Journal:
             last_seq = row["seq"]
         self._write(messages, last_seq)
 
+    def append_possible(self, rows: list[dict[str, Any]], on_impossible: Callable[[Exception], None]) -> None:
+        """Append rows as `append_all` does, without those that can never be written, which are removed from the list.
+
+        Args:
+            rows: the rows.
+            on_impossible: called with the error of each row that is left out.
+
+        Raises:
+            OSError: not all rows could be written; call again with all of them.
+        """
+        try:
+            self.append_all(rows)
+        except OSError:
+            raise
+        except Exception:
+            for row in tuple(rows):
+                try:
+                    self.append(row)
+                except OSError:
+                    raise
+                except Exception as error:
+                    rows.remove(row)
+                    on_impossible(error)
+
     def _write(self, messages: list[bytes], last_seq: int) -> None:
         """Append these messages to the current segment, and clear the list."""
         writer = self.writer

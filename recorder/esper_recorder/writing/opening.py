@@ -23,18 +23,9 @@ from esper_recorder.writing.config_values import as_json
 from esper_recorder.writing.foreign import describe
 from esper_schemas.cleaning import short
 from esper_schemas.errors import EsperError, RunExistsError, UsageError
-from esper_schemas.run.directory import (
-    HEADER_NAME,
-    WRITTEN_FOLDERS,
-    RunDirectory,
-    attempt_name,
-    has_writer,
-    rank_name,
-    rank_numbers,
-    read_attempts,
-    segment_numbers,
-)
+from esper_schemas.run.directory import RunDirectory, has_writer, read_attempts
 from esper_schemas.run.files import Folder
+from esper_schemas.run.names import HEADER_NAME, WRITTEN_FOLDERS, attempt_name, rank_name, rank_numbers, segment_numbers
 from esper_schemas.run.records import (
     MAX_JSON_BYTES,
     Attempt,

@@ -9,8 +9,8 @@ from typing import Any
 
 from esper_recorder.writing.row_plan import RowPlan, plan_rows
 from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.run.directory import ACTIVE, active_name
 from esper_schemas.run.files import Folder, Identity, read_descriptor
+from esper_schemas.run.names import ACTIVE, active_name
 from esper_schemas.segment.active import RowEncoder, RowLayout
 from esper_schemas.segment.scan import ActiveSegment, parse_active
 

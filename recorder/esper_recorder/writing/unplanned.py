@@ -7,9 +7,10 @@ from time import perf_counter, time_ns
 from typing import Any
 
 from esper_recorder.writing import log
-from esper_recorder.writing.background import SLOW_WRITE_SECS, BackgroundWriter
+from esper_recorder.writing.background import BackgroundWriter
 from esper_recorder.writing.backlog import MAX_UNSEALED
 from esper_recorder.writing.device_capture import DeviceCapture, PendingRow, take_device_tensors
+from esper_recorder.writing.disk_health import SLOW_WRITE_SECS
 from esper_schemas.errors import PayloadError
 from esper_schemas.metric.payload import METRICS, admit
 from esper_schemas.segment.active import column_types

@@ -6,7 +6,8 @@ from esper_schemas.cleaning import short
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.examining.rank_examination import RankExamination
 from esper_schemas.limits import MAX_ATTEMPTS
-from esper_schemas.run.directory import ATTEMPTS, attempt_name, numbers_in, read_attempt
+from esper_schemas.run.directory import read_attempt
+from esper_schemas.run.names import ATTEMPTS, attempt_name, numbers_in
 from esper_schemas.run.records import Attempt
 from esper_schemas.segment.holds import Range
 

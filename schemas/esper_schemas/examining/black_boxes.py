@@ -9,7 +9,7 @@ import pyarrow as pa
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.examining.faults import FaultKind
 from esper_schemas.examining.segment import Depth, Recording
-from esper_schemas.run.directory import black_box_name, black_box_record_name
+from esper_schemas.run.names import black_box_name, black_box_record_name
 from esper_schemas.run.records import BlackBoxRecord
 from esper_schemas.run.storage import Storage
 from esper_schemas.segment.black_box import read_black_box, read_record

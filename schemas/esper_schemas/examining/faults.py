@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEQ
-from esper_schemas.run.directory import REPAIRS, numbers_in
+from esper_schemas.run.names import REPAIRS, numbers_in
 from esper_schemas.run.records import _JsonFile
 from esper_schemas.run.storage import Storage
 from esper_schemas.segment.holds import Range

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.examining.rank_examination import RankExamination
-from esper_schemas.run.directory import (
+from esper_schemas.run.names import (
     ACTIVE,
     ATTEMPTS,
     BLACK_BOXES,

@@ -14,7 +14,9 @@ from esper_schemas.examining.faults import Fault, KnownLosses, Loss
 from esper_schemas.examining.names import check_names
 from esper_schemas.examining.rank_examination import RankExamination
 from esper_schemas.examining.segment import CheckedFooters, Depth, Recording, SegmentExamination, examine_segment
-from esper_schemas.run.directory import (
+from esper_schemas.run.directory import has_writer
+from esper_schemas.run.files import Folder
+from esper_schemas.run.names import (
     ACTIVE,
     ATTEMPTS,
     BLACK_BOXES,
@@ -22,12 +24,10 @@ from esper_schemas.run.directory import (
     SEALS,
     SEGMENTS,
     black_boxes,
-    has_writer,
     numbers_in,
     sealed_name,
     segment_numbers,
 )
-from esper_schemas.run.files import Folder
 from esper_schemas.run.storage import Storage
 from esper_schemas.segment import sealed
 

@@ -17,17 +17,9 @@ from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.rank import Step, count_segments, examine_rank
 from esper_schemas.examining.rank_examination import RankExamination
 from esper_schemas.examining.segment import CheckedFooters, Depth, Recording
-from esper_schemas.run.directory import (
-    ACTIVE,
-    HEADER_NAME,
-    SEGMENTS,
-    StoredRun,
-    open_place,
-    rank_name,
-    rank_numbers,
-    run_at,
-)
+from esper_schemas.run.directory import StoredRun, open_place, run_at
 from esper_schemas.run.finding import candidates, resolve_run
+from esper_schemas.run.names import ACTIVE, HEADER_NAME, SEGMENTS, rank_name, rank_numbers
 from esper_schemas.run.records import RunHeader
 from esper_schemas.run.storage import Storage
 from esper_schemas.run.store import Place

@@ -15,7 +15,7 @@ import pyarrow as pa
 from esper_schemas.errors import FormatVersionError, RunDamagedError
 from esper_schemas.examining.faults import Fault, FaultKind
 from esper_schemas.limits import MAX_ATTEMPTS, MAX_SEGMENT_BYTES, MAX_SEQ
-from esper_schemas.run.directory import active_name, seal_name, sealed_name, states_name
+from esper_schemas.run.names import active_name, seal_name, sealed_name, states_name
 from esper_schemas.run.records import Seal
 from esper_schemas.run.storage import Storage
 from esper_schemas.segment import sealed

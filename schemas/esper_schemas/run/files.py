@@ -15,7 +15,6 @@ Names are relative to the folder, with `/` between folders: `rank-0000/seals/000
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from esper_schemas.errors import RunDamagedError
+from esper_schemas.run.fingerprint import fingerprint_of
 from esper_schemas.run.storage import Fingerprint
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -38,10 +38,6 @@ _KINDS = (
 
 Identity = tuple[int, int]
 """Device and inode, which identify a file or folder whatever its name."""
-
-
-_MAX_FINGERPRINTED = 200_000
-_MAX_FINGERPRINTED_DEPTH = 4
 
 
 class Folder:
@@ -189,18 +185,8 @@ class Folder:
         """Do nothing: files of a disk are near."""
 
     def fingerprint(self) -> Fingerprint | None:
-        """Return the state of everything in it, at any depth; None if it has more in it than a run can have.
-
-        No file is opened, and no link is followed.
-
-        Raises:
-            OSError: a folder inside it cannot be listed.
-        """
-        lines: list[str] = []
-        newest = _list_states(self.descriptor, "", lines, 0)
-        if newest is None:
-            return None
-        return Fingerprint(hashlib.sha256("\0".join(lines).encode("utf-8", "surrogateescape")).hexdigest(), newest)
+        """Return the state of everything in it; see `Storage`."""
+        return fingerprint_of(self.descriptor)
 
     def open_descriptor(self, name: str) -> int:
         """Open a regular file for reading and return its descriptor; raises like `size`."""
@@ -370,35 +356,6 @@ class _Parent:
     def __exit__(self, *_: object) -> None:
         if self._is_own:
             self._folder.close()
-
-
-def _list_states(folder: int, path: str, lines: list[str], depth: int) -> int | None:
-    """Add one line for an open folder and for everything in it, in order, and return the newest ctime."""
-    found = os.fstat(folder)
-    lines.append(_state(path or str(found.st_dev), found))
-    newest = found.st_ctime_ns
-    for name in sorted(os.listdir(folder)):
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        inner: int | None = found.st_ctime_ns
-        if not stat.S_ISDIR(found.st_mode):
-            lines.append(_state(f"{path}/{name}", found))
-        elif depth < _MAX_FINGERPRINTED_DEPTH:
-            opened = os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
-            try:
-                inner = _list_states(opened, f"{path}/{name}", lines, depth + 1)
-            finally:
-                os.close(opened)
-        else:
-            return None
-        if inner is None or len(lines) > _MAX_FINGERPRINTED:
-            return None
-        newest = max(newest, inner)
-    return newest
-
-
-def _state(path: str, found: os.stat_result) -> str:
-    kind = stat.S_IFMT(found.st_mode)
-    return f"{path}\0{kind} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def read_descriptor(descriptor: int, limit: int, where: str, offset: int = 0) -> bytes:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import overload
 
 from esper_schemas.errors import EsperError, NotARunError, RunDamagedError, RunUnreadableError, StoreError, UsageError
-from esper_schemas.run.directory import ATTEMPTS, HEADER_NAME, RANK_PREFIX, RunDirectory, StoredRun, open_place, run_at
+from esper_schemas.run.directory import RunDirectory, StoredRun, open_place, run_at
+from esper_schemas.run.names import ATTEMPTS, HEADER_NAME, RANK_PREFIX
 from esper_schemas.run.storage import Storage
 from esper_schemas.run.store import Place, StoreUrl, is_url, parse_place, path_below
 

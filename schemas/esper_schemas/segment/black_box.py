@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from esper_schemas.errors import FormatVersionError, RunDamagedError
 from esper_schemas.limits import FORMAT_VERSION, MAX_ATTEMPTS, MAX_NAME_BYTES, MAX_SEGMENT_BYTES, MAX_SEQ
-from esper_schemas.run.directory import black_box_name, black_box_record_name
+from esper_schemas.run.names import black_box_name, black_box_record_name
 from esper_schemas.run.records import BlackBoxRecord
 from esper_schemas.run.storage import Storage
 from esper_schemas.segment.active import SegmentIdentity

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEGMENT_BYTES
-from esper_schemas.run.directory import StoredRank, active_name, sealed_name, segment_numbers
+from esper_schemas.run.directory import StoredRank
+from esper_schemas.run.names import active_name, sealed_name, segment_numbers
 from esper_schemas.run.storage import Storage
 from esper_schemas.run.store import Place
 from esper_schemas.segment.active import RowLayout, ScanEnd, SegmentIdentity

@@ -14,7 +14,7 @@ import pyarrow as pa
 from esper_schemas.errors import RunDamagedError
 from esper_schemas.limits import MAX_SEQ
 from esper_schemas.metric.severity import fingerprint
-from esper_schemas.run.directory import states_name
+from esper_schemas.run.names import states_name
 from esper_schemas.run.records import MAX_JSON_BYTES, Seal
 from esper_schemas.run.storage import Storage
 from esper_schemas.segment import digest

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import NAMESPACE_OID, uuid5
 
-from esper_schemas.run.directory import (
+from esper_schemas.run.names import (
     BLACK_BOXES,
     HEADER_NAME,
     LOCK_NAME,

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from esper_schemas.examining.faults import HARMLESS, FaultKind
 from esper_schemas.examining.segment import DEPTHS, Depth
-from esper_schemas.run.directory import ACTIVE, BLACK_BOXES, attempt_name, rank_name, seal_name, sealed_name
+from esper_schemas.run.names import ACTIVE, BLACK_BOXES, attempt_name, rank_name, seal_name, sealed_name
 from esper_schemas.segment.active import RowLayout
 from esper_schemas.testing.bases import Base
 

@@ -23,7 +23,8 @@ from esper_analyzer.reporting import beside
 from esper_analyzer.reporting.beside import WholeBeside
 from esper_recorder import Recorder
 from esper_schemas.metric.catalogue import LOSS_RATIO
-from esper_schemas.run.directory import RunDirectory, states_name
+from esper_schemas.run.directory import RunDirectory
+from esper_schemas.run.names import states_name
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from esper_recorder.keeping.repair import repair_run
 from esper_recorder.writing import background
 from esper_schemas import FormatVersionError, RunDirectory
 from esper_schemas.examining.run import examine_run, verify_run
-from esper_schemas.run.directory import black_boxes
 from esper_schemas.run.files import Folder
+from esper_schemas.run.names import black_boxes
 from esper_schemas.segment.black_box import read_black_box
 from esper_schemas.testing.bases import Base, write_bases
 from esper_schemas.testing.damage import Damage, cut, edit, flip

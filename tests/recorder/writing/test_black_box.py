@@ -22,7 +22,7 @@ from esper_recorder.keeping import durable
 from esper_recorder.writing import background, black_box
 from esper_recorder.writing.device_capture import fetch_together, keep_on_device
 from esper_schemas import PayloadError, RunDirectory, UsageError
-from esper_schemas.run.directory import black_box_name, black_boxes
+from esper_schemas.run.names import black_box_name, black_boxes
 from esper_schemas.segment.black_box import BlackBox, read_black_box
 
 Open = Callable[..., Recorder]

@@ -297,7 +297,7 @@ def test_slow_disk_moves_writing_to_the_background_and_back(
     recorder = Recorder.open(tmp_path, run_id="r")
     with monkeypatch.context() as slow:
         set_slow_write_secs(slow, -1.0)
-        slow.setattr("esper_recorder.writing.background._SLOW_WRITES", 0)  # else two slow writes are forgiven
+        slow.setattr("esper_recorder.writing.disk_health._SLOW_WRITES", 0)  # else two slow writes are forgiven
         answers = [_put(recorder, i) for i in range(30)]
         assert answers == [True] + [False] * 29
     wait_until(lambda: _put(recorder, 30))

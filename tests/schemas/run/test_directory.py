@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from esper_schemas import NotARunError, RunDirectory, RunHeader, find_runs, resolve_run
-from esper_schemas.run.directory import WRITTEN_FOLDERS, segment_numbers
 
 
 def _make_run(root: Path, name: str, created: str = "2026-01-01") -> RunDirectory:
@@ -90,21 +89,6 @@ def test_lock_tells_whether_a_writer_lives(tmp_path: Path) -> None:
     assert not rank.has_writer()
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
-
-
-def test_segment_numbers_ignore_other_files(tmp_path: Path) -> None:
-    """Only whole segment files count as segments."""
-    rank = RunDirectory(tmp_path).rank(0)
-    rank.path.mkdir()
-    with rank.open() as folder:
-        assert segment_numbers(folder) == set()
-        for name in WRITTEN_FOLDERS:
-            (rank.path / name).mkdir()
-        rank.active_path(3).touch()
-        rank.sealed_path(1).touch()
-        for name in ("00000005.arrows.broken", "00000006.parquet.tmp", "x.arrows", "00000007.parquet"):
-            (rank.active_folder / name).touch()
-        assert segment_numbers(folder) == {1, 3}
 
 
 def test_file_in_the_way_of_a_run_is_called_one(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esper_schemas import FormatVersionError, RankDirectory, RankFollower, RunDamagedError, RunDirectory, read_segments
-from esper_schemas.run.directory import WRITTEN_FOLDERS, segment_numbers
+from esper_schemas.run.names import WRITTEN_FOLDERS, segment_numbers
 from esper_schemas.segment.active import RowLayout, SegmentIdentity
 from esper_schemas.segment.scan import ActiveSegment, MissingSegment, SealedSegment, with_identity
 

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from esper_schemas import Attempt, PPOUpdatePayload, RunHeader, Seal
 from esper_schemas.examining.faults import Repair
 from esper_schemas.metric.payload import METRICS, validate
-from esper_schemas.run.directory import attempt_name, read_attempt
+from esper_schemas.run.directory import read_attempt
 from esper_schemas.run.files import Folder
+from esper_schemas.run.names import attempt_name
 from esper_schemas.segment.scan import parse_active
 from esper_schemas.segment.sealed import check_seal, is_same
 from esper_schemas.testing import strategies
