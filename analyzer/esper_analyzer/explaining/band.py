@@ -45,7 +45,7 @@ _EQUAL = 1e-6
 """Values that differ by less than this share of what is expected do not count as different."""
 
 SLIGHT = 0.01
-"""A measurement that was constant has not moved where it differs by less than this share, as by one sample of many."""
+"""A measurement that was the same in most updates has not moved by less than this share, as by one sample of many."""
 
 
 QUIET = np.errstate(all="ignore")
@@ -78,7 +78,7 @@ class Excursion:
 
 
 @QUIET
-def band_before(values: Floats, past: int = PAST) -> tuple[Floats, Floats]:
+def band_before(values: Floats, past: int = PAST, slight: float = 0.0) -> tuple[Floats, Floats]:
     """Return what each value is expected to be from those before it, and the robust deviation from that.
 
     A value is expected to be the median of the `NEAR` finite values before it, plus the median of how far the values
@@ -87,6 +87,7 @@ def band_before(values: Floats, past: int = PAST) -> tuple[Floats, Floats]:
     Args:
         values: [T], in order.
         past: values that a band is made of, at most.
+        slight: as for `find_excursion`.
 
     Returns:
         Expected values [T] and robust deviations [T] ≥ 0, on the scale of the values; both NaN where fewer than
@@ -94,7 +95,7 @@ def band_before(values: Floats, past: int = PAST) -> tuple[Floats, Floats]:
     """
     finite = np.where(np.isfinite(values), values, np.nan)
     level = _level_before(finite)
-    drift, unit = robust(_windows(finite - level, past))
+    drift, unit = robust(_windows(finite - level, past), slight * np.abs(level) / WIDTH)
     centre = level + drift
     return centre, np.where(unit <= _EQUAL * np.abs(centre), 0.0, unit)
 
@@ -134,17 +135,18 @@ def _windows(values: Floats, past: int) -> Floats:
 
 
 @QUIET
-def robust(samples: Floats) -> tuple[Floats, Floats]:
+def robust(samples: Floats, least: Floats | float = 0.0) -> tuple[Floats, Floats]:
     """Return the median and the robust deviation of each row of samples [T, N], whose NaN are left out.
 
-    Both are NaN in rows with fewer than `FEWEST_BEFORE` numbers.
+    Both are NaN in rows with fewer than `FEWEST_BEFORE` numbers. The deviation is at least `least` [T] where more than
+    half of the samples are the same and not all: then it is made of the others alone.
     """
     if not samples.size:
         return np.full(len(samples), np.nan), np.full(len(samples), np.nan)
     centre = _quantile(samples, 0.5)
     deviations = np.abs(samples - centre[:, None])
-    unit = np.maximum(1.4826 * _quantile(deviations, 0.5), _quantile(deviations, 0.9) / 1.645)
-    return centre, unit
+    usual, tail = _quantile(deviations, 0.5), _quantile(deviations, 0.9) / 1.645
+    return centre, np.where((usual == 0.0) & (tail > 0.0), np.maximum(tail, least), np.maximum(1.4826 * usual, tail))
 
 
 def _quantile(samples: Floats, share: float) -> Floats:
@@ -160,13 +162,13 @@ def _quantile(samples: Floats, share: float) -> Floats:
 
 
 @QUIET
-def distances(values: Floats, centre: Floats | float, unit: Floats | float, slight: float = _EQUAL) -> Floats:
+def distances(values: Floats, centre: Floats | float, unit: Floats | float, slight: float = 0.0) -> Floats:
     """Return how many robust deviations each value is from what was expected, with sign; 0 where that is not known.
 
     It is infinite for a value that differs from a constant past by more than the share `slight`. A NaN is +∞.
     """
     gap = values - centre
-    equal = np.where(unit == 0.0, slight, _EQUAL)
+    equal = np.where(unit == 0.0, max(slight, _EQUAL), _EQUAL)
     gap = np.where(np.abs(gap) <= equal * np.abs(centre), 0.0, gap)
     far = np.where(gap == 0.0, 0.0, gap / unit)
     far = np.where(np.isfinite(values), far, np.where(np.isneginf(values), -np.inf, np.inf))
@@ -174,18 +176,18 @@ def distances(values: Floats, centre: Floats | float, unit: Floats | float, slig
 
 
 @QUIET
-def find_excursion(values: Floats, since: int = 0, *, past: int = PAST, slight: float = _EQUAL) -> Excursion | None:
+def find_excursion(values: Floats, since: int = 0, *, past: int = PAST, slight: float = 0.0) -> Excursion | None:
     """Return the excursion that begins with the greatest surprise; None if no value from `since` on leaves its band.
 
     Args:
         values: [T], measured values in order, the newest last.
         since: index of the first value that may leave its band.
         past: values that a band is made of, at most.
-        slight: a value that differs from a constant past by no more than this share of it has not moved.
+        slight: where the past, or more than half of it, was the same, no smaller share of it counts as a move.
     """
     if not len(values):
         return None
-    centre, unit = band_before(values, past)
+    centre, unit = band_before(values, past, slight)
     far = distances(values, centre, unit, slight)
     far[_often_not_finite(values, past)] = 0.0
     far[:since] = 0.0

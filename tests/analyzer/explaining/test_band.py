@@ -117,6 +117,11 @@ def test_a_measurement_that_changes_by_a_sample_of_many_has_not_moved() -> None:
     found = find_excursion(values, slight=SLIGHT)
     assert found is not None
     assert (found.start, found.deviations) == (50, np.inf)
+    values[10:50:4] = 0.9998
+    values[45] = 0.999
+    values[50:] = 1.0
+    assert find_excursion(values) is not None
+    assert find_excursion(values, slight=SLIGHT) is None
     quiet = 1.0 + noise(60, 0.0, 1e-5)
     quiet[50:] += 1e-3
     assert find_excursion(quiet, slight=SLIGHT) is not None
