@@ -10,9 +10,9 @@ from esper_analyzer.drawing.style import STATUS_STYLE, fit
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.picture import Picture
 from esper_analyzer.live.progress import Progress
-from esper_analyzer.reading.run_reader import GOING_ON
-from esper_analyzer.wording import compact, count, duration, rate, status_word
+from esper_analyzer.wording import compact, count, duration, rate
 from esper_schemas.cleaning import printable
+from esper_schemas.run.ending import GOING_ON, status_word
 
 YOUNG_SECS = 2.0
 """A row younger than this is shown as "< 2 s ago"."""

@@ -27,9 +27,9 @@ from esper_analyzer.measuring.history import History, history_of, with_frames
 from esper_analyzer.measuring.places import Places
 from esper_analyzer.reading.gaps import MIN_STEPS, Numbering, attempts_in, numbering_of_new
 from esper_analyzer.reading.run_index import RunIndex, dropped_in, every_row_of, rows_of
-from esper_analyzer.reading.run_reader import GOING_ON, Status
 from esper_analyzer.reading.segment_index import SegmentIndex, to_frame
 from esper_schemas.errors import FormatVersionError, NotARunError, RunDamagedError
+from esper_schemas.run.ending import GOING_ON, Status
 from esper_schemas.segment.follow import RankFollower
 
 STATUS_SECS = 1.0
