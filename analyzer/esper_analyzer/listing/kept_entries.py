@@ -38,6 +38,7 @@ class _Kept:
 
     fingerprint: str
     status: str | None
+    end_reason: str | None
     created: str | None
     env: str | None
     trainer: str | None

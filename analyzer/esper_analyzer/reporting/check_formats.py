@@ -131,7 +131,10 @@ def as_github(check: Check) -> str:
         if kind == "notice" and condition.level == "warning":
             kind = "warning"
         title = f"{SUITE}: {condition.name} of {printable(check.run.run_id)}"
-        message = "\n".join([_headline(condition), *condition.reasons])
+        said = [_headline(condition), *condition.reasons]
+        if condition is check.verdict and check.run.end_reason:
+            said.append(f"The status of the run is {check.run.described_ending}")
+        message = "\n".join(said)
         lines.append(f"::{kind} title={_property(title)}::{_data(message)}\n")
     return "".join(lines)
 

@@ -103,16 +103,21 @@ def _after(head: Text, indent: int, text: str) -> Iterator[Text]:
     yield from (Text(line, style="dim") for line in lines[1:])
 
 
-def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
-    status = Text(status_word(run.status, is_imported=run.is_imported), style=STATUS_STYLE[run.status])
-    head = Text().append(fit(printable(run.run_id), WIDTH - 14), style="bold").append("  ").append_text(status)
-    reason, room = printable(run.end_reason or ""), WIDTH - head.cell_len - 2
+def name_and_ending(run_id: str, status: str, end_reason: str | None, *, is_imported: bool) -> Iterator[Text]:
+    """Yield the name of a run, its status, and why it ended where that is known, as one line or two."""
+    word = Text(status_word(status, is_imported=is_imported), style=STATUS_STYLE[status])
+    head = Text().append(fit(printable(run_id), WIDTH - 14), style="bold").append("  ").append_text(word)
+    reason, room = printable(end_reason or ""), WIDTH - head.cell_len - 2
     if reason and room >= MIN_REASON:
         yield head.append(f": {fit(reason, room)}")
     else:
         yield head
         if reason:
             yield Text(fit(f"  {reason}", WIDTH))
+
+
+def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
+    yield from name_and_ending(run.run_id, run.status, run.end_reason, is_imported=run.is_imported)
     yield from _wrapped(printable(run.path), "  ", "  ", style="dim")
     parts = [" on ".join(printable(part) for part in (run.trainer, run.env) if part)]
     parts += [printable(run.device)] if run.device else []

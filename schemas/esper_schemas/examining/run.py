@@ -27,6 +27,7 @@ from esper_schemas.run.directory import (
     rank_numbers,
     run_at,
 )
+from esper_schemas.run.ending import Ending, ending_of
 from esper_schemas.run.finding import candidates, resolve_run
 from esper_schemas.run.records import RunHeader
 from esper_schemas.run.storage import Storage
@@ -35,7 +36,10 @@ from esper_schemas.run.store import Place
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result of `verify_run`: the faults of the whole run, and how much was examined."""
+    """The result of `verify_run`: the faults of the whole run, how much was examined, and how the run ended.
+
+    `ending` is None where nobody asked.
+    """
 
     path: Place
     run_id: str | None
@@ -43,6 +47,7 @@ class Verification:
     segments: int
     rows: int
     faults: list[Fault]
+    ending: Ending | None = None
 
     @property
     def is_damaged(self) -> bool:
@@ -58,7 +63,13 @@ class Verification:
         ]
         return {
             "format": "esper-verify/1",
-            "run": {"run_id": self.run_id, "path": str(self.path), "ranks": self.ranks},
+            "run": {
+                "run_id": self.run_id,
+                "path": str(self.path),
+                "ranks": self.ranks,
+                "status": self.ending and self.ending.status,
+                "end_reason": self.ending and self.ending.reason,
+            },
             "segments": self.segments,
             "rows": self.rows,
             "damaged": self.is_damaged,
@@ -104,7 +115,8 @@ def verify_run(run: StoredRun, step: Step = lambda: None) -> Verification:
         FormatVersionError: a newer Esper wrote a part of it.
     """
     with run.open() as folder:
-        return examine_run(folder, run.path.resolve().name, "rows", step).verification(run.path)
+        found = examine_run(folder, run.path.resolve().name, "rows", step)
+    return replace(found.verification(run.path), ending=ending_of(run, None))
 
 
 @dataclass(frozen=True, slots=True)
