@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stable_baselines3 import A2C
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    CheckpointCallback,
+    EvalCallback,
+    EventCallback,
+    EveryNTimesteps,
+)
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tests.adapters.sb3_runs import ROLLOUT, STEPS, Fixed, RaiseAt, make_ppo, rows_of
 from tests.forked import TRAINING, run_code
@@ -94,6 +103,70 @@ def test_other_algorithms_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="found A2C, which logs other quantities"):
         model.learn(100, callback=RecorderCallback(tmp_path, run_id="a2c"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda callback: EveryNTimesteps(ROLLOUT, callback),
+        lambda callback: [CheckpointCallback(ROLLOUT, "saved"), EveryNTimesteps(ROLLOUT, CallbackList([callback]))],
+        lambda callback: EvalCallback(make_vec_env("CartPole-v1", 1), callback_after_eval=callback, eval_freq=STEPS),
+        lambda callback: EvalCallback(
+            make_vec_env("CartPole-v1", 1), callback_on_new_best=callback, eval_freq=STEPS, warn=False
+        ),
+    ],
+    ids=["event", "list", "after_eval", "on_new_best"],
+)
+def test_a_place_without_rollouts_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, around: Callable[[BaseCallback], Any]
+) -> None:
+    """Inside a callback of events nothing could be recorded: that is said before a run is made, with what to do."""
+    monkeypatch.chdir(tmp_path)
+    callback = RecorderCallback(run_id="inside")
+    with pytest.raises(UsageError, match=r"is inside E\w+, which .* as callback=\[RecorderCallback"):
+        make_ppo().learn(ROLLOUT, callback=around(callback))
+    assert not Path("runs").exists()
+    make_ppo().learn(ROLLOUT, callback=callback)  # the same object in a good place
+    assert len(rows_of(open_run("runs/inside"))) == 1
+
+
+class PassesOn(EventCallback):
+    """A callback of events that passes rollouts on, too."""
+
+    def _on_rollout_start(self) -> None:
+        assert self.callback is not None
+        self.callback.on_rollout_start()
+
+    def _on_rollout_end(self) -> None:
+        assert self.callback is not None
+        self.callback.on_rollout_end()
+
+    def _on_step(self) -> bool:
+        return self._on_event()
+
+    def _on_training_end(self) -> None:
+        assert self.callback is not None
+        self.callback.on_training_end()
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda callback: [CheckpointCallback(ROLLOUT, "saved"), callback],
+        lambda callback: CallbackList([CallbackList([callback, CheckpointCallback(STEPS, "saved")])]),
+        lambda callback: [EveryNTimesteps(STEPS, CheckpointCallback(1, "saved")), callback],
+        PassesOn,
+    ],
+    ids=["beside", "lists", "after", "own"],
+)
+def test_every_place_that_hears_of_rollouts_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, around: Callable[[BaseCallback], Any]
+) -> None:
+    """Beside other callbacks, in lists of lists, and inside one that passes everything on, every update is a row."""
+    monkeypatch.chdir(tmp_path)
+    make_ppo().learn(2 * ROLLOUT, callback=around(RecorderCallback(run_id="heard")))
+    run = open_run("runs/heard")
+    assert (run.status(), len(rows_of(run))) == ("finished", 2)
 
 
 def test_a_run_that_exists_is_refused_before_training(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from esper_schemas.run.records import EndStatus, check_return_goal
 
 try:
     from stable_baselines3 import PPO
-    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
     from esper_recorder.adapters.sb3_minibatches import Minibatches
     from esper_recorder.adapters.sb3_models import (
@@ -79,8 +79,8 @@ class RecorderCallback(BaseCallback):
             whatever its number of environments or steps.
 
     Raises:
-        UsageError: `return_goal` is not a finite number; or `learn` was called on another algorithm, or on a different
-            model than before.
+        UsageError: `return_goal` is not a finite number; or `learn` was called on another algorithm, on a different
+            model than before, or with this callback inside one that calls it only now and then.
         UsageError, RunExistsError, RunLockedError, RunDamagedError, OSError: as `Recorder.open`, from `learn`,
             before the first step.
 
@@ -156,6 +156,7 @@ class RecorderCallback(BaseCallback):
             )
 
     def _on_training_start(self) -> None:
+        self._check_place()
         self.close("failed", "learn() was called again after an exception had ended it")
         model = self.model
         is_first = self._recorded_model is None
@@ -192,7 +193,21 @@ class RecorderCallback(BaseCallback):
         self._episodes, self._has_done = [], False
         self._lap = perf_counter()
 
+    def _check_place(self) -> None:
+        """Refuse a place in which no rollout is heard of, such as inside `EveryNTimesteps`."""
+        around = self.parent
+        if around is None or _passes_all_on(self.locals.get("callback"), self):
+            return
+        if type(around)._on_rollout_start is BaseCallback._on_rollout_start:
+            name = type(around).__name__
+            raise UsageError(
+                f"RecorderCallback must hear of every rollout, and is inside {name}, which calls it only now and then:"
+                f" pass it to learn() beside that, as callback=[RecorderCallback(...), {name}(...)]"
+            )
+
     def _on_step(self) -> bool:
+        if self._recorded_model is None:  # as `callback_on_new_best`, of which SB3 does not say that training starts
+            self._check_place()
         self._has_done = self._has_done or bool(np.any(self.locals["dones"]))
         self._episodes += [info["episode"] for info in self.locals["infos"] if info.get("episode") is not None]
         return True
@@ -279,6 +294,13 @@ class RecorderCallback(BaseCallback):
             "episode_return_mean": float(np.mean([episode["r"] for episode in self._episodes])),
             "episode_length_mean": float(np.mean([episode["l"] for episode in self._episodes])),
         }
+
+
+def _passes_all_on(callback: object, to: BaseCallback) -> bool:
+    """Whether a callback is this one, or a list, at any depth, that passes every call on to it."""
+    return callback is to or (
+        isinstance(callback, CallbackList) and any(_passes_all_on(one, to) for one in callback.callbacks)
+    )
 
 
 def _times(factor: float, value: float | None) -> float | None:
