@@ -18,8 +18,8 @@ from stable_baselines3.common.callbacks import (
     EveryNTimesteps,
 )
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv
-from tests.adapters.sb3_runs import ROLLOUT, STEPS, Fixed, RaiseAt, make_ppo, rows_of
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from tests.adapters.sb3_runs import ENVS, ROLLOUT, STEPS, Fixed, RaiseAt, make_ppo, rows_of
 from tests.forked import TRAINING, run_code
 
 from esper_analyzer import open_run
@@ -53,10 +53,17 @@ def test_rows_are_safe_at_once_and_a_second_learn_takes_the_run_up(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("end", "status"), [("sys.exit(3)", "failed"), ("1 / 0", "failed"), ("return False", "finished")]
+    ("end", "status"),
+    [
+        ("sys.exit(3)", "failed"),
+        ("1 / 0", "failed"),
+        ("return False", "finished"),
+        ("sys.exit(0)", "finished"),
+        ("raise SystemExit", "finished"),
+    ],
 )
 def test_a_callback_that_ends_the_program_or_the_training(tmp_path: Path, end: str, status: str) -> None:
-    """A training that sys.exit or an exception that was caught has ended is not finished; one that was stopped is."""
+    """A training that an exit code or a caught exception has ended is not finished; one that ended as planned is."""
     script = f"""
 import sys
 from stable_baselines3 import PPO
@@ -77,6 +84,63 @@ except ZeroDivisionError:
     run = open_run(tmp_path / "script")
     assert (run.status(), len(rows_of(run))) == (status, 1)
     assert ("learn() did not return" in (run.attempts()[-1].reason or "")) == (status == "failed")
+
+
+def test_a_planned_exit_in_the_environment(tmp_path: Path) -> None:
+    """A signal handler that ends the program with `sys.exit(0)` in the middle of a step leaves a finished run."""
+    script = """
+import os, signal, sys
+import gymnasium as gym
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+from esper_recorder.adapters.sb3 import RecorderCallback
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+class Ended(gym.Wrapper):
+    steps = 0
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 40:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().step(action)
+env = VecNormalize(make_vec_env("CartPole-v1", 1, wrapper_class=Ended))
+model = PPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1, device="cpu")
+model.learn(9999, callback=RecorderCallback(sys.argv[1], run_id="script"))
+"""
+    assert run_code(script, tmp_path, imports=TRAINING).returncode == 0
+    run = open_run(tmp_path / "script")
+    assert (run.status(), run.attempts()[-1].reason, len(rows_of(run))) == ("finished", None, 1)
+
+
+def test_a_planned_exit_between_the_updates_of_an_own_loop(tmp_path: Path) -> None:
+    """A loop without `learn` ends as any other program: it has finished, unless something says that it failed."""
+    script = """
+import sys
+from stable_baselines3 import PPO
+from esper_recorder.adapters.sb3 import RecorderCallback
+model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1, device="cpu")
+_, callback = model._setup_learn(9999, RecorderCallback(sys.argv[1], run_id="script"))
+callback.on_training_start({}, {})
+for update in range(3):
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
+    model.train()
+    if update == 1:
+        sys.exit(0)
+"""
+    run_code(script, tmp_path, imports=TRAINING)
+    run = open_run(tmp_path / "script")
+    assert (run.status(), len(rows_of(run))) == ("finished", 1)
+
+
+def test_the_environment_is_as_before_and_can_be_saved_meanwhile(tmp_path: Path) -> None:
+    """Checkpoints of the model and of `VecNormalize` hold nothing of ours; nothing is left of it after `learn`."""
+    env = VecNormalize(make_vec_env("CartPole-v1", ENVS, seed=0))
+    saves = CheckpointCallback(STEPS, str(tmp_path / "saved"), save_vecnormalize=True)
+    model = make_ppo(env)
+    model.learn(2 * ROLLOUT, callback=[RecorderCallback(tmp_path, run_id="saved"), saves])
+    assert "step_wait" not in vars(env.unwrapped)
+    assert type(model).load(next((tmp_path / "saved").glob("*.zip")), device="cpu").num_timesteps
+    assert VecNormalize.load(str(next((tmp_path / "saved").glob("*.pkl"))), env.venv).num_envs == ENVS
 
 
 def test_ctrl_c_in_a_script_of_three_lines(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ try:
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
+    from esper_recorder.adapters.planned_exit import PlannedExit
     from esper_recorder.adapters.sb3_minibatches import Minibatches
     from esper_recorder.adapters.sb3_models import (
         VALUE_LOSS_FACTOR,
@@ -52,6 +53,11 @@ _LOGGED = {
     "clip_range": "train/clip_range",
 }
 """Metrics that SB3 logs with the same meaning under another name."""
+
+
+_CALLED = ("on_rollout_start", "on_step", "on_rollout_end")
+_STEPS = ("step_async", "step_wait")
+"""What `learn` calls of its callback, and of the environment below all wrappers, where people end a training."""
 
 
 class RecorderCallback(BaseCallback):
@@ -126,6 +132,7 @@ class RecorderCallback(BaseCallback):
         self._row: dict[str, Any] | None = None  # what is known so far of the update in progress
         self._lap = 0.0
         self._minibatches: Minibatches | None = None
+        self._exit: PlannedExit | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -133,14 +140,14 @@ class RecorderCallback(BaseCallback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch_no_minibatches()
+        self._let_go()
         if self._recorder is not None:
             self._recorder.__exit__(kind, error, trace)
             self._recorder = None
 
     def close(self, status: EndStatus = "finished", reason: str | None = None) -> None:
         """End the run, as `Recorder.close`; `learn` calls this when it returns."""
-        self._watch_no_minibatches()
+        self._let_go()
         if self._recorder is not None:
             self._recorder.close(status, reason)
             self._recorder = None
@@ -175,7 +182,10 @@ class RecorderCallback(BaseCallback):
             upload=self._upload,
             redact=self._redact,
         )
-        self._recorder.expect_close(LEFT_OPEN)
+        if self.locals.get("self") is model:  # else a loop of the user's own calls us, and no `learn`
+            self._recorder.expect_close(LEFT_OPEN)
+        called = [(self.locals.get("callback"), _CALLED), (getattr(model.env, "unwrapped", None), _STEPS)]
+        self._exit = PlannedExit(called, self._recorder.expect_exit)
         self.path, self._run_id, self._recorded_model = self._recorder.path, self._recorder.run_id, model
         if is_first:
             try:
@@ -243,10 +253,12 @@ class RecorderCallback(BaseCallback):
                 raise
             log.warning("%s: no minibatches for the black box: %s: %s", self.path, type(error).__name__, error)
 
-    def _watch_no_minibatches(self) -> None:
-        if self._minibatches is not None:
-            self._minibatches.close()
-            self._minibatches = None
+    def _let_go(self) -> None:
+        """Leave model, environment and callbacks as they were."""
+        for watched in (self._exit, self._minibatches):
+            if watched is not None:
+                watched.close()
+        self._exit = self._minibatches = None
 
     def _record(self) -> None:
         """Record the update that has just finished, if there was one since the last call."""
