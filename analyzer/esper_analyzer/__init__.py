@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from esper_analyzer.measuring.trends import Trend, long_trend, trend, trend_of
     from esper_analyzer.notebook.overlay import plot_runs
     from esper_analyzer.reading.black_boxes import BlackBox
-    from esper_analyzer.reading.run_reader import Status
     from esper_analyzer.reporting.comparison.compare import compare
     from esper_analyzer.reporting.comparison.comparison import Comparison
     from esper_analyzer.reporting.report import Report
     from esper_analyzer.run import Run, open_run
     from esper_schemas.examining.faults import Fault
+    from esper_schemas.run.ending import Status
 
 __all__ = [
     "Alert",
@@ -78,7 +78,7 @@ _ON_FIRST_USE = {
     "Run": "esper_analyzer.run",
     "Settings": "esper_analyzer.judging.settings",
     "Snapshot": "esper_analyzer.measuring.snapshot",
-    "Status": "esper_analyzer.reading.run_reader",
+    "Status": "esper_schemas.run.ending",
     "Trend": "esper_analyzer.measuring.trends",
     "Verdict": "esper_analyzer.judging.verdict",
     "compare": "esper_analyzer.reporting.comparison.compare",

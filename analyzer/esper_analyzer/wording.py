@@ -154,11 +154,6 @@ def is_advisory(metric: str, level: Level) -> bool:
     return metric == LOSS_RATIO and level in ("warning", "critical")
 
 
-def status_word(status: str, *, is_imported: bool) -> str:
-    """Return the status of a run for people. Of the log of another trainer nobody knows whether it finished."""
-    return "imported" if is_imported and status == "finished" else status
-
-
 def level_word(metric: str, level: Level) -> str:
     """Return the word that people read for the level of a metric's value."""
     return ADVISORY if is_advisory(metric, level) else level

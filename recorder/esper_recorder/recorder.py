@@ -211,6 +211,10 @@ class Recorder:
         """
         self._background.if_not_closed = ("failed", reason)
 
+    def expect_exit(self) -> None:
+        """Say that `sys.exit(0)` is ending the program, as planned: if nobody closes this run, it has finished."""
+        self._background.if_not_closed = ("finished", None)
+
     def __enter__(self) -> Self:
         return self
 

@@ -115,6 +115,23 @@ def test_rows_are_safe_at_once_and_a_second_learn_takes_the_run_up(tmp_path: Pat
     assert "learn() was called again" in str(found.attempts()[0].reason)
 
 
+@pytest.mark.parametrize(("code", "status"), [("0", "finished"), ("3", "failed")])
+def test_an_exit_in_the_environment_is_planned_if_its_code_says_so(tmp_path: Path, code: str, status: str) -> None:
+    """`sys.exit(0)` in the middle of a training leaves a finished run; with another code it failed."""
+    script = f"""
+import sys
+from pathlib import Path
+from tests.adapters.rsl_rl_runs import STEPS, make_runner
+runner = make_runner(Path(sys.argv[1]), {{}})
+runner.env.raise_at = (STEPS + 3, SystemExit({code}))
+runner.learn(9)
+"""
+    assert run_code(script, tmp_path, imports=TRAINING).returncode == int(code)
+    found = opened(tmp_path)
+    assert (found.status(), len(rows_of(found))) == (status, 1)
+    assert ("learn() did not return" in (found.attempts()[-1].reason or "")) == (status == "failed")
+
+
 def test_a_training_that_an_exception_ended_is_not_finished(tmp_path: Path) -> None:
     """A program that catches what ends its training, and then ends well, leaves a failed run."""
     script = """

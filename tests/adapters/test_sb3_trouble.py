@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stable_baselines3 import A2C
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv
-from tests.adapters.sb3_runs import ROLLOUT, STEPS, Fixed, RaiseAt, make_ppo, rows_of
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CallbackList,
+    CheckpointCallback,
+    EvalCallback,
+    EventCallback,
+    EveryNTimesteps,
+)
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from tests.adapters.sb3_runs import ENVS, ROLLOUT, STEPS, Fixed, RaiseAt, make_ppo, rows_of
 from tests.forked import TRAINING, run_code
 
 from esper_analyzer import open_run
@@ -44,10 +53,17 @@ def test_rows_are_safe_at_once_and_a_second_learn_takes_the_run_up(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("end", "status"), [("sys.exit(3)", "failed"), ("1 / 0", "failed"), ("return False", "finished")]
+    ("end", "status"),
+    [
+        ("sys.exit(3)", "failed"),
+        ("1 / 0", "failed"),
+        ("return False", "finished"),
+        ("sys.exit(0)", "finished"),
+        ("raise SystemExit", "finished"),
+    ],
 )
 def test_a_callback_that_ends_the_program_or_the_training(tmp_path: Path, end: str, status: str) -> None:
-    """A training that sys.exit or an exception that was caught has ended is not finished; one that was stopped is."""
+    """A training that an exit code or a caught exception has ended is not finished; one that ended as planned is."""
     script = f"""
 import sys
 from stable_baselines3 import PPO
@@ -68,6 +84,63 @@ except ZeroDivisionError:
     run = open_run(tmp_path / "script")
     assert (run.status(), len(rows_of(run))) == (status, 1)
     assert ("learn() did not return" in (run.attempts()[-1].reason or "")) == (status == "failed")
+
+
+def test_a_planned_exit_in_the_environment(tmp_path: Path) -> None:
+    """A signal handler that ends the program with `sys.exit(0)` in the middle of a step leaves a finished run."""
+    script = """
+import os, signal, sys
+import gymnasium as gym
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+from esper_recorder.adapters.sb3 import RecorderCallback
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+class Ended(gym.Wrapper):
+    steps = 0
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 40:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().step(action)
+env = VecNormalize(make_vec_env("CartPole-v1", 1, wrapper_class=Ended))
+model = PPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1, device="cpu")
+model.learn(9999, callback=RecorderCallback(sys.argv[1], run_id="script"))
+"""
+    assert run_code(script, tmp_path, imports=TRAINING).returncode == 0
+    run = open_run(tmp_path / "script")
+    assert (run.status(), run.attempts()[-1].reason, len(rows_of(run))) == ("finished", None, 1)
+
+
+def test_a_planned_exit_between_the_updates_of_an_own_loop(tmp_path: Path) -> None:
+    """A loop without `learn` ends as any other program: it has finished, unless something says that it failed."""
+    script = """
+import sys
+from stable_baselines3 import PPO
+from esper_recorder.adapters.sb3 import RecorderCallback
+model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1, device="cpu")
+_, callback = model._setup_learn(9999, RecorderCallback(sys.argv[1], run_id="script"))
+callback.on_training_start({}, {})
+for update in range(3):
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
+    model.train()
+    if update == 1:
+        sys.exit(0)
+"""
+    run_code(script, tmp_path, imports=TRAINING)
+    run = open_run(tmp_path / "script")
+    assert (run.status(), len(rows_of(run))) == ("finished", 1)
+
+
+def test_the_environment_is_as_before_and_can_be_saved_meanwhile(tmp_path: Path) -> None:
+    """Checkpoints of the model and of `VecNormalize` hold nothing of ours; nothing is left of it after `learn`."""
+    env = VecNormalize(make_vec_env("CartPole-v1", ENVS, seed=0))
+    saves = CheckpointCallback(STEPS, str(tmp_path / "saved"), save_vecnormalize=True)
+    model = make_ppo(env)
+    model.learn(2 * ROLLOUT, callback=[RecorderCallback(tmp_path, run_id="saved"), saves])
+    assert "step_wait" not in vars(env.unwrapped)
+    assert type(model).load(next((tmp_path / "saved").glob("*.zip")), device="cpu").num_timesteps
+    assert VecNormalize.load(str(next((tmp_path / "saved").glob("*.pkl"))), env.venv).num_envs == ENVS
 
 
 def test_ctrl_c_in_a_script_of_three_lines(tmp_path: Path) -> None:
@@ -94,6 +167,70 @@ def test_other_algorithms_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="found A2C, which logs other quantities"):
         model.learn(100, callback=RecorderCallback(tmp_path, run_id="a2c"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda callback: EveryNTimesteps(ROLLOUT, callback),
+        lambda callback: [CheckpointCallback(ROLLOUT, "saved"), EveryNTimesteps(ROLLOUT, CallbackList([callback]))],
+        lambda callback: EvalCallback(make_vec_env("CartPole-v1", 1), callback_after_eval=callback, eval_freq=STEPS),
+        lambda callback: EvalCallback(
+            make_vec_env("CartPole-v1", 1), callback_on_new_best=callback, eval_freq=STEPS, warn=False
+        ),
+    ],
+    ids=["event", "list", "after_eval", "on_new_best"],
+)
+def test_a_place_without_rollouts_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, around: Callable[[BaseCallback], Any]
+) -> None:
+    """Inside a callback of events nothing could be recorded: that is said before a run is made, with what to do."""
+    monkeypatch.chdir(tmp_path)
+    callback = RecorderCallback(run_id="inside")
+    with pytest.raises(UsageError, match=r"is inside E\w+, which .* as callback=\[RecorderCallback"):
+        make_ppo().learn(ROLLOUT, callback=around(callback))
+    assert not Path("runs").exists()
+    make_ppo().learn(ROLLOUT, callback=callback)  # the same object in a good place
+    assert len(rows_of(open_run("runs/inside"))) == 1
+
+
+class PassesOn(EventCallback):
+    """A callback of events that passes rollouts on, too."""
+
+    def _on_rollout_start(self) -> None:
+        assert self.callback is not None
+        self.callback.on_rollout_start()
+
+    def _on_rollout_end(self) -> None:
+        assert self.callback is not None
+        self.callback.on_rollout_end()
+
+    def _on_step(self) -> bool:
+        return self._on_event()
+
+    def _on_training_end(self) -> None:
+        assert self.callback is not None
+        self.callback.on_training_end()
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda callback: [CheckpointCallback(ROLLOUT, "saved"), callback],
+        lambda callback: CallbackList([CallbackList([callback, CheckpointCallback(STEPS, "saved")])]),
+        lambda callback: [EveryNTimesteps(STEPS, CheckpointCallback(1, "saved")), callback],
+        PassesOn,
+    ],
+    ids=["beside", "lists", "after", "own"],
+)
+def test_every_place_that_hears_of_rollouts_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, around: Callable[[BaseCallback], Any]
+) -> None:
+    """Beside other callbacks, in lists of lists, and inside one that passes everything on, every update is a row."""
+    monkeypatch.chdir(tmp_path)
+    make_ppo().learn(2 * ROLLOUT, callback=around(RecorderCallback(run_id="heard")))
+    run = open_run("runs/heard")
+    assert (run.status(), len(rows_of(run))) == ("finished", 2)
 
 
 def test_a_run_that_exists_is_refused_before_training(tmp_path: Path) -> None:

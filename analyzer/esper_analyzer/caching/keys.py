@@ -12,10 +12,10 @@ from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.rules.rule import Rule
 from esper_analyzer.judging.settings import Settings
 from esper_analyzer.reading.run_index import RunIndex
-from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.reading.segment_index import SegmentIndex, uses_stored_numbers
 from esper_schemas.errors import EsperError, StoreError
 from esper_schemas.metric.metrics import Bands
+from esper_schemas.run.ending import GOING_ON
 
 
 def key_of(*parts: object) -> str:

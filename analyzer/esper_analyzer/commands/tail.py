@@ -88,9 +88,9 @@ def tail(
     Example: esper-analyze tail runs/CartPole-v1__ppo__1
     """
     from esper_analyzer.reading.imported_log import LogChoice
-    from esper_analyzer.reading.run_reader import GOING_ON
     from esper_analyzer.terminal import tail as screens
     from esper_analyzer.terminal.choices import chosen_to_see
+    from esper_schemas.run.ending import GOING_ON
 
     if once and on_alert is not None:
         raise UsageError("--on-alert needs a tail that goes on, and --once shows one frame; leave --once out")

@@ -4,35 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from esper_analyzer.drawing.style import STATUS_STYLE, fit
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.live.picture import Picture
 from esper_analyzer.live.progress import Progress
-from esper_analyzer.reading.run_reader import GOING_ON
-from esper_analyzer.wording import compact, count, duration, rate, status_word
+from esper_analyzer.wording import compact, count, duration, rate
 from esper_schemas.cleaning import printable
+from esper_schemas.run.ending import GOING_ON, status_word
 
 YOUNG_SECS = 2.0
 """A row younger than this is shown as "< 2 s ago"."""
 
 _LEAST = 12  # cells of a part that is cut
+_LEAST_REASON = 30  # cells of why a run ended; where fewer are left beside the name, it is below
 
 
 def heading(run: JudgedRun, rank: int, picture: Picture, width: int, now: float | None = None) -> list[Text]:
-    """Draw run and status; below them what is known of it, in order of importance, as far as there is room.
+    """Draw run, status and why it ended; below them what is known of it, the most important first, while there is room.
 
     Args:
         run, rank, picture: what is shown.
         width: cells there are.
         now: seconds since 1970; by default the time now.
     """
-    word = status_word(picture.status, is_imported=run.is_imported)
-    status = Text(f"● {word}", style=STATUS_STYLE.get(picture.status, "bold"))
-    name = Text(" ").append(fit(printable(run.header.run_id), width - 3 - status.cell_len), style="bold")
+    said, run_id = picture.described_ending(is_imported=run.is_imported), printable(run.header.run_id)
+    word, room = status_word(picture.status, is_imported=run.is_imported), width - 5 - cell_len(run_id)
+    is_apart = said != word and room < min(cell_len(said), len(word) + _LEAST_REASON)
+    status = Text(f"● {word if is_apart or said == word else fit(said, room)}")
+    status.stylize(STATUS_STYLE.get(picture.status, "bold"))
+    name = Text(" ").append(fit(run_id, width - 3 - status.cell_len), style="bold")
     first = name.append(" " * (width - 1 - name.cell_len - status.cell_len)).append_text(status)
-    return [first, _fitting([part for part in _parts(run, rank, picture, now) if part], width)]
+    parts = [fit(said, width // 2) if is_apart else "", *_parts(run, rank, picture, now)]
+    return [first, _fitting([part for part in parts if part], width)]
 
 
 def _fitting(parts: list[str], width: int) -> Text:

@@ -9,8 +9,8 @@ import polars as pl
 
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.reading.black_boxes import BlackBox
-from esper_analyzer.reading.run_reader import GOING_ON
 from esper_schemas.cleaning import printable
+from esper_schemas.run.ending import GOING_ON
 
 
 @dataclass(frozen=True, slots=True)

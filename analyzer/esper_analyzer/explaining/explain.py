@@ -26,6 +26,7 @@ from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
 from esper_analyzer.reading.run_index import RunIndex
 from esper_schemas.errors import RunDamagedError, UsageError
 from esper_schemas.metric.payload import METRICS
+from esper_schemas.run.ending import Ending
 
 LOOKBACK = 40
 """A metric may have left its band in so many updates up to the one that is explained."""
@@ -66,7 +67,7 @@ def explain_run(
 def _explain(
     run: JudgedRun, found: RunIndex, update: int | None, rank: int | None, judged: Mapping[int, Judgement] | None
 ) -> Explanation:
-    frames = found.frames()
+    frames, ending = found.frames(), run.ending(rank)
     boxes = black_boxes_of(run.directory, found)
     if not any(index.rows for index in found.ranks.values()):
         raise UsageError(nothing_recorded(run, boxes))
@@ -79,7 +80,7 @@ def _explain(
         by_rank = judgements(run, found, frames) if judged is None else judged
         chosen = trouble_of({number: one.trouble for number, one in by_rank.items()})
         if chosen is None or chosen[1].is_too_early:
-            return _nothing(run, found, frames, chosen)
+            return _nothing(run, ending, found, frames, chosen)
         rank, trouble = chosen
         update = trouble.alert.update
     elif rank is None:
@@ -99,6 +100,9 @@ def _explain(
     return Explanation(
         run_id=run.header.run_id,
         path=str(run.path),
+        status=ending.status,
+        end_reason=ending.reason,
+        is_imported=run.is_imported,
         rank=rank,
         update=update,
         chosen=_chosen(trouble, broke),
@@ -252,7 +256,11 @@ def _outside(rows: pl.LazyFrame) -> list[Moved]:
 
 
 def _nothing(
-    run: JudgedRun, found: RunIndex, frames: dict[int, pl.LazyFrame], early: tuple[int, Trouble] | None
+    run: JudgedRun,
+    ending: Ending,
+    found: RunIndex,
+    frames: dict[int, pl.LazyFrame],
+    early: tuple[int, Trouble] | None,
 ) -> Explanation:
     """Say that there is no trouble to explain, or that the only alert, of this rank, came too early."""
     rank = found.shown("first")[0] if early is None else early[0]
@@ -260,6 +268,9 @@ def _nothing(
     return Explanation(
         run_id=run.header.run_id,
         path=str(run.path),
+        status=ending.status,
+        end_reason=ending.reason,
+        is_imported=run.is_imported,
         rank=rank,
         update=newest,
         chosen="nothing",

@@ -11,6 +11,7 @@ from esper_analyzer.explaining.band import Direction
 from esper_analyzer.explaining.presence import Presence
 from esper_analyzer.judging.trouble import RaisedAlert
 from esper_analyzer.strict_json import strict
+from esper_schemas.run.ending import Status
 
 FORMAT = "esper-explain/1"
 
@@ -70,6 +71,8 @@ class Explanation:
 
     Attributes:
         run_id, path: the run.
+        status, end_reason: the status of the ranks that were looked at, and why the last attempt ended; as of a report.
+        is_imported: whether it is the log of another trainer, of whose end nothing is known.
         rank: the rank whose rows were read.
         update: the update that is explained. Later rows were not read.
         chosen: why this one: it was `asked` for, or an alert was raised in it that is `in force` after the newest row,
@@ -90,6 +93,9 @@ class Explanation:
 
     run_id: str
     path: str
+    status: Status
+    end_reason: str | None
+    is_imported: bool
     rank: int
     update: int
     chosen: Chosen

@@ -52,6 +52,7 @@ class RunEntry:
         name: the name to type after `--run`: the path below the root.
         path: the run's folder, or its place in an object store.
         status: as of `Run.status`; None if the header cannot be read.
+        end_reason: why the last attempt ended, as of a report; None where it does not say.
         created: when the run was created (ISO 8601, UTC), as its header says.
         age_secs: seconds since then; None if that is no valid time.
         env, trainer: as the header says.
@@ -72,6 +73,7 @@ class RunEntry:
     name: str
     path: Place
     status: str | None = None
+    end_reason: str | None = None
     created: str | None = None
     age_secs: float | None = None
     env: str | None = None
@@ -108,11 +110,12 @@ def read_header(path: Place, name: str) -> RunEntry:
     """Read what is known of a run without reading its rows. Only StoreError is raised; any other is in the entry."""
     try:
         run = JudgedRun(run_at(path))
-        header = run.header
+        header, (status, end_reason) = run.header, run.ending(None)
         return RunEntry(
             name=name,
             path=path,
-            status=run.status(None),
+            status=status,
+            end_reason=end_reason,
             created=header.created,
             age_secs=age_of(header.created),
             env=header.env,

@@ -20,9 +20,9 @@ from typing import Any, get_args
 
 from esper_analyzer.listing.entry import RunEntry
 from esper_analyzer.listing.keys import Key, Kind, Value, key_of
-from esper_analyzer.reading.run_reader import Status
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.levels import LEVELS, severity_of
+from esper_schemas.run.ending import Status
 
 OPTION = "--filter"
 

@@ -69,6 +69,7 @@ def row_of(run: RunEntry) -> dict[str, Any]:
         "verdict": {"level": run.level, "since": run.since, "rank": run.rank, "reason": run.reason},
         "damaged": run.is_damaged,
         "error": run.error,
+        "end_reason": run.end_reason,
         "metrics": {name: value for name, value in sorted(run.measured.items()) if name not in _NOT_ASKED},
         "config": dict(run.config),
     }

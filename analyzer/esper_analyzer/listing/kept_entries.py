@@ -18,11 +18,11 @@ from esper_analyzer.caching.folder import load, store
 from esper_analyzer.caching.keys import key_of, key_of_judging
 from esper_analyzer.judging.settings import Settings
 from esper_analyzer.listing.entry import RunEntry, age_of
-from esper_analyzer.reading.run_reader import GOING_ON
 from esper_schemas.errors import EsperError, StoreError
 from esper_schemas.examining.segment import Depth
 from esper_schemas.metric.metrics import Level
 from esper_schemas.run.directory import run_at
+from esper_schemas.run.ending import GOING_ON
 from esper_schemas.run.storage import SETTLED_NS
 from esper_schemas.run.store import Place
 
@@ -38,6 +38,7 @@ class _Kept:
 
     fingerprint: str
     status: str | None
+    end_reason: str | None
     created: str | None
     env: str | None
     trainer: str | None

@@ -58,6 +58,7 @@ KEYS: dict[str, Key] = {
         _measured("loss", LOSS),
         Key("verdict", "level", False, lambda run: run.level),
         Key("since", "number", False, lambda run: _float(run.since)),
+        Key("end_reason", "text", True, lambda run: run.end_reason),
     )
 }
 """What a list shows, by name."""

@@ -16,6 +16,7 @@ _GAP = 2
 _MIN_NAME, _MAX_NAME = 12, 44
 _MAX_TEXT = 20
 """A text of a run other than its name is cut to so many cells."""
+_END_REASON, _MAX_REASON = "end_reason", 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ def age(secs: float | None) -> str:
     return f"{secs / 604_800:.0f}w"
 
 
-def _text(text: str | None) -> Text:
-    return Text(fit(printable(text), _MAX_TEXT) if text else MISSING)
+def _text(text: str | None, most: int = _MAX_TEXT) -> Text:
+    return Text(fit(printable(text), most) if text else MISSING)
 
 
 def _status(run: RunEntry) -> Text:
@@ -89,6 +90,7 @@ _COLUMNS = (
     _Column("lr", lambda run: _number(run.learning_rate), 5, is_right=True),
     _Column("loss", lambda run: _number(run.measured.get(LOSS)), 6, is_right=True),
     _Column("verdict", _verdict),
+    _Column(_END_REASON, lambda run: _text(run.end_reason, _MAX_REASON), 7),
 )
 
 
@@ -96,7 +98,7 @@ class Table:
     """The runs as lines that fit a width: a heading, and one line for each run.
 
     The name, the status, the return and the verdict are always there. Of the others, as many are shown as there is
-    room for. A run that cannot be read has the reason in its line.
+    room for; why a run ended only where one of them says so. A run that cannot be read has the reason in its line.
 
     Attributes:
         heading: the names of the columns.
@@ -111,7 +113,8 @@ class Table:
 
     def __init__(self, runs: Sequence[RunEntry], width: int, *, without: Collection[str] = ()) -> None:
         read = [run for run in runs if run.error is None]
-        columns = [column for column in _COLUMNS if column.name not in without]
+        unneeded = set(without) if any(run.end_reason for run in read) else {*without, _END_REASON}
+        columns = [column for column in _COLUMNS if column.name not in unneeded]
         cells = {column.name: [column.cell(run) for run in read] for column in columns}
         widths = {
             column.name: max([len(column.name), *(cell.cell_len for cell in cells[column.name])]) for column in columns

@@ -27,9 +27,9 @@ from esper_analyzer.measuring.history import History, history_of, with_frames
 from esper_analyzer.measuring.places import Places
 from esper_analyzer.reading.gaps import MIN_STEPS, Numbering, attempts_in, numbering_of_new
 from esper_analyzer.reading.run_index import RunIndex, dropped_in, every_row_of, rows_of
-from esper_analyzer.reading.run_reader import GOING_ON, Status
 from esper_analyzer.reading.segment_index import SegmentIndex, to_frame
 from esper_schemas.errors import FormatVersionError, NotARunError, RunDamagedError
+from esper_schemas.run.ending import GOING_ON, Ending, Status
 from esper_schemas.segment.follow import RankFollower
 
 STATUS_SECS = 1.0
@@ -49,8 +49,8 @@ class LiveFeed(Feed):
 
     Attributes:
         damage: number of faults of the rank, or of the run as a whole, that are damage.
-        status: status of the rank, or `gone`. It is checked before the newest rows are read, so a status that says
-            the run has ended means that no row is left to read.
+        ending: how the rank ended, or that it goes on; None if the run is gone. It is checked before the newest rows
+            are read, so a status that says the run has ended means that no row is left to read.
         rows: number of rows that count.
         new_rows: the rows of the last look, as they were recorded; an empty frame if there were none.
     """
@@ -76,7 +76,7 @@ class LiveFeed(Feed):
         """
         super().__init__(run, rank)
         self._on_alert = on_alert
-        self.status: Status | Literal["gone"] = run.status(rank)
+        self.ending: Ending | None = run.ending(rank)
         self._asked = time.monotonic()
         index = found or run.look(rank)
         self.damage = index.damage_of(rank)
@@ -98,6 +98,11 @@ class LiveFeed(Feed):
         self._is_checked = found is not None or self.status not in GOING_ON
         self._news_from = -1 if is_new or self._last is None else self._last + 1
         self._again.clear()
+
+    @property
+    def status(self) -> Status | Literal["gone"]:
+        """Status of the rank, or `gone`."""
+        return "gone" if self.ending is None else self.ending.status
 
     @property
     def is_long(self) -> bool:
@@ -123,21 +128,21 @@ class LiveFeed(Feed):
             FormatVersionError: a segment was written by a newer Esper.
         """
         self._earlier = None
-        status = self.status
-        secs = STALE_STATUS_SECS if status == "stale" else STATUS_SECS
+        ending = self.ending
+        secs = STALE_STATUS_SECS if self.status == "stale" else STATUS_SECS
         if time.monotonic() - self._asked >= secs:
             self._asked = time.monotonic()
-            status = self.run.status(self.rank) if self.run.is_there() else "gone"
+            ending = self.run.ending(self.rank) if self.run.is_there() else None
         has_rows = self._take_in(self._poll())
-        if has_rows and status == "stale":
+        if has_rows and ending is not None and ending.status == "stale":
             self._asked = -math.inf  # it is writing again: check the status at the next look
-        changed = has_rows or status != self.status
+        changed = has_rows or ending != self.ending
         if len(self._follower.faults) > self._known_faults:  # part of the followed segment could not be read
             self._known_faults = len(self._follower.faults)
             self._count_damage()
             changed = True
-        self._is_checked &= status == self.status
-        self.status = status
+        self._is_checked &= ending == self.ending
+        self.ending = ending
         return changed
 
     def take_earlier(self) -> pl.LazyFrame:
@@ -374,6 +379,7 @@ class LiveFeed(Feed):
         """Return the state now; it has a verdict once all rows have been judged."""
         return Picture(
             status=self.status,
+            ending=self.ending,
             rows=self.rows,
             total=self.rows,
             recent=self._recent,

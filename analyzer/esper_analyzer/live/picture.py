@@ -22,6 +22,7 @@ from esper_analyzer.measuring.snapshot import MetricState, as_number, state_of, 
 from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO, SLIDING_RETURN, leading
 from esper_schemas.metric.metrics import HISTORY_LENGTH, Level
 from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
+from esper_schemas.run.ending import Ending, describe_ending, status_word
 
 CHARTED = tuple(metric.name for metric in leading())
 """Metrics whose whole course is always in the picture; the course of any other metric is read on request."""
@@ -95,7 +96,8 @@ class Picture:
     """The state of one rank after the rows so far.
 
     Attributes:
-        status: status of the rank.
+        status: status of the rank, or what is done with it: `replay`.
+        ending: how the rank ended, or that it goes on; None if the run is gone, or before the end of a replay.
         rows: number of rows so far.
         total: number of rows known to exist; more than `rows` while reading, or in a replay.
         recent: the newest 512 rows, all columns and Lv/Lp.
@@ -126,6 +128,14 @@ class Picture:
     detail: Detail | None = None
     row: tuple[int, Mapping[str, Any] | None] | None = None
     thresholds: Thresholds = field(default_factory=lambda: DEFAULT_THRESHOLDS)
+    ending: Ending | None = None
+
+    def described_ending(self, *, is_imported: bool) -> str:
+        """Return the status for people, and why the rank ended where that is known; one line that is safe to print."""
+        if self.ending is None or self.ending.reason is None:
+            return status_word(self.status, is_imported=is_imported)
+        said = describe_ending(*self.ending, is_imported=is_imported)
+        return said if self.status == self.ending.status else f"{self.status}, {said}"
 
     @property
     def last_update(self) -> int | None:

@@ -50,6 +50,7 @@ class RecordedFeed(Feed):
         self._updates = when["update"].to_numpy()
         self._dropped = when["dropped_before"].to_numpy()
         self._damage = found.damage_of(rank)
+        self._ending = run.ending(rank)
         self._every_row = every_row_of(index, self._frame)
         self._all_dropped = dropped_rows(index, self._every_row)
         self._history = History.empty(CHARTED)
@@ -160,6 +161,7 @@ class RecordedFeed(Feed):
             detail = Detail(detail.metric, detail.first, detail.last, self._known(detail.history, position))
         return Picture(
             status="replay",
+            ending=self._ending if position == self.total else None,
             rows=position,
             total=self.total,
             recent=recent,

@@ -87,7 +87,7 @@ def picture_html(feed: LiveFeed, picture: Picture, note: str = "") -> str:
             level,
             "" if since is None else f" since update {since}",
             printable(run.header.run_id),
-            picture.status,
+            picture.described_ending(is_imported=run.is_imported),
             _facts(run, feed.rank, picture),
             Markup().join(Markup("<li>{}</li>").format(printable(reason)) for reason in reasons),
             Markup() if verdict is None else _questions(verdict),
@@ -239,4 +239,5 @@ def _state(feed: LiveFeed, picture: Picture) -> str:
     rows = picture.rows
     verdict = "unknown" if picture.verdict is None else level_and_rank(picture.verdict)
     updates = f"{count(rows)} update{'s' * (rows != 1)}"
-    return f"{printable(feed.run.header.run_id)}: {picture.status}, {updates}, verdict {verdict}"
+    ending = picture.described_ending(is_imported=feed.run.is_imported)
+    return f"{printable(feed.run.header.run_id)}: {ending}, {updates}, verdict {verdict}"

@@ -17,10 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from esper_analyzer.reading.run_reader import GOING_ON, RunReader, locate_run
+from esper_analyzer.reading.run_reader import RunReader, locate_run
 from esper_schemas.console import say
 from esper_schemas.errors import EsperError, NotARunError, UsageError
 from esper_schemas.run.directory import open_place
+from esper_schemas.run.ending import GOING_ON
 from esper_schemas.run.finding import candidates
 from esper_schemas.run.names import HEADER_NAME, RANK_PREFIX
 from esper_schemas.run.records import read_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -19,19 +19,14 @@ from esper_schemas.errors import EsperError, NotARunError, RunDamagedError, Stor
 from esper_schemas.examining.faults import Fault
 from esper_schemas.examining.run import RunExamination, count_all_segments, examine_run, find_run
 from esper_schemas.examining.segment import CheckedFooters, Depth
-from esper_schemas.run.directory import StoredRun, has_writer, read_attempts
-from esper_schemas.run.files import Folder
+from esper_schemas.run.directory import StoredRun
+from esper_schemas.run.ending import Ending, Status, ending_of
 from esper_schemas.run.finding import resolve_run
 from esper_schemas.run.names import ATTEMPTS, HEADER_NAME, numbers_in
 from esper_schemas.run.records import Attempt, RunHeader
 from esper_schemas.run.store import StoreUrl, parse_place
 
-Status = Literal["live", "stale", "finished", "failed", "interrupted", "crashed", "unknown"]
-
 Made = TypeVar("Made")
-
-GOING_ON: frozenset[str] = frozenset({"live", "stale", "unknown"})
-"""Statuses of a run that may still add rows."""
 
 _NAMED_RANKS = 4
 _CLIPPED = {
@@ -40,8 +35,6 @@ _CLIPPED = {
 }
 """Remarks on what a trainer clips in its value loss, by `ValueLossDefinition.clipping`."""
 """How many ranks a remark names."""
-
-_WORST_FIRST: tuple[Status, ...] = ("crashed", "failed", "unknown", "stale", "live", "interrupted", "finished")
 
 
 def locate_run(run: str | os.PathLike[str] | None, root: str | os.PathLike[str] | StoreUrl = "runs") -> StoredRun:
@@ -111,35 +104,11 @@ class RunReader:
         the rank is `crashed` if nobody holds the lock, and `unknown` if the lock cannot be checked, as in an object
         store. Of the log of another trainer, `finished` means that it was read to its end; see `is_imported`.
         """
-        return self.ending(rank)[0]
+        return self.ending(rank).status
 
-    def ending(self, rank: int | None = 0) -> tuple[Status, str | None]:
-        """Return the status as `status` does, and why the last attempt of that rank ended; None where it does not say.
-
-        Of several ranks with the worst status, the first that says why speaks. The text may hold anything.
-        """
-        if rank is None:
-            found = [self.ending(number) for number in self.ranks()] or [("crashed", None)]
-            worst = min((status for status, _ in found), key=_WORST_FIRST.index)
-            return worst, next((why for status, why in found if status == worst and why), None)
-        is_written = None
-        attempts: list[Attempt] = []
-        try:
-            with self.directory.rank(rank).open() as folder:
-                is_written = has_writer(folder)
-                if is_written and isinstance(folder, Folder):
-                    return "stale" if is_stale(folder) else "live", None
-                attempts = read_attempts(folder)
-        except (FileNotFoundError, NotARunError):
-            return "crashed", None
-        except StoreError:
-            raise
-        except (EsperError, OSError):
-            pass  # an examination reports this fault
-        last = attempts[-1] if attempts else None
-        if last is None or last.status not in _WORST_FIRST:  # not a status of an attempt that has ended
-            return "crashed" if is_written is False else "unknown", None
-        return last.status, last.reason
+    def ending(self, rank: int | None = 0) -> Ending:
+        """Return the status as `status` does, and why the last attempt of that rank ended."""
+        return ending_of(self.directory, rank, is_stale)
 
     @cached_property
     def is_imported(self) -> bool:

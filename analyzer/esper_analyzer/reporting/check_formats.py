@@ -12,7 +12,7 @@ from rich.text import Text
 from esper_analyzer.drawing.style import LEVEL_STYLE, Style, fit, to_ascii
 from esper_analyzer.options import CheckForm
 from esper_analyzer.reporting.check import Check, Condition, Outcome
-from esper_analyzer.reporting.text import describe_status, describe_updates
+from esper_analyzer.reporting.text import describe_updates
 from esper_analyzer.strict_json import strict
 from esper_schemas.cleaning import printable
 
@@ -37,7 +37,7 @@ def summary(check: Check) -> str:
         line += f"; --fail-on {check.fail_on} reached by {', '.join(failed)}"
     if check.outcome == "unknown":
         line += "; a run that cannot be judged does not fail"
-    return f"{line}; its status is {describe_status(check.run)}" if check.run.end_reason else line
+    return f"{line}; its status is {check.run.described_ending}" if check.run.end_reason else line
 
 
 def write_check(check: Check, form: CheckForm, style: Style, width: int) -> str:
@@ -97,7 +97,7 @@ def as_junit(check: Check) -> str:
     suite = ElementTree.SubElement(root, "testsuite", {"name": f"{SUITE} {printable(check.run.run_id)}", **totals})
     properties = ElementTree.SubElement(suite, "properties")
     facts: dict[str, object] = {"path": check.run.path, "updates": check.updates.rows, "fail_on": check.fail_on}
-    facts["status"] = describe_status(check.run)
+    facts["status"] = check.run.described_ending
     if check.thresholds is not None:
         facts["thresholds"] = check.thresholds
     for name, value in facts.items():
@@ -131,7 +131,10 @@ def as_github(check: Check) -> str:
         if kind == "notice" and condition.level == "warning":
             kind = "warning"
         title = f"{SUITE}: {condition.name} of {printable(check.run.run_id)}"
-        message = "\n".join([_headline(condition), *condition.reasons])
+        said = [_headline(condition), *condition.reasons]
+        if condition is check.verdict and check.run.end_reason:
+            said.append(f"The status of the run is {check.run.described_ending}")
+        message = "\n".join(said)
         lines.append(f"::{kind} title={_property(title)}::{_data(message)}\n")
     return "".join(lines)
 

@@ -11,6 +11,7 @@ from esper_analyzer.drawing.style import fit, level_text
 from esper_analyzer.explaining.explanation import Explanation, Moved
 from esper_analyzer.explaining.pair import Parted, Parting
 from esper_analyzer.explaining.sentences import deviations
+from esper_analyzer.reporting.text import name_and_ending
 from esper_analyzer.wording import MISSING, compact
 from esper_schemas.cleaning import printable
 
@@ -25,7 +26,7 @@ _MARKS = {"up": "▲", "down": "▼", "not finite": "✗", "silent": "gone", "ne
 
 def explanation_lines(found: Explanation) -> Iterator[Text]:
     """Yield the lines of an explanation: what is explained, the sentences, and the metrics in order."""
-    yield Text(fit(printable(found.run_id), WIDTH), style="bold")
+    yield from name_and_ending(found.run_id, found.status, found.end_reason, is_imported=found.is_imported)
     yield from _wrapped(printable(found.path), "  ", style="dim")
     rank = f" of rank {found.rank}" if found.rank else ""
     alert = found.alert

@@ -28,7 +28,6 @@ from esper_analyzer.reporting.text import (
     describe_end,
     describe_fault,
     describe_ranks,
-    describe_status,
     describe_updates,
 )
 from esper_analyzer.wording import compact, duration, missing, trend_words
@@ -130,7 +129,7 @@ def report_html(
         .get_template("report.html.jinja")
         .render(
             report=report,
-            status=describe_status(report.run),
+            status=report.run.described_ending,
             ranks_shown=describe_ranks(report.run),
             since=report.verdict.since,
             reasons=_reasons(report.verdict.findings, {link: by_id[at] for link, at in links.items()}),

@@ -13,7 +13,6 @@ from esper_analyzer.reporting.text import (
     describe_end,
     describe_fault,
     describe_ranks,
-    describe_status,
     describe_updates,
 )
 from esper_analyzer.wording import compact, count, is_advisory, level_word, size, trend_words
@@ -78,7 +77,7 @@ def _heading(report: Report) -> Iterator[str]:
     yield f"### {_level(report.verdict.level)}{beginning}: {plain(run.run_id)}"
     yield ""
     parts = [
-        plain(describe_status(run)),
+        plain(run.described_ending),
         " on ".join(plain(part) for part in (run.trainer, run.env) if part),
     ]
     parts += [plain(run.device)] if run.device else []

@@ -22,11 +22,11 @@ from esper_analyzer.measuring.whole import Whole, column
 from esper_analyzer.reading.black_boxes import BlackBox, black_boxes_of
 from esper_analyzer.reading.gaps import Range, missing_count
 from esper_analyzer.reading.run_index import Ranks, RunIndex, joined, looked_at, rows_of
-from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.strict_json import strict
 from esper_schemas.examining.faults import Fault
 from esper_schemas.metric.catalogue import LOSS_RATIO
 from esper_schemas.metric.metrics import Level
+from esper_schemas.run.ending import Status, describe_ending
 from esper_schemas.run.store import path_below
 
 FORMAT = "esper-report/1"
@@ -68,6 +68,11 @@ class RunSection:
     attempts: int
     ranks: list[int]
     rank: int | None
+
+    @property
+    def described_ending(self) -> str:
+        """The status for people, and why the run ended where that is known; one line that is safe to print."""
+        return describe_ending(self.status, self.end_reason, is_imported=self.is_imported)
 
 
 @dataclass(frozen=True, slots=True)

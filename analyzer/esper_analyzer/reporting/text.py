@@ -25,11 +25,12 @@ from esper_analyzer.reporting.report import (
     RunSection,
     UpdatesSection,
 )
-from esper_analyzer.wording import compact, count, duration, is_advisory, missing, size, status_word, trend_words
+from esper_analyzer.wording import compact, count, duration, is_advisory, missing, size, trend_words
 from esper_schemas.cleaning import printable
 from esper_schemas.examining.faults import Fault
 from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, is_label
 from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
+from esper_schemas.run.ending import status_word
 
 WIDTH = 80
 MIN_WIDTH = 40
@@ -40,8 +41,6 @@ MOST_SENTENCES = 2
 """Of what moved first."""
 MIN_REASON = 30
 """Where fewer cells are left beside the status, why the run ended has a line of its own."""
-MAX_END_REASON = 200
-"""Most cells of why a run ended, where a line may be longer than a terminal is wide."""
 
 _NAME_WIDTH, _SHORT_TREND, _NARROW_TREND = 21, 10, 16
 
@@ -104,16 +103,21 @@ def _after(head: Text, indent: int, text: str) -> Iterator[Text]:
     yield from (Text(line, style="dim") for line in lines[1:])
 
 
-def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
-    status = Text(status_word(run.status, is_imported=run.is_imported), style=STATUS_STYLE[run.status])
-    head = Text().append(fit(printable(run.run_id), WIDTH - 14), style="bold").append("  ").append_text(status)
-    reason, room = printable(run.end_reason or ""), WIDTH - head.cell_len - 2
+def name_and_ending(run_id: str, status: str, end_reason: str | None, *, is_imported: bool) -> Iterator[Text]:
+    """Yield the name of a run, its status, and why it ended where that is known, as one line or two."""
+    word = Text(status_word(status, is_imported=is_imported), style=STATUS_STYLE[status])
+    head = Text().append(fit(printable(run_id), WIDTH - 14), style="bold").append("  ").append_text(word)
+    reason, room = printable(end_reason or ""), WIDTH - head.cell_len - 2
     if reason and room >= MIN_REASON:
         yield head.append(f": {fit(reason, room)}")
     else:
         yield head
         if reason:
             yield Text(fit(f"  {reason}", WIDTH))
+
+
+def _heading(run: RunSection, updates: UpdatesSection, metrics: Mapping[str, MetricSection]) -> Iterator[Text]:
+    yield from name_and_ending(run.run_id, run.status, run.end_reason, is_imported=run.is_imported)
     yield from _wrapped(printable(run.path), "  ", "  ", style="dim")
     parts = [" on ".join(printable(part) for part in (run.trainer, run.env) if part)]
     parts += [printable(run.device)] if run.device else []
@@ -140,12 +144,6 @@ def describe_end(run: RunSection, last: object) -> str:
         return ""
     where = f" ends at {last:%Y-%m-%d %H:%M} UTC" if isinstance(last, datetime) else " has no times"
     return f"The log{where}; whether the training finished is unknown."
-
-
-def describe_status(run: RunSection) -> str:
-    """Return the status of a run, and why it ended where that is known; one line that is safe to print."""
-    word = status_word(run.status, is_imported=run.is_imported)
-    return f"{word}: {fit(printable(run.end_reason), MAX_END_REASON)}" if run.end_reason else word
 
 
 def describe_ranks(run: RunSection) -> str:

@@ -36,11 +36,11 @@ def series_document(
         points: the most points of each metric, 2 or more.
 
     Returns:
-        An object that is valid as strict JSON: `format`, `run` (`run_id`, `path`, `status`), `rank`, `updates`
-        (`first` and `last` of those that were looked at), `width`, `missing` (inclusive ranges of missing updates) and
-        `series`. That has for each metric `points`, pairs of update and finite value in order of updates, and
-        `nonfinite`, triples of first and last update and `"NaN"`, `"Infinity"` or `"-Infinity"`. If `width` is more
-        than 1, the points are the smallest and the largest value of every `width` updates.
+        An object that is valid as strict JSON: `format`, `run` (`run_id`, `path`, `status`, `end_reason`), `rank`,
+        `updates` (`first` and `last` of those that were looked at), `width`, `missing` (inclusive ranges of missing
+        updates) and `series`. That has for each metric `points`, pairs of update and finite value in order of updates,
+        and `nonfinite`, triples of first and last update and `"NaN"`, `"Infinity"` or `"-Infinity"`. If `width` is
+        more than 1, the points are the smallest and the largest value of every `width` updates.
 
     Raises:
         UsageError: there is no such metric, or `first` is after `last`.
@@ -52,7 +52,8 @@ def series_document(
     shown, body = run.read(
         looked_at(ranks), lambda found: _measured(found, found.shown(ranks), names, (first, last), points)
     )
-    about = {"run_id": run.header.run_id, "path": str(run.path), "status": run.status(shown)}
+    status, reason = run.ending(shown)
+    about = {"run_id": run.header.run_id, "path": str(run.path), "status": status, "end_reason": reason}
     return {"format": FORMAT, "run": about, "rank": shown, **body}
 
 

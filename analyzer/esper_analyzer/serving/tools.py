@@ -12,7 +12,6 @@ from typing import Any, get_args
 
 from esper_analyzer.options import By, FailOn
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error, quiet_panics
-from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.serving import answers
 from esper_analyzer.serving.bounds import MAX_BYTES, answer_text, error_text
 from esper_analyzer.serving.parameters import Parameter, read_arguments
@@ -20,6 +19,7 @@ from esper_analyzer.serving.runs_folder import RunsFolder
 from esper_analyzer.wording import count
 from esper_schemas.console import describe_defect
 from esper_schemas.metric.metrics import Direction
+from esper_schemas.run.ending import Status
 
 MAX_RUNS = 100
 """Most runs that one answer lists or compares: each has to be judged."""

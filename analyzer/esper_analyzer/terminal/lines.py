@@ -20,6 +20,7 @@ from esper_analyzer.reading.errors import quiet_panics
 from esper_schemas.cleaning import printable
 from esper_schemas.console import say
 from esper_schemas.metric.severity import Thresholds
+from esper_schemas.run.ending import describe_ending
 
 
 class RunLines:
@@ -69,7 +70,9 @@ class RunLines:
             write_rows(feed.new_rows.lazy(), self._thresholds, self._stream, self._prefix)
         while feed.work():
             pass
-        now = feed.status if feed.rows or feed.status == "gone" else "waiting for the first update"
+        now = "waiting for the first update"
+        if feed.rows or feed.ending is None:
+            now = "gone" if feed.ending is None else describe_ending(*feed.ending)
         if now != self._shown_status and (self._shown_status or now != "live"):
             say(f"{self._name}: {now}")
         self._shown_status = now

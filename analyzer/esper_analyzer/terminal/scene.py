@@ -327,7 +327,7 @@ class Scene:
     def whole_verdict(self) -> str:
         """Return the verdict with all its reasons, or the full message of the selected alert."""
         if not self.picture.rows:
-            return "No updates yet."
+            return f"No updates yet.{self._why_it_ended()}"
         if self.selected is not None:
             course = f"\n\n{self.selected.alert.course}" if self.selected.alert is not None else ""
             head = f"Update {self.selected.update}  {self.selected.level}"
@@ -336,7 +336,15 @@ class Scene:
         if verdict is None:
             return "The run is still being judged."
         answers = [f"{name}: {one.level}. {printable(one.reason)}" for name, one in verdict.questions.items()]
-        return "\n\n".join([f"Verdict  {verdict.level}", *map(printable, verdict.reasons), "\n".join(answers)])
+        said = "\n\n".join([f"Verdict  {verdict.level}", *map(printable, verdict.reasons), "\n".join(answers)])
+        return said + self._why_it_ended()
+
+    def _why_it_ended(self) -> str:
+        """Return why the run ended as a paragraph, where that is known; its line on the screen may be cut."""
+        picture = self.picture
+        if picture.ending is None or picture.ending.reason is None:
+            return ""
+        return f"\n\nThe run has ended: {picture.described_ending(is_imported=self.run.is_imported)}"
 
     def verdict(self, width: int, height: int) -> list[Text]:
         """Draw the selected alert, or the verdict if none is selected."""

@@ -168,7 +168,8 @@ def _alert_callback(alerts: AlertCommand | None) -> Callable[[Alert], object] | 
 def _leave(scene: Scene, last: Picture) -> None:
     """Leave the last frame of the screen in the terminal, with all runs that were in it."""
     run, rank = scene.run, scene.rank
-    picture = replace(last, status=run.status(rank)) if last.status == "replay" else last
+    ending = run.ending(rank)
+    picture = replace(last, status=ending.status, ending=ending) if last.status == "replay" else last
     _write_frame(run, rank, picture, sys.stdout, scene.others, scene.chosen)
 
 

@@ -28,6 +28,7 @@ try:
     from rsl_rl.utils.wandb_log_writer import WandbLogWriter
     from torch.utils.tensorboard import SummaryWriter
 
+    from esper_recorder.adapters.planned_exit import PlannedExit
     from esper_recorder.adapters.replacement import Replacement
     from esper_recorder.adapters.rsl_rl_minibatches import Minibatches
     from esper_recorder.adapters.rsl_rl_runner import (
@@ -162,6 +163,7 @@ class Writer(LogWriter):
         self._log: Replacement | None = None
         self._episodes: Episodes | None = None
         self._minibatches: Minibatches | None = None
+        self._exit: PlannedExit | None = None
 
     # ------------------------------------------------------------------ what rsl_rl calls
 
@@ -257,6 +259,8 @@ class Writer(LogWriter):
         self._episodes = Episodes(runner.logger)
         self._log = Replacement(runner.logger, "log", self._logged)
         assert self._recorder is not None
+        called = [(runner.env, ("step",)), (runner.alg, ("act", "process_env_step", "update")), (runner, ("save",))]
+        self._exit = PlannedExit([*called, (runner.logger, ("log",))], self._recorder.expect_exit)
         try:
             factor = RSL_RL.value_loss.factor
             self._minibatches = Minibatches(runner.alg, factor, self._recorder.minibatch, strict=self._strict)
@@ -267,12 +271,12 @@ class Writer(LogWriter):
 
     def _let_go(self) -> None:
         """Leave the runner as it was."""
-        if self._log is not None:
-            self._log.undo()
-        for watched in (self._episodes, self._minibatches):
+        for watched in (self._exit, self._episodes, self._minibatches):  # the last function in a place goes first
             if watched is not None:
                 watched.close()
-        self._log = self._episodes = self._minibatches = None
+        if self._log is not None:
+            self._log.undo()
+        self._log = self._episodes = self._minibatches = self._exit = None
         also, self._also = self._also, None
         if isinstance(also, LogWriter):
             also.stop()

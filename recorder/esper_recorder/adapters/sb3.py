@@ -24,8 +24,9 @@ from esper_schemas.run.records import EndStatus, check_return_goal
 
 try:
     from stable_baselines3 import PPO
-    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
+    from esper_recorder.adapters.planned_exit import PlannedExit
     from esper_recorder.adapters.sb3_minibatches import Minibatches
     from esper_recorder.adapters.sb3_models import (
         VALUE_LOSS_FACTOR,
@@ -54,6 +55,11 @@ _LOGGED = {
 """Metrics that SB3 logs with the same meaning under another name."""
 
 
+_CALLED = ("on_rollout_start", "on_step", "on_rollout_end")
+_STEPS = ("step_async", "step_wait")
+"""What `learn` calls of its callback, and of the environment below all wrappers, where people end a training."""
+
+
 class RecorderCallback(BaseCallback):
     """Records every update of a PPO of Stable-Baselines3, including the last one, at any `log_interval`.
 
@@ -79,8 +85,8 @@ class RecorderCallback(BaseCallback):
             whatever its number of environments or steps.
 
     Raises:
-        UsageError: `return_goal` is not a finite number; or `learn` was called on another algorithm, or on a different
-            model than before.
+        UsageError: `return_goal` is not a finite number; or `learn` was called on another algorithm, on a different
+            model than before, or with this callback inside one that calls it only now and then.
         UsageError, RunExistsError, RunLockedError, RunDamagedError, OSError: as `Recorder.open`, from `learn`,
             before the first step.
 
@@ -126,6 +132,7 @@ class RecorderCallback(BaseCallback):
         self._row: dict[str, Any] | None = None  # what is known so far of the update in progress
         self._lap = 0.0
         self._minibatches: Minibatches | None = None
+        self._exit: PlannedExit | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -133,14 +140,14 @@ class RecorderCallback(BaseCallback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch_no_minibatches()
+        self._let_go()
         if self._recorder is not None:
             self._recorder.__exit__(kind, error, trace)
             self._recorder = None
 
     def close(self, status: EndStatus = "finished", reason: str | None = None) -> None:
         """End the run, as `Recorder.close`; `learn` calls this when it returns."""
-        self._watch_no_minibatches()
+        self._let_go()
         if self._recorder is not None:
             self._recorder.close(status, reason)
             self._recorder = None
@@ -156,6 +163,7 @@ class RecorderCallback(BaseCallback):
             )
 
     def _on_training_start(self) -> None:
+        self._check_place()
         self.close("failed", "learn() was called again after an exception had ended it")
         model = self.model
         is_first = self._recorded_model is None
@@ -174,7 +182,10 @@ class RecorderCallback(BaseCallback):
             upload=self._upload,
             redact=self._redact,
         )
-        self._recorder.expect_close(LEFT_OPEN)
+        if self.locals.get("self") is model:  # else a loop of the user's own calls us, and no `learn`
+            self._recorder.expect_close(LEFT_OPEN)
+        called = [(self.locals.get("callback"), _CALLED), (getattr(model.env, "unwrapped", None), _STEPS)]
+        self._exit = PlannedExit(called, self._recorder.expect_exit)
         self.path, self._run_id, self._recorded_model = self._recorder.path, self._recorder.run_id, model
         if is_first:
             try:
@@ -192,7 +203,21 @@ class RecorderCallback(BaseCallback):
         self._episodes, self._has_done = [], False
         self._lap = perf_counter()
 
+    def _check_place(self) -> None:
+        """Refuse a place in which no rollout is heard of, such as inside `EveryNTimesteps`."""
+        around = self.parent
+        if around is None or _passes_all_on(self.locals.get("callback"), self):
+            return
+        if type(around)._on_rollout_start is BaseCallback._on_rollout_start:
+            name = type(around).__name__
+            raise UsageError(
+                f"RecorderCallback must hear of every rollout, and is inside {name}, which calls it only now and then:"
+                f" pass it to learn() beside that, as callback=[RecorderCallback(...), {name}(...)]"
+            )
+
     def _on_step(self) -> bool:
+        if self._recorded_model is None:  # as `callback_on_new_best`, of which SB3 does not say that training starts
+            self._check_place()
         self._has_done = self._has_done or bool(np.any(self.locals["dones"]))
         self._episodes += [info["episode"] for info in self.locals["infos"] if info.get("episode") is not None]
         return True
@@ -228,10 +253,12 @@ class RecorderCallback(BaseCallback):
                 raise
             log.warning("%s: no minibatches for the black box: %s: %s", self.path, type(error).__name__, error)
 
-    def _watch_no_minibatches(self) -> None:
-        if self._minibatches is not None:
-            self._minibatches.close()
-            self._minibatches = None
+    def _let_go(self) -> None:
+        """Leave model, environment and callbacks as they were."""
+        for watched in (self._exit, self._minibatches):
+            if watched is not None:
+                watched.close()
+        self._exit = self._minibatches = None
 
     def _record(self) -> None:
         """Record the update that has just finished, if there was one since the last call."""
@@ -279,6 +306,13 @@ class RecorderCallback(BaseCallback):
             "episode_return_mean": float(np.mean([episode["r"] for episode in self._episodes])),
             "episode_length_mean": float(np.mean([episode["l"] for episode in self._episodes])),
         }
+
+
+def _passes_all_on(callback: object, to: BaseCallback) -> bool:
+    """Whether a callback is this one, or a list, at any depth, that passes every call on to it."""
+    return callback is to or (
+        isinstance(callback, CallbackList) and any(_passes_all_on(one, to) for one in callback.callbacks)
+    )
 
 
 def _times(factor: float, value: float | None) -> float | None:

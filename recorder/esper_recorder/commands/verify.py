@@ -10,6 +10,7 @@ import click
 from esper_recorder.commands.options import format_option, which_run
 from esper_schemas.console import progress, tell, write
 from esper_schemas.exit_codes import ExitCode
+from esper_schemas.run.ending import describe_ending
 
 if TYPE_CHECKING:
     from esper_schemas.examining.faults import Fault
@@ -26,7 +27,8 @@ def verify(run: str, root: str, form: str) -> ExitCode:
     """Check a run for damage, down to every row.
 
     RUN is a path, a URL, or a name under --root; the run may still be recording. The exit code is 3 if it is damaged. A
-    torn end, leftovers of a crash and losses that a repair has recorded are listed but do not count as damage.
+    torn end, leftovers of a crash and losses that a repair has recorded are listed but do not count as damage. How the
+    run ended is not damage either; the last line says why, where that is known.
 
     Example: esper-rec verify mine
     """
@@ -61,7 +63,8 @@ def fault_lines(made: Verification) -> list[str]:
         f"{number:,} {name}{'' if number == 1 else 'es' if name.endswith('s') else 's'}" for number, name in named
     ]
     state = "damaged; esper-rec repair recovers what is left" if damage else "no damage"
-    return [*lines, f"{made.path}: {state} ({', '.join(counts)})"]
+    ending = f"; its status is {describe_ending(*made.ending)}" if made.ending and made.ending.reason else ""
+    return [*lines, f"{made.path}: {state} ({', '.join(counts)}){ending}"]
 
 
 def _place(fault: Fault) -> str:

@@ -25,7 +25,6 @@ _MOST_COLUMNS = 7
 """A table with more, and a column whose name says little, such as `name`, may as well have a column for each number."""
 
 _SEPARATORS = re.compile(r"[\s.-]+")
-_MOST_SECS = 1e11  # a larger time is in milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +128,7 @@ class LongTable:
         if isinstance(cell, datetime):
             return cell.timestamp()
         time = self._number(cell)
-        if time is None:
-            return utc_of(cell)
-        return time / 1000.0 if time > _MOST_SECS else time
+        return utc_of(cell) if time is None else time
 
 
 def long_table(header: Collection[str]) -> LongTable | None:

@@ -19,6 +19,7 @@ from esper_recorder.importing.rows import Row
 from esper_recorder.importing.tally import Tally
 from esper_recorder.importing.targets import STEP, Targets
 from esper_recorder.importing.update_rows import UpdateRows
+from esper_recorder.importing.values import in_seconds
 from esper_recorder.importing.waiting import Waiting
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.coercion import LIKELY_SECONDS
@@ -91,8 +92,8 @@ class Updates:
             UsageError: there are many points, and no value loss among them.
         """
         self._account.records += len(points.keys)
-        if self._first_time is None and points.times:
-            self._first_time = points.times[0]
+        if self._first_time is None and points.times and (first := points.times[0]) is not None:
+            self._first_time = in_seconds(first)
         if self.dialect is not None:
             yield from self._take(points)
             return
@@ -274,7 +275,7 @@ class Updates:
         row = self._rows.row(values, several, step, is_final=is_final)
         if is_final and self._rollouts is None and "env_steps" in row:
             self._note_fall(row["env_steps"])
-        if time is not None and 0.0 < time < _MAX_TIME:
+        if time is not None and 0.0 < (time := in_seconds(time)) < _MAX_TIME:
             if (wall_time := round(time * 1e6)) >= LIKELY_SECONDS.stop:  # else the log counts from its own beginning
                 row.setdefault("wall_time", wall_time)
             if self._first_time is not None:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 _MAX_DEPTH = 20
+_MOST_SECS = 1e11
+"""A larger number since 1970 is not of seconds, nor of the thousandths of them that it is then taken for."""
 
 Decimals = Literal["point", "comma", "unclear"]
 """What separates the decimals of the numbers in a table: what its other cells show."""
@@ -109,6 +111,14 @@ def utc_of(text: object) -> float | None:
     if time is None:
         return None
     return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
+
+
+def in_seconds(time: float) -> float:
+    """Return a number of seconds, milliseconds, microseconds or nanoseconds since 1970 in seconds."""
+    for _ in range(3):
+        if time > _MOST_SECS:
+            time /= 1000.0
+    return time
 
 
 def as_setting(text: str) -> Any:

@@ -77,7 +77,7 @@ class BackgroundWriter:
         self.direct = True
         self.is_recording = False
         self.closed: str | None = None
-        self.if_not_closed: tuple[EndStatus, str] | None = None
+        self.if_not_closed: tuple[EndStatus, str | None] | None = None
         self.next_seq = opened.attempt.first_seq
         self.tally = Tally(lambda: self.path)
         self.backlog = Backlog(self.lock, buffer_rows)
@@ -87,7 +87,7 @@ class BackgroundWriter:
         self._on_update = on_update
         self._buffer_rows = buffer_rows
         self._record = AttemptRecord(opened.attempt)
-        self._wanted_end: tuple[EndStatus, str] | None = None
+        self._wanted_end: tuple[EndStatus, str | None] | None = None
         self._work = threading.Condition(self.lock)
         self._finished = threading.Event()  # a join that a signal interrupts takes the thread for ended (Python 3.11)
         self._thread = threading.Thread(target=self._run, name="esper-recorder", daemon=True)

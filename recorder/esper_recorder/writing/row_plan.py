@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from esper_schemas.metric.coercion import LIKELY_SECONDS, MAX_EXACT
+from esper_schemas.metric.coercion import LIKELY_NANOSECONDS, LIKELY_SECONDS, MAX_EXACT
 from esper_schemas.metric.metrics import SKIP_REASONS, Dtype
 from esper_schemas.metric.payload import REQUIRED
 from esper_schemas.segment.active import RowLayout
@@ -73,7 +73,7 @@ class RowPlan:
             if values[index] not in SKIP_REASONS:
                 raise NotAsPlannedError
         for index in self._times:
-            if int(values[index]) in LIKELY_SECONDS:
+            if (time := int(values[index])) in LIKELY_SECONDS or time in LIKELY_NANOSECONDS:
                 raise NotAsPlannedError
         return self._encode(self._order(values + filled_in))
 

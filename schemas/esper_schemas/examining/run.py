@@ -18,6 +18,7 @@ from esper_schemas.examining.rank import Step, count_segments, examine_rank
 from esper_schemas.examining.rank_examination import RankExamination
 from esper_schemas.examining.segment import CheckedFooters, Depth, Recording
 from esper_schemas.run.directory import StoredRun, open_place, run_at
+from esper_schemas.run.ending import Ending, ending_of
 from esper_schemas.run.finding import candidates, resolve_run
 from esper_schemas.run.names import ACTIVE, HEADER_NAME, SEGMENTS, rank_name, rank_numbers
 from esper_schemas.run.records import RunHeader
@@ -27,7 +28,10 @@ from esper_schemas.run.store import Place
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result of `verify_run`: the faults of the whole run, and how much was examined."""
+    """The result of `verify_run`: the faults of the whole run, how much was examined, and how the run ended.
+
+    `ending` is None where nobody asked.
+    """
 
     path: Place
     run_id: str | None
@@ -35,6 +39,7 @@ class Verification:
     segments: int
     rows: int
     faults: list[Fault]
+    ending: Ending | None = None
 
     @property
     def is_damaged(self) -> bool:
@@ -50,7 +55,13 @@ class Verification:
         ]
         return {
             "format": "esper-verify/1",
-            "run": {"run_id": self.run_id, "path": str(self.path), "ranks": self.ranks},
+            "run": {
+                "run_id": self.run_id,
+                "path": str(self.path),
+                "ranks": self.ranks,
+                "status": self.ending and self.ending.status,
+                "end_reason": self.ending and self.ending.reason,
+            },
             "segments": self.segments,
             "rows": self.rows,
             "damaged": self.is_damaged,
@@ -96,7 +107,8 @@ def verify_run(run: StoredRun, step: Step = lambda: None) -> Verification:
         FormatVersionError: a newer Esper wrote a part of it.
     """
     with run.open() as folder:
-        return examine_run(folder, run.path.resolve().name, "rows", step).verification(run.path)
+        found = examine_run(folder, run.path.resolve().name, "rows", step)
+    return replace(found.verification(run.path), ending=ending_of(run, None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,11 @@ _INT_BITS = {"int64": 63, "int32": 31, "timestamp": 63}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """Times are stored as microseconds since then."""
 
-_SECS_IN_1980 = 315_532_800  # of the time that has passed since 1970
+_SECS_IN_1980, _SECS_IN_2200 = 315_532_800, 7_258_118_400  # of the time that has passed since 1970
 LIKELY_SECONDS = range(_SECS_IN_1980, _SECS_IN_1980 * 1_000_000)
 """Numbers that are no likely time in microseconds, all of which are before 1980, but one in seconds or milliseconds."""
+LIKELY_NANOSECONDS = range(_SECS_IN_1980 * 1_000_000_000, _SECS_IN_2200 * 1_000_000_000)
+"""Numbers that are no time in microseconds, all of which are after the year 9999, but a likely one in nanoseconds."""
 
 _HOW_TO_GIVE_A_TIME = "give time.time_ns() // 1000, or leave it out: the recorder fills it in"
 
@@ -49,7 +51,7 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
     columns of floats.
 
     Raises:
-        PayloadError: it is no number, does not fit the dtype, cannot be stored exactly, or is a time in seconds.
+        PayloadError: it is no number, does not fit the dtype, cannot be stored exactly, or is a time in another unit.
     """
     if dtype == "float64" and type(value) is float:
         return value
@@ -67,6 +69,8 @@ def coerce(name: str, dtype: Dtype, value: Any) -> float | int | bool:
         whole = _whole(value)
         if dtype == "timestamp" and whole in LIKELY_SECONDS:
             raise ValueError("these look like seconds or milliseconds")
+        if dtype == "timestamp" and whole in LIKELY_NANOSECONDS:
+            raise ValueError("these look like nanoseconds")
     except OSError:  # not from the number: a signal handler that ends a wait raises it (TimeoutError)
         raise
     except Exception as error:  # a foreign number type may raise anything from __float__ or __index__

@@ -22,7 +22,7 @@ except ImportError as error:
 from esper_schemas.errors import PayloadError
 from esper_schemas.examining.faults import Loss, Repair
 from esper_schemas.limits import FORMAT_VERSION, MAX_ATTEMPTS, MAX_SEGMENT_BYTES, MAX_SEQ
-from esper_schemas.metric.coercion import LIKELY_SECONDS, check_extra_name
+from esper_schemas.metric.coercion import LIKELY_NANOSECONDS, LIKELY_SECONDS, check_extra_name
 from esper_schemas.metric.metrics import SKIP_REASONS, Dtype
 from esper_schemas.metric.payload import METRICS, REQUIRED
 from esper_schemas.run.records import Attempt, BlackBoxRecord, EndStatus, RunHeader, Seal, Trigger
@@ -41,7 +41,9 @@ _VALUES: dict[Dtype, st.SearchStrategy[Any]] = {
     "int64": _INT64,
     "int32": st.sampled_from([-(2**31), 2**31 - 1, 0]) | st.integers(-(2**31), 2**31 - 1),
     "bool": st.booleans(),
-    "timestamp": _INT64.filter(lambda time: time not in LIKELY_SECONDS),  # which the recorder does not take
+    "timestamp": _INT64.filter(  # the recorder takes neither
+        lambda time: time not in LIKELY_SECONDS and time not in LIKELY_NANOSECONDS
+    ),
 }
 
 

@@ -405,8 +405,8 @@ def test_the_document_is_strict_json(record: Record, command: Command) -> None:
     document = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert (document["format"], document["question"], document["update"]) == ("esper-explain/1", "what moved first", 65)
     assert set(document) == {
-        "format", "question", "run_id", "path", "rank", "update", "chosen", "alert", "since", "sentences", "moved",
-        "steady", "not_judged", "is_damaged",
+        "format", "question", "run_id", "path", "status", "end_reason", "is_imported", "rank", "update", "chosen",
+        "alert", "since", "sentences", "moved", "steady", "not_judged", "is_damaged",
     }  # fmt: skip
     rate, loss = document["moved"]
     assert set(rate) == {

@@ -106,6 +106,19 @@ def test_times_in_milliseconds_are_the_times_of_the_updates(tmp_path: Path) -> N
     assert times == [BEGAN + timedelta(seconds=steps) for steps in (128, 256, 384)]
 
 
+@pytest.mark.parametrize("per_second", [1, 10**3, 10**6, 10**9])
+def test_times_in_any_unit_are_the_times_of_the_updates(tmp_path: Path, per_second: int) -> None:
+    """Seconds, milliseconds, microseconds and nanoseconds since 1970 are told apart by their size."""
+    losses = {"policy_loss": 0.1, "value_loss": 0.5}
+    records = [{"_timestamp": (1_764_000_000 + 60 * at) * per_second, "update": at, **losses} for at in range(1, 7)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    import_log(tmp_path / "log.jsonl", "--run-id", "r", root=tmp_path / "runs")
+    rows = rows_of(tmp_path / "runs" / "r")
+    first = datetime.fromtimestamp(1_764_000_060, UTC)
+    assert [row["wall_time"] - first for row in rows] == [timedelta(minutes=at) for at in range(6)]
+    assert [row["elapsed_secs"] for row in rows] == [60.0 * at for at in range(6)]
+
+
 def test_times_that_count_from_the_beginning_of_a_log_are_no_times_of_the_day(tmp_path: Path) -> None:
     """Seconds since the log began become `elapsed_secs`, and no row is said to be of 1970."""
     (tmp_path / "log.jsonl").write_text(

@@ -101,6 +101,12 @@ def test_number_of_any_kind_is_stored_exactly(name: str, value: Any, stored: flo
         ("wall_time", 1_700_000_000, "found int 1700000000 (these look like seconds or milliseconds); give time.time"),
         ("wall_time", 1.7e9, "these look like seconds"),
         ("wall_time", 1_700_000_000_000, "seconds or milliseconds"),
+        (
+            "wall_time",
+            1_700_000_000_000_000_000,
+            "(these look like nanoseconds); give time.time_ns() // 1000",
+        ),
+        ("wall_time", 1.7e18, "these look like nanoseconds"),
         ("wall_time", True, "found bool True (True and False are no numbers)"),
         ("update", True, "update must be one int64 number, found bool True (True and False are no numbers)"),
         ("epochs_run", np.True_, "True and False are no numbers"),

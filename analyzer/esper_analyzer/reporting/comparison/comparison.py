@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from esper_analyzer.judging.verdict import Reason
-from esper_analyzer.reading.run_reader import Status
 from esper_analyzer.reporting.comparison.axis import Axis
 from esper_analyzer.reporting.comparison.groups import Bootstrap, Group, Improvement
 from esper_analyzer.reporting.comparison.scores import Scores
 from esper_analyzer.strict_json import strict
 from esper_schemas.metric.metrics import Direction, Level
+from esper_schemas.run.ending import Status
 
 FORMAT = "esper-compare/1"
 

@@ -17,9 +17,10 @@ from esper_analyzer.measuring.whole import measured_metrics
 from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error
 from esper_analyzer.reading.gaps import Range
 from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
-from esper_analyzer.reading.run_reader import Status, locate_run
+from esper_analyzer.reading.run_reader import locate_run
 from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError, StoreError, UsageError
 from esper_schemas.metric.catalogue import LOSS_RATIO, SLIDING_RETURN
+from esper_schemas.run.ending import Status
 from esper_schemas.run.store import Place
 
 

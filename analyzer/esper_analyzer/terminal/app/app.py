@@ -30,7 +30,6 @@ from esper_analyzer.live.picture import Picture
 from esper_analyzer.live.ranks import RanksFeed
 from esper_analyzer.live.reader import Reader
 from esper_analyzer.reading.errors import RUN_ERRORS, describe_error
-from esper_analyzer.reading.run_reader import GOING_ON
 from esper_analyzer.terminal.app.chart_keys import ChartKeys
 from esper_analyzer.terminal.app.metric_grid import MetricGrid
 from esper_analyzer.terminal.app.run_chooser import RunChooser
@@ -41,6 +40,7 @@ from esper_analyzer.terminal.others import Other
 from esper_analyzer.terminal.scene import Chosen, Scene
 from esper_schemas.cleaning import printable
 from esper_schemas.run.directory import run_at
+from esper_schemas.run.ending import GOING_ON
 from esper_schemas.run.store import Place, parse_place, path_below
 
 MIN_WIDTH, MIN_HEIGHT = 60, 20
