@@ -11,7 +11,7 @@ from itertools import pairwise
 from rich.cells import cell_len
 
 from esper_analyzer.measuring.summary import Value
-from esper_analyzer.reporting.report import BlackBoxSection
+from esper_analyzer.reporting.sections import BlackBoxSection
 from esper_analyzer.wording import compact, count
 from esper_schemas.cleaning import printable
 

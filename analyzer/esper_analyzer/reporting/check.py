@@ -25,7 +25,8 @@ from esper_analyzer.measuring.snapshot import as_number
 from esper_analyzer.measuring.summary import Value
 from esper_analyzer.options import FailOn
 from esper_analyzer.reading.run_index import Ranks, looked_at
-from esper_analyzer.reporting.report import Report, RunSection, UpdatesSection, build_report, build_reports
+from esper_analyzer.reporting.report import Report, build_report, build_reports
+from esper_analyzer.reporting.sections import RunSection, UpdatesSection
 from esper_analyzer.reporting.text import describe_fault
 from esper_analyzer.wording import compact
 from esper_schemas.cleaning import printable

@@ -23,7 +23,8 @@ from esper_analyzer.reporting.black_boxes import all_columns, file_line, has_tab
 from esper_analyzer.reporting.html_charts import Chart, chart_data, chart_of, pack
 from esper_analyzer.reporting.moment import moment_of
 from esper_analyzer.reporting.page import CHART_SCRIPTS, environment, page_scripts, page_styles, policy
-from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
+from esper_analyzer.reporting.report import Report
+from esper_analyzer.reporting.sections import MetricSection, RatioSection
 from esper_analyzer.reporting.text import (
     describe_end,
     describe_fault,

@@ -15,7 +15,8 @@ from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.settings import Settings
 from esper_analyzer.measuring.levels import bands_of
 from esper_analyzer.measuring.series import KINDS, Axis, Course, Line
-from esper_analyzer.reporting.report import MetricSection, RatioSection, Report
+from esper_analyzer.reporting.report import Report
+from esper_analyzer.reporting.sections import MetricSection, RatioSection
 from esper_analyzer.wording import count, level_word, thresholds_of
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import DECLARED, LOSS_RATIO, RETURNS

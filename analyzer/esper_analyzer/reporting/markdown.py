@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.verdict import Verdict, beside, grouped
 from esper_analyzer.reporting.black_boxes import Column, file_line, has_table, heading, main_columns, moved_line
-from esper_analyzer.reporting.report import BlackBoxSection, IntegritySection, MetricSection, Report, UpdatesSection
+from esper_analyzer.reporting.report import Report
+from esper_analyzer.reporting.sections import BlackBoxSection, IntegritySection, MetricSection, UpdatesSection
 from esper_analyzer.reporting.text import (
     describe_end,
     describe_fault,

@@ -17,11 +17,11 @@ from esper_analyzer.judging.verdict import Verdict, beside, grouped
 from esper_analyzer.measuring.snapshot import MetricState, as_number
 from esper_analyzer.measuring.trends import Trend
 from esper_analyzer.reporting.black_boxes import GAP, Column, file_line, has_table, heading, main_columns, moved_line
-from esper_analyzer.reporting.report import (
+from esper_analyzer.reporting.report import Report
+from esper_analyzer.reporting.sections import (
     BlackBoxSection,
     IntegritySection,
     MetricSection,
-    Report,
     RunSection,
     UpdatesSection,
 )

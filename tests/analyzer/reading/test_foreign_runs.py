@@ -236,7 +236,7 @@ def test_rows_of_another_recording_are_not_followed(record: Record, tmp_path: Pa
     feed.close()
 
 
-@pytest.mark.parametrize("micros", [2**62, -(2**62)])
+@pytest.mark.parametrize("micros", [2**58, -(2**62)])
 def test_times_that_no_calendar_knows(command: Command, record: Record, micros: int) -> None:
     """A recorded time that Python has no value for is none in a report, and stops no command."""
     path = record([{**row, "wall_time": np.datetime64(micros, "us")} for row in ROWS])
