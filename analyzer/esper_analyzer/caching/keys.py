@@ -84,7 +84,7 @@ def key_of_rows(run: JudgedRun, found: RunIndex, frames_of: RunIndex, *asked: ob
     if fingerprint is None or judging is None:
         return None
     ranks = [(rank, found.damage_of(rank), *_parts_of_rank(index)) for rank, index in found.ranks.items()]
-    judged_by = (run.return_goal, [one.run_id for one in run.references])
+    judged_by = (run.return_goal, [one.run_uuid for one in run.references])
     about = (*judged_by, run.remarks, run.value_clip, repr(found.recording), list(frames_of.schema))
     return key_of(judging, fingerprint.digest, ranks, about, asked)
 

@@ -79,7 +79,7 @@ def check(
     names = [name.strip() for given in gates for name in given.split(",")]
     if not all(names):
         raise UsageError(f"--gate must name metrics, separated by commas, found {','.join(gates)!r}")
-    ranks, settings = chosen_ranks(rank), judging.settings(root)
+    ranks, settings = chosen_ranks(rank), judging.settings(root, mapping)
     with run_read(run, root, settings, LogChoice(mapping, source_run), verify=verify) as opened, quiet_panics():
         found = check_run(opened, ranks, fail_on=fail_on, gates=names)
     if output is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, wraps
@@ -159,11 +159,12 @@ class JudgingChoice:
     return_goal: float | None
     references: tuple[str, ...]
 
-    def settings(self, root: Place) -> Settings:
+    def settings(self, root: Place, mapping: Sequence[str] = ()) -> Settings:
         """Return what is in force. Report the file of the user's own thresholds on standard error.
 
         Args:
             root: where the names of references are looked for.
+            mapping: `KEY=FIELD` for keys of logs, of references too.
         """
         from esper_analyzer.judging.settings import find_settings, read_settings
 
@@ -179,7 +180,7 @@ class JudgingChoice:
             return settings
         from esper_analyzer.judging.reference_runs import with_references
 
-        return with_references(self.references, root, settings)
+        return with_references(self.references, root, settings, mapping)
 
 
 def judging_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -275,17 +276,7 @@ def chosen_run(run: str | None, root: Place, settings: Settings | None = None, *
     opened = open_run(run, root, settings=settings or DEFAULT_SETTINGS, verify=verify)
     if run is None:
         say(f"latest run: {opened.path}")
-    return _beside_references(opened)
-
-
-def _beside_references(run: Run) -> Run:
-    """Return a run. Say on standard error why none of the references that the user named is one of it."""
-    named = run.settings.references
-    if named and not run.references:
-        env, theirs = run.header.env, sorted({one.env for one in named if one.env is not None})
-        others = f"of {env}, and they are of {', '.join(theirs)}" if env not in {None, *theirs} else "that run itself"
-        say(f"warning: no --reference is judged beside {run.header.run_id}: it is {others}; name a run of its task")
-    return run
+    return opened
 
 
 @contextmanager
@@ -325,7 +316,7 @@ def watched_run(
     if log is None:
         return chosen_run(run, root, settings, verify=verify), None
     path, process = logs.enter_context(imported_log(log, choice, is_followed=is_followed))
-    return _beside_references(open_run(path, settings=settings)), process
+    return open_run(path, settings=settings), process
 
 
 def awaits_run(run: str | None, root: Place, interval: float) -> bool:

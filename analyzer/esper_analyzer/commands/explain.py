@@ -69,7 +69,7 @@ def explain(
 
     if len(names) > 2:
         raise UsageError("give one run or two, found " + ", ".join(map(ascii, names)))
-    number, settings = chosen_rank(rank), judging.settings(root)
+    number, settings = chosen_rank(rank), judging.settings(root, mapping)
     choice = LogChoice(mapping, source_run)
     if len(names) == 2:
         if update is not None:

@@ -64,7 +64,7 @@ def report(
     """
     from esper_analyzer.reading.imported_log import LogChoice
 
-    ranks, settings = chosen_ranks(rank), judging.settings(root)
+    ranks, settings = chosen_ranks(rank), judging.settings(root, mapping)
     with run_read(run, root, settings, LogChoice(mapping, source_run), verify=verify) as opened:
         return _report(opened, ranks, form, output)
 

@@ -96,7 +96,7 @@ def tail(
         raise UsageError("--on-alert needs a tail that goes on, and --once shows one frame; leave --once out")
     if on_alert is not None and not on_alert.strip():
         raise UsageError("--on-alert must be a command, found an empty one")
-    number, settings = chosen_rank(rank), judging.settings(root)
+    number, settings = chosen_rank(rank), judging.settings(root, mapping)
     choice = LogChoice(mapping, source_run)
     with ExitStack() as logs:
         opened = [watched_run(name, root, settings, choice, logs, is_followed=not once) for name in _beside(names)]

@@ -24,7 +24,27 @@ class JudgedRun(RunReader):
         self.settings = settings
         told = settings.return_goal_of(self.header.env)
         self.return_goal = _finite(self.header.return_goal) if told is None else told
-        self.references = settings.references_of(self.header.env, self.header.run_id)
+        self.references = settings.references_of(self.header.env, self.header.run_uuid)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Remarks that go with a verdict on this run: also which runs it was judged beside, and which it was not."""
+        return [*super().remarks, *self._remarks_on_references()]
+
+    def _remarks_on_references(self) -> list[str]:
+        named, env = self.settings.references, self.header.env
+        if not named:
+            return []
+        used = ", ".join(one.name for one in self.references)
+        remarks = [f"Its return was judged beside {used}."] if used else []
+        others = ", ".join(
+            f"{one.name}, which is of {one.env}" for one in named if env is not None and one.env not in {None, env}
+        )
+        if others:
+            remarks.append(f"It is of {env}, and was not judged beside {others}.")
+        elif not used:
+            remarks.append("It was judged beside no other run: the only reference is this run itself.")
+        return remarks
 
     def judge(self) -> Judge:
         """Make a judge of this run, by its settings, its goal and its references, that has seen no rows."""

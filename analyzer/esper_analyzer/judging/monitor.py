@@ -52,7 +52,11 @@ _update_of = _whole(64)
 
 
 def live_monitor(
-    on_alert: OnAlert | None = None, *, settings: Settings = DEFAULT_SETTINGS, return_goal: float | None = None
+    on_alert: OnAlert | None = None,
+    *,
+    settings: Settings = DEFAULT_SETTINGS,
+    return_goal: float | None = None,
+    env: str | None = None,
 ) -> LiveMonitor:
     """Make a callable for `Recorder.open(on_update=...)` that judges each update by the rules of the report.
 
@@ -60,11 +64,12 @@ def live_monitor(
         on_alert: called each time a rule is raised, in the thread that recorded the row, before `record` returns.
         settings: thresholds and rules, see `read_settings`, and the runs to judge beside, see `with_references`.
         return_goal: the mean episode return that the task is solved from, as in `Recorder.open`.
+        env: the environment, as in `Recorder.open`; references of another one are left out.
 
     Raises:
         UsageError: `return_goal` is not a finite number.
     """
-    return LiveMonitor(on_alert, settings, return_goal)
+    return LiveMonitor(on_alert, settings, return_goal, env)
 
 
 class LiveMonitor:
@@ -79,10 +84,11 @@ class LiveMonitor:
         on_alert: OnAlert | None = None,
         settings: Settings = DEFAULT_SETTINGS,
         return_goal: float | None = None,
+        env: str | None = None,
     ) -> None:
         self._log = AlertLog()
         self._on_alert = on_alert
-        self._judge = Judge(settings.rules, check_return_goal(return_goal), settings.references)
+        self._judge = Judge(settings.rules, check_return_goal(return_goal), settings.references_of(env))
         self._readers = [(name, *_READERS[READ_TYPES[name]]) for name in self._judge.columns]
         self._numbering = Numbering()
         self._untold: list[Range] = []  # gaps before it is known whether they are the stride

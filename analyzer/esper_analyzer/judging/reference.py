@@ -83,14 +83,14 @@ class ReferenceRun:
 
     Attributes:
         name: its name, for people.
-        run_id: its id, by which it is not judged beside itself.
+        run_uuid: what tells it from any other run, also from one of the same name.
         env: its environment; None if that was not recorded.
         start, noise: of its return, as in `returns`.
         by_steps, by_updates: its levels by environment steps, None if these were not recorded, and by update.
     """
 
     name: str
-    run_id: str
+    run_uuid: str
     env: str | None
     start: float
     noise: float

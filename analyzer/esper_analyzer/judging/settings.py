@@ -63,9 +63,9 @@ class Settings:
         """Return the goal of the episode return that the user has set for runs on an environment; None if none."""
         return self.return_goals.get(env or "") if self.return_goal is None else self.return_goal
 
-    def references_of(self, env: str | None, run_id: str | None = None) -> tuple[ReferenceRun, ...]:
+    def references_of(self, env: str | None, run_uuid: str | None = None) -> tuple[ReferenceRun, ...]:
         """Return the references of a run on an environment, which are not this run; an environment of None is any."""
-        others = (one for one in self.references if one.run_id != run_id)
+        others = (one for one in self.references if one.run_uuid != run_uuid)
         return tuple(one for one in others if env is None or one.env in {None, env})
 
     @property

@@ -36,7 +36,7 @@ def not_risen(judge: Judge) -> str:
     else:
         said = f"It has {'hardly' if rise >= PROGRESS else 'not'} risen beyond its noise yet."
     text = f"{outcome(judge)} {said}"
-    if judge.return_goal is not None:
+    if judge.return_goal is not None or judge.references:
         return text
     return f"{text} Declare the return that counts as solved (return_goal), or name a sound run beside it (reference)."
 

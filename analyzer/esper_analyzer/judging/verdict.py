@@ -344,6 +344,9 @@ def _broken(judge: Judge) -> list[tuple[Rule, Reason]]:
         if _is_of_reference(rule) and theirs is not None and now is not None:
             text += f" It is {compact(now)}, and they have had {compact(theirs)} or more since half of its age."
         found.append((rule, Reason(level, rule.name, rule.metric, None, episode.since, text, rule.meaning)))
+    levels = {rule.name: reason.level for rule, reason in found if _is_of_reference(rule)}
+    if levels.get("below_reference") in ("critical", levels.get("far_below_reference")):  # it says the same, and more
+        found = [one for one in found if one[0].name != "far_below_reference"]
     return found
 
 

@@ -110,7 +110,7 @@ def run_training(
     with closing(make_env(config.env, config.num_envs, seed=config.seed, device=device)) as env:
         trainer = Trainer(config, env, device)
         goal = published_goal(config.env) if return_goal is None else return_goal
-        stop = VerdictStop(stop_on, goal, references, root) if stop_on else None
+        stop = VerdictStop(stop_on, goal, config.env, references, root) if stop_on else None
         episodes = "continue" if isinstance(env, RestorableEnv) else "restart"
         try:
             recorder = Recorder.open(
@@ -182,7 +182,7 @@ def resume_training(
         if config.num_updates == done and attempts and attempts[-1].status == "finished":
             _say(console, f"{run.path} is complete with {done} updates; --updates N trains it for longer")
             return Outcome(run.path, None)
-        stop = VerdictStop(stop_on, header.return_goal, references, root) if stop_on else None
+        stop = VerdictStop(stop_on, header.return_goal, config.env, references, root) if stop_on else None
         monitor = stop.monitor if stop else None
         try:
             recorder = Recorder.open(

@@ -26,16 +26,23 @@ class VerdictStop:
     Args:
         level: the level that ends the training.
         return_goal: the goal of the episode return, if there is one.
+        env: the environment that is trained on.
         references: sound runs of the same task, beside which it is judged, as `with_references` takes them.
         root: where their names are looked for.
 
     Raises:
-        UsageError: polars, which the analyzer needs, is not installed; or a reference measured too few returns.
+        UsageError: polars, which the analyzer needs, is not installed; a reference measured too few returns, or
+            is of another environment.
         NotARunError: there is no such reference.
     """
 
     def __init__(
-        self, level: StopLevel, return_goal: float | None, references: Sequence[str] = (), root: Path = Path("runs")
+        self,
+        level: StopLevel,
+        return_goal: float | None,
+        env: str,
+        references: Sequence[str] = (),
+        root: Path = Path("runs"),
     ) -> None:
         if find_spec("polars") is None:
             raise UsageError(f"--stop-on {level} needs polars, which is not installed: pip install polars")
@@ -43,7 +50,11 @@ class VerdictStop:
 
         self.level = level
         settings = with_references(references, root, find_settings(Path()))
-        self.monitor = live_monitor(settings=settings, return_goal=return_goal)
+        others = [one for one in settings.references if one not in settings.references_of(env)]
+        if others:
+            other = others[0]
+            raise UsageError(f"--reference {other.name} is of {other.env}, and trained is {env}; name a run of {env}")
+        self.monitor = live_monitor(settings=settings, return_goal=return_goal, env=env)
 
     def check(self) -> None:
         """Raise `StoppedByVerdict` if the verdict has reached the level; call this after each row."""

@@ -203,6 +203,9 @@ def test_a_return_that_rises_far_below_sound_runs_is_critical_in_the_end() -> No
     verdict = verdict_on(crawls, references)
     assert (verdict.level, verdict.findings[0].rule) == ("critical", "far_below_reference")
     assert "less than 25 % of the way up to its references" in verdict.findings[0].text
+    assert [one.rule for one in verdict_on(STUCK, references).findings if one.rule in ReferenceCourse.NAMES] == [
+        "below_reference"
+    ]
 
 
 def test_a_reference_that_learned_nothing_says_nothing() -> None:
@@ -292,13 +295,50 @@ def test_a_report_names_its_references(record: Record) -> None:
 
 
 def test_a_reference_of_another_environment_is_not_one(record: Record) -> None:
-    """It is left out, and a command says why, in one line on standard error."""
+    """It is left out, and the verdict has a remark on which, and on those that were used."""
     other = record(rows_of(RISES), "other", env="Hopper-v5")
     record(rows_of(STUCK[:100]), "stuck", env="CartPole-v1")
-    told = CliRunner().invoke(main, ["check", "stuck", "--root", str(other.parent), "--reference", "other"])
-    assert told.exit_code == 0
-    said = "no --reference is judged beside stuck: it is of CartPole-v1, and they are of Hopper-v5"
-    assert f"warning: {said}; name a run of its task\n" in told.stderr
+    record(rows_of(RISES), "sound", env="CartPole-v1")
+    beside = with_references(["other", "sound"], other.parent)
+    remarks = open_run("stuck", other.parent, settings=beside).report().verdict.reasons
+    assert "Its return was judged beside sound." in remarks
+    assert "It is of CartPole-v1, and was not judged beside other, which is of Hopper-v5." in remarks
+    alone = open_run("sound", other.parent, settings=with_references(["sound"], other.parent)).report()
+    assert "It was judged beside no other run: the only reference is this run itself." in alone.verdict.reasons
+    assert [one.name for one in live_monitor(settings=beside, env="CartPole-v1")._judge.references] == ["sound"]
+
+
+def test_runs_of_the_same_name_are_different_runs(record: Record, tmp_path: Path) -> None:
+    """Seeds that lie in a folder each are all references, under the paths that were given; a name says nothing."""
+    for folder in "xyz":
+        record(rows_of(RISES), "seed").parent.rename(tmp_path / folder)
+    stuck = record(rows_of(STUCK[:100]), "seed")
+    beside = with_references([tmp_path / folder / "seed" for folder in "xyz"])
+    assert [one.name for one in beside.references] == ["seed", str(tmp_path / "y/seed"), str(tmp_path / "z/seed")]
+    assert open_run(stuck, settings=beside).report().verdict.level == "critical"
+
+
+def test_references_that_cannot_be_read_are_one_line(record: Record) -> None:
+    """A run without rows, a name that is none, and a text in the place of a list."""
+    root = record([], "empty").parent
+    with pytest.raises(UsageError, match=r"^reference run empty has 0 updates with an episode return, and needs 15; "):
+        with_references(["empty"], root)
+    with pytest.raises(UsageError, match=r"^a reference has no name; expected a path, a URL, or a name under "):
+        with_references([""], root)
+    with pytest.raises(UsageError, match=r"^references are a list of runs, found 'empty'; write \['empty'\]$"):
+        with_references("empty", root)
+
+
+def test_keys_of_a_log_are_named_for_its_references_too(record: Record, tmp_path: Path) -> None:
+    """--map of a command says how a log is read, whichever it is."""
+    keys = {"episode_return_mean": "score", "value_loss": "vl", "policy_loss": "pl"}
+    for name, returns in (("sound.csv", RISES), ("stuck.csv", STUCK[:100])):
+        pl.DataFrame(rows_of(returns)).rename(keys).write_csv(tmp_path / name)
+    named = [f"--map={key}={ours}" for ours, key in keys.items()]
+    stuck, sound = str(tmp_path / "stuck.csv"), str(tmp_path / "sound.csv")
+    told = CliRunner().invoke(main, ["check", stuck, *named, "--reference", sound])
+    assert told.exit_code == 1, told.output
+    assert "judged beside sound.csv" in " ".join(told.output.split())
 
 
 def test_the_log_of_another_trainer_is_a_reference(record: Record, tmp_path: Path) -> None:

@@ -67,6 +67,13 @@ def test_a_reference_is_for_stop_on(rec: Rec, runs: Path) -> None:
     assert done.code == 2
     assert "no run nowhere under runs" in done.err
     assert not runs.exists()
+    with Recorder.open(runs, run_id="hopper", env="Hopper-v5") as hopper:
+        for i in range(30):
+            hopper.record(update=i, policy_loss=0.1, value_loss=1.0, episode_return_mean=float(i))
+    done = rec("train", *SMALL, "--updates", "3", "--reference", "hopper", "--stop-on", "critical")
+    assert done.code == 2
+    assert "--reference hopper is of Hopper-v5, and trained is CartPole-v1; name a run of CartPole-v1" in done.err
+    assert [path.name for path in runs.iterdir()] == ["hopper"]
 
 
 def test_a_stopped_run_can_be_resumed_and_stopped_again(rec: Rec, runs: Path) -> None:

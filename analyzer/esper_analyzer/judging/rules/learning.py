@@ -186,7 +186,7 @@ def learning_rules() -> list[Rule]:
             f"Measured updates in which the return was less than {as_percent(WAY)} of the way to its references",
             unless_at_goal(of_column("below_reference")),
             Bands(warning=(at_least(15),), critical=(at_least(30),), nonfinite="unknown"),
-            "Sound runs had learned this by then; `esper-analyze explain --against` says where it left one of them.",
+            "Sound runs had learned this by then; `esper-analyze explain SOUND THIS` says where it left one of them.",
             question="learning",
             needs=("episode_return_mean",),
             hold=(1, 1),
