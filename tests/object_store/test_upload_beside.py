@@ -65,6 +65,7 @@ os.kill(os.getpid(), 9)
     record = "runs/mine/rank-0000/attempts/0000.json"
     wait_until(lambda: any("active/" in key for key in keys(object_store)) and record in keys(object_store))
     wait_until(lambda: faults(object_store, "runs/mine", monkeypatch)[0] == 25)
+    object_store.kill()  # the upload outlives the trainer, and may look at the store once more
 
 
 @ONE_KIND
