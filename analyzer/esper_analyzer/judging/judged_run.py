@@ -32,16 +32,14 @@ class JudgedRun(RunReader):
         return [*super().remarks, *self._remarks_on_references()]
 
     def _remarks_on_references(self) -> list[str]:
-        named, env = self.settings.references, self.header.env
-        if not named:
+        if not self.settings.references:
             return []
         used = ", ".join(one.name for one in self.references)
         remarks = [f"Its return was judged beside {used}."] if used else []
-        others = ", ".join(
-            f"{one.name}, which is of {one.env}" for one in named if env is not None and one.env not in {None, env}
-        )
-        if others:
-            remarks.append(f"It is of {env}, and was not judged beside {others}.")
+        elsewhere = self.settings.references_elsewhere(self.header.env)
+        if elsewhere:
+            others = ", ".join(f"{one.name}, which is of {one.env}" for one in elsewhere)
+            remarks.append(f"It is of {self.header.env}, and was not judged beside {others}.")
         elif not used:
             remarks.append("It was judged beside no other run: the only reference is this run itself.")
         return remarks

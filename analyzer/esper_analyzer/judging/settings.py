@@ -65,8 +65,12 @@ class Settings:
 
     def references_of(self, env: str | None, run_uuid: str | None = None) -> tuple[ReferenceRun, ...]:
         """Return the references of a run on an environment, which are not this run; an environment of None is any."""
-        others = (one for one in self.references if one.run_uuid != run_uuid)
-        return tuple(one for one in others if env is None or one.env in {None, env})
+        elsewhere = self.references_elsewhere(env)
+        return tuple(one for one in self.references if one.run_uuid != run_uuid and one not in elsewhere)
+
+    def references_elsewhere(self, env: str | None) -> tuple[ReferenceRun, ...]:
+        """Return the references of other environments than `env`, which are none of a run on it."""
+        return tuple(one for one in self.references if env is not None and one.env not in {None, env})
 
     @property
     def can_travel(self) -> bool:

@@ -50,9 +50,7 @@ class VerdictStop:
 
         self.level = level
         settings = with_references(references, root, find_settings(Path()))
-        others = [one for one in settings.references if one not in settings.references_of(env)]
-        if others:
-            other = others[0]
+        for other in settings.references_elsewhere(env):
             raise UsageError(f"--reference {other.name} is of {other.env}, and trained is {env}; name a run of {env}")
         self.monitor = live_monitor(settings=settings, return_goal=return_goal, env=env)
 
