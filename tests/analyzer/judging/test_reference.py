@@ -217,6 +217,14 @@ def test_a_reference_that_learned_nothing_says_nothing() -> None:
     assert max(below or 0.0 for _, below, _ in both_forms(STUCK, with_an_outlier, 50, 256)) > 30.0
 
 
+def test_a_reference_is_asked_for_only_where_there_is_none() -> None:
+    """A return that has not risen asks for a goal or a sound run; beside one it says what that had."""
+    alone, beside = (verdict_on(STUCK[:50], runs).questions["learning"] for runs in ([], [reference(STUCK)]))
+    assert "name a sound run beside it (reference)" in alone.reason
+    assert "name a sound run" not in beside.reason
+    assert "its reference runs have had" in beside.reason
+
+
 def test_levels_of_a_long_run_are_few_and_of_all_of_its_rows() -> None:
     """A run of 20,000 rows keeps 500 levels, of which none leaves out a low return between two ages."""
     import numpy as np
