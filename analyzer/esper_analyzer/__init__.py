@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from esper_analyzer.judging import signals
     from esper_analyzer.judging.alerts import Alert
     from esper_analyzer.judging.monitor import LiveMonitor, live_monitor
-    from esper_analyzer.judging.reference_runs import with_references
     from esper_analyzer.judging.settings import Settings, find_settings, read_settings
     from esper_analyzer.judging.verdict import Reason, Verdict
+    from esper_analyzer.listing.references import with_references
     from esper_analyzer.measuring.levels import level, loss_ratio, severity
     from esper_analyzer.measuring.snapshot import MetricState, Snapshot
     from esper_analyzer.measuring.trends import Trend, long_trend, trend, trend_of
@@ -94,7 +94,7 @@ _ON_FIRST_USE = {
     "signals": "esper_analyzer.judging",
     "trend": "esper_analyzer.measuring.trends",
     "trend_of": "esper_analyzer.measuring.trends",
-    "with_references": "esper_analyzer.judging.reference_runs",
+    "with_references": "esper_analyzer.listing.references",
 }
 """The module of each public name."""
 

@@ -43,6 +43,12 @@ def number(value: Value, decimals: int = 3) -> str:
     return f"{value:.{decimals}f}"
 
 
+def listed(names: Sequence[str], most: int) -> str:
+    """Name some things, for example "a, b and 3 more" of which `most` is 2."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def compact(value: Value) -> str:
     """Format a value in at most 8 characters."""
     if isinstance(value, bool) or value is None or isinstance(value, datetime) or not math.isfinite(value):

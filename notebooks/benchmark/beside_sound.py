@@ -3,15 +3,17 @@
     python notebooks/benchmark/beside_sound.py notebooks/benchmark/samples
 
 Each labelled run is judged beside 1, 3 and 5 sound runs of its environment and trainer, drawn by chance, that were not
-meant to be broken. Their hyper-parameters differ as those of all sound runs do. Runs that have fewer such siblings are
-left out of a row, and the row before it judges the same runs without any. Takes about five minutes.
+meant to be broken. Their hyper-parameters differ as those of all sound runs do. Then each is judged beside the runs
+whose verdict is healthy, whatever their label, as a folder of runs stands for them (`--reference FOLDER`). Runs that
+have fewer such siblings are left out of a row, and the row before it judges the same runs without any. Takes about
+seven minutes.
 """
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import reduce
 from pathlib import Path
 
@@ -31,6 +33,8 @@ from benchmark.tables import Table, rates_table
 from esper_analyzer.judging.reference import ReferenceCourse, ReferenceRun
 from esper_analyzer.judging.reference_runs import COLUMNS, reference_from
 from esper_analyzer.judging.rules import RULES
+from esper_analyzer.judging.settings import LEAST_OF_FOLDERS
+from esper_analyzer.listing.references import MOST_OF_FOLDER
 from esper_schemas.errors import UsageError
 
 COUNTS = (1, 3, 5)
@@ -42,20 +46,38 @@ OF_REFERENCES = [RULES[name] for name in ReferenceCourse.NAMES if name in RULES]
 References = Mapping[str, ReferenceRun]
 
 
-def references_of(corpus: Corpus) -> dict[str, ReferenceRun]:
-    """The sound runs on which nothing was broken, as references by name; not those that measured too little."""
+def sound_ones(corpus: Corpus) -> References:
+    """The sound runs on which nothing was broken, as references."""
     sound = corpus.labels.filter((pl.col("label") == "sound") & (pl.col("kind") == SOUND))
+    return references_of(corpus, sound["name"])
+
+
+def healthy_ones(corpus: Corpus, alone: Mapping[str, Judged]) -> References:
+    """The runs whose verdict is healthy in the end, as references: sound, broken and unclear ones."""
+    return references_of(corpus, (name for name in corpus.labels["name"] if alone[name].last == "healthy"))
+
+
+def references_of(corpus: Corpus, names: Iterable[str]) -> References:
+    """These runs as references by name; not those that measured too little."""
     found: dict[str, ReferenceRun] = {}
-    for name, env in sound.select("name", "env").iter_rows():
+    for name in names:
         try:
-            found[name] = reference_from(completed(corpus.rows[name], COLUMNS), name, env)
+            found[name] = reference_from(completed(corpus.rows[name], COLUMNS), name, None)
         except UsageError:
             continue
     return found
 
 
-def siblings(corpus: Corpus, references: References, count: int) -> dict[str, list[ReferenceRun]]:
-    """For each labelled run `count` references of its environment and trainer, drawn by chance and without itself."""
+def siblings(
+    corpus: Corpus, references: References, least: int, most: int | None = None
+) -> dict[str, list[ReferenceRun]]:
+    """For each labelled run references of its environment and trainer, drawn by chance and without itself.
+
+    Args:
+        corpus, references: the runs, and those that are references.
+        least: how many it needs.
+        most: how many it gets, if there are so many; as many as it needs by default.
+    """
     pools: dict[tuple[str, str], list[str]] = {}
     for name, *task in corpus.labels.select("name", "env", "trainer").iter_rows():
         if name in references:
@@ -63,7 +85,8 @@ def siblings(corpus: Corpus, references: References, count: int) -> dict[str, li
     drawn = {}
     for name, *task in corpus.labels.filter(pl.col("label") != "unclear").select("name", "env", "trainer").iter_rows():
         others = [one for one in pools.get((task[0], task[1]), ()) if one != name]
-        if len(others) >= count:
+        count = min(least if most is None else most, len(others))
+        if count >= least:
             drawn[name] = [references[one] for one in random.Random(f"{name} {count}").sample(others, count)]
     return drawn
 
@@ -78,15 +101,18 @@ def beside(rows: pl.DataFrame, alone: Judged, references: list[ReferenceRun]) ->
 
 def beside_table(corpus: Corpus, groups: Mapping[str, Collection[str]]) -> Table:
     """The rates of the runs in each of `groups` that have enough siblings in `corpus`, without references and with."""
-    references, alone = references_of(corpus), corpus.judged()
+    alone = corpus.judged()
+    sound, healthy = sound_ones(corpus), healthy_ones(corpus, alone)
+    ways = {str(count): siblings(corpus, sound, count) for count in COUNTS}
+    ways["all that are healthy"] = siblings(corpus, healthy, LEAST_OF_FOLDERS, MOST_OF_FOLDER)
     named: dict[str, Rates] = {}
-    for count in COUNTS:
-        drawn = siblings(corpus, references, count)
+    for way, drawn in ways.items():
         with_them = {name: beside(corpus.rows[name], alone[name], of_run) for name, of_run in drawn.items()}
         for group, runs in groups.items():
             labels = corpus.labels.filter(pl.col("name").is_in({*drawn} & {*runs}))
-            named[f"{group} that have {count}, alone"] = Rates.of(cases(alone, labels))
-            named[f"{group}, beside {count}"] = Rates.of(cases(with_them, labels))
+            needed = way if way.isdecimal() else f"{LEAST_OF_FOLDERS} that are healthy"
+            named[f"{group} that have {needed}, alone"] = Rates.of(cases(alone, labels))
+            named[f"{group}, beside {way}"] = Rates.of(cases(with_them, labels))
     return rates_table("beside", "Beside sound runs of their environment and trainer", named)
 
 

@@ -67,12 +67,12 @@ CORPUS = made(
 
 def test_references_are_sound_runs_to_which_nothing_was_done() -> None:
     """Neither a run that a fault did no harm, nor one that measured too little, nor an unclear one is a reference."""
-    assert [*beside_sound.references_of(CORPUS)] == ["a", "b"]
+    assert [*beside_sound.sound_ones(CORPUS)] == ["a", "b"]
 
 
 def test_siblings_are_others_of_the_same_task() -> None:
     """A run is not its own sibling, and one that has too few has none; each draw is the same again."""
-    references = beside_sound.references_of(CORPUS)
+    references = beside_sound.sound_ones(CORPUS)
     names = {
         count: {
             name: sorted(one.name for one in of)
@@ -86,9 +86,25 @@ def test_siblings_are_others_of_the_same_task() -> None:
     assert beside_sound.siblings(CORPUS, references, 1) == beside_sound.siblings(CORPUS, references, 1)
 
 
+def test_of_many_siblings_so_many_are_drawn() -> None:
+    """As many as there are, from the least to the most that are asked for."""
+    many = made({f"run {i}": ("Hill", "sound", "sound", RISES) for i in range(6)})
+    references = beside_sound.references_of(many, [f"run {i}" for i in range(5)])
+    counts = {name: len(of) for name, of in beside_sound.siblings(many, references, 3, 4).items()}
+    assert counts == {f"run {i}": 4 for i in range(6)}
+    few = beside_sound.siblings(many, {name: references[name] for name in ("run 0", "run 1", "run 2")}, 3, 4)
+    assert {name: len(of) for name, of in few.items()} == {f"run {i}": 3 for i in range(3, 6)}
+
+
+def test_healthy_ones_are_so_by_their_verdict() -> None:
+    """Whatever they are labelled: a sound run that has not risen yet is none, and an unclear one that rose is."""
+    mixed = made({"a": ("Hill", "sound", "sound", STUCK), "b": ("Hill", "rlm-r", "unclear", RISES)})
+    assert [*beside_sound.healthy_ones(mixed, mixed.judged())] == ["b"]
+
+
 def test_what_is_said_beside_siblings_is_that_of_both_together() -> None:
     """It is the same as that of a judge who has all rules and the references at once."""
-    references = [*beside_sound.references_of(CORPUS).values()]
+    references = [*beside_sound.sound_ones(CORPUS).values()]
     for name in ("stuck", "a"):
         rows = CORPUS.rows[name]
         together, whole = beside_sound.beside(rows, judged(rows), references), judged(rows, references=references)

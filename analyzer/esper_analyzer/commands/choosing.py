@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, wraps
@@ -178,7 +178,7 @@ class JudgingChoice:
             settings = replace(settings, return_goal=check_return_goal(self.return_goal))
         if not self.references:
             return settings
-        from esper_analyzer.judging.reference_runs import with_references
+        from esper_analyzer.listing.references import with_references
 
         return with_references(self.references, root, settings, mapping)
 
@@ -198,7 +198,8 @@ def judging_options(command: Callable[..., int]) -> Callable[..., int]:
         multiple=True,
         metavar="RUN",
         help="Sound run of the same task, beside which the return is judged: a path, a URL, a name under --root, or a"
-        " log. Repeat it: of three or more, the lowest is left out.",
+        " log; a folder of runs stands for those that are healthy. Repeat it: of three or more, the lowest is left"
+        " out.",
     )
     goal = click.option(
         "--return-goal",
@@ -213,6 +214,13 @@ def judging_options(command: Callable[..., int]) -> Callable[..., int]:
         type=click.Path(path_type=Path),
         help="TOML file of thresholds.  [default: [tool.esper.thresholds] of the nearest pyproject.toml that has it]",
     )(goal(reference(with_choice)))
+
+
+def tell_unused_references(settings: Settings, tasks: Iterable[tuple[str | None, str | None]]) -> None:
+    """Say on standard error that no run, by its environment and trainer, was judged beside a reference, if it is so."""
+    told = settings.unused_references(tasks)
+    if told is not None:
+        say(f"warning: {told}")
 
 
 def no_cache_option(command: _Command) -> _Command:

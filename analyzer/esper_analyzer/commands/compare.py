@@ -17,6 +17,7 @@ from esper_analyzer.commands.choosing import (
     no_cache_option,
     output_option,
     root_option,
+    tell_unused_references,
     verify_option,
     write_document,
 )
@@ -113,6 +114,7 @@ def compare(
         write_lines(compare_lines(made, columns, rows - 1 if sys.stdout.isatty() else PIPED_HEIGHT))
     else:
         write_document(document, output)
+    tell_unused_references(settings, found.tasks)
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
 
 

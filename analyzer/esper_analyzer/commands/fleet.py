@@ -16,6 +16,7 @@ from esper_analyzer.commands.choosing import (
     many_runs_options,
     no_cache_option,
     output_option,
+    tell_unused_references,
     verify_each_option,
     write_document,
 )
@@ -108,16 +109,18 @@ def fleet(
     from esper_analyzer.listing.listing import Wanted
     from esper_analyzer.reporting.fleet.fleet import judge_fleet
 
+    settings = judging.settings(root)
     made = judge_fleet(
         _roots(roots, root, listed),
         engine_of(engine_name, address, workers),
         Wanted.of(filters, status, sort, is_reversed=reverse),
-        judging.settings(root),
+        settings,
         depth="checksums" if verify else "records",
         group=not no_group,
         group_by=groups,
     )
     _write(made, form, output)
+    tell_unused_references(settings, ((run.env, run.trainer) for run in made.runs if run.error is None))
     return made.exit_code(fail_on)
 
 

@@ -12,6 +12,7 @@ from esper_analyzer.commands.choosing import (
     judging_options,
     many_runs_options,
     no_cache_option,
+    tell_unused_references,
     verify_each_option,
 )
 from esper_schemas.console import say
@@ -63,4 +64,5 @@ def runs(
             say(line)
     else:
         sys.stdout.write(listing_json(made) + "\n" if form == "json" else listing_csv(made))
+    tell_unused_references(settings, ((run.env, run.trainer) for run in made.runs if run.error is None))
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE

@@ -17,7 +17,7 @@ from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.measuring.snapshot import metric_names
 from esper_analyzer.reading.run_index import RunIndex
 from esper_analyzer.strict_json import strict
-from esper_analyzer.wording import compact
+from esper_analyzer.wording import compact, listed
 from esper_schemas.cleaning import printable
 from esper_schemas.errors import RunDamagedError, UsageError
 from esper_schemas.metric.catalogue import DECLARED
@@ -165,9 +165,8 @@ def _left_out(names: tuple[str, str], only: tuple[Sequence[str], Sequence[str]])
     told = []
     for run, metrics in zip(names, only, strict=True):
         if metrics:
-            named = ", ".join(printable(metric) for metric in metrics[:MOST_NAMED])
-            more = f" and {len(metrics) - MOST_NAMED} more" if len(metrics) > MOST_NAMED else ""
-            told.append(f"Only {printable(run)} measured {named}{more}; not compared.")
+            named = listed([printable(metric) for metric in metrics], MOST_NAMED)
+            told.append(f"Only {printable(run)} measured {named}; not compared.")
     return told
 
 
@@ -295,9 +294,7 @@ def _sentences(
 
 
 def _listed(parted: Sequence[Parted]) -> str:
-    named = [f"{_title(one)} {one.direction}" for one in parted[:MOST_NAMED]]
-    left = len(parted) - len(named)
-    return ", ".join(named) + (f" and {left} more" if left else "")
+    return listed([f"{_title(one)} {one.direction}" for one in parted], MOST_NAMED)
 
 
 def _title(one: Parted) -> str:

@@ -22,7 +22,7 @@ from esper_analyzer.explaining.stages import (
     stage,
 )
 from esper_analyzer.judging.trouble import FEWEST_BEFORE, RaisedAlert
-from esper_analyzer.wording import compact
+from esper_analyzer.wording import compact, listed
 from esper_schemas.cleaning import printable
 from esper_schemas.metric.catalogue import DECLARED
 
@@ -188,9 +188,7 @@ def _is_with(first: Moved, one: Moved) -> bool:
 
 def _listed(moved: Sequence[Moved]) -> str:
     """Name metrics and where they went, for example "KL divergence up, Entropy down and 3 more"."""
-    named = [f"{title(one)} {one.direction}" for one in moved[:MOST_NAMED]]
-    left = len(moved) - len(named)
-    return ", ".join(named) + (f" and {left} more" if left else "")
+    return listed([f"{title(one)} {one.direction}" for one in moved], MOST_NAMED)
 
 
 def _count(number: int, what: str) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from esper_analyzer.judging.judge import Judge
-from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
+from esper_analyzer.judging.settings import DEFAULT_SETTINGS, LEAST_OF_FOLDERS, Settings
 from esper_analyzer.reading.run_reader import RunReader
+from esper_analyzer.wording import listed
 from esper_schemas.errors import UsageError
 from esper_schemas.run.directory import StoredRun
 from esper_schemas.run.records import check_return_goal
+
+_MOST_NAMED = 8
 
 
 class JudgedRun(RunReader):
@@ -16,7 +19,7 @@ class JudgedRun(RunReader):
     Attributes:
         settings: thresholds and rules.
         return_goal: the goal of the episode return: what the settings say, else what the run declares; None if neither.
-        references: the reference runs of the settings that are of its environment, without itself.
+        references: the reference runs of the settings that it is judged beside.
     """
 
     def __init__(self, directory: StoredRun, settings: Settings = DEFAULT_SETTINGS, *, verifies: bool = False) -> None:
@@ -24,7 +27,7 @@ class JudgedRun(RunReader):
         self.settings = settings
         told = settings.return_goal_of(self.header.env)
         self.return_goal = _finite(self.header.return_goal) if told is None else told
-        self.references = settings.references_of(self.header.env, self.header.run_uuid)
+        self.references = settings.references_of(self.header.env, self.header.trainer, self.header.run_uuid)
 
     @property
     def remarks(self) -> list[str]:
@@ -32,17 +35,26 @@ class JudgedRun(RunReader):
         return [*super().remarks, *self._remarks_on_references()]
 
     def _remarks_on_references(self) -> list[str]:
-        if not self.settings.references:
-            return []
-        used = ", ".join(one.name for one in self.references)
-        remarks = [f"Its return was judged beside {used}."] if used else []
-        elsewhere = self.settings.references_elsewhere(self.header.env)
+        settings, env = self.settings, self.header.env
+        said = []
+        if self.references:
+            said.append(f"Its return was judged beside {listed([one.name for one in self.references], _MOST_NAMED)}.")
+        for one in self.references:
+            states = [name for name, is_so in (("critical", one.is_critical), ("damaged", one.is_damaged)) if is_so]
+            if states:
+                said.append(f"{one.name}, beside which it was judged, is {' and '.join(states)} itself.")
+        elsewhere = settings.references_elsewhere(env)
         if elsewhere:
-            others = ", ".join(f"{one.name}, which is of {one.env}" for one in elsewhere)
-            remarks.append(f"It is of {self.header.env}, and was not judged beside {others}.")
-        elif not used:
-            remarks.append("It was judged beside no other run: the only reference is this run itself.")
-        return remarks
+            others = listed([f"{one.name}, which is of {one.env}" for one in elsewhere], _MOST_NAMED)
+            said.append(f"It is of {env}, and was not judged beside {others}.")
+        elif settings.references_in and not self.references:
+            trained = f" with {self.header.trainer}" if self.header.trainer else ""
+            here = f"fewer than {LEAST_OF_FOLDERS} other runs of {env or 'no named environment'}{trained}"
+            folders = listed(settings.references_in, _MOST_NAMED)
+            said.append(f"It was judged beside no other run: {here} in {folders} are healthy.")
+        elif settings.references and not self.references:
+            said.append("It was judged beside no other run: the only reference is this run itself.")
+        return said
 
     def judge(self) -> Judge:
         """Make a judge of this run, by its settings, its goal and its references, that has seen no rows."""

@@ -57,6 +57,8 @@ def live_monitor(
     settings: Settings = DEFAULT_SETTINGS,
     return_goal: float | None = None,
     env: str | None = None,
+    trainer: str | None = None,
+    run_uuid: str | None = None,
 ) -> LiveMonitor:
     """Make a callable for `Recorder.open(on_update=...)` that judges each update by the rules of the report.
 
@@ -64,12 +66,14 @@ def live_monitor(
         on_alert: called each time a rule is raised, in the thread that recorded the row, before `record` returns.
         settings: thresholds and rules, see `read_settings`, and the runs to judge beside, see `with_references`.
         return_goal: the mean episode return that the task is solved from, as in `Recorder.open`.
-        env: the environment, as in `Recorder.open`; references of another one are left out.
+        env, trainer: as in `Recorder.open`; references of another environment are left out, and those that were found
+            in a folder also if they are of another trainer.
+        run_uuid: of the run, if it is resumed; it is no reference of itself.
 
     Raises:
         UsageError: `return_goal` is not a finite number.
     """
-    return LiveMonitor(on_alert, settings, return_goal, env)
+    return LiveMonitor(on_alert, settings, return_goal, env, trainer, run_uuid)
 
 
 class LiveMonitor:
@@ -85,10 +89,13 @@ class LiveMonitor:
         settings: Settings = DEFAULT_SETTINGS,
         return_goal: float | None = None,
         env: str | None = None,
+        trainer: str | None = None,
+        run_uuid: str | None = None,
     ) -> None:
         self._log = AlertLog()
         self._on_alert = on_alert
-        self._judge = Judge(settings.rules, check_return_goal(return_goal), settings.references_of(env))
+        beside = settings.references_of(env, trainer, run_uuid)
+        self._judge = Judge(settings.rules, check_return_goal(return_goal), beside)
         self._readers = [(name, *_READERS[READ_TYPES[name]]) for name in self._judge.columns]
         self._numbering = Numbering()
         self._untold: list[Range] = []  # gaps before it is known whether they are the stride

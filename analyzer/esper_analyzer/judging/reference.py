@@ -84,18 +84,34 @@ class ReferenceRun:
     Attributes:
         name: its name, for people.
         run_uuid: what tells it from any other run, also from one of the same name.
-        env: its environment; None if that was not recorded.
+        env, trainer: its environment and its trainer; None if that was not recorded.
         start, noise: of its return, as in `returns`.
         by_steps, by_updates: its levels by environment steps, None if these were not recorded, and by update.
+        is_critical, is_damaged: whether it is critical by its own verdict, and whether its files are damaged.
+        found_in: the folder of runs, as a person named it, among whose healthy runs it was; None if it was named.
     """
 
     name: str
     run_uuid: str
     env: str | None
+    trainer: str | None = None
     start: float
     noise: float
     by_steps: Levels | None
     by_updates: Levels
+    is_critical: bool = False
+    is_damaged: bool = False
+    found_in: str | None = None
+
+    def is_of(self, env: str | None, trainer: str | None) -> bool:
+        """Whether a run on an environment, of a trainer, can be judged beside it.
+
+        One that was found in a folder must have both in common with it. One that a person has named may be of any
+        trainer, and of an environment that is not known.
+        """
+        if self.found_in is not None:
+            return (self.env, self.trainer) == (env, trainer)
+        return self.env == env or None in {self.env, env}
 
 
 class ReferenceCourse:

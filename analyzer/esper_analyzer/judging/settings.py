@@ -20,7 +20,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
 PYPROJECT = "pyproject.toml"
 
 _MAX_BYTES = 4 * 1024 * 1024
+LEAST_OF_FOLDERS = 3
+"""Healthy runs that were found in folders are references from so many on."""
+
 _LIMIT = re.compile(r"(>=|<=|>|<)\s*([-+.\deE]+)")
 _OURS = re.compile(r"\btool\s*\.\s*esper\b(?!-)")
 
@@ -49,6 +52,7 @@ class Settings:
         return_goals: goals of the episode return, by the name of the environment; they replace what runs declare.
         return_goal: the goal of every run; it replaces all others.
         references: sound runs, beside which others of their environment are judged; see `with_references`.
+        references_in: folders among whose healthy runs references were looked for.
         source: the file with the user's thresholds; None if there is no such file.
     """
 
@@ -58,19 +62,43 @@ class Settings:
     return_goals: Mapping[str, float] = field(default_factory=dict)
     return_goal: float | None = None
     references: tuple[ReferenceRun, ...] = ()
+    references_in: tuple[str, ...] = ()
 
     def return_goal_of(self, env: str | None) -> float | None:
         """Return the goal of the episode return that the user has set for runs on an environment; None if none."""
         return self.return_goals.get(env or "") if self.return_goal is None else self.return_goal
 
-    def references_of(self, env: str | None, run_uuid: str | None = None) -> tuple[ReferenceRun, ...]:
-        """Return the references of a run on an environment, which are not this run; an environment of None is any."""
-        elsewhere = self.references_elsewhere(env)
-        return tuple(one for one in self.references if one.run_uuid != run_uuid and one not in elsewhere)
+    def references_of(
+        self, env: str | None, trainer: str | None = None, run_uuid: str | None = None
+    ) -> tuple[ReferenceRun, ...]:
+        """Return the references of a run, which are not this run; see `ReferenceRun.is_of`.
+
+        Fewer than `LEAST_OF_FOLDERS` that were found in folders are none: a wrong verdict on one would decide.
+        """
+        found = [one for one in self.references if one.run_uuid != run_uuid and one.is_of(env, trainer)]
+        named = [one for one in found if one.found_in is None]
+        return tuple(found if len(found) - len(named) >= LEAST_OF_FOLDERS else named)
 
     def references_elsewhere(self, env: str | None) -> tuple[ReferenceRun, ...]:
-        """Return the references of other environments than `env`, which are none of a run on it."""
-        return tuple(one for one in self.references if env is not None and one.env not in {None, env})
+        """Return the references that a person has named, and that are of other environments than `env`."""
+        return tuple(one for one in self.references if one.found_in is None and not one.is_of(env, None))
+
+    def unused_references(self, tasks: Iterable[tuple[str | None, str | None]]) -> str | None:
+        """Say that no run was judged beside a reference; None if one was, or there are none.
+
+        Args:
+            tasks: environment and trainer of each run that was judged; None for what is not known.
+        """
+        there = set(tasks)
+        is_used = any(self.references_of(env, trainer) for env, trainer in there)
+        if not there or is_used or not (self.references or self.references_in):
+            return None
+        ours = ", ".join(sorted({env or "no named environment" for env, _ in there}))
+        theirs = sorted({one.env or "no named environment" for one in self.references if one.found_in is None})
+        if theirs:
+            return f"judged alone: the references are of {', '.join(theirs)}, and these runs of {ours}"
+        folders = ", ".join(self.references_in)
+        return f"judged alone: fewer than {LEAST_OF_FOLDERS} runs of {ours} in {folders} are healthy"
 
     @property
     def can_travel(self) -> bool:
@@ -86,7 +114,7 @@ class Settings:
         if not self.can_travel:
             raise TypeError("settings with rules that are not those of the tables cannot be pickled")
         bands = {rule.name: rule.bands for rule in self.rules}
-        more = (self.source, self.return_goals, self.return_goal, self.references)
+        more = (self.source, self.return_goals, self.return_goal, self.references, self.references_in)
         return _with_bands, (self.thresholds, bands, *more)
 
 

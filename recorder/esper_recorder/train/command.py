@@ -23,7 +23,7 @@ from esper_recorder.train.progress import ProgressDisplay, format_number
 from esper_recorder.train.rollout import EPISODE_WINDOW
 from esper_recorder.train.signals import Signals
 from esper_recorder.train.trainer import Progress, Trainer, resolve_device
-from esper_recorder.train.verdict_stop import StopLevel, StoppedByVerdict, VerdictStop
+from esper_recorder.train.verdict_stop import TRAINER_NAME, StopLevel, StoppedByVerdict, VerdictStop
 from esper_recorder.writing.foreign import describe
 from esper_schemas import ValueLossDefinition
 from esper_schemas.cleaning import printable
@@ -32,8 +32,6 @@ from esper_schemas.errors import EsperError, NotARunError, UsageError
 from esper_schemas.run.directory import RunDirectory
 from esper_schemas.run.finding import find_runs
 from esper_schemas.run.records import check_run_id
-
-TRAINER_NAME = "esper-rec train"
 
 RESUME_SEED_STEP = 1_000_003
 """A resume adds this to the environments' seed for each earlier update: a prime, far from the seeds people use."""
@@ -182,7 +180,9 @@ def resume_training(
         if config.num_updates == done and attempts and attempts[-1].status == "finished":
             _say(console, f"{run.path} is complete with {done} updates; --updates N trains it for longer")
             return Outcome(run.path, None)
-        stop = VerdictStop(stop_on, header.return_goal, config.env, references, root) if stop_on else None
+        stop = None
+        if stop_on:
+            stop = VerdictStop(stop_on, header.return_goal, config.env, references, root, header.run_uuid)
         monitor = stop.monitor if stop else None
         try:
             recorder = Recorder.open(

@@ -7,7 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from esper_schemas.console import say
 from esper_schemas.errors import UsageError
+
+TRAINER_NAME = "esper-rec train"
+"""The trainer of the runs of this command, as their headers name it."""
 
 StopLevel = Literal["warning", "critical"]
 
@@ -29,6 +33,7 @@ class VerdictStop:
         env: the environment that is trained on.
         references: sound runs of the same task, beside which it is judged, as `with_references` takes them.
         root: where their names are looked for.
+        run_uuid: of the run, if it is resumed; it is no reference of itself.
 
     Raises:
         UsageError: polars, which the analyzer needs, is not installed; a reference measured too few returns, or
@@ -43,16 +48,23 @@ class VerdictStop:
         env: str,
         references: Sequence[str] = (),
         root: Path = Path("runs"),
+        run_uuid: str | None = None,
     ) -> None:
         if find_spec("polars") is None:
             raise UsageError(f"--stop-on {level} needs polars, which is not installed: pip install polars")
         from esper_analyzer import find_settings, live_monitor, with_references
+        from esper_analyzer.judging.settings import LEAST_OF_FOLDERS
 
         self.level = level
         settings = with_references(references, root, find_settings(Path()))
         for other in settings.references_elsewhere(env):
             raise UsageError(f"--reference {other.name} is of {other.env}, and trained is {env}; name a run of {env}")
-        self.monitor = live_monitor(settings=settings, return_goal=return_goal, env=env)
+        if not settings.references_of(env, TRAINER_NAME, run_uuid) and references:
+            needed = f"a folder needs {LEAST_OF_FOLDERS} healthy runs of {env} that are not this one"
+            say(f"warning: --reference gives this run no reference yet: {needed}; it is judged alone")
+        self.monitor = live_monitor(
+            settings=settings, return_goal=return_goal, env=env, trainer=TRAINER_NAME, run_uuid=run_uuid
+        )
 
     def check(self) -> None:
         """Raise `StoppedByVerdict` if the verdict has reached the level; call this after each row."""

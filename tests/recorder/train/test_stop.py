@@ -76,6 +76,23 @@ def test_a_reference_is_for_stop_on(rec: Rec, runs: Path) -> None:
     assert [path.name for path in runs.iterdir()] == ["hopper"]
 
 
+def test_the_first_run_of_a_sweep_has_no_reference_yet(rec: Rec, runs: Path) -> None:
+    """The folder of runs may be named from the beginning: it says that nothing is there, and trains."""
+    again = ["--stop-on", "critical", "--reference", "runs"]
+    done = rec("train", *SMALL, "--updates", "3", "--run-id", "first", *again)
+    assert done.code == 0, done.err
+    said = (
+        "warning: --reference gives this run no reference yet: a folder needs 3 healthy runs of CartPole-v1 that are"
+        " not this one; it is judged alone"
+    )
+    assert said in done.err
+    with Recorder.open(runs, run_id="sound", env="CartPole-v1") as sound:
+        for i in range(30):
+            sound.record(update=i, policy_loss=0.1, value_loss=1.0, episode_return_mean=float(i))
+    done = rec("train", "--resume", "--run-id", "first", "--updates", "6", *again[:3], "sound")
+    assert (done.code, said in done.err) == (0, False), done.err
+
+
 def test_a_stopped_run_can_be_resumed_and_stopped_again(rec: Rec, runs: Path) -> None:
     """It goes on where it was stopped, with no gap; with a warm-up before it may be stopped again."""
     first = rec("train", *BAD, "--stop-on", "critical", "--run-id", "r")

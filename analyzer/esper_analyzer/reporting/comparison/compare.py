@@ -40,11 +40,13 @@ from esper_analyzer.reporting.comparison.groups import (
 )
 from esper_analyzer.reporting.comparison.reading import Reading, read_all
 from esper_analyzer.reporting.comparison.scores import Scores, best_first, score
+from esper_analyzer.wording import listed
 from esper_schemas.errors import RunDamagedError, UsageError
 from esper_schemas.metric.catalogue import EPISODE_RETURN, LOSS_RATIO, RETURNS
 from esper_schemas.metric.metrics import Direction
 from esper_schemas.metric.payload import METRICS
 
+_MOST_NAMED = 4
 _VALUE_LOSSES = ("value_loss", "value_loss_unclipped", LOSS_RATIO)
 
 
@@ -55,6 +57,11 @@ class Compared:
     comparison: Comparison
     readings: dict[str, Reading]
     sources: dict[str, MeasuredRows]
+
+    @property
+    def tasks(self) -> set[tuple[str | None, str | None]]:
+        """Environment and trainer of each run; None for what its header does not say."""
+        return {(reading.run.header.env, reading.run.header.trainer) for reading in self.readings.values()}
 
     @property
     def measured(self) -> dict[str, None]:
@@ -291,16 +298,18 @@ def _warnings(
         apart = [key.removeprefix(prefix) for key in differing(settings) if key.startswith(prefix)]
         assumed = [run for run, of_run in settings.items() if of_run.get(f"{prefix}assumed")]
         parts = [f"its definition differs between these runs ({', '.join(apart)})"] if apart else []
-        parts += [f"it is assumed, not declared, in {_named(assumed)}"] if assumed else []
+        parts += [f"it is assumed, not declared, in {listed(assumed, _MOST_NAMED)}"] if assumed else []
         found += [f"Compare {metric} with care: {' and '.join(parts)}."] if parts else []
     for run in runs:
         if run.unplaced:
             found.append(f"{run.unplaced} updates of {run.label} have no position on the axis and are left out.")
     unmeasured = [run.label for run in runs if run.first is None]
-    found += [f"{metric} was never measured in {_named(unmeasured)}."] if unmeasured else []
+    found += [f"{metric} was never measured in {listed(unmeasured, _MOST_NAMED)}."] if unmeasured else []
     every: list[ComparedRun | ShortRun] = [*runs, *short]
     damaged = [run.label for run in every if run.is_damaged]
-    found += [f"Files are damaged in {_named(damaged)}; only what can be read of them is compared."] if damaged else []
+    if damaged:
+        named = listed(damaged, _MOST_NAMED)
+        found.append(f"Files are damaged in {named}; only what can be read of them is compared.")
     found += [f"{name} cannot be read and is left out: {cause}" for name, cause in set_aside.items()]
     for group in groups:
         envs = {str(settings[run].get("env")) for run in group.runs}
@@ -309,8 +318,3 @@ def _warnings(
                 f"Group {group.name} mixes environments ({', '.join(sorted(envs))}), whose scores differ in scale."
             )
     return found
-
-
-def _named(labels: Sequence[str], most: int = 4) -> str:
-    more = f" and {len(labels) - most} more" if len(labels) > most else ""
-    return ", ".join(labels[:most]) + more

@@ -1,0 +1,133 @@
+"""The sound runs that `--reference` names: runs, logs of other trainers, and the healthy runs of a folder."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from esper_analyzer.judging.reference import ReferenceRun
+from esper_analyzer.judging.reference_runs import reference_of
+from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
+from esper_analyzer.listing.entry import read_header, read_rows
+from esper_analyzer.listing.listing import list_runs
+from esper_analyzer.reading.errors import RUN_ERRORS
+from esper_analyzer.reading.imported_log import LogChoice, find_log, imported_log
+from esper_analyzer.reading.run_reader import RunReader, locate_run
+from esper_schemas.errors import EsperError, NotARunError, StoreError, UsageError
+from esper_schemas.run.directory import run_at
+from esper_schemas.run.finding import candidates, resolve_run, run_folders
+from esper_schemas.run.store import Place, parse_place
+
+MOST_OF_FOLDER = 12
+"""A folder stands for at most so many of its healthy runs of one environment and trainer, the newest."""
+
+
+def with_references(
+    runs: Iterable[str | os.PathLike[str]],
+    root: str | os.PathLike[str] = "runs",
+    settings: Settings = DEFAULT_SETTINGS,
+    mapping: Sequence[str] = (),
+) -> Settings:
+    """Return settings by which a run is judged beside sound runs of the same task, as by `--reference`.
+
+    Args:
+        runs: paths, URLs or names under `root` of sound runs, or logs of other trainers. Three are better than one,
+            since then the lowest of them is left out. A run is judged beside those of its own environment, and not
+            beside itself. A folder of runs stands for those in it that are healthy by these settings, the newest
+            `MOST_OF_FOLDER` of each environment and trainer. If these are three or more, a run of both is judged
+            beside them. There may be none yet.
+        root: folder of runs, or the URL of one in an object store.
+        settings: what else it is judged by.
+        mapping: `KEY=FIELD` for keys of logs that nobody else names.
+
+    Raises:
+        NotARunError: there is no such run.
+        UsageError: a run has fewer than `START_RETURNS` updates in which an episode return was measured; or `runs` is
+            one text, or has an empty one.
+    """
+    if isinstance(runs, (str, os.PathLike)):
+        raise UsageError(f"references are a list of runs, found {str(runs)!r}; write [{str(runs)!r}]")
+    alone = replace(settings, references=(), references_in=())
+    found: dict[str, ReferenceRun] = {}
+    folders: dict[str, Place] = {}
+    for run in runs:
+        named = os.fspath(run)
+        if not named:
+            raise UsageError("a reference has no name; expected a path, a URL, or a name under the folder of runs")
+        folder = _folder_of_runs(named, parse_place(root))
+        if folder is None:
+            _add(_named(named, root, alone, mapping), named, found)
+        else:
+            folders[named] = folder
+    for named, folder in folders.items():
+        for one in _healthy(folder, named, alone):
+            _add(one, f"{named}/{one.name}", found)
+    return replace(settings, references=tuple(found.values()), references_in=tuple(folders))
+
+
+def _add(one: ReferenceRun, longer: str, found: dict[str, ReferenceRun]) -> None:
+    """Add a reference, by its longer name if another one has its name; one that is there is not added again."""
+    if one.run_uuid not in found:
+        is_taken = any(other.name == one.name for other in found.values())
+        found[one.run_uuid] = replace(one, name=longer) if is_taken else one
+
+
+def _folder_of_runs(named: str, root: Place) -> Place | None:
+    """Return the folder of runs that a person means; None for a run, in whatever state, a log, or nothing at all.
+
+    The folder of runs that is in force is one even if it is not there yet.
+    """
+    try:
+        resolve_run(named, root)
+    except NotARunError:
+        pass
+    except EsperError:
+        return None
+    else:
+        return None
+    for place in candidates(named, root):
+        if place == root:
+            return place
+        with suppress(NotARunError):
+            if any(True for _ in run_folders(place)):
+                return place
+    return None
+
+
+def _named(named: str, root: str | os.PathLike[str], settings: Settings, mapping: Sequence[str]) -> ReferenceRun:
+    log = find_log(named, parse_place(root))
+    if log is None:
+        return _judged(RunReader(locate_run(named, root)), settings)
+    with imported_log(log, LogChoice(tuple(mapping)), is_followed=False) as (path, _):
+        return replace(_judged(RunReader(locate_run(path)), settings), name=log.name)
+
+
+def _judged(run: RunReader, settings: Settings) -> ReferenceRun:
+    """Read a reference, and whether it is any good itself."""
+    one = reference_of(run)
+    (entry,) = read_rows([read_header(run.path, one.name)], settings)
+    return replace(one, is_critical=entry.level == "critical", is_damaged=entry.is_damaged)
+
+
+def _healthy(folder: Place, named: str, settings: Settings) -> Iterator[ReferenceRun]:
+    """Read the newest healthy runs of a folder, so many of each environment and trainer."""
+    try:
+        entries = list_runs([folder], settings=settings).runs
+    except NotARunError:
+        return
+    counts: Counter[tuple[str | None, str | None]] = Counter()
+    for entry in entries:
+        task = entry.env, entry.trainer
+        if entry.level != "healthy" or entry.is_damaged or counts[task] >= MOST_OF_FOLDER:
+            continue
+        try:
+            one = reference_of(RunReader(run_at(entry.path)))
+        except StoreError:
+            raise
+        except RUN_ERRORS:  # too few returns, or it went away
+            continue
+        counts[task] += 1
+        yield replace(one, name=entry.name, found_in=named)

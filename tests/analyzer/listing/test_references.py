@@ -1,0 +1,158 @@
+"""A folder of runs as a reference: which of its runs count, and what is said where none does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from esper_analyzer import live_monitor, open_run, with_references
+from esper_analyzer.cli import main
+from esper_analyzer.listing.references import MOST_OF_FOLDER
+from esper_schemas.errors import NotARunError
+
+Record = Callable[..., Path]
+
+RISES = [20.0 + 5.0 * i + i % 7 for i in range(100)]
+STUCK = [20.0 + i % 7 for i in range(100)]
+
+
+def rows_of(returns: Sequence[float]) -> list[dict[str, float]]:
+    """Rows of a run with these returns, whose mechanics and critic work."""
+    return [
+        {
+            "update": i,
+            "env_steps": 256 * (i + 1),
+            "episode_return_mean": value,
+            "value_loss": 1.0,
+            "policy_loss": 0.01,
+            "kl_divergence": 0.01,
+            "explained_variance": 0.9,
+            "entropy": 0.6 + 0.01 * (i % 2),
+        }
+        for i, value in enumerate(returns)
+    ]
+
+
+@pytest.fixture
+def root(record: Record) -> Path:
+    """A folder with healthy runs: three of one task, one of Hopper-v5, one of a trainer; and a run that never rose."""
+    for name in "abc":
+        record(rows_of(RISES), name, env="CartPole-v1")
+    record(rows_of(RISES), "other", env="Hopper-v5")
+    record(rows_of(RISES), "foreign", env="CartPole-v1", trainer="another trainer")
+    return record(rows_of(STUCK), "stuck", env="CartPole-v1").parent
+
+
+def reasons(run: str, root: Path, *references: str | Path) -> list[str]:
+    """The reasons of the verdict on a run beside references."""
+    return open_run(run, root, settings=with_references(references, root)).report().verdict.reasons
+
+
+def test_a_folder_stands_for_its_healthy_runs(root: Path) -> None:
+    """Those of its environment and trainer; neither another one, nor the run itself."""
+    beside = with_references([root], root)
+    report = open_run("stuck", root, settings=beside).report()
+    assert sorted(report.run.references) == ["a", "b", "c"]
+    assert report.verdict.level == "critical"
+    assert not any("other" in reason or "foreign" in reason for reason in report.verdict.reasons)
+    assert open_run("stuck", root).report().verdict.level != "critical"
+
+
+def test_fewer_than_three_are_none(root: Path) -> None:
+    """Beside the two others of its folder a healthy run is judged alone, and its verdict says why."""
+    said = f"It was judged beside no other run: fewer than 3 other runs of CartPole-v1 in {root} are healthy."
+    assert said in reasons("a", root, root)
+    assert "Its return was judged beside b." in reasons("a", root, root, "b")  # who is named counts alone
+
+
+@pytest.mark.parametrize("how", ["the folder in force", "a name under it", "a path", "beside a stray file"])
+def test_how_a_folder_is_named(root: Path, how: str) -> None:
+    """By `--root` itself, by a name under it, or by a path; a file that lies in it makes it no log of a trainer."""
+    if how == "beside a stray file":
+        (root / "notes.txt").write_text("seeds 1 to 3\n")
+    named, under = {"a name under it": (root.name, root.parent)}.get(how, (str(root), root))
+    where = ["--root", str(under), "--reference", named]
+    run = "stuck" if under == root else f"{root.name}/stuck"
+    told = CliRunner().invoke(main, ["report", run, *where, "--format", "json"])
+    assert told.exit_code == 0, told.output
+    assert sorted(json.loads(told.stdout)["run"]["references"]) == ["a", "b", "c"]
+
+
+def test_the_folder_in_force_may_be_empty_yet(tmp_path: Path) -> None:
+    """The first run of a sweep finds none; a folder that is misspelt is an error."""
+    settings = with_references([tmp_path / "sweep"], tmp_path / "sweep")
+    assert (settings.references, settings.references_in) == ((), (str(tmp_path / "sweep"),))
+    with pytest.raises(NotARunError, match=r"^no run sweeep under "):
+        with_references(["sweeep"], tmp_path / "sweep")
+
+
+def test_the_newest_of_many_count(record: Record) -> None:
+    """So that a folder of hundreds costs no more than one of twelve."""
+    for number in range(MOST_OF_FOLDER + 2):
+        root = record(rows_of(RISES), f"seed-{number:02}", env="CartPole-v1").parent
+    beside = with_references([root], root)
+    assert {one.name for one in beside.references} == {f"seed-{i:02}" for i in range(2, MOST_OF_FOLDER + 2)}
+
+
+def test_a_run_without_an_environment_is_beside_those_without(record: Record, root: Path) -> None:
+    """Among all runs of a folder nobody knows which are of its task; runs that are named by hand are."""
+    record(rows_of(STUCK), "unnamed")
+    assert open_run("unnamed", root, settings=with_references([root], root)).references == ()
+    assert len(open_run("unnamed", root, settings=with_references(["a", "b"], root)).references) == 2
+    for name in "xyz":
+        record(rows_of(RISES), name)
+    found = open_run("unnamed", root, settings=with_references([root], root)).references
+    assert {one.name for one in found} == {"x", "y", "z"}
+
+
+def test_a_reference_that_is_no_good_is_told(record: Record, root: Path) -> None:
+    """It is used all the same, since a person named it."""
+    bad = rows_of(RISES)
+    for row in bad[50:]:
+        row["value_loss"] = float("nan")
+    record(bad, "bad", env="CartPole-v1")
+    hurt = record(rows_of(RISES), "hurt", env="CartPole-v1", segment_rows=50)
+    last = sorted(hurt.rglob("*.parquet"))[-1]
+    last.write_bytes(last.read_bytes()[:-40])
+    assert "bad, beside which it was judged, is critical itself." in reasons("stuck", root, "bad")
+    assert "hurt, beside which it was judged, is damaged itself." in reasons("stuck", root, "hurt")
+    assert not any("itself" in reason for reason in reasons("stuck", root, "a"))
+    pl.DataFrame(bad).write_csv(root / "bad.csv")
+    assert "bad.csv, beside which it was judged, is critical itself." in reasons("stuck", root, root / "bad.csv")
+
+
+def test_a_list_says_that_no_run_was_judged_beside_one(record: Record, root: Path) -> None:
+    """The numbers are those without references then, and nobody would see it."""
+    record(rows_of(RISES), "another", env="Hopper-v5")
+    hopper, cart = ["--filter", "env == Hopper-v5"], ["--reference", "a"]
+    where = ["--root", str(root)]
+    said = "warning: judged alone: the references are of CartPole-v1, and these runs of Hopper-v5"
+    apart = ["compare", "other", "another", *where]
+    for command in (["runs", *where, *hopper], ["fleet", str(root), *where, *hopper], apart):
+        assert said in CliRunner().invoke(main, [*command, *cart]).stderr, command
+        assert "judged alone" not in CliRunner().invoke(main, command).stderr
+    together = ["compare", "other", "stuck", *where, *cart]
+    assert "judged alone" not in CliRunner().invoke(main, together).stderr
+    alone = CliRunner().invoke(main, ["runs", *where, *hopper, "--reference", str(root)]).stderr
+    assert f"judged alone: fewer than 3 runs of Hopper-v5 in {root} are healthy" in alone
+
+
+def test_a_run_that_is_resumed_is_no_reference_of_itself(root: Path) -> None:
+    """A monitor is told which run it watches."""
+    beside = with_references(["a", "b"], root)
+    uuid = open_run("a", root).header.run_uuid
+    monitor = live_monitor(settings=beside, env="CartPole-v1", run_uuid=uuid)
+    assert [one.name for one in monitor._judge.references] == ["b"]
+
+
+def test_a_monitor_is_beside_those_of_its_trainer(root: Path) -> None:
+    """As of its environment, where they were found in a folder."""
+    beside = with_references([root], root)
+    for trainer, count in ((None, 3), ("another trainer", 0)):
+        monitor = live_monitor(settings=beside, env="CartPole-v1", trainer=trainer)
+        assert len(monitor._judge.references) == count
