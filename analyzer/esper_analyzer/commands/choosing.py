@@ -198,8 +198,8 @@ def judging_options(command: Callable[..., int]) -> Callable[..., int]:
         multiple=True,
         metavar="RUN",
         help="Sound run of the same task, beside which the return is judged: a path, a URL, a name under --root, or a"
-        " log; a folder of runs stands for those that are healthy. Repeat it: of three or more, the lowest is left"
-        " out.",
+        " log; a folder of runs stands for those that are healthy. Repeat it: of three or more, the lowest third is"
+        " left out.",
     )
     goal = click.option(
         "--return-goal",

@@ -33,8 +33,8 @@ LITTLE_WAY = 0.25
 CLEAR = 2.0
 """The way of the references counts if it is so many times the noise of a return."""
 
-OUTLIERS_FROM = 3
-"""From so many references on, the lowest one is left out."""
+LEFT_OUT = 3
+"""One in so many references is left out: the lowest third of three or more."""
 
 MOST_AGES = 500
 """The level of a reference is known at so many ages at most."""
@@ -117,7 +117,7 @@ class ReferenceRun:
 class ReferenceCourse:
     """How far the return is below those of reference runs, and for how long; the numbers are by `NAMES`.
 
-    - `reference_level`: the level that the references had by this age, but for the lowest of three or more: in
+    - `reference_level`: the level that the references had by this age, but for the lowest third of them: in
       environment steps where the run and all of them have recorded these, else in updates. Beyond the end of one its
       last level holds. Null until half of them have one.
     - `below_reference`: measured updates, one after another, in which the smoothed return was less than `WAY` of the
@@ -140,7 +140,7 @@ class ReferenceCourse:
         self._by_steps = steps if len(steps) == len(runs) else None
         self._start = min((run.start for run in runs), default=math.nan)
         self._noise = max((run.noise for run in runs), default=math.nan)
-        self._lowest = 1 if len(runs) >= OUTLIERS_FROM else 0  # which of the levels counts, from the lowest
+        self._lowest = len(runs) // LEFT_OUT  # which of the levels counts, from the lowest
         self._least = max(self._lowest + 1, (len(runs) + 1) // 2)  # as many must have a level
         self._below, self._far_below = 0, 0
         self._newest: tuple[float | None, ...] = (None,) * len(self.NAMES)

@@ -35,8 +35,8 @@ def with_references(
 
     Args:
         runs: paths, URLs or names under `root` of sound runs, or logs of other trainers. Three are better than one,
-            since then the lowest of them is left out. A run is judged beside those of its own environment, and not
-            beside itself. A folder of runs stands for those in it that are healthy by these settings, the newest
+            since then the lowest third of them is left out. A run is judged beside those of its own environment, and
+            not beside itself. A folder of runs stands for those in it that are healthy by these settings, the newest
             `MOST_OF_FOLDER` of each environment and trainer. If these are three or more, a run of both is judged
             beside them. There may be none yet.
         root: folder of runs, or the URL of one in an object store.

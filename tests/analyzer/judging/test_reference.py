@@ -97,7 +97,7 @@ def plain(
         numbers = dict(zip(Returns.NAMES, course.step(value), strict=True))
         if value is not None and math.isfinite(value):
             levels = sorted(level_of(one, age_of(i), by) for one in references)
-            lowest = 1 if len(levels) >= 3 else 0
+            lowest = len(levels) // 3
             are_known = math.isfinite(levels[max(lowest, (len(levels) + 1) // 2 - 1)])
             level, start, now = levels[lowest] if are_known else None, numbers["return_start"], numbers["return_now"]
             newest = level, None, None
@@ -132,7 +132,7 @@ def both_forms(
 
 
 @pytest.mark.parametrize("steps_each", [256, 100, None])
-@pytest.mark.parametrize("references", [[RISES], [RISES, SLOW], [RISES, SLOW, STUCK], [RISES] * 4 + [FALLS]], ids=len)
+@pytest.mark.parametrize("references", [[RISES], [RISES, SLOW], [RISES, SLOW, STUCK], [RISES] * 5 + [FALLS]], ids=len)
 @pytest.mark.parametrize(
     "returns", [STUCK, SLOW, RISES, FALLS, HOLES], ids=["stuck", "slow", "rises", "falls", "holes"]
 )
