@@ -38,7 +38,8 @@ def not_risen(judge: Judge) -> str:
     text = f"{outcome(judge)} {said}"
     if judge.return_goal is not None or judge.references:
         return text
-    return f"{text} Declare the return that counts as solved (return_goal), or name a sound run beside it (reference)."
+    goal = "Declare the return that counts as solved (return_goal)"
+    return f"{text} {goal}, or name a sound run, or a folder of runs, to judge it beside (reference)."
 
 
 def is_about_where_it_began(judge: Judge) -> bool:

@@ -220,7 +220,7 @@ def test_a_reference_that_learned_nothing_says_nothing() -> None:
 def test_a_reference_is_asked_for_only_where_there_is_none() -> None:
     """A return that has not risen asks for a goal or a sound run; beside one it says what that had."""
     alone, beside = (verdict_on(STUCK[:50], runs).questions["learning"] for runs in ([], [reference(STUCK)]))
-    assert "name a sound run beside it (reference)" in alone.reason
+    assert "name a sound run, or a folder of runs, to judge it beside (reference)" in alone.reason
     assert "name a sound run" not in beside.reason
     assert "its reference runs have had" in beside.reason
 
