@@ -24,6 +24,7 @@ import click
 import numpy as np
 import polars as pl
 
+from benchmark import public
 from benchmark.corpus import Corpus, open_runs, sampled
 from benchmark.fresh_plan import LOTS, USED_UP
 from benchmark.judged import Judged, completed, judged, summed_up
@@ -80,7 +81,7 @@ def siblings(
     """
     pools: dict[tuple[str, str], list[str]] = {}
     for name, *task in corpus.labels.select("name", "env", "trainer").iter_rows():
-        if name in references:
+        if name in references and task[0] != public.UNKNOWN:
             pools.setdefault((task[0], task[1]), []).append(name)
     drawn = {}
     for name, *task in corpus.labels.filter(pl.col("label") != "unclear").select("name", "env", "trainer").iter_rows():
@@ -125,10 +126,12 @@ def main(out: Path, markdown: bool) -> None:
     Example: beside_sound.py notebooks/benchmark/samples
     """
     old, newest = open_runs(out), [sampled(out, lot) for lot in LOTS if lot not in USED_UP]
-    every = reduce(Corpus.together, newest, old)
+    published = public.read()
+    every = reduce(Corpus.together, [*newest, published], old)
     groups = {
         "open runs": [*old.rows],
         "newest lot": [name for lot in newest for name in lot.rows],
+        "published runs": [*published.rows],
         "RLMutation": every.labels.filter(pl.col("part") == "rlmutation")["name"].to_list(),
     }
     table = beside_table(every, groups)

@@ -31,6 +31,9 @@ FOLDER = Path(__file__).with_name("public")
 
 PART = "public"
 
+UNKNOWN = "unknown"
+"""The environment of a run whose source does not name one."""
+
 TOLERANCE = 3
 """A run whose onset is known must be critical first within so many updates of it."""
 
@@ -87,7 +90,7 @@ def _label(name: str, case: Mapping[str, Any], rows: pl.DataFrame) -> dict[str, 
     return {
         "name": name,
         "part": PART,
-        "env": case.get("env", "unknown"),
+        "env": case.get("env", UNKNOWN),
         "trainer": case["trainer"],
         "source": case["source"],
         "expected": case["expected"],

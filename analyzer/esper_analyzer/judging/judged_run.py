@@ -49,9 +49,11 @@ class JudgedRun(RunReader):
             said.append(f"It is of {env}, and was not judged beside {others}.")
         elif settings.references_in and not self.references:
             trained = f" with {self.header.trainer}" if self.header.trainer else ""
-            here = f"fewer than {LEAST_OF_FOLDERS} other runs of {env or 'no named environment'}{trained}"
             folders = listed(settings.references_in, _MOST_NAMED)
-            said.append(f"It was judged beside no other run: {here} in {folders} are healthy.")
+            why = f"fewer than {LEAST_OF_FOLDERS} other runs of {env}{trained} in {folders} are healthy"
+            if env is None:
+                why = f"it names no environment, by which runs in {folders} are found; name them one by one"
+            said.append(f"It was judged beside no other run: {why}.")
         elif settings.references and not self.references:
             said.append("It was judged beside no other run: the only reference is this run itself.")
         return said

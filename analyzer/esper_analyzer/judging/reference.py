@@ -106,11 +106,11 @@ class ReferenceRun:
     def is_of(self, env: str | None, trainer: str | None) -> bool:
         """Whether a run on an environment, of a trainer, can be judged beside it.
 
-        One that was found in a folder must have both in common with it. One that a person has named may be of any
-        trainer, and of an environment that is not known.
+        One that was found in a folder must have both in common with it, and the environment must be known. One that a
+        person has named may be of any trainer, and of an environment that is not known.
         """
         if self.found_in is not None:
-            return (self.env, self.trainer) == (env, trainer)
+            return env is not None and (self.env, self.trainer) == (env, trainer)
         return self.env == env or None in {self.env, env}
 
 

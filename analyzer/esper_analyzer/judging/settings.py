@@ -94,9 +94,9 @@ class Settings:
         if not there or is_used or not (self.references or self.references_in):
             return None
         ours = ", ".join(sorted({env or "no named environment" for env, _ in there}))
-        theirs = sorted({one.env or "no named environment" for one in self.references if one.found_in is None})
+        theirs = ", ".join(sorted({one.env for one in self.references if one.found_in is None and one.env}))
         if theirs:
-            return f"judged alone: the references are of {', '.join(theirs)}, and these runs of {ours}"
+            return f"judged alone: the references are of {theirs}, and these runs of {ours}"
         folders = ", ".join(self.references_in)
         return f"judged alone: fewer than {LEAST_OF_FOLDERS} runs of {ours} in {folders} are healthy"
 

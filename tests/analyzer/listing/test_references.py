@@ -99,15 +99,14 @@ def test_the_newest_of_many_count(record: Record) -> None:
     assert {one.name for one in beside.references} == {f"seed-{i:02}" for i in range(2, MOST_OF_FOLDER + 2)}
 
 
-def test_a_run_without_an_environment_is_beside_those_without(record: Record, root: Path) -> None:
-    """Among all runs of a folder nobody knows which are of its task; runs that are named by hand are."""
-    record(rows_of(STUCK), "unnamed")
-    assert open_run("unnamed", root, settings=with_references([root], root)).references == ()
-    assert len(open_run("unnamed", root, settings=with_references(["a", "b"], root)).references) == 2
-    for name in "xyz":
+def test_a_run_without_an_environment_is_beside_those_that_are_named(record: Record, root: Path) -> None:
+    """Nobody knows which runs of a folder are of its task, also if these name none either, and a remark says so."""
+    for name in ("unnamed", "x", "y", "z"):
         record(rows_of(RISES), name)
-    found = open_run("unnamed", root, settings=with_references([root], root)).references
-    assert {one.name for one in found} == {"x", "y", "z"}
+    told = reasons("unnamed", root, root)
+    said = f"it names no environment, by which runs in {root} are found; name them one by one."
+    assert f"It was judged beside no other run: {said}" in told
+    assert "Its return was judged beside a, x." in reasons("unnamed", root, "a", "x")
 
 
 def test_a_reference_that_is_no_good_is_told(record: Record, root: Path) -> None:
