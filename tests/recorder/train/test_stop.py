@@ -89,8 +89,11 @@ def test_the_first_run_of_a_sweep_has_no_reference_yet(rec: Rec, runs: Path) -> 
     with Recorder.open(runs, run_id="sound", env="CartPole-v1") as sound:
         for i in range(30):
             sound.record(update=i, policy_loss=0.1, value_loss=1.0, episode_return_mean=float(i))
-    done = rec("train", "--resume", "--run-id", "first", "--updates", "6", *again[:3], "sound")
+    resume = ["train", "--resume", "--run-id", "first"]
+    done = rec(*resume, "--updates", "30", *again[:3], "sound")
     assert (done.code, said in done.err) == (0, False), done.err
+    done = rec(*resume, "--updates", "31", *again[:3], "first")
+    assert (done.code, said in done.err) == (0, True), done.err  # it is no reference of itself
 
 
 def test_a_stopped_run_can_be_resumed_and_stopped_again(rec: Rec, runs: Path) -> None:
