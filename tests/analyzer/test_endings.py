@@ -105,6 +105,21 @@ def test_series_for_agents_say_why_the_run_ended(failed: Path) -> None:
     assert (found["status"], found["end_reason"]) == ("failed", REASON)
 
 
+def test_comparison_says_why_runs_ended(failed: Path, record: Record, command: Command) -> None:
+    """Text, page and JSON have it, and so has `explain` of two runs; nothing is said of a run without a reason."""
+    fine = record([{"update": 0}], "fine")
+    compare = ("compare", failed, fine)
+    lines = command(*compare).stdout.splitlines()
+    assert f"    {SAID}" in lines
+    assert sum("finished" in line for line in lines) == 1
+    assert f"<td>{SAID}</td>" in command(*compare, "--format", "html").stdout
+    runs = {run["label"]: run for run in json.loads(command(*compare, "--format", "json").stdout)["runs"]}
+    assert (runs["run"]["end_reason"], runs["fine"]["end_reason"]) == (REASON, None)
+    sentences = json.loads(command("explain", fine, failed, "--format", "json").stdout)["sentences"]
+    assert sentences[-1] == f"run ended as {SAID}."
+    assert not any(sentence.startswith("fine ended") for sentence in sentences)
+
+
 def test_verify_says_why_the_run_ended(failed: Path) -> None:
     """The summary of `esper-rec verify` and its JSON have it, which is no damage."""
     done = CliRunner().invoke(recorder_main, ["verify", str(failed)])

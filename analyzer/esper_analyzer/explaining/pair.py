@@ -22,6 +22,7 @@ from esper_schemas.cleaning import printable
 from esper_schemas.errors import RunDamagedError, UsageError
 from esper_schemas.metric.catalogue import DECLARED
 from esper_schemas.metric.payload import METRICS
+from esper_schemas.run.ending import describe_ending
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -139,6 +140,7 @@ def explain_pair(runs: tuple[JudgedRun, JudgedRun], found: tuple[RunIndex, RunIn
         sentences=[
             *_sentences(_names(runs), by, first.height, difference, starts_apart, parted),
             *_left_out(_names(runs), (only[0], only[1])),
+            *_endings(runs, rank),
         ],
         parted=parted,
         together=[name for name in names if each[name] is None],
@@ -146,6 +148,12 @@ def explain_pair(runs: tuple[JudgedRun, JudgedRun], found: tuple[RunIndex, RunIn
         only_second=only[1],
         is_damaged=is_damaged,
     )
+
+
+def _endings(runs: tuple[JudgedRun, JudgedRun], rank: int) -> list[str]:
+    """Say why a run ended, of those that say so."""
+    endings = [(name, run.ending(rank)) for name, run in zip(_names(runs), runs, strict=True)]
+    return [f"{printable(name)} ended as {describe_ending(*ending)}." for name, ending in endings if ending.reason]
 
 
 def _measured(rows: pl.DataFrame) -> list[str]:

@@ -198,8 +198,17 @@ def _default_metric(readings: Sequence[Reading]) -> str:
 
 
 def _short_run(label: str, reading: Reading, last: float, limit: float) -> ShortRun:
-    run_id, path = reading.run.header.run_id, str(reading.run.path)
-    return ShortRun(label, run_id, path, reading.status, reading.updates, last, limit, reading.is_damaged)
+    return ShortRun(
+        label=label,
+        run_id=reading.run.header.run_id,
+        path=str(reading.run.path),
+        status=reading.ending.status,
+        end_reason=reading.ending.reason,
+        updates=reading.updates,
+        last=last,
+        limit=limit,
+        is_damaged=reading.is_damaged,
+    )
 
 
 def _compared_run(label: str, reading: Reading, extent: Extent, axis: Axis, scores: Scores) -> ComparedRun:
@@ -207,7 +216,8 @@ def _compared_run(label: str, reading: Reading, extent: Extent, axis: Axis, scor
         label=label,
         run_id=reading.run.header.run_id,
         path=str(reading.run.path),
-        status=reading.status,
+        status=reading.ending.status,
+        end_reason=reading.ending.reason,
         updates=reading.updates,
         first=extent.first,
         last=extent.last,

@@ -12,7 +12,7 @@ from esper_analyzer.reporting.comparison.groups import Bootstrap, Group, Improve
 from esper_analyzer.reporting.comparison.scores import Scores
 from esper_analyzer.strict_json import strict
 from esper_schemas.metric.metrics import Direction, Level
-from esper_schemas.run.ending import Status
+from esper_schemas.run.ending import Status, describe_ending
 
 FORMAT = "esper-compare/1"
 
@@ -23,6 +23,7 @@ class ComparedRun:
 
     Attributes:
         label: its name, or its path if its name is not unique.
+        status, end_reason: its status, and why its last attempt ended; as of a report.
         updates: all updates of the run.
         first, last: positions on the axis of the first and last measured value; None if it was never measured.
         is_cut_off: whether the run goes on beyond the end of the span.
@@ -37,6 +38,7 @@ class ComparedRun:
     run_id: str
     path: str
     status: Status
+    end_reason: str | None
     updates: int
     first: float | None
     last: float | None
@@ -48,6 +50,11 @@ class ComparedRun:
     is_damaged: bool
     findings: list[Reason]
 
+    @property
+    def described_ending(self) -> str:
+        """Its status, and why it ended where that is known; one line that is safe to print."""
+        return describe_ending(self.status, self.end_reason)
+
 
 @dataclass(frozen=True, slots=True)
 class ShortRun:
@@ -55,6 +62,7 @@ class ShortRun:
 
     Attributes:
         label: its name, or its path if its name is not unique.
+        status, end_reason: its status, and why its last attempt ended; as of a report.
         updates: all updates of the run.
         last: its last position on the axis.
         limit: the position that it would have had to reach: half the median span.
@@ -65,6 +73,7 @@ class ShortRun:
     run_id: str
     path: str
     status: Status
+    end_reason: str | None
     updates: int
     last: float
     limit: float

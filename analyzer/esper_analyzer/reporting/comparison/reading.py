@@ -20,7 +20,7 @@ from esper_analyzer.reading.run_index import Ranks, RunIndex, looked_at
 from esper_analyzer.reading.run_reader import locate_run
 from esper_schemas.errors import NotARunError, RunDamagedError, RunUnreadableError, StoreError, UsageError
 from esper_schemas.metric.catalogue import LOSS_RATIO, SLIDING_RETURN
-from esper_schemas.run.ending import Status
+from esper_schemas.run.ending import Ending
 from esper_schemas.run.store import Place
 
 
@@ -32,7 +32,7 @@ class Reading:
         run: the run.
         found: the index of the rank that is compared.
         rank: this rank; None if the run has none.
-        status: as of `Run.status`, of the ranks that are judged.
+        ending: status and why the last attempt ended, of the ranks that are judged.
         judgement: that on the rank that is compared; None if the run has no rank.
         verdict: on all ranks that are judged.
         is_damaged: whether files of these ranks are damaged.
@@ -42,7 +42,7 @@ class Reading:
     run: JudgedRun
     found: RunIndex
     rank: int | None
-    status: Status
+    ending: Ending
     judgement: Judgement | None
     verdict: Verdict
     is_damaged: bool
@@ -157,7 +157,7 @@ def _reading(
         run=run,
         found=found if compared is None else found.only(compared),
         rank=compared,
-        status=run.status(looked_at(rank)),
+        ending=run.ending(looked_at(rank)),
         judgement=None if compared is None else judged[compared],
         verdict=together(run, judged)[1],
         is_damaged=found.damage > 0,

@@ -170,6 +170,8 @@ def _verdicts(runs: Sequence[ComparedRun], width: int) -> Iterator[Text]:
         if run.is_damaged:
             line.append(" damaged", style="bold red")
         yield line
+        if run.end_reason:
+            yield from _wrapped(run.described_ending, "    ", "    ", width, STATUS_STYLE[run.status])
         if run.reason and run.verdict != "healthy":
             yield from _wrapped(printable(run.reason), "    ", "    ", width, "dim")
 
