@@ -39,11 +39,15 @@ def _columns(rows: int) -> dict[str, pa.Array]:
 @cache
 def long_parquet() -> bytes:
     """A small file that says, and holds, that the same row comes twenty million times."""
-    table = pa.table(_columns(_CHUNK)).replace_schema_metadata(_metadata("good"))
+    return _again_and_again(pa.table(_columns(_CHUNK)).replace_schema_metadata(_metadata("good")))
+
+
+def _again_and_again(chunk: pa.Table) -> bytes:
+    """A file of twenty million rows: those of the chunk in each of its row groups."""
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_statistics=False) as writer:
+    with pq.ParquetWriter(sink, chunk.schema, compression="zstd", write_statistics=False) as writer:
         for _ in range(BOMB_ROWS // _CHUNK):
-            writer.write_table(table, row_group_size=_CHUNK)
+            writer.write_table(chunk, row_group_size=_CHUNK)
     return sink.getvalue()
 
 
@@ -109,30 +113,35 @@ def bomb(parquet: Callable[[], bytes], *, is_sealed: bool) -> Callable[[Path, Pa
     return make
 
 
-def _as_black_box(make: Callable[[pa.Table], pa.Table], rows: int) -> Callable[[Path, Path], None]:
+def _as_black_box(make: Callable[[pa.Table], bytes], rows: int) -> Callable[[Path, Path], None]:
     """Put other columns into the file of the black box, and so many minibatches into its record."""
 
     def change(run: Path, _outside: Path) -> None:
         path = run / FILES["black box"]
-        table = make(pq.read_table(path, partitioning=None))
-        pq.write_table(table, path, compression="zstd", write_statistics=False)
+        path.write_bytes(make(pq.read_table(path, partitioning=None)))
         refit(run, minibatches=rows)
 
     return change
 
 
-def _long_black_box(table: pa.Table) -> pa.Table:
-    columns = [pa.repeat(pa.scalar(0, field.type), BOMB_ROWS) for field in table.schema]
-    return pa.table(columns, schema=table.schema)
+def _long_black_box(table: pa.Table) -> bytes:
+    return _zeros(table.schema)
 
 
-def _wide_black_box(table: pa.Table) -> pa.Table:
-    one = table.slice(0, 1)
+@cache
+def _zeros(schema: pa.Schema) -> bytes:
+    return _again_and_again(pa.table([pa.repeat(pa.scalar(0, one.type), _CHUNK) for one in schema], schema=schema))
+
+
+def _wide_black_box(table: pa.Table) -> bytes:
+    one, sink = table.slice(0, 1), io.BytesIO()
     names = [f"x{number}" for number in range(2_000)]
-    return pa.table(
+    wide = pa.table(
         [*one.columns, *(pa.array([0.5]) for _ in names)],
         pa.schema([*one.schema, *((name, pa.float64()) for name in names)], one.schema.metadata),
     )
+    pq.write_table(wide, sink, compression="zstd", write_statistics=False)
+    return sink.getvalue()
 
 
 def _claiming_black_box(run: Path, _outside: Path) -> None:
