@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,20 +55,23 @@ def _again_and_again(chunk: pa.Table) -> bytes:
 @cache
 def text_parquet() -> bytes:
     """A text of 200 kB that is there once, and again in each of eight thousand rows."""
-    columns = _columns(TEXT_ROWS) | {"run_id": pa.repeat(pa.scalar("x" * 200_000), TEXT_ROWS)}
-    table = pa.table(columns).replace_schema_metadata(_metadata("good"))
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_statistics=False)
-    return sink.getvalue()
+    once = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), TEXT_ROWS), ["x" * 200_000])
+    return _written(pa.table(_columns(TEXT_ROWS) | {"run_id": once}), compression="zstd")
 
 
 @cache
 def wide_parquet() -> bytes:
     """One row of a hundred thousand columns."""
     extras = {f"x{number}": pa.array([0.5]) for number in range(BOMB_COLUMNS)}
-    table = pa.table(_columns(1) | extras).replace_schema_metadata(_metadata("good"))
+    return _written(pa.table(_columns(1) | extras), compression="none", use_dictionary=False)
+
+
+def _written(table: pa.Table, **options: Any) -> bytes:
+    """A file of one row group without the Arrow schema, which would say how the columns were made."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="none", write_statistics=False, use_dictionary=False, store_schema=False)
+    with pq.ParquetWriter(sink, table.schema, write_statistics=False, store_schema=False, **options) as writer:
+        writer.add_key_value_metadata(_metadata("good"))
+        writer.write_table(table)
     return sink.getvalue()
 
 
