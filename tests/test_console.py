@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
+from tests.forked import TRAINING, run_code
 from tests.hostile.server import NOBODY
 from tests.waiting import HANG_SECS
 
@@ -116,8 +117,7 @@ Calls = list[tuple[str, str]]
 def run_as_stranger(calls: Calls, rehearsal: Calls) -> list[Ended]:
     """Make calls one after the other in a process that becomes another user if it may: root can read everything."""
     job = {"calls": calls, "rehearsal": rehearsal, "user": NOBODY if os.getuid() == 0 else None}
-    arguments = [sys.executable, "-c", SEVERAL, json.dumps(job)]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=HANG_SECS, check=False)
+    done = run_code(SEVERAL, json.dumps(job), imports=TRAINING)
     assert done.returncode == 0, done.stderr
     return [Ended(*ended) for ended in json.loads(done.stdout)]
 

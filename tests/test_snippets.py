@@ -84,7 +84,7 @@ def test_blocks_that_are_not_run_are_counted() -> None:
 
 
 def as_program(blocks: list[Block], page: str) -> str:
-    """A script that runs the blocks of a page; names of Python go on from block to block."""
+    """A script that runs blocks of a page; names of Python go on from block to block."""
     lines = ["import subprocess", "names = {'__name__': '__main__'}"]
     for block in blocks:
         if block.kind == "python":
@@ -96,11 +96,11 @@ def as_program(blocks: list[Block], page: str) -> str:
     return "\n".join(lines)
 
 
-def run_page(name: str, folder: Path) -> None:
-    """Run the blocks of a page in a folder, once."""
+def run_page(name: str, folder: Path, times: int = 1) -> None:
+    """Run the blocks of a page in a folder, one after the other, so many times in one session."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", as_program(RUN[name], name)],
+        [sys.executable, "-W", "ignore", "-c", as_program(times * RUN[name], name)],
         cwd=folder,
         env={key: value for key, value in environment.items() if key not in ("RANK", "WORLD_SIZE")},
         capture_output=True,
@@ -135,5 +135,4 @@ def test_every_block_runs_as_pasted_twice(name: str, home: Path, tmp_path: Path)
     """In a folder of its own, with what the README's blocks have made."""
     folder = tmp_path / "reader"
     shutil.copytree(home, folder)
-    for _ in range(2 - (name == "README.md")):  # whose first time made the folder
-        run_page(name, folder)
+    run_page(name, folder, times=1 if name == "README.md" else 2)  # whose first time made the folder

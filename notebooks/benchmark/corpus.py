@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -43,7 +43,12 @@ class Corpus:
 
     def knowing_goals(self) -> Corpus:
         """Only the runs that know a goal."""
-        rows = {name: rows for name, rows in self.rows.items() if name in self.goals}
+        return self.only(name for name in self.rows if name in self.goals)
+
+    def only(self, names: Iterable[str]) -> Corpus:
+        """Only the runs with these names."""
+        wanted = set(names)
+        rows = {name: rows for name, rows in self.rows.items() if name in wanted}
         return replace(self, labels=self.labels.filter(pl.col("name").is_in([*rows])), rows=rows)
 
     def without_goals(self) -> Corpus:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 if __package__ in (None, ""):  # started as a script
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from benchmark.guarantee import render
 from benchmark.judged import completed
-from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.judge import Judge, judge_each
 from esper_analyzer.judging.returns import PROGRESS, Returns
 from esper_analyzer.judging.rules import RULES
 
@@ -99,11 +99,15 @@ def made_run(noise: Values, *, has_learned: bool) -> pl.DataFrame:
     )
 
 
-def critical_rules(rows: pl.DataFrame) -> frozenset[str]:
-    """Names of the rules on learning that are critical after any row of a run."""
-    judge = Judge(LEARNING)
-    begun = judge.advance(completed(rows, judge.columns))
-    return frozenset(one.rule.name for one in (*begun, *judge.in_force.values()) if one.severity == 2)
+def critical_rules(runs: Sequence[pl.DataFrame]) -> list[frozenset[str]]:
+    """For each run, the names of the rules on learning that are critical after any of its rows."""
+    judges = [Judge(LEARNING) for _ in runs]
+    portions = [(judge, completed(rows, judge.columns)) for judge, rows in zip(judges, runs, strict=True)]
+    begun = judge_each(portions, side_by_side=True)
+    return [
+        frozenset(one.rule.name for one in (*new, *judge.in_force.values()) if one.severity == 2)
+        for judge, new in zip(judges, begun, strict=True)
+    ]
 
 
 def shows_progress(rows: pl.DataFrame) -> bool:
@@ -116,7 +120,7 @@ def noise_row(name: str, runs: int, *, has_learned: bool) -> list[str]:
     """Its name, the share of its runs that are ever critical, of those that show progress, and that of each rule."""
     rng = np.random.default_rng(list(NOISES).index(name))
     made = [made_run(NOISES[name](rng, UPDATES), has_learned=has_learned) for _ in range(runs)]
-    said = [critical_rules(rows) for rows in made]
+    said = critical_rules(made)
     counts = Counter(rule for one in said for rule in one)
     named = ", ".join(f"`{rule}` {count / runs:.0%}" for rule, count in counts.most_common())
     progress = sum(map(shows_progress, made)) / runs

@@ -243,19 +243,19 @@ def label_runs(
         One row each, ordered by run: what the plan says of it, what it and its control achieved, `of_return`,
         `of_critic`, `label`, and `reasons` separated by commas.
     """
-    every = [*controls, *runs]
-    nothing = RunRows(rows.clear())  # a run that crashed at once has no rows
-    of_run = dict.fromkeys([run["run"] for run in every], nothing)
-    of_run |= {int(part["run"][0]): RunRows(part) for part in rows.partition_by("run")}
-    cells: dict[tuple[str, str], list[int]] = {}
-    for run in every:
-        if run["kind"] == SOUND and run["part"] == "main":
-            cells.setdefault((run["env"], run["trainer"]), []).append(run["run"])
+    cells: dict[tuple[str, str], list[int]] = {(run["env"], run["trainer"]): [] for run in runs}
+    for run in (*controls, *runs):
+        if run["kind"] == SOUND and run["part"] == "main" and (run["env"], run["trainer"]) in cells:
+            cells[run["env"], run["trainer"]].append(run["run"])
+    needed = {run["run"] for run in runs}.union(*cells.values())
+    of_run = dict.fromkeys(needed, RunRows(rows.clear()))  # a run that crashed at once has no rows
+    of_needed = rows.filter(pl.col("run").is_in(needed)).partition_by("run")
+    of_run |= {int(part["run"][0]): RunRows(part) for part in of_needed}
     records: list[dict[str, Any]] = []
     for run in runs:
         own = of_run[run["run"]]
         facts = own.facts(own.steps)
-        others = [of_run[number] for number in cells.get((run["env"], run["trainer"]), ()) if number != run["run"]]
+        others = [of_run[number] for number in cells[run["env"], run["trainer"]] if number != run["run"]]
         control = control_facts(others, own.steps)
         has_crashed = run["ended"] == "failed"
         if has_crashed and own.last_update < run["begins"]:  # before a row could show why

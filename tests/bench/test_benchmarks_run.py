@@ -19,7 +19,7 @@ PROJECT = HERE.parents[1]
     ("script", "arguments", "title"),
     [
         ("judge_cost.py", ["2000"], "judge, sparse"),
-        ("read_cost.py", ["2000"], "one series, open_run().updates()"),
+        ("read_cost.py", ["300"], "one series, open_run().updates()"),
         ("live_cost.py", [], "TensorBoard, 40 scalars"),
         ("minibatch_cost.py", [], "of each, the clock"),
         ("import_cost.py", ["1"], "Esper, importing"),

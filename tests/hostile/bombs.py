@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,31 +40,38 @@ def _columns(rows: int) -> dict[str, pa.Array]:
 @cache
 def long_parquet() -> bytes:
     """A small file that says, and holds, that the same row comes twenty million times."""
-    table = pa.table(_columns(_CHUNK)).replace_schema_metadata(_metadata("good"))
+    return _again_and_again(pa.table(_columns(_CHUNK)).replace_schema_metadata(_metadata("good")))
+
+
+def _again_and_again(chunk: pa.Table) -> bytes:
+    """A file of twenty million rows: those of the chunk in each of its row groups."""
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_statistics=False) as writer:
+    with pq.ParquetWriter(sink, chunk.schema, compression="zstd", write_statistics=False) as writer:
         for _ in range(BOMB_ROWS // _CHUNK):
-            writer.write_table(table, row_group_size=_CHUNK)
+            writer.write_table(chunk, row_group_size=_CHUNK)
     return sink.getvalue()
 
 
 @cache
 def text_parquet() -> bytes:
     """A text of 200 kB that is there once, and again in each of eight thousand rows."""
-    columns = _columns(TEXT_ROWS) | {"run_id": pa.repeat(pa.scalar("x" * 200_000), TEXT_ROWS)}
-    table = pa.table(columns).replace_schema_metadata(_metadata("good"))
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_statistics=False)
-    return sink.getvalue()
+    once = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), TEXT_ROWS), ["x" * 200_000])
+    return _written(pa.table(_columns(TEXT_ROWS) | {"run_id": once}), compression="zstd")
 
 
 @cache
 def wide_parquet() -> bytes:
     """One row of a hundred thousand columns."""
     extras = {f"x{number}": pa.array([0.5]) for number in range(BOMB_COLUMNS)}
-    table = pa.table(_columns(1) | extras).replace_schema_metadata(_metadata("good"))
+    return _written(pa.table(_columns(1) | extras), compression="none", use_dictionary=False)
+
+
+def _written(table: pa.Table, **options: Any) -> bytes:
+    """A file of one row group without the Arrow schema, which would say how the columns were made."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="none", write_statistics=False, use_dictionary=False, store_schema=False)
+    with pq.ParquetWriter(sink, table.schema, write_statistics=False, store_schema=False, **options) as writer:
+        writer.add_key_value_metadata(_metadata("good"))
+        writer.write_table(table)
     return sink.getvalue()
 
 
@@ -109,30 +117,35 @@ def bomb(parquet: Callable[[], bytes], *, is_sealed: bool) -> Callable[[Path, Pa
     return make
 
 
-def _as_black_box(make: Callable[[pa.Table], pa.Table], rows: int) -> Callable[[Path, Path], None]:
+def _as_black_box(make: Callable[[pa.Table], bytes], rows: int) -> Callable[[Path, Path], None]:
     """Put other columns into the file of the black box, and so many minibatches into its record."""
 
     def change(run: Path, _outside: Path) -> None:
         path = run / FILES["black box"]
-        table = make(pq.read_table(path, partitioning=None))
-        pq.write_table(table, path, compression="zstd", write_statistics=False)
+        path.write_bytes(make(pq.read_table(path, partitioning=None)))
         refit(run, minibatches=rows)
 
     return change
 
 
-def _long_black_box(table: pa.Table) -> pa.Table:
-    columns = [pa.repeat(pa.scalar(0, field.type), BOMB_ROWS) for field in table.schema]
-    return pa.table(columns, schema=table.schema)
+def _long_black_box(table: pa.Table) -> bytes:
+    return _zeros(table.schema)
 
 
-def _wide_black_box(table: pa.Table) -> pa.Table:
-    one = table.slice(0, 1)
+@cache
+def _zeros(schema: pa.Schema) -> bytes:
+    return _again_and_again(pa.table([pa.repeat(pa.scalar(0, one.type), _CHUNK) for one in schema], schema=schema))
+
+
+def _wide_black_box(table: pa.Table) -> bytes:
+    one, sink = table.slice(0, 1), io.BytesIO()
     names = [f"x{number}" for number in range(2_000)]
-    return pa.table(
+    wide = pa.table(
         [*one.columns, *(pa.array([0.5]) for _ in names)],
         pa.schema([*one.schema, *((name, pa.float64()) for name in names)], one.schema.metadata),
     )
+    pq.write_table(wide, sink, compression="zstd", write_statistics=False)
+    return sink.getvalue()
 
 
 def _claiming_black_box(run: Path, _outside: Path) -> None:

@@ -259,6 +259,7 @@ def test_every_kind_has_a_check() -> None:
     assert STRENGTHS.keys() <= KINDS.keys()
 
 
+@pytest.mark.slow  # a table of several hundred
 @pytest.mark.parametrize(
     ("name", "trainer"), [(name, trainer) for name, kind in EVERY_KIND.items() for trainer in kind.trainers]
 )

@@ -49,6 +49,18 @@ def first_batches(count: int, out: Path, folder: str = "batches") -> Path:
     return out
 
 
+def first_runs(count: int, batch: int, folder: Path, **changed: object) -> list[dict[str, Any]]:
+    """Write the first runs of a finished batch as the only batch of a folder, and return what is said of them."""
+    folder.mkdir()
+    lines = (SAMPLES / "batches" / f"{batch:04d}.runs.jsonl").read_text(encoding="utf-8").splitlines()
+    runs = [json.loads(line) | changed for line in lines[:count]]
+    rows = pl.read_parquet(SAMPLES / "batches" / f"{batch:04d}.parquet")
+    rows.filter(pl.col("run").is_in([run["run"] for run in runs])).write_parquet(folder / "0000.parquet")
+    text = "".join(json.dumps(run) + "\n" for run in runs)
+    (folder / "0000.runs.jsonl").write_text(text, encoding="utf-8")
+    return runs
+
+
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two batches, and garbage where the fresh runs are that judge the rules of today."""
@@ -470,21 +482,17 @@ def test_less_telemetry_is_one_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", outcomes.FOLDERS[1:])
 def test_the_runs_of_one_folder_are_judged_alone(tmp_path: Path, folder: str) -> None:
     """With `--of` exactly these are judged, beside the control of the others; without it those that are open by now."""
-    out = first_batches(1, tmp_path)
-    (out / folder).mkdir()
-    shutil.copy(SAMPLES / "batches" / "0001.parquet", out / folder / "0000.parquet")
-    lines = (SAMPLES / "batches" / "0001.runs.jsonl").read_text(encoding="utf-8").splitlines()
-    runs = [json.loads(line) | {"is_held_back": True} for line in lines]
-    path = out / folder / "0000.runs.jsonl"
-    path.write_text("".join(json.dumps(one) + "\n" for one in runs), encoding="utf-8")
-    found = json.loads(call(out, "--of", folder, "--no-public", "--json").stdout)
+    first_runs(6, 0, tmp_path / "batches")
+    runs = first_runs(6, 1, tmp_path / folder, is_held_back=True)
+    path = tmp_path / folder / "0000.runs.jsonl"
+    found = json.loads(call(tmp_path, "--of", folder, "--no-public", "--json").stdout)
     assert found["of"] == folder
     names = {one["name"] for one in runs}
     assert {one["name"] for one in found["runs"]} == names
     is_open = folder in outcomes.OPEN_FOLDERS
     if not is_open:
         path.unlink()  # whoever opened the folder would miss it
-    every = json.loads(call(out, "--no-public", "--json").stdout)
+    every = json.loads(call(tmp_path, "--no-public", "--json").stdout)
     assert every["of"] == "open"
     assert ({one["name"] for one in every["runs"]} > names) == is_open
 

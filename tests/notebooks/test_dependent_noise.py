@@ -20,7 +20,7 @@ README = Path(dependent_noise.__file__).with_name("README.md").read_text(encodin
 def drawn(name: str, runs: int, *, has_learned: bool) -> list[frozenset[str]]:
     """The critical rules of the first runs of one noise."""
     rng = np.random.default_rng(list(NOISES).index(name))
-    return [critical_rules(made_run(NOISES[name](rng, UPDATES), has_learned=has_learned)) for _ in range(runs)]
+    return critical_rules([made_run(NOISES[name](rng, UPDATES), has_learned=has_learned) for _ in range(runs)])
 
 
 def test_noise_without_a_memory_is_found_where_nothing_is_learned() -> None:
@@ -33,7 +33,7 @@ def test_noise_with_a_memory_passes_as_progress() -> None:
     rng = np.random.default_rng(list(NOISES).index("AR(1), φ = 0.9"))
     made = [made_run(NOISES["AR(1), φ = 0.9"](rng, UPDATES), has_learned=False) for _ in range(10)]
     assert all(map(shows_progress, made))
-    assert not any("return_stalled" in critical_rules(rows) for rows in made)
+    assert not any("return_stalled" in rules for rules in critical_rules(made))
 
 
 @pytest.mark.parametrize("name", list(NOISES)[:-1])

@@ -56,6 +56,7 @@ class FormatReader:
         self.types: Mapping[str, Any] = description["types"]
         self._active: Mapping[str, Any] = description["active"]
         self._prefix = struct.Struct(self._active["message_prefix"]["struct"])
+        self._patterns: dict[str, str] = {}
 
     # ---------------------------------------------------------------- names
 
@@ -72,6 +73,11 @@ class FormatReader:
         return found[0]
 
     def _pattern(self, path: str) -> str:
+        if path not in self._patterns:
+            self._patterns[path] = self._made_pattern(path)
+        return self._patterns[path]
+
+    def _made_pattern(self, path: str) -> str:
         pattern = re.escape(path).replace(r"\{rest\}", "(?P<rest>.+)")
         for number, digits in self.description["names"]["digits"].items():
             one = f"(?P<{number}>[0-9]{{{digits}}}|[1-9][0-9]{{{digits},}})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import is_not
 from typing import TypeVar
 
 import polars as pl
@@ -47,10 +48,10 @@ class Plan:
 
     @classmethod
     def of(cls, rules: Sequence[Rule]) -> Plan:
-        """Return the plan of some rules; that of the same sequence as the last time is kept."""
+        """Return the plan of some rules; that of the same rules as the last time is kept."""
         global _newest_plan
         plan = _newest_plan
-        if plan is None or plan.rules is not rules:
+        if plan is None or len(plan.rules) != len(rules) or any(map(is_not, plan.rules, rules)):
             columns = sorted({*ALWAYS, *READS, *_read_by(rules)})
             no_rows = pl.DataFrame(schema={**{name: READ_TYPES[name] for name in columns}, **TYPES})
             nulls = pl.DataFrame({"update": [None] * CONTEXT_ROWS}, {"update": READ_TYPES["update"]})

@@ -121,8 +121,7 @@ def histories(
     there = {name: length if summaries is None else min(length, summaries[name].measured) for name in names}
     updates = updates.select(map(column, names)).with_columns(in_calendar(selectors.temporal()))
     recent = updates.tail(_RECENT_ROWS).collect()
-    # Methods of a series select it by its name, which must not be a pattern.
-    found = {name: recent[name].alias("values").drop_nulls().tail(length).to_list() for name in names}
+    found = {name: _known(recent[name]).tail(length).to_list() for name in names}
     sparse = [name for name in names if len(found[name]) < there[name]]
     if recent.height == _RECENT_ROWS and sparse:
         rest = updates.select(column(name).drop_nulls().tail(length).implode() for name in sparse).collect()
@@ -141,8 +140,16 @@ def newest_values(updates: pl.LazyFrame, names: Iterable[str]) -> dict[str, Valu
     columns = dict.fromkeys(["update", *names])
     recent = updates.select(map(column, columns)).with_columns(in_calendar(selectors.temporal())).tail(_RECENT_ROWS)
     last = recent.filter(pl.col("update") == pl.col("update").last()).collect()
-    found = {name: last[name].alias("values").drop_nulls() for name in names}
+    found = {name: _known(last[name]) for name in names}
     return {name: values[-1] if len(values) else None for name, values in found.items()}
+
+
+def _known(values: pl.Series) -> pl.Series:
+    """Return the values that are not null; most columns have only such, or none, and need no query."""
+    unknown = values.null_count()
+    if unknown in (0, len(values)):
+        return values.head(len(values) - unknown)
+    return values.alias("values").drop_nulls()  # the query selects it by its name, which must not be a pattern
 
 
 def in_calendar(time: pl.Expr) -> pl.Expr:

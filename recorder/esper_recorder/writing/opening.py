@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -341,15 +342,19 @@ def _checked(header: RunHeader) -> bytes:
 
 
 def _versions() -> dict[str, str]:
+    packages = ("esper-recorder", *(name for name in _VERSIONED if name in sys.modules))
+    installed = {package: _version_of(package) for package in packages}
+    return {"python": platform.python_version()} | {name: found for name, found in installed.items() if found}
+
+
+@cache
+def _version_of(package: str) -> str | None:
     from importlib import metadata  # with half of the standard library
 
-    found = {"python": platform.python_version()}
-    for package in ("esper-recorder", *(name for name in _VERSIONED if name in sys.modules)):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _git_commit() -> str | None:

@@ -258,6 +258,14 @@ def test_every_rule_says_what_it_means_and_what_to_look_at() -> None:
         assert one.title[0].isupper()
 
 
+def test_the_same_rules_are_planned_once() -> None:
+    """However they are handed over, judges of the same rules share what follows from these alone."""
+    first, again, other = Judge(), Judge(list(RULES.values())), Judge(list(RULES.values())[:3])
+    assert again._plan is first._plan
+    assert other._plan is not first._plan
+    assert len(other._plan.frames) == 3
+
+
 def test_every_rule_that_decides_answers_a_question_and_says_what_it_needs() -> None:
     """What contributes to the verdict belongs to one of the three questions; what is needed can be recorded."""
     for one in RULES.values():

@@ -63,13 +63,15 @@ def reference(returns: Sequence[Value], name: str = "sound", steps_each: int | N
     return reference_from(frame_of(returns, steps_each), name, None)
 
 
-def level_of(returns: Sequence[float], age: float, by: Callable[[int], float]) -> float:
+def known_of(returns: Sequence[float], by: Callable[[int], float]) -> list[tuple[float, float]]:
+    """The ages of a reference at which its smoothed return is known, each with that return."""
+    course = Returns()
+    smoothed = [course.step(value)[Returns.NAMES.index("return_now")] for value in returns]
+    return [(by(i), now) for i, now in enumerate(smoothed) if now is not None]
+
+
+def level_of(known: Sequence[tuple[float, float]], age: float) -> float:
     """The level of a reference at an age, in plain Python: its lowest smoothed return since half of that age."""
-    course, known = Returns(), list[tuple[float, float]]()
-    for i, value in enumerate(returns):
-        now = course.step(value)[Returns.NAMES.index("return_now")]
-        if now is not None:
-            known.append((by(i), now))
     end = min(age, known[-1][0])
     reached = [at for at, _ in known if at <= end]
     return min((now for at, now in known if reached and SLOWER * reached[-1] <= at <= reached[-1]), default=INF)
@@ -87,7 +89,7 @@ def plain(
     age_of, by = age_in(steps_each), age_in(256 if steps_each else None)
     course, below, far, found = Returns(), 0, 0, list[tuple[Value, ...]]()
     newest: tuple[Value, ...] = None, None, None
-    starts, noises = [], []
+    known, starts, noises = [known_of(one, by) for one in references], [], []
     for one in references:
         of_one = Returns()
         made = [dict(zip(Returns.NAMES, of_one.step(value), strict=True)) for value in one]
@@ -96,7 +98,7 @@ def plain(
     for i, value in enumerate(returns):
         numbers = dict(zip(Returns.NAMES, course.step(value), strict=True))
         if value is not None and math.isfinite(value):
-            levels = sorted(level_of(one, age_of(i), by) for one in references)
+            levels = sorted(level_of(one, age_of(i)) for one in known)
             lowest = len(levels) // 3
             are_known = math.isfinite(levels[max(lowest, (len(levels) + 1) // 2 - 1)])
             level, start, now = levels[lowest] if are_known else None, numbers["return_start"], numbers["return_now"]

@@ -23,6 +23,7 @@ from tests.analyzer.deadly import deadly_environment, make_deadly
 from tests.waiting import HANG_SECS, wait_until
 
 from esper_analyzer import open_run
+from esper_analyzer.engines import local
 from esper_analyzer.engines.local import LocalEngine
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
@@ -64,6 +65,12 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
             record_run(root / group, f"{group}-{seed}", seed, rate)
     Recorder.open(root, run_id="empty").close()
     return root
+
+
+@pytest.fixture(autouse=True)
+def _one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that wants several processes says so: each imports for half a second of a processor."""
+    monkeypatch.setattr(local, "cores", lambda: 1)
 
 
 @pytest.fixture
