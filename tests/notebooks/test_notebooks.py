@@ -36,14 +36,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.notebooks
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter packages, not ours
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(notebook: Path, place: Path, pytestconfig: pytest.Config) -> None:
-    """Each cell runs without an error, and at least one of them shows a picture."""
+def run_notebook(notebook: Path, place: Path, *, is_shorter: bool) -> None:
+    """Run a notebook in a place, as it is or with less training."""
     shutil.copy(notebook, place / "notebooks")
     document = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
-    if notebook.stem in SHORTER and pytestconfig.getoption("--every") > 1:
+    if is_shorter and notebook.stem in SHORTER:
         long, short = SHORTER[notebook.stem]
         (cell,) = [cell for cell in document.cells if long in cell.source]
         cell.source = cell.source.replace(long, short)
@@ -53,12 +50,20 @@ def test_a_notebook_runs(notebook: Path, place: Path, pytestconfig: pytest.Confi
 
 
 @pytest.mark.notebooks
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter packages, not ours
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(notebook: Path, place: Path, pytestconfig: pytest.Config) -> None:
+    """Each cell runs without an error, and at least one of them shows a picture."""
+    run_notebook(notebook, place, is_shorter=pytestconfig.getoption("--every") > 1)
+
+
+@pytest.mark.notebooks
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_broken_run_is_told_from_the_sound_one(place: Path) -> None:
     """What the notebook on diagnosing says of its two runs is so: one warns of its critic, by `value_spread` first."""
     runs = place / "runs" / "diagnosing"
     if not runs.exists():  # where this test is run alone
-        test_a_notebook_runs(FOLDER / "diagnosing.ipynb", place)
+        run_notebook(FOLDER / "diagnosing.ipynb", place, is_shorter=False)
     sound, broken = open_run(runs / "sound"), open_run(runs / "no-critic-gradient")
     assert sound.report().verdict.level == "healthy"
     verdict = broken.report().verdict
