@@ -108,7 +108,7 @@ gpu: setup ## what only a GPU can answer, as one table; without one the same ste
 gpu-wheels: ## fetch what run.sh needs on a machine without a registry into .whl/
 	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest .whl --requirement tests/gpu/wheels.txt
 
-torture: setup stores ## the long runs, within about 25 minutes; ends in a table of what was broken and what held
+torture: setup stores ## the long runs: some hours, of which files that are changed by chance take 25 minutes; ends in a table of what was broken and what held
 	$(PYTEST) -m torture --timeout 3600
 
 wheel-check: ## build the wheel, install it outside the checkout, run the commands
