@@ -14,6 +14,7 @@ from esper_analyzer import live_monitor, open_run, with_references
 from esper_analyzer.cli import main
 from esper_analyzer.listing.references import MOST_OF_FOLDER
 from esper_schemas.errors import NotARunError
+from esper_schemas.run import finding
 
 Record = Callable[..., Path]
 
@@ -70,14 +71,19 @@ def test_fewer_than_three_are_none(root: Path) -> None:
     assert "Its return was judged beside b." in reasons("a", root, root, "b")  # who is named counts alone
 
 
-@pytest.mark.parametrize("how", ["the folder in force", "a name under it", "a path", "beside a stray file"])
-def test_how_a_folder_is_named(root: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    "how", ["the folder in force", "a name under it", "a path", "the current folder", "beside a stray file"]
+)
+def test_how_a_folder_is_named(root: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By `--root` itself, by a name under it, or by a path; a file that lies in it makes it no log of a trainer."""
     if how == "beside a stray file":
         (root / "notes.txt").write_text("seeds 1 to 3\n")
-    named, under = {"a name under it": (root.name, root.parent)}.get(how, (str(root), root))
+    monkeypatch.chdir(root)
+    named, under, run = {
+        "a name under it": (root.name, root.parent, f"{root.name}/stuck"),
+        "the current folder": (".", Path("runs"), "./stuck"),
+    }.get(how, (str(root), root, "stuck"))
     where = ["--root", str(under), "--reference", named]
-    run = "stuck" if under == root else f"{root.name}/stuck"
     told = CliRunner().invoke(main, ["report", run, *where, "--format", "json"])
     assert told.exit_code == 0, told.output
     assert sorted(json.loads(told.stdout)["run"]["references"]) == ["a", "b", "c"]
@@ -89,6 +95,33 @@ def test_the_folder_in_force_may_be_empty_yet(tmp_path: Path) -> None:
     assert (settings.references, settings.references_in) == ((), (str(tmp_path / "sweep"),))
     with pytest.raises(NotARunError, match=r"^no run sweeep under "):
         with_references(["sweeep"], tmp_path / "sweep")
+
+
+def test_the_folder_in_force_is_told_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An absolute path names the same folder as a relative one, also before it is there."""
+    monkeypatch.chdir(tmp_path)
+    for named, root in ((tmp_path / "sweep", "sweep"), ("sweep", tmp_path / "sweep"), (".", ".")):
+        assert with_references([named], root).references_in == (str(named),)
+
+
+def test_a_folder_that_cannot_be_searched_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have sound runs, so to judge alone, as beside an empty one, would hide that nobody looked."""
+    monkeypatch.setattr(finding, "MAX_FOLDERS", 2)
+    with pytest.raises(NotARunError, match="has more than 2 folders below it"):
+        with_references([root], root)
+    file = root / "notes.txt"
+    file.write_text("seeds 1 to 3\n")
+    with pytest.raises(NotARunError, match=r"^there are no runs in .*notes.txt"):
+        with_references([file], file)
+
+
+def test_settings_keep_the_references_that_they_have(root: Path) -> None:
+    """Whoever adds one loses none; one that is named after it was found in a folder counts as named."""
+    beside = with_references(["b"], root, with_references(["a"], root))
+    assert [one.name for one in beside.references] == ["a", "b"]
+    again = with_references(["c"], root, with_references([root], root, beside))
+    assert again.references_in == (str(root),)
+    assert {one.name for one in again.references if one.found_in is None} == {"a", "b", "c"}
 
 
 def test_the_newest_of_many_count(record: Record) -> None:
