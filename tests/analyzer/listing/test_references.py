@@ -66,9 +66,11 @@ def test_a_folder_stands_for_its_healthy_runs(root: Path) -> None:
 
 def test_fewer_than_three_are_none(root: Path) -> None:
     """Beside the two others of its folder a healthy run is judged alone, and its verdict says why."""
-    said = f"It was judged beside no other run: fewer than 3 other runs of CartPole-v1 in {root} are healthy."
-    assert said in reasons("a", root, root)
+    said = f"It was judged beside no other run: fewer than 3 other runs of CartPole-v1 with {{}} in {root} are healthy."
+    assert said.format("no named trainer") in reasons("a", root, root)
+    assert said.format("another trainer") in reasons("foreign", root, root)
     assert "Its return was judged beside b." in reasons("a", root, root, "b")  # who is named counts alone
+    assert said.format("no named trainer") in reasons("a", root, root, "other")  # beside what is said of that one
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_a_run_without_an_environment_is_beside_those_that_are_named(record: Rec
     for name in ("unnamed", "x", "y", "z"):
         record(rows_of(RISES), name)
     told = reasons("unnamed", root, root)
-    said = f"it names no environment, by which runs in {root} are found; name them one by one."
+    said = f"no environment is named, by which runs in {root} are found; name references one by one."
     assert f"It was judged beside no other run: {said}" in told
     assert "Its return was judged beside a, x." in reasons("unnamed", root, "a", "x")
 
@@ -171,7 +173,32 @@ def test_a_list_says_that_no_run_was_judged_beside_one(record: Record, root: Pat
     together = ["compare", "other", "stuck", *where, *cart]
     assert "judged alone" not in CliRunner().invoke(main, together).stderr
     alone = CliRunner().invoke(main, ["runs", *where, *hopper, "--reference", str(root)]).stderr
-    assert f"judged alone: fewer than 3 runs of Hopper-v5 in {root} are healthy" in alone
+    hoppers = "Hopper-v5 with no named trainer"
+    assert f"judged alone: fewer than 3 other runs of {hoppers} in {root} are healthy" in alone
+    foreign = CliRunner().invoke(main, ["runs", *where, "--filter", "name == foreign", "--reference", str(root)]).stderr
+    assert f"fewer than 3 other runs of CartPole-v1 with another trainer in {root} are healthy" in foreign
+
+
+@pytest.mark.parametrize("command", [["runs"], ["fleet", "--workers", "1"], ["compare", "a", "b"]])
+def test_a_list_of_the_references_themselves_says_so(command: list[str], record: Record) -> None:
+    """No run is judged beside itself, so three healthy runs are judged alone, from the cache too."""
+    for name in "abc":
+        root = record(rows_of(RISES), name, env="CartPole-v1").parent
+    said = f"judged alone: fewer than 3 other runs of CartPole-v1 with no named trainer in {root} are healthy"
+    for _ in range(2):
+        done = CliRunner().invoke(main, [*command, "--root", str(root), "--reference", str(root)])
+        assert said in done.stderr
+    record(rows_of(RISES), "d", env="CartPole-v1")
+    done = CliRunner().invoke(main, [*command, "--root", str(root), "--reference", str(root)])
+    assert "judged alone" not in done.stderr
+
+
+def test_a_list_of_the_only_reference_says_so(root: Path) -> None:
+    """It is of the same environment, and judged alone all the same."""
+    only = ["--filter", "name == a", "--reference", "a"]
+    assert "judged alone: the only reference is this run itself" in (
+        CliRunner().invoke(main, ["runs", "--root", str(root), *only]).stderr
+    )
 
 
 def test_a_run_that_is_resumed_is_no_reference_of_itself(root: Path) -> None:
