@@ -6,6 +6,7 @@ from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, MOST_NAMED, Settings
 from esper_analyzer.reading.run_reader import RunReader
 from esper_analyzer.wording import listed
+from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
 from esper_schemas.run.directory import StoredRun
 from esper_schemas.run.records import check_return_goal
@@ -50,7 +51,7 @@ class JudgedRun(RunReader):
             said.append(f"It was judged beside no other run: {why}.")
         elif settings.references and not self.references and not elsewhere:
             said.append("It was judged beside no other run: the only reference is this run itself.")
-        return said
+        return [printable(one) for one in said]
 
     def judge(self) -> Judge:
         """Make a judge of this run, by its settings, its goal and its references, that has seen no rows."""

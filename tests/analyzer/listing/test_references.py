@@ -215,3 +215,16 @@ def test_a_monitor_is_beside_those_of_its_trainer(root: Path) -> None:
     for trainer, count in ((None, 3), ("another trainer", 0)):
         monitor = live_monitor(settings=beside, env="CartPole-v1", trainer=trainer)
         assert len(monitor._judge.references) == count
+
+
+def test_names_are_safe_to_print(root: Path) -> None:
+    """Those of folders may have control characters, which would reach the terminal with the verdict."""
+    for name in "abc":
+        (root / name).rename(root / f"{name}\x1b[31m")
+    told = reasons("stuck", root, root)
+    assert any(r"c\x1b[31m" in reason for reason in told)
+    (root / "few\x1b[31m").mkdir()
+    (root / "c\x1b[31m").rename(root / "few\x1b[31m/c")
+    told += reasons("stuck", root, "few\x1b[31m")
+    assert any(r"few\x1b[31m" in reason for reason in told)
+    assert not any("\x1b" in reason for reason in told)
