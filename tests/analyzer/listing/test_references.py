@@ -228,3 +228,12 @@ def test_names_are_safe_to_print(root: Path) -> None:
     told += reasons("stuck", root, "few\x1b[31m")
     assert any(r"few\x1b[31m" in reason for reason in told)
     assert not any("\x1b" in reason for reason in told)
+
+
+def test_documents_name_the_references(root: Path) -> None:
+    """Those of a check and of a comparison do, as that of a report does; a list is of too many runs."""
+    asked = ["--root", str(root), "--reference", str(root), "--format", "json"]
+    check = json.loads(CliRunner().invoke(main, ["check", "stuck", *asked]).stdout)
+    compare = json.loads(CliRunner().invoke(main, ["compare", "stuck", "a", *asked]).stdout)
+    assert sorted(check["run"]["references"]) == ["a", "b", "c"]
+    assert {one["label"]: sorted(one["references"]) for one in compare["runs"]} == {"stuck": ["a", "b", "c"], "a": []}

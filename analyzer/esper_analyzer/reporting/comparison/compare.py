@@ -219,6 +219,7 @@ def _compared_run(label: str, reading: Reading, extent: Extent, axis: Axis, scor
         reason=next(iter(reading.verdict.reasons), None),
         is_damaged=reading.is_damaged,
         findings=reading.verdict.findings,
+        references=[one.name for one in reading.run.references],
     )
 
 
