@@ -216,9 +216,9 @@ def judging_options(command: Callable[..., int]) -> Callable[..., int]:
     )(goal(reference(with_choice)))
 
 
-def tell_unused_references(settings: Settings, tasks: Iterable[tuple[str | None, str | None]]) -> None:
-    """Say on standard error that no run, by its environment and trainer, was judged beside a reference, if it is so."""
-    told = settings.unused_references(tasks)
+def tell_unused_references(settings: Settings, runs: Iterable[tuple[str | None, str | None, str | None]]) -> None:
+    """Say on standard error that no run was judged beside a reference, if it is so; see `unused_references`."""
+    told = settings.unused_references(runs)
     if told is not None:
         say(f"warning: {told}")
 

@@ -114,7 +114,7 @@ def compare(
         write_lines(compare_lines(made, columns, rows - 1 if sys.stdout.isatty() else PIPED_HEIGHT))
     else:
         write_document(document, output)
-    tell_unused_references(settings, found.tasks)
+    tell_unused_references(settings, found.judged)
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
 
 

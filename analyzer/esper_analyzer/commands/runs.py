@@ -64,5 +64,5 @@ def runs(
             say(line)
     else:
         sys.stdout.write(listing_json(made) + "\n" if form == "json" else listing_csv(made))
-    tell_unused_references(settings, ((run.env, run.trainer) for run in made.runs if run.error is None))
+    tell_unused_references(settings, ((run.env, run.trainer, run.run_uuid) for run in made.runs if run.error is None))
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE

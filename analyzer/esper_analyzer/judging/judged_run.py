@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from esper_analyzer.judging.judge import Judge
-from esper_analyzer.judging.settings import DEFAULT_SETTINGS, LEAST_OF_FOLDERS, Settings
+from esper_analyzer.judging.settings import DEFAULT_SETTINGS, MOST_NAMED, Settings
 from esper_analyzer.reading.run_reader import RunReader
 from esper_analyzer.wording import listed
+from esper_schemas.cleaning import printable
 from esper_schemas.errors import UsageError
 from esper_schemas.run.directory import StoredRun
 from esper_schemas.run.records import check_return_goal
-
-_MOST_NAMED = 8
 
 
 class JudgedRun(RunReader):
@@ -38,25 +37,21 @@ class JudgedRun(RunReader):
         settings, env = self.settings, self.header.env
         said = []
         if self.references:
-            said.append(f"Its return was judged beside {listed([one.name for one in self.references], _MOST_NAMED)}.")
+            said.append(f"Its return was judged beside {listed([one.name for one in self.references], MOST_NAMED)}.")
         for one in self.references:
             states = [name for name, is_so in (("critical", one.is_critical), ("damaged", one.is_damaged)) if is_so]
             if states:
                 said.append(f"{one.name}, beside which it was judged, is {' and '.join(states)} itself.")
         elsewhere = settings.references_elsewhere(env)
         if elsewhere:
-            others = listed([f"{one.name}, which is of {one.env}" for one in elsewhere], _MOST_NAMED)
+            others = listed([f"{one.name}, which is of {one.env}" for one in elsewhere], MOST_NAMED)
             said.append(f"It is of {env}, and was not judged beside {others}.")
-        elif settings.references_in and not self.references:
-            trained = f" with {self.header.trainer}" if self.header.trainer else ""
-            folders = listed(settings.references_in, _MOST_NAMED)
-            why = f"fewer than {LEAST_OF_FOLDERS} other runs of {env}{trained} in {folders} are healthy"
-            if env is None:
-                why = f"it names no environment, by which runs in {folders} are found; name them one by one"
+        if settings.references_in and not self.references:
+            why = settings.why_none_in_folders([(env, self.header.trainer)])
             said.append(f"It was judged beside no other run: {why}.")
-        elif settings.references and not self.references:
+        elif settings.references and not self.references and not elsewhere:
             said.append("It was judged beside no other run: the only reference is this run itself.")
-        return said
+        return [printable(one) for one in said]
 
     def judge(self) -> Judge:
         """Make a judge of this run, by its settings, its goal and its references, that has seen no rows."""

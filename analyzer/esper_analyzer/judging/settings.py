@@ -28,6 +28,7 @@ from typing import Any
 from esper_analyzer.judging.reference import ReferenceRun
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.rules.rule import Rule
+from esper_analyzer.wording import listed
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import Bands, Limit
 from esper_schemas.metric.severity import DEFAULT_THRESHOLDS, Thresholds
@@ -37,6 +38,9 @@ PYPROJECT = "pyproject.toml"
 _MAX_BYTES = 4 * 1024 * 1024
 LEAST_OF_FOLDERS = 3
 """Healthy runs that were found in folders are references from so many on."""
+
+MOST_NAMED = 8
+"""So many references, or what they are of, are named in a sentence."""
 
 _LIMIT = re.compile(r"(>=|<=|>|<)\s*([-+.\deE]+)")
 _OURS = re.compile(r"\btool\s*\.\s*esper\b(?!-)")
@@ -83,22 +87,31 @@ class Settings:
         """Return the references that a person has named, and that are of other environments than `env`."""
         return tuple(one for one in self.references if one.found_in is None and not one.is_of(env, None))
 
-    def unused_references(self, tasks: Iterable[tuple[str | None, str | None]]) -> str | None:
+    def unused_references(self, runs: Iterable[tuple[str | None, str | None, str | None]]) -> str | None:
         """Say that no run was judged beside a reference; None if one was, or there are none.
 
         Args:
-            tasks: environment and trainer of each run that was judged; None for what is not known.
+            runs: environment, trainer and `run_uuid` of each run that was judged; None for what is not known.
         """
-        there = set(tasks)
-        is_used = any(self.references_of(env, trainer) for env, trainer in there)
+        there = set(runs)
+        is_used = any(self.references_of(*one) for one in there)
         if not there or is_used or not (self.references or self.references_in):
             return None
-        ours = ", ".join(sorted({env or "no named environment" for env, _ in there}))
-        theirs = ", ".join(sorted({one.env for one in self.references if one.found_in is None and one.env}))
+        theirs = sorted({str(one.env) for env, _, _ in there for one in self.references_elsewhere(env)})
         if theirs:
-            return f"judged alone: the references are of {theirs}, and these runs of {ours}"
-        folders = ", ".join(self.references_in)
-        return f"judged alone: fewer than {LEAST_OF_FOLDERS} runs of {ours} in {folders} are healthy"
+            ours = sorted({env or "no named environment" for env, _, _ in there})
+            return f"judged alone: the references are of {', '.join(theirs)}, and these runs of {', '.join(ours)}"
+        if self.references_in:
+            return f"judged alone: {self.why_none_in_folders((env, trainer) for env, trainer, _ in there)}"
+        return "judged alone: the only reference is this run itself"
+
+    def why_none_in_folders(self, tasks: Iterable[tuple[str | None, str | None]]) -> str:
+        """Say why folders give no reference to runs of some environments and trainers; None for what is not known."""
+        folders = listed(self.references_in, MOST_NAMED)
+        ours = sorted({f"{env} with {trainer or 'no named trainer'}" for env, trainer in tasks if env is not None})
+        if not ours:
+            return f"no environment is named, by which runs in {folders} are found; name references one by one"
+        return f"fewer than {LEAST_OF_FOLDERS} other runs of {listed(ours, MOST_NAMED)} in {folders} are healthy"
 
     @property
     def can_travel(self) -> bool:

@@ -55,7 +55,7 @@ class RunEntry:
         end_reason: why the last attempt ended, as of a report; None where it does not say.
         created: when the run was created (ISO 8601, UTC), as its header says.
         age_secs: seconds since then; None if that is no valid time.
-        env, trainer: as the header says.
+        env, trainer, run_uuid: as the header says.
         config: the hyper-parameters by dotted name.
         updates: number of updates that count, of the first rank that has recorded anything; None before its rows were
             read.
@@ -78,6 +78,7 @@ class RunEntry:
     age_secs: float | None = None
     env: str | None = None
     trainer: str | None = None
+    run_uuid: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     updates: int | None = None
     measured: Mapping[str, float | None] = field(default_factory=dict)
@@ -120,6 +121,7 @@ def read_header(path: Place, name: str) -> RunEntry:
             age_secs=age_of(header.created),
             env=header.env,
             trainer=header.trainer,
+            run_uuid=header.run_uuid,
             config=flattened(header.config),
         )
     except StoreError:

@@ -42,6 +42,7 @@ class _Kept:
     created: str | None
     env: str | None
     trainer: str | None
+    run_uuid: str | None
     config: str
     updates: int | None
     measured: dict[str, float | None]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from esper_analyzer.judging.reference import ReferenceRun
 from esper_analyzer.judging.reference_runs import reference_of
@@ -17,9 +18,9 @@ from esper_analyzer.reading.errors import RUN_ERRORS
 from esper_analyzer.reading.imported_log import LogChoice, find_log, imported_log
 from esper_analyzer.reading.run_reader import RunReader, locate_run
 from esper_schemas.errors import EsperError, NotARunError, StoreError, UsageError
-from esper_schemas.run.directory import run_at
+from esper_schemas.run.directory import open_place, run_at
 from esper_schemas.run.finding import candidates, resolve_run, run_folders
-from esper_schemas.run.store import Place, parse_place
+from esper_schemas.run.store import Place, StoreUrl, parse_place
 
 MOST_OF_FOLDER = 12
 """A folder stands for at most so many of its healthy runs of one environment and trainer, the newest."""
@@ -40,18 +41,18 @@ def with_references(
             `MOST_OF_FOLDER` of each environment and trainer. If these are three or more, a run of both is judged
             beside them. There may be none yet.
         root: folder of runs, or the URL of one in an object store.
-        settings: what else it is judged by.
+        settings: what else it is judged by; the references that they have stay.
         mapping: `KEY=FIELD` for keys of logs that nobody else names.
 
     Raises:
-        NotARunError: there is no such run.
+        NotARunError: there is no such run, or a folder cannot be searched.
         UsageError: a run has fewer than `START_RETURNS` updates in which an episode return was measured; or `runs` is
             one text, or has an empty one.
     """
     if isinstance(runs, (str, os.PathLike)):
         raise UsageError(f"references are a list of runs, found {str(runs)!r}; write [{str(runs)!r}]")
     alone = replace(settings, references=(), references_in=())
-    found: dict[str, ReferenceRun] = {}
+    found = {one.run_uuid: one for one in settings.references}
     folders: dict[str, Place] = {}
     for run in runs:
         named = os.fspath(run)
@@ -65,13 +66,18 @@ def with_references(
     for named, folder in folders.items():
         for one in _healthy(folder, named, alone):
             _add(one, f"{named}/{one.name}", found)
-    return replace(settings, references=tuple(found.values()), references_in=tuple(folders))
+    searched = dict.fromkeys([*settings.references_in, *folders])
+    return replace(settings, references=tuple(found.values()), references_in=tuple(searched))
 
 
 def _add(one: ReferenceRun, longer: str, found: dict[str, ReferenceRun]) -> None:
-    """Add a reference, by its longer name if another one has its name; one that is there is not added again."""
-    if one.run_uuid not in found:
-        is_taken = any(other.name == one.name for other in found.values())
+    """Add a reference, by its longer name if another one has its name.
+
+    One that is there is not added again, unless it was found in a folder, and now is named.
+    """
+    known = found.get(one.run_uuid)
+    if known is None or (one.found_in is None and known.found_in is not None):
+        is_taken = any(other.name == one.name for other in found.values() if other is not known)
         found[one.run_uuid] = replace(one, name=longer) if is_taken else one
 
 
@@ -89,7 +95,7 @@ def _folder_of_runs(named: str, root: Place) -> Place | None:
     else:
         return None
     for place in candidates(named, root):
-        if place == root:
+        if Path(place).absolute() == Path(root).absolute():
             return place
         with suppress(NotARunError):
             if any(True for _ in run_folders(place)):
@@ -117,7 +123,9 @@ def _healthy(folder: Place, named: str, settings: Settings) -> Iterator[Referenc
     try:
         entries = list_runs([folder], settings=settings).runs
     except NotARunError:
-        return
+        if _has_none_yet(folder):
+            return
+        raise
     counts: Counter[tuple[str | None, str | None]] = Counter()
     for entry in entries:
         task = entry.env, entry.trainer
@@ -131,3 +139,16 @@ def _healthy(folder: Place, named: str, settings: Settings) -> Iterator[Referenc
             continue
         counts[task] += 1
         yield replace(one, name=entry.name, found_in=named)
+
+
+def _has_none_yet(folder: Place) -> bool:
+    """Whether a folder is not there yet, or has no runs. One that cannot be searched may have some."""
+    if isinstance(folder, StoreUrl):  # it is there once it has something
+        return True
+    try:
+        with open_place(folder):
+            return not any(True for _ in run_folders(folder))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False

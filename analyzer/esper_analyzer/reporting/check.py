@@ -119,6 +119,7 @@ class Check:
                 "path": self.run.path,
                 "status": self.run.status,
                 "end_reason": self.run.end_reason,
+                "references": self.run.references,
             },
             "updates": {"rows": self.updates.rows, "first": self.updates.first, "last": self.updates.last},
             "fail_on": self.fail_on,

@@ -53,15 +53,14 @@ class VerdictStop:
         if find_spec("polars") is None:
             raise UsageError(f"--stop-on {level} needs polars, which is not installed: pip install polars")
         from esper_analyzer import find_settings, live_monitor, with_references
-        from esper_analyzer.judging.settings import LEAST_OF_FOLDERS
 
         self.level = level
         settings = with_references(references, root, find_settings(Path()))
         for other in settings.references_elsewhere(env):
             raise UsageError(f"--reference {other.name} is of {other.env}, and trained is {env}; name a run of {env}")
-        if not settings.references_of(env, TRAINER_NAME, run_uuid) and references:
-            needed = f"a folder needs {LEAST_OF_FOLDERS} healthy runs of {env} that are not this one"
-            say(f"warning: --reference gives this run no reference yet: {needed}; it is judged alone")
+        unused = settings.unused_references([(env, TRAINER_NAME, run_uuid)])
+        if unused is not None:
+            say(f"warning: {unused}")
         self.monitor = live_monitor(
             settings=settings, return_goal=return_goal, env=env, trainer=TRAINER_NAME, run_uuid=run_uuid
         )

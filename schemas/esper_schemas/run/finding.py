@@ -185,12 +185,16 @@ def import_first(path: str | Place) -> str:
 def candidates(run: str | Path, root: Place) -> list[Place]:
     """The places that a person may mean by RUN, in the order in which to look: a name under `root`, or a path.
 
+    The current folder, and what begins at the one above it, are paths only.
+
     Raises:
         UsageError: it is a URL that names no place in an object store.
     """
     if is_url(run):
         return [parse_place(run)]
-    with suppress(UsageError):  # a path such as ../runs/mine names nothing in an object store
+    if Path(run).parts[:1] in ((), ("..",)):
+        return [Path(run)]
+    with suppress(UsageError):  # a path that goes up names nothing in an object store
         return [parse_place(f"{root}/{run}") if isinstance(root, StoreUrl) else root / run, Path(run)]
     return [Path(run)]
 

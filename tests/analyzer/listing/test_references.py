@@ -14,6 +14,7 @@ from esper_analyzer import live_monitor, open_run, with_references
 from esper_analyzer.cli import main
 from esper_analyzer.listing.references import MOST_OF_FOLDER
 from esper_schemas.errors import NotARunError
+from esper_schemas.run import finding
 
 Record = Callable[..., Path]
 
@@ -65,19 +66,26 @@ def test_a_folder_stands_for_its_healthy_runs(root: Path) -> None:
 
 def test_fewer_than_three_are_none(root: Path) -> None:
     """Beside the two others of its folder a healthy run is judged alone, and its verdict says why."""
-    said = f"It was judged beside no other run: fewer than 3 other runs of CartPole-v1 in {root} are healthy."
-    assert said in reasons("a", root, root)
+    said = f"It was judged beside no other run: fewer than 3 other runs of CartPole-v1 with {{}} in {root} are healthy."
+    assert said.format("no named trainer") in reasons("a", root, root)
+    assert said.format("another trainer") in reasons("foreign", root, root)
     assert "Its return was judged beside b." in reasons("a", root, root, "b")  # who is named counts alone
+    assert said.format("no named trainer") in reasons("a", root, root, "other")  # beside what is said of that one
 
 
-@pytest.mark.parametrize("how", ["the folder in force", "a name under it", "a path", "beside a stray file"])
-def test_how_a_folder_is_named(root: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    "how", ["the folder in force", "a name under it", "a path", "the current folder", "beside a stray file"]
+)
+def test_how_a_folder_is_named(root: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By `--root` itself, by a name under it, or by a path; a file that lies in it makes it no log of a trainer."""
     if how == "beside a stray file":
         (root / "notes.txt").write_text("seeds 1 to 3\n")
-    named, under = {"a name under it": (root.name, root.parent)}.get(how, (str(root), root))
+    monkeypatch.chdir(root)
+    named, under, run = {
+        "a name under it": (root.name, root.parent, f"{root.name}/stuck"),
+        "the current folder": (".", Path("runs"), "./stuck"),
+    }.get(how, (str(root), root, "stuck"))
     where = ["--root", str(under), "--reference", named]
-    run = "stuck" if under == root else f"{root.name}/stuck"
     told = CliRunner().invoke(main, ["report", run, *where, "--format", "json"])
     assert told.exit_code == 0, told.output
     assert sorted(json.loads(told.stdout)["run"]["references"]) == ["a", "b", "c"]
@@ -89,6 +97,33 @@ def test_the_folder_in_force_may_be_empty_yet(tmp_path: Path) -> None:
     assert (settings.references, settings.references_in) == ((), (str(tmp_path / "sweep"),))
     with pytest.raises(NotARunError, match=r"^no run sweeep under "):
         with_references(["sweeep"], tmp_path / "sweep")
+
+
+def test_the_folder_in_force_is_told_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An absolute path names the same folder as a relative one, also before it is there."""
+    monkeypatch.chdir(tmp_path)
+    for named, root in ((tmp_path / "sweep", "sweep"), ("sweep", tmp_path / "sweep"), (".", ".")):
+        assert with_references([named], root).references_in == (str(named),)
+
+
+def test_a_folder_that_cannot_be_searched_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have sound runs, so to judge alone, as beside an empty one, would hide that nobody looked."""
+    monkeypatch.setattr(finding, "MAX_FOLDERS", 2)
+    with pytest.raises(NotARunError, match="has more than 2 folders below it"):
+        with_references([root], root)
+    file = root / "notes.txt"
+    file.write_text("seeds 1 to 3\n")
+    with pytest.raises(NotARunError, match=r"^there are no runs in .*notes.txt"):
+        with_references([file], file)
+
+
+def test_settings_keep_the_references_that_they_have(root: Path) -> None:
+    """Whoever adds one loses none; one that is named after it was found in a folder counts as named."""
+    beside = with_references(["b"], root, with_references(["a"], root))
+    assert [one.name for one in beside.references] == ["a", "b"]
+    again = with_references(["c"], root, with_references([root], root, beside))
+    assert again.references_in == (str(root),)
+    assert {one.name for one in again.references if one.found_in is None} == {"a", "b", "c"}
 
 
 def test_the_newest_of_many_count(record: Record) -> None:
@@ -104,7 +139,7 @@ def test_a_run_without_an_environment_is_beside_those_that_are_named(record: Rec
     for name in ("unnamed", "x", "y", "z"):
         record(rows_of(RISES), name)
     told = reasons("unnamed", root, root)
-    said = f"it names no environment, by which runs in {root} are found; name them one by one."
+    said = f"no environment is named, by which runs in {root} are found; name references one by one."
     assert f"It was judged beside no other run: {said}" in told
     assert "Its return was judged beside a, x." in reasons("unnamed", root, "a", "x")
 
@@ -138,7 +173,32 @@ def test_a_list_says_that_no_run_was_judged_beside_one(record: Record, root: Pat
     together = ["compare", "other", "stuck", *where, *cart]
     assert "judged alone" not in CliRunner().invoke(main, together).stderr
     alone = CliRunner().invoke(main, ["runs", *where, *hopper, "--reference", str(root)]).stderr
-    assert f"judged alone: fewer than 3 runs of Hopper-v5 in {root} are healthy" in alone
+    hoppers = "Hopper-v5 with no named trainer"
+    assert f"judged alone: fewer than 3 other runs of {hoppers} in {root} are healthy" in alone
+    foreign = CliRunner().invoke(main, ["runs", *where, "--filter", "name == foreign", "--reference", str(root)]).stderr
+    assert f"fewer than 3 other runs of CartPole-v1 with another trainer in {root} are healthy" in foreign
+
+
+@pytest.mark.parametrize("command", [["runs"], ["fleet", "--workers", "1"], ["compare", "a", "b"]])
+def test_a_list_of_the_references_themselves_says_so(command: list[str], record: Record) -> None:
+    """No run is judged beside itself, so three healthy runs are judged alone, from the cache too."""
+    for name in "abc":
+        root = record(rows_of(RISES), name, env="CartPole-v1").parent
+    said = f"judged alone: fewer than 3 other runs of CartPole-v1 with no named trainer in {root} are healthy"
+    for _ in range(2):
+        done = CliRunner().invoke(main, [*command, "--root", str(root), "--reference", str(root)])
+        assert said in done.stderr
+    record(rows_of(RISES), "d", env="CartPole-v1")
+    done = CliRunner().invoke(main, [*command, "--root", str(root), "--reference", str(root)])
+    assert "judged alone" not in done.stderr
+
+
+def test_a_list_of_the_only_reference_says_so(root: Path) -> None:
+    """It is of the same environment, and judged alone all the same."""
+    only = ["--filter", "name == a", "--reference", "a"]
+    assert "judged alone: the only reference is this run itself" in (
+        CliRunner().invoke(main, ["runs", "--root", str(root), *only]).stderr
+    )
 
 
 def test_a_run_that_is_resumed_is_no_reference_of_itself(root: Path) -> None:
@@ -155,3 +215,25 @@ def test_a_monitor_is_beside_those_of_its_trainer(root: Path) -> None:
     for trainer, count in ((None, 3), ("another trainer", 0)):
         monitor = live_monitor(settings=beside, env="CartPole-v1", trainer=trainer)
         assert len(monitor._judge.references) == count
+
+
+def test_names_are_safe_to_print(root: Path) -> None:
+    """Those of folders may have control characters, which would reach the terminal with the verdict."""
+    for name in "abc":
+        (root / name).rename(root / f"{name}\x1b[31m")
+    told = reasons("stuck", root, root)
+    assert any(r"c\x1b[31m" in reason for reason in told)
+    (root / "few\x1b[31m").mkdir()
+    (root / "c\x1b[31m").rename(root / "few\x1b[31m/c")
+    told += reasons("stuck", root, "few\x1b[31m")
+    assert any(r"few\x1b[31m" in reason for reason in told)
+    assert not any("\x1b" in reason for reason in told)
+
+
+def test_documents_name_the_references(root: Path) -> None:
+    """Those of a check and of a comparison do, as that of a report does; a list is of too many runs."""
+    asked = ["--root", str(root), "--reference", str(root), "--format", "json"]
+    check = json.loads(CliRunner().invoke(main, ["check", "stuck", *asked]).stdout)
+    compare = json.loads(CliRunner().invoke(main, ["compare", "stuck", "a", *asked]).stdout)
+    assert sorted(check["run"]["references"]) == ["a", "b", "c"]
+    assert {one["label"]: sorted(one["references"]) for one in compare["runs"]} == {"stuck": ["a", "b", "c"], "a": []}

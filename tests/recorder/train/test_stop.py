@@ -81,10 +81,7 @@ def test_the_first_run_of_a_sweep_has_no_reference_yet(rec: Rec, runs: Path) -> 
     again = ["--stop-on", "critical", "--reference", "runs"]
     done = rec("train", *SMALL, "--updates", "3", "--run-id", "first", *again)
     assert done.code == 0, done.err
-    said = (
-        "warning: --reference gives this run no reference yet: a folder needs 3 healthy runs of CartPole-v1 that are"
-        " not this one; it is judged alone"
-    )
+    said = "warning: judged alone: fewer than 3 other runs of CartPole-v1 with esper-rec train in runs are healthy"
     assert said in done.err
     with Recorder.open(runs, run_id="sound", env="CartPole-v1") as sound:
         for i in range(30):
@@ -93,7 +90,7 @@ def test_the_first_run_of_a_sweep_has_no_reference_yet(rec: Rec, runs: Path) -> 
     done = rec(*resume, "--updates", "30", *again[:3], "sound")
     assert (done.code, said in done.err) == (0, False), done.err
     done = rec(*resume, "--updates", "31", *again[:3], "first")
-    assert (done.code, said in done.err) == (0, True), done.err  # it is no reference of itself
+    assert (done.code, "judged alone: the only reference is this run itself" in done.err) == (0, True), done.err
 
 
 def test_a_stopped_run_can_be_resumed_and_stopped_again(rec: Rec, runs: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from esper_recorder import Recorder
 from esper_schemas import NotARunError, RunDirectory, find_runs, resolve_run
 from esper_schemas.run import finding
-from esper_schemas.run.finding import name_of, run_folders
+from esper_schemas.run.finding import candidates, name_of, run_folders
 
 
 def make_run(path: Path) -> Path:
@@ -85,3 +85,16 @@ def test_a_folder_that_is_no_plain_folder_is_passed_over(tmp_path: Path) -> None
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "empty").mkdir()
     assert list(find_runs(tmp_path)) == [RunDirectory(run)]
+
+
+@pytest.mark.parametrize("named", [".", "..", "../a"])
+def test_a_path_from_the_current_folder_is_no_name_under_the_root(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise `../a` would be the run `a` beside the folder of runs, and `.` that folder itself."""
+    (tmp_path / "sweep/inner/runs").mkdir(parents=True)
+    make_run(tmp_path / "sweep/a")
+    make_run(tmp_path / "sweep/inner/a")
+    monkeypatch.chdir(tmp_path / "sweep/inner")
+    assert candidates(named, Path("runs")) == [Path(named)]
+    assert resolve_run("../a", Path("runs")).path.resolve() == tmp_path / "sweep/a"

@@ -59,9 +59,10 @@ class Compared:
     sources: dict[str, MeasuredRows]
 
     @property
-    def tasks(self) -> set[tuple[str | None, str | None]]:
-        """Environment and trainer of each run; None for what its header does not say."""
-        return {(reading.run.header.env, reading.run.header.trainer) for reading in self.readings.values()}
+    def judged(self) -> set[tuple[str | None, str | None, str]]:
+        """Environment, trainer and `run_uuid` of each run; None for what its header does not say."""
+        headers = (reading.run.header for reading in self.readings.values())
+        return {(header.env, header.trainer, header.run_uuid) for header in headers}
 
     @property
     def measured(self) -> dict[str, None]:
@@ -228,6 +229,7 @@ def _compared_run(label: str, reading: Reading, extent: Extent, axis: Axis, scor
         reason=next(iter(reading.verdict.reasons), None),
         is_damaged=reading.is_damaged,
         findings=reading.verdict.findings,
+        references=[one.name for one in reading.run.references],
     )
 
 

@@ -32,6 +32,7 @@ class ComparedRun:
         verdict, reason: verdict on the whole run, as in its report, and the first reason.
         is_damaged: whether files are damaged; the comparison uses the rows that can be read.
         findings: all reasons of the verdict, as data.
+        references: the names of the reference runs that it was judged beside.
     """
 
     label: str
@@ -49,6 +50,7 @@ class ComparedRun:
     reason: str | None
     is_damaged: bool
     findings: list[Reason]
+    references: list[str]
 
     @property
     def described_ending(self) -> str:
