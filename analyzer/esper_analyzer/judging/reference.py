@@ -6,6 +6,7 @@ Without a reference run all numbers are null. Both forms give the same bits.
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ CLEAR = 2.0
 
 LEFT_OUT = 3
 """One in so many references is left out: the lowest third of three or more."""
+
+_VERSION = re.compile(r"\s+v?\d\S*$")
 
 MOST_AGES = 500
 """The level of a reference is known at so many ages at most."""
@@ -106,12 +109,18 @@ class ReferenceRun:
     def is_of(self, env: str | None, trainer: str | None) -> bool:
         """Whether a run on an environment, of a trainer, can be judged beside it.
 
-        One that was found in a folder must have both in common with it, and the environment must be known. One that a
-        person has named may be of any trainer, and of an environment that is not known.
+        One that was found in a folder must have both in common with it, but for the version of the trainer, and the
+        environment must be known. One that a person has named may be of any trainer, and of an environment that is
+        not known.
         """
         if self.found_in is not None:
-            return env is not None and (self.env, self.trainer) == (env, trainer)
+            return env is not None and self.env == env and _without_version(self.trainer) == _without_version(trainer)
         return self.env == env or None in {self.env, env}
+
+
+def _without_version(trainer: str | None) -> str | None:
+    """The name of a trainer without the number that adapters add, as in "stable-baselines3 2.9.2"."""
+    return trainer and _VERSION.sub("", trainer)
 
 
 class ReferenceCourse:

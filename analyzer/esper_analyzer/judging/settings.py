@@ -77,11 +77,12 @@ class Settings:
     ) -> tuple[ReferenceRun, ...]:
         """Return the references of a run, which are not this run; see `ReferenceRun.is_of`.
 
-        Fewer than `LEAST_OF_FOLDERS` that were found in folders are none: a wrong verdict on one would decide.
+        Those that were found in folders are none where there are fewer than `LEAST_OF_FOLDERS`, with those that a
+        person has named: a wrong verdict on one would decide.
         """
         found = [one for one in self.references if one.run_uuid != run_uuid and one.is_of(env, trainer)]
         named = [one for one in found if one.found_in is None]
-        return tuple(found if len(found) - len(named) >= LEAST_OF_FOLDERS else named)
+        return tuple(found if len(found) >= LEAST_OF_FOLDERS else named)
 
     def references_elsewhere(self, env: str | None) -> tuple[ReferenceRun, ...]:
         """Return the references that a person has named, and that are of other environments than `env`."""

@@ -201,6 +201,23 @@ def test_a_list_of_the_only_reference_says_so(root: Path) -> None:
     )
 
 
+def test_a_run_that_is_named_counts_among_those_of_its_folder(root: Path) -> None:
+    """To name one of the three as well takes none of them away."""
+    assert any(reason.startswith("Its return was judged beside") for reason in reasons("stuck", root, root, "a"))
+    for named in ([str(root), "a"], ["a", str(root)]):
+        found = open_run("stuck", root, settings=with_references(named, root)).references
+        assert sorted(one.name for one in found) == ["a", "b", "c"]
+
+
+def test_the_version_of_a_trainer_is_not_its_name(record: Record, root: Path) -> None:
+    """Runs before an upgrade are references after it; another trainer of which the name begins alike is another."""
+    for version in ("2.6.0", "2.7.1", "2.9.2a1"):
+        record(rows_of(RISES), f"sb3-{version}", env="Hopper-v5", trainer=f"stable-baselines3 {version}")
+    for name, trainer, count in (("new", "stable-baselines3 2.10.0", 3), ("next", "stable-baselines4 2.9.2", 0)):
+        record(rows_of(STUCK), name, env="Hopper-v5", trainer=trainer)
+        assert len(open_run(name, root, settings=with_references([root], root)).references) == count
+
+
 def test_a_run_that_is_resumed_is_no_reference_of_itself(root: Path) -> None:
     """A monitor is told which run it watches."""
     beside = with_references(["a", "b"], root)
