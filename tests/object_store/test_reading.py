@@ -73,6 +73,31 @@ def test_the_report_is_that_of_the_folder(near: Server) -> None:
         assert not any(fault.is_damage for fault in there.faults())
 
 
+def test_a_folder_in_a_store_is_a_reference(near: Server, tmp_path: Path) -> None:
+    """By its URL, as `--root`, for a run beside it and for one on this disk."""
+    for name, rise in (("a", 5.0), ("b", 5.0), ("c", 5.0), ("stuck", 0.0)):
+        with Recorder.open(tmp_path / "runs", run_id=name, env="CartPole-v1") as recorder:
+            for update in range(80):
+                facts: dict[str, Any] = {
+                    "env_steps": 256 * (update + 1),
+                    "explained_variance": 0.9,
+                    "kl_divergence": 0.01,
+                }
+                earned = 20.0 + rise * update + update % 7
+                recorder.record(
+                    update=update, policy_loss=0.01, value_loss=1.0, entropy=0.6, episode_return_mean=earned, **facts
+                )
+        put_folder(near, recorder.path, f"sweep/{name}")
+    url = near.url("sweep")
+    for stuck, root in (("stuck", url), (tmp_path / "runs" / "stuck", tmp_path)):
+        told = ("report", stuck, "--root", root, "--reference", url, "--format", "json")
+        document = json.loads(analyze(near.variables(), *told, cwd=tmp_path).stdout)
+        assert sorted(document["run"]["references"]) == ["a", "b", "c"]
+        assert document["verdict"]["level"] == "critical"
+    empty = analyze(near.variables(), "report", tmp_path / "runs/a", "--reference", near.url("nothing"), cwd=tmp_path)
+    assert (empty.returncode, empty.stderr.count("\n")) == (2, 1), empty.stderr
+
+
 def test_the_list_is_that_of_the_folder(near: Server, tmp_path: Path) -> None:
     """Runs are found at any depth below a URL, a run beside them is not, and the list says the same of each."""
     for name in ("finished", "nonfinite"):
