@@ -120,6 +120,14 @@ def test_comparison_says_why_runs_ended(failed: Path, record: Record, command: C
     assert not any(sentence.startswith("fine ended") for sentence in sentences)
 
 
+def test_reason_that_is_cut_or_ends_with_a_dot_gets_none(record: Record, command: Command) -> None:
+    """A sentence of `explain` ends with one mark."""
+    cut = record([{"update": 0}], "cut", close={"status": "failed", "reason": "x" * 500})
+    whole = record([{"update": 0}], "whole", close={"status": "failed", "reason": "Out of memory."})
+    sentences = json.loads(command("explain", cut, whole, "--format", "json").stdout)["sentences"]
+    assert [one[-3:] for one in sentences[-2:]] == ["xx…", "ry."]
+
+
 def test_verify_says_why_the_run_ended(failed: Path) -> None:
     """The summary of `esper-rec verify` and its JSON have it, which is no damage."""
     done = CliRunner().invoke(recorder_main, ["verify", str(failed)])

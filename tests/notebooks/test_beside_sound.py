@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
-from benchmark import beside_sound
+from benchmark import beside_sound, public
 from benchmark.corpus import Corpus
 from benchmark.judged import judged
 from benchmark.rates import Rates, cases
@@ -94,6 +94,13 @@ def test_of_many_siblings_so_many_are_drawn() -> None:
     assert counts == {f"run {i}": 4 for i in range(6)}
     few = beside_sound.siblings(many, {name: references[name] for name in ("run 0", "run 1", "run 2")}, 3, 4)
     assert {name: len(of) for name, of in few.items()} == {f"run {i}": 3 for i in range(3, 6)}
+
+
+def test_runs_of_an_unknown_environment_are_no_siblings() -> None:
+    """Nobody knows whether they are of one task."""
+    names = ["a", "b"]
+    unknown = made(dict.fromkeys(names, (public.UNKNOWN, "sound", "sound", RISES)))
+    assert beside_sound.siblings(unknown, beside_sound.references_of(unknown, names), 1) == {}
 
 
 def test_healthy_ones_are_so_by_their_verdict() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from tests.analyzer.earning import RISES, STUCK, rows_earning
 from tests.conftest import Command
 from tests.object_store.conftest import ONE_KIND
 from tests.object_store.proxy import Proxy
@@ -75,18 +76,10 @@ def test_the_report_is_that_of_the_folder(near: Server) -> None:
 
 def test_a_folder_in_a_store_is_a_reference(near: Server, tmp_path: Path) -> None:
     """By its URL, as `--root`, for a run beside it and for one on this disk."""
-    for name, rise in (("a", 5.0), ("b", 5.0), ("c", 5.0), ("stuck", 0.0)):
+    for name, returns in (("a", RISES), ("b", RISES), ("c", RISES), ("stuck", STUCK)):
         with Recorder.open(tmp_path / "runs", run_id=name, env="CartPole-v1") as recorder:
-            for update in range(80):
-                facts: dict[str, Any] = {
-                    "env_steps": 256 * (update + 1),
-                    "explained_variance": 0.9,
-                    "kl_divergence": 0.01,
-                }
-                earned = 20.0 + rise * update + update % 7
-                recorder.record(
-                    update=update, policy_loss=0.01, value_loss=1.0, entropy=0.6, episode_return_mean=earned, **facts
-                )
+            for row in rows_earning(returns[:100]):
+                recorder.record(**row)  # type: ignore[arg-type]
         put_folder(near, recorder.path, f"sweep/{name}")
     url = near.url("sweep")
     for stuck, root in (("stuck", url), (tmp_path / "runs" / "stuck", tmp_path)):

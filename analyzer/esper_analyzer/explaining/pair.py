@@ -153,7 +153,8 @@ def explain_pair(runs: tuple[JudgedRun, JudgedRun], found: tuple[RunIndex, RunIn
 def _endings(runs: tuple[JudgedRun, JudgedRun], rank: int) -> list[str]:
     """Say why a run ended, of those that say so."""
     endings = [(name, run.ending(rank)) for name, run in zip(_names(runs), runs, strict=True)]
-    return [f"{printable(name)} ended as {describe_ending(*ending)}." for name, ending in endings if ending.reason]
+    told = [f"{printable(name)} ended as {describe_ending(*ending)}" for name, ending in endings if ending.reason]
+    return [one if one.endswith((".", "…")) else f"{one}." for one in told]
 
 
 def _measured(rows: pl.DataFrame) -> list[str]:

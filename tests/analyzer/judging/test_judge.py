@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import cycle, pairwise
 from typing import Any
 
@@ -264,6 +265,10 @@ def test_the_same_rules_are_planned_once() -> None:
     assert again._plan is first._plan
     assert other._plan is not first._plan
     assert len(other._plan.frames) == 3
+    *rules, last = RULES.values()
+    changed = Judge([*rules, replace(last, clear=last.clear + 1)])
+    assert changed._plan is not Judge()._plan
+    assert changed._plan.rules[-1].clear == last.clear + 1
 
 
 def test_every_rule_that_decides_answers_a_question_and_says_what_it_needs() -> None:

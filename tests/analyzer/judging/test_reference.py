@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.analyzer.conftest import Record
+from tests.analyzer.earning import RISES, STUCK, rows_earning
 
 from esper_analyzer import live_monitor, open_run, with_references
 from esper_analyzer.cli import main
@@ -38,9 +40,7 @@ from esper_schemas.errors import UsageError
 Value = float | None
 NAN, INF = math.nan, math.inf
 
-RISES = [20.0 + 5.0 * i + i % 7 for i in range(100)]
 SLOW = [20.0 + 2.0 * i + i % 7 for i in range(160)]
-STUCK = [20.0 + i % 7 for i in range(160)]
 FALLS = [*RISES[:60], *(40.0 + i % 7 for i in range(100))]
 HOLES = [value for one in STUCK[:60] for value in (one, None, NAN)]
 
@@ -253,31 +253,11 @@ def test_a_reference_without_returns_is_one_line() -> None:
 # ---------------------------------------------------------------------- runs
 
 
-Record = Callable[..., Path]
-
-
-def rows_of(returns: Sequence[float]) -> list[dict[str, float]]:
-    """Rows of a run with these returns, whose mechanics and critic work."""
-    return [
-        {
-            "update": i,
-            "env_steps": 256 * (i + 1),
-            "episode_return_mean": value,
-            "value_loss": 1.0,
-            "policy_loss": 0.01,
-            "kl_divergence": 0.01,
-            "explained_variance": 0.9,
-            "entropy": 0.6 + 0.01 * (i % 2),
-        }
-        for i, value in enumerate(returns)
-    ]
-
-
 def test_commands_judge_beside_references(record: Record, tmp_path: Path) -> None:
     """A run that stays where others left is critical in every command that judges; without them it is not."""
     for name in "abc":
-        record(rows_of(RISES), name)
-    stuck = record(rows_of(STUCK[:100]), "stuck")
+        record(rows_earning(RISES), name)
+    stuck = record(rows_earning(STUCK[:100]), "stuck")
     named = [word for name in "abc" for word in ("--reference", name)]
     root = ["--root", str(stuck.parent)]
     check = CliRunner().invoke(main, ["check", "stuck", *root])
@@ -295,8 +275,8 @@ def test_commands_judge_beside_references(record: Record, tmp_path: Path) -> Non
 def test_a_report_names_its_references(record: Record) -> None:
     """They are in its JSON, without the run itself, and one that is named twice counts once."""
     for name in "ab":
-        record(rows_of(RISES), name)
-    stuck = record(rows_of(STUCK), "stuck")
+        record(rows_earning(RISES), name)
+    stuck = record(rows_earning(STUCK), "stuck")
     root = stuck.parent
     beside = with_references(["a", "b", str(root / "a"), "stuck"], root)
     assert open_run("stuck", root, settings=beside).report().run.references == ["a", "b"]
@@ -306,9 +286,9 @@ def test_a_report_names_its_references(record: Record) -> None:
 
 def test_a_reference_of_another_environment_is_not_one(record: Record) -> None:
     """It is left out, and the verdict has a remark on which, and on those that were used."""
-    other = record(rows_of(RISES), "other", env="Hopper-v5")
-    record(rows_of(STUCK[:100]), "stuck", env="CartPole-v1")
-    record(rows_of(RISES), "sound", env="CartPole-v1")
+    other = record(rows_earning(RISES), "other", env="Hopper-v5")
+    record(rows_earning(STUCK[:100]), "stuck", env="CartPole-v1")
+    record(rows_earning(RISES), "sound", env="CartPole-v1")
     beside = with_references(["other", "sound"], other.parent)
     remarks = open_run("stuck", other.parent, settings=beside).report().verdict.reasons
     assert "Its return was judged beside sound." in remarks
@@ -321,8 +301,8 @@ def test_a_reference_of_another_environment_is_not_one(record: Record) -> None:
 def test_runs_of_the_same_name_are_different_runs(record: Record, tmp_path: Path) -> None:
     """Seeds that lie in a folder each are all references, under the paths that were given; a name says nothing."""
     for folder in "xyz":
-        record(rows_of(RISES), "seed").parent.rename(tmp_path / folder)
-    stuck = record(rows_of(STUCK[:100]), "seed")
+        record(rows_earning(RISES), "seed").parent.rename(tmp_path / folder)
+    stuck = record(rows_earning(STUCK[:100]), "seed")
     beside = with_references([tmp_path / folder / "seed" for folder in "xyz"])
     assert [one.name for one in beside.references] == ["seed", str(tmp_path / "y/seed"), str(tmp_path / "z/seed")]
     assert open_run(stuck, settings=beside).report().verdict.level == "critical"
@@ -343,7 +323,7 @@ def test_keys_of_a_log_are_named_for_its_references_too(record: Record, tmp_path
     """--map of a command says how a log is read, whichever it is."""
     keys = {"episode_return_mean": "score", "value_loss": "vl", "policy_loss": "pl"}
     for name, returns in (("sound.csv", RISES), ("stuck.csv", STUCK[:100])):
-        pl.DataFrame(rows_of(returns)).rename(keys).write_csv(tmp_path / name)
+        pl.DataFrame(rows_earning(returns)).rename(keys).write_csv(tmp_path / name)
     named = [f"--map={key}={ours}" for ours, key in keys.items()]
     stuck, sound = str(tmp_path / "stuck.csv"), str(tmp_path / "sound.csv")
     told = CliRunner().invoke(main, ["check", stuck, *named, "--reference", sound])
@@ -354,8 +334,8 @@ def test_keys_of_a_log_are_named_for_its_references_too(record: Record, tmp_path
 def test_the_log_of_another_trainer_is_a_reference(record: Record, tmp_path: Path) -> None:
     """It is imported for the time of the command."""
     log = tmp_path / "sound.csv"
-    pl.DataFrame(rows_of(RISES)).write_csv(log)
-    stuck = record(rows_of(STUCK[:100]), "stuck")
+    pl.DataFrame(rows_earning(RISES)).write_csv(log)
+    stuck = record(rows_earning(STUCK[:100]), "stuck")
     beside = with_references([log], stuck.parent)
     assert [one.name for one in beside.references] == ["sound.csv"]
     assert open_run("stuck", stuck.parent, settings=beside).report().verdict.level == "critical"
@@ -364,8 +344,8 @@ def test_the_log_of_another_trainer_is_a_reference(record: Record, tmp_path: Pat
 def test_what_is_kept_of_a_run_is_kept_for_its_references(record: Record) -> None:
     """A verdict that was kept without references, or beside others, is not taken for one beside these."""
     for name, returns in (("a", RISES), ("b", STUCK)):
-        record(rows_of(returns), name)
-    root = record(rows_of(STUCK[:100]), "stuck").parent
+        record(rows_earning(returns), name)
+    root = record(rows_earning(STUCK[:100]), "stuck").parent
     levels = [
         open_run("stuck", root, settings=with_references(names, root)).report().verdict.level
         for names in ([], ["a"], ["b"], [], ["a"])
@@ -377,7 +357,7 @@ def test_a_live_monitor_judges_beside_references() -> None:
     """It turns critical in the row in which the report does."""
     beside = replace(DEFAULT_SETTINGS, references=(reference(RISES),))
     monitor = live_monitor(settings=beside)
-    for row in rows_of(STUCK[:100]):
+    for row in rows_earning(STUCK[:100]):
         monitor(row)
         assert (monitor.level == "critical") == (row["update"] >= 63), row
     assert "less than 50 % of the way up to its references" in monitor.verdict().reasons[0]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from tests.analyzer.conftest import Record
+from tests.analyzer.earning import RISES, STUCK, rows_earning
 
 from esper_analyzer import live_monitor, open_run, with_references
 from esper_analyzer.cli import main
@@ -16,37 +17,15 @@ from esper_analyzer.listing.references import MOST_OF_FOLDER
 from esper_schemas.errors import NotARunError
 from esper_schemas.run import finding
 
-Record = Callable[..., Path]
-
-RISES = [20.0 + 5.0 * i + i % 7 for i in range(100)]
-STUCK = [20.0 + i % 7 for i in range(100)]
-
-
-def rows_of(returns: Sequence[float]) -> list[dict[str, float]]:
-    """Rows of a run with these returns, whose mechanics and critic work."""
-    return [
-        {
-            "update": i,
-            "env_steps": 256 * (i + 1),
-            "episode_return_mean": value,
-            "value_loss": 1.0,
-            "policy_loss": 0.01,
-            "kl_divergence": 0.01,
-            "explained_variance": 0.9,
-            "entropy": 0.6 + 0.01 * (i % 2),
-        }
-        for i, value in enumerate(returns)
-    ]
-
 
 @pytest.fixture
 def root(record: Record) -> Path:
     """A folder with healthy runs: three of one task, one of Hopper-v5, one of a trainer; and a run that never rose."""
     for name in "abc":
-        record(rows_of(RISES), name, env="CartPole-v1")
-    record(rows_of(RISES), "other", env="Hopper-v5")
-    record(rows_of(RISES), "foreign", env="CartPole-v1", trainer="another trainer")
-    return record(rows_of(STUCK), "stuck", env="CartPole-v1").parent
+        record(rows_earning(RISES), name, env="CartPole-v1")
+    record(rows_earning(RISES), "other", env="Hopper-v5")
+    record(rows_earning(RISES), "foreign", env="CartPole-v1", trainer="another trainer")
+    return record(rows_earning(STUCK[:100]), "stuck", env="CartPole-v1").parent
 
 
 def reasons(run: str, root: Path, *references: str | Path) -> list[str]:
@@ -129,7 +108,7 @@ def test_settings_keep_the_references_that_they_have(root: Path) -> None:
 def test_the_newest_of_many_count(record: Record) -> None:
     """So that a folder of hundreds costs no more than one of twelve."""
     for number in range(MOST_OF_FOLDER + 2):
-        root = record(rows_of(RISES), f"seed-{number:02}", env="CartPole-v1").parent
+        root = record(rows_earning(RISES), f"seed-{number:02}", env="CartPole-v1").parent
     beside = with_references([root], root)
     assert {one.name for one in beside.references} == {f"seed-{i:02}" for i in range(2, MOST_OF_FOLDER + 2)}
 
@@ -137,7 +116,7 @@ def test_the_newest_of_many_count(record: Record) -> None:
 def test_a_run_without_an_environment_is_beside_those_that_are_named(record: Record, root: Path) -> None:
     """Nobody knows which runs of a folder are of its task, also if these name none either, and a remark says so."""
     for name in ("unnamed", "x", "y", "z"):
-        record(rows_of(RISES), name)
+        record(rows_earning(RISES), name)
     told = reasons("unnamed", root, root)
     said = f"no environment is named, by which runs in {root} are found; name references one by one."
     assert f"It was judged beside no other run: {said}" in told
@@ -146,11 +125,11 @@ def test_a_run_without_an_environment_is_beside_those_that_are_named(record: Rec
 
 def test_a_reference_that_is_no_good_is_told(record: Record, root: Path) -> None:
     """It is used all the same, since a person named it."""
-    bad = rows_of(RISES)
+    bad = rows_earning(RISES)
     for row in bad[50:]:
         row["value_loss"] = float("nan")
     record(bad, "bad", env="CartPole-v1")
-    hurt = record(rows_of(RISES), "hurt", env="CartPole-v1", segment_rows=50)
+    hurt = record(rows_earning(RISES), "hurt", env="CartPole-v1", segment_rows=50)
     last = sorted(hurt.rglob("*.parquet"))[-1]
     last.write_bytes(last.read_bytes()[:-40])
     assert "bad, beside which it was judged, is critical itself." in reasons("stuck", root, "bad")
@@ -162,7 +141,7 @@ def test_a_reference_that_is_no_good_is_told(record: Record, root: Path) -> None
 
 def test_a_list_says_that_no_run_was_judged_beside_one(record: Record, root: Path) -> None:
     """The numbers are those without references then, and nobody would see it."""
-    record(rows_of(RISES), "another", env="Hopper-v5")
+    record(rows_earning(RISES), "another", env="Hopper-v5")
     hopper, cart = ["--filter", "env == Hopper-v5"], ["--reference", "a"]
     where = ["--root", str(root)]
     said = "warning: judged alone: the references are of CartPole-v1, and these runs of Hopper-v5"
@@ -183,12 +162,12 @@ def test_a_list_says_that_no_run_was_judged_beside_one(record: Record, root: Pat
 def test_a_list_of_the_references_themselves_says_so(command: list[str], record: Record) -> None:
     """No run is judged beside itself, so three healthy runs are judged alone, from the cache too."""
     for name in "abc":
-        root = record(rows_of(RISES), name, env="CartPole-v1").parent
+        root = record(rows_earning(RISES), name, env="CartPole-v1").parent
     said = f"judged alone: fewer than 3 other runs of CartPole-v1 with no named trainer in {root} are healthy"
     for _ in range(2):
         done = CliRunner().invoke(main, [*command, "--root", str(root), "--reference", str(root)])
         assert said in done.stderr
-    record(rows_of(RISES), "d", env="CartPole-v1")
+    record(rows_earning(RISES), "d", env="CartPole-v1")
     done = CliRunner().invoke(main, [*command, "--root", str(root), "--reference", str(root)])
     assert "judged alone" not in done.stderr
 
@@ -212,9 +191,9 @@ def test_a_run_that_is_named_counts_among_those_of_its_folder(root: Path) -> Non
 def test_the_version_of_a_trainer_is_not_its_name(record: Record, root: Path) -> None:
     """Runs before an upgrade are references after it; another trainer of which the name begins alike is another."""
     for version in ("2.6.0", "2.7.1", "2.9.2a1"):
-        record(rows_of(RISES), f"sb3-{version}", env="Hopper-v5", trainer=f"stable-baselines3 {version}")
+        record(rows_earning(RISES), f"sb3-{version}", env="Hopper-v5", trainer=f"stable-baselines3 {version}")
     for name, trainer, count in (("new", "stable-baselines3 2.10.0", 3), ("next", "stable-baselines4 2.9.2", 0)):
-        record(rows_of(STUCK), name, env="Hopper-v5", trainer=trainer)
+        record(rows_earning(STUCK[:100]), name, env="Hopper-v5", trainer=trainer)
         assert len(open_run(name, root, settings=with_references([root], root)).references) == count
 
 
