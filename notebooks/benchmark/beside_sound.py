@@ -35,6 +35,7 @@ from esper_analyzer.judging.reference import ReferenceCourse, ReferenceRun
 from esper_analyzer.judging.reference_runs import COLUMNS, reference_from
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.settings import LEAST_OF_FOLDERS
+from esper_analyzer.judging.task import NO_TASK
 from esper_analyzer.listing.references import MOST_OF_FOLDER
 from esper_schemas.errors import UsageError
 
@@ -63,7 +64,7 @@ def references_of(corpus: Corpus, names: Iterable[str]) -> References:
     found: dict[str, ReferenceRun] = {}
     for name in names:
         try:
-            found[name] = reference_from(completed(corpus.rows[name], COLUMNS), name, None)
+            found[name] = reference_from(completed(corpus.rows[name], COLUMNS), name, NO_TASK)
         except UsageError:
             continue
     return found

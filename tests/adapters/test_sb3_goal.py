@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from tests.adapters.sb3_runs import ROLLOUT, make_ppo
 
 from esper_analyzer import open_run
-from esper_recorder import return_goal_of
+from esper_recorder import env_kwargs_of, return_goal_of
 from esper_recorder.adapters.sb3 import RecorderCallback
 from esper_schemas.errors import UsageError
 
@@ -84,3 +84,34 @@ def test_the_registry_speaks_of_the_environment_as_registered(name: str) -> None
     """Not of one with another limit, with other arguments, or with rewards that something may have changed."""
     make, goal = MADE[name]
     assert return_goal_of(make()) == goal
+
+
+MADE_WITH: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "as registered": (lambda: gym.make("CartPole-v1"), {}),
+    "drawn": (lambda: gym.make("CartPole-v1", render_mode="rgb_array"), {}),
+    "another limit": (lambda: gym.make("CartPole-v1", max_episode_steps=200), {"max_episode_steps": 200}),
+    "with ice, as it is by itself": (lambda: gym.make("FrozenLake-v1", is_slippery=True), {}),
+    "without ice": (lambda: gym.make("FrozenLake-v1", is_slippery=False), {"is_slippery": False}),
+    "another argument of the registry": (lambda: gym.make("FrozenLake-v1", map_name="8x8"), {"map_name": "8x8"}),
+    "several": (
+        lambda: gym.vector.SyncVectorEnv([lambda: gym.make("Pendulum-v1", g=9.0)] * 2),
+        {"g": 9.0},
+    ),
+    "no environment": (object, {}),
+}
+
+
+@pytest.mark.parametrize("name", MADE_WITH)
+def test_how_an_environment_was_made_is_what_differs_from_the_registry(name: str) -> None:
+    """Arguments and the limit of its episodes, but not what the environment does by itself, nor how it is drawn."""
+    make, made = MADE_WITH[name]
+    assert env_kwargs_of(make()) == made
+
+
+def test_a_run_records_how_its_environments_were_made(tmp_path: Path) -> None:
+    """In the configuration, as far as it differs from the registry; else it has no such key."""
+    for name, made in (("usual", {}), ("heavy", {"g": 15.0})):
+        with closing(VecNormalize(make_vec_env("Pendulum-v1", 2, env_kwargs=made))) as env:
+            make_ppo(env).learn(ROLLOUT, callback=RecorderCallback(tmp_path, run_id=name))
+    assert "env_kwargs" not in open_run(tmp_path / "usual").header.config
+    assert open_run(tmp_path / "heavy").header.config["env_kwargs"] == {"g": 15.0}

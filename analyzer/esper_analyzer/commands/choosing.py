@@ -25,6 +25,7 @@ from esper_schemas.run.store import Place, parse_place
 
 if TYPE_CHECKING:
     from esper_analyzer.judging.settings import Settings
+    from esper_analyzer.judging.task import Task
     from esper_analyzer.reading.imported_log import LogChoice, LogImport
     from esper_analyzer.reading.run_index import Ranks
     from esper_analyzer.run import Run
@@ -216,7 +217,7 @@ def judging_options(command: Callable[..., int]) -> Callable[..., int]:
     )(goal(reference(with_choice)))
 
 
-def tell_unused_references(settings: Settings, runs: Iterable[tuple[str | None, str | None, str | None]]) -> None:
+def tell_unused_references(settings: Settings, runs: Iterable[tuple[Task, str | None]]) -> None:
     """Say on standard error that no run was judged beside a reference, if it is so; see `unused_references`."""
     told = settings.unused_references(runs)
     if told is not None:

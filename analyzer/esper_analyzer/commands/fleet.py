@@ -120,7 +120,7 @@ def fleet(
         group_by=groups,
     )
     _write(made, form, output)
-    tell_unused_references(settings, ((run.env, run.trainer, run.run_uuid) for run in made.runs if run.error is None))
+    tell_unused_references(settings, ((run.task, run.run_uuid) for run in made.runs if run.error is None))
     return made.exit_code(fail_on)
 
 

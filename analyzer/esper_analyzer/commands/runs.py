@@ -52,6 +52,7 @@ def runs(
     from esper_analyzer.drawing.terminal_size import terminal_size
     from esper_analyzer.listing.formats import listing_csv, listing_json
     from esper_analyzer.listing.listing import Wanted, list_runs
+    from esper_analyzer.listing.references import tip
     from esper_analyzer.listing.text import Table
 
     wanted = Wanted.of(filters, status, sort, is_reversed=reverse)
@@ -62,7 +63,9 @@ def runs(
         write_lines(table)
         for line in table.remarks(made.found):
             say(line)
+        if not settings.references_in and (told := tip(made.runs, roots or (root,))):
+            say(told)
     else:
         sys.stdout.write(listing_json(made) + "\n" if form == "json" else listing_csv(made))
-    tell_unused_references(settings, ((run.env, run.trainer, run.run_uuid) for run in made.runs if run.error is None))
+    tell_unused_references(settings, ((run.task, run.run_uuid) for run in made.runs if run.error is None))
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, MOST_NAMED, Settings
+from esper_analyzer.judging.task import Task
 from esper_analyzer.reading.run_reader import RunReader
 from esper_analyzer.wording import listed
 from esper_schemas.cleaning import printable
@@ -17,6 +18,7 @@ class JudgedRun(RunReader):
 
     Attributes:
         settings: thresholds and rules.
+        task: what it is trained on, and by what.
         return_goal: the goal of the episode return: what the settings say, else what the run declares; None if neither.
         references: the reference runs of the settings that it is judged beside.
     """
@@ -26,7 +28,8 @@ class JudgedRun(RunReader):
         self.settings = settings
         told = settings.return_goal_of(self.header.env)
         self.return_goal = _finite(self.header.return_goal) if told is None else told
-        self.references = settings.references_of(self.header.env, self.header.trainer, self.header.run_uuid)
+        self.task = Task.of_header(self.header)
+        self.references = settings.references_of(self.task, self.header.run_uuid)
 
     @property
     def remarks(self) -> list[str]:
@@ -44,10 +47,10 @@ class JudgedRun(RunReader):
                 said.append(f"{one.name}, beside which it was judged, is {' and '.join(states)} itself.")
         elsewhere = settings.references_elsewhere(env)
         if elsewhere:
-            others = listed([f"{one.name}, which is of {one.env}" for one in elsewhere], MOST_NAMED)
+            others = listed([f"{one.name}, which is of {one.task.env}" for one in elsewhere], MOST_NAMED)
             said.append(f"It is of {env}, and was not judged beside {others}.")
         if settings.references_in and not self.references:
-            why = settings.why_none_in_folders([(env, self.header.trainer)])
+            why = settings.why_none_in_folders([self.task])
             said.append(f"It was judged beside no other run: {why}.")
         elif settings.references and not self.references and not elsewhere:
             said.append("It was judged beside no other run: the only reference is this run itself.")

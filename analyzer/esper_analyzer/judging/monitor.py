@@ -21,6 +21,7 @@ from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
+from esper_analyzer.judging.task import NO_TASK, Task
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude, level_in_force
 from esper_analyzer.reading.gaps import MIN_STEPS, Numbering, Range
 from esper_schemas.metric.metrics import Level
@@ -58,6 +59,7 @@ def live_monitor(
     return_goal: float | None = None,
     env: str | None = None,
     trainer: str | None = None,
+    config: Mapping[str, Any] | None = None,
     run_uuid: str | None = None,
 ) -> LiveMonitor:
     """Make a callable for `Recorder.open(on_update=...)` that judges each update by the rules of the report.
@@ -66,14 +68,15 @@ def live_monitor(
         on_alert: called each time a rule is raised, in the thread that recorded the row, before `record` returns.
         settings: thresholds and rules, see `read_settings`, and the runs to judge beside, see `with_references`.
         return_goal: the mean episode return that the task is solved from, as in `Recorder.open`.
-        env, trainer: as in `Recorder.open`; references of another environment are left out, and those that were found
-            in a folder also if they are of another trainer.
+        env, trainer, config: as in `Recorder.open`; references of another environment are left out, and those that
+            were found in a folder also if they are of another trainer, or of other settings of the environment.
         run_uuid: of the run, if it is resumed; it is no reference of itself.
 
     Raises:
         UsageError: `return_goal` is not a finite number.
     """
-    return LiveMonitor(on_alert, settings, return_goal, env, trainer, run_uuid)
+    task = Task.of(env, trainer, config or {})
+    return LiveMonitor(on_alert, settings, return_goal, task, run_uuid)
 
 
 class LiveMonitor:
@@ -88,13 +91,12 @@ class LiveMonitor:
         on_alert: OnAlert | None = None,
         settings: Settings = DEFAULT_SETTINGS,
         return_goal: float | None = None,
-        env: str | None = None,
-        trainer: str | None = None,
+        task: Task = NO_TASK,
         run_uuid: str | None = None,
     ) -> None:
         self._log = AlertLog()
         self._on_alert = on_alert
-        beside = settings.references_of(env, trainer, run_uuid)
+        beside = settings.references_of(task, run_uuid)
         self._judge = Judge(settings.rules, check_return_goal(return_goal), beside)
         self._readers = [(name, *_READERS[READ_TYPES[name]]) for name in self._judge.columns]
         self._numbering = Numbering()

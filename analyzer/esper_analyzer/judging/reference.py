@@ -6,15 +6,16 @@ Without a reference run all numbers are null. Both forms give the same bits.
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from esper_analyzer.judging.returns import PROGRESS
+from esper_analyzer.judging.task import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,12 +33,10 @@ LITTLE_WAY = 0.25
 """It is far below them, whether it rises or not, if it has not come this share of it."""
 
 CLEAR = 2.0
-"""The way of the references counts if it is so many times the noise of a return."""
+"""The way of the references counts if it is so many times the noise of a return: of the run's own and of theirs."""
 
 LEFT_OUT = 3
 """One in so many references is left out: the lowest third of three or more."""
-
-_VERSION = re.compile(r"\s+v?\d\S*$")
 
 MOST_AGES = 500
 """The level of a reference is known at so many ages at most."""
@@ -87,7 +86,7 @@ class ReferenceRun:
     Attributes:
         name: its name, for people.
         run_uuid: what tells it from any other run, also from one of the same name.
-        env, trainer: its environment and its trainer; None if that was not recorded.
+        task: what it was trained on, and by what.
         start, noise: of its return, as in `returns`.
         by_steps, by_updates: its levels by environment steps, None if these were not recorded, and by update.
         is_critical, is_damaged: whether it is critical by its own verdict, and whether its files are damaged.
@@ -96,8 +95,7 @@ class ReferenceRun:
 
     name: str
     run_uuid: str
-    env: str | None
-    trainer: str | None = None
+    task: Task
     start: float
     noise: float
     by_steps: Levels | None
@@ -106,21 +104,15 @@ class ReferenceRun:
     is_damaged: bool = False
     found_in: str | None = None
 
-    def is_of(self, env: str | None, trainer: str | None) -> bool:
-        """Whether a run on an environment, of a trainer, can be judged beside it.
+    def is_of(self, task: Task) -> bool:
+        """Whether a run of a task can be judged beside it.
 
-        One that was found in a folder must have both in common with it, but for the version of the trainer, and the
-        environment must be known. One that a person has named may be of any trainer, and of an environment that is
-        not known.
+        One that was found in a folder must be of the same task, whose environment must be known. One that a person has
+        named may be of any trainer, of any settings of the environment, and of an environment that is not known.
         """
         if self.found_in is not None:
-            return env is not None and self.env == env and _without_version(self.trainer) == _without_version(trainer)
-        return self.env == env or None in {self.env, env}
-
-
-def _without_version(trainer: str | None) -> str | None:
-    """The name of a trainer without the number that adapters add, as in "stable-baselines3 2.9.2"."""
-    return trainer and _VERSION.sub("", trainer)
+            return task.env is not None and self.task == task
+        return self.task.env == task.env or None in {self.task.env, task.env}
 
 
 class ReferenceCourse:
@@ -130,8 +122,8 @@ class ReferenceCourse:
       environment steps where the run and all of them have recorded these, else in updates. Beyond the end of one its
       last level holds. Null until half of them have one.
     - `below_reference`: measured updates, one after another, in which the smoothed return was less than `WAY` of the
-      way up from the lowest start to that level, and has not risen lately. The way must be clear of noise. Known after
-      the start.
+      way up from the lowest start to that level, and has not risen lately. The way must be clear of the noise of the
+      run, and of the median noise of the references. Known after the start.
     - `far_below_reference`: the same of `LITTLE_WAY`, whether it rises or not.
 
     In rows without a measured return they stay as they were.
@@ -148,7 +140,7 @@ class ReferenceCourse:
         steps = [run.by_steps for run in runs if run.by_steps is not None]
         self._by_steps = steps if len(steps) == len(runs) else None
         self._start = min((run.start for run in runs), default=math.nan)
-        self._noise = max((run.noise for run in runs), default=math.nan)
+        self._noise = median(run.noise for run in runs) if runs else math.nan
         self._lowest = len(runs) // LEFT_OUT  # which of the levels counts, from the lowest
         self._least = max(self._lowest + 1, (len(runs) + 1) // 2)  # as many must have a level
         self._below, self._far_below = 0, 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import polars as pl
 
@@ -13,6 +11,7 @@ from esper_analyzer.judging.plan import ALWAYS, chosen
 from esper_analyzer.judging.reference import Levels, ReferenceRun
 from esper_analyzer.judging.returns import START_RETURNS
 from esper_analyzer.judging.rolling import floats
+from esper_analyzer.judging.task import Task
 from esper_analyzer.reading.run_reader import RunReader
 from esper_schemas.errors import UsageError
 
@@ -28,11 +27,10 @@ def reference_of(run: RunReader) -> ReferenceRun:
     """
     ranks = run.ranks()
     rows = chosen(run.updates(ranks[0] if ranks else None), COLUMNS).collect()
-    header = run.header
-    return replace(reference_from(rows, header.run_id, header.env, header.run_uuid), trainer=header.trainer)
+    return reference_from(rows, run.header.run_id, Task.of_header(run.header), run.header.run_uuid)
 
 
-def reference_from(rows: pl.DataFrame, name: str, env: str | None, run_uuid: str = "") -> ReferenceRun:
+def reference_from(rows: pl.DataFrame, name: str, task: Task, run_uuid: str = "") -> ReferenceRun:
     """As `reference_of`, from the rows of a run with at least `COLUMNS`; one without `run_uuid` is told by its name."""
     if not rows.height:
         raise _too_few(name, 0)
@@ -44,7 +42,7 @@ def reference_from(rows: pl.DataFrame, name: str, env: str | None, run_uuid: str
     return ReferenceRun(
         name=name,
         run_uuid=run_uuid or name,
-        env=env,
+        task=task,
         start=float(np.nanmin(start)),
         noise=float(np.nanmedian(noise)),
         by_steps=Levels.of(floats(rows["env_steps"]), now),

@@ -28,6 +28,7 @@ from typing import Any
 from esper_analyzer.judging.reference import ReferenceRun
 from esper_analyzer.judging.rules import RULES
 from esper_analyzer.judging.rules.rule import Rule
+from esper_analyzer.judging.task import Task
 from esper_analyzer.wording import listed
 from esper_schemas.errors import UsageError
 from esper_schemas.metric.metrics import Bands, Limit
@@ -72,47 +73,52 @@ class Settings:
         """Return the goal of the episode return that the user has set for runs on an environment; None if none."""
         return self.return_goals.get(env or "") if self.return_goal is None else self.return_goal
 
-    def references_of(
-        self, env: str | None, trainer: str | None = None, run_uuid: str | None = None
-    ) -> tuple[ReferenceRun, ...]:
-        """Return the references of a run, which are not this run; see `ReferenceRun.is_of`.
+    def references_of(self, task: Task, run_uuid: str | None = None) -> tuple[ReferenceRun, ...]:
+        """Return the references of a run of a task, which are not this run; see `ReferenceRun.is_of`.
 
         Those that were found in folders are none where there are fewer than `LEAST_OF_FOLDERS`, with those that a
         person has named: a wrong verdict on one would decide.
         """
-        found = [one for one in self.references if one.run_uuid != run_uuid and one.is_of(env, trainer)]
+        found = [one for one in self.references if one.run_uuid != run_uuid and one.is_of(task)]
         named = [one for one in found if one.found_in is None]
         return tuple(found if len(found) >= LEAST_OF_FOLDERS else named)
 
     def references_elsewhere(self, env: str | None) -> tuple[ReferenceRun, ...]:
         """Return the references that a person has named, and that are of other environments than `env`."""
-        return tuple(one for one in self.references if one.found_in is None and not one.is_of(env, None))
+        return tuple(one for one in self.references if one.found_in is None and not one.is_of(Task(env)))
 
-    def unused_references(self, runs: Iterable[tuple[str | None, str | None, str | None]]) -> str | None:
+    def unused_references(self, runs: Iterable[tuple[Task, str | None]]) -> str | None:
         """Say that no run was judged beside a reference; None if one was, or there are none.
 
         Args:
-            runs: environment, trainer and `run_uuid` of each run that was judged; None for what is not known.
+            runs: task and `run_uuid`, None if that is not known, of each run that was judged.
         """
         there = set(runs)
         is_used = any(self.references_of(*one) for one in there)
         if not there or is_used or not (self.references or self.references_in):
             return None
-        theirs = sorted({str(one.env) for env, _, _ in there for one in self.references_elsewhere(env)})
+        theirs = sorted({str(one.task.env) for task, _ in there for one in self.references_elsewhere(task.env)})
         if theirs:
-            ours = sorted({env or "no named environment" for env, _, _ in there})
+            ours = sorted({task.env or "no named environment" for task, _ in there})
             return f"judged alone: the references are of {', '.join(theirs)}, and these runs of {', '.join(ours)}"
         if self.references_in:
-            return f"judged alone: {self.why_none_in_folders((env, trainer) for env, trainer, _ in there)}"
+            return f"judged alone: {self.why_none_in_folders(task for task, _ in there)}"
         return "judged alone: the only reference is this run itself"
 
-    def why_none_in_folders(self, tasks: Iterable[tuple[str | None, str | None]]) -> str:
-        """Say why folders give no reference to runs of some environments and trainers; None for what is not known."""
+    def why_none_in_folders(self, tasks: Iterable[Task]) -> str:
+        """Say why folders give no reference to runs of some tasks."""
         folders = listed(self.references_in, MOST_NAMED)
-        ours = sorted({f"{env} with {trainer or 'no named trainer'}" for env, trainer in tasks if env is not None})
+        ours = sorted({self._said(task) for task in tasks if task.env is not None})
         if not ours:
             return f"no environment is named, by which runs in {folders} are found; name references one by one"
         return f"fewer than {LEAST_OF_FOLDERS} other runs of {listed(ours, MOST_NAMED)} in {folders} are healthy"
+
+    def _said(self, task: Task) -> str:
+        """Name a task, with the settings of its environment where these tell it from references in folders."""
+        said = f"{task.env} with {task.trainer or 'no named trainer'}"
+        others = {one.task for one in self.references if one.found_in is not None}
+        is_told = any(other != task and other.but_for_settings() == task.but_for_settings() for other in others)
+        return f"{said} and the same settings of the environment" if is_told else said
 
     @property
     def can_travel(self) -> bool:

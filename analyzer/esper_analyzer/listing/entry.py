@@ -15,6 +15,7 @@ from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.judgement import judge_rank, verdict_of_ranks, verdict_on_rank
 from esper_analyzer.judging.plan import Plan
 from esper_analyzer.judging.settings import Settings
+from esper_analyzer.judging.task import Task
 from esper_analyzer.judging.verdict import REMARK, Verdict
 from esper_analyzer.reading.configuration import flattened
 from esper_analyzer.reading.errors import DAMAGE, RUN_ERRORS, describe_error
@@ -67,6 +68,7 @@ class RunEntry:
         rank: of several ranks, the one that gives the verdict.
         reason: the first reason of the verdict.
         is_damaged: whether the files of the run are damaged.
+        references: names of the runs that it was judged beside.
         error: why the run cannot be read, in one line that still has to be cleaned.
     """
 
@@ -89,7 +91,13 @@ class RunEntry:
     rank: int | None = None
     reason: str | None = None
     is_damaged: bool = False
+    references: list[str] = field(default_factory=list)
     error: str | None = None
+
+    @property
+    def task(self) -> Task:
+        """What the run is trained on, and by what."""
+        return Task.of(self.env, self.trainer, self.config)
 
     @property
     def returned(self) -> float | None:
@@ -235,6 +243,7 @@ def _entry(read: _Read) -> RunEntry:
         return_goal=read.run.return_goal,
         goal_reached=read.goal_reached,
         is_damaged=bool(read.found.damage),
+        references=[one.name for one in read.run.references],
     )
     if not read.verdicts:
         return replace(entry, level="unknown")

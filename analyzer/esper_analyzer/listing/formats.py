@@ -67,6 +67,7 @@ def row_of(run: RunEntry) -> dict[str, Any]:
         "return_goal": run.return_goal,
         "goal_reached": run.goal_reached,
         "verdict": {"level": run.level, "since": run.since, "rank": run.rank, "reason": run.reason},
+        "references": run.references,
         "damaged": run.is_damaged,
         "error": run.error,
         "end_reason": run.end_reason,
@@ -78,13 +79,13 @@ def row_of(run: RunEntry) -> dict[str, Any]:
 def flat_row(run: RunEntry) -> dict[str, Any]:
     """Return the values of `row_of` in one level, without the configuration."""
     values = row_of(run)
-    verdict, metrics = values.pop("verdict"), values.pop("metrics")
+    verdict, metrics, references = values.pop("verdict"), values.pop("metrics"), values.pop("references")
     del values["config"]
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if key == "damaged":
             flat |= {"verdict": verdict["level"], "since": verdict["since"], "rank": verdict["rank"]}
-            flat["reason"] = verdict["reason"]
+            flat |= {"reason": verdict["reason"], "references": ", ".join(references) or None}
         flat[key] = value
     return {**flat, **{f"extras.{name}" if name in flat else name: value for name, value in metrics.items()}}
 

@@ -53,6 +53,7 @@ class _Kept:
     rank: int | None
     reason: str | None
     is_damaged: bool
+    references: list[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -11,12 +12,14 @@ from pathlib import Path
 
 from esper_analyzer.judging.reference import ReferenceRun
 from esper_analyzer.judging.reference_runs import reference_of
-from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
-from esper_analyzer.listing.entry import read_header, read_rows
+from esper_analyzer.judging.settings import DEFAULT_SETTINGS, LEAST_OF_FOLDERS, Settings
+from esper_analyzer.judging.task import Task
+from esper_analyzer.listing.entry import RunEntry, read_header, read_rows
 from esper_analyzer.listing.listing import list_runs
 from esper_analyzer.reading.errors import RUN_ERRORS
 from esper_analyzer.reading.imported_log import LogChoice, find_log, imported_log
 from esper_analyzer.reading.run_reader import RunReader, locate_run
+from esper_analyzer.wording import count
 from esper_schemas.errors import EsperError, NotARunError, StoreError, UsageError
 from esper_schemas.run.directory import open_place, run_at
 from esper_schemas.run.finding import candidates, resolve_run, run_folders
@@ -119,16 +122,16 @@ def _judged(run: RunReader, settings: Settings) -> ReferenceRun:
 
 
 def _healthy(folder: Place, named: str, settings: Settings) -> Iterator[ReferenceRun]:
-    """Read the newest healthy runs of a folder, so many of each environment and trainer."""
+    """Read the newest healthy runs of a folder, so many of each task."""
     try:
         entries = list_runs([folder], settings=settings).runs
     except NotARunError:
         if _has_none_yet(folder):
             return
         raise
-    counts: Counter[tuple[str | None, str | None]] = Counter()
+    counts = Counter[Task]()
     for entry in entries:
-        task = entry.env, entry.trainer
+        task = entry.task
         if entry.level != "healthy" or entry.is_damaged or counts[task] >= MOST_OF_FOLDER:
             continue
         try:
@@ -139,6 +142,26 @@ def _healthy(folder: Place, named: str, settings: Settings) -> Iterator[Referenc
             continue
         counts[task] += 1
         yield replace(one, name=entry.name, found_in=named)
+
+
+def tip(runs: Iterable[RunEntry], roots: Sequence[Place]) -> str | None:
+    """Say that runs in a list could be judged beside healthy ones of their task; None where that would say no more.
+
+    Args:
+        runs: what was listed, judged by themselves.
+        roots: the folders that were searched.
+    """
+    healthy, others = Counter[Task](), Counter[Task]()
+    for run in runs:
+        if run.env is not None and run.level is not None:
+            healthy[run.task] += run.level == "healthy" and not run.is_damaged
+            others[run.task] += run.level in ("warning", "unknown")
+    asked = sum(others[task] for task, number in healthy.items() if number >= LEAST_OF_FOLDERS)
+    if not asked:
+        return None
+    options = " ".join(f"--reference {shlex.quote(str(root))}" for root in roots)
+    said = f"{count(asked)} {'run' if asked == 1 else 'runs'} could be judged beside healthy ones of the same task"
+    return f"{said}: {options}"
 
 
 def _has_none_yet(folder: Place) -> bool:

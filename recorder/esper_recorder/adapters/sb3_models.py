@@ -12,7 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecMonitor
 
-from esper_recorder.return_goal import return_goal_of
+from esper_recorder.registered_env import env_kwargs_of, return_goal_of
 from esper_recorder.writing import log
 from esper_schemas.errors import UsageError
 from esper_schemas.run.records import ValueLossDefinition
@@ -75,6 +75,7 @@ def config_of(model: PPO) -> dict[str, Any]:
     """Return the PPO's hyper-parameters for the header; schedules by first value, with names in `scheduled`."""
     schedules = {name: getattr(model, attribute) for name, attribute in _SCHEDULES.items()}
     normalizer = model.get_vec_normalize_env()
+    made = env_kwargs(model)
     return {
         "algorithm": type(model).__name__,
         "policy": model.policy_class.__name__,
@@ -83,6 +84,7 @@ def config_of(model: PPO) -> dict[str, Any]:
         "scheduled": [name for name, schedule in schedules.items() if _varies(schedule)],
         "normalize_observations": normalizer is not None and normalizer.norm_obs,
         "normalize_rewards": normalizer is not None and normalizer.norm_reward,
+        **({"env_kwargs": made} if made else {}),
     }
 
 
@@ -147,6 +149,18 @@ def published_goal(model: PPO) -> float | None:
     except Exception as error:  # the user's own environment may do anything when it is asked for its spec
         log.warning("could not read the environment's goal: %s: %s", type(error).__name__, error)
         return None
+
+
+def env_kwargs(model: PPO) -> dict[str, Any]:
+    """Return how the environments were made otherwise than registered, if they are in this process; else nothing."""
+    env: Any = model.get_env()
+    try:
+        inner = None if env is None else env.unwrapped
+        made: dict[str, Any] = _plain(env_kwargs_of(inner)) if isinstance(inner, DummyVecEnv) else {}
+        return made
+    except Exception as error:  # as above
+        log.warning("could not read how the environment was made: %s: %s", type(error).__name__, error)
+        return {}
 
 
 def _plain(value: Any) -> Any:

@@ -53,12 +53,14 @@ class VerdictStop:
         if find_spec("polars") is None:
             raise UsageError(f"--stop-on {level} needs polars, which is not installed: pip install polars")
         from esper_analyzer import find_settings, live_monitor, with_references
+        from esper_analyzer.judging.task import Task
 
         self.level = level
         settings = with_references(references, root, find_settings(Path()))
         for other in settings.references_elsewhere(env):
-            raise UsageError(f"--reference {other.name} is of {other.env}, and trained is {env}; name a run of {env}")
-        unused = settings.unused_references([(env, TRAINER_NAME, run_uuid)])
+            theirs = other.task.env
+            raise UsageError(f"--reference {other.name} is of {theirs}, and trained is {env}; name a run of {env}")
+        unused = settings.unused_references([(Task(env, TRAINER_NAME), run_uuid)])
         if unused is not None:
             say(f"warning: {unused}")
         self.monitor = live_monitor(

@@ -34,6 +34,7 @@ from esper_analyzer.judging.reference import (
 from esper_analyzer.judging.reference_runs import reference_from
 from esper_analyzer.judging.returns import PROGRESS, Returns
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
+from esper_analyzer.judging.task import NO_TASK
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
 from esper_schemas.errors import UsageError
 
@@ -60,7 +61,7 @@ def frame_of(returns: Sequence[Value], steps_each: int | None = 256, /, **more: 
 
 def reference(returns: Sequence[Value], name: str = "sound", steps_each: int | None = 256) -> ReferenceRun:
     """A reference run with these returns."""
-    return reference_from(frame_of(returns, steps_each), name, None)
+    return reference_from(frame_of(returns, steps_each), name, NO_TASK)
 
 
 def known_of(returns: Sequence[float], by: Callable[[int], float]) -> list[tuple[float, float]]:
@@ -107,7 +108,7 @@ def plain(
                 is_below = is_far = False
                 if level is not None:
                     way = level - min(start, *starts)
-                    lately, noise = numbers["rise_lately"], max(numbers["return_noise"] or 0.0, *noises)
+                    lately, noise = numbers["rise_lately"], max(numbers["return_noise"] or 0.0, median(noises))
                     is_rising = lately is not None and lately >= PROGRESS
                     is_below = way > CLEAR * noise and now < level - WAY * way and not is_rising
                     is_far = way > CLEAR * noise and now < level - (1.0 - LITTLE_WAY) * way
@@ -369,3 +370,13 @@ def test_settings_travel_with_their_references() -> None:
 
     beside = replace(DEFAULT_SETTINGS, references=(reference(RISES),))
     assert pickle.loads(pickle.dumps(beside)).references == beside.references
+
+
+def test_one_noisy_reference_does_not_blur_the_others() -> None:
+    """The way up must be clear of the noise of the middle one, so that more references make no rule slower."""
+    references = [reference(RISES, f"sound {i}") for i in range(4)]
+    noisy = replace(references[0], name="noisy", noise=1e3)
+    beside = Course(None, [*references, noisy]).extend(frame_of(STUCK[:60]))
+    alone = Course(None, references).extend(frame_of(STUCK[:60]))
+    assert beside["below_reference"].to_list() == alone["below_reference"].to_list()
+    assert alone["below_reference"][-1] == 26.0

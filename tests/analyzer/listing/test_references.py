@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,6 +14,7 @@ from tests.analyzer.earning import RISES, STUCK, rows_earning
 
 from esper_analyzer import live_monitor, open_run, with_references
 from esper_analyzer.cli import main
+from esper_analyzer.judging.task import Task
 from esper_analyzer.listing.references import MOST_OF_FOLDER
 from esper_schemas.errors import NotARunError
 from esper_schemas.run import finding
@@ -227,9 +229,84 @@ def test_names_are_safe_to_print(root: Path) -> None:
 
 
 def test_documents_name_the_references(root: Path) -> None:
-    """Those of a check and of a comparison do, as that of a report does; a list is of too many runs."""
-    asked = ["--root", str(root), "--reference", str(root), "--format", "json"]
-    check = json.loads(CliRunner().invoke(main, ["check", "stuck", *asked]).stdout)
-    compare = json.loads(CliRunner().invoke(main, ["compare", "stuck", "a", *asked]).stdout)
+    """Those of a check, a comparison, a list and a fleet do, as that of a report does; from the cache too."""
+    asked = ["--root", str(root), "--reference", str(root), "--format"]
+    check = json.loads(CliRunner().invoke(main, ["check", "stuck", *asked, "json"]).stdout)
+    compare = json.loads(CliRunner().invoke(main, ["compare", "stuck", "a", *asked, "json"]).stdout)
     assert sorted(check["run"]["references"]) == ["a", "b", "c"]
     assert {one["label"]: sorted(one["references"]) for one in compare["runs"]} == {"stuck": ["a", "b", "c"], "a": []}
+    for command in (["runs"], ["runs"], ["fleet", "--workers", "1"]):
+        listed = json.loads(CliRunner().invoke(main, [*command, *asked, "json"]).stdout)
+        of = {one["name"]: sorted(one["references"]) for one in listed["runs"]}
+        assert (of["stuck"], of["a"]) == (["a", "b", "c"], []), command
+        table = pl.read_csv(CliRunner().invoke(main, [*command, *asked, "csv"]).stdout.encode())
+        row = dict(table.select("name", "references").iter_rows())
+        assert (sorted(row["stuck"].split(", ")), row["a"]) == (["a", "b", "c"], None), command
+
+
+SLIPPERY = {"env_kwargs": {"is_slippery": True, "sizes": [4, 4]}}
+SETTINGS: dict[str, tuple[dict[str, Any], bool]] = {
+    "the same": (SLIPPERY, True),
+    "in another order, and drawn": (
+        {"env_kwargs": {"render_mode": "human", "sizes": [4, 4], "is_slippery": True}, "lr": 0.1},
+        True,
+    ),
+    "other ones": ({"env_kwargs": {"is_slippery": False, "sizes": [4, 4]}}, False),
+    "one more": ({"env_kwargs": {"is_slippery": True, "sizes": [4, 4], "ice": 2}}, False),
+    "none": ({"lr": 0.1}, False),
+    "under another name": ({"env_config": {"is_slippery": True, "sizes": [4, 4]}}, False),
+}
+
+
+@pytest.mark.parametrize("how", SETTINGS)
+def test_an_environment_with_other_settings_is_another_task(how: str, record: Record) -> None:
+    """As far as the configuration says how it was made; who names a run knows what it is of."""
+    config, is_same = SETTINGS[how]
+    for name in "abc":
+        root = record(rows_earning(RISES), name, env="Lake", config=SLIPPERY).parent
+    record(rows_earning(STUCK[:100]), "stuck", env="Lake", config=config)
+    run = open_run("stuck", root, settings=with_references([root], root))
+    assert len(run.references) == (3 if is_same else 0)
+    told = f"fewer than 3 other runs of Lake with no named trainer and the same settings of the environment in {root}"
+    assert any(told in reason for reason in run.report().verdict.reasons) != is_same
+    monitor = live_monitor(settings=run.settings, env="Lake", config=config)
+    assert len(monitor._judge.references) == (3 if is_same else 0)
+    assert len(open_run("stuck", root, settings=with_references(["a"], root)).references) == 1
+
+
+@pytest.mark.parametrize("config", [{}, {"env_kwargs": {}}, {"env_args": None}, {"ppo": {"env_config": {"seed": 7}}}])
+def test_settings_that_say_nothing_are_none(config: dict[str, Any]) -> None:
+    """Empty ones, and the seed, do not tell an environment from the one without any."""
+    assert Task.of("Lake", None, config) == Task("Lake")
+
+
+def test_settings_are_found_at_any_depth() -> None:
+    """Nested as a trainer has them, and by dotted name as a list has them, they are the same."""
+    nested = Task.of("Lake", None, {"task": {"env_config": {"size": 8}}, "lr": 0.1})
+    assert nested == Task.of("Lake", None, {"task.env_config.size": 8, "lr": 0.2}) != Task("Lake")
+
+
+def test_a_list_says_what_could_be_judged_beside_others(root: Path) -> None:
+    """Once, as text, where three healthy runs have a sibling that nobody is sure of; with the option to type."""
+    done = CliRunner().invoke(main, ["runs", "--root", str(root)])
+    tip = f"1 run could be judged beside healthy ones of the same task: --reference {root}"
+    assert tip in done.stderr
+    for asked in (
+        ["--format", "json"],
+        ["--reference", str(root)],
+        ["--filter", "name != stuck"],
+        ["--filter", "name != a"],
+    ):
+        assert "could be judged" not in CliRunner().invoke(main, ["runs", "--root", str(root), *asked]).stderr, asked
+    apart = root / "two words"
+    apart.mkdir()
+    for name in ("a", "b", "c", "stuck"):
+        (root / name).rename(apart / name)
+    assert CliRunner().invoke(main, ["runs", str(apart)]).stderr.endswith(f"--reference '{apart}'\n")
+
+
+def test_two_runs_are_explained_without_references(root: Path) -> None:
+    """Nothing is judged then, so the option is refused before anything is read."""
+    done = CliRunner().invoke(main, ["explain", "a", "stuck", "--root", str(root), "--reference", "no such run"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--reference is for one run" in done.stderr

@@ -12,6 +12,7 @@ from typing import Literal
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
 from esper_analyzer.judging.settings import Settings as JudgedBy
+from esper_analyzer.judging.task import Task
 from esper_analyzer.options import By
 from esper_analyzer.reporting.comparison.axis import (
     Axis,
@@ -59,10 +60,9 @@ class Compared:
     sources: dict[str, MeasuredRows]
 
     @property
-    def judged(self) -> set[tuple[str | None, str | None, str]]:
-        """Environment, trainer and `run_uuid` of each run; None for what its header does not say."""
-        headers = (reading.run.header for reading in self.readings.values())
-        return {(header.env, header.trainer, header.run_uuid) for header in headers}
+    def judged(self) -> set[tuple[Task, str]]:
+        """Task and `run_uuid` of each run."""
+        return {(reading.run.task, reading.run.header.run_uuid) for reading in self.readings.values()}
 
     @property
     def measured(self) -> dict[str, None]:

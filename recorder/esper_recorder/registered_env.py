@@ -1,11 +1,11 @@
-"""The goal of the episode return that Gymnasium's registry publishes for an environment, where it holds for it."""
+"""What an environment of Gymnasium's says of itself: the goal that the registry publishes, and how it was made."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 COUNTS_RETURNS = ("RecordEpisodeStatistics", "Monitor")
@@ -33,10 +33,41 @@ def return_goal_of(env: Any) -> float | None:
     gymnasium = sys.modules.get("gymnasium")  # whoever has such an environment has loaded it
     if gymnasium is None:
         return None
+    goals = {_goal_of_one(gymnasium, one) for one in _envs_of(gymnasium, env)}
+    return goals.pop() if len(goals) == 1 else None
+
+
+def env_kwargs_of(env: Any) -> dict[str, Any]:
+    """Return how an environment was made otherwise than Gymnasium has registered it: arguments and `max_episode_steps`.
+
+    It is for the configuration of a run, where the analyzer looks for it: runs on environments of one name that were
+    made otherwise are of different tasks, and are not judged beside each other.
+
+    Args:
+        env: as of `return_goal_of`; of several, the first one counts.
+
+    Returns:
+        The arguments by name, for `Recorder.open(config={"env_kwargs": ...})`; empty where nothing differs, and for
+        what is no environment of Gymnasium's registry.
+    """
+    gymnasium = sys.modules.get("gymnasium")
+    first: Any = None if gymnasium is None else next(iter(_envs_of(gymnasium, env)))
+    spec: Any = getattr(first, "spec", None)
+    registered = None if gymnasium is None or spec is None else gymnasium.registry.get(spec.id)
+    if registered is None:
+        return {}
+    made, usual = _arguments(spec, first), _arguments(registered, first)
+    differing = {name: value for name, value in made.items() if name not in usual or usual[name] != value}
+    if spec.max_episode_steps != registered.max_episode_steps:
+        differing["max_episode_steps"] = spec.max_episode_steps
+    return differing
+
+
+def _envs_of(gymnasium: Any, env: Any) -> Sequence[Any]:
+    """The environments of a vector, or the one."""
     while not isinstance(env, gymnasium.Env) and not hasattr(env, "envs") and hasattr(env, "env"):
         env = env.env  # a wrapper of a whole vector
-    goals = {_goal_of_one(gymnasium, one) for one in getattr(env, "envs", None) or (env,)}
-    return goals.pop() if len(goals) == 1 else None
+    return getattr(env, "envs", None) or (env,)
 
 
 def _goal_of_one(gymnasium: Any, env: Any) -> float | None:
