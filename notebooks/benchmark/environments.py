@@ -88,7 +88,9 @@ def _made(env_id: str, **options: Any) -> Callable[[], gymnasium.Env[Any, Any]]:
     return make
 
 
-def _toy(env_id: str, limit: int, **options: Any) -> Callable[[], gymnasium.Env[Any, Any]]:
+def toy(env_id: str, limit: int, **options: Any) -> Callable[[], gymnasium.Env[Any, Any]]:
+    """Makes an environment of states by number, with episodes of `limit` steps at most."""
+
     def make() -> gymnasium.Env[Any, Any]:
         return OneHot(TimeLimit(gymnasium.make(env_id, disable_env_checker=True, **options), limit))
 
@@ -215,7 +217,7 @@ TASKS = (
         name="FrozenLake",
         group="toy",
         why="one of sixteen states pays; solved, the returns vary by discount only",
-        make=_toy("FrozenLake-v1", 100, is_slippery=False),
+        make=toy("FrozenLake-v1", 100, is_slippery=False),
         random=0.015,
         good=1.0,
         learned=0.6,
@@ -228,7 +230,7 @@ TASKS = (
         name="FrozenLakeSlippery",
         group="toy",
         why="chance decides most of a return: no critic explains more than about 0.2",
-        make=_toy("FrozenLake-v1", 100, is_slippery=True),
+        make=toy("FrozenLake-v1", 100, is_slippery=True),
         random=0.02,
         good=0.74,
         learned=0.4,
@@ -241,7 +243,7 @@ TASKS = (
         name="CliffWalking",
         group="toy",
         why="returns begin at −1,000 and end at −13; most policies stand still at −100 for long",
-        make=_toy("CliffWalking-v1", 100),
+        make=toy("CliffWalking-v1", 100),
         random=-1044.0,
         good=-13.0,
         learned=-200.0,

@@ -21,6 +21,7 @@ from benchmark.fourth_faults import FOURTH_KINDS
 from benchmark.hyper import Hyper
 from benchmark.running import Clock, Learner, Rollout
 from benchmark.second_faults import SECOND_KINDS
+from benchmark.sixth_faults import SIXTH_KINDS
 from benchmark.third_faults import THIRD_KINDS
 
 # ---------------------------------------------------------------------- wrappers
@@ -216,7 +217,9 @@ FIRST_KINDS: dict[str, type[Fault]] = {
 }
 """The kinds of the first plan, by name."""
 
-FRESH_KINDS: dict[str, type[Fault]] = FIRST_KINDS | SECOND_KINDS | THIRD_KINDS | FOURTH_KINDS | FIFTH_KINDS
+FRESH_KINDS: dict[str, type[Fault]] = (
+    FIRST_KINDS | SECOND_KINDS | THIRD_KINDS | FOURTH_KINDS | FIFTH_KINDS | SIXTH_KINDS
+)
 """The kinds that are in fresh runs alone, by name: each in one plan."""
 
 EVERY_KIND: dict[str, type[Fault]] = KINDS | FRESH_KINDS

@@ -7,7 +7,7 @@ environments are among them, in the first plan also the new kinds on known envir
 new seeds. When the runs of one plan have changed a rule, the next plan has environments and kinds of its own.
 
 The plans depend on this file, on the environments and faults of each (`fresh_environments.py` and `fresh_faults.py`,
-`second_environments.py` and `second_faults.py`, and so on to `fifth_environments.py` and `fifth_faults.py`), and on
+`second_environments.py` and `second_faults.py`, and so on to `sixth_environments.py` and `sixth_faults.py`), and on
 what they take from `plan.py`.
 """
 
@@ -48,14 +48,16 @@ from benchmark.plan import (
 )
 from benchmark.second_environments import SECOND_TASKS
 from benchmark.second_faults import SECOND_KINDS
+from benchmark.sixth_environments import SIXTH_TASKS
+from benchmark.sixth_faults import SIXTH_KINDS
 from benchmark.third_environments import THIRD_TASKS
 from benchmark.third_faults import THIRD_KINDS
 
-LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4", "fresh_5", "fresh_6", "fresh_7")
+LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4", "fresh_5", "fresh_6", "fresh_7", "fresh_8")
 """Folders of the samples, the oldest first. A lot judges the rules once; if a rule changes for what it showed, the
 batches that nobody has looked at are the next lot."""
 
-FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT, SEVENTH_LOT = LOTS
+FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT, SEVENTH_LOT, EIGHTH_LOT = LOTS
 
 USED_UP = frozenset((FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT))
 """Lots that judged older rules: a rule was changed since, for what they showed or for another reason."""
@@ -378,7 +380,35 @@ FIFTH_PLAN = FreshPlan(
     lot=SEVENTH_LOT,
 )
 
-PLANS = (FIRST_PLAN, SECOND_PLAN, THIRD_PLAN, FOURTH_PLAN, FIFTH_PLAN)
+SIXTH_PLAN = FreshPlan(
+    seed="the sixth plan of fresh runs",
+    first_run=6000,
+    first_seed=2**25,
+    tasks=SIXTH_TASKS,
+    kinds=tuple(SIXTH_KINDS),
+    # Those of the fourth plan again: they break most runs.
+    known_kinds=(
+        "advantages-noise",
+        "envs-desynchronised",
+        "observations-zero",
+        "policy-reset",
+        "rate-jumps",
+        "rewards-negated",
+        "rlm-ilf",
+        "rlm-msu",
+    ),
+    sound_runs=(4, 0),
+    kind_runs=(3, 0),
+    known_kind_runs=2,
+    rlmutation_runs=(1, 4),
+    shortest=150,
+    longest=420,
+    broken_longest=330,
+    left=120,
+    lot=EIGHTH_LOT,
+)
+
+PLANS = (FIRST_PLAN, SECOND_PLAN, THIRD_PLAN, FOURTH_PLAN, FIFTH_PLAN, SIXTH_PLAN)
 
 
 def make_fresh_plan() -> tuple[Entry, ...]:

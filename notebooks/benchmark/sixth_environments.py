@@ -1,0 +1,128 @@
+"""The environments of the sixth plan of fresh runs: four that others have made, and four after what people train.
+
+`environments` says what the bounds are. They were measured on some thirty short sound runs, with seeds of no plan, of
+which nothing was judged. Where sound runs reach only a part of what can be had, `good` is what they reach.
+"""
+
+from __future__ import annotations
+
+from benchmark import sixth_tiny_envs
+from benchmark.environments import Task, toy
+from benchmark.hyper import Hyper
+from benchmark.packaged_environments import minatar, minigrid, mujoco
+
+SIXTH_TASKS = (
+    Task(
+        name="Swimmer-v5",
+        group="continuous",
+        why="all episodes end together, sixteen updates apart, and the return creeps up from 0",
+        make=mujoco("Swimmer-v5"),
+        random=1.0,
+        good=32.0,
+        learned=20.0,
+        failed=12.0,
+        critic_floor=None,
+        shortest=150,
+        longest=1080,
+        hyper=Hyper(num_envs=8, rollout_steps=64, epochs=3, learning_rate=1e-3, scale_rewards=True),
+    ),
+    Task(
+        name="MiniGrid-SimpleCrossingS9N1",
+        group="discrete",
+        why="the return is 0 or nearly until the gap in the wall is found, and it is elsewhere in each episode",
+        make=minigrid("MiniGrid-SimpleCrossingS9N1-v0"),
+        random=0.02,
+        good=0.8,
+        learned=0.49,
+        failed=0.29,
+        critic_floor=None,
+        shortest=250,
+        longest=1080,
+        hyper=Hyper(num_envs=16, epochs=2, learning_rate=2e-3, gamma=0.98, entropy_coef=0.01),
+    ),
+    Task(
+        name="MinAtar-Asterix",
+        group="discrete",
+        why="the return hardly rises for most of a run",
+        make=minatar("MinAtar-Asterix", "asterix"),
+        random=0.45,
+        good=1.1,
+        learned=0.84,
+        failed=0.68,
+        critic_floor=None,
+        shortest=200,
+        longest=1080,
+        hyper=Hyper(num_envs=32, epochs=2, learning_rate=2e-3, gamma=0.97, entropy_coef=0.01),
+    ),
+    Task(
+        name="CliffWalkingSlippery",
+        group="toy",
+        why="standing still earns more than anything that a beginner tries, and ice makes falls of chance",
+        make=toy("CliffWalkingSlippery-v1", 100),
+        random=-1140.0,
+        good=-95.0,
+        learned=-400.0,
+        failed=-770.0,
+        critic_floor=None,
+        shortest=150,
+        longest=1080,
+        hyper=Hyper(num_envs=16, learning_rate=3e-3, gamma=0.97, entropy_coef=0.01, scale_rewards=True),
+    ),
+    Task(
+        name="Mastermind",
+        group="discrete",
+        why="what is right is known only from the answers to the guesses before, and runs stand still for long",
+        make=sixth_tiny_envs.Mastermind,
+        random=0.22,
+        good=0.48,
+        learned=0.38,
+        failed=0.31,
+        critic_floor=None,
+        shortest=300,
+        longest=1080,
+        hyper=Hyper(num_envs=32, rollout_steps=20, learning_rate=2e-3, gamma=0.99, entropy_coef=0.01),
+    ),
+    Task(
+        name="Junction",
+        group="discrete",
+        why="returns are below 0, the hour decides most of them, and it is not seen",
+        make=sixth_tiny_envs.Junction,
+        random=-43.0,
+        good=-15.6,
+        learned=-26.0,
+        failed=-33.0,
+        critic_floor=None,
+        shortest=150,
+        longest=1080,
+        hyper=Hyper(num_envs=32, rollout_steps=20, learning_rate=3e-3, gamma=0.95, entropy_coef=0.02),
+    ),
+    Task(
+        name="Twenty48",
+        group="discrete",
+        why="each game goes on longer the better it is played, and no policy is ever at the end",
+        make=sixth_tiny_envs.Twenty48,
+        random=1.55,
+        good=2.5,
+        learned=2.12,
+        failed=1.88,
+        critic_floor=None,
+        shortest=200,
+        longest=1080,
+        hyper=Hyper(num_envs=32, epochs=2, learning_rate=3e-3, gamma=0.97, entropy_coef=0.01),
+    ),
+    Task(
+        name="Portfolio",
+        group="discrete",
+        why="nearly all of a return is noise, so that a critic explains nothing while the policy learns",
+        make=sixth_tiny_envs.Portfolio,
+        random=-2.2,
+        good=12.0,
+        learned=6.3,
+        failed=2.8,
+        critic_floor=None,
+        shortest=150,
+        longest=1080,
+        hyper=Hyper(num_envs=32, rollout_steps=20, learning_rate=2e-3, gamma=0.8, entropy_coef=0.01),
+    ),
+)
+"""Environments that are in the fresh runs of the sixth plan alone."""
