@@ -235,6 +235,22 @@ CHECKS: dict[str, Check] = {
         broken[0]["episode_return_mean"] > 0 > sound[0]["episode_return_mean"]
     ),
     "rewards-of-opponent": lambda broken, sound: broken[0]["return_mean"] < sound[0]["return_mean"],
+    "lambda-negative": only("return_mean", "value_mean"),
+    "targets-standardised": only("value_loss", "advantage_mean"),
+    "values-shifted": both(differs("advantage_mean", 0), differs("return_mean", 0)),
+    "actions-greedy-stored": only("kl_divergence", "return_mean"),
+    "advantages-broadcast": only("advantage_std", "return_mean"),
+    "log-probs-zero": only("kl_divergence", "return_mean"),
+    "rate-restarts": lambda broken, _: [row["learning_rate"] for row in broken] == pytest.approx([0.3, 0.09]),
+    "steps-of-random-sign": lambda broken, sound: (
+        broken[0]["return_mean"] == sound[0]["return_mean"] and broken[0]["kl_divergence"] != sound[0]["kl_divergence"]
+    ),
+    "weights-symmetric": differs("value_mean", 0),
+    "observations-early": only("kl_divergence", "return_mean"),
+    "observations-mirrored": differs("value_mean", 0),
+    "rewards-centred": lambda broken, sound: broken[0]["episode_return_mean"] == 0 < sound[0]["episode_return_mean"],
+    "rewards-spiked": differs("return_mean", 0),
+    "workers-hang": differs("return_mean", 0),
     "rewards-flip": lambda broken, sound: abs(broken[0]["episode_return_mean"]) < 0.5 * sound[0]["episode_return_mean"],
 }
 """What a run of two updates shows of each kind, beside a sound one with the same seed."""
@@ -703,3 +719,60 @@ def test_an_observation_can_be_the_neighbours() -> None:
     shown = envs[1].step(np.zeros(2, np.float32))[0].tolist()
     assert shown == states[0]
     assert envs[0].step(np.zeros(2, np.float32))[0].tolist() == states[2]
+
+
+def test_rewards_can_be_centred_and_spiked_and_an_environment_can_hang() -> None:
+    """Less their running mean; 50 off in one of a hundred; and nothing but the last observation, without a reward."""
+    clock, paid = Clock(0, 1), [float(i % 3) for i in range(2000)]
+
+    class Paying(gymnasium.Env[Any, Any]):
+        observation_space = gymnasium.spaces.Box(0, 9e9, (1,), np.float32)
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            self.at = 0
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            self.at += 1
+            return np.full(1, self.at, np.float32), paid[self.at - 1], self.at == 3, False, {}
+
+    def steps(name: str, index: int = 0) -> list[Any]:
+        env = EVERY_KIND[name](seed=1).wrap(Paying(), clock, index, {})
+        env.reset()
+        return [env.step(0) for _ in paid]
+
+    centred = [step[1] for step in steps("rewards-centred")]
+    assert centred[:3] == pytest.approx([0.0, 0.5, 1.0])
+    assert sum(centred[1000:]) / 1000 == pytest.approx(0, abs=0.01)
+    spikes = [step[1] - reward for step, reward in zip(steps("rewards-spiked"), paid, strict=True)]
+    assert set(spikes) == {0.0, 50.0, -50.0}
+    assert 10 <= sum(spike != 0 for spike in spikes) <= 40
+    hanging = steps("workers-hang", 1)
+    assert {(float(step[0][0]), step[1], step[2]) for step in hanging} == {(1.0, 0.0, False)}
+    assert [step[1] for step in steps("workers-hang", 4)] == paid
+
+
+def test_what_the_sixth_plan_makes_of_a_rollout() -> None:
+    """The first advantage for all, no log-probabilities, targets without mean, the next observation, another value."""
+    clock = Clock(0, 1)
+
+    def changed(name: str, **arrays: Any) -> Rollout:
+        made = rollout(**arrays)
+        made.estimate(0.5, 1.0)
+        EVERY_KIND[name]().change_rollout(made, clock, 0.5, 1.0)
+        return made
+
+    plain = rollout()
+    plain.estimate(0.5, 1.0)
+    assert set(changed("advantages-broadcast").advantages.ravel()) == {plain.advantages[0, 0]}
+    assert not changed("log-probs-zero", log_probs=np.full((3, 1), -2, np.float32)).log_probs.any()
+    standardised = changed("targets-standardised").returns
+    assert (standardised.mean(), standardised.std()) == pytest.approx((0, 1), abs=1e-5)
+    seen = np.arange(3, dtype=np.float32).reshape(3, 1, 1)
+    early = rollout()
+    early.observations[:] = seen
+    EVERY_KIND["observations-early"]().change_rollout(early, clock, 0.5, 1.0)
+    assert early.observations.ravel().tolist() == [1.0, 2.0, 2.0]
+    alternating = changed("lambda-negative", ends=np.zeros((3, 1), np.bool_)).advantages.ravel()
+    assert alternating[1] == pytest.approx(1 - 0.5 * 0.95 * alternating[2])
