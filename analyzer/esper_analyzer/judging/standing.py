@@ -33,8 +33,11 @@ def not_risen(judge: Judge) -> str:
     rise = judge.measured_now("return_rise") or 0.0
     if rise >= CLEAR_RISE:
         said = "It had risen, and is back where it began."
+    elif rise >= PROGRESS:
+        risen = math.floor(10 * rise) / 10  # 2.99 is not said to be 3
+        said = f"It has risen by {risen:g} times its noise, and that is clear from {CLEAR_RISE:g} on."
     else:
-        said = f"It has {'hardly' if rise >= PROGRESS else 'not'} risen beyond its noise yet."
+        said = "It has not risen beyond its noise yet."
     text = f"{outcome(judge)} {said}"
     if judge.return_goal is not None or judge.references:
         return text

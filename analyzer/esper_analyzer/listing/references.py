@@ -58,6 +58,8 @@ def with_references(
     found = {one.run_uuid: one for one in settings.references}
     folders: dict[str, Place] = {}
     for run in runs:
+        if not isinstance(run, (str, os.PathLike)):
+            raise UsageError(f"a reference is a path, a URL, or a name under the folder of runs; found {run!r:.60}")
         named = os.fspath(run)
         if not named:
             raise UsageError("a reference has no name; expected a path, a URL, or a name under the folder of runs")
@@ -87,7 +89,8 @@ def _add(one: ReferenceRun, longer: str, found: dict[str, ReferenceRun]) -> None
 def _folder_of_runs(named: str, root: Place) -> Place | None:
     """Return the folder of runs that a person means; None for a run, in whatever state, a log, or nothing at all.
 
-    The folder of runs that is in force is one even if it is not there yet.
+    The folder of runs that is in force, and one that it lies in, are such even if they are not there yet; another one
+    if it has runs, or nothing but folders.
     """
     try:
         resolve_run(named, root)
@@ -97,13 +100,24 @@ def _folder_of_runs(named: str, root: Place) -> Place | None:
         return None
     else:
         return None
-    for place in candidates(named, root):
-        if Path(place).absolute() == Path(root).absolute():
+    in_force = Path(root).absolute()
+    places = candidates(named, root)
+    for place in places:
+        if Path(place).absolute() in (in_force, *in_force.parents):
             return place
         with suppress(NotARunError):
             if any(True for _ in run_folders(place)):
                 return place
-    return None
+    return next((place for place in places if _is_empty(place)), None)
+
+
+def _is_empty(place: Place) -> bool:
+    """Whether a place is a folder of this machine with nothing in it but what is hidden, or other folders."""
+    if isinstance(place, StoreUrl):  # it is there once it has something
+        return False
+    with suppress(OSError), open_place(place) as folder:
+        return all(folder.is_folder(name) for name in folder.names() if not name.startswith("."))
+    return False
 
 
 def _named(named: str, root: str | os.PathLike[str], settings: Settings, mapping: Sequence[str]) -> ReferenceRun:

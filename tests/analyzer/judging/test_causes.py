@@ -565,7 +565,7 @@ def test_a_rise_that_chance_could_be_is_not_healthy() -> None:
     rows: dict[str, Any] = {"explained_variance": 0.9, "return_std": 20.0}
     run = told(episode_return_mean=hardly, **rows)
     assert run.last.level == "unknown"
-    assert "It has hardly risen beyond its noise yet." in run.last.findings[0].text
+    assert "It has risen by 1.8 times its noise, and that is clear from 3 on." in run.last.findings[0].text
     assert told(episode_return_mean=line((0, 20.0), (160, 200.0)), **rows).last.level == "healthy"
 
 

@@ -16,7 +16,7 @@ from esper_analyzer import live_monitor, open_run, with_references
 from esper_analyzer.cli import main
 from esper_analyzer.judging.task import Task
 from esper_analyzer.listing.references import MOST_OF_FOLDER
-from esper_schemas.errors import NotARunError
+from esper_schemas.errors import NotARunError, UsageError
 from esper_schemas.run import finding
 
 
@@ -310,3 +310,24 @@ def test_two_runs_are_explained_without_references(root: Path) -> None:
     done = CliRunner().invoke(main, ["explain", "a", "stuck", "--root", str(root), "--reference", "no such run"])
     assert (done.exit_code, done.stdout) == (2, "")
     assert "--reference is for one run" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["the folder above", "an empty folder", "a folder of empty folders"])
+def test_a_folder_may_have_no_runs_yet(root: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That in which the folder in force will be, for the first run of a sweep in folders, or one that was just made."""
+    monkeypatch.chdir(root.parent)
+    if where != "the folder above":
+        (root.parent / "sweep" / "lr1").mkdir(parents=True)
+    under = "sweep/lr1" if where == "the folder above" else root
+    named = "sweep/lr1" if where == "an empty folder" else "sweep"
+    settings = with_references([named], under)
+    assert (settings.references, settings.references_in) == ((), (named,))
+    with pytest.raises(NotARunError):
+        with_references(["sweeps"], under)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["a"]])
+def test_a_reference_that_is_no_name_is_refused_in_a_line(wrong: Any) -> None:
+    """It is shown with what was expected."""
+    with pytest.raises(UsageError, match=r"^a reference is a path, a URL, or a name .* found (None|3|\['a'\])$"):
+        with_references([wrong])
