@@ -26,6 +26,7 @@ import polars as pl
 
 from benchmark import public
 from benchmark.corpus import Corpus, open_runs, sampled
+from benchmark.documents import TITLES
 from benchmark.fresh_plan import LOTS, USED_UP
 from benchmark.judged import Judged, completed, judged, summed_up
 from benchmark.plan import SOUND
@@ -126,12 +127,12 @@ def main(out: Path, markdown: bool) -> None:
 
     Example: beside_sound.py notebooks/benchmark/samples
     """
-    old, newest = open_runs(out), [sampled(out, lot) for lot in LOTS if lot not in USED_UP]
+    old, newest = open_runs(out), {lot: sampled(out, lot) for lot in LOTS if lot not in USED_UP}
     published = public.read()
-    every = reduce(Corpus.together, [*newest, published], old)
+    every = reduce(Corpus.together, [*newest.values(), published], old)
     groups = {
         "open runs": [*old.rows],
-        "newest lot": [name for lot in newest for name in lot.rows],
+        **{TITLES[lot].lower(): [*runs.rows] for lot, runs in newest.items()},
         "published runs": [*published.rows],
         "RLMutation": every.labels.filter(pl.col("part") == "rlmutation")["name"].to_list(),
     }

@@ -21,7 +21,18 @@ import polars as pl
 from benchmark import judge, plan, public
 from benchmark.fresh_environments import FRESH_TASKS
 from benchmark.fresh_faults import FRESH_KINDS
-from benchmark.fresh_plan import FIFTH_LOT, FIRST_LOT, FOURTH_LOT, LOTS, SECOND_LOT, SIXTH_LOT, THIRD_LOT, USED_UP
+from benchmark.fresh_plan import (
+    EIGHTH_LOT,
+    FIFTH_LOT,
+    FIRST_LOT,
+    FOURTH_LOT,
+    LOTS,
+    SECOND_LOT,
+    SEVENTH_LOT,
+    SIXTH_LOT,
+    THIRD_LOT,
+    USED_UP,
+)
 from benchmark.outcomes import LABELS
 from benchmark.rates import Interval, Rates
 from benchmark.results import Results, Section, read
@@ -47,8 +58,9 @@ EARLIER: Mapping[str, str] = {
     FOURTH_LOT: "the fourth lot of fresh runs, judged once before two rules were changed for it",
     FIFTH_LOT: "the fifth lot of fresh runs, judged once before the critic was given more time",
     SIXTH_LOT: "the sixth lot of fresh runs, judged once before the critic was asked only where it is flat",
+    SEVENTH_LOT: "the seventh lot of fresh runs, judged once by the rules of today",
 }
-"""What is said of the lots of fresh runs that judged older rules, by folder."""
+"""What is said of older lots of fresh runs, by folder."""
 
 EARLIER_LOTS = "earlier fresh runs, in {} lots, each judged once by the rules of its day"
 """What is said of them together, in the project's README."""
@@ -60,8 +72,10 @@ TITLES: Mapping[str, str] = {
     FOURTH_LOT: "Fourth lot",
     FIFTH_LOT: "Fifth lot",
     SIXTH_LOT: "Sixth lot",
+    SEVENTH_LOT: "Seventh lot",
+    EIGHTH_LOT: "Eighth lot",
 }
-"""What the tables of these lots are called."""
+"""What the lots are called in tables."""
 
 RLMUTATION = "rlmutation"
 """The part that has RLMutation's operators as published."""
@@ -124,7 +138,7 @@ def replaced(text: str, block: str) -> str:
 
 
 def _earlier(results: Results) -> Iterator[tuple[str, Section]]:
-    """The lots that judged older rules, the newest first."""
+    """The lots but for the newest, which may have judged older rules, the newest first."""
     yield from (
         (name, results.lots[name]) for name in reversed(LOTS) if name in results.lots and name != results.newest_lot
     )
