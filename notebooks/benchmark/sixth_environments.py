@@ -1,6 +1,6 @@
 """The environments of the sixth plan of fresh runs: four that others have made, and four after what people train.
 
-`environments` says what the bounds are. They were measured on some thirty short sound runs, with seeds of no plan, of
+`environments` says what the bounds are. They were measured on some fifteen short sound runs, with seeds of no plan, of
 which nothing was judged. Where sound runs reach only a part of what can be had, `good` is what they reach.
 """
 

@@ -196,7 +196,7 @@ def test_a_beginning_of_a_fresh_plan_holds_some_of_everything(drawn: FreshPlan) 
     half = FRESH[drawn][: len(FRESH[drawn]) // 2]
     sound = [entry for entry in half if entry.kind == plan.SOUND and entry.part == "main"]
     cells = Counter((entry.env, entry.trainer) for entry in sound if entry.task in drawn.tasks)
-    assert min(cells.values()) >= 0.25 * drawn.sound_runs[0]
+    assert min(cells.values()) >= drawn.sound_runs[0] // 2 - (drawn is SIXTH_PLAN)  # which has the fewest
     assert len(cells) == len(drawn.tasks) * len(TRAINERS)
     long = [[entry for entry in entries if entry.updates > 1000] for entries in (half, FRESH[drawn])]
     assert len(long[0]) >= len(long[1]) / 3
