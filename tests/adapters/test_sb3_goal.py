@@ -92,6 +92,7 @@ MADE_WITH: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "another limit": (lambda: gym.make("CartPole-v1", max_episode_steps=200), {"max_episode_steps": 200}),
     "with ice, as it is by itself": (lambda: gym.make("FrozenLake-v1", is_slippery=True), {}),
     "without ice": (lambda: gym.make("FrozenLake-v1", is_slippery=False), {"is_slippery": False}),
+    "registered with an argument": (lambda: gym.make("FrozenLake8x8-v1"), {}),
     "another argument of the registry": (lambda: gym.make("FrozenLake-v1", map_name="8x8"), {"map_name": "8x8"}),
     "several": (
         lambda: gym.vector.SyncVectorEnv([lambda: gym.make("Pendulum-v1", g=9.0)] * 2),

@@ -69,22 +69,20 @@ def explain(
 
     if len(names) > 2:
         raise UsageError("give one run or two, found " + ", ".join(map(ascii, names)))
-    number = chosen_rank(rank)
+    if len(names) == 2 and judging.references:
+        raise UsageError("--reference is for one run; name two runs alone: the first is the one that it is held to")
+    number, settings = chosen_rank(rank), judging.settings(root, mapping)
     choice = LogChoice(mapping, source_run)
     if len(names) == 2:
         if update is not None:
             raise UsageError("--update is for one run; of two runs all updates that they have in common are compared")
-        if judging.references:
-            raise UsageError("--reference is for one run; name two runs alone: the first is the one that it is held to")
         choice.check_for_logs()
-        settings = judging.settings(root, mapping)
         first, second = (open_run(name, root, settings=settings, verify=verify) for name in names)
         with quiet_panics():
             parting = second.explain_against(first, rank=number or 0)
         lines, document, is_damaged = parting_lines(parting), parting.to_json, parting.is_damaged
     else:
         name = names[0] if names else None
-        settings = judging.settings(root, mapping)
         with run_read(name, root, settings, choice, verify=verify) as opened, quiet_panics():
             found = opened.explain(update, rank=number)
         lines, document, is_damaged = explanation_lines(found), found.to_json, found.is_damaged

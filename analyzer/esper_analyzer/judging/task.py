@@ -55,6 +55,6 @@ NO_TASK = Task(None)
 
 
 def _is_of_env(name: str, value: Any) -> bool:
-    *folders, last = name.split(".")
-    is_there = any(part in ENV_SETTINGS for part in (*folders, last)) and last not in _NEVER_MATTERS
+    parts = name.split(".")
+    is_there = any(part in ENV_SETTINGS for part in parts) and parts[-1] not in _NEVER_MATTERS
     return is_there and value is not None and value != {}
