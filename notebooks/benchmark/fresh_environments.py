@@ -19,6 +19,7 @@ from benchmark.fifth_environments import FIFTH_TASKS
 from benchmark.fourth_environments import FOURTH_TASKS
 from benchmark.hyper import Hyper
 from benchmark.second_environments import SECOND_TASKS
+from benchmark.seventh_environments import SEVENTH_TASKS
 from benchmark.sixth_environments import SIXTH_TASKS
 from benchmark.third_environments import THIRD_TASKS
 
@@ -131,7 +132,7 @@ FIRST_TASKS = (
 )
 """Environments that are in the fresh runs of the first plan alone."""
 
-FRESH_TASKS = (*FIRST_TASKS, *SECOND_TASKS, *THIRD_TASKS, *FOURTH_TASKS, *FIFTH_TASKS, *SIXTH_TASKS)
+FRESH_TASKS = (*FIRST_TASKS, *SECOND_TASKS, *THIRD_TASKS, *FOURTH_TASKS, *FIFTH_TASKS, *SIXTH_TASKS, *SEVENTH_TASKS)
 """Environments that are in fresh runs alone: each in one plan."""
 
 EVERY_TASK = {task.name: task for task in (*environments.TASKS, *FRESH_TASKS)}

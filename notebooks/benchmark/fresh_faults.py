@@ -21,6 +21,7 @@ from benchmark.fourth_faults import FOURTH_KINDS
 from benchmark.hyper import Hyper
 from benchmark.running import Clock, Learner, Rollout
 from benchmark.second_faults import SECOND_KINDS
+from benchmark.seventh_faults import SEVENTH_KINDS
 from benchmark.sixth_faults import SIXTH_KINDS
 from benchmark.third_faults import THIRD_KINDS
 
@@ -218,7 +219,7 @@ FIRST_KINDS: dict[str, type[Fault]] = {
 """The kinds of the first plan, by name."""
 
 FRESH_KINDS: dict[str, type[Fault]] = (
-    FIRST_KINDS | SECOND_KINDS | THIRD_KINDS | FOURTH_KINDS | FIFTH_KINDS | SIXTH_KINDS
+    FIRST_KINDS | SECOND_KINDS | THIRD_KINDS | FOURTH_KINDS | FIFTH_KINDS | SIXTH_KINDS | SEVENTH_KINDS
 )
 """The kinds that are in fresh runs alone, by name: each in one plan."""
 

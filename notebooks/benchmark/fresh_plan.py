@@ -7,7 +7,7 @@ environments are among them, in the first plan also the new kinds on known envir
 new seeds. When the runs of one plan have changed a rule, the next plan has environments and kinds of its own.
 
 The plans depend on this file, on the environments and faults of each (`fresh_environments.py` and `fresh_faults.py`,
-`second_environments.py` and `second_faults.py`, and so on to `sixth_environments.py` and `sixth_faults.py`), and on
+`second_environments.py` and `second_faults.py`, and so on to `seventh_environments.py` and `seventh_faults.py`), and on
 what they take from `plan.py`.
 """
 
@@ -48,16 +48,18 @@ from benchmark.plan import (
 )
 from benchmark.second_environments import SECOND_TASKS
 from benchmark.second_faults import SECOND_KINDS
+from benchmark.seventh_environments import SEVENTH_TASKS
+from benchmark.seventh_faults import SEVENTH_KINDS
 from benchmark.sixth_environments import SIXTH_TASKS
 from benchmark.sixth_faults import SIXTH_KINDS
 from benchmark.third_environments import THIRD_TASKS
 from benchmark.third_faults import THIRD_KINDS
 
-LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4", "fresh_5", "fresh_6", "fresh_7", "fresh_8")
+LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4", "fresh_5", "fresh_6", "fresh_7", "fresh_8", "fresh_9")
 """Folders of the samples, the oldest first. A lot judges the rules once; if a rule changes for what it showed, the
 batches that nobody has looked at are the next lot."""
 
-FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT, SEVENTH_LOT, EIGHTH_LOT = LOTS
+FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT, SEVENTH_LOT, EIGHTH_LOT, NINTH_LOT = LOTS
 
 USED_UP = frozenset((FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT))
 """Lots that judged older rules: a rule was changed since, for what they showed or for another reason."""
@@ -408,7 +410,26 @@ SIXTH_PLAN = FreshPlan(
     lot=EIGHTH_LOT,
 )
 
-PLANS = (FIRST_PLAN, SECOND_PLAN, THIRD_PLAN, FOURTH_PLAN, FIFTH_PLAN, SIXTH_PLAN)
+SEVENTH_PLAN = FreshPlan(
+    seed="the seventh plan of fresh runs",
+    first_run=7000,
+    first_seed=2**26,
+    tasks=SEVENTH_TASKS,
+    kinds=tuple(SEVENTH_KINDS),
+    # Those of the sixth plan again: they break most runs.
+    known_kinds=SIXTH_PLAN.known_kinds,
+    sound_runs=(4, 0),
+    kind_runs=(4, 0),
+    known_kind_runs=2,
+    rlmutation_runs=(1, 4),
+    shortest=150,
+    longest=420,
+    broken_longest=330,
+    left=120,
+    lot=NINTH_LOT,
+)
+
+PLANS = (FIRST_PLAN, SECOND_PLAN, THIRD_PLAN, FOURTH_PLAN, FIFTH_PLAN, SIXTH_PLAN, SEVENTH_PLAN)
 
 
 def make_fresh_plan() -> tuple[Entry, ...]:

@@ -251,6 +251,22 @@ CHECKS: dict[str, Check] = {
     "rewards-centred": lambda broken, sound: broken[0]["episode_return_mean"] == 0 < sound[0]["episode_return_mean"],
     "rewards-spiked": differs("return_mean", 0),
     "workers-hang": differs("return_mean", 0),
+    "targets-negated": only("value_loss", "advantage_mean"),
+    "values-bounded": lambda broken, _: all(abs(row["value_mean"]) <= 0.01 for row in broken),
+    "values-stale": lambda broken, sound: (
+        broken[0]["return_mean"] == pytest.approx(sound[0]["return_mean"], rel=0.2)
+        and broken[1]["return_mean"] != sound[1]["return_mean"]
+    ),
+    "advantages-reversed": only("kl_divergence", "return_mean"),
+    "gradients-underflow": differs("value_mean"),
+    "log-probs-late": only("kl_divergence", "return_mean"),
+    "rate-tiny": lambda broken, _: [row["learning_rate"] for row in broken] == pytest.approx([1e-5, 1e-5]),
+    "temperature-high": lambda broken, sound: broken[0]["entropy"] > sound[0]["entropy"],
+    "envs-act-differently": differs("return_mean", 0),
+    "envs-in-two-units": differs("value_mean", 0),
+    "observations-clipped": differs("value_mean", 0),
+    "rewards-lost": lambda broken, sound: broken[0]["return_mean"] < 0.5 * sound[0]["return_mean"],
+    "steps-paid": lambda broken, sound: broken[0]["return_mean"] > sound[0]["return_mean"],
     "rewards-flip": lambda broken, sound: abs(broken[0]["episode_return_mean"]) < 0.5 * sound[0]["episode_return_mean"],
 }
 """What a run of two updates shows of each kind, beside a sound one with the same seed."""
