@@ -115,6 +115,7 @@ def _explain(
         moved=moved,
         steady=steady,
         not_judged=not_judged,
+        remarks=run.remarks_on_references,
         is_damaged=found.damage > 0,
     )
 
@@ -282,6 +283,7 @@ def _nothing(
         moved=[],
         steady=[],
         not_judged=[],
+        remarks=run.remarks_on_references,
         is_damaged=found.damage > 0,
     )
 

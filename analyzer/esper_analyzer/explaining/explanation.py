@@ -88,6 +88,7 @@ class Explanation:
             first is listed; the others are in its `beside`.
         steady: the metrics that stayed in their bands.
         not_judged: metrics that were measured too rarely to have a band.
+        remarks: which reference runs the run was judged beside, and which not, where any were named.
         is_damaged: whether files of the run are damaged; the rows that can be read were used.
     """
 
@@ -105,6 +106,7 @@ class Explanation:
     moved: Sequence[Moved]
     steady: Sequence[str]
     not_judged: Sequence[str]
+    remarks: Sequence[str]
     is_damaged: bool
     format: str = field(default=FORMAT)
 

@@ -34,9 +34,11 @@ class JudgedRun(RunReader):
     @property
     def remarks(self) -> list[str]:
         """Remarks that go with a verdict on this run: also which runs it was judged beside, and which it was not."""
-        return [*super().remarks, *self._remarks_on_references()]
+        return [*super().remarks, *self.remarks_on_references]
 
-    def _remarks_on_references(self) -> list[str]:
+    @property
+    def remarks_on_references(self) -> list[str]:
+        """Which runs this one was judged beside, and which it was not, where references were named."""
         settings, env = self.settings, self.header.env
         said = []
         if self.references:

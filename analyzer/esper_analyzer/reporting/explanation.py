@@ -41,7 +41,7 @@ def explanation_lines(found: Explanation) -> Iterator[Text]:
         head = Text(f"What moved first before the alert of update {found.update}{rank}, {which}  ")
         yield head.append_text(level_text(alert.level))
         yield from _wrapped(printable(alert.message), "  ", style="dim")
-    yield from _said(found.sentences)
+    yield from _said([*found.sentences, *found.remarks])
     if found.moved:
         yield Text()
         head_line = f"  {'update':>7}  {'minib.':>6}  {'metric':{_NAME}}{'usual':>9}{'became':>10}{'deviations':>12}"

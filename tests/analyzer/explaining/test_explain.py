@@ -406,7 +406,8 @@ def test_the_document_is_strict_json(record: Record, command: Command) -> None:
     assert (document["format"], document["question"], document["update"]) == ("esper-explain/1", "what moved first", 65)
     assert set(document) == {
         "format", "question", "run_id", "path", "status", "end_reason", "is_imported", "rank", "update", "chosen",
-        "alert", "since", "sentences", "moved", "steady", "not_judged", "is_damaged",
+        "alert", "since", "sentences", "moved", "steady", "not_judged", "remarks",
+        "is_damaged",
     }  # fmt: skip
     rate, loss = document["moved"]
     assert set(rate) == {

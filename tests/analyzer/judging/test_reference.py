@@ -283,6 +283,14 @@ def test_a_report_names_its_references(record: Record) -> None:
     assert open_run("stuck", root, settings=beside).report().run.references == ["a", "b"]
     assert open_run("a", root, settings=beside).report().run.references == ["b", "stuck"]
     assert open_run("stuck", root).report().run.references == []
+    explained = open_run("stuck", root, settings=beside).explain()
+    assert [*explained.remarks] == ["Its return was judged beside a, b."]
+    assert "Its return was judged beside a, b." in " ".join(
+        CliRunner()
+        .invoke(main, ["explain", "stuck", "--root", str(root), "--reference", "a", "--reference", "b"])
+        .output.split()
+    )
+    assert [*open_run("stuck", root).explain(9).remarks] == []
 
 
 def test_a_reference_of_another_environment_is_not_one(record: Record) -> None:
