@@ -792,3 +792,57 @@ def test_what_the_sixth_plan_makes_of_a_rollout() -> None:
     assert early.observations.ravel().tolist() == [1.0, 2.0, 2.0]
     alternating = changed("lambda-negative", ends=np.zeros((3, 1), np.bool_)).advantages.ravel()
     assert alternating[1] == pytest.approx(1 - 0.5 * 0.95 * alternating[2])
+
+
+def test_what_the_seventh_plan_makes_of_a_rollout() -> None:
+    """Targets change their sign, advantages their order, and log-probabilities and values are of another time."""
+    clock = Clock(0, 1)
+    plain = rollout(log_probs=np.array([[-1], [-2], [-3]], np.float32))
+    plain.estimate(0.5, 1.0)
+
+    def changed(name: str) -> Rollout:
+        made = plain.copy()
+        EVERY_KIND[name]().change_rollout(made, clock, 0.5, 1.0)
+        return made
+
+    assert changed("targets-negated").returns.tolist() == (-plain.returns).tolist()
+    assert changed("targets-negated").advantages.tolist() == plain.advantages.tolist()
+    assert changed("advantages-reversed").advantages.tolist() == plain.advantages[::-1].tolist()
+    assert changed("log-probs-late").log_probs.ravel().tolist() == [-1.0, -1.0, -2.0]
+    last = torch.nn.Linear(1, 1)
+    critic = torch.nn.Sequential(last)
+    learner = Learner(torch.nn.Sequential(), critic, None, torch.optim.SGD(critic.parameters(), 1.0), lambda: 1.0)
+    stale = EVERY_KIND["values-stale"]()
+    stale.prepare(learner, clock)
+    values = []
+    for bias in (7.0, 9.0):
+        with torch.no_grad():
+            last.bias.fill_(bias)
+        made = plain.copy()
+        stale.change_rollout(made, clock, 0.5, 1.0)
+        values.append(made.values.ravel().tolist())
+    assert values == [[7.0] * 3] * 2
+    assert made.returns.ravel().tolist() == [1.5, 1.0, 1.0]  # no value follows an end, and none was given at last
+
+
+def test_what_the_seventh_plan_makes_of_environments() -> None:
+    """Numbers are clipped or ten times as large, rewards are lost or paid for each step, and actions are reversed."""
+    clock = Clock(0, 1)
+
+    def steps(name: str, env: str, index: int, action: Any, count: int = 300) -> list[Any]:
+        wrapped = EVERY_KIND[name](seed=1).wrap(EVERY_TASK[env].make(), clock, index, {})
+        wrapped.reset(seed=1)
+        return [wrapped.step(action) for _ in range(count)]
+
+    assert np.abs([step[0] for step in steps("observations-clipped", "Reach", 0, np.ones(2), 20)]).max() <= 0.05 + 1e-6
+    plain, tenfold = (steps("envs-in-two-units", "Reach", index, np.ones(2), 20) for index in (0, 1))
+    assert tenfold[5][0] == pytest.approx(10 * plain[5][0])
+    lost = [step[1] for step in steps("rewards-lost", "ConstantReward", 0, 0)]
+    assert set(lost) == {0.0, 1.0}
+    assert 10 < sum(lost) < 60
+    assert {step[1] for step in steps("steps-paid", "ConstantReward", 0, 0)} == {2.0}
+    one, other = (steps("envs-act-differently", "Reach", index, np.ones(2), 1)[0][0] for index in (1, 0))
+    assert (one == steps("envs-act-differently", "Reach", 0, -np.ones(2), 1)[0][0]).all()
+    assert (one != other).any()
+    first, last = (steps("envs-act-differently", "CartPole-v1", *which, 1)[0][0] for which in ((1, 0), (0, 1)))
+    assert (first == last).all()

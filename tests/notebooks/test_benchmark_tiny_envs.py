@@ -1,0 +1,190 @@
+"""The small environments of the sixth and the seventh plan: who plays them well earns what their bounds call good."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
+
+from benchmark.fresh_environments import EVERY_TASK
+
+pytestmark = pytest.mark.notebooks
+
+Player = Callable[[Any, Any], Any]
+"""Makes an action of the environment and what it shows."""
+
+
+def played(name: str, player: Player, episodes: int) -> list[tuple[float, int]]:
+    """The return and the length of each of some episodes."""
+    env, found = EVERY_TASK[name].make(), []
+    for seed in range(episodes):
+        observation, _ = env.reset(seed=seed)
+        total, steps, is_over = 0.0, 0, False
+        while not is_over:
+            observation, reward, terminated, truncated, _ = env.step(player(env.unwrapped, observation))
+            total, steps, is_over = total + float(reward), steps + 1, terminated or truncated
+        found.append((total, steps))
+    return found
+
+
+def mean_return(name: str, player: Player, episodes: int = 40) -> float:
+    """The mean return of some episodes."""
+    return float(np.mean([total for total, _ in played(name, player, episodes)]))
+
+
+def bound(name: str, which: str) -> float:
+    """A bound of an environment: `random`, `learned` or `good`."""
+    found: float = getattr(EVERY_TASK[name], which)
+    return found
+
+
+# ---------------------------------------------------------------------- the sixth plan
+
+
+def test_a_code_is_broken_by_what_is_told_of_guesses() -> None:
+    """Who guesses only what fits all answers needs at most five, and earns more than any sampled run."""
+
+    def guess(env: Any, _: Any) -> int:
+        fitting = [
+            code
+            for code in itertools.product(range(4), repeat=2)
+            if all(sum(map(int.__eq__, code, told)) == right for told, right in env.guesses)
+            and list(code[: len(env.chosen)]) == env.chosen
+        ]
+        return fitting[0][len(env.chosen)]
+
+    found = played("Mastermind", guess, 60)
+    assert all(total > 0.5 for total, _ in found)
+    assert np.mean([total for total, _ in found]) > bound("Mastermind", "good")
+    assert mean_return("Mastermind", lambda env, _: 0) < bound("Mastermind", "random")
+
+
+def test_a_crossing_is_cleared_by_who_gives_green_where_more_wait() -> None:
+    """One arm green for ever leaves the others full; who changes where many more wait earns what is good."""
+
+    def longest(env: Any, _: Any) -> int:
+        first, second = int(env.waiting[:2].sum()), int(env.waiting[2:].sum())
+        return env.green if abs(first - second) < 6 else int(second > first)
+
+    assert mean_return("Junction", lambda env, _: 0) < -30
+    assert mean_return("Junction", longest) > bound("Junction", "learned")
+
+
+def test_tiles_merge_once_in_each_move() -> None:
+    """2 2 4 becomes 4 4 in one move, and pays 4; all directions are the same move, turned."""
+    env: Any = EVERY_TASK["Twenty48"].make().unwrapped
+    env.reset(seed=1)
+    env.cells = [[1, 1, 2], [0, 0, 0], [0, 0, 0]]
+    assert env._moved(0) == ([[2, 2, 0], [0, 0, 0], [0, 0, 0]], 4)
+    assert env._moved(1) == ([[0, 2, 2], [0, 0, 0], [0, 0, 0]], 4)
+    assert env._moved(2)[0] == env.cells
+    assert env._moved(3) == ([[0, 0, 0], [0, 0, 0], [1, 1, 2]], 0)
+
+
+def test_a_portfolio_earns_by_its_signals() -> None:
+    """Holding what its signal says pays about what the bounds call good; the noise of a return is larger than half."""
+
+    def by_signal(env: Any, observation: Any) -> int:
+        return int(observation[0] > 0) + 2 * int(observation[1] > 0)
+
+    found = [total for total, _ in played("Portfolio", by_signal, 200)]
+    assert np.mean(found) > bound("Portfolio", "learned")
+    assert np.std(found) > 5
+
+
+# ---------------------------------------------------------------------- the seventh plan
+
+
+def test_a_game_of_pong_is_lost_by_who_stands_still() -> None:
+    """Three points are a game; who follows the ball loses fewer, and who hits it with the edge wins some."""
+
+    def follow(env: Any, _: Any) -> int:
+        return 1 if env.y > env.mine + 0.03 else 2 if env.y < env.mine - 0.03 else 0
+
+    still = played("Pong", lambda env, _: 0, 40)
+    assert all(total in (-3, -1, 1, 3) for total, steps in still if steps < 300)
+    assert np.mean([total for total, _ in still]) < -2
+    assert mean_return("Pong", follow) > bound("Pong", "learned")
+
+
+def test_full_lines_of_blocks_go() -> None:
+    """Three bars beside a square fill a line; one that reaches above the well ends the game."""
+    env: Any = EVERY_TASK["Blocks"].make().unwrapped
+    env.reset(seed=1)
+    env.shape = 0
+    assert env.step(0)[1:3] == (0.0, False)
+    assert env.cells[0].tolist() == [True, True, True, False, False]
+    env.shape = 2
+    assert env.step(3)[1:3] == (1.0, False)
+    assert env.cells[0].tolist() == [False, False, False, True, True]
+    assert not env.cells[1:].any()
+    for _ in range(3):
+        env.shape = 2
+        assert not env.step(3)[2]
+    env.shape = 2
+    assert env.step(3)[1:3] == (0.0, True)
+
+
+def test_a_block_is_turned_and_stays_within_the_well() -> None:
+    """A bar takes three columns, or one where it is turned; a column that is too far right is the last that fits."""
+    for turns, column, cells in ((0, 4, {(0, 2), (0, 3), (0, 4)}), (1, 4, {(0, 4), (1, 4), (2, 4)})):
+        env: Any = EVERY_TASK["Blocks"].make().unwrapped
+        env.reset(seed=1)
+        env.shape = 0
+        env.step(5 * turns + column)
+        assert {(int(y), int(x)) for y, x in np.argwhere(env.cells)} == cells
+
+
+def test_mines_end_a_game_and_cells_say_how_many_are_near() -> None:
+    """14 cells without a mine pay 0.1 each and the last one 1 more; the first is never a mine."""
+
+    def know(env: Any, _: Any) -> int:
+        if env.is_mine is None:
+            return 5
+        return int(np.flatnonzero(~(env.is_shown | env.is_mine).ravel())[0])
+
+    assert np.allclose(played("Mines", know, 5), (2.4, 14))
+    env: Any = EVERY_TASK["Mines"].make().unwrapped
+    env.reset(seed=3)
+    shown = env.step(5)[0].reshape(4, 4, 3)
+    assert shown[1, 1].argmax() == env.is_mine[0:3, 0:3].sum()
+    assert shown.sum() == 1
+    assert env.step(5)[1:3] == (-0.05, False)
+    assert env.step(int(np.flatnonzero(env.is_mine.ravel())[0]))[1:3] == (-1.0, True)
+
+
+def test_an_answer_is_right_as_a_whole_or_wrong() -> None:
+    """All four numbers from the least to the largest pay 1; three of four pay nothing."""
+    assert played("Sorting", lambda env, _: int(env.numbers.argsort()[len(env.named)]), 20) == [(1.0, 4)] * 20
+    nearly = played("Sorting", lambda env, _: int(env.numbers.argsort()[min(len(env.named), 2)]), 20)
+    assert nearly == [(0.0, 4)] * 20
+
+
+def test_bids_below_the_worth_earn() -> None:
+    """Nothing bid earns nothing, all bid loses, and half of the worth earns what the bounds call learned."""
+    assert mean_return("Auction", lambda env, _: np.array([-1.0])) == 0
+    assert mean_return("Auction", lambda env, _: np.array([1.0])) < bound("Auction", "random")
+    half = mean_return("Auction", lambda env, _: np.array([env.worth - 1.0]), 200)
+    assert half > bound("Auction", "learned")
+
+
+def test_a_car_parks_only_where_it_stands_and_heads_right() -> None:
+    """One that stands in the place is parked at once; one that heads elsewhere, or drives far off, is not."""
+
+    def placed(heading: float, x: float = 0.0) -> tuple[float, float]:
+        env: Any = EVERY_TASK["Parking"].make().unwrapped
+        env.reset(seed=1)
+        env.x, env.y, env.heading, env.speed = x, 0.0, heading, 0.0
+        _, reward, terminated, *_ = env.step(np.zeros(2))
+        return float(reward), float(terminated)
+
+    assert placed(0.0) == pytest.approx((4.98, 1))
+    assert placed(2.0) == pytest.approx((-0.02, 0))
+    assert placed(0.0, x=8.5) == (-2, 1)
