@@ -27,6 +27,7 @@ from benchmark.fresh_plan import (
     FIRST_LOT,
     FOURTH_LOT,
     LOTS,
+    NINTH_LOT,
     SECOND_LOT,
     SEVENTH_LOT,
     SIXTH_LOT,
@@ -58,7 +59,8 @@ EARLIER: Mapping[str, str] = {
     FOURTH_LOT: "the fourth lot of fresh runs, judged once before two rules were changed for it",
     FIFTH_LOT: "the fifth lot of fresh runs, judged once before the critic was given more time",
     SIXTH_LOT: "the sixth lot of fresh runs, judged once before the critic was asked only where it is flat",
-    SEVENTH_LOT: "the seventh lot of fresh runs, judged once by the rules of today",
+    SEVENTH_LOT: "the seventh lot of fresh runs, judged once before less telemetry was judged anew",
+    EIGHTH_LOT: "the eighth lot of fresh runs, judged once before less telemetry was judged anew",
 }
 """What is said of older lots of fresh runs, by folder."""
 
@@ -74,6 +76,7 @@ TITLES: Mapping[str, str] = {
     SIXTH_LOT: "Sixth lot",
     SEVENTH_LOT: "Seventh lot",
     EIGHTH_LOT: "Eighth lot",
+    NINTH_LOT: "Ninth lot",
 }
 """What the lots are called in tables."""
 

@@ -61,7 +61,7 @@ batches that nobody has looked at are the next lot."""
 
 FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT, SEVENTH_LOT, EIGHTH_LOT, NINTH_LOT = LOTS
 
-USED_UP = frozenset((FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT))
+USED_UP = frozenset((FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT, SEVENTH_LOT, EIGHTH_LOT))
 """Lots that judged older rules: a rule was changed since, for what they showed or for another reason."""
 
 EARLY = 0.7

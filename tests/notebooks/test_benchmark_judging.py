@@ -368,6 +368,18 @@ def test_extracts_of_public_runs_are_small_and_begin_where_the_runs_do() -> None
         assert len(rows) <= public.LONGER.get(name, public.FIRST_ROWS)
 
 
+@pytest.mark.parametrize("name", sorted(PUBLIC.rows))
+def test_public_runs_are_critical_in_time_or_never(name: str) -> None:
+    """None of the sound ones at any time; the others within three rows of their onset, or else by update 40."""
+    (case,) = rates.cases(PUBLIC.only([name]).judged(), PUBLIC.labels.filter(pl.col("name") == name)).to_dicts()
+    first = case["first_critical"]
+    if case["label"] == "broken":
+        assert first is not None
+        assert case["begins"] <= first <= case["deadline"]
+    elif case["label"] == "sound":
+        assert first is None
+
+
 def test_public_runs_are_labelled_by_what_is_expected_of_them() -> None:
     """Every wording is in the table; six runs are broken, with onset and deadline, and two are judged by nobody."""
     assert public.unknown(PUBLIC.labels) == []

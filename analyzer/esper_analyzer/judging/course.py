@@ -191,7 +191,7 @@ COLUMNS = (
 - `policy_unmoved`: updates in all of which the policy stayed where it began; 0 once it moved.
 - `loss_ratio_baseline`: Lv/Lp in updates 10 to 29; known after these.
 - `mean_rise`: the rise of `return_mean`, as long as no episode return was measured.
-- `return_slides`: 1 where the return is a sliding mean, which stands in for that of the rollout's episodes; else 0.
+- `return_slides`: 1 where the return is a sliding mean, read or not; see `StandIns`; else 0.
 - those of `Returns`, `Standstill`, `GoalCourse` and `ReferenceCourse`.
 """
 

@@ -25,7 +25,7 @@ LITTLE = 0.2
 FLAT = 0.1
 """A critic is flat whose predictions spread by at most this share of what the returns do: it cannot explain much."""
 
-HARDLY = 0.01
+HARDLY = 0.005
 """Where nobody recorded the spread, a critic is flat whose explained variance is of at most this size."""
 
 LOST = 0.5

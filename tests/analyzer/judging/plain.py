@@ -421,7 +421,10 @@ class Outcome:
 
 
 def with_stand_ins(columns: Columns) -> Columns:
-    """The columns with sliding means in place of what was never measured so far, and `return_slides`."""
+    """The columns with sliding means in place of what was never measured so far, and `return_slides`.
+
+    A mean return is read with each fourth episode that has ended.
+    """
     made = dict(columns)
     for name, sliding in STAND_INS.items():
         own = finites(columns[name])
@@ -429,11 +432,28 @@ def with_stand_ins(columns: Columns) -> Columns:
             other is not None and all(x is None for x in own[: i + 1])
             for i, other in enumerate(finites(columns[sliding]))
         ]
-        pairs = zip(columns[name], columns[sliding], stands_in, strict=True)
-        made[name] = [other if is_used else value for value, other, is_used in pairs]
         if name == "episode_return_mean":
             made["return_slides"] = [float(is_used) for is_used in stands_in]
+            is_new = brings_episodes(columns, stands_in)
+            stands_in = [is_used and new for is_used, new in zip(stands_in, is_new, strict=True)]
+        pairs = zip(columns[name], columns[sliding], stands_in, strict=True)
+        made[name] = [other if is_used else value for value, other, is_used in pairs]
     return made
+
+
+def brings_episodes(columns: Columns, slides: Sequence[bool]) -> list[bool]:
+    """Whether a fourth episode has ended since the row before; True where nobody knows."""
+    found, before, ended = [], 0.0, 0.0
+    lengths = columns["episode_length_sliding_mean"]
+    for steps, length, is_mean in zip(finites(columns["env_steps"]), finites(lengths), slides, strict=True):
+        if not is_mean or steps is None or length is None:
+            found.append(True)
+            continue
+        fours = math.floor(ended / 4)
+        ended += max(steps - before, 0) / max(length, 1)
+        before = steps
+        found.append(math.floor(ended / 4) > fours)
+    return found
 
 
 def mean_rise_of(columns: Columns) -> list[Value]:

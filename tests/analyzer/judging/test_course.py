@@ -89,6 +89,13 @@ RUNS = {
         episode_length_mean=[200.0] * ROWS,
     ),
     "sliding": real_run(ROWS).rename(STAND_INS | {sliding: name for name, sliding in STAND_INS.items()}),
+    "sliding_over_long_episodes": real_run(
+        ROWS,
+        episode_return_mean=[None] * ROWS,
+        episode_return_sliding_mean=[None, NAN, *(50.0 - 0.1 * i for i in range(ROWS - 2))],
+        episode_length_sliding_mean=[NAN, *([900.0, 0.5, None, 700.0] * ROWS)[: ROWS - 1]],
+        env_steps=[1024 * i if i % 50 else None for i in range(ROWS)],
+    ),
     "sliding_at_first": real_run(
         ROWS,
         episode_return_sliding_mean=[None, NAN, *(50.0 + i for i in range(ROWS - 2))],

@@ -121,10 +121,10 @@ def is_early_of(columns: Columns) -> list[bool]:
 
 
 def is_flat_of(columns: Columns, explained: list[Value]) -> list[bool]:
-    """Whether a critic says nearly the same of every state: a spread of 0.1, or where there is none |EV| of 0.01."""
+    """Whether a critic says nearly the same of every state: a spread of 0.1, or where there is none |EV| of 0.005."""
     spreads = rolling(spread_of(columns), 10, 5)
     pairs = zip(explained, spreads, strict=True)
-    return [value is not None and (abs(value) <= 0.01 if b is None else b <= 0.1) for value, b in pairs]
+    return [value is not None and (abs(value) <= 0.005 if b is None else b <= 0.1) for value, b in pairs]
 
 
 def explains_nothing_of(columns: Columns) -> list[Value]:

@@ -181,7 +181,7 @@ SELDOM = [0.0, 0.0, 0.03, 0.0, 0.0]
         ([-1200.0, -1300.0, -1250.0, -1100.0, -1200.0] * 4 + [-2000.0] * 40, "critical", "return_below_start"),
         ([0.02, 0.0, 0.05, 0.0, 0.02] * 4 + [-0.05, -0.02, -0.08] * 10, "unknown", ""),
         (BEGINNING * 4, "warning", "return_stalled"),
-        (BEGINNING * 26, "critical", "return_stalled"),
+        (BEGINNING * 32, "critical", "return_stalled"),
         ([20.0] * 80, "warning", "return_unmoved"),
         (SELDOM * 60, "warning", "return_stalled"),  # 60 of its 300 updates are above its lowest return
         (SELDOM * 40, "unknown", ""),
