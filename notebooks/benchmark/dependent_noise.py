@@ -32,7 +32,7 @@ Values = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int], Values]
 """A number of updates → so many values, of deviation 1 if they have one."""
 
-UPDATES = 500
+UPDATES = 700
 """Of a run."""
 
 RUNS = 200

@@ -38,7 +38,7 @@ def row(update: int, rng: random.Random, *, is_broken: bool = False) -> dict[str
         "update": update,
         "policy_loss": -0.01,
         "value_loss": 4.0 if fails else 1 + rng.randrange(8) / 64,
-        "explained_variance": (rng.randrange(8) - 8) / 1024 if fails else min(0.875, round(update / 64) / 4),
+        "explained_variance": (rng.randrange(8) - 8) / 4096 if fails else min(0.875, round(update / 64) / 4),
         "episode_return_mean": 8.0 if fails else update / 8 + rng.randrange(8) / 8,
         "env_steps": 2048 * (update + 1),
     }
