@@ -25,7 +25,7 @@ from tests.analyzer.judging.plain import (
     same,
 )
 
-from esper_analyzer.judging import signals, steps
+from esper_analyzer.judging import signals, stand_ins, steps
 from esper_analyzer.judging.course import COLUMNS, READS, TYPES, Course
 from esper_analyzer.judging.goal import GoalCourse
 from esper_analyzer.judging.reference import ReferenceCourse
@@ -244,3 +244,21 @@ def test_what_is_kept_does_not_grow_with_the_run() -> None:
     bits = Course()
     bits.extend(run[:49_990])
     agree(rows_of_course(run[49_990:], bits), columns_of(whole.select(COLUMNS).tail(10)))
+
+
+def test_a_sliding_mean_is_read_with_each_fourth_episode() -> None:
+    """An episode has a step or more, and steps that begin anew are no episodes that have not been; so in both forms."""
+    counts, lengths = [4.0, 5.0, 6.0, 7.0, 8.0, 2.0, 4.0, 9.0], [0.5] * 7 + [NAN]
+    rows: list[dict[str, float | None]] = [
+        dict.fromkeys(stand_ins.READS)
+        | {"env_steps": count, "episode_return_sliding_mean": 1.0, "episode_length_sliding_mean": length}
+        for count, length in zip(counts, lengths, strict=True)
+    ]
+    expected = [True, False, False, False, True, False, False, True]  # the last one, since nobody knows
+    columns = {name: np.array([NAN if row[name] is None else row[name] for row in rows], float) for name in rows[0]}
+    slides, is_read, _ = stand_ins.StandIns().extend(columns)
+    assert slides.all()
+    assert is_read.tolist() == expected
+    one = stand_ins.StandIns()
+    assert [one.step(row) for row in rows] == [1.0] * 8
+    assert [row["episode_return_mean"] is not None for row in rows] == expected
