@@ -158,7 +158,7 @@ class TemperatureHigh(Fault):
 # ---------------------------------------------------------------------- the data
 
 
-class EnvsAct(Fault):
+class EnvsActDifferently(Fault):
     name, does, area = "envs-act-differently", "in every second environment, actions are in the opposite order", "data"
     begins = "either"
 
@@ -166,7 +166,7 @@ class EnvsAct(Fault):
         return OtherActions(env, clock) if index % 2 else env
 
 
-class EnvsShow(Fault):
+class EnvsInTwoUnits(Fault):
     name, does, area = "envs-in-two-units", "every second environment shows its observations × 10", "data"
     begins = "either"
 
@@ -203,8 +203,8 @@ SEVENTH_KINDS: dict[str, type[Fault]] = {
         LogProbsLate,
         RateTiny,
         TemperatureHigh,
-        EnvsAct,
-        EnvsShow,
+        EnvsActDifferently,
+        EnvsInTwoUnits,
         ObservationsClipped,
         RewardsLost,
         StepsPaid,

@@ -229,13 +229,14 @@ def test_a_beginning_of_a_fresh_plan_holds_some_of_everything(drawn: FreshPlan) 
 def test_fresh_runs_are_as_long_as_people_train(
     drawn: FreshPlan, shortest: int, longest: int, left: int, long: int
 ) -> None:
-    """Sound runs have 150 or 200 updates or more, some over 1,000; broken ones up to 800, most of them broken."""
+    """Sound runs have 150 or 200 updates or more, some over 1,000; broken ones 120 to 800, most of it broken."""
     main = [entry for entry in FRESH[drawn] if entry.part == "main"]
     sound = [entry for entry in main if entry.kind == plan.SOUND]
     assert all(shortest <= entry.updates <= 700 or 1000 < entry.updates <= entry.task.longest for entry in sound)
     assert sum(entry.updates > 1000 for entry in sound) == long
     broken = [entry for entry in main if entry.kind != plan.SOUND]
-    assert all(entry.updates <= longest and entry.updates - entry.begins >= left for entry in broken)
+    least = 120 if drawn is SEVENTH_PLAN else 150  # one of its environments is learned within 60 updates
+    assert all(least <= entry.updates <= longest and entry.updates - entry.begins >= left for entry in broken)
     assert all(entry.begins >= entry.task.shortest for entry in broken if entry.begins)
     assert {entry.begins > 0 for entry in broken if EVERY_KIND[entry.kind].begins == "either"} == {True, False}
 

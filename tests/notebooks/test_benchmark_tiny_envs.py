@@ -112,6 +112,11 @@ def test_a_game_of_pong_is_lost_by_who_stands_still() -> None:
     assert all(total in (-3, -1, 1, 3) for total, steps in still if steps < 300)
     assert np.mean([total for total, _ in still]) < -2
     assert mean_return("Pong", follow) > bound("Pong", "learned")
+    env: Any = EVERY_TASK["Pong"].make().unwrapped
+    env.reset(seed=1)
+    env.x, env.y, env.dx, env.dy = 0.95, env.mine + 0.08, env.SPEED, 0.0
+    assert env.step(0)[1:3] == (0.0, False)
+    assert (env.dx, env.dy) == pytest.approx((-env.SPEED, 0.8 * env.SPEED))
 
 
 def test_full_lines_of_blocks_go() -> None:
@@ -154,6 +159,11 @@ def test_mines_end_a_game_and_cells_say_how_many_are_near() -> None:
     env: Any = EVERY_TASK["Mines"].make().unwrapped
     env.reset(seed=3)
     shown = env.step(5)[0].reshape(4, 4, 3)
+    for seed in range(60):
+        other: Any = EVERY_TASK["Mines"].make().unwrapped
+        other.reset(seed=seed)
+        other.step(5)
+        assert not other.is_mine[1, 1]
     assert shown[1, 1].argmax() == env.is_mine[0:3, 0:3].sum()
     assert shown.sum() == 1
     assert env.step(5)[1:3] == (-0.05, False)
