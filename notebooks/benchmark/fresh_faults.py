@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from benchmark import tampering
+from benchmark.eighth_faults import EIGHTH_KINDS
 from benchmark.faults import KINDS, Fault
 from benchmark.faults.data import ObservationsZero
 from benchmark.faults.fault import Env
@@ -219,7 +220,7 @@ FIRST_KINDS: dict[str, type[Fault]] = {
 """The kinds of the first plan, by name."""
 
 FRESH_KINDS: dict[str, type[Fault]] = (
-    FIRST_KINDS | SECOND_KINDS | THIRD_KINDS | FOURTH_KINDS | FIFTH_KINDS | SIXTH_KINDS | SEVENTH_KINDS
+    FIRST_KINDS | SECOND_KINDS | THIRD_KINDS | FOURTH_KINDS | FIFTH_KINDS | SIXTH_KINDS | SEVENTH_KINDS | EIGHTH_KINDS
 )
 """The kinds that are in fresh runs alone, by name: each in one plan."""
 

@@ -267,6 +267,28 @@ CHECKS: dict[str, Check] = {
     "observations-clipped": differs("value_mean", 0),
     "rewards-lost": lambda broken, sound: broken[0]["return_mean"] < 0.5 * sound[0]["return_mean"],
     "steps-paid": lambda broken, sound: broken[0]["return_mean"] > sound[0]["return_mean"],
+    "bootstrap-summed": only("return_mean", "value_mean"),
+    "rewards-left-out": lambda broken, sound: (
+        broken[0]["value_mean"] == sound[0]["value_mean"]
+        and broken[0]["episode_return_mean"] == sound[0]["episode_return_mean"]
+        and broken[0]["return_mean"] < 0.2 * sound[0]["return_mean"]
+    ),
+    "value-errors-averaged": lambda broken, sound: (
+        broken[0]["return_mean"] == sound[0]["return_mean"] and broken[1]["value_mean"] != sound[1]["value_mean"]
+    ),
+    "values-added-twice": only("return_mean", "advantage_mean"),
+    "values-exchanged": only("advantage_mean", "value_mean"),
+    "action-favoured": lambda broken, sound: broken[0]["entropy"] < 0.1 * sound[0]["entropy"],
+    "advantages-sorted": only("kl_divergence", "return_mean"),
+    "next-action-stored": only("kl_divergence", "return_mean"),
+    "softmax-over-batch": differs("entropy", 0),
+    "weights-clipped": lambda broken, sound: (
+        broken[0]["value_std"] == sound[0]["value_std"] and broken[1]["value_std"] < 0.1 * sound[1]["value_std"]
+    ),
+    "first-samples-only": both(differs("return_mean", 0), differs("advantage_mean", 0)),
+    "observations-cut": differs("value_mean", 0),
+    "observations-sorted": differs("value_mean", 0),
+    "rewards-of-last-episode": lambda broken, sound: broken[1]["return_mean"] > 2 * sound[1]["return_mean"],
     "rewards-flip": lambda broken, sound: abs(broken[0]["episode_return_mean"]) < 0.5 * sound[0]["episode_return_mean"],
 }
 """What a run of two updates shows of each kind, beside a sound one with the same seed."""
@@ -846,3 +868,130 @@ def test_what_the_seventh_plan_makes_of_environments() -> None:
     assert (one != other).any()
     first, last = (steps("envs-act-differently", "CartPole-v1", *which, 1)[0][0] for which in ((1, 0), (0, 1)))
     assert (first == last).all()
+
+
+def test_what_the_eighth_plan_makes_of_a_rollout() -> None:
+    """Values count for one another, or twice, or for all environments, rewards not at all; advantages are sorted."""
+    clock = Clock(0, 1)
+    arrays: dict[str, Any] = {
+        "values": np.array([[3.0], [2.0], [5.0]], np.float32),
+        "rewards": np.array([[1.0], [2.0], [3.0]], np.float32),
+        "following": np.array([[4.0], [9.0], [6.0]], np.float32),
+    }
+    plain = rollout(**arrays)
+    plain.estimate(0.5, 0.0)
+
+    def changed(name: str, given: Rollout = plain) -> Rollout:
+        made = given.copy()
+        EVERY_KIND[name]().change_rollout(made, clock, 0.5, 0.0)
+        return made
+
+    exchanged = changed("values-exchanged")
+    assert exchanged.advantages.ravel().tolist() == [-1.5, -7.0, -0.5]
+    assert (exchanged.values.tolist(), exchanged.following.tolist()) == (
+        plain.values.tolist(),
+        plain.following.tolist(),
+    )
+    assert changed("rewards-left-out").returns.ravel().tolist() == [2.0, 0.0, 3.0]
+    assert changed("advantages-sorted", exchanged).advantages.ravel().tolist() == [-7.0, -1.5, -0.5]
+    twice = changed("values-added-twice")
+    assert twice.returns.tolist() == (plain.returns + plain.values).tolist()
+    assert twice.advantages.tolist() == plain.advantages.tolist()
+    two_envs = Rollout(**{name: np.repeat(array, 2, axis=1) for name, array in vars(plain).items()})
+    assert changed("bootstrap-summed", two_envs).returns.tolist() == [[3.0, 3.0], [2.0, 2.0], [9.0, 9.0]]
+    numbered = Rollout(**{name: np.arange(20.0).reshape(10, 2) for name in vars(plain)})  # type: ignore[arg-type]
+    numbered.observations = np.arange(60, dtype=np.float32).reshape(10, 2, 3)
+    first = changed("first-samples-only", numbered)
+    assert first.returns.ravel().tolist() == [*range(8), *range(8), *range(4)]
+    assert first.observations.reshape(20, 3)[9].tolist() == [3.0, 4.0, 5.0]
+
+
+def test_what_the_eighth_plan_makes_of_environments() -> None:
+    """Numbers come in ascending order or half of them are 0, and each step is paid what the last episode earned."""
+
+    class Playing(gymnasium.Env[Any, Any]):
+        observation_space = gymnasium.spaces.Box(-9, 9, (3,), np.float32)
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            self.at = 0
+            return np.array((3, -1, 2), np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            self.at += 1
+            return np.array((3, -1, self.at), np.float32), float(self.at), self.at == 3, False, {}
+
+    def played(name: str, begins: int) -> tuple[list[Any], list[float]]:
+        clock = Clock(begins, 2)
+        env = EVERY_KIND[name](seed=1).wrap(Playing(), clock, 0, {})
+        seen, paid = [], []
+        for clock.update in range(2):
+            seen.append(env.reset()[0].tolist())
+            for _ in range(3):
+                observation, reward, *_ = env.step(0)
+                seen.append(observation.tolist())
+                paid.append(float(reward))
+        return seen, paid
+
+    plain = [[3.0, -1.0, 2.0], [3.0, -1.0, 1.0], [3.0, -1.0, 2.0], [3.0, -1.0, 3.0]]
+    assert played("observations-sorted", 0)[0] == 2 * [sorted(row) for row in plain]
+    assert played("observations-sorted", 1)[0] == plain + [sorted(row) for row in plain]
+    assert played("observations-cut", 0)[0] == 8 * [[3.0, -1.0, 0.0]]
+    assert played("observations-cut", 1)[0] == plain + 4 * [[3.0, -1.0, 0.0]]
+    assert played("rewards-of-last-episode", 0)[1] == [0.0, 0.0, 0.0, 6.0, 6.0, 6.0]
+    assert played("rewards-of-last-episode", 1)[1] == [1.0, 2.0, 3.0, 6.0, 6.0, 6.0]
+
+
+def networks() -> Learner:
+    """A policy of two actions and a value, each of two layers, all of them the same at each call."""
+    from torch import nn
+
+    torch.manual_seed(1)
+    actor, critic = (nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, outputs)) for outputs in (2, 1))
+    optimizer = torch.optim.SGD([*actor.parameters(), *critic.parameters()], lr=0.1)
+    return Learner(actor, critic, None, optimizer, lambda: 0.1)
+
+
+def test_what_the_eighth_plan_makes_of_a_policy() -> None:
+    """One action is favoured from the start, outputs are normalised over the batch, and weights are clipped."""
+    batch = torch.linspace(-1, 1, 10).reshape(5, 2)
+
+    def prepared(name: str, **given: Any) -> Learner:
+        learner = replace(networks(), **given)
+        EVERY_KIND[name]().prepare(learner, Clock(0, 1))
+        return learner
+
+    assert (prepared("action-favoured").actor(batch).softmax(-1)[:, 0] > 0.99).all()
+    continuous = prepared("action-favoured", log_std=torch.nn.Parameter(torch.zeros(2)))
+    assert torch.allclose(continuous.actor(batch), networks().actor(batch) + 3)
+    normalised = prepared("softmax-over-batch")
+    assert torch.allclose(normalised.actor(batch).exp().mean(0), torch.ones(2))
+    assert torch.allclose(normalised.actor(batch[:1]), torch.zeros(2), atol=1e-6)
+    clipped = prepared("weights-clipped")
+    parameters = [*clipped.actor.parameters(), *clipped.critic.parameters()]
+    assert any((each.abs() > 0.01).all() for each in parameters)
+    clipped.optimizer.step()
+    assert all((each.abs() <= 0.01).all() for each in parameters)
+
+
+def test_the_action_after_the_chosen_one_can_be_stored() -> None:
+    """The first of two actions is stored for the last one, and a continuous one has the other sign."""
+    fault, learner = EVERY_KIND["next-action-stored"](), networks()
+    for log_std, stored in ((None, [1, 0, 0]), (torch.nn.Parameter(torch.zeros(1)), [0, -1, -1])):
+        fault.prepare(replace(learner, log_std=log_std), Clock(0, 1))
+        made = rollout()
+        made.actions = np.array([[0], [1], [1]])
+        fault.change_rollout(made, Clock(0, 1), 0.5, 1.0)
+        assert made.actions.ravel().tolist() == stored
+
+
+def test_all_values_of_a_minibatch_can_have_its_mean_error() -> None:
+    """What is sent back to the hidden layers is the same for all samples, from the first broken update on."""
+    learner, clock = networks(), Clock(1, 2)
+    EVERY_KIND["value-errors-averaged"]().prepare(learner, clock)
+    sent: list[torch.Tensor] = []
+    learner.critic[1].register_full_backward_hook(lambda *called: sent.append(called[2][0]))
+    for expected in (torch.arange(5.0), torch.full((5,), 2.0)):
+        clock.tick()
+        (learner.critic(torch.ones(5, 2))[:, 0] * torch.arange(5.0)).sum().backward()
+        assert torch.allclose(sent[-1][:, 0], expected * learner.critic_output().weight[0, 0].detach())
