@@ -62,7 +62,7 @@ OPEN_FOLDERS = ("batches", "held_back", *(lot for lot in LOTS if lot in USED_UP)
 """Those whose runs rules are made with: each part that judged rules, once, joined them when a rule was changed."""
 
 Label = Literal["sound", "broken", "unclear"]
-ReturnOutcome = Literal["learned", "between", "failed", "not judged"]
+ReturnOutcome = Literal["learned", "between", "failed", "no control", "not judged"]
 CriticOutcome = Literal["explains", "fails", "not judged"]
 
 LABELS: tuple[Label, ...] = ("sound", "broken", "unclear")
@@ -165,12 +165,13 @@ def control_facts(controls: Sequence[RunRows], age: float) -> Facts | None:
 
 def return_outcome(task: Task, facts: Facts, control: Facts | None) -> ReturnOutcome:
     """Whether the task was learned; a run fails only at an age at which its control has learned."""
-    if task.learned is None or task.failed is None or facts.final_return is None:
+    if task.learned is None or task.failed is None:
         return "not judged"
-    if facts.final_return >= task.learned:
+    if facts.final_return is not None and facts.final_return >= task.learned:
         return "learned"
-    has_learned = control is not None and control.final_return is not None and control.final_return >= task.learned
-    if not has_learned:
+    if control is None or control.final_return is None:
+        return "no control"
+    if facts.final_return is None or control.final_return < task.learned:
         return "not judged"
     return "failed" if facts.final_return < task.failed else "between"
 
@@ -192,8 +193,8 @@ def outcome_of(task: Task, kind: str, facts: Facts, control: Facts | None, *, ha
     Broken is a run that ends without finite losses, or crashes after its value loss exploded, whose return fails, or
     whose critic fails while the return has not been learned. Sound is a run that learned and shows nothing else, or on
     which nothing was broken and which is where its control is. Everything else is unclear, and enters no rate: above
-    all a fault that can be seen, under which the task was learned all the same, and a run that crashed before its rows
-    showed why, which needs no verdict.
+    all a fault that can be seen, under which the task was learned all the same, a run that has not learned and has no
+    control as old, and a run that crashed before its rows showed why, which needs no verdict.
     """
     of_return = return_outcome(task, facts, control)
     of_critic = critic_outcome(task, facts, control)

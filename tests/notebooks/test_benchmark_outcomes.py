@@ -47,10 +47,21 @@ def test_the_return_is_judged_at_its_bounds() -> None:
 
 
 def test_a_return_fails_only_where_the_control_learned() -> None:
-    """Where sound runs of that age have not learned either, a low return says nothing; so without a control."""
-    for control in (YOUNG, None):
-        assert label("sound", control, final_return=20.0) == ("sound",)
-        assert label("policy-frozen", control, final_return=20.0) == ("unclear",)
+    """Where sound runs of that age have not learned either, a low return says nothing."""
+    assert label("sound", YOUNG, final_return=20.0) == ("sound",)
+    assert label("sound", YOUNG, final_return=None) == ("sound",)
+    assert label("policy-frozen", YOUNG, final_return=20.0) == ("unclear",)
+
+
+def test_without_a_control_a_run_is_sound_only_if_it_has_learned() -> None:
+    """Nobody knows then where a sound run would be; of a control whose episodes have not ended nothing is known."""
+    for control in (None, replace(GOOD, final_return=None)):
+        assert label("sound", control) == ("sound",)
+        assert label("policy-frozen", None) == ("sound",)
+        for earned in (20.0, 299.9, None):
+            assert label("sound", control, final_return=earned) == ("unclear",)
+            assert label("policy-frozen", control, final_return=earned) == ("unclear",)
+    assert label("sound", None, env="ConstantReward", final_return=20.0) == ("sound",)
 
 
 def test_a_critic_fails_only_where_its_control_explains() -> None:
