@@ -282,7 +282,7 @@ class Course:
         self._rows += len(usual)
         ratio = math.nan if self._ratio is None else self._ratio
         outcome = self._returns.extend(columns["episode_return_mean"])
-        with_outcome = {**columns, **dict(zip(Returns.NAMES, outcome, strict=True))}
+        with_outcome = {**columns, "explained": explained, **dict(zip(Returns.NAMES, outcome, strict=True))}
         return [
             np.arange(first + 1.0, self._rows + 1.0),
             usual,

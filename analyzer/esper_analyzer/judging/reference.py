@@ -1,4 +1,4 @@
-"""The way of the return beside that of sound runs of the same task; part of `course`.
+"""The return and the critic beside those of sound runs of the same task; part of `course`.
 
 Without a reference run all numbers are null. Both forms give the same bits.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from esper_analyzer.judging.returns import PROGRESS
 from esper_analyzer.judging.task import Task
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Floats: TypeAlias = "NDArray[np.float64]"
+Flags: TypeAlias = "NDArray[np.bool_]"
 Row = Mapping[str, float | None]
 
 SLOWER = 0.5
@@ -32,8 +35,17 @@ WAY = 0.5
 LITTLE_WAY = 0.25
 """It is far below them, whether it rises or not, if it has not come this share of it."""
 
-CLEAR = 2.0
+CLEAR = 1.0
 """The way of the references counts if it is so many times the noise of a return: of the run's own and of theirs."""
+
+EXPLAINS = 0.3
+"""References show that there is something to explain if their critics explain so much."""
+
+LESS = 0.5
+"""A critic is below its references if it explains less than this share of what theirs do."""
+
+EXPLAINED_VALUES = 9
+"""What a critic explains now is the median of so many of its newest explained variances, where returns vary."""
 
 LEFT_OUT = 3
 """One in so many references is left out: the lowest third of three or more."""
@@ -44,7 +56,8 @@ MOST_AGES = 500
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """The level of one run by age: the lowest smoothed return since `SLOWER` times that age.
+    """The level of one run by age: the lowest that it had since `SLOWER` times that age, of its smoothed return or of
+    what its critic explained.
 
     Attributes:
         ages: ages, rising, in environment steps or updates.
@@ -56,7 +69,7 @@ class Levels:
 
     @classmethod
     def of(cls, ages: Floats, smoothed: Floats) -> Levels | None:
-        """Make them of ages [rows] and smoothed returns [rows]; None where no row has both.
+        """Make them of ages [rows] and smoothed numbers [rows]; None where no row has both.
 
         A long run keeps the levels of `MOST_AGES` of its rows, evenly spread, the last one among them.
         """
@@ -81,14 +94,15 @@ class Levels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRun:
-    """What one sound run had earned, by age.
+    """What one sound run had earned, and what its critic had explained, by age.
 
     Attributes:
         name: its name, for people.
         run_uuid: what tells it from any other run, also from one of the same name.
         task: what it was trained on, and by what.
         start, noise: of its return, as in `returns`.
-        by_steps, by_updates: its levels by environment steps, None if these were not recorded, and by update.
+        by_steps, by_updates: levels of its return by environment steps, None if these were not recorded, and by update.
+        explained_by_steps, explained_by_updates: the same of its critic; None, too, if it was not measured.
         is_critical, is_damaged: whether it is critical by its own verdict, and whether its files are damaged.
         found_in: the folder of runs, as a person named it, among whose healthy runs it was; None if it was named.
     """
@@ -100,6 +114,8 @@ class ReferenceRun:
     noise: float
     by_steps: Levels | None
     by_updates: Levels
+    explained_by_steps: Levels | None = None
+    explained_by_updates: Levels | None = None
     is_critical: bool = False
     is_damaged: bool = False
     found_in: str | None = None
@@ -115,95 +131,39 @@ class ReferenceRun:
         return self.task.env == task.env or None in {self.task.env, task.env}
 
 
-class ReferenceCourse:
-    """How far the return is below those of reference runs, and for how long; the numbers are by `NAMES`.
+class _LevelsOfAll:
+    """The level that references had at an age, but for the lowest third of them.
 
-    - `reference_level`: the level that the references had by this age, but for the lowest third of them: in
-      environment steps where the run and all of them have recorded these, else in updates. Beyond the end of one its
-      last level holds. Null until half of them have one.
-    - `below_reference`: measured updates, one after another, in which the smoothed return was less than `WAY` of the
-      way up from the lowest start to that level, and has not risen lately. The way must be clear of the noise of the
-      run, and of the median noise of the references. Known after the start.
-    - `far_below_reference`: the same of `LITTLE_WAY`, whether it rises or not.
-
-    In rows without a measured return they stay as they were.
+    Ages are environment steps where all of them know these and the run does, else updates.
     """
 
-    NAMES = ("reference_level", "below_reference", "far_below_reference")
+    def __init__(self, by_steps: Sequence[Levels | None], by_updates: Sequence[Levels]) -> None:
+        known = [one for one in by_steps if one is not None]
+        self._by_steps = known if len(known) == len(by_steps) else None
+        self._by_updates = by_updates
+        count = len(by_updates)
+        self._lowest = count // LEFT_OUT  # which of the levels counts, from the lowest
+        self._least = max(self._lowest + 1, (count + 1) // 2)  # as many must have a level
 
-    READS = ("update", "env_steps", "episode_return_mean", "return_start", "return_now", "return_noise", "rise_lately")
-    """Columns from which they are made; the last four are of `returns.Returns`."""
-
-    def __init__(self, runs: Sequence[ReferenceRun] = ()) -> None:
-        self._runs = runs
-        self._by_updates = [run.by_updates for run in runs]
-        steps = [run.by_steps for run in runs if run.by_steps is not None]
-        self._by_steps = steps if len(steps) == len(runs) else None
-        self._start = min((run.start for run in runs), default=math.nan)
-        self._noise = median(run.noise for run in runs) if runs else math.nan
-        self._lowest = len(runs) // LEFT_OUT  # which of the levels counts, from the lowest
-        self._least = max(self._lowest + 1, (len(runs) + 1) // 2)  # as many must have a level
-        self._below, self._far_below = 0, 0
-        self._newest: tuple[float | None, ...] = (None,) * len(self.NAMES)
-
-    def step(self, row: Row) -> tuple[float | None, ...]:
-        """Take in one row with `READS`; return the numbers in the order of `NAMES`."""
-        earned, now = row["episode_return_mean"], row["return_now"]
-        if not self._runs or earned is None or not math.isfinite(earned):
-            return self._newest
-        start, noise, lately = row["return_start"], row["return_noise"], row["rise_lately"]
+    def at(self, row: Row) -> float | None:
+        """The level at a row with `update` and `env_steps`; None if it is not known yet."""
+        if not self._by_updates:
+            return None
         update, steps = row["update"], row["env_steps"]
-        level = self._level(update, steps)
-        if start is None or now is None:
-            self._newest = level, None, None
-            return self._newest
-        is_below = is_far_below = False
-        if level is not None:
-            begin = min(start, self._start)
-            way = level - begin
-            least = CLEAR * max(self._noise, 0.0 if noise is None else noise)
-            is_rising = lately is not None and lately >= PROGRESS
-            is_below = way > least and now < level - WAY * way and not is_rising
-            is_far_below = way > least and now < level - (1.0 - LITTLE_WAY) * way
-        self._below = self._below + 1 if is_below else 0
-        self._far_below = self._far_below + 1 if is_far_below else 0
-        self._newest = level, float(self._below), float(self._far_below)
-        return self._newest
-
-    def _level(self, update: float | None, steps: float | None) -> float | None:
         if self._by_steps is not None and steps is not None and math.isfinite(steps):
             age, of_runs = float(steps), self._by_steps
         elif update is not None:
-            age, of_runs = float(update), self._by_updates
+            age, of_runs = float(update), list(self._by_updates)
         else:
             return None
         levels = sorted(one.at(age) for one in of_runs)
         return None if math.isinf(levels[self._least - 1]) else levels[self._lowest]
 
-    def extend(self, columns: Mapping[str, Floats]) -> list[Floats]:
-        """As `step`, for rows; one array for each of `NAMES`, NaN where there is no number."""
-        update, steps, earned, start, now, noise, lately = (columns[name] for name in self.READS)
-        if not self._runs:
-            return [np.full(len(update), np.nan)] * len(self.NAMES)
-        is_measured = np.isfinite(earned)
-        level = self._levels(update, steps)
-        is_known = is_measured & ~(np.isnan(start) | np.isnan(now))
-        with np.errstate(invalid="ignore", over="ignore"):
-            way = level - np.minimum(start, self._start)
-            least = CLEAR * np.fmax(self._noise, noise)
-            is_clear = is_known & (way > least)
-            is_below = is_clear & (now < level - WAY * way) & ~(lately >= PROGRESS)
-            is_far_below = is_clear & (now < level - (1.0 - LITTLE_WAY) * way)
-        below, far_below = _counted(self._below, is_below, is_known), _counted(self._far_below, is_far_below, is_known)
-        newest = np.maximum.accumulate(np.where(is_measured, np.arange(1, len(update) + 1), 0))
-        before = (math.nan if one is None else one for one in self._newest)
-        numbers = [np.append(first, one)[newest] for first, one in zip(before, (level, below, far_below), strict=True)]
-        last = [None if math.isnan(one[-1]) else float(one[-1]) for one in numbers]
-        self._newest, self._below, self._far_below = tuple(last), int(last[1] or 0), int(last[2] or 0)
-        return numbers
-
-    def _levels(self, update: Floats, steps: Floats) -> Floats:
-        """The level in each row; NaN where there is none."""
+    def at_all(self, columns: Mapping[str, Floats]) -> Floats:
+        """As `at`, for rows; NaN where it is not known."""
+        update, steps = columns["update"], columns["env_steps"]
+        if not self._by_updates:
+            return np.full(len(update), np.nan)
         levels = self._in_order(self._by_updates, np.nan_to_num(update, nan=-math.inf))
         if self._by_steps is not None:
             has_steps = np.isfinite(steps)
@@ -216,7 +176,177 @@ class ReferenceCourse:
         return np.sort([one.at_all(ages) for one in of_runs], axis=0)
 
 
-def _counted(before: int, flags: NDArray[np.bool_], is_known: NDArray[np.bool_]) -> Floats:
+class ReferenceCourse:
+    """How far a run is below reference runs, and for how long; the numbers are by `NAMES`.
+
+    - `reference_level`: the level that the returns of the references had by this age, but for the lowest third of them:
+      in environment steps where the run and all of them have recorded these, else in updates. Beyond the end of one its
+      last level holds. Null until half of them have one.
+    - `below_reference`: measured updates, one after another, in which the smoothed return was less than `WAY` of the
+      way up from the lowest start to that level, and has not risen lately. The way must be clear of the noise of the
+      run, and of the median noise of the references. Known after the start.
+    - `far_below_reference`: the same of `LITTLE_WAY`, whether it rises or not.
+    - `reference_explained`: as `reference_level`, of what their critics explain.
+    - `explained_now`: the median of the run's newest `EXPLAINED_VALUES` explained variances, where returns vary.
+    - `critic_below_reference`: such explained variances, one after another, at which that was less than `LESS` of
+      what the references explain, which is at least `EXPLAINS`, while the return has not risen lately, and has not come
+      `WAY` of the way to theirs.
+
+    The first three stay as they were in rows without a measured return, the others in rows without an explained
+    variance.
+    """
+
+    NAMES = (
+        "reference_level",
+        "below_reference",
+        "far_below_reference",
+        "reference_explained",
+        "explained_now",
+        "critic_below_reference",
+    )
+
+    READS = (
+        "update",
+        "env_steps",
+        "episode_return_mean",
+        "explained",
+        "return_start",
+        "return_now",
+        "return_noise",
+        "rise_lately",
+    )
+    """Columns from which they are made; `explained` is of `course`, and the last four are of `returns.Returns`."""
+
+    def __init__(self, runs: Sequence[ReferenceRun] = ()) -> None:
+        self._runs = runs
+        self._returns = _LevelsOfAll([run.by_steps for run in runs], [run.by_updates for run in runs])
+        critics = [run for run in runs if run.explained_by_updates is not None]
+        self._critics = _LevelsOfAll(
+            [run.explained_by_steps for run in critics],
+            [run.explained_by_updates for run in critics if run.explained_by_updates is not None],
+        )
+        self._start = min((run.start for run in runs), default=math.nan)
+        self._noise = median(run.noise for run in runs) if runs else math.nan
+        self._below, self._far_below, self._less = 0, 0, 0
+        self._is_near = False  # the return has come `WAY` of the way to the references
+        self._newest = deque[float](maxlen=EXPLAINED_VALUES)  # explained variances
+        self._of_return: tuple[float | None, ...] = (None,) * 3
+        self._of_critic: tuple[float | None, ...] = (None,) * 3
+
+    def step(self, row: Row) -> tuple[float | None, ...]:
+        """Take in one row with `READS`; return the numbers in the order of `NAMES`."""
+        earned, explained = row["episode_return_mean"], row["explained"]
+        if self._runs and earned is not None and math.isfinite(earned):
+            self._of_return = self._take_return(row)
+        if self._runs and explained is not None and math.isfinite(explained):
+            self._of_critic = self._take_explained(row, explained)
+        return (*self._of_return, *self._of_critic)
+
+    def _take_return(self, row: Row) -> tuple[float | None, ...]:
+        start, now = row["return_start"], row["return_now"]
+        level, self._is_near = self._returns.at(row), False
+        if start is None or now is None:
+            return level, None, None
+        is_below = is_far_below = False
+        if level is not None:
+            way = level - min(start, self._start)
+            is_clear = way > CLEAR * max(self._noise, row["return_noise"] or 0.0)
+            self._is_near = is_clear and now >= level - WAY * way
+            is_below = is_clear and not self._is_near and not _rises(row)
+            is_far_below = is_clear and now < level - (1.0 - LITTLE_WAY) * way
+        self._below = self._below + 1 if is_below else 0
+        self._far_below = self._far_below + 1 if is_far_below else 0
+        return level, float(self._below), float(self._far_below)
+
+    def _take_explained(self, row: Row, explained: float) -> tuple[float | None, ...]:
+        level = self._critics.at(row)
+        self._newest.append(explained)
+        if len(self._newest) < EXPLAINED_VALUES:
+            return level, None, None
+        now = sorted(self._newest)[EXPLAINED_VALUES // 2]
+        is_less = level is not None and level >= EXPLAINS and now < LESS * level
+        self._less = self._less + 1 if is_less and not self._is_near and not _rises(row) else 0
+        return level, now, float(self._less)
+
+    def extend(self, columns: Mapping[str, Floats]) -> list[Floats]:
+        """As `step`, for rows; one array for each of `NAMES`, NaN where there is no number."""
+        if not self._runs:
+            return [np.full(len(columns["update"]), np.nan)] * len(self.NAMES)
+        with np.errstate(invalid="ignore", over="ignore"):
+            is_rising = columns["rise_lately"] >= PROGRESS
+            of_return, is_near = self._extend_return(columns, is_rising)
+            return [*of_return, *self._extend_critic(columns, is_rising | is_near)]
+
+    def _extend_return(self, columns: Mapping[str, Floats], is_rising: Flags) -> tuple[list[Floats], Flags]:
+        """The numbers of the return, and where it was near its references."""
+        start, now = columns["return_start"], columns["return_now"]
+        is_measured = np.isfinite(columns["episode_return_mean"])
+        is_known = is_measured & ~(np.isnan(start) | np.isnan(now))
+        level = self._returns.at_all(columns)
+        way = level - np.minimum(start, self._start)
+        is_clear = is_known & (way > CLEAR * np.fmax(self._noise, columns["return_noise"]))
+        is_near = is_clear & (now >= level - WAY * way)
+        below = _counted(self._below, is_clear & ~is_near & ~is_rising, is_known)
+        is_far_below = is_clear & (now < level - (1.0 - LITTLE_WAY) * way)
+        far_below = _counted(self._far_below, is_far_below, is_known)
+        numbers, self._of_return = _held(self._of_return, is_measured, (level, below, far_below))
+        self._below, self._far_below = (int(one or 0) for one in self._of_return[1:])
+        near = np.append(self._is_near, is_near)[_newest(is_measured)]
+        self._is_near = bool(near[-1])
+        return numbers, near
+
+    def _extend_critic(self, columns: Mapping[str, Floats], is_excused: Flags) -> list[Floats]:
+        """The numbers of the critic, which counts unless the return excuses it."""
+        explained = columns["explained"]
+        is_measured = np.isfinite(explained)
+        level, now = self._critics.at_all(columns), explained_lately(explained, self._newest)
+        self._newest.extend(explained[is_measured][-EXPLAINED_VALUES:].tolist())
+        is_less = (level >= EXPLAINS) & (now < LESS * level) & ~is_excused
+        below = _counted(self._less, is_less, ~np.isnan(now))
+        numbers, self._of_critic = _held(self._of_critic, is_measured, (level, now, below))
+        self._less = int(self._of_critic[2] or 0)
+        return numbers
+
+
+def explained_lately(explained: Floats, before: Iterable[float] = ()) -> Floats:
+    """What a critic explains in each row: the median of its newest `EXPLAINED_VALUES` finite values.
+
+    Args:
+        explained: explained variance, where returns vary [rows].
+        before: the newest finite values before them.
+
+    Returns:
+        [rows]; NaN in rows without a finite value, and where there are not so many yet.
+    """
+    places, found = np.flatnonzero(np.isfinite(explained)), np.full(len(explained), np.nan)
+    newest = np.append([*before][1 - EXPLAINED_VALUES :], explained[places])
+    if len(newest) >= EXPLAINED_VALUES and len(places):
+        windows = np.sort(sliding_window_view(newest, EXPLAINED_VALUES), axis=1)
+        found[places[-len(windows) :]] = windows[:, EXPLAINED_VALUES // 2]
+    return found
+
+
+def _rises(row: Row) -> bool:
+    lately = row["rise_lately"]
+    return lately is not None and lately >= PROGRESS
+
+
+def _newest(is_measured: Flags) -> NDArray[np.intp]:
+    """For each row the number of the newest measured one, from 1; 0 before there is one."""
+    return np.maximum.accumulate(np.where(is_measured, np.arange(1, len(is_measured) + 1), 0))
+
+
+def _held(
+    before: Sequence[float | None], is_measured: Flags, numbers: Sequence[Floats]
+) -> tuple[list[Floats], tuple[float | None, ...]]:
+    """Return numbers that stay as they were in rows that are not measured, first as `before`; and the last of each."""
+    places = _newest(is_measured)
+    firsts = (math.nan if one is None else one for one in before)
+    held = [np.append(first, one)[places] for first, one in zip(firsts, numbers, strict=True)]
+    return held, tuple(None if math.isnan(one[-1]) else float(one[-1]) for one in held)
+
+
+def _counted(before: int, flags: Flags, is_known: Flags) -> Floats:
     """How many flags in the known rows were set one after another up to each, after `before` of them; else NaN."""
     counted = before + flags.cumsum()
     found = (counted - np.maximum.accumulate(np.where(is_known & ~flags, counted, 0))).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Reading a reference run: what a sound run of a task had earned, by age."""
+"""Reading a reference run: what a sound run of a task had earned and explained, by age."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import polars as pl
 from esper_analyzer.judging.course import READS, Course
 from esper_analyzer.judging.judge import without_skipped
 from esper_analyzer.judging.plan import ALWAYS, chosen
-from esper_analyzer.judging.reference import Levels, ReferenceRun
+from esper_analyzer.judging.reference import Levels, ReferenceRun, explained_lately
 from esper_analyzer.judging.returns import START_RETURNS
 from esper_analyzer.judging.rolling import floats
 from esper_analyzer.judging.task import Task
@@ -20,7 +20,7 @@ COLUMNS = tuple(sorted({*ALWAYS, *READS}))
 
 
 def reference_of(run: RunReader) -> ReferenceRun:
-    """Read what a run had earned, by age; of its first rank.
+    """Read what a run had earned, and what its critic had explained, by age; of its first rank.
 
     Raises:
         UsageError: fewer than `START_RETURNS` updates measured an episode return.
@@ -36,17 +36,21 @@ def reference_from(rows: pl.DataFrame, name: str, task: Task, run_uuid: str = ""
         raise _too_few(name, 0)
     course = Course().extend(without_skipped(rows))
     now, start, noise = (floats(course[f"return_{name}"]) for name in ("now", "start", "noise"))
-    by_updates = Levels.of(floats(rows["update"]), now)
+    updates, steps = floats(rows["update"]), floats(rows["env_steps"])
+    by_updates = Levels.of(updates, now)
     if by_updates is None:
         raise _too_few(name, int(np.isfinite(floats(course["episode_return_mean"])).sum()))
+    explained = explained_lately(floats(course["explained"]))
     return ReferenceRun(
         name=name,
         run_uuid=run_uuid or name,
         task=task,
         start=float(np.nanmin(start)),
         noise=float(np.nanmedian(noise)),
-        by_steps=Levels.of(floats(rows["env_steps"]), now),
+        by_steps=Levels.of(steps, now),
         by_updates=by_updates,
+        explained_by_steps=Levels.of(steps, explained),
+        explained_by_updates=Levels.of(updates, explained),
     )
 
 

@@ -340,14 +340,25 @@ def _broken(judge: Judge) -> list[tuple[Rule, Reason]]:
         now = judge.measured_now("return_now")
         if _is_of_goal(rule) and judge.return_goal is not None and now is not None:
             text += f" It is {compact(now)}, and the goal is {judge.return_goal:g}."
-        theirs = judge.measured_now("reference_level")
-        if _is_of_reference(rule) and theirs is not None and now is not None:
-            text += f" It is {compact(now)}, and they have had {compact(theirs)} or more since half of its age."
+        if _is_of_reference(rule):
+            text += _beside_references(judge, rule)
         found.append((rule, Reason(level, rule.name, rule.metric, None, episode.since, text, rule.meaning)))
     levels = {rule.name: reason.level for rule, reason in found if _is_of_reference(rule)}
     if levels.get("below_reference") in ("critical", levels.get("far_below_reference")):  # it says the same, and more
         found = [one for one in found if one[0].name != "far_below_reference"]
     return found
+
+
+def _beside_references(judge: Judge, rule: Rule) -> str:
+    """Say where the run is, and where its references were, as far as a rule on them asks for it."""
+    is_of_critic = rule.question == "critic"
+    columns = ("explained_now", "reference_explained") if is_of_critic else ("return_now", "reference_level")
+    ours, theirs = (judge.measured_now(name) for name in columns)
+    if ours is None or theirs is None:
+        return ""
+    is_now = f"Explained variance is {ours:.3g}" if is_of_critic else f"It is {compact(ours)}"
+    had = f"{theirs:.3g}" if is_of_critic else compact(theirs)
+    return f" {is_now}, and they have had {had} or more since half of its age."
 
 
 def beside(verdict: Verdict, question: Question) -> str:

@@ -23,6 +23,8 @@ from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.plan import READ_TYPES
 from esper_analyzer.judging.reference import (
     CLEAR,
+    EXPLAINS,
+    LESS,
     LITTLE_WAY,
     MOST_AGES,
     SLOWER,
@@ -59,9 +61,19 @@ def frame_of(returns: Sequence[Value], steps_each: int | None = 256, /, **more: 
     )
 
 
-def reference(returns: Sequence[Value], name: str = "sound", steps_each: int | None = 256) -> ReferenceRun:
-    """A reference run with these returns."""
-    return reference_from(frame_of(returns, steps_each), name, NO_TASK)
+def reference(
+    returns: Sequence[Value],
+    name: str = "sound",
+    steps_each: int | None = 256,
+    explained: Sequence[Value] | None = None,
+) -> ReferenceRun:
+    """A reference run with these returns, whose critic explains so much."""
+    more = {} if explained is None else {"explained_variance": explained, "return_std": [10.0] * len(returns)}
+    return reference_from(frame_of(returns, steps_each, **more), name, NO_TASK)
+
+
+LEARNS = [min(0.9, 0.02 * i) for i in range(len(RISES))]
+"""What a sound critic explains."""
 
 
 def known_of(returns: Sequence[float], by: Callable[[int], float]) -> list[tuple[float, float]]:
@@ -83,10 +95,46 @@ def age_in(steps_each: int | None) -> Callable[[int], float]:
     return lambda i: float(i) if steps_each is None else float(steps_each * (i + 1))
 
 
+def explained_of(explained: Sequence[Value], by: Callable[[int], float]) -> list[tuple[float, float]]:
+    """The ages at which it is known what a critic explains, each with that."""
+    known = [(i, value) for i, value in enumerate(explained) if value is not None and math.isfinite(value)]
+    return [(by(known[k][0]), median(value for _, value in known[k - 8 : k + 1])) for k in range(8, len(known))]
+
+
+def plain_critic(
+    explained: Sequence[Value],
+    of_returns: Sequence[tuple[Value, ...]],
+    are_excused: Sequence[bool],
+    references: Sequence[Sequence[float]],
+    steps_each: int | None,
+) -> list[tuple[Value, ...]]:
+    """The numbers of the critic once more, in plain Python; `are_excused` are rows whose return rises or is near."""
+    age_of, by = age_in(steps_each), age_in(256 if steps_each else None)
+    known, now_at = [explained_of(one, by) for one in references], dict(explained_of(explained, age_of))
+    below, found = 0, list[tuple[Value, ...]]()
+    newest: tuple[Value, ...] = None, None, None
+    for i, value in enumerate(explained):
+        if value is not None and math.isfinite(value):
+            levels = sorted(level_of(one, age_of(i)) for one in known)
+            lowest = len(levels) // 3
+            are_known = levels and math.isfinite(levels[max(lowest, (len(levels) + 1) // 2 - 1)])
+            level, now = levels[lowest] if are_known else None, now_at.get(age_of(i))
+            if now is not None:
+                is_less = level is not None and level >= EXPLAINS and now < LESS * level
+                below = below + 1 if is_less and not are_excused[i] else 0
+            newest = level, now, None if now is None else float(below)
+        found.append((*of_returns[i], *newest))
+    return found
+
+
 def plain(
     returns: Sequence[Value], references: Sequence[Sequence[float]], steps_each: int | None
-) -> list[tuple[Value, ...]]:
-    """`ReferenceCourse` once more, in plain Python, straight from its description."""
+) -> tuple[list[tuple[Value, ...]], list[bool]]:
+    """`ReferenceCourse` once more, in plain Python, straight from its description: what it says of the return.
+
+    Second, whether the return rises in a row, or is near its references.
+    """
+    are_excused, is_near = list[bool](), False
     age_of, by = age_in(steps_each), age_in(256 if steps_each else None)
     course, below, far, found = Returns(), 0, 0, list[tuple[Value, ...]]()
     newest: tuple[Value, ...] = None, None, None
@@ -103,27 +151,34 @@ def plain(
             lowest = len(levels) // 3
             are_known = math.isfinite(levels[max(lowest, (len(levels) + 1) // 2 - 1)])
             level, start, now = levels[lowest] if are_known else None, numbers["return_start"], numbers["return_now"]
-            newest = level, None, None
+            newest, is_near = (level, None, None), False
             if start is not None and now is not None:
                 is_below = is_far = False
                 if level is not None:
                     way = level - min(start, *starts)
                     lately, noise = numbers["rise_lately"], max(numbers["return_noise"] or 0.0, median(noises))
                     is_rising = lately is not None and lately >= PROGRESS
+                    is_near = way > CLEAR * noise and now >= level - WAY * way
                     is_below = way > CLEAR * noise and now < level - WAY * way and not is_rising
                     is_far = way > CLEAR * noise and now < level - (1.0 - LITTLE_WAY) * way
                 below = below + 1 if is_below else 0
                 far = far + 1 if is_far else 0
                 newest = level, float(below), float(far)
         found.append(newest)
-    return found
+        are_excused.append(is_near or (numbers["rise_lately"] or 0.0) >= PROGRESS)
+    return found, are_excused
 
 
 def both_forms(
-    returns: Sequence[Value], references: Sequence[ReferenceRun], cut: int, steps_each: int | None
+    returns: Sequence[Value],
+    references: Sequence[ReferenceRun],
+    cut: int,
+    steps_each: int | None,
+    explained: Sequence[Value] | None = None,
 ) -> list[tuple[Value, ...]]:
     """The numbers row by row, after checking that portions give the same bits."""
-    rows = frame_of(returns, steps_each)
+    more = {} if explained is None else {"explained_variance": explained, "return_std": [10.0] * len(returns)}
+    rows = frame_of(returns, steps_each, **more)
     made, found = Course(None, references), list[tuple[Value, ...]]()
     for row in rows.iter_rows(named=True):
         made.step(row)
@@ -144,8 +199,29 @@ def test_both_forms_are_what_plain_python_says(
 ) -> None:
     """Of runs that get stuck, are slow, rise, fall and have holes, by steps and by updates; to the bit."""
     made = [reference(one, str(i), 256 if steps_each else None) for i, one in enumerate(references)]
-    expected = plain(returns, references, steps_each)
+    expected = [(*of_return, None, None, None) for of_return in plain(returns, references, steps_each)[0]]
     assert repr(both_forms(returns, made, len(returns) // 3, steps_each)) == repr(expected)
+
+
+LESS_EXPLAINED = [0.1 + 0.01 * (i % 9) for i in range(160)]
+EXPLAINED_HOLES = [(None, NAN, -INF, 0.1)[i % 11 % 4] if i % 3 else 0.2 for i in range(160)]
+
+
+@pytest.mark.parametrize("steps_each", [256, 100, None])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("returns", [STUCK, RISES, FALLS, HOLES], ids=["stuck", "rises", "falls", "holes"])
+@pytest.mark.parametrize("explained", [LESS_EXPLAINED, LEARNS, EXPLAINED_HOLES], ids=["less", "learns", "holes"])
+def test_both_forms_of_the_critic_are_what_plain_python_says(
+    explained: Sequence[Value], returns: Sequence[Value], count: int, steps_each: int | None
+) -> None:
+    """Of critics that explain less, as much, and with holes; the last of four references explains nothing."""
+    critics: list[list[float]] = [LEARNS, [0.8 * one for one in LEARNS], LEARNS, [0.0 * one for one in LEARNS]]
+    made = [reference(RISES, str(i), 256 if steps_each else None, critics[i]) for i in range(count)]
+    rows = min(len(returns), len(explained))
+    returns, explained = returns[:rows], explained[:rows]
+    of_returns, are_excused = plain(returns, [RISES] * count, steps_each)
+    expected = plain_critic(explained, of_returns, are_excused, critics[:count], steps_each)
+    assert repr(both_forms(returns, made, 50, steps_each, explained)) == repr(expected)
 
 
 odd = st.sampled_from([None, NAN, INF, -INF, 0.0, 1e-300, 1.7e308, -1.7e308, 5e-324])
@@ -157,24 +233,26 @@ stretches = st.lists(st.floats(-3.0, 3.0) | odd, min_size=1, max_size=4).map(lam
 def test_any_returns_beside_any_reference(parts: list[list[Value]], steps_each: int | None) -> None:
     """Step form and frame form in two portions give the same numbers."""
     returns = [value for part in parts for value in part][:110]
-    both_forms(returns, [reference(RISES), reference(SLOW, "b", None)], len(returns) // 2, steps_each)
+    references = [reference(RISES, explained=LEARNS), reference(SLOW, "b", None)]
+    both_forms(returns, references, len(returns) // 2, steps_each, returns[::-1])
 
 
 def test_without_references_there_is_nothing() -> None:
     """All of the numbers are null, and no answer and no list of rules speaks of a reference."""
-    assert set(both_forms(STUCK, [], 50, 256)) == {(None, None, None)}
+    assert set(both_forms(STUCK, [], 50, 256, LESS_EXPLAINED)) == {(None,) * 6}
     verdict = verdict_on(STUCK, [])
     assert "reference runs" not in " ".join([*verdict.reasons, *(one.reason for one in verdict.questions.values())])
     assert "below_reference" not in {*verdict.judged, *(one.rule for one in verdict.not_judged)}
 
 
-def verdict_on(returns: Sequence[Value], references: Sequence[ReferenceRun]) -> Verdict:
-    """The verdict on a run whose mechanics and critic work."""
+def verdict_on(returns: Sequence[Value], references: Sequence[ReferenceRun], **more: Sequence[Value]) -> Verdict:
+    """The verdict on a run whose mechanics and critic work, but for what is given."""
     rows = len(returns)
     sound = {"value_loss": 1.0, "policy_loss": 0.01, "kl_divergence": 0.01, "explained_variance": 0.9}
     judge = Judge(references=references)
     columns = {name: [value] * rows for name, value in sound.items()}
-    judge.advance(frame_of(returns, **columns | {"entropy": [0.6 + 0.01 * (i % 2) for i in range(rows)]}))
+    columns["entropy"] = [0.6 + 0.01 * (i % 2) for i in range(rows)]
+    judge.advance(frame_of(returns, **columns | more))
     return conclude(judge, RunFacts())
 
 
@@ -184,7 +262,7 @@ def test_a_return_that_stays_where_a_sound_run_has_left_is_critical() -> None:
     assert verdict_on(STUCK[:100], []).level == "warning"  # 60 updates without a rise
     verdict = verdict_on(STUCK[:100], references)
     assert (verdict.level, verdict.findings[0].rule) == ("critical", "below_reference")
-    beside = "In 30 measured updates the return was less than 50 % of the way up to its references, as of update 63."
+    beside = "In 30 measured updates the return was less than 50 % of the way up to its references, as of update 43."
     assert verdict.findings[0].text == f"{beside} It is 22.50, and they have had 245.0 or more since half of its age."
     assert "below_reference" in verdict.judged
 
@@ -202,7 +280,7 @@ def test_a_return_that_rises_far_below_sound_runs_is_critical_in_the_end() -> No
     crawls = [20.0 + 0.5 * i + 0.1 * (i % 7) for i in range(160)]
     references = [reference([*RISES, *[500.0] * 60], name) for name in "abc"]
     assert verdict_on(crawls, []).level == "healthy"
-    assert verdict_on(crawls[:80], references).level == "warning"
+    assert verdict_on(crawls[:60], references).level == "warning"
     verdict = verdict_on(crawls, references)
     assert (verdict.level, verdict.findings[0].rule) == ("critical", "far_below_reference")
     assert "less than 25 % of the way up to its references" in verdict.findings[0].text
@@ -211,13 +289,54 @@ def test_a_return_that_rises_far_below_sound_runs_is_critical_in_the_end() -> No
     ]
 
 
+def critic_verdict_on(
+    returns: Sequence[Value], references: Sequence[ReferenceRun], explained: Sequence[Value]
+) -> Verdict:
+    """The verdict on a run whose critic explains so much of returns that vary."""
+    return verdict_on(returns, references, explained_variance=explained, return_std=[10.0] * len(returns))
+
+
+RARE = [20.0 + i % 6 if i % 8 == 0 else None for i in range(160)]
+"""Returns that do not rise, measured in one update of eight."""
+
+
+def test_a_critic_that_explains_less_than_half_of_what_sound_ones_do_is_critical() -> None:
+    """By itself it is one of a hard task; beside them it is found although returns are rare."""
+    references = [reference([*RISES], name, explained=LEARNS) for name in "abc"]
+    assert critic_verdict_on(RARE, [], LESS_EXPLAINED).level != "critical"
+    verdict = critic_verdict_on(RARE, references, LESS_EXPLAINED)
+    (found,) = (one for one in verdict.findings if one.rule == "critic_below_reference")
+    assert (verdict.level, verdict.questions["critic"].level, found.level) == ("critical",) * 3
+    assert "the critic explained less than 50 % of what those of its references did" in found.text
+    assert found.text.endswith("Explained variance is 0.14, and they have had 0.9 or more since half of its age.")
+    assert "critic_below_reference" in verdict.judged
+
+
+def test_a_critic_alone_ends_no_run_whose_return_rises_or_is_halfway_there() -> None:
+    """Neither where it explains more than half of theirs, nor where theirs explain little, or were not measured."""
+    sound = [reference(RISES, name, explained=LEARNS) for name in "abc"]
+    little = [reference(RISES, name, explained=[0.3 * one for one in LEARNS]) for name in "abc"]
+    unmeasured = [reference(RISES, name) for name in "abc"]
+    near = [value if i < 60 else RISES[59] * 0.7 + i % 7 for i, value in enumerate([*RISES, *RISES[:60]])]
+    for returns, references, explained in (
+        (SLOW, sound, LESS_EXPLAINED),
+        (near, sound, LESS_EXPLAINED),
+        (RARE, sound, [0.5 + 0.01 * (i % 9) for i in range(160)]),
+        (RARE, little, LESS_EXPLAINED),
+        (RARE, unmeasured, LESS_EXPLAINED),
+    ):
+        rules = [one.rule for one in critic_verdict_on(returns, references, explained).findings]
+        assert "critic_below_reference" not in rules
+    assert "critic_below_reference" in {one.rule for one in critic_verdict_on(RARE, sound, LESS_EXPLAINED).findings}
+
+
 def test_a_reference_that_learned_nothing_says_nothing() -> None:
     """Neither does one of three that did."""
     for references in ([reference(STUCK)], [reference(RISES), reference(STUCK, "b")]):
         numbers = both_forms(STUCK, references, 50, 256)
-        assert max(below or 0.0 for _, *both in numbers for below in both) == 0.0
+        assert max(below or 0.0 for _, *both, _, _, _ in numbers for below in both) == 0.0
     with_an_outlier = [reference(RISES), reference(RISES, "b"), reference(STUCK, "c")]
-    assert max(below or 0.0 for _, below, _ in both_forms(STUCK, with_an_outlier, 50, 256)) > 30.0
+    assert max(below or 0.0 for _, below, *_ in both_forms(STUCK, with_an_outlier, 50, 256)) > 30.0
 
 
 def test_a_reference_is_asked_for_only_where_there_is_none() -> None:
@@ -368,7 +487,7 @@ def test_a_live_monitor_judges_beside_references() -> None:
     monitor = live_monitor(settings=beside)
     for row in rows_earning(STUCK[:100]):
         monitor(row)
-        assert (monitor.level == "critical") == (row["update"] >= 63), row
+        assert (monitor.level == "critical") == (row["update"] >= 43), row
     assert "less than 50 % of the way up to its references" in monitor.verdict().reasons[0]
 
 
@@ -387,4 +506,4 @@ def test_one_noisy_reference_does_not_blur_the_others() -> None:
     beside = Course(None, [*references, noisy]).extend(frame_of(STUCK[:60]))
     alone = Course(None, references).extend(frame_of(STUCK[:60]))
     assert beside["below_reference"].to_list() == alone["below_reference"].to_list()
-    assert alone["below_reference"][-1] == 26.0
+    assert alone["below_reference"][-1] == 46.0

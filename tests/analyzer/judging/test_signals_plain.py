@@ -396,6 +396,7 @@ JUDGED: dict[str, tuple[pl.Expr | None, Plain]] = {
     "no_nearer_to_goal": (None, of_course("no_nearer_to_goal")),
     "below_reference": (None, of_course("below_reference")),
     "far_below_reference": (None, of_course("far_below_reference")),
+    "critic_below_reference": (None, of_course("critic_below_reference")),
     "return_stalled": (None, stalled_of),
     "policy_wanders": (None, policy_wanders_of),
     "bandit_unrisen": (None, bandit_unrisen_of),

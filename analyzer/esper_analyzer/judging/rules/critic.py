@@ -6,7 +6,17 @@ import polars as pl
 
 from esper_analyzer.judging import signals, steps
 from esper_analyzer.judging.course import CRITIC_FLOOR, LEARNING_UPDATES
-from esper_analyzer.judging.rules.rule import DECISIVE, SUSTAINED, SYMPTOM, WARNS, Rule, as_percent, signal_rule
+from esper_analyzer.judging.reference import LESS
+from esper_analyzer.judging.rules.rule import (
+    DECISIVE,
+    SUSTAINED,
+    SYMPTOM,
+    WARNS,
+    Rule,
+    as_count,
+    as_percent,
+    signal_rule,
+)
 from esper_analyzer.judging.watched import (
     USUAL,
     Signal,
@@ -14,6 +24,7 @@ from esper_analyzer.judging.watched import (
     of_one_row,
     uncontradicted,
     unexplained_unrisen,
+    unless_at_goal,
 )
 from esper_schemas.metric.catalogue import EPISODE_RETURN, SLIDING_RETURN
 from esper_schemas.metric.metrics import Bands, above, at_least, at_most, below
@@ -82,6 +93,24 @@ def critic_rules() -> list[Rule]:
             gives=WARNS,
             from_row=LEARNING_UPDATES,
             shown=lambda decades: f"10^{decades:.1f} to 1",
+            chart="explained_variance",
+        ),
+        signal_rule(
+            "critic_below_reference",
+            f"Updates in which the critic explained less than {as_percent(LESS)} of what those of its references did",
+            unless_at_goal(of_column("critic_below_reference")),
+            Bands(warning=(at_least(15),), critical=(at_least(30),), nonfinite="unknown"),
+            "Sound critics had learned this by then, and the return does not rise; look at the targets, the learning"
+            " rate and the gradients of this one.",
+            question="critic",
+            needs=("explained_variance",),
+            hold=(1, 1),
+            gives=DECISIVE,
+            shown=as_count,
+            sentence=lambda count: (
+                f"In {as_count(count)} updates the critic explained less than {as_percent(LESS)} of what those of its"
+                " references did, and the return did not rise"
+            ),
             chart="explained_variance",
         ),
         signal_rule(

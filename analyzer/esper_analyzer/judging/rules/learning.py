@@ -30,7 +30,7 @@ def learning_rules() -> list[Rule]:
             "return_fall",
             "The part of the return's gain that is lost",
             of_column("return_fall"),
-            Bands(critical=(above(0.75),), nonfinite="unknown"),
+            Bands(critical=(above(0.7),), nonfinite="unknown"),
             "The policy was better and has unlearned it; look at what moved first: KL, entropy, gradients, losses.",
             question="learning",
             needs=("episode_return_mean",),

@@ -124,7 +124,7 @@ def mechanics_rules() -> list[Rule]:
             "policy_unmoved",
             "Updates in which the policy has not moved from where it began",
             policy_unmoved(),
-            Bands(warning=(at_least(20),), critical=(at_least(100),), nonfinite="unknown"),
+            Bands(warning=(at_least(20),), critical=(at_least(80),), nonfinite="unknown"),
             "Nothing that is learned reaches it; look at its optimiser, its learning rate, the clip, the"
             " entropy bonus and its gradients.",
             question="mechanics",
