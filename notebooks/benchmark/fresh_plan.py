@@ -55,13 +55,13 @@ from benchmark.sixth_faults import SIXTH_KINDS
 from benchmark.third_environments import THIRD_TASKS
 from benchmark.third_faults import THIRD_KINDS
 
-LOTS = ("fresh", "fresh_2", "fresh_3", "fresh_4", "fresh_5", "fresh_6", "fresh_7", "fresh_8", "fresh_9")
+LOTS = ("fresh", *(f"fresh_{number}" for number in range(2, 11)))
 """Folders of the samples, the oldest first. A lot judges the rules once; if a rule changes for what it showed, the
 batches that nobody has looked at are the next lot."""
 
-FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT, SEVENTH_LOT, EIGHTH_LOT, NINTH_LOT = LOTS
+FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT, SEVENTH_LOT, EIGHTH_LOT, NINTH_LOT, TENTH_LOT = LOTS
 
-USED_UP = frozenset((FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT, SEVENTH_LOT, EIGHTH_LOT))
+USED_UP = frozenset(LOTS) - {TENTH_LOT}
 """Lots that judged older rules: a rule was changed since, for what they showed or for another reason."""
 
 EARLY = 0.7
