@@ -215,13 +215,13 @@ def placed(name: str, **state: Any) -> Any:
 
 
 def test_a_reactor_is_held_by_who_cools_in_time() -> None:
-    """Who steers the heat to where the share is right earns what is good; without cooling, what is hot runs away."""
+    """Who steers the heat earns more than what is good, and nothing runs away; what is too hot has, and costs 20."""
 
     def cool(env: Any, _: Any) -> Any:
         wanted = 2.75 + 6 * (env.target - 0.45) + 3 * (env.target - env.share)
         return np.array([3 * (min(wanted, 3.6) - env.heat)])
 
-    assert mean_return("Reactor", cool) > bound("Reactor", "learned")
+    assert mean_return("Reactor", cool) > bound("Reactor", "good")
     assert all(steps == 60 for _, steps in played("Reactor", cool, 20))
     hot = placed("Reactor", share=0.2, heat=5.9)
     assert hot.step(np.array([1.0]))[1:3] == (-20.0, True)
@@ -233,12 +233,12 @@ def test_a_reactor_is_held_by_who_cools_in_time() -> None:
 
 
 def test_a_satellite_is_turned_by_its_wheels_until_they_are_full() -> None:
-    """Who brakes while it turns earns what is good; a full wheel turns nothing, and too fast a spin ends it all."""
+    """Who brakes in time earns more than what is good; a full wheel turns nothing, and too fast a spin ends all."""
 
     def brake(env: Any, _: Any) -> Any:
         return np.array([-(angle + 1.5 * rate) for angle, rate in zip(env.angles, env.rates, strict=True)])
 
-    assert mean_return("Attitude", brake) > bound("Attitude", "learned")
+    assert mean_return("Attitude", brake) > bound("Attitude", "good")
     env = placed("Attitude", angles=[1.0, -1.0], rates=[0.5, 0.0], wheels=[2.0, 0.0])
     assert env.step(np.array([1.0, 1.0]))[1:3] == (pytest.approx(-0.2 * (1.1 + 0.96 + 0.2 * 0.7 + 0.1)), False)
     assert (env.rates, env.wheels) == (pytest.approx([0.5, 0.2]), pytest.approx([2.0, 0.2]))
@@ -247,13 +247,13 @@ def test_a_satellite_is_turned_by_its_wheels_until_they_are_full() -> None:
 
 
 def test_a_walk_ends_in_the_corner_and_costs_more_in_a_puddle() -> None:
-    """Who walks to the corner around the puddles earns what is good; a step in a puddle costs by its depth."""
+    """Who walks around the puddles earns more than what is good; a step in a puddle costs by its depth."""
 
     def around(env: Any, _: Any) -> Any:
         is_below = env.x < 0.6 and env.y < 0.9
         return np.array([1.0, 0.0 if is_below else 1.0])
 
-    assert mean_return("PuddleWorld", around, 100) > bound("PuddleWorld", "learned")
+    assert mean_return("PuddleWorld", around, 100) > bound("PuddleWorld", "good")
     dry = placed("PuddleWorld", x=0.8, y=0.2, NOISE=0.0)
     assert dry.step(np.array([1.0, -2.0]))[1:3] == (pytest.approx(-0.1), False)
     assert (dry.x, dry.y) == pytest.approx((0.85, 0.15))
@@ -267,7 +267,7 @@ def test_a_walk_ends_in_the_corner_and_costs_more_in_a_puddle() -> None:
 
 
 def test_jobs_wait_for_what_was_sent_before_them() -> None:
-    """Who sends a job where it is done first earns what is good; one server for all is worse than chance."""
+    """Who sends a job where it is done first has learned it; one server for all is worse than what has failed."""
 
     def first_done(env: Any, _: Any) -> int:
         return int(np.argmin([wait + 1 / speed for wait, speed in zip(env.waits, env.SPEEDS, strict=True)]))
@@ -285,7 +285,7 @@ def test_jobs_wait_for_what_was_sent_before_them() -> None:
 
 
 def test_a_boat_must_tack_to_its_mark() -> None:
-    """Who tacks earns what is good; who heads for a mark where the wind comes from stands still."""
+    """Who tacks earns more than what is good; who heads for a mark where the wind comes from stands still."""
 
     def tack(env: Any, _: Any) -> Any:
         mark = math.remainder(math.atan2(-env.y, -env.x) - env.wind, math.tau)
@@ -293,7 +293,7 @@ def test_a_boat_must_tack_to_its_mark() -> None:
         wanted = mark if abs(mark) > 0.9 else math.copysign(0.9, mark if abs(mark) > 0.3 else off)
         return np.array([math.remainder(wanted - off, math.tau) / 0.6])
 
-    assert mean_return("Sailing", tack) > bound("Sailing", "learned")
+    assert mean_return("Sailing", tack) > bound("Sailing", "good")
     upwind: dict[str, Any] = {"x": -3.0, "y": 0.0, "wind": 0.0}
     assert placed("Sailing", heading=0.0, **upwind).step(np.zeros(1))[1:3] == (pytest.approx(-0.02), False)
     closer = placed("Sailing", heading=1.0, **upwind).step(np.zeros(1))[1]
@@ -307,13 +307,13 @@ def test_a_boat_must_tack_to_its_mark() -> None:
 
 
 def test_what_is_fed_arrives_five_steps_later() -> None:
-    """Who counts what is on its way earns what is good; a step costs what the level lies outside the band."""
+    """Who counts what is on its way earns more than what is good; a step costs what the level lies outside the band."""
 
     def count(env: Any, _: Any) -> Any:
         arriving = env.level + sum(env.coming) - 5 * env.eaten
         return np.array([(1 + env.eaten - arriving) / 0.2 - 1])
 
-    assert mean_return("Feeding", count) > bound("Feeding", "learned")
+    assert mean_return("Feeding", count) > bound("Feeding", "good")
     for dose in (-1.0, 1.0):
         env = placed("Feeding", level=1.0)
         env.step(np.array([dose]))
