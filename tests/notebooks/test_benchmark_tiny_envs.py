@@ -1,8 +1,9 @@
-"""The small environments of the sixth and the seventh plan: who plays them well earns what their bounds call good."""
+"""The small environments of the sixth to the eighth plan: who plays them well earns what their bounds call good."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -198,3 +199,129 @@ def test_a_car_parks_only_where_it_stands_and_heads_right() -> None:
     assert placed(0.0) == pytest.approx((4.98, 1))
     assert placed(2.0) == pytest.approx((-0.02, 0))
     assert placed(0.0, x=8.5) == (-2, 1)
+
+
+# ---------------------------------------------------------------------- the eighth plan
+
+
+def placed(name: str, **state: Any) -> Any:
+    """An environment at the start of an episode, and in that state."""
+    env: Any = EVERY_TASK[name].make().unwrapped
+    env.reset(seed=1)
+    for attribute, value in state.items():
+        assert hasattr(env, attribute)
+        setattr(env, attribute, value)
+    return env
+
+
+def test_a_reactor_is_held_by_who_cools_in_time() -> None:
+    """Who steers the heat earns more than what is good, and nothing runs away; what is too hot has, and costs 20."""
+
+    def cool(env: Any, _: Any) -> Any:
+        wanted = 2.75 + 6 * (env.target - 0.45) + 3 * (env.target - env.share)
+        return np.array([3 * (min(wanted, 3.6) - env.heat)])
+
+    assert mean_return("Reactor", cool) > bound("Reactor", "good")
+    assert all(steps == 60 for _, steps in played("Reactor", cool, 20))
+    hot = placed("Reactor", share=0.2, heat=5.9)
+    assert hot.step(np.array([1.0]))[1:3] == (-20.0, True)
+    for push in (0.0, -1.0):
+        still = placed("Reactor", share=0.144, heat=0.886, target=0.344)  # at rest without cooling
+        assert still.step(np.array([push]))[1:3] == (pytest.approx(-1 + 0.02 * push, abs=0.03), False)
+        assert still.heat == pytest.approx(0.886 + 0.5 * push, abs=0.1 * abs(push) + 0.005)
+        assert still.share == pytest.approx(0.144, abs=0.005)
+
+
+def test_a_satellite_is_turned_by_its_wheels_until_they_are_full() -> None:
+    """Who brakes in time earns more than what is good; a full wheel turns nothing, and too fast a spin ends all."""
+
+    def brake(env: Any, _: Any) -> Any:
+        return np.array([-(angle + 1.5 * rate) for angle, rate in zip(env.angles, env.rates, strict=True)])
+
+    assert mean_return("Attitude", brake) > bound("Attitude", "good")
+    env = placed("Attitude", angles=[1.0, -1.0], rates=[0.5, 0.0], wheels=[2.0, 0.0])
+    assert env.step(np.array([1.0, 1.0]))[1:3] == (pytest.approx(-0.2 * (1.1 + 0.96 + 0.2 * 0.7 + 0.1)), False)
+    assert (env.rates, env.wheels) == (pytest.approx([0.5, 0.2]), pytest.approx([2.0, 0.2]))
+    assert placed("Attitude", angles=[3.1, 0.0], rates=[1.0, 0.0]).step(np.zeros(2))[0][0] < -2.9
+    assert placed("Attitude", rates=[1.9, 0.0]).step(np.array([1.0, 0.0]))[1:3] == (-15.0, True)
+
+
+def test_a_walk_ends_in_the_corner_and_costs_more_in_a_puddle() -> None:
+    """Who walks around the puddles earns more than what is good; a step in a puddle costs by its depth."""
+
+    def around(env: Any, _: Any) -> Any:
+        is_below = env.x < 0.6 and env.y < 0.9
+        return np.array([1.0, 0.0 if is_below else 1.0])
+
+    assert mean_return("PuddleWorld", around, 100) > bound("PuddleWorld", "good")
+    dry = placed("PuddleWorld", x=0.8, y=0.2, NOISE=0.0)
+    assert dry.step(np.array([1.0, -2.0]))[1:3] == (pytest.approx(-0.1), False)
+    assert (dry.x, dry.y) == pytest.approx((0.85, 0.15))
+    assert placed("PuddleWorld", x=0.45, y=0.55, NOISE=0.0).step(np.zeros(2))[1] == pytest.approx(-1.1)
+    assert placed("PuddleWorld", x=0.05, y=0.75, NOISE=0.0).step(np.zeros(2))[1] == pytest.approx(-0.6)
+    wall = placed("PuddleWorld", x=0.97, y=0.9, NOISE=0.0)
+    assert wall.step(np.ones(2))[2]
+    assert wall.x == 1
+    assert {steps for _, steps in played("PuddleWorld", lambda env, _: np.array([-1.0, -1.0]), 3)} == {100}
+    assert not placed("PuddleWorld", x=1.0, y=0.83, NOISE=0.0).step(np.ones(2))[2]
+
+
+def test_jobs_wait_for_what_was_sent_before_them() -> None:
+    """Who sends a job where it is done first has learned it; one server for all is worse than what has failed."""
+
+    def first_done(env: Any, _: Any) -> int:
+        return int(np.argmin([wait + 1 / speed for wait, speed in zip(env.waits, env.SPEEDS, strict=True)]))
+
+    assert mean_return("Queues", first_done, 30) > bound("Queues", "learned")
+    assert mean_return("Queues", lambda env, _: 0, 30) < bound("Queues", "failed")
+    assert {steps for _, steps in played("Queues", first_done, 3)} == {100}
+    costs = [placed("Queues", waits=[wait, 0.0, 0.0]).step(server)[1] for wait, server in ((0, 0), (5, 0), (5, 2))]
+    assert costs[1] == pytest.approx(costs[0] - 0.5)
+    assert costs[2] == pytest.approx(costs[0] / 0.4)
+    env = placed("Queues", waits=[9.0, 9.0, 0.0], BETWEEN=0.0)
+    assert env.step(1)[1] == pytest.approx(-0.1 * env.waits[1])
+    assert env.waits[0] == 9
+    assert env.waits[1] > 9
+
+
+def test_a_boat_must_tack_to_its_mark() -> None:
+    """Who tacks earns more than what is good; who heads for a mark where the wind comes from stands still."""
+
+    def tack(env: Any, _: Any) -> Any:
+        mark = math.remainder(math.atan2(-env.y, -env.x) - env.wind, math.tau)
+        off = math.remainder(env.heading - env.wind, math.tau)
+        wanted = mark if abs(mark) > 0.9 else math.copysign(0.9, mark if abs(mark) > 0.3 else off)
+        return np.array([math.remainder(wanted - off, math.tau) / 0.6])
+
+    assert mean_return("Sailing", tack) > bound("Sailing", "good")
+    upwind: dict[str, Any] = {"x": -3.0, "y": 0.0, "wind": 0.0}
+    assert placed("Sailing", heading=0.0, **upwind).step(np.zeros(1))[1:3] == (pytest.approx(-0.02), False)
+    closer = placed("Sailing", heading=1.0, **upwind).step(np.zeros(1))[1]
+    assert 0.03 < closer < 0.12
+    there = placed("Sailing", heading=0.0, x=-0.5, y=0.0, wind=2.0)
+    assert there.step(np.zeros(1))[1:3] == (pytest.approx(0.2 - 0.02 + 2), True)
+    assert there.wind != 2.0
+    assert placed("Sailing", heading=math.pi / 2, **upwind).way() < placed("Sailing", heading=2.0, **upwind).way() == 1
+    lost = placed("Sailing", heading=math.pi, x=-4.9, y=0.0, wind=0.0).step(np.zeros(1))
+    assert lost[1:3] == (pytest.approx(-0.2 - 0.02 - 1), True)
+
+
+def test_what_is_fed_arrives_five_steps_later() -> None:
+    """Who counts what is on its way earns more than what is good; a step costs what the level lies outside the band."""
+
+    def count(env: Any, _: Any) -> Any:
+        arriving = env.level + sum(env.coming) - 5 * env.eaten
+        return np.array([(1 + env.eaten - arriving) / 0.2 - 1])
+
+    assert mean_return("Feeding", count) > bound("Feeding", "good")
+    for dose in (-1.0, 1.0):
+        env = placed("Feeding", level=1.0)
+        env.step(np.array([dose]))
+        for _ in range(5):
+            before = env.level
+            env.step(np.zeros(1))
+        assert env.level - before + env.eaten == pytest.approx(0.2 + 0.2 * dose)
+    for level, cost in ((1.0, 0.0), (0.8, 0.0), (0.4, 0.3), (1.6, 0.3)):
+        env = placed("Feeding", level=level)
+        assert env.step(np.zeros(1))[1] == pytest.approx(-cost, abs=0.2)
+        assert -env.step(np.zeros(1))[1] == pytest.approx(max(0, 0.7 - env.level, env.level - 1.3))
