@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from benchmark import environments, tiny_envs
+from benchmark.eighth_environments import EIGHTH_TASKS
 from benchmark.environments import OneHot, Task
 from benchmark.fifth_environments import FIFTH_TASKS
 from benchmark.fourth_environments import FOURTH_TASKS
@@ -132,7 +133,10 @@ FIRST_TASKS = (
 )
 """Environments that are in the fresh runs of the first plan alone."""
 
-FRESH_TASKS = (*FIRST_TASKS, *SECOND_TASKS, *THIRD_TASKS, *FOURTH_TASKS, *FIFTH_TASKS, *SIXTH_TASKS, *SEVENTH_TASKS)
+FRESH_TASKS = (
+    *(*FIRST_TASKS, *SECOND_TASKS, *THIRD_TASKS, *FOURTH_TASKS),
+    *(*FIFTH_TASKS, *SIXTH_TASKS, *SEVENTH_TASKS, *EIGHTH_TASKS),
+)
 """Environments that are in fresh runs alone: each in one plan."""
 
 EVERY_TASK = {task.name: task for task in (*environments.TASKS, *FRESH_TASKS)}
