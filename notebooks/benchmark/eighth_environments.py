@@ -28,7 +28,7 @@ EIGHTH_TASKS = (
     Task(
         name="ConnectFour",
         group="discrete",
-        why="a return is −1 or 1, hardly ever 0, and sound runs still lose a game of four",
+        why="a return is −1 or 1, hardly ever 0, and sound runs still lose one game of three or four",
         make=eighth_tiny_envs.ConnectFour,
         random=-0.77,
         good=0.5,
@@ -84,7 +84,7 @@ EIGHTH_TASKS = (
     Task(
         name="BitFlip",
         group="discrete",
-        why="returns stand at −1.1 for forty updates, all is learned in sixty more, and the critic explains it all",
+        why="returns stand at −1.1 for forty updates, all is learned in sixty more; then a critic explains 0.8 and more",
         make=eighth_tiny_envs.BitFlip,
         random=-1.1,
         good=0.82,
