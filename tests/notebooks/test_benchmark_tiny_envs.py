@@ -204,7 +204,7 @@ def test_a_car_parks_only_where_it_stands_and_heads_right() -> None:
 # ---------------------------------------------------------------------- the eighth plan
 
 
-def placed(name: str, **state: Any) -> Any:
+def begun(name: str, **state: Any) -> Any:
     """An environment at the start of an episode, and in that state."""
     env: Any = EVERY_TASK[name].make().unwrapped
     env.reset(seed=1)
@@ -223,10 +223,10 @@ def test_a_reactor_is_held_by_who_cools_in_time() -> None:
 
     assert mean_return("Reactor", cool) > bound("Reactor", "good")
     assert all(steps == 60 for _, steps in played("Reactor", cool, 20))
-    hot = placed("Reactor", share=0.2, heat=5.9)
+    hot = begun("Reactor", share=0.2, heat=5.9)
     assert hot.step(np.array([1.0]))[1:3] == (-20.0, True)
     for push in (0.0, -1.0):
-        still = placed("Reactor", share=0.144, heat=0.886, target=0.344)  # at rest without cooling
+        still = begun("Reactor", share=0.144, heat=0.886, target=0.344)  # at rest without cooling
         assert still.step(np.array([push]))[1:3] == (pytest.approx(-1 + 0.02 * push, abs=0.03), False)
         assert still.heat == pytest.approx(0.886 + 0.5 * push, abs=0.1 * abs(push) + 0.005)
         assert still.share == pytest.approx(0.144, abs=0.005)
@@ -239,11 +239,11 @@ def test_a_satellite_is_turned_by_its_wheels_until_they_are_full() -> None:
         return np.array([-(angle + 1.5 * rate) for angle, rate in zip(env.angles, env.rates, strict=True)])
 
     assert mean_return("Attitude", brake) > bound("Attitude", "good")
-    env = placed("Attitude", angles=[1.0, -1.0], rates=[0.5, 0.0], wheels=[2.0, 0.0])
+    env = begun("Attitude", angles=[1.0, -1.0], rates=[0.5, 0.0], wheels=[2.0, 0.0])
     assert env.step(np.array([1.0, 1.0]))[1:3] == (pytest.approx(-0.2 * (1.1 + 0.96 + 0.2 * 0.7 + 0.1)), False)
     assert (env.rates, env.wheels) == (pytest.approx([0.5, 0.2]), pytest.approx([2.0, 0.2]))
-    assert placed("Attitude", angles=[3.1, 0.0], rates=[1.0, 0.0]).step(np.zeros(2))[0][0] < -2.9
-    assert placed("Attitude", rates=[1.9, 0.0]).step(np.array([1.0, 0.0]))[1:3] == (-15.0, True)
+    assert begun("Attitude", angles=[3.1, 0.0], rates=[1.0, 0.0]).step(np.zeros(2))[0][0] < -2.9
+    assert begun("Attitude", rates=[1.9, 0.0]).step(np.array([1.0, 0.0]))[1:3] == (-15.0, True)
 
 
 def test_a_walk_ends_in_the_corner_and_costs_more_in_a_puddle() -> None:
@@ -254,16 +254,16 @@ def test_a_walk_ends_in_the_corner_and_costs_more_in_a_puddle() -> None:
         return np.array([1.0, 0.0 if is_below else 1.0])
 
     assert mean_return("PuddleWorld", around, 100) > bound("PuddleWorld", "good")
-    dry = placed("PuddleWorld", x=0.8, y=0.2, NOISE=0.0)
+    dry = begun("PuddleWorld", x=0.8, y=0.2, NOISE=0.0)
     assert dry.step(np.array([1.0, -2.0]))[1:3] == (pytest.approx(-0.1), False)
     assert (dry.x, dry.y) == pytest.approx((0.85, 0.15))
-    assert placed("PuddleWorld", x=0.45, y=0.55, NOISE=0.0).step(np.zeros(2))[1] == pytest.approx(-1.1)
-    assert placed("PuddleWorld", x=0.05, y=0.75, NOISE=0.0).step(np.zeros(2))[1] == pytest.approx(-0.6)
-    wall = placed("PuddleWorld", x=0.97, y=0.9, NOISE=0.0)
+    assert begun("PuddleWorld", x=0.45, y=0.55, NOISE=0.0).step(np.zeros(2))[1] == pytest.approx(-1.1)
+    assert begun("PuddleWorld", x=0.05, y=0.75, NOISE=0.0).step(np.zeros(2))[1] == pytest.approx(-0.6)
+    wall = begun("PuddleWorld", x=0.97, y=0.9, NOISE=0.0)
     assert wall.step(np.ones(2))[2]
     assert wall.x == 1
     assert {steps for _, steps in played("PuddleWorld", lambda env, _: np.array([-1.0, -1.0]), 3)} == {100}
-    assert not placed("PuddleWorld", x=1.0, y=0.83, NOISE=0.0).step(np.ones(2))[2]
+    assert not begun("PuddleWorld", x=1.0, y=0.83, NOISE=0.0).step(np.ones(2))[2]
 
 
 def test_jobs_wait_for_what_was_sent_before_them() -> None:
@@ -275,10 +275,10 @@ def test_jobs_wait_for_what_was_sent_before_them() -> None:
     assert mean_return("Queues", first_done, 30) > bound("Queues", "learned")
     assert mean_return("Queues", lambda env, _: 0, 30) < bound("Queues", "failed")
     assert {steps for _, steps in played("Queues", first_done, 3)} == {100}
-    costs = [placed("Queues", waits=[wait, 0.0, 0.0]).step(server)[1] for wait, server in ((0, 0), (5, 0), (5, 2))]
+    costs = [begun("Queues", waits=[wait, 0.0, 0.0]).step(server)[1] for wait, server in ((0, 0), (5, 0), (5, 2))]
     assert costs[1] == pytest.approx(costs[0] - 0.5)
     assert costs[2] == pytest.approx(costs[0] / 0.4)
-    env = placed("Queues", waits=[9.0, 9.0, 0.0], BETWEEN=0.0)
+    env = begun("Queues", waits=[9.0, 9.0, 0.0], BETWEEN=0.0)
     assert env.step(1)[1] == pytest.approx(-0.1 * env.waits[1])
     assert env.waits[0] == 9
     assert env.waits[1] > 9
@@ -295,14 +295,14 @@ def test_a_boat_must_tack_to_its_mark() -> None:
 
     assert mean_return("Sailing", tack) > bound("Sailing", "good")
     upwind: dict[str, Any] = {"x": -3.0, "y": 0.0, "wind": 0.0}
-    assert placed("Sailing", heading=0.0, **upwind).step(np.zeros(1))[1:3] == (pytest.approx(-0.02), False)
-    closer = placed("Sailing", heading=1.0, **upwind).step(np.zeros(1))[1]
+    assert begun("Sailing", heading=0.0, **upwind).step(np.zeros(1))[1:3] == (pytest.approx(-0.02), False)
+    closer = begun("Sailing", heading=1.0, **upwind).step(np.zeros(1))[1]
     assert 0.03 < closer < 0.12
-    there = placed("Sailing", heading=0.0, x=-0.5, y=0.0, wind=2.0)
+    there = begun("Sailing", heading=0.0, x=-0.5, y=0.0, wind=2.0)
     assert there.step(np.zeros(1))[1:3] == (pytest.approx(0.2 - 0.02 + 2), True)
     assert there.wind != 2.0
-    assert placed("Sailing", heading=math.pi / 2, **upwind).way() < placed("Sailing", heading=2.0, **upwind).way() == 1
-    lost = placed("Sailing", heading=math.pi, x=-4.9, y=0.0, wind=0.0).step(np.zeros(1))
+    assert begun("Sailing", heading=math.pi / 2, **upwind).way() < begun("Sailing", heading=2.0, **upwind).way() == 1
+    lost = begun("Sailing", heading=math.pi, x=-4.9, y=0.0, wind=0.0).step(np.zeros(1))
     assert lost[1:3] == (pytest.approx(-0.2 - 0.02 - 1), True)
 
 
@@ -315,13 +315,212 @@ def test_what_is_fed_arrives_five_steps_later() -> None:
 
     assert mean_return("Feeding", count) > bound("Feeding", "good")
     for dose in (-1.0, 1.0):
-        env = placed("Feeding", level=1.0)
+        env = begun("Feeding", level=1.0)
         env.step(np.array([dose]))
         for _ in range(5):
             before = env.level
             env.step(np.zeros(1))
         assert env.level - before + env.eaten == pytest.approx(0.2 + 0.2 * dose)
     for level, cost in ((1.0, 0.0), (0.8, 0.0), (0.4, 0.3), (1.6, 0.3)):
-        env = placed("Feeding", level=level)
+        env = begun("Feeding", level=level)
         assert env.step(np.zeros(1))[1] == pytest.approx(-cost, abs=0.2)
         assert -env.step(np.zeros(1))[1] == pytest.approx(max(0, 0.7 - env.level, env.level - 1.3))
+
+
+def test_a_racing_car_keeps_to_the_road() -> None:
+    """Up slowly and round the bend fast reaches the finish; a car that leaves the road is at the start, and stands."""
+
+    def drive(env: Any, _: Any) -> int:
+        right, up = (2, 0) if env.y >= 5 else (0, 1)
+        return int(3 * (np.sign(right - env.right) + 1) + np.sign(up - env.up) + 1)
+
+    assert mean_return("Racetrack", drive) > bound("Racetrack", "learned")
+    assert np.allclose(played("Racetrack", lambda env, _: 4, 3), (-6, 60))
+    for place, speeds, action, then, reward in (
+        ((1, 0), (0, 0), 5, (1, 1), -0.1),  # faster upwards
+        ((1, 1), (0, 2), 5, (1, 3), -0.1),  # no faster than 2
+        ((1, 1), (0, 0), 0, (1, 1), -0.1),  # and not backwards
+        ((2, 5), (1, 0), 4, (3, 5), -0.1),
+        ((2, 4), (1, 0), 4, None, -0.1),  # the bend is above
+        ((1, 6), (0, 2), 4, None, -0.1),  # beyond it
+        ((6, 6), (2, 0), 4, (8, 6), 2.9),
+    ):
+        env = begun("Racetrack", SLIP=0)
+        (env.x, env.y), (env.right, env.up) = place, speeds
+        assert env.step(action)[1:3] == (pytest.approx(reward), reward > 0)
+        if then is None:
+            assert (env.y, env.right, env.up) == (0, 0, 0)
+            assert env.x < 3
+        else:
+            assert (env.x, env.y) == then
+    assert {begun("Racetrack").reset(seed=seed)[0][:8].argmax() for seed in range(20)} == {0, 1, 2}
+    assert begun("Racetrack", x=2, y=1, right=1, up=2).observe().nonzero()[0].tolist() == [2, 9, 17, 21]
+    assert begun("Racetrack", x=8, y=7).observe().nonzero()[0].tolist() == [7, 15, 16, 19]
+    slipping = begun("Racetrack", SLIP=1, x=1, y=0, up=1)
+    slipping.step(8)
+    assert (slipping.right, slipping.up, slipping.y) == (0, 1, 1)
+
+
+def test_four_stones_in_line_win_a_game() -> None:
+    """Every line of four wins, on any board, and nothing else does: a column goes on in no other."""
+    wins = begun("ConnectFour")._wins
+    cells = {(x, y): 1 << 5 * x + y for x in range(5) for y in range(4)}
+    of_four = [
+        [(x + step * dx, y + step * dy) for step in range(4)]
+        for (x, y), (dx, dy) in itertools.product(cells, ((0, 1), (1, 0), (1, 1), (1, -1)))
+    ]
+    lines = [sum(cells[at] for at in line) for line in of_four if cells.keys() >= set(line)]
+    assert len(lines) == 17
+    rng = np.random.default_rng(1)
+    for density in rng.uniform(0.2, 0.8, 500):
+        stones = sum(bit for bit in cells.values() if rng.random() < density)
+        assert wins(stones) == any(stones & line == line for line in lines)
+
+
+def test_a_game_of_four_in_a_row_is_against_one_that_sees_its_wins() -> None:
+    """Who wins where it can and hinders the other where it must earns what is good; the first column alone loses."""
+
+    def look_ahead(env: Any, _: Any) -> int:
+        free = [column for column in (2, 1, 3, 0, 4) if env.heights[column] < 4]
+        for stones in (env.mine, env.others):
+            for column in free:
+                if env._wins(stones | env._stone(column)):
+                    return column
+        return free[0]
+
+    found = played("ConnectFour", look_ahead, 200)
+    assert {total for total, _ in found} <= {-1, 0, 1}
+    assert np.mean([total for total, _ in found]) > bound("ConnectFour", "good")
+    assert mean_return("ConnectFour", lambda env, _: 0) < 0
+    assert {sum(begun("ConnectFour").reset(seed=seed)[0]) for seed in range(20)} == {0, 1}
+    assert begun("ConnectFour", mine=0, others=0b111, heights=[3, 0, 0, 0, 0]).step(4)[1:3] == (-1, True)
+    assert begun("ConnectFour", mine=0b111, others=0b111 << 5, heights=[3, 3, 0, 0, 0]).step(0)[1:3] == (1, True)
+    assert begun("ConnectFour", mine=0, others=0, heights=[4, 0, 0, 0, 0]).step(0)[1:3] == (-1, True)
+    for heights in ([3, 4, 4, 4, 4], [3, 3, 4, 4, 4]):
+        assert begun("ConnectFour", mine=0, others=0, heights=heights).step(0)[1:3] == (0, True)
+    seen, *others = begun("ConnectFour", mine=0, others=0, heights=[0] * 5).step(3)
+    assert (seen[:20].nonzero()[0].tolist(), seen[20:].sum(), others[:2]) == ([12], 1, [0, False])
+
+
+def test_a_tape_is_copied_until_a_symbol_is_wrong() -> None:
+    """Who writes what is read and goes on earns the length of the tape, and who writes one symbol soon is wrong."""
+
+    def copy(_: Any, observation: Any) -> int:
+        return 12 + int(observation.argmax())
+
+    found = played("Copying", copy, 200)
+    assert {total for total, _ in found} == set(range(5, 21))
+    assert all(total == steps for total, steps in found)
+    assert mean_return("Copying", copy, 200) > bound("Copying", "learned")
+    assert mean_return("Copying", lambda env, _: 12) < bound("Copying", "failed")
+    assert played("Copying", lambda env, _: 8, 1) == [(0, 40)]
+    env = begun("Copying", tape=[2, 3], head=0)
+    assert env.step(12 + 2)[1:3] == (1, False)
+    seen, *others = env.step(8 + 1)  # to the right, and nothing is written
+    assert (seen.tolist(), others[:2]) == ([0, 0, 0, 0, 1], [0, False])
+    assert env.step(1)[0].tolist() == [0, 0, 0, 1, 0]  # back to the left
+    assert begun("Copying", tape=[2, 3], head=0).step(0)[0].tolist() == [0, 0, 0, 0, 1]
+    assert env.step(12 + 2)[1:3] == (0, True)
+    assert begun("Copying", tape=[2], head=0).step(4 + 2)[1:3] == (1, True)
+
+
+def test_a_lift_takes_four_people_down() -> None:
+    """Who fetches the uppermost first earns what is good, and a lift that stays below pays for all who ever came."""
+
+    def fetch(env: Any, _: Any) -> int:
+        if env.waiting[env.floor] and env.riding < 4:
+            return 2
+        return 0 if any(env.waiting[env.floor + 1 :]) and not env.riding else 1
+
+    found = played("Elevator", fetch, 40)
+    assert {steps for _, steps in found} == {60}
+    assert np.mean([total for total, _ in found]) > bound("Elevator", "good")
+    assert mean_return("Elevator", lambda env, _: 1) == pytest.approx(-0.02 * 0.3 * 60 * 61 / 2, rel=0.1)
+    env = begun("Elevator", COMING=0, waiting=[0, 6, 0, 0, 1])
+    for action, floor, riding, waiting in (
+        (1, 0, 0, 7),
+        (2, 0, 0, 7),
+        (0, 1, 0, 7),
+        (2, 1, 4, 3),
+        (2, 1, 4, 3),
+        (0, 2, 4, 3),
+        (1, 1, 4, 3),
+        (1, 0, 0, 3),
+        (0, 1, 0, 3),
+        (2, 1, 2, 1),
+    ):
+        seen, reward, is_over, *_ = env.step(action)
+        assert (env.floor, env.riding, sum(env.waiting)) == (floor, riding, waiting)
+        assert (reward, is_over) == (pytest.approx(-0.02 * waiting), False)
+    assert seen.tolist() == [0, 0, 0, 0, 0.25, 0, 1, 0, 0, 0, 0.5]
+    for _ in range(6):
+        env.step(0)
+    assert (env.floor, env.riding) == (4, 2)
+    coming = begun("Elevator", COMING=1)
+    for _ in range(50):
+        coming.step(1)
+    assert (coming.waiting[0], sum(coming.waiting), min(coming.waiting[1:]) > 0) == (0, 50, True)
+
+
+def test_a_king_leans_against_the_wind() -> None:
+    """Who reckons with the wind is soon at the goal, and who goes to the right alone is blown past it."""
+
+    wind, moves = (0, 0, 0, 1, 1, 1, 2, 2, 1, 0), begun("WindyGrid").MOVES
+
+    def following(x: int, y: int, move: tuple[int, int]) -> list[tuple[int, int]]:
+        blown = (wind[x] - 1, wind[x], wind[x] + 1) if wind[x] else (0,)
+        return [(min(max(x + move[0], 0), 9), min(max(y + move[1] + up, 0), 6)) for up in blown]
+
+    worth = dict.fromkeys(itertools.product(range(10), range(7)), 0.0)
+
+    def after(x: int, y: int, move: tuple[int, int]) -> float:
+        reached = following(x, y, move)
+        return sum(worth[at] for at in reached) / len(reached)
+
+    for _ in range(25):
+        worth |= {at: max(after(*at, move) for move in moves) - 1 for at in worth if at != (7, 3)}
+
+    def against(env: Any, _: Any) -> int:
+        return max(range(8), key=lambda action: after(env.x, env.y, moves[action]))
+
+    assert mean_return("WindyGrid", against) > bound("WindyGrid", "good")
+    assert np.allclose(played("WindyGrid", lambda env, _: 0, 1), (-10, 100))
+    for x, blown in ((0, {0}), (3, {0, 1, 2}), (6, {1, 2, 3}), (9, {0})):
+        env, found = begun("WindyGrid"), set()
+        for _ in range(60):
+            env.x, env.y = x, 2
+            env.step(1)
+            assert env.x == max(x - 1, 0)
+            found.add(env.y - 2)
+        assert found == blown
+    env, ends = begun("WindyGrid"), set()
+    for _ in range(60):
+        env.x, env.y = 8, 2
+        ends.add((env.step(0)[2], env.y))
+    assert ends == {(False, 1), (False, 2), (True, 3)}
+    env = begun("WindyGrid", x=9, y=2)
+    env.step(6)
+    assert (env.x, env.y) == (9, 2)
+    env = begun("WindyGrid", x=7, y=6)
+    env.step(7)
+    assert (env.x, env.y) == (8, 6)
+    assert begun("WindyGrid", x=9, y=3).step(1)[0].nonzero()[0].tolist() == [8, 13]
+    assert begun("WindyGrid", GOAL=(1, 3)).step(6)[1:3] == (-0.1, True)
+    assert begun("WindyGrid", GOAL=(1, 3)).step(7)[1:3] == (-0.1, False)
+
+
+def test_bits_are_equal_after_as_many_steps_as_differ() -> None:
+    """Each bit that differs is turned once, and the last pays 1; one that is turned twice is as it was."""
+
+    def turn(env: Any, observation: Any) -> int:
+        return int((observation[:5] != observation[5:]).argmax())
+
+    found = played("BitFlip", turn, 100)
+    assert all(total == pytest.approx(1.1 - 0.1 * steps) for total, steps in found)
+    assert {steps for _, steps in found} == set(range(1, 6))
+    assert mean_return("BitFlip", lambda env, _: 0, 100) < bound("BitFlip", "random")
+    assert np.mean([total for total, _ in found]) > bound("BitFlip", "good")
+    env = begun("BitFlip", bits=[0, 0, 0, 0, 1], goal=[0, 0, 0, 0, 0])
+    assert env.step(0)[1:3] == (-0.1, False)
+    assert env.step(0)[1:3] == (-0.1, False)
+    assert env.step(4)[1:3] == (1, True)
