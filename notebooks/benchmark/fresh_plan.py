@@ -7,8 +7,8 @@ environments are among them, in the first plan also the new kinds on known envir
 new seeds. When the runs of one plan have changed a rule, the next plan has environments and kinds of its own.
 
 The plans depend on this file, on the environments and faults of each (`fresh_environments.py` and `fresh_faults.py`,
-`second_environments.py` and `second_faults.py`, and so on to `seventh_environments.py` and `seventh_faults.py`), and on
-what they take from `plan.py`.
+`second_environments.py` and `second_faults.py`, and so on to `eighth_environments.py` and `eighth_faults.py`), and on what
+they take from `plan.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if __package__ in (None, ""):  # started as a script
 
 import polars as pl
 
+from benchmark.eighth_environments import EIGHTH_TASKS
+from benchmark.eighth_faults import EIGHTH_KINDS
 from benchmark.environments import Task
 from benchmark.faults import STRENGTHS, TRAINERS
 from benchmark.fifth_environments import FIFTH_TASKS
@@ -59,7 +61,8 @@ LOTS = ("fresh", *(f"fresh_{number}" for number in range(2, 11)))
 """Folders of the samples, the oldest first. A lot judges the rules once; if a rule changes for what it showed, the
 batches that nobody has looked at are the next lot."""
 
-FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT, SIXTH_LOT, SEVENTH_LOT, EIGHTH_LOT, NINTH_LOT, TENTH_LOT = LOTS
+FIRST_LOT, SECOND_LOT, THIRD_LOT, FOURTH_LOT, FIFTH_LOT = LOTS[:5]
+SIXTH_LOT, SEVENTH_LOT, EIGHTH_LOT, NINTH_LOT, TENTH_LOT = LOTS[5:]
 
 USED_UP = frozenset(LOTS) - {TENTH_LOT}
 """Lots that judged older rules: a rule was changed since, for what they showed or for another reason."""
@@ -429,7 +432,26 @@ SEVENTH_PLAN = FreshPlan(
     lot=NINTH_LOT,
 )
 
-PLANS = (FIRST_PLAN, SECOND_PLAN, THIRD_PLAN, FOURTH_PLAN, FIFTH_PLAN, SIXTH_PLAN, SEVENTH_PLAN)
+EIGHTH_PLAN = FreshPlan(
+    seed="the eighth plan of fresh runs",
+    first_run=8000,
+    first_seed=2**27,
+    tasks=EIGHTH_TASKS,
+    kinds=tuple(EIGHTH_KINDS),
+    # Those of the sixth and seventh plan again: they break most runs.
+    known_kinds=SIXTH_PLAN.known_kinds,
+    sound_runs=(7, 0),
+    kind_runs=(4, 0),
+    known_kind_runs=2,
+    rlmutation_runs=(1, 4),
+    shortest=200,
+    longest=700,
+    broken_longest=600,
+    left=150,
+    lot=TENTH_LOT,
+)
+
+PLANS = (FIRST_PLAN, SECOND_PLAN, THIRD_PLAN, FOURTH_PLAN, FIFTH_PLAN, SIXTH_PLAN, SEVENTH_PLAN, EIGHTH_PLAN)
 
 
 def make_fresh_plan() -> tuple[Entry, ...]:

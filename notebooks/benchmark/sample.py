@@ -1,9 +1,9 @@
 """Samples the runs of the benchmark, batch by batch; what is there is not sampled again.
 
-    python notebooks/benchmark/sample.py --out FOLDER [--jobs 1] [--minutes N] [--only fresh_9]
+    python notebooks/benchmark/sample.py --out FOLDER [--jobs 1] [--minutes N] [--only fresh_10]
 
 Every finished batch is one file of rows and one of runs under FOLDER/batches, or under FOLDER/held_back, FOLDER/fresh
-and FOLDER/fresh_9 for what is not judged before the end. Ctrl-C, or a kill, costs the batches in progress and nothing
+and FOLDER/fresh_10 for what is not judged before the end. Ctrl-C, or a kill, costs the batches in progress and nothing
 else: the same command goes on from there.
 """
 
