@@ -7,8 +7,8 @@ environments are among them, in the first plan also the new kinds on known envir
 new seeds. When the runs of one plan have changed a rule, the next plan has environments and kinds of its own.
 
 The plans depend on this file, on the environments and faults of each (`fresh_environments.py` and `fresh_faults.py`,
-`second_environments.py` and `second_faults.py`, and so on to `eighth_environments.py` and `eighth_faults.py`), and on what
-they take from `plan.py`.
+`second_environments.py` and `second_faults.py`, and so on to `eighth_environments.py` and `eighth_faults.py`), and on
+what they take from `plan.py`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from benchmark.faults import KINDS, TRAINERS
 from benchmark.fresh_environments import EVERY_TASK, FRESH_TASKS
 from benchmark.fresh_faults import EVERY_KIND, FRESH_KINDS
 from benchmark.fresh_plan import (
+    EIGHTH_PLAN,
     FIFTH_PLAN,
     FIRST_PLAN,
     FOURTH_PLAN,
@@ -223,8 +224,9 @@ def test_a_beginning_of_a_fresh_plan_holds_some_of_everything(drawn: FreshPlan) 
         (FIFTH_PLAN, 150, 540, 120, 18),
         (SIXTH_PLAN, 150, 750, 120, 24),
         (SEVENTH_PLAN, 150, 440, 120, 27),
+        (EIGHTH_PLAN, 200, 800, 150, 63),
     ],
-    ids=["second", "third", "fourth", "fifth", "sixth", "seventh"],
+    ids=["second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"],
 )
 def test_fresh_runs_are_as_long_as_people_train(
     drawn: FreshPlan, shortest: int, longest: int, left: int, long: int
@@ -252,7 +254,7 @@ def test_the_readme_has_the_numbers_of_a_fresh_plan(drawn: FreshPlan) -> None:
     assert f"{len(fresh_plan.make_fresh_plan())} [fresh runs]" in text
     counts = f"{len(entries)} runs with {round(sum(entry.updates for entry in entries), -3):,} updates"
     assert f"{counts} in {len(drawn.batches())} batches" in text
-    number = {6: "six", 7: "seven", 8: "eight", 9: "nine"}[len(drawn.tasks)]
+    number = {6: "six", 7: "seven", 8: "eight", 9: "nine", 12: "twelve"}[len(drawn.tasks)]
     assert f"sound runs: {len(new)} on {number} environments that are in no other part, {long} of them longer" in text
     if known := len(sound) - len(new):
         assert f"and {known} on known ones" in text
