@@ -31,6 +31,7 @@ from benchmark.fresh_plan import (
     SECOND_LOT,
     SEVENTH_LOT,
     SIXTH_LOT,
+    TENTH_LOT,
     THIRD_LOT,
     USED_UP,
 )
@@ -61,6 +62,7 @@ EARLIER: Mapping[str, str] = {
     SIXTH_LOT: "the sixth lot of fresh runs, judged once before the critic was asked only where it is flat",
     SEVENTH_LOT: "the seventh lot of fresh runs, judged once before less telemetry was judged anew",
     EIGHTH_LOT: "the eighth lot of fresh runs, judged once before less telemetry was judged anew",
+    NINTH_LOT: "the ninth lot of fresh runs, judged once before runs without a control became unclear",
 }
 """What is said of older lots of fresh runs, by folder."""
 
@@ -77,6 +79,7 @@ TITLES: Mapping[str, str] = {
     SEVENTH_LOT: "Seventh lot",
     EIGHTH_LOT: "Eighth lot",
     NINTH_LOT: "Ninth lot",
+    TENTH_LOT: "Tenth lot",
 }
 """What the lots are called in tables."""
 

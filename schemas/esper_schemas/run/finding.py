@@ -168,7 +168,7 @@ def resolve_run(run: str | Path | None, root: Place) -> StoredRun:
     if is_url(run):
         place = parse_place(run)
         raise NotARunError(f"{place} is not an Esper run: there is no {place / HEADER_NAME}")
-    missing, advice = f"no run {run}", "pass a path, or a name under --root"
+    missing, advice = f"no run {run}", "pass a path, or the name of a run in that folder"
     if Path(run).is_dir():
         missing = f"{run} is not an Esper run (it has no {HEADER_NAME}), and no run has that name"
         advice = f"{advice}; {import_first(run)}"
