@@ -42,7 +42,7 @@ class JudgedRun(RunReader):
         settings, env = self.settings, self.header.env
         said = []
         if self.references:
-            said.append(f"Its return was judged beside {listed([one.name for one in self.references], MOST_NAMED)}.")
+            said.append(f"It was judged beside {listed([one.name for one in self.references], MOST_NAMED)}.")
         for one in self.references:
             states = [name for name, is_so in (("critical", one.is_critical), ("damaged", one.is_damaged)) if is_so]
             if states:

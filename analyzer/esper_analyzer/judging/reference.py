@@ -56,8 +56,7 @@ MOST_AGES = 500
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """The level of one run by age: the lowest that it had since `SLOWER` times that age, of its smoothed return or of
-    what its critic explained.
+    """The level of one run by age: the lowest smoothed return, or explained variance, since `SLOWER` times that age.
 
     Attributes:
         ages: ages, rising, in environment steps or updates.

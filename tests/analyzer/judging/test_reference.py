@@ -403,8 +403,8 @@ def test_a_report_names_its_references(record: Record) -> None:
     assert open_run("a", root, settings=beside).report().run.references == ["b", "stuck"]
     assert open_run("stuck", root).report().run.references == []
     explained = open_run("stuck", root, settings=beside).explain()
-    assert [*explained.remarks] == ["Its return was judged beside a, b."]
-    assert "Its return was judged beside a, b." in " ".join(
+    assert [*explained.remarks] == ["It was judged beside a, b."]
+    assert "It was judged beside a, b." in " ".join(
         CliRunner()
         .invoke(main, ["explain", "stuck", "--root", str(root), "--reference", "a", "--reference", "b"])
         .output.split()
@@ -419,7 +419,7 @@ def test_a_reference_of_another_environment_is_not_one(record: Record) -> None:
     record(rows_earning(RISES), "sound", env="CartPole-v1")
     beside = with_references(["other", "sound"], other.parent)
     remarks = open_run("stuck", other.parent, settings=beside).report().verdict.reasons
-    assert "Its return was judged beside sound." in remarks
+    assert "It was judged beside sound." in remarks
     assert "It is of CartPole-v1, and was not judged beside other, which is of Hopper-v5." in remarks
     alone = open_run("sound", other.parent, settings=with_references(["sound"], other.parent)).report()
     assert "It was judged beside no other run: the only reference is this run itself." in alone.verdict.reasons

@@ -50,7 +50,7 @@ def test_fewer_than_three_are_none(root: Path) -> None:
     said = f"It was judged beside no other run: fewer than 3 other runs of CartPole-v1 with {{}} in {root} are healthy."
     assert said.format("no named trainer") in reasons("a", root, root)
     assert said.format("another trainer") in reasons("foreign", root, root)
-    assert "Its return was judged beside b." in reasons("a", root, root, "b")  # who is named counts alone
+    assert "It was judged beside b." in reasons("a", root, root, "b")  # who is named counts alone
     assert said.format("no named trainer") in reasons("a", root, root, "other")  # beside what is said of that one
 
 
@@ -122,7 +122,7 @@ def test_a_run_without_an_environment_is_beside_those_that_are_named(record: Rec
     told = reasons("unnamed", root, root)
     said = f"no environment is named, by which runs in {root} are found; name references one by one."
     assert f"It was judged beside no other run: {said}" in told
-    assert "Its return was judged beside a, x." in reasons("unnamed", root, "a", "x")
+    assert "It was judged beside a, x." in reasons("unnamed", root, "a", "x")
 
 
 def test_a_reference_that_is_no_good_is_told(record: Record, root: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_list_of_the_only_reference_says_so(root: Path) -> None:
 
 def test_a_run_that_is_named_counts_among_those_of_its_folder(root: Path) -> None:
     """To name one of the three as well takes none of them away."""
-    assert any(reason.startswith("Its return was judged beside") for reason in reasons("stuck", root, root, "a"))
+    assert any(reason.startswith("It was judged beside") for reason in reasons("stuck", root, root, "a"))
     for named in ([str(root), "a"], ["a", str(root)]):
         found = open_run("stuck", root, settings=with_references(named, root)).references
         assert sorted(one.name for one in found) == ["a", "b", "c"]
