@@ -65,7 +65,9 @@ def test_a_reference_is_for_stop_on(rec: Rec, runs: Path) -> None:
     assert done.err.splitlines()[-1].endswith("--reference is what --stop-on judges beside; give --stop-on as well")
     done = rec("train", *SMALL, "--updates", "3", "--reference", "nowhere", "--stop-on", "critical")
     assert done.code == 2
-    assert "no run nowhere under runs (latest there: none); pass a path, or the name of a run in that folder" in done.err
+    assert (
+        "no run nowhere under runs (latest there: none); pass a path, or the name of a run in that folder" in done.err
+    )
     assert not runs.exists()
     with Recorder.open(runs, run_id="hopper", env="Hopper-v5") as hopper:
         for i in range(30):
