@@ -100,8 +100,8 @@ def critic_rules() -> list[Rule]:
             f"Updates in which the critic explained less than {as_percent(LESS)} of what those of its references did",
             unless_at_goal(of_column("critic_below_reference")),
             Bands(warning=(at_least(15),), critical=(at_least(30),), nonfinite="unknown"),
-            "Sound critics had learned this by then, and the return does not rise; look at the targets, the learning"
-            " rate and the gradients of this one.",
+            "Sound critics had learned this by then; look at the targets, the learning rate and the gradients of this"
+            " one.",
             question="critic",
             needs=("explained_variance",),
             hold=(1, 1),
