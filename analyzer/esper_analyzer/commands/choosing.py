@@ -198,9 +198,9 @@ def judging_options(command: Callable[..., int]) -> Callable[..., int]:
         "references",
         multiple=True,
         metavar="RUN",
-        help="Sound run of the same task, beside which the return is judged: a path, a URL, a name under --root, or a"
-        " log; a folder of runs stands for those that are healthy. Repeat it: of three or more, the lowest third is"
-        " left out.",
+        help="Sound run of the same task, beside which return and critic are judged: a path, a URL, a name under"
+        " --root, or a log; a folder of runs stands for those that are healthy. Repeat it: of three or more, the lowest"
+        " third is left out.",
     )
     goal = click.option(
         "--return-goal",

@@ -100,8 +100,9 @@ def describe_presets() -> str:
     "references",
     multiple=True,
     metavar="RUN",
-    help="Sound run of the same task, beside which --stop-on judges the return: a path, a URL, or a name under --out;"
-    " a folder of runs stands for those that are healthy. Repeat it: of three or more, the lowest third is left out.",
+    help="Sound run of the same task, beside which --stop-on judges return and critic: a path, a URL, or a name under"
+    " --out; a folder of runs stands for those that are healthy. Repeat it: of three or more, the lowest third is left"
+    " out.",
 )
 @upload_option
 @redact_option
