@@ -20,6 +20,7 @@ from esper_analyzer.commands.choosing import (
     verify_option,
     write_document,
 )
+from esper_schemas.console import say
 from esper_schemas.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -83,9 +84,19 @@ def _report(opened: Run, ranks: Ranks, form: str, output: Path | None) -> int:
         )
     if to_screen:
         write_lines(report_lines(made, opened.settings.thresholds, terminal_size(sys.stdout)[0], explained))
+        _tell_of_others(opened, made)
     else:
         write_document(document, output)
     return ExitCode.DAMAGED if made.is_damaged else ExitCode.FINE
+
+
+def _tell_of_others(run: Run, made: Report) -> None:
+    """Say on standard error that a run of which nobody is sure could be judged beside others of its folder."""
+    from esper_analyzer.listing.siblings import tip_beside
+
+    is_alone = not (run.settings.references or run.settings.references_in)
+    if is_alone and made.verdict.level in ("warning", "unknown") and (told := tip_beside(run)):
+        say(told)
 
 
 def _document(form: str, run: Run, rank: Ranks, found: RunIndex) -> tuple[Report, Explanation | None, str]:

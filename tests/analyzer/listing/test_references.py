@@ -305,6 +305,20 @@ def test_a_list_says_what_could_be_judged_beside_others(root: Path) -> None:
     assert CliRunner().invoke(main, ["runs", str(apart)]).stderr.endswith(f"--reference '{apart}'\n")
 
 
+def test_a_report_says_that_others_of_its_task_lie_beside_it(root: Path) -> None:
+    """As text, of a run that nobody is sure of, where three others are of its task; with the option to type."""
+
+    def told(*asked: str) -> str:
+        return CliRunner().invoke(main, ["report", "--root", str(root), *asked]).stderr
+
+    tip = "other runs of CartPole-v1 lie beside this one; to judge it beside those that are healthy: --reference "
+    assert told("stuck").endswith(f"{tip}{root}\n")
+    for asked in (["a"], ["stuck", "--format", "json"], ["stuck", "--reference", str(root)]):
+        assert "lie beside" not in told(*asked), asked
+    (root / "c" / "run.json").write_text("{")
+    assert "lie beside" not in told("stuck")
+
+
 def test_two_runs_are_explained_without_references(root: Path) -> None:
     """Nothing is judged then, so the option is refused before anything is read."""
     done = CliRunner().invoke(main, ["explain", "a", "stuck", "--root", str(root), "--reference", "no such run"])
