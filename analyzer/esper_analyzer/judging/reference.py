@@ -149,10 +149,11 @@ class _LevelsOfAll:
         if not self._by_updates:
             return None
         update, steps = row["update"], row["env_steps"]
+        of_runs: Sequence[Levels]
         if self._by_steps is not None and steps is not None and math.isfinite(steps):
             age, of_runs = float(steps), self._by_steps
         elif update is not None:
-            age, of_runs = float(update), list(self._by_updates)
+            age, of_runs = float(update), self._by_updates
         else:
             return None
         levels = sorted(one.at(age) for one in of_runs)

@@ -306,14 +306,24 @@ def test_a_list_says_what_could_be_judged_beside_others(root: Path) -> None:
 
 
 def test_a_report_says_that_others_of_its_task_lie_beside_it(root: Path) -> None:
-    """As text, of a run that nobody is sure of, where three others are of its task; with the option to type."""
+    """As text, of a run that nobody is sure of, where three others are of its task; with the option to type.
+
+    One of them that cannot be read is none, and the report is there all the same.
+    """
 
     def told(*asked: str) -> str:
-        return CliRunner().invoke(main, ["report", "--root", str(root), *asked]).stderr
+        done = CliRunner().invoke(main, ["report", "--root", str(root), *asked])
+        assert done.exit_code == 0
+        return done.stderr
 
     tip = "other runs of CartPole-v1 lie beside this one; to judge it beside those that are healthy: --reference "
     assert told("stuck").endswith(f"{tip}{root}\n")
-    for asked in (["a"], ["stuck", "--format", "json"], ["stuck", "--reference", str(root)]):
+    for asked in (
+        ["a"],
+        ["stuck", "--format", "json"],
+        ["stuck", "--reference", str(root)],
+        ["stuck", "--reference", "other"],  # of another environment, so that it is judged alone
+    ):
         assert "lie beside" not in told(*asked), asked
     (root / "c" / "run.json").write_text("{")
     assert "lie beside" not in told("stuck")
