@@ -24,6 +24,8 @@ import polars as pl
 from benchmark.corpus import Corpus
 from benchmark.outcomes import Label
 from benchmark.plan import SOUND
+from esper_analyzer.judging.published_goals import published_goal
+from esper_analyzer.judging.task import Task
 from esper_schemas.exit_codes import ExitCode
 
 FOLDER = Path(__file__).with_name("public")
@@ -62,7 +64,9 @@ LONGER: Mapping[str, int] = {"cleanrl_cartpole_solved": 976}
 
 
 def read(folder: Path = FOLDER) -> Corpus:
-    """Read a folder of public runs; one whose `expected` is not in `LABELS` is unclear.
+    """Read a folder of public runs, with the goals by which they are judged as nobody declared one.
+
+    One whose `expected` is not in `LABELS` is unclear.
 
     A broken run begins `TOLERANCE` updates before its onset, and has its `deadline` as many after it.
 
@@ -74,7 +78,8 @@ def read(folder: Path = FOLDER) -> Corpus:
     parts = every.partition_by("case", as_dict=True, include_key=False, maintain_order=True)
     rows = {str(name): part for (name,), part in parts.items() if name in cases}
     labels = pl.DataFrame([_label(name, cases[name], part) for name, part in rows.items()], infer_schema_length=None)
-    return Corpus(labels, rows)
+    goals = {name: published_goal(Task(env)) for name, env in labels.select("name", "env").iter_rows()}
+    return Corpus(labels, rows, {name: goal for name, goal in goals.items() if goal is not None})
 
 
 def unknown(labels: pl.DataFrame) -> list[str]:

@@ -8,7 +8,6 @@ import polars as pl
 
 from esper_analyzer.judging.alert_log import AlertLog
 from esper_analyzer.judging.alerts import Alert, Episode
-from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.judged_run import JudgedRun
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude
 from esper_analyzer.measuring.buckets import Buckets
@@ -28,12 +27,13 @@ class Judged:
 
 def judged(run: JudgedRun, rows: pl.LazyFrame) -> Judged:
     """Judge rows of a run, which must be in the order of their updates."""
-    judge = Judge(run.settings.rules)
+    judge = run.judge()
     episodes = [one for begun in judge.advance_all(rows) for one in begun]
     dropped = int(rows.select(pl.col("dropped_before").sum()).collect().item() or 0)
     numbering = Numbering.of(rows)
     remarks, missing, stride = [*run.remarks, *numbering.remarks], numbering.missing, numbering.stride
-    verdict = conclude(judge, RunFacts(missing, dropped, remarks=remarks, stride=stride))
+    facts = RunFacts(missing, dropped, 0, remarks, stride, run.value_clip, run.is_goal_published)
+    verdict = conclude(judge, facts)
     log = AlertLog()
     log.add(episodes)
     alerts = log.alerts(judge.in_force.values(), missing, stride)

@@ -207,7 +207,8 @@ def judging_options(command: Callable[..., int]) -> Callable[..., int]:
         type=float,
         metavar="RETURN",
         help="Mean episode return that the task is solved from, in the environment's own rewards."
-        "  [default: that of [return_goals] for the environment, else what the run declares]",
+        "  [default: that of [return_goals] for the environment, else what the run declares, else what Gymnasium"
+        " publishes]",
     )
     return click.option(
         "--thresholds",

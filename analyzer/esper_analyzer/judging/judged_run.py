@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from esper_analyzer.judging.judge import Judge
+from esper_analyzer.judging.published_goals import published_goal
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, MOST_NAMED, Settings
 from esper_analyzer.judging.task import Task
 from esper_analyzer.reading.run_reader import RunReader
@@ -19,16 +20,20 @@ class JudgedRun(RunReader):
     Attributes:
         settings: thresholds and rules.
         task: what it is trained on, and by what.
-        return_goal: the goal of the episode return: what the settings say, else what the run declares; None if neither.
+        return_goal: the goal of the episode return: what the settings say, else what the run declares, else what is
+            published for its environment; None without any of these.
+        is_goal_published: whether the goal is the published one, which nobody has declared.
         references: the reference runs of the settings that it is judged beside.
     """
 
     def __init__(self, directory: StoredRun, settings: Settings = DEFAULT_SETTINGS, *, verifies: bool = False) -> None:
         super().__init__(directory, verifies=verifies)
         self.settings = settings
-        told = settings.return_goal_of(self.header.env)
-        self.return_goal = _finite(self.header.return_goal) if told is None else told
         self.task = Task.of_header(self.header)
+        told = settings.return_goal_of(self.header.env)
+        said = _finite(self.header.return_goal) if told is None else told
+        self.return_goal = published_goal(self.task) if said is None else said
+        self.is_goal_published = said is None and self.return_goal is not None
         self.references = settings.references_of(self.task, self.header.run_uuid)
 
     @property

@@ -155,7 +155,8 @@ def _facts(run: JudgedRun, index: SegmentIndex, rows: pl.LazyFrame, damage: int)
     numbering = numbering_of_index(rows, index)
     dropped = dropped_rows(index, every_row_of(index, rows))
     said = [*run.remarks, *numbering.remarks]
-    return RunFacts(numbering.missing, dropped, damage, said, numbering.stride, run.value_clip)
+    known = (numbering.stride, run.value_clip, run.is_goal_published)
+    return RunFacts(numbering.missing, dropped, damage, said, *known)
 
 
 def together(run: JudgedRun, judged: Mapping[int, Judgement]) -> tuple[list[Alert], Verdict, dict[str, float | None]]:

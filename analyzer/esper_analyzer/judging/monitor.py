@@ -20,6 +20,7 @@ from esper_analyzer.judging.alert_log import AlertLog, gap_alert
 from esper_analyzer.judging.alerts import Alert
 from esper_analyzer.judging.judge import Judge
 from esper_analyzer.judging.plan import READ_TYPES
+from esper_analyzer.judging.published_goals import published_goal
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS, Settings
 from esper_analyzer.judging.task import NO_TASK, Task
 from esper_analyzer.judging.verdict import RunFacts, Verdict, conclude, level_in_force
@@ -67,7 +68,8 @@ def live_monitor(
     Args:
         on_alert: called each time a rule is raised, in the thread that recorded the row, before `record` returns.
         settings: thresholds and rules, see `read_settings`, and the runs to judge beside, see `with_references`.
-        return_goal: the mean episode return that the task is solved from, as in `Recorder.open`.
+        return_goal: the mean episode return that the task is solved from, as in `Recorder.open`; by default what is
+            published for `env`, as in a report.
         env, trainer, config: as in `Recorder.open`; references of another environment are left out, and those that
             were found in a folder also if they are of another trainer, or of other settings of the environment.
         run_uuid: of the run, if it is resumed; it is no reference of itself.
@@ -97,7 +99,10 @@ class LiveMonitor:
         self._log = AlertLog()
         self._on_alert = on_alert
         beside = settings.references_of(task, run_uuid)
-        self._judge = Judge(settings.rules, check_return_goal(return_goal), beside)
+        declared = check_return_goal(return_goal)
+        goal = published_goal(task) if declared is None else declared
+        self._is_goal_published = declared is None and goal is not None
+        self._judge = Judge(settings.rules, goal, beside)
         self._readers = [(name, *_READERS[READ_TYPES[name]]) for name in self._judge.columns]
         self._numbering = Numbering()
         self._untold: list[Range] = []  # gaps before it is known whether they are the stride
@@ -144,7 +149,12 @@ class LiveMonitor:
 
     def _facts(self) -> RunFacts:
         numbering = self._numbering
-        return RunFacts(numbering.missing, remarks=numbering.remarks, stride=numbering.stride)
+        return RunFacts(
+            numbering.missing,
+            remarks=numbering.remarks,
+            stride=numbering.stride,
+            is_goal_published=self._is_goal_published,
+        )
 
     def _judged(self, update: int, row: Mapping[str, Any]) -> list[Alert]:
         """Judge one row; return the alerts that it raises."""

@@ -141,6 +141,7 @@ class RunFacts:
         remarks: remarks to add to the verdict, for example about an assumed definition of the value loss.
         value_clip: by how much an update may move a predicted value, on the scale of the value targets, if the value
             loss is clipped; else None.
+        is_goal_published: whether the goal of the return is that of Gymnasium's registry, which nobody has declared.
     """
 
     missing: Sequence[tuple[int, int]] = ()
@@ -149,11 +150,12 @@ class RunFacts:
     remarks: Sequence[str] = ()
     stride: int = 1
     value_clip: float | None = None
+    is_goal_published: bool = False
 
 
 def conclude(judge: Judge, facts: RunFacts) -> Verdict:
     """Return the verdict on a run whose rows the judge has seen."""
-    broken = _broken(judge)
+    broken = _broken(judge, facts)
     findings = [*(reason for _, reason in broken), *_data(facts)]
     state = _state(judge)
     if not broken or state.level == "unknown":  # else the alerts describe the state of the run
@@ -327,7 +329,7 @@ def _causes(judge: Judge, facts: RunFacts) -> list[str]:
     ]
 
 
-def _broken(judge: Judge) -> list[tuple[Rule, Reason]]:
+def _broken(judge: Judge, facts: RunFacts) -> list[tuple[Rule, Reason]]:
     """Return each rule with an alert that counts, and the finding, in the order of the rules."""
     found: list[tuple[Rule, Reason]] = []
     values = judge.values()
@@ -339,7 +341,10 @@ def _broken(judge: Judge) -> list[tuple[Rule, Reason]]:
         text = episode.describe(values[rule.name], judge.last_update)
         now = judge.measured_now("return_now")
         if _is_of_goal(rule) and judge.return_goal is not None and now is not None:
-            text += f" It is {compact(now)}, and the goal is {judge.return_goal:g}."
+            whose = f"the goal is {judge.return_goal:g}"
+            if facts.is_goal_published:
+                whose = f"in Gymnasium it counts as solved from {judge.return_goal:g} on"
+            text += f" It is {compact(now)}, and {whose}."
         if _is_of_reference(rule):
             text += _beside_references(judge, rule)
         found.append((rule, Reason(level, rule.name, rule.metric, None, episode.since, text, rule.meaning)))

@@ -362,12 +362,8 @@ class LiveFeed(Feed):
             return self._judgement.verdict
         dropped = max(self._dropped, self._dropped_by_attempts)
         remarks = [*self.run.remarks, *self.remarks]
-        return conclude(
-            self._judge,
-            RunFacts(
-                self._numbering.missing, dropped, self.damage, remarks, self._numbering.stride, self.run.value_clip
-            ),
-        )
+        known = (self._numbering.stride, self.run.value_clip, self.run.is_goal_published)
+        return conclude(self._judge, RunFacts(self._numbering.missing, dropped, self.damage, remarks, *known))
 
     def alerts(self) -> list[Alert]:
         """Return what has been found in the rows judged so far: one alert for each rule, as in the report."""

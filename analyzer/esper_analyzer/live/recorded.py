@@ -210,8 +210,8 @@ class RecordedFeed(Feed):
         """Return the verdict after so many rows, which the judge has seen."""
         dropped = self._all_dropped if position == self.total else int(self._dropped[position - 1])
         remarks = [*self.run.remarks, *self._numbering.remarks]
-        facts = RunFacts(missing, dropped, self._damage, remarks, self._numbering.stride, self.run.value_clip)
-        return conclude(judge, facts)
+        known = (self._numbering.stride, self.run.value_clip, self.run.is_goal_published)
+        return conclude(judge, RunFacts(missing, dropped, self._damage, remarks, *known))
 
 
 def _copy(state: _State) -> _State:

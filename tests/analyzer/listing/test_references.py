@@ -24,10 +24,10 @@ from esper_schemas.run import finding
 def root(record: Record) -> Path:
     """A folder with healthy runs: three of one task, one of Hopper-v5, one of a trainer; and a run that never rose."""
     for name in "abc":
-        record(rows_earning(RISES), name, env="CartPole-v1")
+        record(rows_earning(RISES), name, env="Corridor-v0")
     record(rows_earning(RISES), "other", env="Hopper-v5")
-    record(rows_earning(RISES), "foreign", env="CartPole-v1", trainer="another trainer")
-    return record(rows_earning(STUCK[:100]), "stuck", env="CartPole-v1").parent
+    record(rows_earning(RISES), "foreign", env="Corridor-v0", trainer="another trainer")
+    return record(rows_earning(STUCK[:100]), "stuck", env="Corridor-v0").parent
 
 
 def reasons(run: str, root: Path, *references: str | Path) -> list[str]:
@@ -47,7 +47,7 @@ def test_a_folder_stands_for_its_healthy_runs(root: Path) -> None:
 
 def test_fewer_than_three_are_none(root: Path) -> None:
     """Beside the two others of its folder a healthy run is judged alone, and its verdict says why."""
-    said = f"It was judged beside no other run: fewer than 3 other runs of CartPole-v1 with {{}} in {root} are healthy."
+    said = f"It was judged beside no other run: fewer than 3 other runs of Corridor-v0 with {{}} in {root} are healthy."
     assert said.format("no named trainer") in reasons("a", root, root)
     assert said.format("another trainer") in reasons("foreign", root, root)
     assert "It was judged beside b." in reasons("a", root, root, "b")  # who is named counts alone
@@ -110,7 +110,7 @@ def test_settings_keep_the_references_that_they_have(root: Path) -> None:
 def test_the_newest_of_many_count(record: Record) -> None:
     """So that a folder of hundreds costs no more than one of twelve."""
     for number in range(MOST_OF_FOLDER + 2):
-        root = record(rows_earning(RISES), f"seed-{number:02}", env="CartPole-v1").parent
+        root = record(rows_earning(RISES), f"seed-{number:02}", env="Corridor-v0").parent
     beside = with_references([root], root)
     assert {one.name for one in beside.references} == {f"seed-{i:02}" for i in range(2, MOST_OF_FOLDER + 2)}
 
@@ -130,8 +130,8 @@ def test_a_reference_that_is_no_good_is_told(record: Record, root: Path) -> None
     bad = rows_earning(RISES)
     for row in bad[50:]:
         row["value_loss"] = float("nan")
-    record(bad, "bad", env="CartPole-v1")
-    hurt = record(rows_earning(RISES), "hurt", env="CartPole-v1", segment_rows=50)
+    record(bad, "bad", env="Corridor-v0")
+    hurt = record(rows_earning(RISES), "hurt", env="Corridor-v0", segment_rows=50)
     last = sorted(hurt.rglob("*.parquet"))[-1]
     last.write_bytes(last.read_bytes()[:-40])
     assert "bad, beside which it was judged, is critical itself." in reasons("stuck", root, "bad")
@@ -146,7 +146,7 @@ def test_a_list_says_that_no_run_was_judged_beside_one(record: Record, root: Pat
     record(rows_earning(RISES), "another", env="Hopper-v5")
     hopper, cart = ["--filter", "env == Hopper-v5"], ["--reference", "a"]
     where = ["--root", str(root)]
-    said = "warning: judged alone: the references are of CartPole-v1, and these runs of Hopper-v5"
+    said = "warning: judged alone: the references are of Corridor-v0, and these runs of Hopper-v5"
     apart = ["compare", "other", "another", *where]
     for command in (["runs", *where, *hopper], ["fleet", str(root), *where, *hopper], apart):
         assert said in CliRunner().invoke(main, [*command, *cart]).stderr, command
@@ -157,19 +157,19 @@ def test_a_list_says_that_no_run_was_judged_beside_one(record: Record, root: Pat
     hoppers = "Hopper-v5 with no named trainer"
     assert f"judged alone: fewer than 3 other runs of {hoppers} in {root} are healthy" in alone
     foreign = CliRunner().invoke(main, ["runs", *where, "--filter", "name == foreign", "--reference", str(root)]).stderr
-    assert f"fewer than 3 other runs of CartPole-v1 with another trainer in {root} are healthy" in foreign
+    assert f"fewer than 3 other runs of Corridor-v0 with another trainer in {root} are healthy" in foreign
 
 
 @pytest.mark.parametrize("command", [["runs"], ["fleet", "--workers", "1"], ["compare", "a", "b"]])
 def test_a_list_of_the_references_themselves_says_so(command: list[str], record: Record) -> None:
     """No run is judged beside itself, so three healthy runs are judged alone, from the cache too."""
     for name in "abc":
-        root = record(rows_earning(RISES), name, env="CartPole-v1").parent
-    said = f"judged alone: fewer than 3 other runs of CartPole-v1 with no named trainer in {root} are healthy"
+        root = record(rows_earning(RISES), name, env="Corridor-v0").parent
+    said = f"judged alone: fewer than 3 other runs of Corridor-v0 with no named trainer in {root} are healthy"
     for _ in range(2):
         done = CliRunner().invoke(main, [*command, "--root", str(root), "--reference", str(root)])
         assert said in done.stderr
-    record(rows_earning(RISES), "d", env="CartPole-v1")
+    record(rows_earning(RISES), "d", env="Corridor-v0")
     done = CliRunner().invoke(main, [*command, "--root", str(root), "--reference", str(root)])
     assert "judged alone" not in done.stderr
 
@@ -203,7 +203,7 @@ def test_a_run_that_is_resumed_is_no_reference_of_itself(root: Path) -> None:
     """A monitor is told which run it watches."""
     beside = with_references(["a", "b"], root)
     uuid = open_run("a", root).header.run_uuid
-    monitor = live_monitor(settings=beside, env="CartPole-v1", run_uuid=uuid)
+    monitor = live_monitor(settings=beside, env="Corridor-v0", run_uuid=uuid)
     assert [one.name for one in monitor._judge.references] == ["b"]
 
 
@@ -211,7 +211,7 @@ def test_a_monitor_is_beside_those_of_its_trainer(root: Path) -> None:
     """As of its environment, where they were found in a folder."""
     beside = with_references([root], root)
     for trainer, count in ((None, 3), ("another trainer", 0)):
-        monitor = live_monitor(settings=beside, env="CartPole-v1", trainer=trainer)
+        monitor = live_monitor(settings=beside, env="Corridor-v0", trainer=trainer)
         assert len(monitor._judge.references) == count
 
 
@@ -316,7 +316,7 @@ def test_a_report_says_that_others_of_its_task_lie_beside_it(root: Path) -> None
         assert done.exit_code == 0
         return done.stderr
 
-    tip = "other runs of CartPole-v1 lie beside this one; to judge it beside those that are healthy: --reference "
+    tip = "other runs of Corridor-v0 lie beside this one; to judge it beside those that are healthy: --reference "
     assert told("stuck").endswith(f"{tip}{root}\n")
     for asked in (
         ["a"],

@@ -113,7 +113,7 @@ def _run_of(root: Path, updates: int, **odd: Any) -> Path:
     rng = np.random.default_rng(0)
     usual = {"explained_variance": 0.9, "entropy": 1.0, "kl_divergence": 0.006, "clip_fraction": 0.1, "ratio_mean": 1.0}
     with Recorder.open(
-        root, run_id="printed", config={f"setting_{n}": n for n in range(30)}, env="CartPole-v1"
+        root, run_id="printed", config={f"setting_{n}": n for n in range(30)}, env="Corridor-v0"
     ) as recorder:
         for update in range(updates):
             row = {name: usual.get(name, 0.5) + 0.001 * float(rng.normal()) for name in names}
