@@ -28,6 +28,7 @@ from benchmark.environments import Task
 from benchmark.fresh_environments import EVERY_TASK
 from benchmark.fresh_faults import EVERY_KIND
 from benchmark.fresh_plan import LOTS, USED_UP
+from benchmark.large_plan import LARGE
 from benchmark.plan import SOUND
 from benchmark.storage import has_batches, read_rows, read_runs
 
@@ -55,10 +56,11 @@ factor of ten, those with rewards that are scaled in one and not in the other by
 RLMUTATION_BOUND = 250.0
 """Mean return of ten deterministic episodes of CartPole-v1, below which a run of the part "rlmutation" is broken."""
 
-FOLDERS = ("batches", "held_back", *LOTS)
-"""Of the samples: those that were open first, those that were held back first, and the lots of fresh ones."""
+FOLDERS = ("batches", "held_back", *LOTS, LARGE)
+"""Of the samples: those that were open first, those that were held back first, the lots of fresh ones, and those of
+large rollouts."""
 
-OPEN_FOLDERS = ("batches", "held_back", *(lot for lot in LOTS if lot in USED_UP))
+OPEN_FOLDERS = ("batches", "held_back", *(lot for lot in LOTS if lot in USED_UP), LARGE)
 """Those whose runs rules are made with: each part that judged rules, once, joined them when a rule was changed."""
 
 Label = Literal["sound", "broken", "unclear"]
@@ -285,8 +287,12 @@ def label_runs(
 
 
 def label_folder(out: Path, folder: str = "batches") -> pl.DataFrame:
-    """The labels of the runs in one folder of `out`; controls are its sound runs, and those of folders before it."""
-    read = [name for name in FOLDERS[: FOLDERS.index(folder) + 1] if has_batches(out / name)]
+    """The labels of the runs in one folder of `out`; controls are its sound runs, and those of folders before it.
+
+    Runs of large rollouts have only each other: others have made many more updates at the same age in steps.
+    """
+    before = () if folder == LARGE else FOLDERS[: FOLDERS.index(folder)]
+    read = [name for name in (*before, folder) if has_batches(out / name)]
     runs = {name: read_runs(out / name) for name in read}
     rows = pl.concat([read_rows(out / name).collect() for name in read])
     return label_runs(runs[folder], rows, [run for name in read[:-1] for run in runs[name]])

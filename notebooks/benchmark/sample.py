@@ -33,6 +33,7 @@ import numpy as np
 import polars as pl
 
 from benchmark.fresh_plan import make_fresh_batches
+from benchmark.large_plan import make_large_batches
 from benchmark.outcomes import FOLDERS
 from benchmark.plan import Batch, Entry, make_batches, make_plan
 from benchmark.running import Clock, Ledger, Policy, Training, evaluate
@@ -215,7 +216,7 @@ def main(out: Path, jobs: int, only: str | None, minutes: float | None) -> None:
     """
     again = f"go on with: python notebooks/benchmark/sample.py --out {out} --jobs {jobs}"
     again += f" --only {only}" if only else ""
-    planned = (*make_batches(make_plan()), *make_fresh_batches())
+    planned = (*make_batches(make_plan()), *make_fresh_batches(), *make_large_batches())
     batches = [batch for batch in planned if only in (None, batch.folder)]
     total = there = len(batches)
     try:

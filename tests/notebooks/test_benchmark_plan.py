@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks"))
 
-from benchmark import fresh_plan, plan
+from benchmark import fresh_plan, large_plan, plan
 from benchmark.environments import TASKS, Task
 from benchmark.faults import KINDS, TRAINERS
 from benchmark.fresh_environments import EVERY_TASK, FRESH_TASKS
@@ -36,6 +36,7 @@ from gymnasium.utils.env_checker import check_env
 
 PLAN = plan.make_plan()
 FRESH = {drawn: drawn.entries() for drawn in fresh_plan.PLANS}
+LARGE_DIGEST = "e5a36e7062d2818321b37dd975431249649735eca23a1a415e5c2ced99476937"
 SOUND = [entry for entry in PLAN if entry.kind == plan.SOUND]
 BROKEN = [entry for entry in PLAN if entry.kind != plan.SOUND]
 README = Path(plan.__file__).with_name("README.md").read_text(encoding="utf-8")
@@ -581,3 +582,32 @@ def test_who_plays_well_does_not_lose_at_tic_tac_toe() -> None:
     assert 0.4 < np.mean(paid) < 1
     env.reset(seed=1)
     assert env.step(int(env.step(0)[0][9:].argmax()))[1:3] == (-1.0, True)
+
+
+def test_the_plan_of_large_rollouts_stays_as_it_was_sampled() -> None:
+    """Its batches are, byte for byte, those that were sampled, and share no number, name or seed with other runs."""
+    batches = large_plan.make_large_batches()
+    made = [(batch.folder, batch.number, [entry.to_dict() for entry in batch.entries]) for batch in batches]
+    assert hashlib.sha256(json.dumps(made).encode()).hexdigest() == LARGE_DIGEST
+    entries = large_plan.make_large_plan()
+    assert [entry for batch in batches for entry in batch.entries] == list(entries)
+    every = [*PLAN, *fresh_plan.make_fresh_plan(), *entries]
+    for key in ("run", "name", "seed"):
+        assert len({getattr(entry, key) for entry in every}) == len(every), key
+
+
+def test_large_rollouts_are_those_of_the_defaults_of_trainers() -> None:
+    """2,048 steps and more; each environment has one trainer, and as many sound runs as broken ones."""
+    entries = large_plan.make_large_plan()
+    assert {entry.hyper.samples for entry in entries} == {2048, 4096}
+    for name in large_plan.TASKS:
+        here = [entry for entry in entries if entry.env == name]
+        assert len({entry.trainer for entry in here}) == 1
+        sound = [entry.updates * entry.hyper.samples for entry in here if entry.kind == plan.SOUND]
+        assert len(sound) == len(here) - len(sound) == 4
+        assert all(entry.trainer in EVERY_KIND[entry.kind].trainers for entry in here if entry.kind != plan.SOUND)
+    text = " ".join(README.split())
+    kinds = {entry.kind for entry in entries} - {plan.SOUND}
+    updates = sum(entry.updates for entry in entries)
+    assert f"{len(entries)} runs with {updates:,} updates in {len(large_plan.make_large_batches())} batches" in text
+    assert f"of {len(kinds)} known kinds" in text

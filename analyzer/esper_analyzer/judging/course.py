@@ -259,7 +259,7 @@ class Course:
         earned = row["episode_return_mean"]
         self._has_returns = self._has_returns or (earned is not None and math.isfinite(earned))
         row["mean_rise"] = None if self._has_returns else self._means.step(row["return_mean"])[_RISE]
-        row.update(zip(Returns.NAMES, self._returns.step(earned), strict=True))
+        row.update(zip(Returns.NAMES, self._returns.step(earned, row["env_steps"]), strict=True))
         row.update(zip(Standstill.NAMES, self._standstill.step(row), strict=True))
         row.update(zip(GoalCourse.NAMES, self._goal.step(row), strict=True))
         row.update(zip(ReferenceCourse.NAMES, self._beside.step(row), strict=True))
@@ -281,7 +281,7 @@ class Course:
             self._begin(list(zip(*losses, strict=True)))
         self._rows += len(usual)
         ratio = math.nan if self._ratio is None else self._ratio
-        outcome = self._returns.extend(columns["episode_return_mean"])
+        outcome = self._returns.extend(columns["episode_return_mean"], columns["env_steps"])
         with_outcome = {**columns, "explained": explained, **dict(zip(Returns.NAMES, outcome, strict=True))}
         return [
             np.arange(first + 1.0, self._rows + 1.0),

@@ -22,7 +22,7 @@ from esper_analyzer.judging.hysteresis import NOT_FINITE, Change, Hysteresis, Le
 from esper_analyzer.judging.plan import ALWAYS, Plan, chosen
 from esper_analyzer.judging.reference import ReferenceRun
 from esper_analyzer.judging.rules import INFORMING, RULES, SIGNALS
-from esper_analyzer.judging.rules.rule import Rule
+from esper_analyzer.judging.rules.rule import Question, Rule
 from esper_analyzer.judging.steps import Step
 from esper_analyzer.judging.stretches import Begun, Stretches, Updates, stretches_of
 from esper_analyzer.judging.watched import PARTS
@@ -211,6 +211,11 @@ class Judge:
         """The rules whose number was known in a row that counts."""
         unjudged = set(self._unjudged)
         return [rule for i, rule in enumerate(self.rules) if i not in unjudged and rule.is_asked]
+
+    def has_judged(self, *questions: Question) -> bool:
+        """Whether any of the rules that answer one of these questions could be judged."""
+        rules = enumerate(self.rules)
+        return any(rule.question in questions and i not in self._unjudged and rule.is_asked for i, rule in rules)
 
     def values(self) -> dict[str, float | None]:
         """Return the newest value of each rule's number, by the rule's name."""

@@ -34,8 +34,10 @@ SMOOTHED, FEWEST = 10, 5
 LONG = 30
 """Progress is looked for in the median of so many measured updates, and of at least `SMOOTHED`."""
 
-HELD, HELD_MEASURED = 70, 20
-"""A return has fallen if it was lower, smoothed, in so many updates, in so many of which at least it was measured."""
+HELD, HELD_STEPS, HELD_MEASURED = 70, 36_000, 20
+"""A return has fallen if it was lower, smoothed, in so many updates, or in so many environment steps if these are fewer
+updates; and in so many updates at least, and as many in which it was measured. A dip of a sound run lasts for updates
+where rollouts are small, and hardly for one smoothed return where they have thousands of steps."""
 
 BELOW = 25
 """It is below its start if it was lower, smoothed, in so many measured updates one after another."""
@@ -90,8 +92,9 @@ class Returns:
       `SLOW_WEIGHT` times how far the mean of `SLOW` is above the lowest one that shares no update with it, if that is
       more, in units of a noise made from the mean change in these updates.
     - `return_fall`: the part of the gain, best − start, that is lost: (best − highest of the last `HELD` updates, or of
-      as many more as it takes to have `HELD_MEASURED` returns) / gain. 0 until the gain was beyond doubt once, and
-      where the loss is not well above the noise.
+      as many as took `HELD_STEPS` environment steps if that is less, or of as many more as it takes to have
+      `HELD_MEASURED` returns) / gain. 0 until the gain was beyond doubt once, and where the loss is not well above the
+      noise.
     - `return_falling`: the same of the last `SMOOTHED` measured updates, so that it shows sooner.
     - `return_below_start`: (start − highest of the last `BELOW`) / |start|; 0 where the start is not well above noise.
     - `return_stalled`: measured updates without progress since the start of the run; 0 once there was progress, and for
@@ -125,6 +128,7 @@ class Returns:
 
     def __init__(self) -> None:
         self._count, self._rows = 0, 0
+        self._first_steps, self._first_steps_row, self._held = math.nan, 0, HELD
         self._keep([], [], [], [], [])
         self._means: deque[float] = deque(maxlen=SLOW)
         self._rises = Highest(LONG)
@@ -144,12 +148,37 @@ class Returns:
         self._ordered_off, self._ordered_changes = Window(NOISE_ROWS, off), Window(NOISE_ROWS, changes)
         self._sum_of_returns, self._sum_of_changes = _SlowSum(returns), _SlowSum(changes)
 
-    def step(self, value: float | None) -> tuple[float | None, ...]:
-        """Take in one row; return the numbers in the order of `NAMES`."""
+    def step(self, value: float | None, steps: float | None = None) -> tuple[float | None, ...]:
+        """Take in the return of one row, and the environment steps so far; return the numbers, in order of `NAMES`."""
         self._rows += 1
+        if steps is not None and math.isfinite(steps):
+            self._take_steps(steps)
         if value is not None and math.isfinite(value):
             self._newest = self._measured(min(max(value, -LARGEST_RETURN), LARGEST_RETURN), self._rows)
         return self._newest
+
+    def _take_steps(self, steps: float) -> None:
+        """Find in how many updates the environments take `HELD_STEPS`, by what they took on average."""
+        if math.isnan(self._first_steps):
+            self._first_steps, self._first_steps_row = float(steps), self._rows
+            return
+        taken, rows = steps - self._first_steps, self._rows - self._first_steps_row
+        held = HELD_STEPS * rows / taken if taken > 0.0 else HELD
+        self._held = HELD if held >= HELD else HELD_MEASURED if held <= HELD_MEASURED else math.ceil(held)
+
+    def _all_held(self, steps: Floats) -> Rows:
+        """What `_held` is after each of the next rows, of which these are the environment steps so far [rows]."""
+        rows = np.flatnonzero(np.isfinite(steps))
+        if math.isnan(self._first_steps) and len(rows):
+            self._first_steps, self._first_steps_row = float(steps[rows[0]]), self._rows + int(rows[0]) + 1
+            rows = rows[1:]
+        taken = steps[rows] - self._first_steps
+        with np.errstate(divide="ignore"):
+            held = HELD_STEPS * (self._rows + rows + 1 - self._first_steps_row) / taken
+        held = np.where(taken > 0.0, np.clip(np.ceil(held), HELD_MEASURED, HELD), HELD)
+        known = np.append(self._held, held.astype(np.int64))
+        self._held = int(known[-1])
+        return known[np.searchsorted(rows, np.arange(len(steps)), side="right")]
 
     def _measured(self, value: float, row: int) -> tuple[float | None, ...]:
         # Comparisons are written out, since each call of `min` and `max` costs as much as a whole line here.
@@ -251,53 +280,58 @@ class Returns:
         return lost / gain if lost > least else 0.0, lost_lately / gain if lost_lately > least else 0.0, below, high
 
     def _highest_held(self) -> float:
-        """The highest smoothed return of the last `HELD` rows and of at least `HELD_MEASURED` measured ones."""
+        """The highest smoothed return of the last `_held` rows and of at least `HELD_MEASURED` measured ones."""
         at = self._smoothed_at
-        if at[-1] - at[0] < HELD:
+        if at[-1] - at[0] < self._held:
             return self._smoothed.highest
-        first = min(bisect_right(at, at[-1] - HELD + 1) - 1, len(at) - HELD_MEASURED)
+        first = min(bisect_right(at, at[-1] - self._held + 1) - 1, len(at) - HELD_MEASURED)
         return max(islice(self._smoothed.values, first, None))
 
-    def _highest_held_in(self, smoothed: Floats, at: Rows) -> Floats:
-        """As `_highest_held`, for each smoothed return, in the rows `at`; NaN for the first ones."""
-        if at[-1] - at[0] + 1 == len(at):  # measured in every row
+    @staticmethod
+    def _highest_held_in(smoothed: Floats, at: Rows, held: Rows) -> Floats:
+        """As `_highest_held`, for each smoothed return, in the rows `at`, of so many rows; NaN for the first ones."""
+        if at[-1] - at[0] + 1 == len(at) and (held == HELD).all():  # measured in every row
             return rolling.extremes(np.maximum, smoothed, HELD)
-        first = np.minimum(np.searchsorted(at, at - HELD + 1, side="right"), np.arange(len(at)) - HELD_MEASURED + 2)
+        first = np.minimum(np.searchsorted(at, at - held + 1, side="right"), np.arange(len(at)) - HELD_MEASURED + 2)
         return rolling.highest_since(smoothed, first - 1, HELD)
 
-    def extend(self, values: Floats) -> list[Floats]:
-        """As `step`, for values [rows]; one array for each of `NAMES`, NaN where there is no number yet."""
+    def extend(self, values: Floats, steps: Floats | None = None) -> list[Floats]:
+        """As `step`, for values and steps [rows]; one array for each of `NAMES`, NaN where there is no number yet."""
         is_measured = np.isfinite(values)
+        held = self._all_held(np.full(len(values), np.nan) if steps is None else steps)[is_measured]
         measured = np.clip(values[is_measured], -LARGEST_RETURN, LARGEST_RETURN)
         before = [math.nan if one is None else one for one in self._newest]
         at = self._rows + 1 + np.flatnonzero(is_measured)
         self._rows += len(values)
-        found = [np.concatenate(parts) for parts in zip(*self._measured_all(before, measured, at), strict=True)]
+        found = [np.concatenate(parts) for parts in zip(*self._measured_all(before, measured, at, held), strict=True)]
         self._newest = tuple(None if math.isnan(one[-1]) else float(one[-1]) for one in found)
         if len(measured) == len(values):
             return [one[1:] for one in found]
         newest = is_measured.cumsum()
         return [one[newest] for one in found]
 
-    def _measured_all(self, before: list[float], values: Floats, at: Rows) -> list[Sequence[Floats]]:
+    def _measured_all(self, before: list[float], values: Floats, at: Rows, held: Rows) -> list[Sequence[Floats]]:
         """The numbers before and after each further measured value, by name, in parts that follow each other.
 
         Args:
             before: the numbers before.
             values: the measured values.
             at: their rows, from 1.
+            held: what `_held` is in these.
         """
         head = values[: max(0, START_RETURNS + HELD - self._count)]  # where windows are not full, one by one
         found = [before]
-        for value, row in zip(head.tolist(), at.tolist(), strict=False):
+        newest = self._held
+        for value, row, self._held in zip(head.tolist(), at.tolist(), held.tolist(), strict=False):
             found.append([math.nan if one is None else one for one in self._measured(value, row)])
+        self._held = newest
         rest = values[len(head) :]
         if not len(rest):
             return [[*np.array(found).T]]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return [[*np.array(found).T], self._rest(rest, at[len(head) :])]
+            return [[*np.array(found).T], self._rest(rest, at[len(head) :], held[len(head) :])]
 
-    def _rest(self, values: Floats, at: Rows) -> list[Floats]:
+    def _rest(self, values: Floats, at: Rows, held: Rows) -> list[Floats]:
         """The numbers after each further measured value, by name, where all windows are full."""
         rows = len(values)
         count = self._count + np.arange(1, rows + 1)
@@ -324,7 +358,8 @@ class Returns:
         lowest = rolling.extremes(np.minimum, all_smoothed, SMOOTHED)[-rows:]
         best = _so_far(np.maximum, self._best, lowest)
         all_at = np.concatenate([self._smoothed_at, at])
-        highest = self._highest_held_in(all_smoothed, all_at)[-rows:]
+        all_held = np.concatenate([np.full(len(all_at) - rows, HELD), held])  # of those before only the rows count
+        highest = self._highest_held_in(all_smoothed, all_at, all_held)[-rows:]
         gain, size = best - self._start, abs(self._start)
         is_clear = gain > np.maximum(CLEAR_GAIN * noise, LEAST_GAIN * np.maximum(np.abs(best), size))
         has_gained = _so_far(np.maximum, float(self._has_gained), is_clear.astype(np.float64)) > 0.0

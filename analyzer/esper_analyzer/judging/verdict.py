@@ -212,7 +212,7 @@ def _can_be_healthy(judge: Judge) -> bool:
     """
     if not judge.has_losses or judge.rows < LEARNING_UPDATES or is_about_where_it_began(judge):
         return False
-    return any(rule.question in ("critic", "learning") for rule in judge.judged)
+    return judge.has_judged("critic", "learning")
 
 
 def _state(judge: Judge) -> Reason:
@@ -226,7 +226,7 @@ def _state(judge: Judge) -> Reason:
     if judge.rows < LEARNING_UPDATES:
         text = f"Only {judge.rows} update{'s' * (judge.rows != 1)} so far"
         return _no_rule("unknown", STATE, f"{text}; critic and outcome are judged from {LEARNING_UPDATES} on.")
-    if any(rule.question == "learning" for rule in judge.judged):
+    if judge.has_judged("learning"):
         few = judge.measured_now("return_start") is None
         return _no_rule("unknown", STATE, f"The outcome is unknown. {not_risen(judge)}" if few else not_risen(judge))
     return _no_rule("unknown", STATE, "Neither the critic nor the outcome could be judged.")
@@ -240,7 +240,7 @@ def _answer(judge: Judge, question: Question, broken: Sequence[tuple[Rule, Reaso
     if found:
         since = min(one.since for one in found if one.level == found[0].level and one.since is not None)
         return Answer(found[0].level, since, found[0].said)
-    if not any(rule.question == question for rule in judge.judged):
+    if not judge.has_judged(question):
         return Answer("unknown", None, _lacking(judge, question))
     if question == "mechanics":
         return Answer("healthy", None, "Losses are finite, and updates are applied.")

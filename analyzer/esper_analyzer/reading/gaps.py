@@ -83,6 +83,8 @@ class Numbering:
     @property
     def stride(self) -> int:
         """The step that at least three quarters of all steps are, if there are two of it; else 1."""
+        if not self._jumps:
+            return 1
         jumps = Counter({width + 1: sum(count for _, count in runs) for width, runs in self._jumps.items()})
         for step, count in jumps.most_common(1):
             if count >= max(MIN_STEPS, _USUAL_SHARE * self.steps):

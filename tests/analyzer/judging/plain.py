@@ -322,13 +322,27 @@ def baseline_of(columns: Columns) -> list[Value]:
     return [None if i < 30 else finite(base) for i in range(rows)]
 
 
-def outcome_of(values: Sequence[Value]) -> Columns:
+def rows_held(steps: Sequence[Value]) -> list[int]:
+    """For each row, how many take 36,000 environment steps by the mean of all so far: 20 to 70, and 70 if unknown."""
+    found, held = [], 70
+    known = finites(steps)
+    for row, now in enumerate(known):
+        first = next((i for i, one in enumerate(known[: row + 1]) if one is not None), None)
+        if now is not None and first is not None and first < row:
+            taken = now - (known[first] or 0.0)
+            held = min(max(math.ceil(36_000 * (row - first) / taken), 20), 70) if taken > 0.0 else 70
+        found.append(held)
+    return found
+
+
+def outcome_of(values: Sequence[Value], steps: Sequence[Value] | None = None) -> Columns:
     """The numbers of `returns.Returns` for each row."""
     found: Columns = {name: [] for name in returns.Returns.NAMES}
     outcome, numbers = Outcome(), dict.fromkeys(found)
+    held = rows_held([None] * len(values) if steps is None else steps)
     for row, value in enumerate(values):
         if (number := finite(value)) is not None:
-            numbers = outcome.after(min(max(number, -1e300), 1e300), row)
+            numbers = outcome.after(min(max(number, -1e300), 1e300), row, held[row])
         for name, of_name in found.items():
             of_name.append(numbers[name])
     return found
@@ -348,8 +362,8 @@ class Outcome:
         self.rises: list[float] = []
         self.was_clear = False
 
-    def after(self, value: float, row: int) -> dict[str, Value]:
-        """The numbers after one more measured return."""
+    def after(self, value: float, row: int, held: int) -> dict[str, Value]:
+        """The numbers after one more measured return; a fall counts that has been held for so many rows."""
         measured, smoothed = self.measured, self.smoothed
         measured.append(value)
         self.rows.append(row)
@@ -380,13 +394,13 @@ class Outcome:
         above_lowest = sum(x > min(measured[:k]) for k, x in enumerate(measured) if k)
         found["return_stalled"] = float(above_lowest if is_stalled else 0)
         after = [smoothed[k] for k in smoothed if k > returns.START_RETURNS]
-        held = [min(after[i : i + returns.SMOOTHED]) for i in range(len(after) - returns.SMOOTHED + 1)]
-        found["return_best"] = best = max(held, default=None)
+        levels = [min(after[i : i + returns.SMOOTHED]) for i in range(len(after) - returns.SMOOTHED + 1)]
+        found["return_best"] = best = max(levels, default=None)
         if n >= returns.START_RETURNS + returns.BELOW and best is not None:
             of_all = list(smoothed.values())
             lately, gain = max(of_all[-returns.BELOW :]), best - start
-            # The shortest end of the run with 70 rows and 20 measured returns.
-            ends = [k for k in smoothed if row - self.rows[k - 1] + 1 >= 70 and n - k + 1 >= 20]
+            # The shortest end of the run with so many rows and 20 measured returns.
+            ends = [k for k in smoothed if row - self.rows[k - 1] + 1 >= held and n - k + 1 >= 20]
             highest = max(smoothed[k] for k in smoothed if k >= max(ends, default=0))
             is_clear = gain > returns.CLEAR_GAIN * noise and gain > returns.LEAST_GAIN * max(abs(best), abs(start))
             self.was_clear = self.was_clear or is_clear
@@ -553,7 +567,7 @@ COURSE: dict[str, Callable[[Columns], list[Value]]] = {
 def course_of(columns: Columns) -> Columns:
     """Every column of the course, without goal and references, of which `test_goal` and `test_reference` have it."""
     columns = with_stand_ins(columns)
-    outcome = outcome_of(columns["episode_return_mean"])
+    outcome = outcome_of(columns["episode_return_mean"], columns["env_steps"])
     made = {name: make(columns) for name, make in COURSE.items()} | outcome | standstill_of(columns, outcome)
     names = (*goal.GoalCourse.NAMES, *reference.ReferenceCourse.NAMES)
     nothing: Columns = {name: [None] * len(columns["update"]) for name in names}

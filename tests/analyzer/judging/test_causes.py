@@ -599,6 +599,23 @@ def test_a_collapse_is_seen_under_the_noise_that_it_brings() -> None:
     assert "return_falling" in run.rules()
 
 
+@pytest.mark.parametrize(
+    ("steps", "after"), [(None, 70), (256, 70), (512, 70), (900, 40), (2048, 20), (16_384, 20)]
+)
+def test_a_fall_is_held_for_fewer_updates_where_they_are_large(steps: int | None, after: int) -> None:
+    """36,000 environment steps are enough, of 20 updates at least, or 70 updates: a dip lasts for so long.
+
+    What is smoothed falls half a window after the return.
+    """
+    env_steps = [None if steps is None else steps * (update + 1) for update in range(190)]
+    returns = line((0, 20.0), (15, 20.0), (70, 200.0), (99, 200.0), (100, 20.0), (190, 20.0))
+    run = told(episode_return_mean=around(returns, 4), explained_variance=0.8, return_std=20.0, env_steps=env_steps)
+    first = run.first("critical")
+    assert first is not None
+    assert 99 + after <= first <= 99 + after + 10
+    assert run.last.findings[0].rule == "return_fall"
+
+
 def test_a_rise_that_chance_could_be_is_not_healthy() -> None:
     """Of 40 to 41 under a noise of 1 nobody knows whether it is learned; from 20 to 200 it is."""
     hardly = around(line((0, 40.0), (60, 40.0), (100, 41.0), (160, 41.0)), 1.0)

@@ -105,6 +105,16 @@ RUNS = {
     "falls_in_long_episodes": real_run(
         ROWS, episode_return_mean=[min(i, 100) + i % 5 - 90.0 * (i > 120) if i % 2 else None for i in range(ROWS)]
     ),
+    "falls_in_large_rollouts": real_run(
+        ROWS,
+        episode_return_mean=[min(i, 100) + i % 5 - 90.0 * (120 < i < 150 or i > 170) for i in range(ROWS)],
+        env_steps=[None, NAN, *(2048 * i - 7 * (i % 3) for i in range(ROWS - 2))],
+    ),
+    "falls_where_rollouts_grow": real_run(
+        ROWS,
+        episode_return_mean=[min(i, 80) + i % 5 - 75.0 * (i > 90) if i % 3 else None for i in range(ROWS)],
+        env_steps=[600 * i + 9 * i * i if i % 4 else None for i in range(ROWS)],
+    ),
     "diverges": real_run(
         60,
         value_loss=[1.0 if i < 30 else 3.0 ** (i - 30) for i in range(60)],
