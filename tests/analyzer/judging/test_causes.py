@@ -599,9 +599,7 @@ def test_a_collapse_is_seen_under_the_noise_that_it_brings() -> None:
     assert "return_falling" in run.rules()
 
 
-@pytest.mark.parametrize(
-    ("steps", "after"), [(None, 70), (256, 70), (512, 70), (900, 40), (2048, 20), (16_384, 20)]
-)
+@pytest.mark.parametrize(("steps", "after"), [(None, 70), (256, 70), (512, 70), (900, 40), (2048, 20), (16_384, 20)])
 def test_a_fall_is_held_for_fewer_updates_where_they_are_large(steps: int | None, after: int) -> None:
     """36,000 environment steps are enough, of 20 updates at least, or 70 updates: a dip lasts for so long.
 

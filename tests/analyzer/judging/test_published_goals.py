@@ -14,6 +14,8 @@ from esper_analyzer import live_monitor, open_run
 from esper_analyzer.judging.published_goals import PUBLISHED_GOALS, published_goal
 from esper_analyzer.judging.settings import DEFAULT_SETTINGS
 from esper_analyzer.judging.task import Task
+from esper_analyzer.live.live import LiveFeed
+from esper_analyzer.live.recorded import RecordedFeed
 from esper_recorder import Recorder
 
 STUCK = [22.0 + update % 5 for update in range(100)]
@@ -53,6 +55,24 @@ def test_a_run_that_names_its_environment_is_judged_by_it(tmp_path: Path) -> Non
     for row in rows_earning(STUCK):
         monitor(row)
     assert monitor.verdict().findings[0] == report.verdict.findings[0]
+
+
+def test_a_screen_says_the_same(tmp_path: Path) -> None:
+    """Followed and replayed, the run has the verdict of its report, to the last word."""
+    with Recorder.open(tmp_path, env="CartPole-v1") as recorder:
+        for row in rows_earning(STUCK):
+            recorder.record(**row)  # type: ignore[arg-type]
+        live = LiveFeed(open_run(recorder.path), 0)
+        while live.look() or live.work():
+            pass
+        assert live.picture().verdict == open_run(recorder.path).report().verdict
+        live.close()
+    run = open_run(recorder.path)
+    recorded = RecordedFeed(run, 0)
+    while recorded.work():
+        pass
+    recorded.seek(len(STUCK))
+    assert recorded.picture().verdict == run.report().verdict
 
 
 @pytest.mark.parametrize(
