@@ -38,10 +38,12 @@ def return_goal_of(env: Any) -> float | None:
 
 
 def env_kwargs_of(env: Any) -> dict[str, Any]:
-    """Return how an environment was made otherwise than Gymnasium has registered it: arguments and `max_episode_steps`.
+    """Return how an environment was made otherwise than Gymnasium has registered it.
 
-    It is for the configuration of a run, where the analyzer looks for it: runs on environments of one name that were
-    made otherwise are of different tasks, and are not judged beside each other.
+    That are arguments, `max_episode_steps`, and, as `reward_wrappers`, the names of the wrappers that may change its
+    rewards below what counts its returns; see `return_goal_of`. It is for the configuration of a run, where the
+    analyzer looks for it: runs on environments of one name that were made otherwise are of different tasks, and are
+    not judged beside each other, nor by a goal that is published.
 
     Args:
         env: as of `return_goal_of`; of several, the first one counts.
@@ -60,7 +62,8 @@ def env_kwargs_of(env: Any) -> dict[str, Any]:
     differing = {name: value for name, value in made.items() if name not in usual or usual[name] != value}
     if spec.max_episode_steps != registered.max_episode_steps:
         differing["max_episode_steps"] = spec.max_episode_steps
-    return differing
+    wrappers = _reward_wrappers(gymnasium, first)
+    return differing | ({"reward_wrappers": wrappers} if wrappers else {})
 
 
 def _envs_of(gymnasium: Any, env: Any) -> Sequence[Any]:
@@ -71,7 +74,7 @@ def _envs_of(gymnasium: Any, env: Any) -> Sequence[Any]:
 
 
 def _goal_of_one(gymnasium: Any, env: Any) -> float | None:
-    if not isinstance(env, gymnasium.Env) or not _rewards_are_its_own(gymnasium, env):
+    if not isinstance(env, gymnasium.Env) or _reward_wrappers(gymnasium, env):
         return None
     spec: Any = getattr(env, "spec", None)
     registered = None if spec is None else gymnasium.registry.get(spec.id)
@@ -83,14 +86,15 @@ def _goal_of_one(gymnasium: Any, env: Any) -> float | None:
     return float(goal) if isinstance(goal, (int, float)) and math.isfinite(goal) else None
 
 
-def _rewards_are_its_own(gymnasium: Any, env: Any) -> bool:
-    """Whether nothing changes the rewards on their way to what counts the returns."""
-    chain = []
+def _reward_wrappers(gymnasium: Any, env: Any) -> list[str]:
+    """The names of the wrappers that may change the rewards on their way to what counts the returns."""
+    chain: list[Any] = []
     while isinstance(env, gymnasium.Wrapper):
         chain.append(env)
         env = env.env
     counting = max((at for at, one in enumerate(chain) if type(one).__name__ in COUNTS_RETURNS), default=-1)
-    return all(_leaves_rewards(gymnasium, type(one)) for one in chain[counting + 1 :])
+    below = (type(one) for one in chain[counting + 1 :])
+    return [one.__name__ for one in below if not _leaves_rewards(gymnasium, one)]
 
 
 def _leaves_rewards(gymnasium: Any, wrapper: type) -> bool:

@@ -24,7 +24,7 @@ from esper_schemas.exit_codes import ExitCode
 
 def flat(root: Path, run_id: str = "flat", **options: Any) -> Path:
     """A run of 100 updates at −500, sealed."""
-    with Recorder.open(root, run_id=run_id, env="Acrobot-v1", **options) as recorder:
+    with Recorder.open(root, run_id=run_id, env="Corridor-v0", **options) as recorder:
         for update in range(100):
             recorder.record(update=update, policy_loss=-0.1, value_loss=1.0, episode_return_mean=-500.0)
     return recorder.path
@@ -69,7 +69,7 @@ def test_the_reader_declares_a_goal(tmp_path: Path) -> None:
     assert told.exit_code == ExitCode.VERDICT
     assert "no return came 15 % of the way to the goal" in told.output
     settings = tmp_path / "esper.toml"
-    settings.write_text('[return_goals]\n"Acrobot-v1" = -100\n"CartPole-v1" = 475\n')
+    settings.write_text('[return_goals]\n"Corridor-v0" = -100\n"CartPole-v1" = 475\n')
     assert open_run(path, settings=read_settings(settings)).return_goal == -100.0
     assert call("check", "--run", path, "--thresholds", settings).exit_code == ExitCode.VERDICT
     above = call("check", "--run", path, "--thresholds", settings, "--return-goal", "-501")
