@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from esper_analyzer.judging import rolling, signals
+from esper_analyzer.judging.hold import HELD, HELD_MEASURED, Hold
 from esper_analyzer.judging.windows import Highest, Window, middle
 
 if TYPE_CHECKING:
@@ -33,11 +34,6 @@ SMOOTHED, FEWEST = 10, 5
 
 LONG = 30
 """Progress is looked for in the median of so many measured updates, and of at least `SMOOTHED`."""
-
-HELD, HELD_STEPS, HELD_MEASURED = 70, 36_000, 20
-"""A return has fallen if it was lower, smoothed, in so many updates, or in so many environment steps if these are fewer
-updates; and in so many updates at least, and as many in which it was measured. A dip of a sound run lasts for updates
-where rollouts are small, and hardly for one smoothed return where they have thousands of steps."""
 
 BELOW = 25
 """It is below its start if it was lower, smoothed, in so many measured updates one after another."""
@@ -92,7 +88,7 @@ class Returns:
       `SLOW_WEIGHT` times how far the mean of `SLOW` is above the lowest one that shares no update with it, if that is
       more, in units of a noise made from the mean change in these updates.
     - `return_fall`: the part of the gain, best − start, that is lost: (best − highest of the last `HELD` updates, or of
-      as many as took `HELD_STEPS` environment steps if that is less, or of as many more as it takes to have
+      as many as took `hold.HELD_STEPS` environment steps if that is less, or of as many more as it takes to have
       `HELD_MEASURED` returns) / gain. 0 until the gain was beyond doubt once, and where the loss is not well above the
       noise.
     - `return_falling`: the same of the last `SMOOTHED` measured updates, so that it shows sooner.
@@ -128,7 +124,7 @@ class Returns:
 
     def __init__(self) -> None:
         self._count, self._rows = 0, 0
-        self._first_steps, self._first_steps_row, self._held = math.nan, 0, HELD
+        self._hold, self._held = Hold(), HELD
         self._keep([], [], [], [], [])
         self._means: deque[float] = deque(maxlen=SLOW)
         self._rises = Highest(LONG)
@@ -151,34 +147,10 @@ class Returns:
     def step(self, value: float | None, steps: float | None = None) -> tuple[float | None, ...]:
         """Take in the return of one row, and the environment steps so far; return the numbers, in order of `NAMES`."""
         self._rows += 1
-        if steps is not None and math.isfinite(steps):
-            self._take_steps(steps)
+        self._held = self._hold.step(steps)
         if value is not None and math.isfinite(value):
             self._newest = self._measured(min(max(value, -LARGEST_RETURN), LARGEST_RETURN), self._rows)
         return self._newest
-
-    def _take_steps(self, steps: float) -> None:
-        """Find in how many updates the environments take `HELD_STEPS`, by what they took on average."""
-        if math.isnan(self._first_steps):
-            self._first_steps, self._first_steps_row = float(steps), self._rows
-            return
-        taken, rows = steps - self._first_steps, self._rows - self._first_steps_row
-        held = HELD_STEPS * rows / taken if taken > 0.0 else HELD
-        self._held = HELD if held >= HELD else HELD_MEASURED if held <= HELD_MEASURED else math.ceil(held)
-
-    def _all_held(self, steps: Floats) -> Rows:
-        """What `_held` is after each of the next rows, of which these are the environment steps so far [rows]."""
-        rows = np.flatnonzero(np.isfinite(steps))
-        if math.isnan(self._first_steps) and len(rows):
-            self._first_steps, self._first_steps_row = float(steps[rows[0]]), self._rows + int(rows[0]) + 1
-            rows = rows[1:]
-        taken = steps[rows] - self._first_steps
-        with np.errstate(divide="ignore"):
-            held = HELD_STEPS * (self._rows + rows + 1 - self._first_steps_row) / taken
-        held = np.where(taken > 0.0, np.clip(np.ceil(held), HELD_MEASURED, HELD), HELD)
-        known = np.append(self._held, held.astype(np.int64))
-        self._held = int(known[-1])
-        return known[np.searchsorted(rows, np.arange(len(steps)), side="right")]
 
     def _measured(self, value: float, row: int) -> tuple[float | None, ...]:
         # Comparisons are written out, since each call of `min` and `max` costs as much as a whole line here.
@@ -298,7 +270,7 @@ class Returns:
     def extend(self, values: Floats, steps: Floats | None = None) -> list[Floats]:
         """As `step`, for values and steps [rows]; one array for each of `NAMES`, NaN where there is no number yet."""
         is_measured = np.isfinite(values)
-        held = self._all_held(np.full(len(values), np.nan) if steps is None else steps)[is_measured]
+        held = self._hold.extend(np.full(len(values), np.nan) if steps is None else steps)[is_measured]
         measured = np.clip(values[is_measured], -LARGEST_RETURN, LARGEST_RETURN)
         before = [math.nan if one is None else one for one in self._newest]
         at = self._rows + 1 + np.flatnonzero(is_measured)
@@ -321,10 +293,8 @@ class Returns:
         """
         head = values[: max(0, START_RETURNS + HELD - self._count)]  # where windows are not full, one by one
         found = [before]
-        newest = self._held
         for value, row, self._held in zip(head.tolist(), at.tolist(), held.tolist(), strict=False):
             found.append([math.nan if one is None else one for one in self._measured(value, row)])
-        self._held = newest
         rest = values[len(head) :]
         if not len(rest):
             return [[*np.array(found).T]]
