@@ -14,6 +14,8 @@ from tests.object_store.clouds import CLOUDS
 from tests.object_store.servers import SERVERS, Server, check_installed
 from tests.object_store.uploads import empty
 
+from esper_schemas.run import bucket
+
 ONE_KIND = pytest.mark.parametrize("object_store", ["moto"], indirect=True)
 """Mark of a test whose fixtures take `object_store`, and to which the kind of the store does not matter."""
 
@@ -35,12 +37,15 @@ def start_server(
     """A function that has a server running, by its name, with an empty bucket.
 
     At the end of the test, a server that was killed meanwhile, if only to be started again, is killed for good; any
-    other is emptied for the next test, or killed if it does not become empty: s3rver was once seen to list an object
-    that it no longer had. So a test that leaves a server other than it was kills it.
+    other is emptied for the next test, or killed if it does not become empty. So a test that leaves a server other than
+    it was kills it. What this process has listed of it is forgotten, too: a reader keeps it for a second, and the next
+    test may begin before.
     """
     lent: list[tuple[str, Server, subprocess.Popen[bytes] | None]] = []
 
     def start(name: str) -> Server:
+        for known in bucket._BUCKETS.values():
+            known._trees.clear()
         server = idle_servers.pop(name, None) or {**SERVERS, **CLOUDS}[name](tmp_path_factory.mktemp(name)).start()
         lent.append((name, server, server.process))
         return server
